@@ -112,7 +112,7 @@ def send(store: Store, queue: str, count: int, *, kind: str = "squares.square") 
 
 
 def bury(store: Store, queue: str, reason: str, error: str, *, kind: str, kwargs: Mapping[str, Any]) -> str:
-    """Send a task, fetch it and let it die as a worker would; return the task's id."""
+    """Send a task, fetch it and settle it as a dead letter, as a worker would; return the task's id."""
     limits.declare_limits(store, queue, {}, authoritative=False)
     message = compose(kind, kwargs, queue=queue, sent_at_ms=server_time_ms(store))
     publish(store, [message], policy="exempt")

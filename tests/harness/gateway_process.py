@@ -75,7 +75,7 @@ class Running:
         return self.ask("POST", f"/send/squares.square{query}", {"n": n})
 
     def stop(self, *, within_seconds: float = 20) -> int:
-        """Ask it to stop; return its exit code."""
+        """Terminate the gateway; return its exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(within_seconds)
 

@@ -30,7 +30,7 @@ class OneWorker:
 
     @property
     def pid(self) -> int:
-        """Return its process id."""
+        """Return the process id of the worker."""
         return self.process.pid
 
     @property
@@ -39,7 +39,7 @@ class OneWorker:
         return self.log_file.read_text()
 
     def freeze(self) -> None:
-        """Stop it and its children, as a paused virtual machine is stopped."""
+        """Stop the worker and its children, as a paused virtual machine is stopped."""
         for each in self._family():
             each.suspend()
 
@@ -49,23 +49,23 @@ class OneWorker:
             each.resume()
 
     def kill(self) -> None:
-        """Kill it and its children."""
+        """Kill the worker and its children."""
         os.killpg(self.pid, signal.SIGKILL)
         self.process.wait(60)
 
     def stop(self, within_seconds: float = 20) -> int:
-        """Drain it and return its exit code."""
+        """Drain the worker and return its exit code."""
         self.assert_at_rest()
         self.process.terminate()
         return self.process.wait(within_seconds)
 
     def assert_at_rest(self) -> None:
-        """Fail if it counts tasks as running although its queues are empty."""
+        """Fail if the worker counts tasks as running although its queues are empty."""
         if self.process.poll() is None:
             assert_at_rest(self.settings, pids={self.pid})
 
     def assert_ended_at_rest(self) -> None:
-        """Fail if it counted tasks as running when all had ended."""
+        """Fail if the worker counted tasks as running when all had ended."""
         assert COUNTED_AT_THE_END not in self.log
 
     def _family(self) -> list[psutil.Process]:

@@ -28,12 +28,12 @@ class OwnServer:
 
     @property
     def url(self) -> str:
-        """Return its URL."""
+        """Return the URL of the server."""
         return f"{self.scheme}://127.0.0.1:{self.port}/0"
 
     @property
     def client(self) -> Any:
-        """Open a client of it."""
+        """Open a client of the server."""
         return redis.Redis.from_url(self.url, socket_timeout=5, **self.options)
 
     def start(self, *arguments: str) -> None:
@@ -51,7 +51,7 @@ class OwnServer:
             sleep(0.02)
 
     def kill(self) -> None:
-        """Kill it as a power cut would."""
+        """Kill the server as a power cut would."""
         if self.process is not None:
             self.process.kill()
             self.process.wait(10)

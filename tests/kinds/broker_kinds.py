@@ -39,7 +39,7 @@ What = Literal[
 
 
 class Act(Contract, kind="broker.act"):
-    """Note in `file` that `name` runs, hold the slot for `seconds`, then do it."""
+    """Note in `file` that `name` runs, hold the slot for `seconds`, then do as `what` names."""
 
     file: str
     name: str = ""
@@ -66,7 +66,7 @@ class Unspeakable(Exception):
 
 @body(Act, retries=2, backoff_seconds=0.2)
 def act(job: Act, context: Context) -> str:
-    """Do it."""
+    """Run the task's `what`."""
     _note(job, context, "start")
     if job.what == "burn":
         _burn(job.seconds)

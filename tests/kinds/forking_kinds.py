@@ -63,7 +63,7 @@ def fork(job: Fork, context: Context) -> int:
 
 @handler(Family)
 def family(job: Family, context: Context) -> None:
-    """Start them, and wait."""
+    """Start the child processes, and wait."""
     child = subprocess.Popen(["sleep", "300"])
     leader = subprocess.Popen(
         ["sh", "-c", "sleep 300 & echo $!; wait"], start_new_session=True, stdout=subprocess.PIPE, text=True
@@ -79,7 +79,7 @@ def family(job: Family, context: Context) -> None:
 
 @handler(Daemon)
 def daemon(job: Daemon, context: Context) -> int:
-    """Start both, and let them end."""
+    """Start the daemon and the child, and let both end."""
     child = subprocess.Popen(["sh", "-c", "exit 9"])
     with Path(job.file).open("a") as file:
         file.write(f"{_daemon(0)}\n")

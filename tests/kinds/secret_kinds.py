@@ -27,7 +27,7 @@ class Blurt(Contract, kind="test.blurt"):
 
 @body(Blurt, retries=1, backoff_seconds=0.1)
 def blurt(job: Blurt, context: Context) -> str:
-    """Blurt it out."""
+    """Leak the secret in the way of `how`."""
     match job.how:
         case "raise":
             raise KeyError(job.secret)

@@ -77,7 +77,7 @@ def test_the_table_names_scenarios() -> None:
 
 
 def test_stock_clients_with_ten_priority_steps_are_served(server: Server) -> None:
-    """Messages on lists of their own are taken in by a consumer with the same options."""
+    """Messages on lists of their own are fetched by a consumer with the same options."""
     url = fresh_database(server)
     with broker(url).queue(**TEN_STEPS) as (producer, _, _):
         for step in range(10):

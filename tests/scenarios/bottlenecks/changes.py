@@ -43,7 +43,7 @@ class Stream:
         self._stop = threading.Event()
 
     def run(self) -> None:
-        """Send until it is stopped."""
+        """Send tasks until it is stopped."""
         owed = [0.0, 0.0]
         while not self._stop.wait(0.1):
             for n, (kind, fields, rate) in enumerate(

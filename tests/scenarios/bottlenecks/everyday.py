@@ -11,7 +11,7 @@ EXECUTORS = ("threads", "prefork")
 
 
 def everyday() -> list[Case]:
-    """Return them, each on the executors that it can be on."""
+    """Return the everyday bottlenecks, each on its possible executors."""
     return [*_asked(), *_held(), *_computing(), *_calm(), *_one_slot()]
 
 

@@ -12,7 +12,7 @@ EXECUTORS = ("threads", "prefork")
 
 
 def libraries() -> list[Case]:
-    """Return them; those of a library that is not installed are left out."""
+    """Return the bottlenecks inside libraries, without those of libraries that are not installed."""
     return [*_pooled(), *_polled(), *_aside(), *_refused()]
 
 

@@ -24,7 +24,7 @@ POOLS = {
 }
 
 
-#: Bounded queues, and many deliveries before a burial.
+#: Bounded queues, and many deliveries before a dead letter.
 QUEUE = Queue(bound=500, max_deliveries=50, lease_seconds=LEASE_SECONDS)
 
 #: The ways of a run, and the application of those that have one.
@@ -35,7 +35,7 @@ WAYS = ("millpond", "transport", "app", "stock")
 def settings_for(
     broker_url: str, *, lease_seconds: float = LEASE_SECONDS, app: str | None = None
 ) -> Settings:
-    """Return the settings of a run: short leases, bounded queues, many deliveries before a burial."""
+    """Return the settings of a run: short leases, bounded queues, many deliveries before a dead letter."""
     queue = QUEUE.model_copy(update={"lease_seconds": lease_seconds})
     return Settings(
         broker_url=broker_url,

@@ -57,7 +57,7 @@ class Broker:
         new.replace(self.folder / "clock")
 
     def start(self) -> None:
-        """Start the server, and return when it is_reachable."""
+        """Start the server, and return when it is reachable."""
         self.process = subprocess.Popen(
             with_parent_death_signal([embedded_binary(), "-"]),
             env=self._env,

@@ -35,7 +35,7 @@ KOMBUS: dict[str, Any] = {
     "unacked_restore_throttle": 1,
     "unacked_mutex_expire": MUTEX_SECONDS,
 }
-#: As in Millpond's own run: short leases, bounded queues, many deliveries before a burial.
+#: As in Millpond's own run: short leases, bounded queues, many deliveries before a dead letter.
 OURS: dict[str, Any] = {
     "lease_seconds": LEASE_SECONDS,
     "queues": dict.fromkeys(QUEUES, QUEUE.broker_limits()),

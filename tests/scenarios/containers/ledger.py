@@ -33,7 +33,7 @@ class Fault:
     hosts: Collection[str] = ()
 
     def hit(self, run: Run) -> bool:
-        """True if it fell into the time in which the run's host had its message in flight."""
+        """True if the fault fell into the time in which the run's host had the message in flight."""
         ends = inf if run.ended is None else run.ended + HELD_SECONDS
         near = self.begins <= ends and self.ends >= run.started - HELD_SECONDS
         return near and (not self.hosts or run.host in self.hosts)

@@ -49,7 +49,7 @@ class Load:
         return all(depth.ready + depth.delayed + depth.in_flight == 0 for depth in depths)
 
     def finish(self, eventually: Callable[..., object], timeout_seconds: float = 60) -> None:
-        """Wait until everything has been run, and check that nothing was buried."""
+        """Wait until every accepted task has run, and check that there is no dead letter."""
         eventually(self.is_done, timeout_seconds, every_seconds=0.2)
         assert [inspect_depth.read_depth(self._client.store, queue).dead for queue in self._queues] == [
             0

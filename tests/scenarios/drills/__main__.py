@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def main() -> int:
-    """Run them; exit with 1 when something that was to be seen was not."""
+    """Run the drills; exit with 1 when an expected sign did not come."""
     parser = argparse.ArgumentParser(prog="tests.scenarios.drills", description=__doc__)
     parser.add_argument("names", nargs="*", help="parts of the names of drills (default: all)")
     parser.add_argument(

@@ -12,7 +12,7 @@ _MOUNT = f'mount -t tmpfs -o size={SIZE_MB}m none "$0" && echo mounted && exec s
 
 
 class NoDisk(Exception):
-    """This machine lets us make no mount namespace."""
+    """Raised where this machine does not allow a mount namespace."""
 
 
 @dataclass(frozen=True)

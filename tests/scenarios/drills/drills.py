@@ -93,7 +93,7 @@ def consumer_stuck(world: World) -> Iterator[Broken]:
 
 @contextmanager
 def poison(world: World) -> Iterator[Broken]:
-    """Send a message that cannot be read, and once it is buried a task that kills its worker each time."""
+    """Send a message that cannot be read, and then a task that kills its worker each time."""
     from broker_kinds import Act
 
     with world.client as client:

@@ -42,7 +42,7 @@ def everything(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_fault_is_seen_until_it_is_mended(everything: World, name: str) -> None:
-    """Every alert, answer and word that is to be seen is, and all is well once it is mended."""
+    """Every expected alert, answer and word comes, and all is well once the fault is mended."""
     from tests.scenarios.drills.drills import DRILLS
 
     [drill] = [drill for drill in DRILLS if name in drill.name]

@@ -123,7 +123,7 @@ class World:
 
 @contextmanager
 def world(folder: Path, *, scale: float, program: str) -> Iterator[World]:
-    """Run it for the length of a block; `program` is Prometheus. Raises `NoDisk`."""
+    """Run the processes for the length of a block; `program` is Prometheus. Raises `NoDisk`."""
     os.environ["MILLPOND_SCRATCH"] = str(folder)
     with ExitStack() as stack:
         own = stack.enter_context(disk(folder / "disk"))

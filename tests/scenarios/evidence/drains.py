@@ -99,7 +99,7 @@ def _wait_for_load(notes: Path, runs: int) -> None:
 
 
 def _finish(batch: str, client: Client, chosen: Any, folder: Path, notes: Path) -> None:
-    """Cancel the task that does not end, which waits at the head, and do all the others."""
+    """Cancel the task that does not end, and run all the others."""
     endless = json.loads(client.store.client.lindex("default", -1))["headers"]["id"]
     assert client.cancel(endless).settled == 1, "the task that was cut off is at the head of its queue"
     with workers(chosen, folder):

@@ -212,7 +212,7 @@ def endless_header(url: str, stop: Event) -> None:
 
 
 def silent(url: str, stop: Event) -> None:
-    """Open a thousand connections and say nothing."""
+    """Open a thousand connections and send nothing."""
     with ExitStack() as open_:
         for _ in range(1_000):
             open_.enter_context(_open(url))
@@ -254,12 +254,12 @@ def _at_once(url: str, stop: Event, method: str, path: Callable[[], str], count:
 
 
 def look_ups(url: str, stop: Event) -> None:
-    """Ask for tasks that never were."""
+    """Ask for unknown tasks."""
     _at_once(url, stop, "GET", lambda: f"/tasks/{ABUSER}:{random.random()}", 8)
 
 
 def cancellations(url: str, stop: Event) -> None:
-    """Cancel tasks that never were."""
+    """Cancel unknown tasks."""
     _at_once(url, stop, "POST", lambda: f"/tasks/{ABUSER}:{random.random()}/cancel", 8)
 
 

@@ -154,7 +154,7 @@ def commands(store: Store) -> int:
 
 
 def wait_until_done(store: Store, seconds: float = 300) -> None:
-    """Wait until nothing waits and nothing is held."""
+    """Wait until no task is ready or in flight."""
     deadline = time.monotonic() + seconds
     while (depth := inspect_depth.read_depth(store, QUEUE)).ready + depth.in_flight + depth.delayed:
         if time.monotonic() > deadline:
