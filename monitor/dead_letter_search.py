@@ -1,4 +1,4 @@
-"""Search dead letters over several queues, and requeue or purge those found; for the page of dead letters."""
+"""Search dead letters over several queues, and requeue or purge them, for the page of dead letters."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ ACTIONS: dict[str, tuple[Action, str]] = {
 
 @dataclass(frozen=True)
 class Search:
-    """The filters of a search; None is any. Times are ms by the server's clock."""
+    """The filters of a search. None matches any dead letter. Times are ms by the server's clock."""
 
     queues: tuple[str, ...]
     kind: str | None = None

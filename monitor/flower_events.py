@@ -53,7 +53,7 @@ class LazyState(EventsState):
 
 
 class BufferedEvents(Events):
-    """Flower's event receiver; it passes events to the loop many at a time."""
+    """Flower's event receiver, which passes many events at a time to the loop."""
 
     state: Any
 

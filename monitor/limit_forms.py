@@ -15,12 +15,12 @@ OVERFLOWS: tuple[str, ...] = get_args(Overflow)
 
 
 def parse_limits(written: Mapping[str, str | None]) -> dict[str, Any]:
-    """Return the limits to change; None unsets one. Raises `BadInput`."""
+    """Return the limits to change; the value None unsets a limit. Raises `BadInput`."""
     return {name: None if text is None else LIMITS[name](text) for name, text in written.items()}
 
 
 def _whole_number_parser(name: str) -> Callable[[str], int]:
-    """Return a parser for a limit that is a whole number; it raises `BadInput`."""
+    """Return a parser for a limit that is a whole number. The parser raises `BadInput`."""
 
     def read(text: str) -> int:
         plain = text.replace(",", "").strip()

@@ -1,4 +1,4 @@
-"""A snapshot of all pools and queues, from Redis; for the pages, `status`, `top`, `why` and the metrics.
+"""A snapshot of all pools and queues, from Redis, for the pages, `status`, `top`, `why` and the metrics.
 
 Depths and heartbeats are the present ones. Figures of pools are of the last minute and rates of queues of the
 last ten seconds: the difference to an earlier sample (broker/stats/history.py). So they are right as soon as
@@ -69,7 +69,7 @@ class PoolView:
     totals: Totals = field(default_factory=Totals)
     rate: float | None = None
     utilisation: float | None = None
-    #: The length of the last minute's window, and the CPU seconds of handlers in it; None without a sample.
+    #: The length of the last minute's window, and the CPU seconds of handlers in it; None if not sampled.
     window_seconds: float | None = None
     cpu_seconds: float | None = None
     wait: Histogram = field(default_factory=Histogram)
@@ -216,7 +216,7 @@ def _pool_view(
 def _rate_since(
     counters: Mapping[str, int], before: Sample | None, names: Sequence[str], now_ms: int
 ) -> float | None:
-    """Return the growth of counters since an earlier sample, a second; None without one."""
+    """Return the growth of counters a second since an earlier sample; None if there is no such sample."""
     if before is None or now_ms <= before.at_ms:
         return None
     grown = sum(counters.get(name, 0) - int(before.values[name]) for name in names)

@@ -45,14 +45,14 @@ def show_table(shown: Console, table: Group) -> None:
 
 
 def pools_table(pools: Iterable[PoolView], width: int) -> Group:
-    """Return a table of the pools; a pool that is short of processes stands out."""
+    """Return a table of the pools; a pool that is short of processes is coloured."""
     return _make_table(
         POOL_COLUMNS, [(pool_row(view), "red" if view.processes_missing else "") for view in pools], width
     )
 
 
 def queues_table(queues: Iterable[QueueView], width: int) -> Group:
-    """Return a table of the queues; one that is full, paused or served by no worker stands out."""
+    """Return a table of the queues; a queue that is full, paused or served by no worker is coloured."""
     return _make_table(QUEUE_COLUMNS, [(queue_row(view), _queue_style(view)) for view in queues], width)
 
 

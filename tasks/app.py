@@ -74,7 +74,7 @@ def _celery_settings(table: Table) -> dict[str, Any]:
         "task_reject_on_worker_lost": True,
         "task_ignore_result": True,
         "task_store_errors_even_if_ignored": False,
-        # The number of slots is fixed; the transport adds the pool's prefetch.
+        # The number of slots is fixed. The transport adds the pool's prefetch.
         "worker_prefetch_multiplier": 1,
         "worker_enable_prefetch_count_reduction": False,
         "worker_cancel_long_running_tasks_on_connection_loss": False,

@@ -1,4 +1,4 @@
-"""The types that a contract may have: those whose values come out of JSON as they went in."""
+"""The types that a contract may have: types whose values come out of JSON as they went in."""
 
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -23,7 +23,7 @@ _JSON_FORMS: dict[type, str] = {
 }
 
 
-#: Pydantic's marker, which type checkers are told is something else.
+#: Pydantic's marker, which has another type for type checkers.
 _JSON_MARKER: Any = Json
 
 

@@ -35,7 +35,7 @@ def task_names(name: str) -> frozenset[str]:
 
 
 def load_error(name: str, error: Exception | None) -> SettingsError:
-    """Return the error for an application that cannot be loaded; without `error` it is another object."""
+    """Return the error for an application that cannot be loaded, or, without `error`, for another object."""
     module = name.partition(":")[0]
     # Celery looks for a variable first and for a module last, and reports its last attempt.
     is_missing = isinstance(error, AttributeError) and getattr(error.obj, "__name__", None) == module
@@ -47,7 +47,7 @@ def load_error(name: str, error: Exception | None) -> SettingsError:
 
 
 def broker_url(app: Celery) -> str | None:
-    """Return the application's own broker, where Millpond's settings name none."""
+    """Return the application's own broker if Millpond's settings name none."""
     url = _join_urls(app.conf.broker_write_url or app.conf.broker_url)
     return None if not url or url.startswith("amqp") else add_tls_options(app, url)
 

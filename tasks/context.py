@@ -17,7 +17,7 @@ def _never_cancelled() -> bool:
 
 
 def _ignore_progress(done: int, total: int | None) -> None:
-    """Drop a progress report; the default of a handler called by hand."""
+    """Drop a progress report. This is the default of a handler called by hand."""
 
 
 def _ignore_call(_peer: str, _items: int) -> AbstractContextManager[None]:
@@ -27,7 +27,7 @@ def _ignore_call(_peer: str, _items: int) -> AbstractContextManager[None]:
 
 @dataclass(frozen=True)
 class Context:
-    """The facts and services that a handler gets beside its contract; the defaults suit a call in a test.
+    """The values and services that a handler gets beside its contract. The defaults suit a call in a test.
 
     `id` is the task's, the same through retries and redeliveries; `retries` counts earlier runs that
     asked to be run again, `deliveries` how often the broker handed the message out (1: the first time).
@@ -45,7 +45,7 @@ class Context:
     batch_summary: "Summary | None" = None
     #: Sends further tasks for a handler; None outside a worker.
     outbox: Any = field(default=None, repr=False)
-    #: The message itself, with its headers; None for a handler called by hand.
+    #: The message itself, with its headers; None if the handler was called by hand.
     message: "Message | None" = field(default=None, repr=False)
     #: The name of the worker process that runs it, or "caller".
     worker: str = ""

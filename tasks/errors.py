@@ -34,7 +34,7 @@ class UnknownKind(MillpondError):
 
 
 class HandlerMissing(MillpondError):
-    """The body of a kind is not installed where it was to be run; nothing was sent."""
+    """The body of a kind is not installed in the process that was to run it. Nothing was sent."""
 
 
 class UnknownQueue(MillpondError):
@@ -50,9 +50,9 @@ class FinalError(TaskError):
 
 
 class RetryLater(TaskError):
-    """Trying again may help: a dependency is away or busy. Raised by a body, retried with backoff.
+    """Another try may help: a dependency is unreachable or busy. Raised by a body, retried with backoff.
 
-    `after_seconds` overrides the backoff, for a dependency that said when to come back.
+    `after_seconds` overrides the backoff, for a dependency that names the time of the next try.
     """
 
     def __init__(self, message: str, *, after_seconds: float | None = None) -> None:

@@ -1,6 +1,6 @@
 """Run one delivery: decode, validate, call the handler, classify its end, encode its value.
 
-A worker's slot, a producer under `caller_runs` and a test call the same `execute`; it knows neither Celery
+A worker's slot, a producer under `caller_runs` and a test call the same `execute`. It knows neither Celery
 nor Redis. Every error of a handler becomes an outcome: one delivery, one end.
 """
 
@@ -45,11 +45,11 @@ logger = logging.getLogger("millpond.tasks")
 #: A result is kept up to this many characters of JSON.
 RESULT_LENGTH = 65_536
 
-#: An error is one line of at most so many characters, and a traceback is cut to its last so many.
+#: The maximum characters of an error's one line, and of a traceback, whose end is kept.
 ERROR_LENGTH = 1_024
 TRACEBACK_LENGTH = 8_192
 
-#: The longest wait that an error may ask for, and how often the backoff doubles: a float has an end.
+#: The longest wait that an error may request, and how often the backoff doubles: a float has a maximum.
 _LONGEST_WAIT = 10 * 365 * 86_400.0
 _DOUBLINGS = 64
 
@@ -57,7 +57,7 @@ _OUTCOMES = frozenset(
     (Succeeded, CancelledOutcome, Expired, Continued, Retry, Delay, Release, Redeliver, Requeue, DeadLetter)
 )
 
-#: Errors of other libraries that name an outcome of their own; the program that runs tasks adds them.
+#: Errors of other libraries with an outcome of their own. The program that runs tasks adds them.
 outcomes_of_errors: dict[type[BaseException], Callable[[Any], Outcome]] = {}
 
 # Bound here: a handler may leave another under this name.
@@ -67,7 +67,7 @@ _write = json.JSONEncoder(separators=(",", ":")).encode
 _running: ContextVar[Context | None] = ContextVar("millpond_running", default=None)
 
 
-#: Return the context of the task that this thread runs now; None where it runs none.
+#: Return the context of the task that this thread runs now; None if it runs no task.
 running = _running.get
 
 
@@ -103,7 +103,7 @@ def execute(
     except BaseException as error:
         if _process_id() != pid:
             forked_child.end_child(error)
-        if issubclass(type(error), KeyboardInterrupt | SystemExit):  # `isinstance` asks the error itself
+        if issubclass(type(error), KeyboardInterrupt | SystemExit):  # `isinstance` calls the error itself
             raise
         return classify_failure(handler, delivery, context, error, began=began)
     finally:
@@ -127,9 +127,9 @@ def validate_job(handler: Handler, args: Sequence[Any], kwargs: dict[str, Any]) 
 def classify_failure(
     handler: Handler, delivery: Delivery, context: Context, error: BaseException, *, began: float
 ) -> Outcome:
-    """Classify an error: return the outcome that it stands for. `began` is when the handler did, seconds.
+    """Classify an error: return its outcome. `began` is the start of the handler, seconds.
 
-    An error whose own attributes raise is a failure by its name: no error is left to the slot.
+    An error whose own attributes raise counts as a failure, by its name: no error reaches the slot.
     """
     try:
         return _classify(handler, delivery, context, error, began)
@@ -177,7 +177,7 @@ def _classify(
 def error_line(error: BaseException, clean: Callable[[str], str] = str) -> str:
     """Return an error in one line, by its own name, even if its methods raise.
 
-    `clean` cuts secrets out of the whole, for one may be longer than a line.
+    `clean` cuts secrets out of the whole, because a secret may be longer than a line.
     """
     return clean(f"{_error_name(error)}: {_error_text(error)}").splitlines()[0][:ERROR_LENGTH]
 
@@ -193,7 +193,7 @@ def backoff_seconds(handler: Handler, retries: int) -> float:
 
 
 def _make_success(handler: Handler, delivery: Delivery, value: Any, *, keep: bool) -> Succeeded:
-    """Encode a value: as JSON where it is kept, and as it may be shown."""
+    """Encode a value: as JSON if it is kept, and as it may be shown."""
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json")
     result = None
@@ -244,7 +244,7 @@ def _scrub(handler: Handler, delivery: Delivery, text: str) -> str:
 
 
 def _error_name(error: BaseException) -> str:
-    """Return the name of an error's class, even where its metaclass has another idea of it."""
+    """Return the name of an error's class, even if its metaclass gives another name."""
     return str(type.__dict__["__name__"].__get__(type(error)))
 
 

@@ -39,7 +39,7 @@ def extras_of_queues(queues: Iterable[str]) -> list[str]:
 
 
 def extra_of_module(module: str) -> str | None:
-    """Return the extra that installs a module; None if no extra does."""
+    """Return the extra that installs a module; None if no extra installs it."""
     top = module.partition(".")[0]
     for extra in sorted({*_metadata_field("Provides-Extra")} - {"all"}):
         if any(name == top or name.startswith(f"{top}-") for name in _packages_of(extra)):
@@ -53,7 +53,7 @@ def list_packages(lacking: dict[str, list[str]]) -> str:
 
 
 def install_command(extras: Iterable[str]) -> str:
-    """Return the command that adds extras to this environment, from where Millpond itself was installed."""
+    """Return the command that adds extras to this environment, from the source of the installed Millpond."""
     wanted, pip = ",".join(extras), shutil.which("pip")
     is_ours = pip is not None and Path(pip).parent == Path(sys.prefix) / "bin"
     program = "pip" if is_ours else f"{shlex.quote(sys.executable)} -m pip"
@@ -88,7 +88,7 @@ def _packages_of(extra: str) -> Iterator[str]:
 
 
 def _metadata_field(field: str) -> list[str]:
-    """Return the lines of a field of the metadata; none where Millpond runs without being installed."""
+    """Return the lines of a field of the metadata; none if Millpond runs without being installed."""
     try:
         return [str(line) for line in metadata.metadata("millpond").get_all(field) or ()]
     except metadata.PackageNotFoundError:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-#: The start of an error's type -> the words; the fields of its context may stand in them.
+#: The start of an error's type -> the words, which may name fields of its context.
 _WORDS = {
     "missing": "is missing",
     "extra_forbidden": "there is no such field",

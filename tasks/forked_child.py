@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 
 def call_without_fork(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a handler and return its value; a child that the handler forked does not return from here."""
+    """Call a handler and return its value. A child that the handler forked does not return from here."""
     pid = os.getpid()
     try:
         value = function(*args)

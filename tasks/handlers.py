@@ -41,7 +41,7 @@ class Handler:
     backoff_seconds: float = 1.0
     backoff_limit_seconds: float = 600.0
 
-    #: True for a function that takes the message itself, and logs how it ended: Celery's tracer.
+    #: True if the function takes the message itself, and logs how it ended: Celery's tracer.
     takes_message: ClassVar[bool] = False
 
     @property
@@ -63,7 +63,7 @@ def handler(
 ) -> Callable[[HandlerFunction[C]], HandlerFunction[C]]:
     """Declare the decorated function as the handler of this contract's kind.
 
-    Raises `UnknownKind` for a contract without a kind, and where another function handles that kind;
+    Raises `UnknownKind` for a contract without a kind, and if another function handles that kind;
     `TypeError` for a class that is no contract, and for a function that a slot cannot call with a job and a
     context.
     """
@@ -135,7 +135,7 @@ def modules_left_out() -> dict[str, str]:
 def load_handler(contract: type[Contract], modules: Iterable[str] = ()) -> Handler:
     """Return the handler of a kind; import its module: `task` beside `contract`, or one of `modules`.
 
-    Raises `HandlerMissing` where it, or a library of its, is not installed here.
+    Raises `HandlerMissing` if it, or a library that it imports, is not installed here.
     """
     package, _, name = contract.__module__.rpartition(".")
     beside = (f"{package}.task",) if name == "contract" else ()

@@ -1,8 +1,8 @@
 """Middleware: code that runs around sending, around executing, on an outcome, on a worker's start and stop.
 
-It is also asked which tasks' Celery events are sent, and about log lines.
+It also selects the tasks whose Celery events are sent, and adds to log lines.
 
-A middleware overrides the methods it needs; the others cost nothing. It is named in the
+A middleware overrides the methods it needs. The other methods cost nothing. It is named in the
 setting `middleware`, as `module:Class`, or by an entry point of the group `millpond.middleware` of an
 installed package. The first is the outermost: it sees a job first and an outcome last. Millpond's own use the
 same methods and lie around these: `tasks/tracing.py`, `tasks/process/log_context.py`,
@@ -59,7 +59,7 @@ RESERVED = frozenset(
 class Sending:
     """A task that is about to be sent; entries added to `headers` (JSON) travel with its message."""
 
-    #: A contract; for a task of a Celery application a `Call`: `kind`, `args` and `kwargs`.
+    #: A contract, or for a task of a Celery application a `Call`: `kind`, `args` and `kwargs`.
     job: Any
     id: str
     queue: str
@@ -73,7 +73,7 @@ class Middleware:
     """Base of every middleware; each method does nothing of its own."""
 
     def on_sending(self, sending: Sending) -> None:
-        """Add headers to a task before it is sent; if this raises, the task is not sent.
+        """Add headers to a task before it is sent. If this raises, the task is not sent.
 
         Called in the process that sends, for each task of a stream.
         """
@@ -91,9 +91,9 @@ class Middleware:
         return call_next(job, context)
 
     def shows_events(self, delivery: "Delivery") -> bool:
-        """True if the Celery events of a task are sent; asked as it arrives, where anybody may listen.
+        """True if the Celery events of a task are sent. Called when the task arrives, if anybody may listen.
 
-        It is asked after the middleware inside it, if they all said True. A failure is shown in any case.
+        Called after the inner middleware, if all of them returned True. A failure is shown in any case.
         """
         del delivery
         return True
@@ -104,7 +104,7 @@ class Middleware:
         return {}
 
     def redact(self, line: str, context: "Context") -> str:
-        """Return a log line that was written while a task runs, without what must not be read there."""
+        """Return a log line that was written while a task runs, without texts that must not be read there."""
         del context
         return line
 
@@ -149,7 +149,7 @@ def _overriding_methods(middleware: Sequence[Middleware], method: str) -> tuple[
 def load_middleware(names: Iterable[str]) -> tuple[Middleware, ...]:
     """Return the middleware that the setting names, then that of installed packages.
 
-    The same objects each time it is asked in a process. Raises `SettingsError` for a name that is none.
+    Returns the same objects at each call in a process. Raises `SettingsError` for a name that is none.
     """
     return (*(_load_one(name) for name in names), *_load_entry_points())
 

@@ -19,7 +19,7 @@ def closest_name(name: str, known: Iterable[str]) -> str | None:
 
 
 def _is_typing_error(name: str, meant: str) -> bool:
-    """True if two letters are exchanged or one is another; in a short name each is a large part of it."""
+    """True if two letters are exchanged or one is replaced. In a short name each letter is a large part."""
     differ = sum(ours != theirs for ours, theirs in zip(name, meant, strict=False))
     return len(name) == len(meant) > 1 and (differ == 1 or (differ == 2 and sorted(name) == sorted(meant)))
 

@@ -3,7 +3,7 @@
 A field declared with `repr=False` is hidden, in a nested model, dataclass or typed dictionary too: its value
 is replaced wherever arguments are shown, and cut out of errors, tracebacks, results and log lines of its
 task. The value is found as it was sent, whole, or a line of it, in plain or as Python's `repr` and JSON
-escape it; a handler that shows half of a secret, or encodes it, is not stopped.
+escape it. A handler that shows half of a secret, or encodes it, is not stopped.
 """
 
 import json
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 REDACTED = "[redacted]"
 
-#: Shorter values are not cut out of texts: they stand in every second word.
+#: Shorter values are not cut out of texts: every second word contains them.
 SHORTEST = 4
 _SHORTEST_LINE = 12
 _MOST_LINES = 200
@@ -96,7 +96,7 @@ def _member_types(annotation: Any) -> Iterator[Any]:
 
 
 def _without_alias(annotation: Any) -> Any:
-    """Return the type that a `type` alias, a `NewType` or a bound type variable stands for."""
+    """Return the type behind a `type` alias, a `NewType` or a bound type variable."""
     for name in ("__value__", "__supertype__", "__bound__"):
         while (meant := getattr(annotation, name, None)) is not None:
             annotation = meant
@@ -104,14 +104,14 @@ def _without_alias(annotation: Any) -> Any:
 
 
 def _is_model(annotation: Any) -> bool:
-    """True for a model, a dataclass or a typed dictionary."""
+    """True if the type is a model, a dataclass or a typed dictionary."""
     return isinstance(annotation, type) and (
         hasattr(annotation, "model_fields") or is_dataclass(annotation) or is_typeddict(annotation)
     )
 
 
 def _is_table(annotation: Any) -> bool:
-    """True for a type with keys and values."""
+    """True if the type has keys and values."""
     origin = get_origin(annotation)
     return isinstance(origin, type) and issubclass(origin, Mapping) and len(get_args(annotation)) == 2
 
@@ -168,7 +168,7 @@ def redact_args(contract: "type[BaseModel]", args: Any) -> str:
 def secrets_in(contract: "type[BaseModel]", args: Any, kwargs: Any) -> tuple[str, ...]:
     """Return the texts that must not be shown of a task, the longest first.
 
-    A text that also stands in an open field is no secret: an address in a template's context.
+    A text that is also in an open field is no secret: an address in a template's context.
     """
     hidden, open_ = set(_all_texts(args)), set[str]()
     if isinstance(kwargs, dict):

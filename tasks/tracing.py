@@ -22,18 +22,18 @@ _NS = 1_000_000
 
 
 class Tracing(Middleware):
-    """Traces tasks; `endpoint` is where to, None: where the program has OpenTelemetry sent.
+    """Traces tasks. `endpoint` is the collector's URL; None: that of the program's own OpenTelemetry.
 
     Raises `SettingsError` if OpenTelemetry is not installed and there is an endpoint.
     """
 
     def __init__(self, endpoint: str | None, *, service: str) -> None:
         spans.configure(endpoint, service=service)
-        #: The spans of tasks that the broker has not answered yet, by id.
+        #: The spans of tasks without a reply of the broker so far, by id.
         self._sending: dict[str, Any] = {}
 
     def on_sending(self, sending: Sending) -> None:
-        """Begin the span of a task, until the broker has answered; its message carries the span's name."""
+        """Begin the span of a task, which ends with the broker's reply; the message carries its name."""
         span = spans.begin_span(f"send {sending.queue}", "PRODUCER", sending.traceparent)
         if span is None:
             return
@@ -54,7 +54,7 @@ class Tracing(Middleware):
         span.end()
 
     def around_executing(self, job: Any, context: Any, call_next: Callable[[Any, Any], Any]) -> Any:
-        """Trace a run; a retry will be linked to it by `context.state`."""
+        """Trace a run. `context.state` links a retry to it."""
         span = _begin_run(context.delivery)
         if span is None:
             return call_next(job, context)
@@ -71,7 +71,7 @@ class Tracing(Middleware):
             return value
 
     def on_outcome(self, delivery: Delivery, outcome: Outcome, seconds: float | None) -> None:
-        """Begin the span of a settlement; it ends when the broker has confirmed it."""
+        """Begin the span of a settlement, which ends when the broker has confirmed it."""
         del outcome, seconds
         if spans.tracer() is None:
             return
@@ -103,7 +103,7 @@ def _begin_run(delivery: Delivery) -> Any:
 
 
 def _shown_error(error: BaseException, message: Message) -> str | None:
-    """Return an error as a span shows it, without secrets; None for one that means a success."""
+    """Return an error as a span shows it, without secrets; None if the error means a success."""
     for known, outcome_of in outcomes_of_errors.items():
         if isinstance(error, known):
             return getattr(outcome_of(error), "error", None)

@@ -37,7 +37,7 @@ def wire_fields(job: Contract) -> dict[str, Any]:
         return _dump(job, exclude_defaults=True)
     options: dict[str, Any] = {"exclude_defaults": True}
     if len(nested_models(contract)) > 1:
-        # The defaults of a nested model are sent: they may be what tells it from others of a union.
+        # The defaults of a nested model are sent: they may distinguish it from other models of a union.
         names = {name for name, each in contract.model_fields.items() if getattr(job, name) != each.default}
         options = {"include": names | (job.model_extra or {}).keys()}
     _refuse_changed(job, _dump(job, **options))
@@ -56,7 +56,7 @@ def _dump(job: Contract, **options: Any) -> dict[str, Any]:
 
 
 def _refuse_changed(job: Contract, fields: dict[str, Any]) -> None:
-    """Raise `BadContract` if these fields of the job are read back as another job; no value is shown."""
+    """Raise `BadContract` if these fields of the job are read back as another job. No value is shown."""
     try:
         arrived = read_fields(type(job), fields)
     except BadContract as error:
@@ -122,5 +122,5 @@ def _is_plain_type(annotation: Any) -> bool:
 
 
 def _is_constraint(metadata: Any) -> bool:
-    """True for metadata that only accepts or refuses a value, as `Gt` does, or changes it once."""
+    """True if the metadata only accepts or refuses a value, as `Gt` does, or changes it once."""
     return isinstance(metadata, BaseMetadata | StringConstraints) and not isinstance(metadata, Strict)

@@ -33,7 +33,7 @@ def adopt(
     """Take in the messages that stock workers left unacknowledged, without counting a delivery.
 
     Ready messages need nothing: Millpond reads the lists that stock clients fill. Taken in are messages that
-    no worker says it has; a worker that does not answer counts as gone. A message with an ETA that a stock
+    no worker says it has; a worker without a reply counts as gone. A message with an ETA that a stock
     worker kept in its memory is among them, and waits in the broker from then on.
     """
     import json
@@ -74,7 +74,7 @@ def _adopt_messages(store: "Store", queues: "Iterable[str]", everything: bool) -
     rows = []
     for queue, entries in sorted(found.items()):
         ready = read_depth(store, queue).ready
-        # One that was fetched after the question was not in any answer.
+        # A message that was fetched after the request was not in any reply.
         free = [e for e in entries if everything or (e.message.id not in held and e.since < asked_at)]
         rows.append(
             {

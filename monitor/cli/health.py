@@ -27,7 +27,7 @@ The command reads files that the processes of the same user write into MILLPOND_
 
 
 class _OneLineParser(ArgumentParser):
-    """A parser that answers wrong usage as the other commands do."""
+    """A parser that reports wrong usage as the other commands do."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"millpond: {message}. See: millpond health --help\n")
@@ -41,7 +41,7 @@ def _parse_duration(text: str) -> float:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the answer and return the exit code."""
+    """Check the processes, print the faults, and return the exit code."""
     parser = _OneLineParser(
         prog="millpond health",
         description=HELP,
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str]) -> int:
         text = "\n".join(faults) or f"{asked}: {', '.join(found.processes)}"
     try:
         print(text, flush=True)
-    except BrokenPipeError:  # the exit code is the answer
+    except BrokenPipeError:  # the exit code is the result
         interrupt.discard_output()
     return 1 if faults else 0
 

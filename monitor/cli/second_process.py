@@ -1,4 +1,4 @@
-"""A second worker process beside a pool of one slot, for as long as it is measured."""
+"""A second worker process beside a pool of one slot, while the pool is measured."""
 
 import signal
 import subprocess

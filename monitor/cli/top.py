@@ -52,7 +52,7 @@ def _redraw(look: Callable[[], Any], shown: Any, seconds: float) -> None:
 
 @contextmanager
 def _key_reader() -> Iterator[Callable[[float], str]]:
-    """Yield a function that waits some seconds for a key and returns it; without a terminal it only waits."""
+    """Yield a function that waits some seconds for a key and returns it. Without a terminal it only waits."""
     import os
     import select
     import sys

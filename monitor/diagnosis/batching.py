@@ -1,6 +1,6 @@
 """Whether a pool lacks batching: short tasks, many calls for a task, calls that cost more than their items.
 
-The advice about it stands here, in one place.
+The advice about batching is here, in one place.
 """
 
 import math
@@ -12,7 +12,7 @@ from millpond.monitor.diagnosis.facts import PoolFacts
 
 #: Below this mean service time, fetching a task costs more than running it; seconds.
 SHORT_SECONDS = 0.002
-#: A run is chatty from so many round trips on that take this share of its time, or from more that take less.
+#: A run is chatty if this many round trips take this share of its time, or if more take a smaller share.
 CHATTY, CHATTY_SHARE = 8, 0.4
 VERY_CHATTY, VERY_CHATTY_SHARE = 20, 0.2
 #: Calls cost more than their items if this share of a call does not depend on them.
@@ -45,7 +45,7 @@ def short(facts: PoolFacts) -> Diagnosis | None:
 
 
 def chatty(facts: PoolFacts) -> Diagnosis | None:
-    """Each run asks a peer many times, one after the other."""
+    """Each run sends many requests to a peer, one after the other."""
     found = facts.most("peer")
     if found is None or found[0].library in _TALKATIVE:
         return None

@@ -20,8 +20,8 @@ CONNECTION_POOL = "the connection pool"
 SLOWER = 2.0
 #: The multiple of the rate at which the hosts' processors are full that leaves no room for more slots.
 NO_ROOM = 1.1
-#: Below this use, slots wait for messages; the broker is late from so many seconds on; and children are
-#: replaced often if it is more than once in so many tasks.
+#: Below this use, slots wait for messages. From these seconds on, the broker's replies are late. Children
+#: are replaced often if there is one for fewer than this many tasks.
 LATE_USE, LATE_SECONDS, OFTEN = 0.7, 0.01, 20
 
 
@@ -146,7 +146,7 @@ def slow_dependency(facts: PoolFacts) -> Diagnosis | None:
 
 
 def elastic(facts: PoolFacts) -> Diagnosis | None:
-    """Return the diagnosis by the measured elasticity: workers, saturated or unclear; None: not measured."""
+    """Return the diagnosis by the measured elasticity (workers, saturated, unclear); None if not measured."""
     measured = facts.current_elasticity
     if measured is None or facts.use < FULL:
         return None
@@ -246,7 +246,7 @@ def _saturated_dependency(facts: PoolFacts, measured: Elasticity) -> Diagnosis:
 def _saturated_by(facts: PoolFacts) -> tuple[str, str, tuple[str, ...]]:
     """Return the dependency that slots wait for, its name with library and line, and the evidence.
 
-    Handlers that are refused sleep until they ask again: the peer that they ask is named then.
+    Handlers whose requests are refused sleep until the next request: the diagnosis names their peer then.
     """
     found = facts.most("peer", "child", "file", "lock", "thread")
     if found is None or found[1] < NAMED:
@@ -266,7 +266,7 @@ def _saturated_by(facts: PoolFacts) -> tuple[str, str, tuple[str, ...]]:
 
 
 def broker(facts: PoolFacts) -> Diagnosis | None:
-    """Slots wait for messages because the broker answers late."""
+    """Slots wait for messages because the broker's replies are late."""
     answer, mean = facts.broker_seconds, facts.mean
     if mean is None or facts.is_probed or facts.use >= LATE_USE or answer < max(LATE_SECONDS, mean / 2):
         return None

@@ -81,7 +81,7 @@ class Diagnosis:
     elasticity_error: float | None = None
     #: The cost of measuring in this hour, in seconds of the pool's rate.
     probe_seconds: float = 0.0
-    #: How a slot spends its time: labels and shares, the largest first; the shares add up to 1.
+    #: The parts of a slot's time: labels and shares, the largest first; the shares add up to 1.
     slot_time: tuple[tuple[str, float], ...] = ()
     #: The kinds that take most of the slots' time, the first one most.
     kinds: tuple[KindView, ...] = ()

@@ -126,7 +126,7 @@ class PoolFacts:
 
     @property
     def broker_seconds(self) -> float:
-        """The time in which the broker answers the worker processes, seconds."""
+        """The time in which the broker replies to the worker processes, seconds."""
         return median([report.broker_seconds for report in self.view.running] or [0.0])
 
     @property

@@ -16,7 +16,7 @@ MOST_UNSEEN = 1.4
 
 
 def predicted_rate(measured: Elasticity, slots: int, *, most: float = math.inf) -> float:
-    """Return the predicted ends a second with so many slots, by the measured elasticity.
+    """Return the predicted ends a second with this number of slots, by the measured elasticity.
 
     The processors of the hosts allow `most` times the rate of today.
     """

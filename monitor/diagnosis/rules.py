@@ -27,7 +27,7 @@ MOMENT_SECONDS = 1.0
 #: A backlog that is cleared within this time needs no action, seconds; while tasks arrive all the time, the
 #: pool is faster than these, and may take longer.
 SOON_SECONDS, STREAM_SOON_SECONDS = 10.0, 120.0
-#: A cause needs so many seconds beside enough ends; without these, slots that were looked at for so many.
+#: A cause needs enough ends and the first of these times, or samples of slots over the second, seconds.
 ENOUGH_SECONDS, LONG_SECONDS = 10.0, 30.0
 #: The share of a limit that counts as reached.
 REACHED = 0.85

@@ -1,4 +1,4 @@
-"""The diagnosis where the cause of a backlog is not known: the known facts, and how to find the cause."""
+"""The diagnosis if the cause of a backlog is not known: the known facts, and how to find the cause."""
 
 from millpond.broker.stats.window import Place
 from millpond.monitor.diagnosis import causes, words
@@ -47,7 +47,7 @@ def long_runs(facts: PoolFacts) -> Diagnosis:
 
 
 def _main_wait(facts: PoolFacts) -> tuple[Place | None, str]:
-    """Return where slots wait most, and the words for it; empty where they do not."""
+    """Return the place at which slots wait most, and the words for it; empty if they do not wait."""
     found = facts.most("peer", "child", "file", "sleep", "thread")
     if found is None:
         return None, ""
@@ -55,7 +55,7 @@ def _main_wait(facts: PoolFacts) -> tuple[Place | None, str]:
 
 
 def unclear(facts: PoolFacts) -> Diagnosis:
-    """The cause is not known; the command measures it."""
+    """The cause is not known, and a command measures it."""
     place, spent = _main_wait(facts)
     if facts.is_probed:
         advice = "it is being measured: ask again in half a minute"

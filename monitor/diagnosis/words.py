@@ -59,7 +59,7 @@ def kinds(facts: PoolFacts) -> tuple[KindView, ...]:
     )
 
 
-#: The effect of a change of slots is known while so many of them are in use, and so many tasks are ready.
+#: The effect of a change of slots is known if this share of them is in use, and this many tasks are ready.
 USED, WAITING = 0.7, 1
 #: A gain below this share of proportional growth is none.
 NO_GAIN = 0.2
@@ -114,7 +114,7 @@ CATEGORIES = {
 
 
 def slot_time(facts: PoolFacts) -> Iterator[tuple[str, float]]:
-    """Yield how a slot spends its time, the largest share first; the shares add up to 1."""
+    """Yield the parts of a slot's time, the largest share first; the shares add up to 1."""
     places, use = facts.places, facts.use
     total = sum(places.values())
     if not total or not facts.view.running:
@@ -159,7 +159,7 @@ def bottleneck_name(facts: PoolFacts, share: float) -> str:
 
 
 def probe(facts: PoolFacts) -> str:
-    """Return the command that measures whether more slots would help; one slot needs a second one for it."""
+    """Return the command that measures the effect of more slots; a pool of one slot needs a second one."""
     second = " --second-slot" if facts.view.slots == 1 else ""
     return f"millpond why {facts.view.name} --probe{second}"
 
@@ -182,7 +182,7 @@ def ready(facts: PoolFacts) -> str:
 
 
 def suffice(slots: int) -> str:
-    """Return that so many slots are enough."""
+    """Return the sentence that this number of slots is enough."""
     return "1 slot suffices" if slots == 1 else f"{slots} slots suffice"
 
 

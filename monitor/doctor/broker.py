@@ -15,7 +15,7 @@ CLOCK_SECONDS = 1.0
 
 
 def examine_broker(store: Store) -> Iterator[Finding]:
-    """Yield the findings on a broker that answers. Raises `BrokerAway`."""
+    """Yield the findings on a broker that is reachable. Raises `BrokerAway`."""
     yield _check_version(store)
     if refusal := server.write_refusal(store):
         yield fail(

@@ -35,7 +35,7 @@ def check_extras(settings: Settings) -> Iterator[Finding]:
 
 
 def check_mail(settings: Settings) -> Finding:
-    """Return whether the mail server answers, with the security and the login of the settings."""
+    """Return the finding on the mail server: its reply, with the security and the login of the settings."""
     from millpond.tasks.email.smtp_session import connect
 
     smtp = settings.smtp

@@ -1,4 +1,4 @@
-"""JSON for machines: queues, pools, batches, readiness, the demand on a pool for KEDA; and the metrics."""
+"""JSON for machines: queues, pools, batches, readiness, the demand on a pool for KEDA, and the metrics."""
 
 import json
 from dataclasses import asdict

@@ -10,7 +10,7 @@ from millpond.broker.inspect.depth import read_depths
 
 
 class Queues:
-    """The questions of Flower to a broker, answered by a store."""
+    """The requests of Flower to a broker, made through a store."""
 
     def __init__(self, application: Any) -> None:
         self._store: Store = application.store
@@ -35,7 +35,7 @@ class _ByOurConnection:
     application: Any
 
     def get_broker(self) -> Queues:
-        """Return the broker as Flower's page asks it."""
+        """Return the broker in the form that Flower's page calls."""
         return Queues(self.application)
 
 

@@ -25,7 +25,7 @@ class SearchHandler(Handler):
     """A handler with the search fields of the request."""
 
     def asked(self, name: str) -> str | None:
-        """Return a field with its control characters; a queue, which is chosen, with the spaces around it."""
+        """Return a field with its control characters; only a queue keeps the spaces around its name."""
         value = (self.exactly(name) or [""])[-1]
         return (value if name == "queue" else value.strip()) or None
 

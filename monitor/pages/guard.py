@@ -45,7 +45,7 @@ class ForeignHost(RequestHandler):
     """Refuse a request to a foreign host name."""
 
     def prepare(self) -> None:
-        """Answer 403."""
+        """Respond with 403."""
         self.set_status(403)
         self.finish("Without a login, Flower answers on localhost alone")
 
@@ -54,12 +54,12 @@ class ForeignHost(RequestHandler):
 
 
 def ascii_login(login: str) -> str:
-    """Return a login, user:password, in ASCII; no two logins become the same."""
+    """Return a login, user:password, in ASCII. No two logins become the same."""
     return quote(login, safe=":")
 
 
 def path_prefix(chosen: str | None) -> str:
-    """Return the sub-path as it stands before a path: `/ops/flower`, or nothing."""
+    """Return the sub-path as a prefix of paths: `/ops/flower`, or nothing."""
     return f"/{chosen.strip('/')}" if chosen and chosen.strip("/") else ""
 
 

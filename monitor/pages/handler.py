@@ -109,7 +109,7 @@ class Handler(BaseHandler):
         return table
 
     async def ask(self, question: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Run a blocking question to the broker in a thread. Raises 503 if the broker is away."""
+        """Run a blocking call to the broker in a thread. Raises 503 if the broker is unreachable."""
 
         def call() -> T:
             return question(*args, **kwargs)
@@ -162,7 +162,7 @@ class Handler(BaseHandler):
         self.redirect(path, status=303)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Render an error page: the broker is away, or the request was refused."""
+        """Render an error page: the broker is unreachable, or the request was refused."""
         error = (kwargs.get("exc_info") or (None, None))[1]
         if isinstance(error, HTTPError) and status_code in (400, 403, 503):
             if not hasattr(self, "_current_user"):

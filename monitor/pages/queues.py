@@ -65,7 +65,7 @@ def _queue_or_404(views: list[QueueView], name: str) -> QueueView:
 
 
 def _queues_data(store: Store, table: Table, history: HistoryCache) -> dict[str, Any]:
-    """Return what the page of all queues shows."""
+    """Return the data of the page of all queues."""
     views = snapshot.queue_views(store, table)
     histories = history.samples([f"queue:{view.name}" for view in views])
     now_ms = server.server_time_ms(store)
@@ -81,7 +81,7 @@ def _queues_data(store: Store, table: Table, history: HistoryCache) -> dict[str,
 
 
 def _queue_data(store: Store, table: Table, history: HistoryCache, name: str) -> dict[str, Any]:
-    """Return what the page of one queue shows. Raises 404."""
+    """Return the data of the page of one queue. Raises 404."""
     view = _queue_or_404(snapshot.queue_views(store, table), name)
     [samples] = history.samples([f"queue:{name}"])
     now_ms = server.server_time_ms(store)

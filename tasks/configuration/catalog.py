@@ -1,4 +1,4 @@
-"""List every setting: its type, its use, its default; and the value in force with its origin."""
+"""List every setting: its type, its use, its default, and the value in force with its origin."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -58,7 +58,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class InForce:
-    """A setting with its value in force and where that was written; secrets are hidden."""
+    """A setting with its value in force and the source of the value; secrets are hidden."""
 
     name: str
     value: Any
@@ -78,7 +78,7 @@ class InForce:
 
 
 def catalog(annotation: Any, path: tuple[str, ...] = ()) -> Iterator[Setting]:
-    """Yield every setting of a model and its tables; a list of tables counts, and so do its fields."""
+    """Yield every setting of a model and its tables, of a list of tables the list and its fields."""
     model = model_of(annotation)
     for name, field in model.model_fields.items() if model else ():
         below, values = (*path, name), value_type_of(field.annotation)
@@ -94,7 +94,7 @@ def catalog(annotation: Any, path: tuple[str, ...] = ()) -> Iterator[Setting]:
 
 
 def settings_in_force(settings: BaseModel, sources: Sources) -> Iterator[InForce]:
-    """Yield every setting with its value in force and the place where that was written."""
+    """Yield every setting with its value in force and the source of the value."""
     yield from _settings_of(settings, (), (), sources)
 
 

@@ -61,17 +61,17 @@ def _fault_text(fault: Mapping[str, Any], path: Keys, model: type[BaseModel], so
 
 
 def _is_quantity_fault(fault: Mapping[str, Any]) -> bool:
-    """True for a value that its field's type refused: a description of its own follows."""
+    """True if the field's type refused the value: a description of its own follows."""
     return type(fault.get("ctx", {}).get("error")).__name__ == "BadQuantity"
 
 
 def _show_value(fault: Mapping[str, Any], field: Any) -> str:
-    """Return the value at fault, cut to 60 characters; a secret is not shown."""
+    """Return the value at fault, cut to 60 characters. A secret is not shown."""
     return "its value" if is_secret(field) else f"{fault.get('input')!r:.60}"
 
 
 def _missing_keys(path: Keys, model: type[BaseModel], sources: Sources) -> str:
-    """Return the keys that a table lacks; a pool without queues is most often another, misspelt."""
+    """Return the keys that a table lacks. A pool without queues is most often another pool, misspelt."""
     field, table = field_at(model, path), path[:-1]
     words = f"{path[-1]} is missing: write {describe_values(field)}" if field else f"{path[-1]} is missing"
     if path[0] == "table" and len(path) == 4:
@@ -112,7 +112,7 @@ def _unknown_name(path: Keys, model: type[BaseModel], sources: Sources) -> str:
 
 
 def _names_beside(model: type[BaseModel], table: Sequence[int | str]) -> list[str]:
-    """Return the names of the settings that may stand in a table."""
+    """Return the names of the settings that may be in a table."""
     if not table:
         return [*(name for name in model.model_fields if name != "table"), *LIFTED]
     field = field_at(model, table)

@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 
 from millpond.tasks.field_types import ValidValues
 
-#: Tables that a person writes at the top, and where the model has them.
+#: Tables that a person writes at the top, and their place in the model.
 LIFTED = {"pools": ("table", "pools"), "queues": ("table", "queues")}
 
 
@@ -30,7 +30,7 @@ def strip_annotated(annotation: Any) -> Any:
 
 
 def model_of(annotation: Any) -> type[BaseModel] | None:
-    """Return the pydantic model class of an annotation; None if it is not one."""
+    """Return the pydantic model class of an annotation; None if it is no model."""
     found = strip_annotated(annotation)
     return found if isinstance(found, type) and issubclass(found, BaseModel) else None
 
@@ -42,12 +42,12 @@ def value_type_of(annotation: Any) -> Any:
 
 
 def is_list(annotation: Any) -> bool:
-    """True for a list of entries."""
+    """True if the type is a list of entries."""
     return get_origin(strip_annotated(annotation)) is tuple
 
 
 def is_table(annotation: Any) -> bool:
-    """True for a field that is written as a table: a model, or tables by name."""
+    """True if the field is written as a table: a model, or tables by name."""
     return model_of(annotation) is not None or value_type_of(annotation) is not None
 
 
@@ -92,7 +92,7 @@ def describe_values(field: FieldInfo) -> str:
 
 
 def is_secret(field: FieldInfo) -> bool:
-    """True for a hidden field: a secret, or one that its model keeps out of its `repr`."""
+    """True if the field is hidden: a secret, or a field that its model keeps out of its `repr`."""
     kind = strip_annotated(field.annotation)
     if field.repr is False or kind is SecretStr or (is_list(kind) and get_args(kind)[0] is SecretStr):
         return True
@@ -101,7 +101,7 @@ def is_secret(field: FieldInfo) -> bool:
 
 
 def _field_metadata(field: FieldInfo) -> Iterable[Any]:
-    """Yield the metadata of a field, also of a type that stands in a union."""
+    """Yield the metadata of a field, also of a type that is part of a union."""
     yield from field.metadata
     annotation: Any = field.annotation
     if get_origin(annotation) in (Union, types.UnionType):

@@ -24,7 +24,7 @@ class Sources:
     unused: tuple[str, ...] = ()
 
     def variable(self, path: Keys) -> str | None:
-        """Return the variable that a value comes from, or a part of it; None: from none."""
+        """Return the variable that a value, or a part of it, comes from; None if there is no variable."""
         inside = [each for each in self.names if path[: len(each)] == each]
         if inside:
             return self.names[max(inside, key=len)]
@@ -42,7 +42,7 @@ class Sources:
         return True
 
     def origin(self, path: Keys) -> str:
-        """Return where the value in force at a path was written, or that it is the default."""
+        """Return the source of the value in force at a path: a variable, a file's line, or the default."""
         own = tuple(map(str, path))
         if own in self.names:
             return self.names[own]
@@ -53,7 +53,7 @@ class Sources:
         return f"{self.file.path}{f' line {line}' if line else ''}"
 
     def place(self, path: Keys) -> str | None:
-        """Return where a value was written: a variable, or a file with its line; None: nowhere."""
+        """Return the source of a value: a variable, or a file with its line; None if it has no source."""
         if name := self.variable(path):
             return name
         for end in range(len(path), 0, -1):
@@ -91,7 +91,7 @@ def file_path(path: Keys) -> Keys:
 
 
 def merge_tables(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge one nested table over another; a value that is no table is replaced."""
+    """Merge one nested table over another. A value that is no table is replaced."""
     both = dict(below)
     for name, value in above.items():
         under = both.get(name)

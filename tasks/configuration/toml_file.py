@@ -32,7 +32,7 @@ class TomlFile:
     """One file: its values, and the line of each."""
 
     def __init__(self, path: Path) -> None:
-        """Read a file. Raises `SettingsError`, with the line, where it is no TOML."""
+        """Read a file. Raises `SettingsError`, with the line, if it is no TOML."""
         self.path = path
         try:
             self.text = path.read_text("utf-8-sig")
@@ -46,7 +46,7 @@ class TomlFile:
             raise SettingsError(self._syntax_error(str(error))) from None
 
     def line(self, path: Keys) -> int | None:
-        """Return the line where a value, or the table around it, was written; None: it is not found."""
+        """Return the line of a value, or of the table around it; None if it is not found."""
         best: tuple[int, int] | None = None
         for number, keys in self._key_lines():
             depth = _common_length(keys, path)
@@ -55,7 +55,7 @@ class TomlFile:
         return None if best is None else best[1]
 
     def _key_lines(self) -> list[tuple[int, Keys]]:
-        """Return every key and header with its line; an entry of `[[lists]]` has its number in the path."""
+        """Return every key and header with its line. An entry of `[[lists]]` has its number in the path."""
         found: list[tuple[int, Keys]] = []
         table: Keys = ()
         counted: dict[Keys, int] = {}

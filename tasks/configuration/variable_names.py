@@ -32,7 +32,7 @@ Path = tuple[str, ...]
 
 
 def variable_name(path: Path) -> str:
-    """Return the variable of a path of the model: the shorter name where there are two."""
+    """Return the variable of a path of the model: the shorter name if there are two."""
     shown = path[1:] if path[0] == "table" and len(path) > 1 else path
     return "MILLPOND_" + "__".join(part.upper() for part in shown)
 

@@ -21,7 +21,7 @@ from millpond.tasks.configuration.variable_names import resolve, unknown_variabl
 
 PREFIX = "MILLPOND_"
 
-#: Read elsewhere: where the file is, tracebacks, the folder for short-lived files.
+#: Variables that other modules read: the place of the file, tracebacks, the folder for short-lived files.
 OTHERS = ("MILLPOND_CONFIG", "MILLPOND_DEBUG", "MILLPOND_SCRATCH")
 
 #: Variables that Kubernetes sets in every container for a Service named millpond…
@@ -128,7 +128,7 @@ def _parse_structure(text: str, *, secret: bool, example: str) -> Any:
 
 
 def _set_at_path(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
-    """Set the value at its path; a table is merged into the one that is there."""
+    """Set the value at its path. A table is merged into the table that is there."""
     *tables, last = path
     for part in tables:
         below = values.get(part)

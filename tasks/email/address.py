@@ -67,7 +67,7 @@ def parse_mailbox(text: str) -> Mailbox:
 
 def _is_intranet_domain(domain: str) -> bool:
     """True if the settings allow addresses of this domain, which has no dot."""
-    from millpond.tasks.settings import settings  # here, for it imports TLS
+    from millpond.tasks.settings import settings  # here, because it imports TLS
 
     own = (each.lower().strip(".") for each in settings().smtp.intranet_domains)
     return any(domain.lower() == each or domain.lower().endswith(f".{each}") for each in own)

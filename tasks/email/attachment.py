@@ -102,7 +102,7 @@ def _as_tuple(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
-#: Attachments; a string is short for an attachment with that URL.
+#: Attachments. A string is short for an attachment with that URL.
 Attachments = Annotated[
     tuple[Annotated[Attachment, BeforeValidator(_attachment_from_url)], ...],
     BeforeValidator(_as_tuple),

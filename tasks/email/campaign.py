@@ -45,7 +45,7 @@ class BadRow:
 
 
 def mails_of_file(campaign: SendCampaign, stream: BinaryIO, *, campaign_id: str) -> Iterator[CampaignMail]:
-    """Yield the mails from the row where this run begins. Raises `BadInput` with the first bad line."""
+    """Yield the mails from the row at which this run begins. Raises `BadInput` with the first bad line."""
     for each in read_mails(campaign, stream, campaign_id=campaign_id):
         if isinstance(each, BadRow):
             raise BadInput(f"the CSV cannot be used, {each}")

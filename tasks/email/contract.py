@@ -1,8 +1,8 @@
 """The contracts of mail: one message, or one message for each row of a CSV.
 
 With a `context`, the fields `subject`, `text` and `html` are templates with its variables, in the syntax of
-Jinja (`README.md`); without one they are sent unchanged. A field that becomes a header is refused if it could
-end the header's line. On the wire, `from` is an alias of `sender`.
+Jinja (`README.md`); without a `context` they are sent unchanged. A field that becomes a header is refused
+if it could end the header's line. On the wire, `from` is an alias of `sender`.
 """
 
 import json
@@ -27,7 +27,7 @@ from millpond.tasks.email.custom_headers import CustomHeaders
 MAX_RECIPIENTS = 100
 MAX_SUBJECT_CHARACTERS = 900
 MAX_BODY_CHARACTERS = 1_000_000
-#: The text of a campaign is in each of its messages; a longer one belongs into the folder of templates.
+#: The text of a campaign is in each of its messages. A longer text belongs into the folder of templates.
 MAX_CAMPAIGN_BODY_CHARACTERS = 64_000
 MAX_CONTEXT_CHARACTERS = 64_000
 
@@ -84,7 +84,7 @@ class Mail(Contract):
 
 
 class SendEmail(Mail, kind="email.send", queue="email"):
-    """Send one message to all its recipients; the addresses in `bcc` do not appear in it."""
+    """Send one message to all its recipients. The addresses in `bcc` do not appear in it."""
 
     to: Addresses = ()
     cc: Addresses = ()
@@ -129,7 +129,7 @@ class SendCampaign(Mail, kind="email.campaign", queue="email"):
 
     @model_validator(mode="after")
     def _check_body_length(self) -> Self:
-        """Refuse a body so long that a copy in each of a campaign's messages would fill the queue."""
+        """Refuse a body that is so long that its copies in a campaign's messages would fill the queue."""
         if len(self.text or "") + len(self.html or "") > MAX_CAMPAIGN_BODY_CHARACTERS:
             raise ValueError(
                 f"text and html of a campaign are at most {MAX_CAMPAIGN_BODY_CHARACTERS} characters, for "

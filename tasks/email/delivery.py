@@ -1,4 +1,4 @@
-"""Send one mail: claim it in the ledger, compose it, submit it, record the answers.
+"""Send one mail: claim it in the ledger, compose it, submit it, record the replies.
 
 Everything that this needs is passed in, so that a test needs no settings.
 """
@@ -46,11 +46,11 @@ class Mailer:
 
     @property
     def claim_seconds(self) -> float:
-        """The length of a claim: longer than the time from its last renewal to the server's answer."""
+        """The length of a claim: longer than the time from its last renewal to the server's reply."""
         return max(60.0, 4 * self.settings.timeout_seconds)
 
     def send(self, job: SendEmail, task_id: str) -> Receipt:
-        """Send the mail to the recipients without an answer so far.
+        """Send the mail to the recipients without a reply so far.
 
         Raises `RetryLater` if a recipient was deferred, and `FinalError` if all were refused.
         """
@@ -136,7 +136,7 @@ class Mailer:
     def _record_answers(
         self, task_id: str, owner: str, envelope: Envelope, before: Mapping[str, str], answers: SmtpResult
     ) -> Receipt:
-        """Record the mail server's answers in the ledger and return the receipt.
+        """Record the mail server's replies in the ledger and return the receipt.
 
         Raises `RetryLater` if a recipient was deferred, and `FinalError` if all were refused.
         """
@@ -175,7 +175,7 @@ class Mailer:
 
 
 def _make_receipt(message_id: str, outcomes: Mapping[str, str], *, duplicate: bool = False) -> Receipt:
-    """Return the receipt for these answers by address."""
+    """Return the receipt for these replies by address."""
     return Receipt(
         message_id=message_id,
         accepted=tuple(address for address, outcome in outcomes.items() if outcome == ACCEPTED),

@@ -25,7 +25,7 @@ def text_line(name: str, value: str) -> bytes:
 
 
 def address_line(name: str, addresses: Iterable[str]) -> bytes:
-    """Return the lines of a header with addresses; a local part outside ASCII stays UTF-8."""
+    """Return the lines of a header with addresses. A local part outside ASCII stays UTF-8."""
     return _header_line(name, ", ".join(_write_address(parse_mailbox(each)) for each in addresses))
 
 
@@ -44,7 +44,7 @@ def _encode_word(value: str) -> str:
 
 
 def _write_address(box: Mailbox) -> str:
-    """Return an address with its name, which is quoted or encoded where it must be."""
+    """Return an address with its name, which is quoted or encoded if it must be."""
     if not box.name:
         return box.address
     if not box.name.isascii() or "=?" in box.name:
@@ -68,7 +68,7 @@ def _header_line(name: str, value: str) -> bytes:
 
 
 def _fold(line: str) -> str:
-    """Return a line folded before spaces; a word longer than a line is on a line of its own."""
+    """Return a line folded before spaces. A word longer than a line is on a line of its own."""
     lines = [""]
     for word in _WORD.findall(line):
         if lines[-1] and len(lines[-1]) + len(word) > LINE_CHARACTERS:

@@ -2,16 +2,16 @@
 
 Two steps, each one script on one key. Before the first byte goes to the mail server, `claim` writes the state
 *sending*, with an owner that is new for each delivery and an end by the server's clock. After the mail server
-has answered, `record` writes its answer for each recipient, and *sent* once every recipient has one.
+has replied, `record` writes its reply for each recipient, and *sent* once every recipient has one.
 
-- A second delivery that finds *sent* sends nothing and returns the recorded answers.
+- A second delivery that finds *sent* sends nothing and returns the recorded replies.
 - A second delivery that finds *sending* is retried when the claim ends.
 - A claim that ended was left by a worker that died. The next delivery takes it over and sends to the
-  recipients without an answer. **This is at least once.** No ledger can close the window between the moment
+  recipients without a reply. **This is at least once.** No ledger can close the window between the moment
   when the mail server takes the message and `record`. A worker that dies in it leaves *sending*, and the mail
-  is sent again with the same Message-ID, by which a receiver can tell (RFC 1047 describes this gap). The same
-  holds when the connection breaks before the server's last answer. The alternative, giving up such a mail,
-  would lose mails that were never sent.
+  is sent again with the same Message-ID, by which a receiver recognises it (RFC 1047 describes this gap). The
+  same holds when the connection breaks before the server's last reply. The alternative, giving up such a
+  mail, would lose mails that were never sent.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ _STATES: tuple[ClaimState, ...] = ("taken", "busy", "sent")
 
 @dataclass(frozen=True)
 class Claim:
-    """The answer to a claim: `taken`, `busy` for `wait_seconds`, or `sent`; `outcomes` by address so far."""
+    """The result of a claim: `taken`, `busy` for `wait_seconds`, or `sent`; `outcomes` by address so far."""
 
     state: ClaimState
     wait_seconds: float = 0.0
@@ -39,7 +39,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class MailLedger:
-    """The ledger in the broker's server; an entry is kept for `ttl_seconds` after its last change.
+    """The ledger in the broker's server. An entry is kept for `ttl_seconds` after its last change.
 
     Every method raises `BrokerAway` or `BrokerError`.
     """
@@ -57,7 +57,7 @@ class MailLedger:
         return Claim(_STATES[state], wait_ms / 1000, dict(zip(words[::2], words[1::2], strict=True)))
 
     def record(self, key: str, owner: str, outcomes: Mapping[str, str], *, sent: bool) -> None:
-        """Record the mail server's answer for each address and end the claim."""
+        """Record the mail server's reply for each address and end the claim."""
         pairs = [word for pair in outcomes.items() for word in pair]
         self._write(key, owner, "sent" if sent else "open", pairs)
 

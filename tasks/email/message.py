@@ -125,7 +125,7 @@ def _build_body(content: Content, attachments: Sequence[LoadedAttachment]) -> Em
 
 
 def _normalize_line_ends(text: str) -> str:
-    """Return a text that mail can carry; the library turns every line break into CRLF, a lone CR too."""
+    """Return a text that mail can carry. The library turns every line break into CRLF, a lone CR too."""
     try:
         return body_text(text)
     except ValueError as error:

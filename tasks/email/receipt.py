@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 class Receipt(BaseModel):
     """The addresses for which the mail server accepted a message, and those that it refused.
 
-    `refused` has the server's answer for each address that it refuses for good. `duplicate` is True if an
+    `refused` has the server's reply for each address that it refuses for good. `duplicate` is True if an
     earlier delivery of the same task sent the message, and this one sent nothing.
     """
 
@@ -19,7 +19,7 @@ class Receipt(BaseModel):
 
 
 class CampaignStep(BaseModel):
-    """One run of a campaign: messages sent, rows skipped and why, and the row where the next run begins.
+    """One run of a campaign: messages sent, rows skipped and why, and the row at which the next run begins.
 
     `next_row` is None at the end of the file; `reasons` has the first of the skipped rows.
     """

@@ -26,7 +26,7 @@ from millpond.tasks.email.smtp_session import (
 from millpond.tasks.errors import RetryLater
 from millpond.tasks.settings import Smtp
 
-#: A connection used within this time is not checked; if it is dead, the message is sent over a new one.
+#: A connection used within this time is not checked. If it is dead, the message is sent over a new one.
 TRUSTED_SECONDS = 5.0
 REFUSED_PAUSE_SECONDS = 30.0
 
@@ -99,7 +99,7 @@ class SmtpConnections:
                 connection.client.close()
 
     def _take_idle(self) -> _Connection | None:
-        """Return an idle connection that still answers; None if there is none."""
+        """Return an idle connection whose server still replies; None if there is none."""
         self._close_stale()
         while True:
             with self._lock:
@@ -149,5 +149,5 @@ _connections: dict[tuple[int, Smtp], SmtpConnections] = {}
 
 
 def connections_for(settings: Smtp) -> SmtpConnections:
-    """Return this process's connections; a forked child has its own, and does not use its parent's."""
+    """Return this process's connections. A forked child has its own, and does not use its parent's."""
     return _connections.setdefault((os.getpid(), settings), SmtpConnections(settings))

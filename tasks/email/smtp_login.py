@@ -1,4 +1,4 @@
-"""Logins outside ASCII: names and passwords as UTF-8 (RFC 4616), where the standard library refuses them."""
+"""Logins outside ASCII: names and passwords as UTF-8 (RFC 4616); the standard library refuses them."""
 
 import smtplib
 from typing import Any
@@ -22,11 +22,11 @@ class Utf8Login(smtplib.SMTP):
         return super().login(Utf8(user), Utf8(password), initial_response_ok=initial_response_ok)
 
     def auth_plain(self, challenge: Any = None) -> str:
-        """Return the answer of the mechanism PLAIN."""
+        """Return the response of the mechanism PLAIN."""
         return Utf8(super().auth_plain(challenge))
 
     def auth_cram_md5(self, challenge: Any = None) -> Any:
-        """Return the answer of the mechanism CRAM-MD5."""
+        """Return the response of the mechanism CRAM-MD5."""
         answer = super().auth_cram_md5(challenge)
         return None if answer is None else Utf8(answer)
 

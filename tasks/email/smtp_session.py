@@ -1,6 +1,6 @@
-"""One SMTP session: connect, submit one message, and return the answer for each recipient.
+"""One SMTP session: connect, submit one message, and return the reply for each recipient.
 
-The answers for single recipients are values (`SmtpResult`). An answer that ends the whole message is an
+The replies for single recipients are values (`SmtpResult`). A reply that ends the whole message is an
 error: 4xx and broken connections are `RetryLater`, 5xx is `FinalError` (RFC 5321, section 4.2.1).
 """
 
@@ -16,7 +16,7 @@ from millpond.tasks.errors import FinalError, RetryLater, SettingsError
 from millpond.tasks.settings import Smtp
 
 MAX_ANSWER_CHARACTERS = 200
-#: The answer to a recipient too many; servers before RFC 5321 (4.5.3.1.10) gave it in place of 452.
+#: The reply to a recipient too many. Servers before RFC 5321 (4.5.3.1.10) gave it in place of 452.
 _TOO_MANY_RECIPIENTS = 552
 
 
@@ -34,7 +34,7 @@ class ServerRefused(RetryLater):
 
 @dataclass(frozen=True)
 class SmtpResult:
-    """The addresses for which the server accepted a message, and its answer for each of the others."""
+    """The addresses for which the server accepted a message, and its reply for each of the others."""
 
     accepted: tuple[str, ...] = ()
     #: Refused for good (5xx).
@@ -122,7 +122,7 @@ def submit(
         data_sent = True
         _check_reply(*client.data(envelope.payload), "the message")
         return SmtpResult(tuple(accepted), refused, deferred)
-    except smtplib.SMTPDataError as error:  # the answer to DATA itself, before the message was sent
+    except smtplib.SMTPDataError as error:  # the reply to DATA itself, before the message was sent
         data_sent = False
         _check_reply(error.smtp_code, error.smtp_error, "the message")
         raise ConnectionBroken(f"the SMTP server answered DATA with {error.smtp_code}") from error
@@ -149,7 +149,7 @@ def _mail_options(client: smtplib.SMTP, envelope: Envelope) -> list[str]:
 def _send_recipients(
     client: smtplib.SMTP, recipients: Sequence[str]
 ) -> tuple[list[str], dict[str, str], dict[str, str]]:
-    """Name each recipient to the server; return the accepted, and the refused and deferred with answers."""
+    """Name each recipient to the server. Return the accepted, and the refused and deferred with replies."""
     accepted: list[str] = []
     refused: dict[str, str] = {}
     deferred: dict[str, str] = {}
@@ -167,7 +167,7 @@ def _send_recipients(
 
 
 def _check_reply(code: int, text: bytes | str, what: str) -> None:
-    """Raise the error that a refusing reply stands for; `what` is the part of the mail that was refused."""
+    """Raise the error for a refusing reply. `what` is the part of the mail that was refused."""
     if 200 <= code < 300:
         return
     if 500 <= code < 600:

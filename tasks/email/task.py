@@ -46,7 +46,7 @@ def send_campaign(job: SendCampaign, context: Context) -> CampaignStep:
 
 @lru_cache(maxsize=1)
 def _mailer_of_process(_process: int) -> Mailer:
-    """Return the mailer of this process; a forked child makes its own."""
+    """Return the mailer of this process. A forked child makes its own."""
     here = settings()
     if here.broker_url is None:
         raise SettingsError("a mail needs the mail ledger in the broker: set MILLPOND_BROKER_URL")

@@ -1,6 +1,6 @@
-"""Render templates in a process of its own: a request a line on stdin, an answer a line on stdout, both JSON.
+"""Render templates in a process of its own: a request a line on stdin, a reply a line on stdout, both JSON.
 
-MiniJinja meters its work: a rendering has fuel for so many operations and characters. Work that is not
+MiniJinja meters its work: a rendering has fuel for a number of operations and characters. Work that is not
 metered, such as the width of a format, ends by the limits of the process for memory and time. The file is run
 as a script (`template_process.py`), so it imports nothing of Millpond.
 """
@@ -29,10 +29,10 @@ _LINK = re.compile(r"https?://[^\s<>\"'()\[\]{}]+")
 
 
 def answer_request(request: dict[str, Any], *, fuel: int | None = FUEL) -> dict[str, Any]:
-    """Return the answer to one request.
+    """Return the reply to one request.
 
     `text` is the rendered text, null if there is no such file. Instead of it, `error` is the reason in one
-    line, with `line` and `file` where they are known.
+    line, with `line` and `file` if they are known.
     """
     try:
         text = _render(request, fuel)
@@ -46,7 +46,7 @@ def answer_request(request: dict[str, Any], *, fuel: int | None = FUEL) -> dict[
 
 
 def _error_place(error: TemplateError) -> dict[str, Any]:
-    """Return the reason and place of an error; of one in an included file, those inside that file."""
+    """Return the reason and place of an error, which may be in an included file."""
     causes = _CAUSE.findall(str(error))
     reason, file, line = causes[-1] if causes else (error.detail or error.message, error.name, error.line)
     kind = "OutOfFuel" if "engine ran out of fuel" in reason else error.kind
@@ -109,7 +109,7 @@ def _to_template_value(value: Any) -> Any:
 def _truncate(
     text: str, length: int = 255, killwords: bool = False, end: str = "...", leeway: int = 5
 ) -> str:
-    """Shorten a text as Jinja's filter, whose arguments may be given by position."""
+    """Shorten a text as Jinja's filter does; the arguments may be given by position."""
     if len(text) <= length + leeway:
         return text
     cut = text[: length - len(end)]
@@ -126,7 +126,7 @@ def _wordcount(text: str) -> int:
 
 
 def main() -> None:
-    """Answer requests until stdin ends, as it does when the worker ends."""
+    """Reply to requests until stdin ends, as it does when the worker ends."""
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))

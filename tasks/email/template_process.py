@@ -48,7 +48,7 @@ class TemplateProcess:
             self._child = None
 
     def _exchange(self, request: bytes) -> bytes:
-        """Write a request to the process and return its answer. Raises an error if the process ended."""
+        """Write a request to the process and return its reply. Raises an error if the process ended."""
         child = self._start_if_needed()
         try:
             assert child.stdin is not None
@@ -60,7 +60,7 @@ class TemplateProcess:
             line = b""
         except (
             BaseException
-        ):  # a time limit: the answer that is still to come must not be read as the next one
+        ):  # a time limit: the reply that is still to come must not be read as the next one
             self.stop()
             raise
         if not line.endswith(b"\n"):
@@ -92,7 +92,7 @@ class TemplateProcess:
 
 
 def _fault_line(name: str, answer: dict[str, Any]) -> str:
-    """Return the reason of a failed rendering, with the file and line where they are known."""
+    """Return the reason of a failed rendering, with the file and line if they are known."""
     if answer["kind"] == "OutOfFuel":
         return "its rendering takes too many operations or makes too much text: loop over less"
     file = answer.get("file")
@@ -102,7 +102,7 @@ def _fault_line(name: str, answer: dict[str, Any]) -> str:
 
 
 def template_process() -> TemplateProcess:
-    """Return the process of this worker process; a forked child has its own."""
+    """Return the template process of this worker process. A forked child has its own."""
     return _new_process(os.getpid())
 
 

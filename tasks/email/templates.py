@@ -1,6 +1,6 @@
 """Render the subject and bodies of a mail from its templates, with HTML escaped.
 
-A template is in the contract itself, or a file in the configured folder; no name and no link leads out of
+A template is in the contract itself, or a file in the configured folder. No name and no link leads out of
 that folder. A template that fails is `BadInput`, since a retry would fail too.
 """
 
@@ -45,7 +45,7 @@ def check_templates(jobs: Sequence[SendEmail], *, folder: Path | None) -> None:
 
 
 def _render_files(name: str, values: dict[str, Any], folder: Path | None) -> tuple[str | None, str | None]:
-    """Return the text and the HTML of a named template; None for a form without a file. Raises `BadInput`."""
+    """Return the text and the HTML of a named template; None if a form has no file. Raises `BadInput`."""
     if folder is None:
         raise BadInput(
             f"template {name!r} cannot be used: set MILLPOND_SMTP__TEMPLATES to the folder it is in"
@@ -65,7 +65,7 @@ def _render_inline(what: str, source: str, values: dict[str, Any], folder: Path 
 
 
 def _render(what: str, source: str | None, values: dict[str, Any], folder: Path | None) -> str | None:
-    """Return the rendered text; None if there is no such file. Raises `BadInput` with the template."""
+    """Return the rendered text; None if the file does not exist. Raises `BadInput` with the template."""
     html = what == "html" or what.endswith(".html")
     try:
         return template_process().render(what, source, values, html=html, folder=folder)

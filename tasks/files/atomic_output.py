@@ -41,7 +41,7 @@ def claim_folder(folder: int, name: str) -> tuple[str, int]:
 
 
 def discard_partial(folder: int, partial: str) -> None:
-    """Remove a partial, file or folder; one that is gone already is no error."""
+    """Remove a partial, file or folder. A missing partial is no error."""
     with suppress(FileNotFoundError):
         if stat.S_ISDIR(os.stat(partial, dir_fd=folder, follow_symlinks=False).st_mode):
             shutil.rmtree(partial, dir_fd=folder)

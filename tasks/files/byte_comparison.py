@@ -8,7 +8,7 @@ _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def is_same(one: int, one_name: str, other: int, other_name: str) -> bool:
-    """Return True if `one_name` in the folder `one` equals `other_name` in the folder `other`.
+    """True if `one_name` in the folder `one` equals `other_name` in the folder `other`.
 
     Both folders are descriptors. Regular files of the same bytes are equal, and folders of the same names
     that are equal; nothing else is.

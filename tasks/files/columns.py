@@ -1,6 +1,6 @@
 """Find the type of a column of text, batch by batch, and convert it.
 
-A type is taken only where it loses nothing: `007`, a number of which a double would lose digits or a mix stay
+A type is taken only if it loses nothing: `007`, a number of which a double would lose digits or a mix stay
 text. Types are found over the whole file, so no late value can contradict an early guess (pyarrow's streaming
 reader infers from its first block alone: apache/arrow#46223).
 """
@@ -24,7 +24,7 @@ _ZONED_MOMENT = pa.timestamp("us", tz="UTC")
 _CANDIDATES = (pa.bool_(), pa.int64(), pa.float64(), pa.date32(), _MOMENT, _ZONED_MOMENT)
 #: The types that a type may turn into when a later batch does not fit: those that fit every earlier one too.
 _WIDER = {pa.int64(): pa.float64(), pa.date32(): _MOMENT}
-#: The types that a declared one may become, the first one where there is no value.
+#: The types that a declared type may become; the first one if there is no value.
 DECLARED: dict[ColumnType, tuple[Any, ...]] = {
     "string": (pa.string(),),
     "int64": (pa.int64(),),
@@ -37,7 +37,7 @@ DECLARED: dict[ColumnType, tuple[Any, ...]] = {
 _DECIMAL = r"^-?(0|[1-9][0-9]{0,14})(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?$"
 _DECIMAL_CHARACTERS = 24
 _WORD_BOOLEAN = r"^([tT]rue|TRUE|[fF]alse|FALSE)$"
-#: Numbers of so many characters, and without an exponent, are those that a double prints.
+#: A number of at most this many characters, without an exponent, is what a double prints.
 _SURELY_EXACT_CHARACTERS = 16
 #: Integers up to here are the same as doubles.
 EXACT = 2**53
@@ -75,7 +75,7 @@ class Column:
         return True
 
     def _learn_declared(self, texts: Any) -> bool:
-        """Learn from a batch of a column whose type the sender declared; False if a value does not fit."""
+        """Read a batch of a column with a declared type. Return False if a value does not fit the type."""
         assert self.declared is not None
         for candidate in (self.type,) if self.type is not None else DECLARED[self.declared]:
             if convert(texts, candidate) is not None:
@@ -85,7 +85,7 @@ class Column:
 
     @property
     def field(self) -> Any:
-        """Return the Arrow field; a column without any value is text unless declared otherwise."""
+        """Return the Arrow field. A column without any value is text unless declared otherwise."""
         unseen = DECLARED[self.declared][0] if self.declared else pa.string()
         return pa.field(self.name, self.type if self.type is not None else unseen)
 
@@ -157,7 +157,7 @@ def _is_short_decimal(values: Any) -> Any:
 
 
 def _has_wide_integer(converted: Any) -> bool:
-    """Return True if an integer is among the values that a double could not hold."""
+    """True if the values contain an integer that a double could not hold."""
     if converted.type != pa.int64():
         return False
     ends = pc.min_max(converted).as_py()

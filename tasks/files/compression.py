@@ -15,7 +15,7 @@ from millpond.tasks.files.storage import Storage, file_length
 
 
 def compress(job: Compress, storage: Storage, context: Context) -> FileResult:
-    """Write the source as one zstd frame; an empty file becomes an empty frame."""
+    """Write the source as one zstd frame. An empty file becomes an empty frame."""
     storage.refuse_same(job.source, job.target)
     with storage.open_input(job.source) as source, storage.open_output(job.target) as target:
         length = file_length(source)

@@ -29,7 +29,7 @@ def _refuse_control_characters(text: str) -> str:
 
 
 def _parse_delimiter(text: str) -> str:
-    r"""Return the one character that separates columns; a tab may be written as `\t` or `tab`."""
+    r"""Return the one character that separates columns. A tab may be written as `\t` or `tab`."""
     text = "\t" if text in (r"\t", "tab") else text
     if len(text) != 1 or not text.isascii() or text in '"\r\n\0':
         raise ValueError(r"must be one ASCII character other than a quote or a line end; a tab is '\t'")
@@ -43,14 +43,14 @@ Delimiter = Annotated[str, StringConstraints(min_length=1, max_length=3), AfterV
 
 
 def file_url(path: str | os.PathLike[str]) -> str:
-    """Return how a contract names a local path: as it is, or as a file:// URL where JSON cannot hold it.
+    """Return the name of a local path in a contract: as it is, or as a file:// URL if JSON cannot hold it.
 
     A name that is no UTF-8 comes from the operating system with surrogates, which no JSON string may hold.
     """
     above, name = os.path.split(os.fspath(path))
     if name in ("", ".", ".."):
         above, name = os.fspath(path), ""
-    # The folder is resolved, for a '..' is refused later; a link of the last name stays a link.
+    # The folder is resolved, because a '..' is refused later. A link of the last name stays a link.
     absolute = Path(os.path.realpath(above), name)
     text = str(absolute)
     try:
@@ -87,7 +87,7 @@ class _Image(_Conversion):
 
     format: ImageFormat | None = None
     quality: Annotated[int, Field(ge=1, le=100)] = 82
-    #: The colour behind transparent parts where the target's format has no transparency.
+    #: The colour behind transparent parts if the target's format has no transparency.
     background: Annotated[str, StringConstraints(pattern=r"^#[0-9a-fA-F]{6}$")] = "#ffffff"
 
     @property

@@ -16,12 +16,12 @@ from millpond.tasks.errors import BadInput
 _LINE_CHARACTERS = 2 * 1024 * 1024
 #: The line that spreadsheets write before the header: their delimiter.
 _SAID = re.compile(r'^"?sep=([!#-~\t])"?\r?\n?$')
-#: Delimiters that are met, beside the one that a name stands for.
+#: The delimiters that are tried, beside the one that belongs to the name's ending.
 _DELIMITERS = ",;\t|"
 
 
 class NoHeader(Exception):
-    """No header row can be read; the message says why not."""
+    """No header row can be read. The message names the reason."""
 
 
 def declared_delimiter(text: io.RawIOBase) -> str | None:
@@ -34,7 +34,7 @@ def declared_delimiter(text: io.RawIOBase) -> str | None:
 
 
 def read_header(text: io.RawIOBase, delimiter: str, url: str, lines_before: int) -> tuple[int, list[str]]:
-    """Return the line and the fields of the first row; raise `NoHeader` where none can be read."""
+    """Return the line and the fields of the first row. Raises `NoHeader` if no row can be read."""
     try:
         row = next(_read_rows(_read_lines(text, lines_before), delimiter, lines_before, strict=True), None)
     except csv.Error as error:
@@ -75,7 +75,7 @@ def find_ragged_row(
 
 
 def line_of_row(text: io.RawIOBase, delimiter: str, index: int, lines_before: int) -> int | str:
-    """Return the line at which the row of this index below the header begins, `?` where it is not found."""
+    """Return the line at which the row of this index below the header begins; `?` if it is not found."""
     try:
         for at, (line, _) in enumerate(
             _read_rows(_read_lines(text, lines_before), delimiter, lines_before), -1
@@ -109,7 +109,7 @@ def _count_columns(text: io.RawIOBase, delimiter: str) -> list[int]:
 
 
 def _read_lines(text: io.RawIOBase, skipped: int = 0) -> Iterator[str]:
-    """Yield the lines; a long one ends the search, for csv would hold all its fields at once."""
+    """Yield the lines. A long line ends the search, because csv would hold all its fields at once."""
     wrapped = io.TextIOWrapper(io.BufferedReader(cast(Any, text)), encoding="utf-8", newline="")
     while line := wrapped.readline(_LINE_CHARACTERS + 1):
         if len(line) > _LINE_CHARACTERS:

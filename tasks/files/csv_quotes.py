@@ -39,7 +39,7 @@ class QuoteCheck:
             % (ends, ends, ends, _PIECES)
         )
         self._quoted = re.compile(rb'"[^"]*+(?:""[^"]*+)*+')
-        # A line end stands before the first field, for the pattern.
+        # The pattern needs a line end before the first field.
         self._held, self._held_at = b"\n", -1
 
     def check(self, chunk: bytes) -> None:

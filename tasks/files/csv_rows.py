@@ -16,7 +16,7 @@ from millpond.tasks.files.csv_quotes import QuoteFault, QuotesChecked, first_fau
 from millpond.tasks.files.folders import printable
 from millpond.tasks.files.text import Utf8Reader
 
-#: A row must fit a block; a file with longer rows is read again with the second size.
+#: A row must fit a block. A file with longer rows is read again with the second size.
 BLOCK_BYTES = (1024 * 1024, 16 * 1024 * 1024)
 MAX_COLUMNS = 4096
 

@@ -9,7 +9,7 @@ from millpond.tasks.files.storage import Storage
 
 
 def compute_checksum(job: Checksum, storage: Storage, context: Context) -> ChecksumResult:
-    """Return the digest of the source; that of an empty file is a digest like any other."""
+    """Return the digest of the source, also of an empty file."""
     digest = hashlib.new(job.algorithm, usedforsecurity=False)
     length = 0
     with storage.open_input(job.source) as file:

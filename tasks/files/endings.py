@@ -6,7 +6,7 @@ from typing import Literal
 ImageFormat = Literal["jpeg", "png", "webp", "avif"]
 TableFormat = Literal["csv", "jsonl"]
 
-#: The format that a target's ending asks for.
+#: The format of a target, by its ending.
 IMAGE_TARGETS: dict[str, ImageFormat] = {
     ".jpg": "jpeg",
     ".jpeg": "jpeg",
@@ -14,9 +14,9 @@ IMAGE_TARGETS: dict[str, ImageFormat] = {
     ".webp": "webp",
     ".avif": "avif",
 }
-#: Endings of images that are read; the content decides which format one is.
+#: Endings of images that can be read. The content decides the format.
 IMAGES = (*IMAGE_TARGETS, ".heic", ".heif", ".hif", ".gif", ".tif", ".tiff", ".bmp")
-#: The format of a table, and the delimiter of its columns where the contract names none.
+#: The format of a table, and the delimiter of its columns if the contract names none.
 TABLES: dict[str, tuple[TableFormat, str]] = {
     ".csv": ("csv", ","),
     ".tsv": ("csv", "\t"),
@@ -25,7 +25,7 @@ TABLES: dict[str, tuple[TableFormat, str]] = {
     ".ndjson": ("jsonl", ""),
 }
 _TAR_COMPRESSIONS = ("gz", "bz2", "xz", "zst")
-#: Endings of archives, those of two parts first; the content decides which format one is.
+#: Endings of archives, the endings of two parts first. The content decides the format.
 ARCHIVES = (
     *(f".tar.{compression}" for compression in _TAR_COMPRESSIONS),
     *(".tgz", ".tbz2", ".tbz", ".txz", ".tzst", ".tar", ".zip"),

@@ -43,7 +43,7 @@ class Folder:
             yield file
 
     def mkdir(self, name: str) -> None:
-        """Make a folder called `name`, and those above it; one that is there already is no error."""
+        """Make a folder called `name`, and the folders above it. An existing folder is no error."""
         with translate_os_errors(f"{self.url.rstrip('/')}/{printable(name)}", "write"):
             os.close(self._open_folders(self._safe_parts(name)))
 

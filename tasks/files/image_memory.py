@@ -1,7 +1,7 @@
 """Bound the memory that an image takes, before a pixel is decoded: pixels x bytes x copies.
 
 The factors were measured with libvips 8.18 on images of 16 million pixels, of every kind to every target, and
-rounded up (`README.md`). A stream takes next to nothing; an image that a decoder or an encoder holds whole
+rounded up (`README.md`). A stream takes next to nothing. An image that a decoder or an encoder holds whole
 counts.
 """
 
@@ -9,7 +9,7 @@ from millpond.tasks.errors import TooLarge
 from millpond.tasks.files.endings import ImageFormat
 from millpond.tasks.files.image_readers import Picture
 
-#: How many bytes a decoder takes for each byte of a pixel, where it holds the image.
+#: The number of bytes that a decoder takes for each byte of a pixel, if it holds the image.
 _HELD_WHOLE = {"WebP": 3, "GIF": 2, "AVIF": 6, "HEIC": 6, "BMP": 5}
 #: How many bytes an encoder takes for a pixel of the target, without transparency and with it.
 _ENCODER = {"jpeg": (1, 1), "png": (1, 1), "webp": (6, 13), "avif": (24, 33)}

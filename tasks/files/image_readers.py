@@ -95,7 +95,7 @@ def _open_tiff(url: str, path: str) -> Picture:
             raise unsupported_error(url, str(error)) from error
     loader = partial(libvips().Image.tiffload, path, page=page.number)
 
-    # Below "warning" a tile that cannot be decoded is black, and no error; of strips any odd tag is one.
+    # Below "warning" a tile that cannot be decoded is black, and no error; in strips any odd tag is an error.
     fail_on = "warning" if page.is_tiled else "error"
 
     def load(access: str) -> Any:
@@ -181,7 +181,7 @@ def _open_bmp(url: str, path: str) -> Picture:
     from PIL.BmpImagePlugin import BmpImageFile
 
     def read(*, pixels: bool) -> tuple[int, int, str, bytes]:
-        """Return the width, height and mode, and the pixels if they are asked for."""
+        """Return the width, height and mode, and the pixels if requested."""
         try:
             with Path(path).open("rb") as file, BmpImageFile(file) as image:
                 mode = image.mode if image.mode in ("L", "RGB", "RGBA") else "RGB"

@@ -1,7 +1,7 @@
 """Make thumbnails and convert images: upright, in 8-bit sRGB, the first frame only, and without metadata.
 
 The content decides the format, not the name. Its size is read from the header and checked before a
-pixel is decoded; a file that is cut short is refused, where libvips would by default fill the rest with
+pixel is decoded. A file that is cut short is refused, while libvips would by default fill the rest with
 grey.
 """
 
@@ -28,7 +28,7 @@ def make_thumbnail(job: Thumbnail, storage: Storage, context: Context) -> ImageR
 
     def scale(path: str, picture: Picture) -> Any:
         """Return the picture, scaled down to fit the box."""
-        # Asked for an output profile, libvips transforms every pixel, even of sRGB: four times the work.
+        # With an output profile, libvips transforms every pixel, even of sRGB: four times the work.
         profile = {"output_profile": "srgb"} if picture.has_profile else {}
         box = {"height": job.height, "size": "down", **profile}
         if picture.shrinks:
@@ -100,7 +100,7 @@ def _flatten(image: Any, form: ImageFormat, background: str) -> Any:
 
 
 def _encode(image: Any, file: BinaryIO, form: ImageFormat, quality: int) -> None:
-    """Encode into the file; an error of the file's own is raised as it is, not as libvips reports it."""
+    """Encode into the file. An error of the file's own is raised as it is, not as libvips reports it."""
     vips = libvips()
     met: list[Exception] = []
 

@@ -15,7 +15,7 @@ MAX_COLUMNS = 4096
 MAX_NESTED = 512
 
 
-#: A column's name, and those of the fields that lead to a value in it; a list is `[]`.
+#: A column's name, and the names of the fields that lead to a value in it; a list is `[]`.
 Path = tuple[str, ...]
 
 
@@ -25,7 +25,7 @@ class TypeLearner:
     def __init__(self, url: str) -> None:
         self._url = url
         self.types: dict[str, Any] = {}
-        #: The names of columns whose values no type fits; they are text.
+        #: The names of columns whose values no type fits; these columns are text.
         self.mixed: set[str] = set()
         #: Where integers are that a double would round: a column, and the names and lists below it.
         self._wide: set[Path] = set()
@@ -153,12 +153,12 @@ def _type_at(type_: Any, path: Path) -> Any | None:
 
 
 def _dates_to_text(type_: Any) -> Any:
-    """Return the type with text where pyarrow took a text for a date."""
+    """Return the type with text in place of each date that pyarrow made of a text."""
     return _replace_leaves(type_, pa.types.is_timestamp)
 
 
 def _nulls_to_text(type_: Any) -> Any:
-    """Return the type with text where no value was ever seen."""
+    """Return the type with text in place of each type without any value."""
     return _replace_leaves(type_, pa.types.is_null)
 
 

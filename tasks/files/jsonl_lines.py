@@ -17,7 +17,7 @@ MAX_LINE_BYTES = 16 * 1024 * 1024
 #: Deeper input is refused: Parquet readers take 100 levels, of which an array needs three, and the parser of
 #: pyarrow recurses: some ten thousand levels overflow the stack and end the process.
 MAX_DEPTH = 32
-#: Objects times names: so many values at most are held at once, for an absent one takes room as well.
+#: Objects times names: the maximum of values that are held at once; an absent value takes room as well.
 MAX_CELLS = 4_000_000
 
 # No text begins after a backslash: without that, or `*+`, a hostile line takes quadratic time.
@@ -42,7 +42,7 @@ class Block:
                 yield number, line
 
     def names(self) -> set[bytes]:
-        """Return the names of all values, at any depth; a text that looks like a name counts as one."""
+        """Return the names of all values, at any depth. A text that looks like a name counts as one."""
         return set(_NAME.findall(self.data))
 
     def row_line(self, index: int) -> int:
@@ -173,12 +173,12 @@ _LONG_FRACTION = re.compile(rb"-?(?=[0-9.]{17})[0-9]++\.[0-9]++(?:[eE][-+]?[0-9]
 
 
 def has_inexact_fraction(data: bytes) -> bool:
-    """Return True if a number is among the bytes of which a double would lose digits; texts count as well."""
+    """True if the bytes contain a number of which a double would lose digits. Texts count as well."""
     return any(not is_exact_double(digits.decode()) for digits in set(_LONG_FRACTION.findall(data)))
 
 
 def value_to_text(value: Any) -> str | None:
-    """Return a value as it stands in a column of text: a text as it is, anything else as JSON."""
+    """Return a value for a column of text: a text as it is, anything else as JSON."""
     return value if value is None or (isinstance(value, str)) else _to_json(value)
 
 

@@ -1,8 +1,8 @@
 """Read JSONL in two passes of constant memory: one learns the types over the whole file, one converts.
 
-pyarrow parses a block at a time; a block that it cannot parse (values of several kinds under one name,
+pyarrow parses a block at a time. A block that it cannot parse (values of several types under one name,
 integers that a double would round) goes through Python's parser, slower and exact. A name with values of
-several kinds becomes a column of text that holds them as JSON; texts stay texts, for JSON has no dates.
+several kinds becomes a column of text that holds them as JSON; texts stay texts, because JSON has no dates.
 """
 
 import io
@@ -31,7 +31,7 @@ from millpond.tasks.files.text import Utf8Reader
 
 
 class JsonlRows:
-    """The objects of a JSONL file as record batches of one schema; a name that one lacks is null."""
+    """The objects of a JSONL file as record batches of one schema; a name that an object lacks is null."""
 
     def __init__(self, job: ToParquet, opener: Callable[..., Utf8Reader], most_values: int) -> None:
         self._job, self._open, self._most_values = job, opener, most_values
@@ -99,7 +99,7 @@ class JsonlRows:
 
 
 def _read_with_arrow(piece: Block, schema: Any = None) -> Any | None:
-    """Return a piece as pyarrow reads it, or None where Python has to read it, or to find the fault."""
+    """Return a piece as pyarrow parses it; None if Python has to parse it, or to find the fault."""
     if schema is None and has_inexact_fraction(piece.data):
         return None
     try:
@@ -118,7 +118,7 @@ def _read_with_arrow(piece: Block, schema: Any = None) -> Any | None:
 
 
 def _may_be_rounded(table: Any) -> bool:
-    """Return True if a double is so large that it may have been an integer of other digits."""
+    """True if a double is so large that it may have been an integer of other digits."""
     leaves = (leaf for column in table.columns for leaf in double_arrays(column.combine_chunks()))
     ends = (end for leaf in leaves for end in pc.min_max(leaf).as_py().values())
     return any(end is not None and abs(end) >= EXACT for end in ends)

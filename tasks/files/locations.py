@@ -1,6 +1,6 @@
 """Resolve a storage URL to a location, and refuse one outside the configured roots.
 
-A local path is resolved through every symbolic link first and must then lie under a root; it is opened
+A local path is resolved through every symbolic link first and must then lie under a root. It is opened
 later along that resolved path without following any link (`local.py`), so a link put there in between is
 refused rather than followed.
 """

@@ -2,7 +2,7 @@
 
 import re
 
-#: How many of a file's first bytes `detect_format` wants to see: the tar mark stands at 257.
+#: The number of a file's first bytes that `detect_format` needs: the tar mark is at 257.
 HEAD_BYTES = 512
 
 _STARTS = (
@@ -41,7 +41,7 @@ _TAR_MARK = slice(257, 262)
 #: zstd files may begin with frames that decoders skip, as pzstd's do.
 SKIPPABLE_ZSTD = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
 _SVG = re.compile(rb"\s*(<\?xml[^>]*>\s*)?(<!--|<!DOCTYPE svg|<svg)", re.IGNORECASE)
-#: The brands of ISO base media files that hold pictures; the first of a file that is here names its format.
+#: The brands of ISO base media files that hold pictures. A file's first brand in this table is its format.
 _BRANDS = {
     b"avif": "AVIF",
     b"avis": "AVIF",

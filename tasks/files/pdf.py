@@ -68,7 +68,7 @@ def _length_of_whole_pdf(file: BinaryIO, url: str) -> int:
 
 
 def _describe_missing_text(pages: int, blank: int, kind: int) -> str | None:
-    """Return the result's note on pages without text; None if all have some."""
+    """Return the result's note on pages without text; None if every page has text."""
     if kind & pdf_pages.HAS_XFA:
         return "an XFA form, whose pages only Adobe's reader makes: the values of its fields are at the end"
     if blank == pages and kind & pdf_pages.HAS_FORM:
@@ -80,10 +80,10 @@ def _describe_missing_text(pages: int, blank: int, kind: int) -> str | None:
 
 @contextmanager
 def _start_reader(path: str, length: int, job: PdfText) -> Iterator["_Reader"]:
-    """Start the child that reads the PDF; it does not outlive the block."""
+    """Start the child that reads the PDF. The child does not outlive the block."""
     secret, writing = os.pipe()
     try:
-        # A password fits a pipe's buffer, so this never waits; in arguments it would be seen.
+        # A password fits a pipe's buffer, so this never waits. In arguments it would be visible.
         os.write(writing, (job.password or "").encode())
         os.close(writing)
         with open(path, "rb") as file:  # noqa: PTH123 - a descriptor's path, not a name
@@ -123,7 +123,7 @@ class _Reader:
         return length, characters
 
     def read_text(self, length: int) -> Iterator[bytes]:
-        """Yield the text of the page whose length was asked for last."""
+        """Yield the text of the page whose length was read last."""
         while length:
             chunk = self._read_exactly(min(length, _CHUNK), 0)
             length -= len(chunk)

@@ -1,6 +1,6 @@
 """Read a PDF's pages with PDFium, as a program of its own: `pdf.py` starts it and bounds its memory and time.
 
-PDFium ends its process where memory runs out, and is a large C++ program that reads strangers' files. The
+PDFium ends its process when memory runs out, and is a large C++ program that reads strangers' files. The
 PDF is the standard input, as far as its end mark. Written are the number of pages (4 bytes) and the kind of
 the document is beside its pages (1), and for each page the length of its text in bytes (4), in characters
 (4), and the text: that of the page, then the filled fields and the comments on it. It ends with one of the
@@ -35,7 +35,7 @@ _NAME_BYTES = 64
 
 
 def main() -> int:
-    """Write all pages; the arguments are the descriptor to read the password from, and the PDF's length."""
+    """Write all pages. The arguments are the descriptor to read the password from, and the PDF's length."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
     try:

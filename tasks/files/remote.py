@@ -3,7 +3,7 @@
 An output is collected in an unnamed local file first, sent under a temporary key that is made of its
 content, and moved. A killed task can leave that key, never half an object under the target's; the next run,
 whose bytes are the same, takes it up. A folder is sent object by object: each appears whole, the folder
-does not appear at once, for such services have no folders.
+does not appear at once, because such services have no folders.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ _CHUNK = 1024 * 1024
 
 @contextmanager
 def open_input(location: RemoteLocation) -> Iterator[BinaryIO]:
-    """Open an object for reading; it is fetched in blocks as it is read."""
+    """Open an object for reading. It is fetched in blocks as it is read."""
     system = _file_system(location)
     with _translate_service_errors(location.url, "read"):
         if system.isdir(location.path):
@@ -157,7 +157,7 @@ def _upload(system: Any, file: BinaryIO, path: str, url: str) -> None:
 
 
 def _move_to_target(system: Any, temporary: str, path: str) -> None:
-    """Move an object to its target; a task that writes the same bytes may have moved it already.
+    """Move an object to its target. A task that writes the same bytes may have moved it already.
 
     The name is data and no pattern: fsspec's own `mv` expands names.
     """
@@ -208,7 +208,7 @@ def _file_system(location: RemoteLocation) -> Any:
 
 @contextmanager
 def _translate_service_errors(url: str, doing: Any) -> Iterator[None]:
-    """Translate the errors of a service; one that fsspec does not map to an `OSError` is taken to pass."""
+    """Translate the errors of a service. An error that fsspec maps to no `OSError` counts as temporary."""
     with translate_os_errors(url, doing):
         try:
             yield

@@ -23,7 +23,7 @@ class Storage:
     """Open files below `roots`; `limits` bounds their reading and the outputs of handlers.
 
     Every method takes a URL or a path as in the contracts, and raises `OutsideRoots`, `BadInput`, `TooLarge`,
-    `FinalError` (no access) or `RetryLater` (a full disk, a service that is away).
+    `FinalError` (no access) or `RetryLater` (a full disk, an unreachable service).
     """
 
     roots: tuple[str, ...]
@@ -48,7 +48,7 @@ class Storage:
 
     @contextmanager
     def local_input(self, url: str, *, empty_allowed: bool = True) -> Iterator[str]:
-        """Yield a local path to read by, for a library that takes no file object; fetched if remote."""
+        """Yield a local path to read, for a library that takes no file object. A remote file is fetched."""
         location = locate(url, self.roots)
         with self.open_input(url, empty_allowed=empty_allowed) as file:
             if isinstance(location, LocalLocation):
@@ -58,7 +58,7 @@ class Storage:
                     yield path
 
     def open_output(self, url: str) -> AbstractContextManager[BinaryIO]:
-        """Return a context with a new file; it appears as `url`, whole, if the block raises no error."""
+        """Return a context with a new file. It appears as `url`, whole, if the block raises no error."""
         location = locate(url, self.roots, to_write=True)
         return (
             local.open_output(location)
@@ -68,7 +68,7 @@ class Storage:
 
     @contextmanager
     def local_output(self, url: str) -> Iterator[str]:
-        """Yield a local path to write to, for a library that takes no file; otherwise as `open_output`.
+        """Yield a local path to write to, for a library that takes no file; otherwise like `open_output`.
 
         The path is that of an open file, so its name says nothing of the format, and it must be written in
         place.
@@ -77,10 +77,10 @@ class Storage:
             yield local.path_of(file)
 
     def output_folder(self, url: str) -> AbstractContextManager["folders.Folder"]:
-        """Return a context with a new folder; it appears as `url`, at once, if the block raises no error.
+        """Return a context with a new folder. It appears as `url`, at once, if the block raises no error.
 
         A target that already holds exactly this is left as it is (a second run of the same task); any other
-        content is `BadInput`, for a folder is never replaced or mixed.
+        content is `BadInput`, because a folder is never replaced or mixed.
         """
         location = locate(url, self.roots, to_write=True)
         return (

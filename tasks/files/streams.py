@@ -106,7 +106,7 @@ class _Zstd:
     def __init__(self) -> None:
         self._inner = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES).decompressobj()
         self._input, self._output = b"", memoryview(b"")
-        #: How many bytes of a skippable frame are to come; None where it is another, or not known yet.
+        #: The bytes of a skippable frame that are to come; None in another frame, or if not known yet.
         self._to_skip: int | None = None
         self._is_begun = False
 
@@ -124,7 +124,7 @@ class _Zstd:
         return rest
 
     def decompress(self, data: bytes, size: int) -> bytes:
-        """Return at most `size` bytes of the content; the rest is kept for the next call."""
+        """Return at most `size` bytes of the content. The rest is kept for the next call."""
         self._input += data
         if not self._is_begun:
             self._begin_frame()
@@ -138,7 +138,7 @@ class _Zstd:
         return bytes(taken)
 
     def _begin_frame(self) -> None:
-        """Start a frame by its first bytes, as soon as they are there; no frame is shorter."""
+        """Start a frame by its first bytes, as soon as they are there. No frame is shorter."""
         if len(self._input) < _ZSTD_HEAD_BYTES:
             return
         self._is_begun = True

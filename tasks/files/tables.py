@@ -15,7 +15,7 @@ from millpond.tasks.files.jsonl_rows import JsonlRows
 from millpond.tasks.files.storage import Storage, file_length
 from millpond.tasks.files.text import Utf8Reader
 
-#: A row group ends before it holds more than this in memory, however many rows were asked for.
+#: A row group ends before it takes more than this in memory, whatever number of rows was requested.
 GROUP_BYTES = 64 * 1024 * 1024
 #: So many values, absent ones included, a JSONL file may make however small it is.
 ALWAYS_VALUES = 10_000_000
@@ -57,7 +57,7 @@ def _table_format(url: str) -> TableFormat:
 def _open_rows(
     job: ToParquet, table_format: TableFormat, file: BinaryIO, storage: Storage, context: Context
 ) -> Rows:
-    """Return the reader for a table's format; the file is read anew for each pass."""
+    """Return the reader for a table's format. The file is read anew for each pass."""
     length = file_length(file)
     passes = 0
 
@@ -88,7 +88,7 @@ def _write_batches(batches: Iterator[Any], schema: Any, job: ToParquet, output: 
 
 
 def gather_row_groups(batches: Iterator[Any], schema: Any, rows: int) -> Iterator[Any]:
-    """Gather batches to tables of `rows` rows, of fewer where these would hold over `GROUP_BYTES`."""
+    """Gather batches to tables of `rows` rows, or of fewer if these would take more than `GROUP_BYTES`."""
     held: list[Any] = []
     held_rows = held_bytes = 0
     for batch in batches:

@@ -89,8 +89,8 @@ def _repair_name(member: tarfile.TarInfo, header: bytes) -> None:
 
 
 def _entry_name(member: tarfile.TarInfo, encoding: str | None, number: int, url: str) -> str:
-    """Return an entry's name; those in pax headers are UTF-8."""
-    # A sparse file's path is one of GNU tar's own where it is long, and tarfile takes that.
+    """Return an entry's name. Names in pax headers are UTF-8."""
+    # A long path of a sparse file is in GNU tar's own form, and tarfile returns that.
     name = member.pax_headers.get("GNU.sparse.name", member.name)
     raw = name.encode("utf-8", "surrogateescape")
     in_utf8 = not {"path", "GNU.sparse.name"}.isdisjoint(member.pax_headers)
@@ -102,7 +102,7 @@ def _is_folder(member: tarfile.TarInfo) -> bool:
 
 
 def _file_content(forward: "_Forward", member: tarfile.TarInfo, url: str) -> Iterator[bytes]:
-    """Yield a file's bytes; the holes of a sparse one are zeros."""
+    """Yield a file's bytes. The holes of a sparse file are zeros."""
     if member.sparse is None:
         yield from forward.chunks(member.size)
         return

@@ -1,4 +1,4 @@
-"""Read a text file of any encoding as UTF-8, and name the line where that is not possible."""
+"""Read a text file of any encoding as UTF-8, and name the line at which that is not possible."""
 
 import codecs
 import io
@@ -52,7 +52,7 @@ class Utf8Reader(io.RawIOBase):
         self._advance(self._consumed)
 
     def _convert(self, chunk: bytes) -> bytes:
-        """Return a chunk as UTF-8; an empty one ends the file."""
+        """Return a chunk as UTF-8. An empty chunk ends the file."""
         try:
             text = self._strict_decoder.decode(chunk, final=not chunk)
             converted = chunk if self._as_it_is else text.encode()
@@ -74,7 +74,7 @@ class Utf8Reader(io.RawIOBase):
         """Return the error for bytes that the encoding does not allow, with their line."""
         start, wrong = 0, "what stands there"
         if isinstance(error, UnicodeDecodeError):
-            # The bytes that the decoder kept of the last chunk stand before this one in the error's object.
+            # In the error's object, the bytes that the decoder kept of the last chunk are before this one.
             start = max(0, error.start - (len(error.object) - len(chunk)))
             wrong = f"byte 0x{error.object[error.start]:02x}"
         line = self._line + chunk.count(b"\n", 0, start)

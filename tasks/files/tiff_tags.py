@@ -23,7 +23,7 @@ _MOST_VALUES = 64
 _REDUCED, _MASK = 1, 4
 _OLD_JPEG, _JPEG = 6, 7
 _RGB, _PALETTE, _CMYK, _YCBCR, _CIELAB = 2, 3, 5, 6, 8
-#: How many samples are colours, by photometric interpretation; no other interpretation is read.
+#: The number of samples that are colours, by photometric interpretation. No other interpretation is read.
 _COLOURS = {0: 1, 1: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3, _CIELAB: 3}
 _NAMES = {
     4: "a transparency mask",
@@ -37,7 +37,7 @@ _NAMES = {
 
 
 class Unsupported(Exception):
-    """A TIFF that may be sound and would not come out right; the message says why."""
+    """A TIFF that may be sound and would not come out right. The message names the reason."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Page:
 
     @property
     def is_whole_picture(self) -> bool:
-        """True unless the page says that it is a mask, or a smaller version of another page."""
+        """True unless the page is marked as a mask, or as a smaller version of another page."""
         return not self.first(_SUBFILE, 0) & (_REDUCED | _MASK) and self.first(_OLD_SUBFILE, 1) != 2
 
     @property
@@ -72,7 +72,7 @@ class Page:
 
     @property
     def has_alpha(self) -> bool:
-        """True if the sample after the colours is transparency, as it is where nothing is said of it."""
+        """True if the sample after the colours is transparency, as it is if the file does not specify it."""
         return self.first(_EXTRA, 2) in (1, 2)
 
     @property
@@ -129,7 +129,7 @@ def choose_page(file: BinaryIO) -> Page:
 
 
 def _unsupported_reason(page: Page) -> str | None:
-    """Return why a page cannot be read right; None if it can."""
+    """Return why a page cannot be read right; None if it can be read."""
     photometric, compression = page.first(_PHOTOMETRIC, 1), page.first(_COMPRESSION, 1)
     bits = set(page.tags.get(_BITS, (1,)))
     samples = page.first(_SAMPLES, 1)
@@ -166,7 +166,7 @@ def _unsupported_ycbcr_reason(page: Page) -> str | None:
 
 
 def _read_pages(file: BinaryIO) -> list[Page]:
-    """Return the pages of the main chain, at least one; raise `EOFError` where it leads out of the file."""
+    """Return the pages of the main chain, at least one. Raises `EOFError` if it leads out of the file."""
     try:
         reader = _open_reader(file)
         found: list[Page] = []
@@ -204,7 +204,7 @@ class _Reader:
         return int(self._unpack_next("Q" if self.big else "I")[0])
 
     def directory(self, offset: int) -> tuple[dict[int, tuple[float, ...]], int]:
-        """Return the values of the tags of one directory that are used here, and where the next one lies."""
+        """Return the values of a directory's tags that are used here, and the next directory's offset."""
         self.file.seek(offset)
         (entries,) = self._unpack_next("Q" if self.big else "H")
         size = 20 if self.big else 12
@@ -221,7 +221,7 @@ class _Reader:
         return tags, following
 
     def _tag_values(self, form: int, count: int, inline: bytes) -> tuple[float, ...]:
-        """Return the numbers of a tag: inline, or at the offset that stands there."""
+        """Return the numbers of a tag: those in the entry, or those at the offset that the entry has."""
         layout = f"{self.order}{_FORMATS[form] * count}"
         size = struct.calcsize(layout)
         if size > len(inline):

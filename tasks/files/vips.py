@@ -35,7 +35,7 @@ def _set_up() -> tuple[Any, int]:
     """Import pyvips and set it up for untrusted input; return it with the id of this process."""
     import pyvips
 
-    # It tells of every step of libvips, and of each damaged tile of a picture that is refused whole.
+    # It logs every step of libvips, and each damaged tile of a picture that is refused whole.
     logging.getLogger("pyvips").setLevel(logging.ERROR)
     pyvips.concurrency_set(1)  # a slot is one core
     # Operations are cached by file name, and /proc/self/fd/7 is another image in the next task.

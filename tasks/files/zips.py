@@ -77,7 +77,7 @@ class _ZipEntry:
 
     @property
     def is_folder(self) -> bool:
-        """True by the slash that ends its name, or where a label says so and there is no content."""
+        """True if a slash ends its name, or if a label declares a folder and there is no content."""
         labelled = self.info.external_attr & _DOS_FOLDER or stat.S_ISDIR(_unix_mode(self.info))
         return self.name.endswith("/") or bool(labelled and not self.info.file_size)
 

@@ -1,10 +1,10 @@
 """Judge the health of a service on this host by the heartbeats of its processes: three questions.
 
     live     the loop turns, or the process is shutting down. Not live: kill it, since nothing else helps
-    ready    live, the broker answers, the leases hold, and all processes are there
+    ready    live, the broker replies, the leases hold, and all processes are there
     working  ready, and messages were fetched or settled lately if any were fetchable
 
-A worker whose broker is away is not ready, and still live.
+A worker without a reachable broker is not ready, and still live.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from millpond.tasks.process.heartbeat_file import Heartbeat, boot_clock
 
-#: How long a loop may stand still, and how old the last answer of the broker may be.
+#: How long a loop may be blocked, and how old the last reply of the broker may be.
 LIVE_SECONDS = 30.0
 READY_SECONDS = 15.0
 
@@ -21,7 +21,7 @@ QUESTIONS = ("live", "ready", "working")
 
 @dataclass(frozen=True)
 class Health:
-    """The faults that answer each question with no, one line each; none: yes."""
+    """The faults of each check, one line each; a check without faults has passed."""
 
     live: tuple[str, ...]
     ready: tuple[str, ...]
@@ -65,7 +65,7 @@ def _liveness_fault(heartbeat: Heartbeat, at: float, limit: float) -> str | None
 
 
 def _readiness_fault(heartbeat: Heartbeat, at: float, limit: float) -> str | None:
-    """Return why a process is not ready: it stops, or the broker or its lease is missing; None if it is."""
+    """Return why a process is not ready: it stops, or misses the broker or its lease; None if it is ready."""
     if heartbeat.draining:
         return f"{heartbeat.name} is stopping"
     if heartbeat.broker_answered_at is None or at - heartbeat.broker_answered_at > limit:
@@ -76,7 +76,7 @@ def _readiness_fault(heartbeat: Heartbeat, at: float, limit: float) -> str | Non
 
 
 def _progress_fault(heartbeat: Heartbeat, at: float, limit: float | None) -> str | None:
-    """Return why a process does not work: messages wait and none was fetched or settled; None if it does."""
+    """Return why a process does not work: messages wait and none was fetched or settled; None if it works."""
     if heartbeat.stalled_since is None or heartbeat.draining:
         return None
     stalled = at - heartbeat.stalled_since

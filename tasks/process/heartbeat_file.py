@@ -56,7 +56,7 @@ class Heartbeat:
 
 
 class HeartbeatFile:
-    """The heartbeat file of this process; a failing write raises no error."""
+    """The heartbeat file of this process. A failing write raises no error."""
 
     def __init__(self, service: str, number: int, *, expected: int = 1) -> None:
         pid = os.getpid()

@@ -16,7 +16,7 @@ _IMPORTS = "<frozen importlib._bootstrap>"
 
 
 def end_quietly() -> None:
-    """End this process at a SIGINT while it imports; raise `KeyboardInterrupt` where it does something else.
+    """End this process at a SIGINT while it imports; otherwise raise `KeyboardInterrupt`.
 
     A process that was started to ignore SIGINT, as by nohup, goes on ignoring it.
     """

@@ -94,7 +94,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def _redact_line(text: str, hooks: Hooks) -> str:
-    """Return a line without what the middleware redacts for the task that runs in this thread."""
+    """Return a line without the texts that the middleware redacts for the task that runs in this thread."""
     context = running()
     if context is not None:
         for hook in hooks.redact:

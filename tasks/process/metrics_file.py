@@ -1,6 +1,6 @@
 """The metrics file: each worker process writes its metrics once a second, for its supervisor to expose.
 
-It lies beside the heartbeat files; a full disk costs the metrics and nothing else. It holds no secret.
+The file is beside the heartbeat files. A full disk costs the metrics and nothing else. It holds no secret.
 """
 
 import os
@@ -15,7 +15,7 @@ from millpond.tasks.process.paths import is_own_folder, open_private_folder
 
 
 class MetricsFile:
-    """The metrics file of this process; no method raises."""
+    """The metrics file of this process. No method raises."""
 
     def __init__(self) -> None:
         pid = os.getpid()
@@ -41,7 +41,7 @@ class MetricsFile:
 
 
 def read_metrics(parent: int) -> Iterator[dict[str, Any]]:
-    """Yield the metrics of a supervisor's living processes; the files of dead processes are removed."""
+    """Yield the metrics of a supervisor's living processes, and remove the files of dead processes."""
     with suppress(OSError):
         if not (is_own_folder(heartbeat_folder()) and is_own_folder(_metrics_folder())):
             return

@@ -51,7 +51,7 @@ def open_private_scratch() -> int:
 
 
 def open_private_folder(name: str) -> int:
-    """Return a descriptor of a folder in this user's own scratch folder, both made where they are not there.
+    """Return a descriptor of a folder in this user's own scratch folder, both made if they are missing.
 
     Raises `PermissionError` as `open_private_scratch` does.
     """
@@ -65,7 +65,7 @@ def open_private_folder(name: str) -> int:
 
 
 def is_own_folder(path: Path) -> bool:
-    """True for a folder of this user's; no link is followed. Raises `OSError` if there is nothing."""
+    """True if the path is a folder of this user's; no link is followed. Raises `OSError` if it is missing."""
     status = path.lstat()
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
 

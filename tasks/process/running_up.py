@@ -1,6 +1,6 @@
 """Find the `millpond up` that runs on this machine for this user, from a file in its folder, local its lock.
 
-Commands use it where no broker is configured. The lock is held as long as `millpond up` runs, so the file of
+Commands use it if no broker is configured. The lock is held as long as `millpond up` runs, so the file of
 a killed one is ignored.
 """
 
@@ -42,7 +42,7 @@ class LocalInstance:
 
 
 def find_local_instance(folder: Path | None = None) -> LocalInstance | None:
-    """Return the instance that runs in a folder (None: the user's own); None if none runs."""
+    """Return the instance that runs in a folder (None: the user's own folder); None if no instance runs."""
     folder = folder or state_folder()
     try:
         lock = os.open(folder / LOCK, os.O_RDWR)
@@ -56,7 +56,7 @@ def find_local_instance(folder: Path | None = None) -> LocalInstance | None:
 
 
 def settings_or_local(print_line: Callable[[str], None]) -> Settings:
-    """Return the settings; if they name no broker, with that of the local instance, and print so."""
+    """Return the settings. If they name no broker, add the local instance's and print a line about it."""
     chosen = settings()
     if chosen.broker_url is None and (found := find_local_instance()):
         print_line(USED)

@@ -25,7 +25,7 @@ SDK = "opentelemetry.sdk.trace"
 
 
 def configure(endpoint: str | None, *, service: str) -> None:
-    """Send this process's spans to a collector by OTLP over HTTP, as `service`; None changes nothing.
+    """Send this process's spans to a collector by OTLP over HTTP, as `service`. None changes nothing.
 
     Raises `SettingsError` if OpenTelemetry is not installed. It is imported here, so that no fork can happen
     while a thread is importing it.

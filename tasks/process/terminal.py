@@ -60,8 +60,8 @@ class TerminalWriter(io.TextIOWrapper):
 def break_line(line: str, width: int) -> str:
     """Return a line in lines of at most `width`, all but the first one indented.
 
-    Broken between two spaces, which separate fields, where there are any; then at spaces. A word or value
-    that is longer than the terminal is wide is left whole.
+    The text is broken between two spaces, which separate fields, if there are any, and otherwise at spaces.
+    A word or value that is longer than the terminal is wide is left whole.
     """
     if len(line) <= width or _WHOLE.match(line):
         return line

@@ -58,7 +58,7 @@ class SendEndpoint:
         self._state = state
 
     async def answer(self, scope: Scope, receive: Receive) -> Response:
-        """Return the answer to one request. Raises `ApiError`."""
+        """Return the response to one request. Raises `ApiError`."""
         principal = scope["state"]["principal"]
         require_kind(principal, self.kind)
         job = self._validate(await _read_body(scope, receive))
