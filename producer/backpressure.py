@@ -25,10 +25,10 @@ LARGEST_CHUNK, SMALLEST_CHUNK = 1_000, 16
 #: The range of the time after which a waiting producer checks that it still has its place in line.
 CHECK_SECONDS = (15.0, 30.0)
 
-#: The range of the pause before another try where no line forms: too many messages are delayed.
+#: The range of the pause before another try if no line forms: too many messages are delayed.
 DELAYED_SECONDS = (0.25, 0.5)
 
-#: Waits for room, at most so many seconds; returns the number of messages that may be sent, 0 at the timeout.
+#: Waits for room for a number of seconds. Returns the number of messages that may be sent, 0 at the timeout.
 WaitForRoom = Callable[[Store, str, str, float], int]
 
 
@@ -54,7 +54,7 @@ class FlowControl:
 
 @dataclass
 class Timeout:
-    """The time that a producer waits: `seconds` since a message was last accepted; None: for ever."""
+    """The time that a producer waits: `seconds` since a message was last accepted, or for ever if None."""
 
     seconds: float | None
     _ends_at: float = field(init=False)
@@ -83,7 +83,7 @@ class AdmissionLine:
     def send(self, messages: Sequence[Outgoing], timeout: Timeout, flow: FlowControl) -> list[Answer]:
         """Send the first messages of one queue, as far as there is room, once it is this producer's turn.
 
-        Return the outcomes of these messages; an empty list at the timeout, or when to try again.
+        Return the outcomes; an empty list at the timeout, or if another try is needed.
         """
         first, ticket = messages[0], new_ticket(len(messages))
         is_in_line = False
@@ -135,7 +135,7 @@ def send_blocking(
 def _send_in_order(
     messages: Sequence[Outgoing], line: AdmissionLine, timeout_seconds: float | None, flow: FlowControl
 ) -> Iterator[list[Answer]]:
-    """Yield the answers of the messages in order, as soon as each is known."""
+    """Yield the broker's replies for the messages in order, as soon as each is known."""
     timeout, known, yielded = Timeout(timeout_seconds), dict[int, Answer](), 0
     while yielded < len(messages):
         open_ = [i for i in range(yielded, len(messages)) if i not in known]

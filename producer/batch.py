@@ -73,7 +73,7 @@ class Batch:
         return sent
 
     def send_many(self, items: Iterable[Sendable | Message], **options: Any) -> Tally:
-        """Send every task of an iterable into the batch; as `Client.send_many`."""
+        """Send every task of an iterable into the batch, as `Client.send_many` does."""
         tally = self._client.send_many(items, batch=self, **options)
         self._taken += tally.accepted
         return tally
@@ -85,7 +85,7 @@ class Batch:
     def close(self) -> Summary:
         """Close the batch: it accepts no further task. Closing it again changes nothing.
 
-        Logs a warning where the broker has forgotten tasks that were sent into the batch here.
+        Logs a warning if the broker has forgotten tasks that were sent into the batch here.
         """
         summary = record.close_batch(self._client.store, self.id)
         if summary.sent < self._taken and not self._closed:
@@ -155,7 +155,7 @@ class Batch:
         return outcome
 
     def _is_complete(self, summary: Summary) -> bool:
-        """True if the batch is complete; close it again where the broker has forgotten that it was closed."""
+        """True if the batch is complete. Closes it again if the broker has forgotten that it was closed."""
         if self._closed and summary.closed_at_ms is None:
             self.close()
         return summary.complete

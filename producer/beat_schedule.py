@@ -21,7 +21,7 @@ from millpond.tasks.errors import SettingsError
 from millpond.tasks.schedule import MOST_MISSED
 from millpond.tasks.send_options import SendOptions
 
-#: A day that a crontab names comes at least once in so many days: the 29th of February.
+#: A day that a crontab names comes at least once in this many days: the 29th of February.
 _MOST_DAYS = 8 * 366
 _NAME_LENGTH = 120
 
@@ -96,7 +96,7 @@ class BeatEntry:
 def read_entries(app: Celery) -> dict[str, BeatEntry]:
     """Return the entries of an application, by name. Raises `SettingsError` for another schedule."""
     app.finalize(auto=True)
-    app.loader.import_default_modules()  # where `add_periodic_task` may be called
+    app.loader.import_default_modules()  # `add_periodic_task` may be called there
     found = {}
     for name, entry in {**_cleanup_entry(app), **app.conf.beat_schedule}.items():
         timing = maybe_schedule(entry["schedule"], entry.get("relative", False), app=app)
@@ -123,7 +123,7 @@ def read_entries(app: Celery) -> dict[str, BeatEntry]:
 
 
 def _cleanup_entry(app: Celery) -> dict[str, Any]:
-    """Return the entry that `celery beat` adds where a result backend does not forget by itself."""
+    """Return the entry that `celery beat` adds if a result backend does not expire results itself."""
     if not app.conf.result_expires or app.backend.supports_autoexpire:
         return {}
     schedule = crontab("0", "4", "*")

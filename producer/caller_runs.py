@@ -61,7 +61,7 @@ class CallerRuns:
                 yielded += 1
 
     def _offer_chunk(self, some: list[Outgoing], flow: FlowControl) -> Iterator[Answer | Ran]:
-        """Yield the answers for a chunk; run here each message that the broker hands back."""
+        """Yield the replies for a chunk. Run here each message that the broker returns to the caller."""
         if flow.queue_full:
             self._prepare(some[0])  # a task that cannot run here is refused before anything is taken
             held = CallerLease(self.store, some[0].queue)

@@ -1,7 +1,7 @@
 """Send the tasks of a Celery application by Millpond's client: with its options, into its batches.
 
-A signature is made a message by Celery itself (broker/celery/signatures.py). A `Call` is, where the settings
-name the application; else it is composed here, as JSON.
+A signature is made a message by Celery itself (broker/celery/signatures.py). A `Call` is
+too, if the settings name the application. Otherwise it is composed here, as JSON.
 """
 
 import json
@@ -19,7 +19,7 @@ _write = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def is_celery_task(item: Any) -> bool:
-    """True for a call or a signature, also one that was read from JSON."""
+    """True if the value is a call or a signature, also a signature that was read from JSON."""
     return isinstance(item, Call) or (isinstance(item, dict) and "subtask_type" in item)
 
 

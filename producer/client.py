@@ -79,7 +79,7 @@ class Client:
         return self.send_message(sending, sending.batch)
 
     def send_message(self, sending: BatchSend, batch: "Batch | str | None" = None) -> Sent:
-        """Send one task whose arguments are stated already; see `send`."""
+        """Send one task with its arguments in one object. See `send`."""
         outcome = self._sender.send_one(sending, **_check_arguments(sending.overflow, sending.timeout, batch))
         if isinstance(outcome, Refused):
             raise outcome.error
@@ -130,7 +130,7 @@ class Client:
         then: "Sendable | Message | None" = None,
         owner: str | None = None,
     ) -> Batch:
-        """Open a batch; a `with` block closes it at its end.
+        """Open a batch. A `with` block closes it at its end.
 
         `then`, the batch callback, is sent exactly once when the batch is complete, however its tasks ended;
         its handler finds the counts in `context.batch_summary`. `owner` names a token of the HTTP gateway
@@ -152,7 +152,7 @@ class Client:
         """Cancel a task by its id; return when every worker that may have it in flight has acknowledged.
 
         It does not start any more. If it runs, it is asked to stop; with `terminate`, on a `prefork` pool, it
-        is killed. The answer's `found` is where it was; None: it has ended or never was.
+        is killed. `found` of the result is its location; None if the task has ended or never existed.
         """
         return control_cancel.cancel_task(self.store, id, terminate=terminate)
 
@@ -161,11 +161,11 @@ class Client:
         return server_time_ms(self.store)
 
     def find(self, id: str) -> TaskLocation | None:
-        """Return where a task is: ready, delayed, running or dead; None: it has ended or never was."""
+        """Return the location of a task; None if it has ended or never existed."""
         return task_lookup.find_task(self.store, id)
 
     def progress(self, id: str) -> Progress | None:
-        """Return the progress that a running task reported; None: it reported none in the last hour."""
+        """Return the progress that a running task reported; None if it reported none in the last hour."""
         return progress.read_progress(self.store, id)
 
     def batches(self, limit: int = 100, *, still_open: bool = False) -> Iterator[Summary]:
@@ -177,7 +177,7 @@ class Client:
         return record.recent_batches(self.store, limit=limit, still_open=still_open)
 
     def close(self) -> None:
-        """Close the connections; a later call opens new ones."""
+        """Close the connections. A later call opens new ones."""
         self.store.close()
 
     def __enter__(self) -> Self:

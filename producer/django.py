@@ -48,7 +48,7 @@ def send_on_commit(what: Sendable, *, using: str | None = None, **options: Any) 
 
 
 class MillpondBackend(BaseTaskBackend):
-    """A backend of Django's tasks framework; the name of a Django queue is that of a Millpond queue.
+    """A backend of Django's tasks framework. A Django queue has the name of its Millpond queue.
 
     Priorities above 0 go first, then 0, then those down to -50, then the others. A result is kept for a day
     after the task ended.

@@ -6,7 +6,7 @@
     def order(client: ClientDependency) -> str:
         return client.send(PackOrder(...)).id
 
-Routes by `def` run in FastAPI's threads, where a send that waits for room holds up no other request. In an
+Routes by `def` run in FastAPI's threads, in which a send that waits for room delays no other request. In an
 `async def`, write `await run_in_threadpool(client.send, ...)`.
 """
 

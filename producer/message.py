@@ -26,7 +26,7 @@ _LATEST_MS = 253_402_300_800_000
 class Call:
     """A task of a Celery application: its name, and its arguments, which must be JSON.
 
-    Where the settings name the application (`app`), its routes and serializers hold; else name a queue.
+    If the settings name the application (`app`), its routes and serializers apply. Otherwise name a queue.
     """
 
     def __init__(self, name: str, /, *args: Any, **kwargs: Any) -> None:
@@ -43,7 +43,7 @@ Sendable = Contract | tuple[str, Mapping[str, Any]] | Call | dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Message(SendOptions):
-    """A contract and its options of sending, for `send_many`; `Message(Square(n=3), once="three")`."""
+    """A contract and its options of sending, for `send_many`: `Message(Square(n=3), once="three")`."""
 
     contract: Sendable
 
@@ -92,7 +92,7 @@ class Message(SendOptions):
 
 
 def callback_message(what: Sendable | Message) -> Message:
-    """Return the callback of a batch as a message; it is sent when the batch completes, and only then."""
+    """Return the callback of a batch as a message. It is sent when the batch completes, and only then."""
     message = what if isinstance(what, Message) else Message(what)
     for name in ("delay", "at", "expires", "deadline", "once"):
         if getattr(message, name) is not None:
@@ -161,9 +161,9 @@ def compose_contract(
 
 
 def _json_fields(contract: Contract) -> dict[str, Any]:
-    """Return the fields as JSON has them: at once where the types are plain, else with a look at each."""
+    """Return the fields as JSON has them: at once if all types are plain, otherwise field by field."""
     if is_plain(type(contract)):
-        with suppress(ValueError):  # `wire_fields` says what is wrong
+        with suppress(ValueError):  # `wire_fields` names the fault
             return contract.model_dump(mode="json", exclude_defaults=True)
     return wire_fields(contract)
 

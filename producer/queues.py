@@ -17,7 +17,7 @@ CACHE_SECONDS = 5.0
 
 
 class QueueCache:
-    """The queues of one broker, cached; an entry is replaced as a whole, so threads may share the cache."""
+    """The queues of one broker, cached. An entry is replaced as a whole, so threads may share the cache."""
 
     def __init__(self, store: Store, table: Table) -> None:
         self._store = store
@@ -51,7 +51,7 @@ class QueueCache:
             )
 
     def _declare_queue(self, queue: str) -> None:
-        """Declare the limits in the settings where no worker has declared any. Raises `UnknownQueue`."""
+        """Declare the limits of the settings if no worker has declared any. Raises `UnknownQueue`."""
         configured = self._table.queues.get(queue)
         if configured is not None:
             limits.declare_limits(self._store, queue, configured.broker_limits(), authoritative=False)

@@ -13,7 +13,7 @@ from millpond.broker.errors import BrokerAway
 WAIT_MS = 500
 #: Results of one read, each of at most 64 KiB: they bound the memory of a reader.
 PAGE = 200
-#: How long a reader tries to reach a broker that is away.
+#: How long a reader tries to reach the broker.
 RECONNECT_TIMEOUT = timedelta(seconds=30)
 
 #: The position before the first result.

@@ -1,6 +1,6 @@
-"""Send scheduled tasks when they are due; of any number of schedulers, one leads.
+"""Send scheduled tasks when they are due. Of any number of schedulers, one leads.
 
-The leader has a lease in Redis; when it dies, another scheduler leads within the length of the lease. Each
+The leader has a lease in Redis. When it dies, another scheduler leads within the length of the lease. Each
 period is sent with its own unique key and its own id. It is therefore sent once even if two schedulers
 believe to lead, or if one is killed between sending a period and recording it. Of the periods that no
 scheduler could send, only the last is sent, late; the log and the state of the schedule say how many were
@@ -96,7 +96,7 @@ class Scheduler:
         self._heartbeat_file.close()
 
     def _tick_or_retry(self) -> float:
-        """Tick, and survive a broker that is away. Return the seconds until the next tick."""
+        """Tick, and survive an unreachable broker. Return the seconds until the next tick."""
         try:
             seconds = self.tick()
             self._heartbeat_file.write(loop_at=boot_clock(), broker_answered_at=boot_clock(), has_lease=True)

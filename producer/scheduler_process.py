@@ -24,7 +24,7 @@ from millpond.tasks.settings import Settings, settings
 def run_scheduler(
     configured: Settings, *, app: str | None = None, on_ready: Callable[[], None] = lambda: None
 ) -> None:
-    """Send the scheduled tasks of the settings until SIGTERM or SIGINT; those of a Celery application too.
+    """Send the scheduled tasks of the settings, and of a Celery application, until SIGTERM or SIGINT.
 
     Raises `SettingsError` if there is no schedule, or the task of one cannot be sent.
     """

@@ -36,7 +36,7 @@ class BatchSend(Message):
 def takes(
     arguments: Callable[_P, _Arguments],
 ) -> Callable[[Callable[[_Owner, _Arguments], _Answer]], Callable[Concatenate[_Owner, _P], _Answer]]:
-    """Give a method the parameters of a dataclass; it is called with one that is made of them."""
+    """Give a method the parameters of a dataclass. The method is called with one that is made of them."""
 
     def decorate(
         method: Callable[[_Owner, _Arguments], _Answer],

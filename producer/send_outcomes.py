@@ -12,7 +12,7 @@ class RanHere:
     """How a task ended that the caller ran itself, since its queue was full (`caller_runs`).
 
     `value` is its result; `error` is the reason why it failed, in one line. A task that failed is a dead
-    letter, as in the pool. `delayed`: its handler asked for a retry, which the pool runs.
+    letter, as in the pool. `delayed`: its handler requested a retry, which the pool runs.
     """
 
     state: TaskState

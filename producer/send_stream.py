@@ -47,9 +47,9 @@ class Sender:
     kinds: tuple[str, ...] = ()
     #: The Celery application of the settings, for tasks that are sent by name.
     app: str | None = None
-    #: Those of middleware, without OpenTelemetry in this process and with it.
+    #: The hooks of middleware, without OpenTelemetry in this process and with it.
     hooks: tuple[Hooks, Hooks] = (Hooks(), Hooks())
-    #: Tasks that middleware has seen and the broker has not answered yet, by id.
+    #: Tasks that middleware has seen and that have no reply of the broker so far, by id.
     unanswered: dict[str, Sending] = field(default_factory=dict, repr=False)
 
     def stream(
@@ -90,7 +90,7 @@ class Sender:
     def _send_under_policy(
         self, messages: list[Outgoing], policy: Overflow, timeout_seconds: float | None, flow: FlowControl
     ) -> Iterable[Answer | Ran]:
-        """Return the answers for messages of one overflow policy."""
+        """Return the broker's replies for messages of one overflow policy."""
         match policy:
             case "block":
                 line = AdmissionLine(self.store, self.clock.now_ms)
@@ -101,7 +101,7 @@ class Sender:
         return publish(self.store, messages, policy=policy)
 
     def compose_callback(self, message: Message, batch: str, description: str) -> Outgoing:
-        """Return the composed callback of a batch; the script that completes the batch fills in the rest."""
+        """Return the composed callback of a batch. The script that completes the batch fills in the rest."""
         told = callback_header(batch, description)
         if is_celery_task(message.contract):
             celerys = Sending(call_of(message.contract), message.id or new_id(), message.queue or "")
@@ -114,7 +114,7 @@ class Sender:
         return _compose_contract(message, sending, now_ms=UNKNOWN, after=told)
 
     def _compose_message(self, message: Message, batch: str | None) -> Outgoing:
-        """Compose the message of an item, with what middleware adds. Raises the errors of `Client.send`."""
+        """Compose the message of an item, with middleware's headers. Raises the errors of `Client.send`."""
         item = message.contract
         job: Contract | Call
         if isinstance(item, Contract) and item.kind:
@@ -175,14 +175,14 @@ class Sender:
     def _make_outcome(
         self, message: Outgoing, answer: Answer | Ran, age: Callable[[str], float | None]
     ) -> Sent | Refused:
-        """Return what a send returns for an answer, and pass it to the middleware."""
+        """Return the outcome of a send for the broker's reply, and pass it to the middleware."""
         outcome = _make_outcome(message, answer, age)
         self._notify_middleware(message, outcome.error if isinstance(outcome, Refused) else None)
         return outcome
 
     @contextmanager
     def _notify_unanswered(self, messages: Iterable[Outgoing]) -> Iterator[None]:
-        """Call `on_sent` for the messages that have no answer when a block raises: the broker was away."""
+        """Call `on_sent` for the messages without a reply when a block raises: the broker was unreachable."""
         try:
             yield
         except BaseException as error:
@@ -223,7 +223,7 @@ def _compose_contract(
 def _make_outcome(
     message: Outgoing, answer: Answer | Ran, age: Callable[[str], float | None]
 ) -> Sent | Refused:
-    """Return what a send returns for the broker's answer."""
+    """Return the outcome of a send for the broker's reply."""
     match answer:
         case Accepted(id):
             return Sent(id, message.queue)

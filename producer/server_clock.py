@@ -14,7 +14,7 @@ CHECK_SECONDS = 1.0
 #: A check that is off by this much beyond its own length is a step of the server's clock.
 STEP_MS = 5
 
-#: A sample that took at most this long is used; otherwise the quickest of so many samples.
+#: A sample that took at most this long is used; otherwise the quickest of this many samples is used.
 QUICK_SECONDS = 0.001
 MOST_SAMPLES = 4
 
@@ -52,7 +52,7 @@ class ServerClock:
         return not -STEP_MS <= server_ms - expected <= took_ms + STEP_MS
 
     def _take_sample(self) -> tuple[float, int]:
-        """Return the local time of the quickest of a few requests, and the server's answer to it."""
+        """Return the local time of the quickest of a few requests, and the server's reply to it."""
         quickest, sample = float("inf"), (0.0, 0)
         for _ in range(MOST_SAMPLES):
             asked = elapsed_seconds()

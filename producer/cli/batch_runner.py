@@ -1,6 +1,6 @@
 """Run the tasks of one command as a batch: send them as inputs are read, print results, return the exit code.
 
-The main thread sends, so that Ctrl-C stops the sending only; a second thread reads the results. The memory of
+The main thread sends, so that Ctrl-C stops the sending only. A second thread reads the results. The memory of
 both is bounded by the pending tasks. SIGTERM stops the sending too, and does not wait for results.
 """
 
@@ -136,7 +136,7 @@ def _wait_for_results(
 
 
 def _pending_text(session: Session, batch: Batch, *, waits: bool) -> str:
-    """Return the line that Ctrl-C prints: how many tasks are pending, and where to find them."""
+    """Return the line that Ctrl-C prints: the number of pending tasks, and the batch to find them in."""
     text = f"stopped: nothing more is sent, {batch.summary().pending} tasks"
     if session.is_embedded and not waits:
         return f"{text} end with the workers of this command"

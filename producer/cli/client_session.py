@@ -1,7 +1,8 @@
 """The client of one command.
 
-It is a client of the configured broker; without one, of a `millpond up` that runs on this machine and has
-workers for the task; or else of a broker and workers that are started for the command and end with it.
+It is a client of the configured broker. Without a configured broker it is a client of a `millpond up` that
+runs on this machine and has workers for the task, or of a broker and workers that are started for the
+command and end with it.
 """
 
 import sys
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from millpond.tasks.process.running_up import LocalInstance
     from millpond.tasks.settings import Settings
 
-#: Starts a broker, and workers for these pools; the context is the broker's URL.
+#: Starts a broker, and workers for these pools. The context is the broker's URL.
 Embedded = Callable[["Settings", Sequence[str]], AbstractContextManager[str]]
 
 
@@ -43,7 +44,7 @@ def open_session(launcher: Launcher | None, *, queue: str, roots: Sequence[str] 
     """Open a session for tasks of one queue.
 
     Workers that are started for the command get the pools of that queue and these file roots. Raises
-    `UnknownQueue` where no pool serves it.
+    `UnknownQueue` if no pool serves it.
     """
     from millpond.producer.client import Client
     from millpond.producer.queues import unknown_queue_error
@@ -94,7 +95,7 @@ def open_client() -> Iterator["Client"]:
 
 
 def _missing_part(local: "LocalInstance", queue: str, roots: Sequence[str]) -> str | None:
-    """Return the part of a running `millpond up` that this command misses; None: nothing."""
+    """Return the part of a running `millpond up` that this command misses; None if nothing is missing."""
     from millpond.tasks.errors import BadInput
     from millpond.tasks.files.locations import locate
 

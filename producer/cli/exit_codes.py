@@ -1,6 +1,6 @@
 """End a command: its exit code, and one line for everything that a person can cause.
 
-0 all succeeded, 1 something failed, 2 wrong usage or input, 3 the broker is away, 130 interrupted (Ctrl-C),
+0 all succeeded, 1 something failed, 2 wrong usage or input, 3 the broker is unreachable, 130 interrupted,
 141 the reader of a pipe went away, as `head` does, 143 told to end (SIGTERM).
 """
 
@@ -32,7 +32,7 @@ INTERRUPTED = 130
 UNREAD = 141
 TERMINATED = 143
 
-#: What the kernel answers where nothing more can be written.
+#: The kernel's errors when nothing more can be written.
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 _WRONG_INPUT = (BadBrokerUrl, BadContract, BadInput, SettingsError, UnknownBatch, UnknownKind, UnknownQueue)
@@ -44,7 +44,9 @@ def run_command(command: Any, arguments: Sequence[str], *, program: str, obj: An
         code = command.main(list(arguments), prog_name=program, standalone_mode=False, obj=obj)
         return _flush_output(code if isinstance(code, int) else 0)
     except SystemExit as end:
-        if isinstance(end.__context__, BrokenPipeError):  # typer ends so where a command's `print` meets it
+        if isinstance(
+            end.__context__, BrokenPipeError
+        ):  # typer ends this way if a command's `print` meets it
             return _exit_unread()
         return _flush_output(end.code if isinstance(end.code, int) else FAILED)
     except KeyboardInterrupt:
@@ -70,7 +72,7 @@ def _exit_unread() -> int:
 
 
 def _print_error(error: Exception, program: str) -> int:
-    """Print an error in one line, and its traceback if that is asked for; return the exit code."""
+    """Print an error in one line, and its traceback if requested. Return the exit code."""
     from millpond.tasks.settings import is_debug
 
     if is_debug():
@@ -86,7 +88,7 @@ def _print_error(error: Exception, program: str) -> int:
 
 
 def _describe_error(error: Exception) -> tuple[str, int]:
-    """Return an error's text and the exit code that it stands for."""
+    """Return an error's text and its exit code."""
     match error:
         case TyperException():
             return _usage_text(error), USAGE
@@ -127,7 +129,7 @@ def _usage_text(error: TyperException) -> str:
 
 
 def _install_hint(module: str) -> str | None:
-    """Return the command that installs the extra which brings a module; None: no extra does."""
+    """Return the command that installs the extra which brings a module; None if no extra brings it."""
     from millpond.tasks.extras import extra_of_module, install_command
 
     extra = extra_of_module(module)

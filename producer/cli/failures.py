@@ -15,7 +15,7 @@ _PARTICULARS = re.compile(r"\S*/\S*|'[^']*'|\"[^\"]*\"|\d+")
 
 
 class Failures:
-    """Decides which failures a person sees; a folder of a thousand wrong files is one summary."""
+    """Decides which failures a person sees. A folder of a thousand wrong files is one summary."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
@@ -35,7 +35,7 @@ class Failures:
         return f"{label}: {reason}"
 
     def summary(self) -> Iterator[str]:
-        """Yield a line for each kind of which some were not printed, the most frequent first."""
+        """Yield a line for each kind of failure of which some were not printed, the most frequent first."""
         left = self._counts - self._printed
         for kind, count in left.most_common(_KINDS):
             more = "more" if self._printed[kind] else "others"

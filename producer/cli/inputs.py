@@ -71,7 +71,7 @@ class Inputs:
         return sum(1 for _ in self)
 
     def roots(self, *others: Path) -> list[str]:
-        """Return the folders that workers must be allowed for these arguments; those inside another go."""
+        """Return the folders that workers must be allowed for these arguments, without those in another."""
         named = {_root_of(argument) for argument in self.arguments} | {
             os.path.realpath(other) for other in others
         }
@@ -97,7 +97,7 @@ class Inputs:
 
 
 def paths_from(descriptor: int) -> Iterator[str]:
-    """Yield the paths that a descriptor gives, as they come; the first block says how they are separated."""
+    """Yield the paths from a descriptor, as they come. The first block shows how they are separated."""
     rest, separator = b"", None
     while block := os.read(descriptor, _READ_BYTES):
         rest += block
@@ -112,7 +112,7 @@ def paths_from(descriptor: int) -> Iterator[str]:
 
 
 def _entry_input(entry: "os.DirEntry[str]", below: PurePosixPath) -> InputFile | UnreadableInput | None:
-    """Return an entry of a folder, which stands for itself alone where it cannot be read; None: no file."""
+    """Return an entry of a folder. A folder that cannot be read is an entry itself. None if it is no file."""
     try:
         return InputFile(entry.path, below / entry.name) if entry.is_file() else None
     except OSError as error:  # a link to itself, a folder that nobody may look into behind a link

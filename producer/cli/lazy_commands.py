@@ -11,7 +11,7 @@ from typer.main import get_command
 
 from millpond.producer.cli.param_words import describe_parameters
 
-#: Name of a command -> where its typer application is ("module:attribute"), and its help in one line.
+#: Name of a command -> the place of its typer application ("module:attribute"), and its help in one line.
 Table = Mapping[str, tuple[str, str]]
 
 
@@ -52,7 +52,7 @@ def make_group(table: Table, *, help: str, epilog: str) -> Any:
 
     app = typer.Typer(no_args_is_help=True, epilog=epilog)
     app.callback(help=help)(_root_options)
-    completion_init()  # of a shell that asks by the variable _MILLPOND_COMPLETE
+    completion_init()  # of a shell that requests it by the variable _MILLPOND_COMPLETE
     return _typer_command(app, Lazy)
 
 

@@ -98,7 +98,7 @@ def send_campaign(
 
 
 def _require_server(opened: Session) -> None:
-    """Raise `SettingsError` if no mail server answers; workers of this command would retry for an hour."""
+    """Raise `SettingsError` if no mail server replies. Workers of this command would retry for an hour."""
     server = settings().smtp
     if opened.is_embedded:
         try:
@@ -115,7 +115,7 @@ CHECKED_MAILS = 3
 
 
 class _Mails:
-    """The mails of a campaign; the position in the file is used to estimate their number."""
+    """The mails of a campaign. Their number is estimated by the position in the file."""
 
     def __init__(self, campaign: SendCampaign, stream: BinaryIO, name: str, queue: str | None) -> None:
         self._campaign = campaign

@@ -31,7 +31,7 @@ from millpond.tasks.files.endings import IMAGE_TARGETS
 class Operation:
     """The request of a command.
 
-    A kind, the fields that its options set, and where results go (None: nowhere).
+    A kind, the fields that its options set, and the place of results (None: no place).
     """
 
     kind: str

@@ -36,7 +36,7 @@ class Output:
                 self._write_line(text)
 
     def skipped(self, label: str, reason: str) -> None:
-        """Write an input without a task, for programs; people read of it on stderr."""
+        """Write an input without a task, for programs. People read of it on stderr."""
         if self._as_json:
             self._write_object(label, None, "skipped", error=reason)
 

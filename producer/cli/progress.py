@@ -11,12 +11,12 @@ from millpond.producer.cli.failures import Failures
 
 REFRESH_SECONDS = 0.2
 
-#: Returns the expected number of inputs while they are still read; None: unknown.
+#: Returns the expected number of inputs while they are still read; None if not known.
 TotalEstimate = Callable[[Counters], int | None]
 
 
 class Progress:
-    """Shows counters during a `with` block; a thread redraws the bar."""
+    """Shows counters during a `with` block. A thread redraws the bar."""
 
     def __init__(self, counters: Counters, title: str, estimate_total: TotalEstimate | None = None) -> None:
         self._counters = counters
@@ -56,7 +56,7 @@ class Progress:
             print(text, file=sys.stderr, flush=True)
 
     def print_failure(self, label: str, reason: str) -> None:
-        """Print a failure, unless enough of its kind were printed; those are counted by kind at the end."""
+        """Print a failure, unless enough of its kind were printed. The rest is counted by kind at the end."""
         if line := self._failures.add(label, reason):
             self.print(line)
 

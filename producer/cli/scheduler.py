@@ -35,7 +35,7 @@ def scheduler(
 
 
 def _use_its_broker(app: str) -> None:
-    """Use the broker of the application's own settings where Millpond's name none."""
+    """Use the broker of the application's own settings if Millpond's settings name none."""
     import os
 
     from millpond.tasks.celery_application import broker_url, load_app

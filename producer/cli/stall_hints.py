@@ -38,7 +38,7 @@ class StallWatch:
         """Print a hint, once, if no result came for `QUIET_SECONDS`."""
         done = 0
         while not self._ended.wait(QUIET_SECONDS):
-            with suppress(BrokerError):  # the sender or the reader reports a broker that is away
+            with suppress(BrokerError):  # the sender or the reader reports an unreachable broker
                 if done == self._counters.done and (hint := stall_hint(self._session, self._counters)):
                     self._print(hint)
                     return
@@ -46,7 +46,7 @@ class StallWatch:
 
 
 def stall_hint(session: Session, counters: Counters) -> str | None:
-    """Return why the task that has been pending longest does not end; None: no reason was found."""
+    """Return why the task that has been pending longest does not end; None if no reason was found."""
     id, label = counters.longest_pending()
     if not id:
         return None
@@ -63,7 +63,7 @@ def stall_hint(session: Session, counters: Counters) -> str | None:
 
 
 def _fetch_obstacle(store: Store, queue: str) -> str | None:
-    """Return why no worker fetches from a queue; None if one may."""
+    """Return why no worker fetches from a queue; None if a worker may."""
     if limits.read_limits(store, queue).paused:
         return f"the queue {queue} is paused: resume it with millpond queue resume {queue}"
     pools = settings().table.pools_of(queue)

@@ -65,7 +65,7 @@ def _show_task(client: "Client", id: str, as_json: bool) -> "TaskLocation | None
 
 
 def _follow_task(client: "Client", id: str, as_json: bool) -> "TaskLocation | None":
-    """Print every change until the task is not found; return where it was last."""
+    """Print every change until the task is not found. Return its last location."""
     import time
 
     printed, last = None, None
@@ -88,7 +88,7 @@ def _follow_task(client: "Client", id: str, as_json: bool) -> "TaskLocation | No
 def _task_as_json(
     id: str, found: "TaskLocation | None", progress: "Progress | None", answer: "Cancellation | None" = None
 ) -> dict[str, Any]:
-    """Return a task as a JSON object; `answer` is that of its cancellation."""
+    """Return a task as a JSON object. `answer` is the result of its cancellation."""
     from dataclasses import asdict
 
     line: dict[str, Any] = {"id": id, "state": "unknown", **(asdict(found) if found else {})}
@@ -99,7 +99,7 @@ def _task_as_json(
 
 
 def _task_as_text(id: str, found: "TaskLocation | None", progress: "Progress | None", now_ms: int) -> str:
-    """Return a task as a line for people: its state, where it is, and how far it got."""
+    """Return a task as a line for people: its state, its location and its progress."""
     if found is None:
         return f"{id}: not found, so it has ended or never was; its batch has its result: millpond batch ID"
     match found.state:
@@ -122,7 +122,7 @@ def _task_as_text(id: str, found: "TaskLocation | None", progress: "Progress | N
 
 
 def _cancellation_text(id: str, answer: "Cancellation") -> str:
-    """Return the answer to a cancellation as a line for people."""
+    """Return the result of a cancellation as a line for people."""
     if answer.found is None:
         return f"{id}: not found, so it has ended or never was"
     if answer.found.state is TaskState.DEAD:

@@ -1,4 +1,4 @@
-"""Accepts connections; one of which no byte has come costs a file and no more.
+"""Accepts connections. A connection without a byte so far costs a file and no more.
 
 A transport and a parser for each connection that is opened would take the event loop ten times as long, and
 many are opened to say nothing.
@@ -41,7 +41,7 @@ class Acceptor:
         self._resume()
 
     def close(self) -> None:
-        """Accept nothing more, and close what is silent."""
+        """Accept nothing more, and close the silent connections."""
         self._loop.remove_reader(self._listening.fileno())
         if self._timer is not None:
             self._timer.cancel()
@@ -71,7 +71,7 @@ class Acceptor:
             self._end_old()
 
     def _begin(self, opened: socket.socket) -> None:
-        """Give a connection whose first byte is here to its protocol; close another."""
+        """Give a connection whose first byte has come to its protocol; close it if it has ended."""
         with suppress(OSError):
             if opened.recv(1, socket.MSG_PEEK):
                 self._loop.remove_reader(opened.fileno())
@@ -94,7 +94,7 @@ class Acceptor:
         opened.close()
 
     def _end_old(self) -> None:
-        """Close what is silent too long, and set the timer to the next."""
+        """Close the connections that are silent too long, and set the timer to the next one."""
         now = self._loop.time()
         for opened, opened_at in list(self._silent.items()):
             if opened_at + self._seconds > now:

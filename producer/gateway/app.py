@@ -69,7 +69,7 @@ def _description_routes(app: FastAPI) -> APIRouter:
 
 
 async def _http_error(_request: Request, error: Exception) -> JSONResponse:
-    """Answer an error of a route, or of a path that does not exist."""
+    """Respond to an error of a route, or to a path that does not exist."""
     if isinstance(error, ApiError):
         return error.response()
     assert isinstance(error, HTTPException)

@@ -1,6 +1,6 @@
-"""Authenticate requests by token, or by the local machine where no token is configured; authorize their use.
+"""Authenticate requests by token, or by the local machine if no token is configured; authorize their use.
 
-A token may send its kinds, and see and cancel its own tasks and batches; a token for every kind may do all.
+A token may send its kinds, and see and cancel its own tasks and batches. A token for every kind may do all.
 The table is in producer/gateway/README.md.
 """
 
@@ -23,12 +23,12 @@ from millpond.tasks.errors import BrokerError, SettingsError
 from millpond.tasks.process.loopback import is_loopback
 from millpond.tasks.settings import GatewayToken
 
-#: Batches whose owner is cached; the owner of a batch never changes.
+#: Batches whose owner is cached. The owner of a batch never changes.
 CACHED_OWNERS = 10_000
 
 
 def check_address(host: str, tokens: Sequence[GatewayToken]) -> None:
-    """Raise `SettingsError` for an address beyond this machine where no token is configured."""
+    """Raise `SettingsError` for an address beyond this machine if no token is configured."""
     if not tokens and not is_loopback(host):
         raise SettingsError(
             f"the gateway does not listen on {host or 'every address'} without tokens: "
@@ -96,7 +96,7 @@ def require_task(principal: Principal, task: str) -> None:
         raise api_error(403, "forbidden_task", text)
 
 
-#: How long the answer holds that a token has as many batches as it may: asking costs the server.
+#: How long it is cached that a token has its maximum of batches: a count costs the server.
 FULL_SECONDS = 5.0
 
 

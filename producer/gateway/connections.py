@@ -1,10 +1,9 @@
 """HTTP connections of which no number and no header starves the others: the bounds that uvicorn leaves open.
 
-uvicorn's parser in C has no bound for a header, no timeout for one that never ends, and its limit of
-connections
-counts those that never sent a request. Here a header has a size and a time; where too many connections are
-open,
-the one that waits longest for its request is closed; and a probe is answered whatever the number of requests.
+uvicorn's parser in C has no bound for a header and no timeout for a header that never ends, and its limit of
+connections counts connections that never sent a request. Here a header has a maximum size and time. If too
+many connections are open, the one that waits longest for its request is closed. A probe gets its response
+whatever the number of requests.
 """
 
 import asyncio
@@ -21,13 +20,13 @@ from millpond.tasks.settings import Gateway
 
 #: All headers of a request together, its trailers, and the bytes of a chunk beside its data.
 MAX_HEADER_BYTES = 64 * 1024
-#: How long a header may take; less where the idle timeout of bodies is less.
+#: The time that a header may take; the idle timeout of bodies if that is less.
 HEADER_SECONDS = 10.0
 #: The part of the connections that is kept for requests on their way: probes among them.
 _RESERVED = 0.1
-#: Connections that may be silent since they opened, as a part of the others, and at least so many.
+#: Connections that may be silent since they opened, as a part of the others, and their minimum number.
 _SILENT, _LEAST_SILENT = 0.1, 16
-#: The loop's time to accept a connection and to end it, where it cannot be measured: most of it is asyncio's.
+#: The loop's time to accept a connection and to end it, which cannot be measured: most of it is asyncio's.
 CONNECTION_SECONDS = 0.0003
 #: Files that are open beside the connections of clients.
 _OTHER_FILES = 500
@@ -76,7 +75,7 @@ def connection_factory(limits: ConnectionLimits) -> Any:
 
 
 def raise_open_file_limit(settings: Gateway) -> None:
-    """Raise the process's limit of open files to the number that the connections need, where it may."""
+    """Raise the process's limit of open files to the number that the connections need, if that is allowed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = settings.max_connections + most_silent(settings) + _OTHER_FILES
     if soft < wanted:
@@ -133,7 +132,7 @@ class BoundedConnection(HttpToolsProtocol):
         self.cycle = self.scope = None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
-        """Read; close the connection where a header is too long."""
+        """Read, and close the connection if a header is too long."""
         began = monotonic()
         if self in self._limits.waiting:
             self._start_timer()
@@ -155,7 +154,7 @@ class BoundedConnection(HttpToolsProtocol):
         self.scope["state"]["connection"] = self
 
     def on_headers_complete(self) -> None:
-        """Start a request, or answer 503 where too many are under way; never to a probe."""
+        """Start a request, or respond with 503 if too many are under way; a probe is always started."""
         self._incomplete = 0
         self._stop_waiting()
         may_start = len(self.tasks) < self._limits.requests or self.url.startswith(b"/health/")

@@ -4,8 +4,8 @@ A token that has used more of the last moment than its share waits with its next
 a body, while those of others are served. A token that is alone has all the time there is.
 
 A token that has many requests under way, or uses much of the loop, and in that more than the tokens of the
-moment on average, is heavy: its connections are in the background, behind those of light tokens. What is
-under way counts beside what is used because a token that is held back uses little.
+moment on average, is heavy: its connections are in the background, behind those of light tokens. Requests
+under way count beside the time used because a token that is held back uses little.
 """
 
 import asyncio
@@ -20,17 +20,17 @@ from millpond.producer.gateway.priority_selector import Background, Place
 
 #: The time that a token may use ahead of its share.
 AHEAD_SECONDS = 0.01
-#: A token takes part in the sharing for so long after a request.
+#: A token takes part in the sharing for this time after a request.
 ACTIVE_SECONDS = 1.0
 _COUNTED_SECONDS = 0.1
 #: A token with no more requests under way, and no larger part of the loop's time, is light.
 MANY, MUCH = 16, 0.2
-#: The loop's time that a refused request of a heavy token is charged for, beside what it took: it costs
-#: its token time. And the most that a token owes for them.
+#: The loop's time that a refused request of a heavy token is charged for, beside the time it took, so that
+#: it costs its token time; and the maximum that a token owes for them.
 REFUSAL_SECONDS, MOST_OWED_SECONDS = 0.005, 1.0
 #: A heavy token stays so for at least this time.
 HEAVY_SECONDS = 1.0
-#: All senders without a token that the gateway knows share one share; no token has this name.
+#: All senders without a token that the gateway knows share one share. No token has this name.
 STRANGERS = ""
 
 
@@ -43,7 +43,7 @@ class Connection(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Account:
-    """When a token's use is paid back, when it last asked, and its requests that wait."""
+    """The time at which a token's use is paid back, that of its last request, and its requests that wait."""
 
     paid_at: float = 0.0
     asked_at: float = 0.0
@@ -61,7 +61,7 @@ class _Account:
         return self.heavy_until > now
 
     def count(self, fading: float) -> float:
-        """Return the seconds that were used in the last moment; count what was used since the last count."""
+        """Return the seconds used in the last moment, with those since the last count added."""
         self.faded = self.faded * fading + self.used
         self.used = 0.0
         return self.faded
@@ -76,7 +76,7 @@ class LoopShares:
         self._active, self._counted_at = 1, 0.0
 
     def begin(self, token: str, connection: Connection | None) -> int | None:
-        """Place a request's connection by its token; a request of a light token holds up the background.
+        """Place a request's connection by its token. A request of a light token holds up the background.
 
         Returns the number of a light request, None for another.
         """
@@ -94,7 +94,7 @@ class LoopShares:
         return light
 
     def end(self, token: str, light: int | None) -> None:
-        """End a request by what `begin` returned."""
+        """End a request by the value that `begin` returned."""
         account = self._account(token)
         account.under_way -= 1
         if light is not None:

@@ -23,19 +23,19 @@ log = logging.getLogger("millpond.gateway")
 
 NDJSON = "application/x-ndjson"
 
-#: A body of one task may take so many idle timeouts, and the time that its bytes take at this rate.
+#: A body of one task may take this many idle timeouts, and the time that its bytes take at this rate.
 PATIENCE = 2
 LEAST_BYTES_A_SECOND = 1_000
 
-#: The part of the requests that may wait for their bodies at once, and at least so many.
+#: The part of the requests that may wait for their bodies at once, and their minimum number.
 _BODIES, _LEAST_BODIES = 0.2, 32
 
 
 class RequestGuard:
     """Wraps the application; sets `scope["state"]["principal"]`.
 
-    `endpoints` answer the busiest paths without FastAPI, whose work before an endpoint costs more than the
-    endpoint. Every other path that leads to such a route is answered by the application.
+    `endpoints` handle the busiest paths without FastAPI, whose work before an endpoint costs more than the
+    endpoint. Every other path that leads to such a route is handled by the application.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class RequestGuard:
         self._loop = shares or LoopShares()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Handle one request."""
         try:
             if scope["path"].startswith("/health/"):
                 await self._app(scope, receive, send)
@@ -73,13 +73,13 @@ class RequestGuard:
             await error.response()(scope, receive, send)
         except asyncio.CancelledError:
             log.warning("cut off at the drain deadline: %s %s", scope["method"], scope["path"])
-        except Exception as error:  # the application has answered it
+        except Exception as error:  # the application has responded
             _log_error_place(error)
 
     async def _in_turn(
         self, token: str, headers: Headers, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Answer a request in its token's share; without tokens there is nothing to share."""
+        """Handle a request in its token's share. Without tokens there is nothing to share."""
         connection = scope["state"].get("connection")
         if not self._settings.tokens:
             if connection is not None:
@@ -98,14 +98,14 @@ class RequestGuard:
             self._loop.end(token, light)
 
     async def _refuse(self, error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a stranger, in turn."""
+        """Respond to a request without a known token, in turn."""
         with self._strangers.hold(STRANGERS):
             await self._loop.turn(STRANGERS)
             await self._loop.metered(STRANGERS, error.response()(scope, receive, send))
             self._loop.refused(STRANGERS)
 
     async def _answer(self, headers: Headers, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request of an authenticated principal, at its endpoint or by the application."""
+        """Handle a request of an authenticated principal, at its endpoint or by the application."""
         endpoint = self._endpoints.get(scope["path"]) if scope["method"] == "POST" else None
         try:
             receive = self._bound_body(headers, scope["state"]["principal"].name, receive)
@@ -158,7 +158,7 @@ def _bounded(
 ) -> Receive:
     """Return a `receive` of at most `limit` bytes, each piece within the idle timeout.
 
-    One task comes at a least rate besides; a stream may last as long as its client has something to send.
+    The body of one task also has a minimum rate. A stream may last as long as its client has data to send.
     """
     left, more, started = limit, True, time.monotonic()
 

@@ -37,7 +37,7 @@ PROBLEMS: dict[int, dict[str, Any]] = {
 
 
 def problems(*codes: int) -> dict[int | str, dict[str, Any]]:
-    """Return the descriptions of the error answers with these status codes."""
+    """Return the descriptions of the error responses with these status codes."""
     return {code: PROBLEMS[code] for code in codes}
 
 

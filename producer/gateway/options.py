@@ -33,7 +33,7 @@ Name = Annotated[str, Field(pattern=r"^[ -~]{1,200}$")]
 
 
 def _parse_seconds(value: object) -> float:
-    """Return the seconds of a duration; the error does not repeat the value."""
+    """Return the seconds of a duration. The error does not repeat the value."""
     try:
         return durations.parse_seconds(value)
     except BadQuantity:
@@ -55,7 +55,7 @@ Seconds = Annotated[
     ),
 ]
 
-#: W3C Trace Context: version 00, or a later one, which begins alike; an id of zeros is invalid.
+#: W3C Trace Context: version 00, or a later one, which begins alike. An id of zeros is invalid.
 _TRACEPARENT = re.compile(
     rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?=-|$)"
 )
@@ -94,7 +94,7 @@ class SendOptions(BaseModel):
         return self
 
     def message(self, contract: Sendable, traceparent: str | None, principal: Principal) -> Message:
-        """Return the message for the client, with the principal's unique key; it continues the trace."""
+        """Return the message for the client, with the principal's unique key and the trace continued."""
         return Message(
             contract,
             queue=self.queue,

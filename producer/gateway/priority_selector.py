@@ -1,6 +1,6 @@
-"""The order in which the event loop looks at its sockets: those of light tokens always, the others a few at
-a time; where light tokens are there for a quarter of the time at most, a fifth while a request of theirs is
-under way.
+"""The order in which the event loop reads its sockets: those of light tokens always, the others a few at a
+time. While light tokens are active, the others have at most a quarter of the time, and a fifth while a
+request of a light token is under way.
 
 A loop that never rests also keeps its own threads from the interpreter: a thread that waits for it is woken
 by every system call of the loop, comes too late, and waits anew. In the rests a light request's calls run.
@@ -15,21 +15,21 @@ from itertools import count
 from time import monotonic
 from typing import Any
 
-#: New sockets, and sockets that are behind, that are read in one turn of the loop: where no light token is
-#: there, where one asked in the last moment, and where a request of one is under way.
+#: New sockets, and sockets that are behind, that are read in one turn of the loop: if no light token is
+#: active, if one sent a request in the last moment, and if a request of one is under way.
 AT_ONCE = ((8, 8), (3, 1), (3, 1))
 #: The rest of the background after its work, as a part of that work, in these three states.
 REST = (0.0, 3.0, 4.0)
 #: The longest rest, however much there is to do for light tokens.
 LONGEST_REST_SECONDS = 0.03
-#: A light token is there for so long after it asked.
+#: A light token is active for this time after its request.
 THERE_SECONDS = 1.0
-#: A light request holds up the background for so long: later it is a stream, or waits for something else.
+#: A light request holds up the background for this time: later it is a stream, or waits for something else.
 HOLDING_SECONDS = 0.5
 
 
 class Background:
-    """When the background may go on: always, or after a rest where light tokens are there."""
+    """The times at which the background may go on: always, or after a rest if light tokens are active."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
@@ -83,7 +83,7 @@ class Background:
         self._worked += self._clock() - self._left_select_at
 
     def leave_select(self, *, went_on: bool) -> None:
-        """Begin to count anew where the background went on."""
+        """Begin to count anew if the background went on."""
         self._left_select_at = self._clock()
         if went_on:
             self._went_on_at, self._worked = self._left_select_at, 0.0
@@ -99,7 +99,7 @@ class Place(IntEnum):
 
 
 class PrioritySelector(selectors.BaseSelector):
-    """A selector with a background; a socket that is registered after `start` is new."""
+    """A selector with a background. A socket that is registered after `start` is new."""
 
     def __init__(self, background: Background) -> None:
         self._pace = background
@@ -107,7 +107,7 @@ class PrioritySelector(selectors.BaseSelector):
         self._front, *self._rear = self._epolls
         self._back = system.epoll()
         self._keys: dict[int, selectors.SelectorKey] = {}
-        #: The sockets that are not new; a socket keeps its place while it is not registered.
+        #: The sockets that are not new. A socket keeps its place while it is not registered.
         self._places: dict[int, Place] = {}
         self._is_started = self._looks_back = False
         self._back_fd = self._back.fileno()
@@ -185,7 +185,7 @@ class PrioritySelector(selectors.BaseSelector):
         return self._keys
 
     def get_key(self, fileobj: Any) -> selectors.SelectorKey:
-        """Return what is registered for a socket."""
+        """Return the key that is registered for a socket."""
         return self._keys[_number(fileobj)]
 
     def close(self) -> None:
@@ -213,7 +213,7 @@ def _mask(events: int) -> int:
 
 
 def _events(mask: int) -> int:
-    """Return the events of asyncio; an error or a hang-up is both."""
+    """Return the events of asyncio. An error or a hang-up is both."""
     if mask == 1:  # system.EPOLLIN: nearly always
         return selectors.EVENT_READ
     writes = selectors.EVENT_WRITE if mask & ~system.EPOLLIN else 0

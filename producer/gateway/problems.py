@@ -1,4 +1,4 @@
-"""Error answers: an HTTP status, a code for programs and one line for people.
+"""Error responses: an HTTP status, a code for programs and one line for people.
 
 No error repeats a value that was sent: it names the field.
 """
@@ -24,7 +24,7 @@ from millpond.tasks.errors import (
 )
 from millpond.tasks.field_faults import describe_fault
 
-#: `Retry-After`, in seconds, where the drain rate of the queue is unknown; and the most in any answer.
+#: `Retry-After`, in seconds, if the drain rate of the queue is unknown, and its maximum in any response.
 UNKNOWN_RETRY_SECONDS = 5
 LONGEST_RETRY_SECONDS = 60
 
@@ -54,7 +54,7 @@ class ErrorBody(BaseModel):
 
 
 class ApiError(HTTPException):
-    """A problem on its way to the answer."""
+    """A problem on its way to the response."""
 
     def __init__(self, status: int, problem: Problem, headers: Mapping[str, str] | None = None) -> None:
         later = {} if problem.retry_after is None else {"Retry-After": str(problem.retry_after)}
@@ -62,11 +62,11 @@ class ApiError(HTTPException):
         self.problem = problem
 
     def response(self) -> JSONResponse:
-        """Return the error answer."""
+        """Return the error response."""
         return JSONResponse(self.content(), self.status_code, self.headers)
 
     def content(self) -> dict[str, Any]:
-        """Return the body of the error answer as a JSON object."""
+        """Return the body of the error response as a JSON object."""
         return {"error": self.problem.model_dump(exclude_none=True)}
 
 
@@ -78,12 +78,12 @@ def api_error(
 
 
 def internal_error() -> ApiError:
-    """Return the answer to an unexpected exception."""
+    """Return the response to an unexpected exception."""
     return api_error(500, "internal_error", "an error of the gateway itself: its log says where it happened")
 
 
 def translate(error: Exception) -> ApiError:
-    """Return the answer to an error of the client; an error of any other type is raised again."""
+    """Return the response to an error of the client. An error of any other type is raised again."""
     message = str(error)
     match error:
         case ApiError():
@@ -127,7 +127,7 @@ def _bound_retry(seconds: float) -> int:
 
 
 def invalid_fields(errors: Sequence[Any], *, subject: str = "this request") -> ApiError:
-    """Return the 422 answer to pydantic's list of errors; it names each field, without its value."""
+    """Return the 422 response to pydantic's list of errors, which names each field, without its value."""
     fields = [FieldError(field=_field_path(error["loc"]), message=describe_fault(error)) for error in errors]
     listed = "; ".join(f"{each.field}: {each.message}" for each in fields)
     return api_error(422, "bad_contract", f"{subject} is not valid: {listed}", fields=fields)

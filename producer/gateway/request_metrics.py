@@ -1,4 +1,4 @@
-"""Metrics of the gateway: requests by route and answer, their duration, tasks of streams, open streams.
+"""Metrics of the gateway: requests by route and response, their duration, tasks of streams, open streams.
 
 Labels are routes as they are declared, never paths as they are requested: their number does not grow with the
 tasks.
@@ -15,9 +15,9 @@ from millpond.broker.stats.histogram import BOUNDS, NAMES, Histogram
 from millpond.producer.gateway.stream_sender import StreamCounts
 from millpond.tasks.process.prometheus_text import Metric
 
-#: The labels `route` and `method` of a request that no route answers.
+#: The labels `route` and `method` of a request that no route handles.
 OTHER = "other"
-#: The status of a request that was cut off before its answer began.
+#: The status of a request that was cut off before its response began.
 CUT_OFF = 499
 
 
@@ -32,7 +32,7 @@ class RequestMetrics:
         self._seconds: dict[str, float] = {}
 
     def count_request(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Count one answered request."""
+        """Count one request that had a response."""
         self._requests[route, method, status] += 1
         counts = self._counts.get(route)
         if counts is None:
@@ -64,7 +64,7 @@ class RequestMetrics:
 
 
 class MeasureRequests:
-    """ASGI middleware that counts every answer; `paths` are the paths that the inner middleware answers.
+    """ASGI middleware that counts every response. `paths` are the paths that the inner middleware handles.
 
     `refused` is called with the token of a request that is refused.
     """
@@ -82,7 +82,7 @@ class MeasureRequests:
         self._paths = paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request and count it."""
+        """Handle one request and count it."""
         started, status = time.perf_counter(), CUT_OFF
 
         async def observe(message: Message) -> None:

@@ -1,4 +1,4 @@
-"""The models of the answers."""
+"""The models of the responses."""
 
 from typing import Any, Literal
 

@@ -102,7 +102,7 @@ class SendBatcher:
         self._client = client
         self._threads = threads
         self._policies = policies
-        #: By token and then by batch, None for messages outside of batches; the next token and batch first.
+        #: By token and then by batch (None: outside of batches). The next token and batch are first.
         self._pending: dict[str, dict[str | None, deque[_Pending]]] = {}
         self._count = 0
         self._calls = 0
@@ -142,7 +142,7 @@ class SendBatcher:
         return taken
 
     def _taken(self, token: str, batch: str | None, most: int) -> list[_Pending]:
-        """Take messages of one batch; the rest of it, and of the token, goes to the end."""
+        """Take messages of one batch. The rest of the batch, and of the token, goes to the end."""
         if most <= 0:
             return []
         batches = self._pending.pop(token)

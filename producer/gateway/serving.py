@@ -33,7 +33,7 @@ from millpond.tasks.settings import Settings
 
 _KEEP_ALIVE_SECONDS = 30
 _BACKLOG = 2048
-#: The thresholds of the garbage collection: little at once, and what has lived for a while seldom.
+#: The thresholds of the garbage collection: few objects at once, and old objects seldom.
 _COLLECTED = (700, 3, 100)
 #: How long a thread may keep the event loop waiting for the interpreter; Python's own is 5 ms a thread.
 _SWITCH_SECONDS = 0.0005
@@ -100,7 +100,7 @@ async def _serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)
     sys.setswitchinterval(_SWITCH_SECONDS)
-    # Every object of now lives as long as the process; a full garbage collection would stop all connections
+    # Every present object lives as long as the process. A full garbage collection would stop all connections
     # for a tenth of a second.
     gc.collect()
     gc.freeze()
@@ -133,7 +133,7 @@ class _Server(uvicorn.Server):
         ]
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept nothing more, and finish what is open."""
+        """Accept nothing more, and finish the open requests."""
         for each in self._acceptors:
             each.close()
         await super().shutdown(sockets)
@@ -155,7 +155,7 @@ class _Server(uvicorn.Server):
 def _open_socket(host: str, port: int) -> socket.socket:
     """Return a listening socket.
 
-    asyncio turns Nagle's algorithm off only for sockets that are declared as TCP; with it, an answer in two
+    asyncio turns Nagle's algorithm off only for sockets that are declared as TCP. With it, a response in two
     writes would wait 40 ms for the acknowledgement of the first.
     """
     try:

@@ -1,4 +1,4 @@
-"""The share of each token in the gateway's resources: where there are several tokens, none has more than
+"""The share of each token in the gateway's resources: if there are several tokens, none has more than
 half."""
 
 import asyncio
@@ -10,7 +10,7 @@ from millpond.producer.gateway.problems import api_error
 
 
 def share_of(most: int, tokens: int) -> int:
-    """Return how many of `most` one of so many tokens may have."""
+    """Return the number of `most` that one of this many tokens may have."""
     return most if tokens < 2 else max(1, most // 2)
 
 

@@ -24,7 +24,7 @@ _WAIT_PART = 0.3
 class State:
     """The state of one gateway; made inside the event loop that serves it.
 
-    `stopping` is set by SIGTERM: streams of results end, for they can be resumed elsewhere. `cut` is set
+    `stopping` is set by SIGTERM: streams of results end, because they can be resumed elsewhere. `cut` is set
     shortly before the drain deadline: streams of tasks end.
     """
 
@@ -62,7 +62,7 @@ class State:
     def stream(self, of: Literal["tasks", "results"], token: str) -> Iterator[None]:
         """Count a stream as open during the block.
 
-        Raises `ApiError` 503 at the limit of open streams, and where the token has its share of them.
+        Raises `ApiError` 503 at the limit of open streams, and if the token has its share of them.
         """
         if self._streams[of] >= self.settings.max_streams:
             text = f"{self.settings.max_streams} streams of {of} are open, the most allowed: try again later"

@@ -126,7 +126,7 @@ class StreamSender:
         return task.message(contract, self._traceparent, self._principal)
 
     def _outcome_line(self, number: int, result: SendResult) -> bytes:
-        """Return the answer for a line whose outcome is known, and count it."""
+        """Return the response for a line whose outcome is known, and count it."""
         if isinstance(result, Sent):
             self.counts.accepted += result.duplicate_of is None
             self.counts.duplicates += result.duplicate_of is not None

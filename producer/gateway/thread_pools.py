@@ -56,7 +56,7 @@ class ThreadPools:
         return await _run_in_pool(self._probes, call)
 
     def shutdown(self) -> None:
-        """Start no further call; those that run are bounded by the timeouts of the broker."""
+        """Start no further call. The running calls are bounded by the timeouts of the broker."""
         some = (self._lookups, self._searches, self._cancellations, self._probes)
         for threads in (self.sends, self.streams, *some):
             threads.shutdown(wait=False, cancel_futures=True)

@@ -27,19 +27,19 @@ class Principal:
     rights: tuple[str, ...] = ()
 
     def may_use(self, kind: str) -> bool:
-        """Return True if this principal may send a kind."""
+        """True if this principal may send a kind."""
         return self.is_unrestricted or any(fnmatchcase(kind, pattern) for pattern in self.kinds)
 
     def may_name(self, queue: str) -> bool:
-        """Return True if this principal may name a queue that is not its kind's own."""
+        """True if this principal may name a queue that is not its kind's own."""
         return self.is_unrestricted or any(fnmatchcase(queue, pattern) for pattern in self.queues)
 
     def has(self, right: str) -> bool:
-        """Return True if this principal has a right beyond sending."""
+        """True if this principal has a right beyond sending."""
         return self.is_unrestricted or right in self.rights
 
     def owns(self, task: str) -> bool:
-        """Return True if a task's id is in the name space of this principal."""
+        """True if a task's id is in the name space of this principal."""
         return self.is_unrestricted or task.startswith(f"{self.name}:")
 
     def new_task_id(self) -> str:
@@ -56,7 +56,7 @@ class Principal:
         return "*" in self.kinds
 
 
-#: The principal of every request where no token is configured, which is on loopback only.
+#: The principal of every request if no token is configured, which is on loopback only.
 ANONYMOUS = Principal("anybody", ("*",))
 
 
@@ -66,12 +66,12 @@ def new_token() -> str:
 
 
 def hash_token(token: str) -> str:
-    """Return the hash of a token, as it stands in the settings."""
+    """Return the hash of a token, as the settings have it."""
     return f"sha256:{sha256(token.encode()).hexdigest()}"
 
 
 def find_principal(tokens: Sequence[GatewayToken], presented: str) -> Principal | None:
-    """Return the principal of a presented token, in the same time for every token; None if it is unknown."""
+    """Return the principal of a presented token, in the same time for every token; None if not known."""
     found = None
     given = hash_token(presented)
     for token in tokens:

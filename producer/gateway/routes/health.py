@@ -1,6 +1,6 @@
 """`/health/live`, `/health/ready` and `/metrics`.
 
-Live: the event loop runs. Ready: the broker answers and the gateway is not stopping.
+Live: the event loop runs. Ready: the broker replies and the gateway is not stopping.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ CACHE_SECONDS = 1.0
 
 
 def routes(state: State) -> APIRouter:
-    """Return the routes; those below `/health` need no token."""
+    """Return the routes. The routes below `/health` need no token."""
     router = APIRouter(tags=["health"])
     checked_at, is_reachable = float("-inf"), False
 
@@ -51,7 +51,7 @@ def routes(state: State) -> APIRouter:
 
 
 async def _broker_answers(state: State) -> bool:
-    """True if the broker answers within `BROKER_SECONDS`."""
+    """True if the broker replies within `BROKER_SECONDS`."""
     try:
         async with asyncio.timeout(BROKER_SECONDS):
             await state.threads.probe(lambda: server_time_ms(state.client.store))

@@ -39,12 +39,12 @@ class ResultEvents(Response):
         self._token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        """Answer the request with events."""
+        """Respond to the request with events."""
         with self._state.stream("results", self._token):
             await self._answer_until_stopped(receive, send)
 
     async def _answer_until_stopped(self, receive: Receive, send: Send) -> None:
-        """Answer until the batch is complete, the client disconnects, or the gateway stops."""
+        """Send events until the batch is complete, the client disconnects, or the gateway stops."""
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         tasks = [
             asyncio.ensure_future(each)

@@ -1,6 +1,6 @@
-"""`POST /send/{kind}`: send one task and answer with its outcome.
+"""`POST /send/{kind}`: send one task and respond with its outcome.
 
-A `SendEndpoint` reads the request and answers it. Each kind has a route of its own, so that OpenAPI shows its
+A `SendEndpoint` reads the request and responds. Each kind has a route of its own, so that OpenAPI shows its
 contract with an example. The tasks of the Celery application that the settings name have one route, and
 `args` and `kwargs` in the body. A request never waits for room: a full queue is 429 with `Retry-After`.
 """
@@ -51,7 +51,7 @@ class Arguments(BaseModel):
 
 
 class SendEndpoint:
-    """Sends tasks of one kind, one a request; without a contract, of a Celery application's task `kind`."""
+    """Sends tasks of one kind, one a request. Without a contract it is a kind of a Celery application."""
 
     def __init__(self, state: State, kind: str, contract: type[Contract] | None = None) -> None:
         self.kind, self.contract = kind, contract
@@ -113,7 +113,7 @@ def routes(state: State) -> APIRouter:
 
 
 class _DirectRoute(APIRoute):
-    """Calls the endpoint with the request alone; the other parameters of its signature are for OpenAPI."""
+    """Calls the endpoint with the request alone. The other parameters of its signature are for OpenAPI."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the endpoint without FastAPI's reading and validation before it."""
@@ -164,7 +164,7 @@ async def _send_message(state: State, message: Message, options: RequestOptions,
 
 
 async def _send_tracked(state: State, message: Message, options: RequestOptions, token: str) -> Sent:
-    """Send a task whose result is kept: its record exists before it is sent, and goes if it was refused."""
+    """Send a task whose result is kept. Its record is made first, and removed if the task is refused."""
     store, id = state.client.store, str(message.id)
     kind = message.contract.kind if isinstance(message.contract, Contract) else ""
     if not await state.threads.lookup(token, lambda: task_result.open_record(store, id, kind)):

@@ -1,7 +1,7 @@
 """`POST /send` and `POST /batches/{id}/tasks`: a stream of tasks in, a stream of outcomes out.
 
-Both run at once on one connection. Lines that are read and not answered are bounded by a few hundred; while
-the queue is full nothing more is read, so that TCP makes the client wait. The last line is a summary; its
+Both run at once on one connection. At most a few hundred lines are read ahead of their responses. While the
+queue is full nothing more is read, so that TCP makes the client wait. The last line is a summary; its
 `aborted` says why a stream ended before its body did.
 """
 
@@ -129,7 +129,7 @@ def _make_response(
 
 
 class DuplexResponse(Response):
-    """Reads the body of the request line by line, and answers each line as soon as its outcome is known."""
+    """Reads the body of the request line by line, and responds to each line when its outcome is known."""
 
     media_type = NDJSON
 
@@ -204,7 +204,7 @@ class DuplexResponse(Response):
         return bytes(message.get("body", b""))
 
     async def _write_answer(self, send: Send, body: bytes) -> None:
-        """Write a piece of the answer; a client that reads nothing for the idle timeout is cut off."""
+        """Write a piece of the response. A client that reads nothing for the idle timeout is cut off."""
         async with asyncio.timeout(self._state.settings.idle_seconds):
             await send({"type": "http.response.body", "body": body, "more_body": True})
 
