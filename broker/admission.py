@@ -1,8 +1,8 @@
 """Admission: a producer sleeps in a fair line until a full queue has room for it.
 
 A publish that is refused joins the line in the same script (`publish.lua` with a ticket). Every script that
-makes room grants it to the head of the line, with a number of messages. This module waits for the grant; it
-asks the server nothing meanwhile.
+makes room grants it to the head of the line, with a number of messages. This module waits for the grant and
+sends nothing meanwhile.
 """
 
 import random
@@ -19,10 +19,11 @@ from millpond.broker.keys import QueueKeys
 from millpond.broker.message import new_id
 from millpond.broker.scripts import script
 
-#: The server may answer this much later than the time-out of the blocking pop.
+#: The server may reply this much later than the time-out of the blocking pop.
 _REPLY_SECONDS = 5.0
 
-#: A waiting producer gives up after the broker was away for so long; nothing it sent is in doubt.
+#: A waiting producer gives up after the broker was unreachable for this long. Nothing that it sent is in
+#: doubt.
 AWAY_SECONDS = 30.0
 
 
@@ -63,7 +64,7 @@ def _blpop(pool: Any, key: str, seconds: float) -> int:
             raise RedisTimeoutError(f"no answer within {seconds + _REPLY_SECONDS} s")
         answer = connection.read_response()
     except BaseException:
-        connection.disconnect()  # a late reply must not be taken for the answer to another command
+        connection.disconnect()  # a late reply must not be taken for the reply to another command
         raise
     finally:
         pool.release(connection)
@@ -85,4 +86,4 @@ def _wait_for_broker(store: Store) -> None:
                     f"waiting for room: the broker is away for {AWAY_SECONDS:.0f} s ({error}). Is it running?"
                 ) from error
         except RedisError:
-            return  # the server answers; the next command shows its error
+            return  # the server replies, and the next command shows its error

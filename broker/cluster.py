@@ -1,4 +1,4 @@
-"""A server in cluster mode: used where every key lies in one slot, and refused in one line where it is not.
+"""A server in cluster mode: used if every key lies in one slot, and refused in one line if not.
 
 A prefix that is a hash tag, `{millpond}:`, puts every key into one slot; the node that serves it is used as
 any server is. Only the keys of that slot count; other keys of the cluster do not matter.
@@ -15,7 +15,7 @@ _SLOTS = 16_384
 
 
 def check_at_start(url: str, *, prefix: str, timeout_seconds: float) -> str | None:
-    """Return the line of `check_cluster`; None also while the broker is away, which does not prevent a start.
+    """Return the line of `check_cluster`; None also if the broker is unreachable: a worker starts anyway.
 
     Raises `BadBrokerUrl`.
     """

@@ -1,8 +1,8 @@
-"""Connections to the server: every wait is bounded, and every failure is one kind of error.
+"""Connections to the server. Every wait is bounded, and every failure is a `BrokerError`.
 
 The modules that redis-py imports on its first connection are imported here: a child that is forked while
-another thread imports a module would wait for that import for ever. It asks for its own version then, which
-imports other modules on each Python: so the version is asked for here.
+another thread imports a module would wait for that import for ever. redis-py also looks its own version up
+then, which imports other modules on each Python, so the version is looked up here.
 """
 
 import encodings.idna  # noqa: F401
@@ -49,7 +49,7 @@ CLUSTER = (
     "tag, as in {millpond}:, and name the node of its slot in the broker URL"
 )
 
-#: The most connections of one client; more threads than that take turns.
+#: The maximum of connections of one client. Further threads wait for a free one.
 MAX_CONNECTIONS = 100
 
 _OF_EVERY_CONNECTION = ("socket_timeout", "socket_connect_timeout", "health_check_interval")
@@ -57,13 +57,13 @@ _OF_EVERY_CONNECTION = ("socket_timeout", "socket_connect_timeout", "health_chec
 #: The part of its time-out that a command spends waiting for replicas.
 COPY_SHARE = 0.8
 
-#: The most threads of one client that sleep until there is room in a queue, each on a connection.
+#: The maximum of threads of one client that sleep until there is room in a queue, each on a connection.
 MAX_SLEEPERS = 10_000
 
 
 @dataclass(frozen=True)
 class Store:
-    """A client and the prefix of its keys; every function of broker/ takes one.
+    """A client and the prefix of its keys. Functions of broker/ take one to make a round trip.
 
     The client is typed as Any: redis-py's own types are unions of every protocol's replies, awaited or not.
     """
@@ -100,8 +100,8 @@ def connect(
     """Make a store for a broker.
 
     Nothing is sent yet. Every command is bounded by `timeout_seconds`, and so is the wait for a free
-    connection; the options of the URL go before. A command that the server certainly has not seen is tried
-    again, one whose answer is missing is not. Raises `BadBrokerUrl`.
+    connection. The options of the URL override these. A command that the server certainly has not received is
+    sent again; a command without a reply is not. Raises `BadBrokerUrl`.
     """
     url = url if isinstance(url, BrokerURL) else BrokerURL.parse(url)
     url.check_files()
@@ -142,10 +142,10 @@ def sentinel_pool(
 ) -> Any:
     """Return a pool of connections to the master that the sentinels of a URL name.
 
-    `options` are of the connections to the master; those to the sentinels share their timeouts, and
-    `to_sentinels` goes before.
+    `options` apply to the connections to the master. Connections to the sentinels share their timeouts, and
+    `to_sentinels` overrides these.
     """
-    # A sentinel that is away is not tried again: the next one is asked.
+    # An unreachable sentinel is not tried again: the next one is.
     shared = {"retry": Retry(NoBackoff(), 0)}
     shared |= {name: value for name, value in options.items() if name in _OF_EVERY_CONNECTION}
     tls = {"ssl": True, **(url.tls or {})} if url.sentinel_tls else {}
@@ -158,7 +158,7 @@ def sentinel_pool(
 
 
 class _FreeConnections(LifoQueue[Any]):
-    """The free connections of a pool; a wait for one that was in vain has an error of its own."""
+    """The free connections of a pool. A wait that ends without one raises an error of its own."""
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """Return a connection, or None for a place in the pool. Raises redis-py's `MaxConnectionsError`."""
@@ -210,12 +210,12 @@ def translate_errors(what: str) -> Iterator[None]:
 
 
 def _error_text(error: Exception) -> str:
-    """Return an error's own words; redis-py's of a Sentinel go on with every option of the connection."""
+    """Return an error's own words. redis-py's of a Sentinel go on with every option of the connection."""
     return str(error).partition(" : <")[0]
 
 
 def _refusal_reason(error: ResponseError) -> str:
-    """Return why the server refused a command, with the remedy where one is known."""
+    """Return why the server refused a command, with the remedy if one is known."""
     text = str(error)
     if text.startswith("OOM") or "maxmemory" in text:
         return "the broker is out of memory and refused it. Let workers catch up, or raise its maxmemory"

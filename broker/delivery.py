@@ -27,8 +27,8 @@ class Delivery:
     lease: Any = None
     lost: bool = False
     on_settled: Callable[[], None] | None = None
-    #: Of its run: when its handler started (seconds since 1970 by this host's clock; None: it has not), the
-    #: seconds of a processor it took, and whether its Celery events were chosen (None: nobody listens).
+    #: Of its run: the start of its handler (seconds since 1970 by this host's clock; None before it), the
+    #: seconds of a processor it took, and whether its Celery events are sent (None if nobody listens).
     started_at: float | None = None
     cpu_seconds: float = 0.0
     events_shown: bool | None = None

@@ -16,11 +16,11 @@ class BrokerError(MillpondError):
 
 
 class BrokerAway(BrokerError):
-    """The broker cannot be reached or answered too late; the last message may have been taken."""
+    """The broker cannot be reached or replied too late. The last message may have been taken."""
 
 
 class NoConnectionFree(BrokerError):
-    """Every connection of this client was in use for too long; nothing was sent."""
+    """Every connection of this client was in use for too long. Nothing was sent."""
 
 
 class BadBrokerUrl(MillpondError):
@@ -28,7 +28,7 @@ class BadBrokerUrl(MillpondError):
 
 
 class BadLimit(MillpondError, ValueError):
-    """The name or the value of a queue limit is not valid; nothing was set."""
+    """The name or the value of a queue limit is not valid. Nothing was set."""
 
 
 class QueueFull(BrokerError):

@@ -1,6 +1,6 @@
 """The names of all keys in Redis.
 
-Ready messages are where stock Celery keeps them: the list named as the queue, and one more list for each
+Ready messages are in the lists of stock Celery: the list named as the queue, and one more list for each
 further priority step. All other keys of a queue begin with `millpond:{queue}:`.
 """
 
@@ -59,7 +59,7 @@ class QueueKeys:
 
     @cached_property
     def untold(self) -> str:
-        """The list of ended messages whose result backend was not told yet, the newest first."""
+        """The list of ended messages whose result backend was not notified yet, the newest first."""
         return f"{self.dead}:untold"
 
     @cached_property
@@ -178,7 +178,7 @@ def known_epochs_key(prefix: str = "") -> str:
 
 
 def epoch_key(prefix: str = "") -> str:
-    """The control epoch, which each cancellation and drain raises; also the channel that announces it."""
+    """The control epoch, which each cancellation and drain raises, and the channel that announces it."""
     return f"{prefix}millpond:cancelled:epoch"
 
 

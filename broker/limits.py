@@ -19,7 +19,7 @@ _TABLE = "table:"
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of a queue; zero is no limit.
+    """The limits of a queue; zero means no limit.
 
     `bound` and `delayed_bound` count messages. A bound given as a time is `bound_seconds`, and `bound` is
     its present value in messages. `rate` is tasks a second, with bursts of `burst`; `in_flight` is tasks at
@@ -43,14 +43,14 @@ class Limits:
 
 NAMES = tuple(field.name for field in fields(Limits) if field.name != "bound_seconds")
 
-#: A bound given as a time is so many messages until the drain rate is measured (also in _drain_rate.lua).
+#: A bound given as a time is this many messages until the drain rate is measured (also in _drain_rate.lua).
 FIRST_BOUND = 100
 
 
 def declare_limits(store: Store, queue: str, table: Mapping[str, Any], *, authoritative: bool) -> None:
     """Declare a queue with the limits of the pools table.
 
-    A worker's table is `authoritative`; a producer's only adds the limits that no worker has declared.
+    A worker's table is `authoritative`. A producer's table only adds the limits that no worker has declared.
     """
     keys = QueueKeys(queue, store.prefix)
     entries = {
@@ -108,7 +108,7 @@ def read_overrides(store: Store, queue: str) -> dict[str, str]:
 
 
 def change_limits(store: Store, queue: str, **limits: Any) -> Limits:
-    """Set limits at run time and return the limits in force; None unsets one (the pools table's holds again).
+    """Set limits at run time and return the limits in force. None unsets one: the pools table's holds again.
 
     `bound` is a number, or seconds as a text ('30s'). Idle consumers look again at once, and waiting
     producers are admitted if there is more room. Raises `BadLimit` for an unknown name or a bad value.
@@ -131,7 +131,7 @@ def admit_waiting(store: Store, queue: str) -> None:
 
 
 def pause(store: Store, queue: str) -> None:
-    """Stop all fetching from a queue; tasks in flight finish, and sending goes on."""
+    """Stop all fetching from a queue. Tasks in flight finish, and sending goes on."""
     change_limits(store, queue, paused=True)
 
 

@@ -1,8 +1,10 @@
 """Messages: Celery's protocol 2 in kombu's envelope, as a stock client would have written them.
 
-A message that was fetched is decoded once, into a `Message`; one to be sent is composed, into an `Outgoing`.
-Millpond's own facts travel in one header, `millpond`: when the message was sent (`at`, ms by the server's
-clock), its `batch`, the batch that it follows (`after`), its unique key (`once`), the run before it (`link`).
+A fetched message is decoded once, into a `Message`. A message to be sent is composed, into an `Outgoing`.
+Millpond's own fields travel in one header, `millpond`: the time of sending (`at`, ms by the server's clock),
+its `batch`, the batch that it follows (`after`), its unique key (`once`), the trace of the run before
+(`link`).
+
 Source: Celery's documentation, "Message Protocol", version 2; kombu's virtual transports.
 """
 
@@ -25,7 +27,7 @@ from millpond.broker.message_body import BadMessage as BadMessage
 #: Arguments shown in events, logs and dead letters are cut to this many characters.
 SHOWN_LENGTH = 1024
 
-#: The header with Millpond's own facts.
+#: The header with Millpond's own fields.
 OWN = "millpond"
 
 
@@ -48,8 +50,8 @@ _EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 class Message:
     """The message of a task, decoded once.
 
-    `text` is its JSON in Redis. Facts that a foreign client wrote in another type are as if they were not
-    there. Times are ms since the epoch, by the server's clock.
+    `text` is its JSON in Redis. A field that a foreign client wrote in another type is ignored. Times are ms
+    since the epoch, by the server's clock.
     """
 
     def __init__(self, envelope: dict[str, Any], text: bytes | str) -> None:
@@ -66,7 +68,8 @@ class Message:
         self.unique_key = unique_key if isinstance(unique_key, str) else ""
         self.sent_ms = sent_ms if isinstance(sent_ms, int) else None
         retries = headers.get("retries")
-        #: The runs before this one that asked for another; fewer than none would be runs without end.
+        #: The number of retries before this run. A negative one is taken as 0: it would allow runs without
+        #: end.
         self.retries = max(0, retries) if isinstance(retries, int) else 0
         shadow = headers.get("shadow")
         #: The task's name as people see it: Celery's `shadow`, or its kind.
@@ -130,12 +133,12 @@ class Message:
 
     @property
     def due_ms(self) -> int | None:
-        """Return the time from which the task may run; None: at once. Raises `ValueError`, `TypeError`."""
+        """Return the time from which the task may run; None if at once. Raises `ValueError`, `TypeError`."""
         return parse_eta_ms(self.headers.get("eta"))
 
     @property
     def expires_ms(self) -> int | None:
-        """Return the time by which the task must have started; None: no limit.
+        """Return the time by which the task must have started; None if there is no limit.
 
         Raises `ValueError`, `TypeError`.
         """
@@ -202,7 +205,7 @@ def parse_json(text: bytes | str) -> Any:
 
 
 def parse_eta_ms(written: Any) -> int | None:
-    """Return a time of Celery's headers in ms since the epoch; one without a zone is UTC.
+    """Return a time of Celery's headers in ms since the epoch. A time without a zone is UTC.
 
     Raises `ValueError` or `TypeError` for an invalid time.
     """
@@ -216,17 +219,17 @@ def parse_eta_ms(written: Any) -> int | None:
 
 
 def format_eta(ms: int | None) -> str | None:
-    """Return a time as Celery's headers have it."""
+    """Return a time in the format of Celery's headers."""
     return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC).isoformat()
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A message that is ready to be published, with the facts that the publish script needs.
+    """A message that is ready to be published, with the fields that the publish script needs.
 
-    `due_ms` is the server's time from which it may run (None: now), `deadline_ms` that by which it must
-    have started. `claim` is the name under which it is sent only once: for `claim_ms`, or for as long as
-    the task lives (0). `payload` is the JSON that stock Celery would have put on the queue.
+    `due_ms` is the server's time from which it may run (None: now), `deadline_ms` the time by which it must
+    have started. `claim` is the name under which it is sent only once: for `claim_ms`, or for as long as the
+    task lives (0). `payload` is the JSON that stock Celery would have put on the queue.
     """
 
     queue: str
@@ -267,9 +270,9 @@ def compose(
 ) -> Outgoing:
     """Compose one message.
 
-    `kwargs` must be JSON; `shown` is the part that may be shown (default: all). Times are ms since the
-    epoch, by the server's clock. `time_limits` are (hard, soft) seconds. `after` tells of the batch that
-    the task follows; `headers` are further ones, JSON, that the task's handler finds in its message.
+    `kwargs` must be JSON; `shown` is the part that may be shown (default: all). Times are ms since the epoch,
+    by the server's clock. `time_limits` are (hard, soft) seconds. `after` describes the batch that the task
+    follows. `headers` are further headers, JSON, for the task's handler.
     """
     id = id or new_id()
     body = _write([args, kwargs, _EMBED]).encode()
@@ -332,13 +335,13 @@ def _envelope(headers: Mapping[str, Any], body: bytes, queue: str, properties: M
 def millpond_header(
     sent_at_ms: int, batch: str | None, after: Mapping[str, Any] | None, once: str | None
 ) -> dict[str, Any]:
-    """Return the header of a message that holds Millpond's own facts."""
-    facts = {"at": sent_at_ms, "batch": batch, "after": after, "once": once}
-    return {name: fact for name, fact in facts.items() if fact is not None}
+    """Return the value of the header with Millpond's own fields."""
+    fields = {"at": sent_at_ms, "batch": batch, "after": after, "once": once}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
-#: Ids in stock of this process. To ask the system's source of randomness for each would be a fifth of the
-#: time that composing a message costs; and each question gives the interpreter's lock to another thread.
+#: Ids made in advance by this process. A call to the system's source of randomness for each would be a fifth
+#: of the cost of composing a message, and each call passes the interpreter's lock to another thread.
 _ids: list[str] = []
 os.register_at_fork(after_in_child=_ids.clear)  # a child has none of its parent's
 _LOT = 128

@@ -11,7 +11,7 @@ Arguments = tuple[Any, Any, dict[str, Any]]
 
 
 class BadMessage(ValueError):
-    """A message that no worker can run; `reason` becomes that of its dead letter."""
+    """A message that no worker can run. `reason` becomes the reason of its dead letter."""
 
     def __init__(self, reason: str, error: object) -> None:
         super().__init__(str(error) or reason)
@@ -54,7 +54,7 @@ def _check_embedded(embed: dict[str, Any]) -> dict[str, Any]:
 
 
 def _decode_body(envelope: dict[str, Any], headers: dict[str, Any], properties: dict[str, Any]) -> Any:
-    """Decode a body; kombu decodes all but plain JSON, and types of its own in it."""
+    """Decode a body. kombu decodes every body but plain JSON, and its own types in JSON."""
     from kombu.serialization import loads
 
     body = envelope["body"]

@@ -6,9 +6,9 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-#: The most that a body may unpack to; a plain message has at most a third, unless its queue allows more.
+#: The maximum size of an unpacked body. A plain message has at most a third, unless its queue allows more.
 MOST_BYTES = 32 * 1024**2
-#: What unpacking may take besides.
+#: The memory that unpacking may take in addition.
 _WINDOW_BYTES = 128 * 1024**2
 
 _UNPACKERS: Mapping[str, Callable[[], Any]] = {

@@ -1,8 +1,6 @@
-"""Check the names in a message: they go into commands, keys and logs, where one that cannot be written would
-harm others.
-"""
+"""Check the names in a message: they go into commands, keys and logs, where an unprintable one does harm."""
 
-#: The longest id and name of a kind; those of stock clients are much shorter.
+#: The maximum length of an id and of a kind. Stock clients write much shorter ones.
 LONGEST = 1_000
 
 

@@ -12,7 +12,7 @@ from millpond.broker.message_names import escape_surrogates
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """The task is over, and ended well; `result` is the JSON (ASCII) of its value, where it is kept.
+    """The task succeeded. `result` is the JSON (ASCII) of its value, if that is kept.
 
     `shown` is the value as logs and events show it.
     """
@@ -26,7 +26,7 @@ class Succeeded:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """The task is over because it was cancelled; `started` is False if its handler never ran."""
+    """The task was cancelled. `started` is False if its handler never ran."""
 
     error: str | None = None
     started: bool = True
@@ -39,7 +39,7 @@ class Expired:
 
 @dataclass(frozen=True, slots=True)
 class Continued:
-    """This message is over; its task goes on as another message, which was published before."""
+    """This message is settled. Its task goes on as another message, which was published before."""
 
     error: str = ""
     traceback: str = ""
@@ -60,7 +60,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """The same message becomes ready at `due_ms` (ms, the server's clock); no delivery is counted."""
+    """The same message becomes ready at `due_ms` (ms, the server's clock). No delivery is counted."""
 
     due_ms: int
 
@@ -80,19 +80,19 @@ class PutAside:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """The message goes back to the head of its queue, no delivery counted: its handler has not run."""
+    """The message returns to the head of its queue without counting a delivery: its handler has not run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Redeliver:
-    """The message goes back to the head of its queue, its delivery counted; too many, and it is dead."""
+    """The message returns to the head of its queue with the delivery counted. After too many it is dead."""
 
     error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Requeue:
-    """The message goes to the back of its queue, its delivery counted: its consumer asked for that."""
+    """The message returns to the end of its queue with the delivery counted, as its consumer requested."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ SUCCEEDED, RELEASE, REDELIVER, REQUEUE = Succeeded(), Release(), Redeliver(), Re
 REJECTED = DeadLetter("rejected", "rejected")
 NOT_RUN = Cancelled(started=False)
 
-#: Action, state, detail (JSON), due ms, text; scripts/settle_and_fetch.lua explains them.
+#: Action, state, detail (JSON), due ms, text: see scripts/settle_and_fetch.lua.
 Words: TypeAlias = tuple[str, str, str, int, str]
 
 _SUCCEEDED: Words = ("settle", "succeeded", "{}", 0, "")

@@ -20,7 +20,7 @@ from millpond.broker.scripts import script
 #: `exempt` is for tasks that the pool sends itself: a retry must never wait for room in its own queue.
 Policy = Literal["block", "reject", "shed", "caller_runs", "exempt"]
 
-#: Messages a call, and bytes a call: a script must stay short, for nothing else runs on the server meanwhile.
+#: Messages a call, and bytes a call. A script must stay short, because nothing else runs on the server.
 CHUNK_MESSAGES = 200
 CHUNK_BYTES = 1_000_000
 
@@ -34,7 +34,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """The claim is held by an earlier task; this message was not accepted."""
+    """An earlier task has the claim. This message was not accepted."""
 
     id: str
     duplicate_of: str
@@ -42,9 +42,9 @@ class Duplicate:
 
 @dataclass(frozen=True, slots=True)
 class Full:
-    """The queue is at its bound; this message was not accepted.
+    """The queue is at its bound. This message was not accepted.
 
-    The pool clears `per_second` messages (None: not measured, or no pool is there); none while the queue is
+    The pool clears `per_second` messages: None if not measured or if there is no pool, 0 while the queue is
     `paused`. `delayed`: the bound of delayed messages is reached.
     """
 
@@ -59,7 +59,7 @@ class Full:
 
 @dataclass(frozen=True, slots=True)
 class Late:
-    """The message could not start by its deadline, for the pool gets to it in `wait_ms`; it is refused."""
+    """The message was refused: the pool would start it in `wait_ms`, after its deadline."""
 
     id: str
     queue: str
@@ -68,7 +68,7 @@ class Late:
 
 @dataclass(frozen=True, slots=True)
 class HandedToCaller:
-    """The queue is at its bound; the caller holds this message, by its token, and is to run it."""
+    """The queue is at its bound. The caller has this message, by its token, and must run it."""
 
     id: str
     token: str
@@ -76,7 +76,7 @@ class HandedToCaller:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The batch is closed, cancelled or unknown; this message was not accepted."""
+    """The batch is closed, cancelled or unknown. This message was not accepted."""
 
     id: str
     batch: str
@@ -89,7 +89,7 @@ Answer = Accepted | Duplicate | Full | Closed | Late | HandedToCaller
 class Caller:
     """The sender of a call, for the policies that need it.
 
-    `ticket` is a producer's position in the line for room; `stays` is True if it waits on when not everything
+    `ticket` is a producer's entry in the admission line; `stays` is True if it waits on when not everything
     fits. Under `caller_runs`, `consumer` runs a message that does not fit, with a lease of `lease_ms`.
     """
 
@@ -105,10 +105,10 @@ NOBODY = Caller()
 def publish(
     store: Store, messages: Sequence[Outgoing], *, policy: Policy = "reject", caller: Caller = NOBODY
 ) -> list[Answer]:
-    """Publish messages and return the answer for each, in their order.
+    """Publish messages and return the result for each, in their order.
 
-    `block` and `reject` both refuse messages that do not fit; a producer that blocks waits outside the server
-    and calls again. If the store asks for copies, this returns only once so many replicas have the accepted
+    `block` and `reject` both refuse messages that do not fit. A producer that blocks waits outside the server
+    and calls again. If the store requires copies, this returns only once that many replicas have the accepted
     messages. Raises `BrokerAway` if it is not known whether the last call was carried out, or will last;
     `BrokerError` if it was refused.
     """
@@ -128,9 +128,12 @@ def first_group(messages: Sequence[Outgoing]) -> list[Outgoing]:
 
 
 def _run_calls(store: Store, calls: list[tuple[Any, ...]]) -> list[Any]:
-    """Return the replies of calls; load the script into a server that has lost it. Raises the first error."""
+    """Return the replies of calls.
+
+    Loads the script into a server that has lost it. Raises the first error.
+    """
     replies = _pipeline(store, calls)
-    # A server that lost its scripts refused these before anything was done; it may have carried out others.
+    # A server that lost its scripts refused these before it did anything. It may have carried out others.
     unseen = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
     if unseen:
         store.client.script_load(script("publish").source)
@@ -143,7 +146,7 @@ def _run_calls(store: Store, calls: list[tuple[Any, ...]]) -> list[Any]:
 
 
 def _pipeline(store: Store, calls: list[tuple[Any, ...]]) -> list[Any]:
-    """Return the reply of each call; the reply of a refused call is its error."""
+    """Return the reply of each call, which is an error for a refused call."""
     if len(calls) == 1 and not store.copies:
         try:
             return [store.client.execute_command(*calls[0])]
@@ -215,7 +218,7 @@ def _queue_keys(queue: str, prefix: str) -> tuple[str, ...]:
 
 
 def _parse_answers(chunk: list[Outgoing], reply: list[Any]) -> list[Answer]:
-    """Return the answer for each message of a call."""
+    """Return the result for each message of a call."""
     _now, depth, bound, rate, *answers = reply
     full = depth, bound, rate
     return [
@@ -225,7 +228,7 @@ def _parse_answers(chunk: list[Outgoing], reply: list[Any]) -> list[Answer]:
 
 
 def _parse_refusal(message: Outgoing, answer: bytes, depth: int, bound: int, rate: bytes) -> Answer:
-    """Return the answer for a message that is not on its queue."""
+    """Return the result for a message that is not on its queue."""
     word, _, more = answer.decode().partition(":")
     match word:
         case "full":

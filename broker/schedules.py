@@ -14,12 +14,12 @@ from millpond.broker.scripts import script
 
 @dataclass(frozen=True)
 class Schedule:
-    """The state of one schedule; times are ms by the server's clock, zero is never.
+    """The state of one schedule. Times are ms by the server's clock; zero means never.
 
-    `since_ms` is when a scheduler first saw it; earlier periods do not count as missed. `missed` counts the
-    periods in which no scheduler ran or the queue had no room; the last of several such periods was fired
-    late. `trouble` is the reason why the period that is due has not been fired yet. `by` is the scheduler
-    that fired last.
+    `since_ms` is the time at which a scheduler first saw it. Earlier periods do not count as missed. `missed`
+    counts the periods in which no scheduler ran or the queue had no room; the last of several such periods
+    was fired late. `trouble` is the reason why the period that is due has not been fired yet. `by` is the
+    scheduler that fired last.
     """
 
     name: str
@@ -43,7 +43,7 @@ _NAMES = frozenset(field.name for field in fields(Schedule)) - {"name"}
 
 
 def take_lead(store: Store, scheduler: str, *, lease_ms: int) -> bool:
-    """Take or renew the leader's lease; True if this scheduler leads now."""
+    """Take or renew the leader's lease. True if this scheduler leads now."""
     with translate_errors("reading which scheduler leads"):
         return bool(
             script("lead_schedulers").run(store.client, (scheduler_key(store.prefix),), (scheduler, lease_ms))
@@ -71,7 +71,7 @@ def all_schedules(store: Store) -> list[Schedule]:
 
 
 def read_schedules(store: Store, names: Iterable[str]) -> list[Schedule]:
-    """Return the states of the named schedules; a schedule without a state is empty."""
+    """Return the states of the named schedules; an empty state for a schedule without one."""
     listed = list(names)
     with translate_errors("reading the schedules"), store.client.pipeline(transaction=False) as pipe:
         for name in listed:
@@ -99,7 +99,7 @@ def update_schedule(store: Store, name: str, **values: str | int) -> None:
 
 
 def record_fired(store: Store, name: str, *, due_ms: int, id: str, missed: int, by: str) -> bool:
-    """Record that a period was fired; False if it was recorded before."""
+    """Record that a period was fired. False if it was recorded before."""
     with translate_errors(f"recording schedule {name}"):
         words = (due_ms, id, missed, by)
         return bool(script("record_fired").run(store.client, (schedule_key(name, store.prefix),), words))

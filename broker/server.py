@@ -11,7 +11,7 @@ from millpond.broker.keys import writing_key
 
 NO_EVICTION = "noeviction"
 
-#: The clock that runs on while the machine is suspended, where the system has one.
+#: The clock that runs on while the machine is suspended, if the system has one.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 

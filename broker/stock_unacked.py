@@ -1,7 +1,7 @@
-"""Messages that stock workers left: those that kombu's own Redis transport has as unacknowledged.
+"""Messages of stock workers that kombu's own Redis transport keeps as unacknowledged.
 
 kombu keeps them in one hash for all queues of a database, and does not note which worker has which. A message
-with an `eta` lies there too, for as long as a stock worker keeps it in its memory.
+with an `eta` is there too, for as long as a stock worker keeps it in its memory.
 """
 
 import json
@@ -21,7 +21,7 @@ PAGE = 100
 
 @dataclass(frozen=True)
 class Unacked:
-    """A message that a stock worker has, or had, under kombu's `tag`; `since` is by that worker's clock."""
+    """A message that a stock worker has, or had, under kombu's `tag`. `since` is by that worker's clock."""
 
     tag: str
     queue: str
@@ -37,7 +37,7 @@ class Unacked:
 def read_unacked(store: Store, queues: Iterable[str] = ()) -> Iterator[Unacked]:
     """Yield the unacknowledged messages of these queues, of all queues if none is named.
 
-    A message that cannot be read, or whose queue is unknown, stays where it is.
+    A message that cannot be read, or whose queue is unknown, is not moved.
     """
     wanted = set(queues)
     bindings: dict[str, list[tuple[str, str, str]]] = {}
@@ -58,7 +58,7 @@ def read_unacked(store: Store, queues: Iterable[str] = ()) -> Iterator[Unacked]:
 
 
 def take_in(store: Store, found: Iterable[Unacked]) -> int:
-    """Move unacknowledged messages to the head of their queues, the oldest first; return their number.
+    """Move unacknowledged messages to the head of their queues, the oldest first, and return their number.
 
     No delivery is counted. Messages that a worker has acknowledged meanwhile are not moved.
     """
@@ -78,7 +78,7 @@ def take_in(store: Store, found: Iterable[Unacked]) -> int:
 
 
 def hand_back(store: Store, queue: str) -> int:
-    """Move the delayed messages of a queue to its ready lists, for stock workers; return their number."""
+    """Move the delayed messages of a queue to its ready lists, for stock workers. Return their number."""
     keys, moved = QueueKeys(queue, store.prefix), 0
     with translate_errors(f"handing back the delayed messages of {queue!r}"):
         while page := int(script("hand_back").run(store.client, keys.all, (PAGE,))):

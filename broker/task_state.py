@@ -10,7 +10,8 @@ class TaskState(StrEnum):
           ▲          │ retry
           └─ delayed ◀
 
-    A task that failed is kept as a dead letter: `failed` is its state in results, `dead` where it lies.
+    A task that failed is kept as a dead letter: `failed` is its state in results, `dead` its state on the
+    queue.
     """
 
     #: On a queue, waiting to be fetched.
@@ -21,12 +22,12 @@ class TaskState(StrEnum):
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
-    #: One run ended with a retry; the task itself is `delayed`, then `ready` again.
+    #: One run ended with a retry. The task itself is `delayed`, then `ready` again.
     RETRIED = "retried"
-    #: One run ended with its process, or was left to its end; the message was handed out again.
+    #: One run ended with its process, or was abandoned. The message was delivered again.
     LOST = "lost"
     CANCELLED = "cancelled"
-    #: Its deadline or expiry passed before it started; it was not run.
+    #: Its deadline or expiry passed before it started. It was not run.
     EXPIRED = "expired"
     #: Among the dead letters of its queue.
     DEAD = "dead"

@@ -6,8 +6,8 @@
     millpond://… and millpond+rediss://…, millpond+unix://…, millpond+sentinel://…    the same, by which kombu
                                                  finds Millpond's transport; broker/celery/scheme.py
 
-Logins and host names are percent-decoded. Options follow a `?`; `url_options.py` names them all. An `ssl_…`
-option encrypts under every scheme. A refusal never quotes the URL: any part of it may be a password.
+Logins and host names are percent-decoded. Options follow a `?`, and `url_options.py` names them all. An
+`ssl_…` option encrypts under every scheme. A refusal never quotes the URL: any part of it may be a password.
 """
 
 import re
@@ -23,7 +23,7 @@ from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 from millpond.broker.errors import BadBrokerUrl
 from millpond.broker.url_options import TLS, TYPED, parse_whole
 
-#: The name of a master where a sentinel:// URL gives none.
+#: The name of a master if a sentinel:// URL gives none.
 DEFAULT_MASTER: Final = "mymaster"
 
 _SCHEMES: Final = {
@@ -34,7 +34,7 @@ _SCHEMES: Final = {
     "redis+socket": "unix",
     "sentinel": "sentinel",
 }
-#: The scheme by which kombu finds Millpond's transport: it stands before another's, or for `redis`.
+#: The scheme by which kombu finds Millpond's transport: it is put before another scheme, or replaces `redis`.
 _OURS: Final = "millpond"
 _SEVERAL: Final = re.compile(r";[a-z+]+://", re.IGNORECASE)
 _PORTS: Final = {"redis": 6379, "rediss": 6379, "sentinel": 26379, "unix": 0}
@@ -67,11 +67,11 @@ class BrokerURL:
     sentinel_password: str | None = field(default=None, repr=False)
     #: True if the sentinels are spoken to through TLS as well.
     sentinel_tls: bool = False
-    #: Options of the encryption, by redis-py's names; None: nothing is encrypted.
+    #: Options of the encryption, by redis-py's names; None if nothing is encrypted.
     tls: Mapping[str, Any] | None = field(default=None, repr=False)
     #: Options of the connection, by redis-py's names.
     options: Mapping[str, Any] = field(default_factory=dict)
-    #: The most connections of a client, and how long a thread waits for a free one; None: not given.
+    #: The maximum of connections of a client, and how long a thread waits for a free one; None if not given.
     max_connections: int | None = None
     pool_timeout: float | None = None
 
@@ -99,7 +99,7 @@ class BrokerURL:
         return self.scheme == "sentinel"
 
     def check_files(self) -> None:
-        """Raise `BadBrokerUrl` where a certificate or key that the URL names is not there."""
+        """Raise `BadBrokerUrl` if a certificate or key that the URL names does not exist."""
         for name in _FILES:
             path = (self.tls or {}).get(name)
             if path is not None and not Path(path).exists():
@@ -115,7 +115,7 @@ class BrokerURL:
 
     @property
     def sentinel_login(self) -> dict[str, Any]:
-        """The login of the sentinels, by redis-py's names; it is never the server's."""
+        """The login of the sentinels, by redis-py's names. It is never the server's."""
         return {"username": self.sentinel_username, "password": self.sentinel_password}
 
     @property
@@ -269,7 +269,10 @@ def _tls_options(kind: str, query: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _login_of(nodes: list[SplitResult], query: dict[str, Any]) -> dict[str, str | None]:
-    """Return the login of the server; of several sentinels, either all name the same or one names it."""
+    """Return the login of the server.
+
+    Of several sentinels, either all name the same login or one names it.
+    """
     said = {(node.username, node.password) for node in nodes if node.username or node.password}
     if len(said) > 1:
         raise ValueError("its sentinels name different logins: write the server's once, at the first of them")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from millpond.broker.connection import Store, translate_errors
 
-#: Progress is kept for so long after it was reported.
+#: Progress is kept for this long after it was reported.
 KEPT_SECONDS = 3600
 
 

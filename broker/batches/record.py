@@ -31,24 +31,24 @@ _TIMES = {
 #: The counts of a batch: tasks sent, and tasks by final state.
 COUNTS = ("sent", "succeeded", "failed", "cancelled", "expired")
 
-#: The numbers that the script writes over the placeholder of the counts in a batch callback, in this order;
-#: of the last two, 0 stands for never.
+#: The numbers that the script writes over the placeholder of the counts in a batch callback, in this order.
+#: In the last two, 0 means never.
 _FILLED_IN = (*COUNTS, "opened_at_ms", "closed_at_ms")
 _OR_NEVER = ("completed_at_ms", "cancelled_at_ms")
 
 #: The position of a result: ms, and the number of the result within that millisecond.
 _POSITION = re.compile(r"\d{1,20}(-\d{1,20})?")
 
-#: Batches of an owner that are looked at where it has as many as it may.
+#: The number of an owner's batches that are examined if it has as many as it may.
 LOOKED_AT = 1_000
 
 #: Records read in one round trip.
 _PAGE = 100
 
-#: A complete batch and its results are kept for so long.
+#: A complete batch and its results are kept for this long.
 KEEP_MS = 7 * 24 * 3600 * 1000
 
-#: The record of a batch that is never completed is kept for so long.
+#: The record of a batch that is never completed is kept for this long.
 FORGOTTEN_MS = 30 * 24 * 3600 * 1000
 
 
@@ -73,7 +73,7 @@ class Summary:
     #: The time of the last send, and the id of the batch callback (`then`).
     last_sent_at_ms: int | None = None
     then_id: str | None = None
-    #: The gateway token that may send to it, see it and cancel it; None: only tokens for every kind.
+    #: The gateway token that may send to it, see it and cancel it. None if only tokens for every kind may.
     owner: str | None = None
 
     @property

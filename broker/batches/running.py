@@ -21,7 +21,7 @@ class RunningTask:
 
 
 def running_tasks(store: Store, batch: str, *, limit: int = 50) -> list[RunningTask]:
-    """Return at most `limit` tasks of a batch that are in flight; those with progress come first."""
+    """Return at most `limit` tasks of a batch that are in flight, the tasks with progress first."""
     in_flight: list[tuple[str, Message]] = []
     with translate_errors(f"looking for running tasks of batch {batch}"):
         for queue in declared_queues(store):

@@ -9,7 +9,7 @@ from millpond.broker.connection import Store, translate_errors
 from millpond.broker.keys import batch_key
 from millpond.broker.server import server_time_ms
 
-#: The record is kept for so long after its task has ended.
+#: The record is kept for this long after its task has ended.
 KEEP_MS = 24 * 3600 * 1000
 
 

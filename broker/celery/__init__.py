@@ -1,4 +1,4 @@
-"""Celery's, kombu's and billiard's insides: the one room where their private names are touched.
+"""The parts of Celery, kombu and billiard that Millpond replaces; only here are their private names used.
 
 The transport is kombu's and is needed by every program that connects to the broker; the rest is imported by
 workers alone. tests/unit/broker/test_celery_insides.py names each assumption, and says which broke when a

@@ -2,7 +2,7 @@
 
 A script of the broker buries a message that was delivered too often, sheds one, or cancels one that waits. It
 leaves the message in a list (`leave_untold`, scripts/_queue.lua); a worker that has the task marks it failed
-or revoked, as Celery's own does, with its chord and its errbacks. So a `.get()` on it ends.
+or revoked, with its chord and its errbacks, as a stock worker does. So a `.get()` on its result ends.
 """
 
 import logging
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 #: How often a worker process looks, seconds.
 LOOK_SECONDS = 5.0
-#: The most messages of a look, and how long one process alone tells them, ms.
+#: The maximum of messages of a look, and how long one process alone notifies of them, ms.
 MOST = 100
 ALONE_MS = 30_000
 
@@ -47,7 +47,7 @@ class BackendNotifier:
         for lease in tuple(channel.in_flight.leases.values()):
             try:
                 notify_waiting(app, channel.store, lease.keys)
-            except RedisError as error:  # the broker's: the next look finds them; a backend's is logged
+            except RedisError as error:  # the next look finds them; an error of a backend is logged
                 logger.warning("results of %s are not told yet: %s", lease.keys.queue, error)
 
 
@@ -103,7 +103,7 @@ def notify_end(app: Celery, message: Message, state: str, error: BaseException |
         else:
             why = "expired" if state == "expired" else "revoked"
             backend.mark_as_revoked(message.id, why, request=request, store_result=stored)
-    except Exception:  # a backend may raise any error; of a message in the list it is told once more
+    except Exception:  # a backend may raise any error; the messages in the list are tried once more
         logger.exception("the result backend did not take how task %s[%s] ended", message.kind, message.id)
         return False
     if not isinstance(backend, DisabledBackend):
@@ -119,7 +119,7 @@ def dead_letter_error(reason: str, line: str = "") -> Exception:
 
 
 def _request_facts(message: Message) -> Context:
-    """Return the facts of a task's request that backends need: its chord, its group, its errbacks."""
+    """Return the fields of a task's request that backends need: its chord, its group, its errbacks."""
     try:
         args, kwargs, embed = message.arguments
     except BadMessage:

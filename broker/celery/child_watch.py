@@ -69,7 +69,7 @@ class WatchedPool(AsynPool):
         return super()._create_worker_process(i)
 
     def terminate_job(self, pid: int, sig: int | None = None) -> None:
-        """Send a child a signal; one that kills it kills the processes of its task too."""
+        """Send a child a signal. A signal that kills it kills the processes of its task too."""
         if sig == signal.SIGKILL:
             self.TimeoutHandler.kill(pid)
         super().terminate_job(pid, sig)
@@ -88,7 +88,10 @@ class WatchedPool(AsynPool):
         self._check_later(hub, proc, seconds)
 
     def _track_child_process(self, proc: Any, hub: Any) -> None:
-        """Listen to a child, unless its pipes are closed; Celery asks for all on every new connection."""
+        """Listen to a child, unless its pipes are closed.
+
+        Celery calls this for all children on every new connection.
+        """
         if getattr(proc, "_sentinel_poll", proc) is not None:
             super()._track_child_process(proc, hub)
 

@@ -98,7 +98,7 @@ class Connecting(stock.Channel):
         except ReadOnlyError:
             raise RedisConnectionError("the broker is a read-only replica") from None
         except ResponseError:
-            pass  # not allowed to ask, or refuses for another reason, which the first write will say
+            pass  # not allowed, or refused for another reason, which the first write will show
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         """Return how redis-py connects to the server. Raises `BadBrokerUrl`."""
@@ -134,7 +134,7 @@ class Connecting(stock.Channel):
         return {**found, "connection_class": self._with_poller(kind) if asynchronous else kind}
 
     def _subscribe(self) -> None:
-        """Subscribe by name where a topic is one: an ACL lets a pattern pass only to the letter."""
+        """Subscribe by name if a topic is no pattern: an ACL lets a pattern pass only to the letter."""
         topics = [topic for q in self.active_fanout_queues for topic in self._get_subscribe_topics(q)]
         client = self.subclient
         if topics and client.connection._sock is None:

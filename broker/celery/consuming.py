@@ -1,6 +1,6 @@
 """Consume a queue of tasks: by fetch calls (consume/fetcher.py), or one message at a time.
 
-Nothing is fetched that was not asked for. An event loop drives a worker's channel, which fetches up to its
+No message is fetched without a request. An event loop drives a worker's channel, which fetches up to its
 prefetch count; `drain_events()` and `basic_get()` fetch one message at a time, as kombu's Redis does.
 """
 
@@ -81,7 +81,7 @@ class Consuming(Settling):
         return answer
 
     def _start_fetching(self, fetcher: Fetcher, queue: str) -> None:
-        """Declare a queue and start fetching; an error counts as a lost connection, so Celery retries."""
+        """Declare a queue and start fetching. An error counts as a lost connection, so Celery retries."""
         if queue in self.auto_delete_queues or queue in self._expires:
             self.passing.add(queue)
         else:
@@ -93,7 +93,7 @@ class Consuming(Settling):
         self.in_flight.ahead.line = waiting_tasks_of(self) or self.in_flight.ahead.line
 
     def _declare_queue(self, queue: str) -> None:
-        """Declare the limits of a queue. Raises a connection error while the broker is away."""
+        """Declare the limits of a queue. Raises a connection error while the broker is unreachable."""
         table = self.queues.get(queue, {})
         try:
             limits.declare_limits(
@@ -105,7 +105,7 @@ class Consuming(Settling):
             logger.warning("%s. The limits of the queue are unchanged.", error)
 
     def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
-        """Bind a queue; a full server refuses it, and a worker must still start to empty the queue."""
+        """Bind a queue. A full server refuses that, and the worker must still start, to empty the queue."""
         try:
             super()._queue_bind(exchange, routing_key, pattern, queue)
         except OutOfMemoryError as error:
@@ -126,7 +126,7 @@ class Consuming(Settling):
         return answer
 
     def basic_qos(self, prefetch_size: int = 0, prefetch_count: int = 0, apply_global: bool = False) -> None:
-        """Set the number of messages in flight; zero and unset are no limit.
+        """Set the maximum of messages in flight; zero and None mean no limit.
 
         For a worker of Millpond's it is the number of slots, to which the pool's prefetch is added.
         """
@@ -213,7 +213,7 @@ class Consuming(Settling):
     def _fetch_one(self, lease: QueueLease, fetched: list[Delivery]) -> bool:
         """Fetch one message; return False if there was none."""
         if lease.queue in self._unread or lease.lease_lost:
-            # Messages of a reply that was never read go back first.
+            # Messages of a reply that was never read are redelivered first.
             resume(self.store, self.in_flight, lease, lease_ms=self.lease_ms)
             self._unread.discard(lease.queue)
         request = FetchRequest(lease, 1, 1, lease.take_outcomes())
@@ -230,7 +230,7 @@ class Consuming(Settling):
 
 
 def for_kombu(delivery: Delivery) -> dict[str, Any]:
-    """Return a delivery as kombu passes it on: its message, with the facts of this delivery."""
+    """Return a delivery as kombu passes it on: its message, with the fields of this delivery."""
     message = delivery.message
     info = message.properties.get("delivery_info")
     redelivered = delivery.deliveries > 0

@@ -1,4 +1,4 @@
-"""Poll the connections of turns and waits beside kombu's own."""
+"""Poll the connections of fetches and of waits together with kombu's own."""
 
 from time import monotonic
 from typing import Any
@@ -44,8 +44,8 @@ class Poller(stock.MultiChannelPoller):
     def wake_up_in(self, seconds: float | None) -> None:
         """Wake the event loop when something is due; without a loop, `get` looks every second.
 
-        The loop asks its timers how long it may sleep before it ticks: a timer that a tick sets counts from
-        its next. So a timer set outside the tick is planned at once.
+        The loop reads from its timers how long it may sleep before it ticks, so a timer that a tick sets
+        counts only from the next tick. A timer set outside a tick is therefore planned at once.
         """
         if seconds is None or self.hub is None:
             return
@@ -66,11 +66,13 @@ class Poller(stock.MultiChannelPoller):
         return client.connection
 
     def on_readable(self, fileno: int) -> None:
-        """Pass a reply on; that of a fetch, and of a subscription, also when there is no more room.
+        """Pass a reply on.
 
-        A fetch may bring messages that were asked for while there was room. A subscription brings the answers
-        to its health checks too: kombu, which reads none while its slots are busy, then takes the connection
-        for dead.
+        Replies of a fetch and of a subscription are passed on even if there is no more room.
+
+        A fetch may bring messages that were requested while there was room. A subscription brings the replies
+        to its health checks too. kombu reads none while its slots are busy, and then takes the connection for
+        dead.
         """
         channel, kind = self._fd_to_chan.get(fileno, (None, None))
         if kind in (FETCH, WAIT, CONTROL):

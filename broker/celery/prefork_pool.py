@@ -1,8 +1,8 @@
 """The prefork pool's pipes and its line for slots: tasks on their way to a child, or back.
 
 The loop writes a task into a child's pipe when the child is free. A task that it has begun to write must be
-written whole, or the child reads nonsense; one that it has not begun never reaches a child once the loop has
-ended, and the pool would wait for it.
+written whole, or the child reads nonsense. A task that it has not begun to write never reaches a child once
+the loop has ended, and the pool would wait for it.
 """
 
 import os
@@ -20,7 +20,7 @@ WAIT_SECONDS = 0.1
 
 
 def finish_writing(pool: Any) -> None:
-    """Write the rest of every task that has been written in part; `pool` is Celery's, of any kind."""
+    """Write the rest of every task that has been written in part. `pool` is any pool of Celery's."""
     children = children_of(pool)
     if children is None:
         return
@@ -32,9 +32,9 @@ def finish_writing(pool: Any) -> None:
 
 
 def keep_reading(pool: Any, hub: Any) -> None:
-    """Read unfinished answers of children before the event loop starts again on a new connection.
+    """Read unfinished results of children before the event loop starts again on a new connection.
 
-    Celery forgets how far it has read. The rest of an answer would be read as the beginning of another: the
+    Celery forgets how far it has read. The rest of a result would be read as the beginning of another. The
     worker would end, or wait for ever for bytes that no child will write.
     """
 
@@ -46,7 +46,7 @@ def keep_reading(pool: Any, hub: Any) -> None:
 
 
 def finish_reading(pool: Any) -> None:
-    """Read the rest of every answer that has been read in part; a child that does not write on is killed."""
+    """Read the rest of every result that has been read in part. A child that does not write on is killed."""
     children = children_of(pool)
     if children is None:
         return
@@ -114,6 +114,6 @@ def put_first_in_line(controller: Any, requests: Sequence[Any]) -> None:
 
 
 def children_of(pool: Any) -> Any:
-    """Return billiard's pool of children behind a pool of Celery's; None if Celery's is not of prefork."""
+    """Return billiard's pool of children behind a pool of Celery's; None if that is no prefork pool."""
     children = getattr(pool, "_pool", None)
     return children if isinstance(children, AsynPool) else None

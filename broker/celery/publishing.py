@@ -1,7 +1,7 @@
 """Publish as kombu's producers ask: one message at a time, or the messages of a `Producer.batch()` together.
 
 An error is one that kombu retries as Celery's publish policy says, and then Celery's own `OperationalError`:
-a broker that is away is retried; a full queue is not, unless `full_queue_timeout` lets the sender wait.
+an unreachable broker is retried; a full queue is not, unless `full_queue_timeout` lets the sender wait.
 """
 
 import time
@@ -118,8 +118,8 @@ class Publishing(QueueCommands):
     def send(self, messages: Sequence[Sending]) -> None:
         """Send messages, those of one policy in one round trip.
 
-        Raises kombu's `OperationalError`, which is a `QueueFull` too where messages had no room: the others
-        were sent.
+        Raises kombu's `OperationalError`, which is a `QueueFull` too if messages had no room. The others were
+        sent.
         """
         refused: list[tuple[Outgoing, publish.Full]] = []
         for policy, group in groupby(messages, key=lambda each: each[0]):
@@ -189,10 +189,10 @@ def _translate_for_kombu() -> Iterator[None]:
 
 
 def carried_facts(own: Mapping[str, Any], id: str) -> dict[str, Any] | None:
-    """Return the facts that a message keeps of the header of the task that sends it; None if there are none.
+    """Return the fields that a message keeps of the header of the task that sends it; None if there are none.
 
-    `of` names that task. Its retry is the same task and stays in its batch; a body that copies its request's
-    headers into another task does not put that task there.
+    `of` names that task. Its retry is the same task and stays in its batch. A body that copies its request's
+    headers into another task does not put that task into the batch.
     """
     if own.get("of", id) != id:
         return None

@@ -1,7 +1,7 @@
 """A channel's commands on a queue as a whole: its size, a purge, its deletion, its expiry.
 
-A message with an `eta` waits beside the ready lists, where on kombu's Redis it lies in them: so delayed
-messages count wherever kombu counts the messages of a queue.
+A message with an `eta` waits beside the ready lists, while kombu's Redis transport keeps it in them. So
+delayed messages count wherever kombu counts the messages of a queue.
 """
 
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ class QueueCommands(Connecting):
         return QueueKeys(queue, self.global_keyprefix)
 
     def holds_tasks(self, queue: str) -> bool:
-        """True for a queue of Millpond's; False for one of remote control, which stays kombu's."""
+        """True if a queue is Millpond's; False if it is of remote control, which stays kombu's."""
         return not (
             queue in self.active_fanout_queues or queue in self._fanout_queues or is_remote_control(queue)
         )
@@ -116,7 +116,7 @@ class QueueCommands(Connecting):
     def queue_delete(
         self, queue: str, if_unused: bool = False, if_empty: bool = False, **kwargs: Any
     ) -> None:
-        """Delete a queue, bound or not, and its messages; those in flight are settled as before.
+        """Delete a queue, bound or not, and its messages. Messages in flight are settled as before.
 
         With `if_unused` not while a consumer has it, with `if_empty` not while it has a message, delayed ones
         included.
@@ -161,5 +161,5 @@ class QueueCommands(Connecting):
 
 
 def is_remote_control(queue: str) -> bool:
-    """True for kombu's mailbox and reply queues, whose messages are not tasks."""
+    """True if a queue is a mailbox or reply queue of kombu's, whose messages are not tasks."""
     return queue.endswith(".pidbox") or queue.startswith("celeryev.")

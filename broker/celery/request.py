@@ -1,6 +1,6 @@
-"""Celery's request, made of a delivery; a fact that only Celery asks for is computed when it does.
+"""Celery's request, made of a delivery. A field that only Celery reads is computed when it is read.
 
-Celery's own reads every header and keeps copies; a worker asks for a few of them.
+Celery's own request reads every header and keeps copies, and a worker uses only a few of them.
 """
 
 import logging
@@ -41,11 +41,11 @@ class DeliveryRequest(Request):
     acknowledged: bool
     #: The hard and the soft time limit, seconds: the message's own, or else its kind's.
     limits: tuple[float | None, float | None]
-    #: True where the message says by when the task must have started.
+    #: True if the message says by when the task must have started.
     can_expire = False
-    #: True where nobody is told of its start.
+    #: True if its start is not published.
     is_quiet = False
-    #: The contract, where it hides fields.
+    #: The contract if it hides fields, else None.
     contract_with_secrets: Any = None
 
     def __init__(self, delivery: Delivery, task: Any, process: Any) -> None:
@@ -113,7 +113,7 @@ class DeliveryRequest(Request):
         return self.delivery.message.headers.get("parent_id")
 
     def maybe_expire(self) -> bool:
-        """Mark an expired task as revoked, as Celery has it; by the server's clock."""
+        """Mark a task as revoked, as Celery does, if it has expired by the server's clock."""
         if self.delivery.has_expired:
             revoked.add(self.id)
             return True
@@ -126,7 +126,7 @@ class DeliveryRequest(Request):
         return bool(super().revoked())
 
     def info(self, safe: bool = False) -> dict[str, Any]:
-        """Describe the request for remote control; its arguments are values, unless some are secret."""
+        """Describe the request for remote control. Its arguments are values, unless some are secret."""
         try:
             return dict(super().info(safe=safe or self.contract_with_secrets is not None))
         except BadMessage:
@@ -140,7 +140,7 @@ class DeliveryRequest(Request):
             self.send_event("task-started")
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
-        """Note the start of a task that has not ended, and end it if that was asked for meanwhile."""
+        """Note the start of a task that has not ended, and end it if that was requested meanwhile."""
         if self.acknowledged:  # else it would count as running for ever
             return
         self.note_start(pid, time_accepted)
@@ -168,13 +168,13 @@ class DeliveryRequest(Request):
         self._mark_in_backend(self.task.backend.mark_as_revoked, reason)
 
     def mark_failed(self, error: BaseException, traceback: str = "") -> None:
-        """Mark the task in its result backend as failed; its chord and its errbacks hear of it."""
+        """Mark the task in its result backend as failed, with its chord and its errbacks."""
         self._mark_in_backend(self.task.backend.mark_as_failure, error, traceback=traceback)
 
     def _mark_in_backend(self, mark: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         try:
             mark(self.id, *args, request=self._context, store_result=self.store_errors, **kwargs)
-        except Exception:  # whatever becomes of its result, the delivery is settled
+        except Exception:  # even if its result cannot be stored, the delivery is settled
             logger.exception("the result backend did not take how task %s[%s] ended", self.name, self.id)
 
     def announce_terminated(self, signal: str) -> None:

@@ -1,9 +1,9 @@
 """Settle the deliveries of a channel, and release the rest when it is closed.
 
 The channel with which `millpond worker` consumes its queues uses the messages in flight of its process, which
-outlive the channel. Every other channel has messages in flight of its own. Where an event loop drives it,
-outcomes go out with the next call; elsewhere `message.ack()` returns when the broker has it, as on kombu's
-Redis.
+outlive the channel. Every other channel has messages in flight of its own. If an event loop drives it,
+outcomes go out with the next call. Otherwise `message.ack()` returns when the broker has the outcome, as on
+kombu's Redis.
 """
 
 import logging
@@ -48,7 +48,7 @@ class QoS(virtual.QoS):
         return self.channel.fetcher is None or self.channel.in_flight.room > 0
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; for `worker_disable_prefetch` Celery replaces `can_consume` by its own."""
+        """Set an attribute. For `worker_disable_prefetch` Celery replaces `can_consume` by its own method."""
         super().__setattr__(name, value)
         if name == "can_consume":
             self.channel.in_flight.may_fetch = value
@@ -61,7 +61,7 @@ class QoS(virtual.QoS):
         raise KeyError(delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
-        """Settle a delivery as succeeded; a second acknowledgement changes nothing."""
+        """Settle a delivery as succeeded. A second acknowledgement changes nothing."""
         self.channel.settle_tag(delivery_tag, SUCCEEDED)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
@@ -125,7 +125,7 @@ class Settling(Publishing):
     # Settling
 
     def settle(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Queue the outcome of a delivery for the next call, or send it now where no loop sends one."""
+        """Queue the outcome of a delivery for the next call, or send it now if no loop sends it."""
         if not self.is_driven and self.in_flight.of_channel:
             self._settle_at_once(delivery, outcome)
         else:
@@ -170,9 +170,9 @@ class Settling(Publishing):
         self.flush()
 
     def settle_now(self) -> None:
-        """Settle all finished deliveries without the event loop; for any thread.
+        """Settle all finished deliveries without the event loop. Any thread may call this.
 
-        If the broker is away, they stay queued and `leave` tries again.
+        If the broker is unreachable, they stay queued and `leave` tries again.
         """
         with self.in_flight.lock:
             self.in_flight.settle_finished()

@@ -15,7 +15,7 @@ from celery.canvas import Signature, _chain, chord, group, maybe_signature
 
 from millpond.broker.celery.queue_commands import is_remote_control
 
-#: An application's producer that sends nothing, and the messages that it made; used by one thread at a time.
+#: An application's producer that sends nothing, and the messages that it made. One thread at a time uses it.
 _catching: "WeakKeyDictionary[Celery, _MessageCatcher]" = WeakKeyDictionary()
 _lock = threading.Lock()
 
@@ -42,7 +42,7 @@ def signature_of(item: Mapping[str, Any]) -> Signature:
 
 
 def message_of_signature(signature: Signature, options: Mapping[str, Any]) -> SignatureMessage:
-    """Return the message of a signature; `options` are those of `apply_async`, over its own.
+    """Return the message of a signature. `options` of `apply_async` override the signature's.
 
     Raises Celery's errors, and `TypeError` for a canvas that is more than one message at first.
     """

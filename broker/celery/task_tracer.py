@@ -1,6 +1,6 @@
 """Celery's tracer, which runs its tasks: when it is needed, how it is called, and its substitute.
 
-A handler of a kind needs it only where the difference would show: worker/celery/slot.py.
+A handler of a kind needs it only if the difference would show: see worker/celery/slot.py.
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ def needs_no_backend(task: Task) -> bool:
 def run_traced(task: Task, delivery: Delivery, hostname: str) -> Any:
     """Run a task by Celery's tracer; return its value or raise its error.
 
-    A result backend hears of that from the tracer, or from here where the tracer did not come to it.
+    A result backend is told by the tracer, or by this function if the tracer did not come to it.
     """
     args, kwargs, embed = delivery.message.arguments
     request = request_dict(delivery, hostname)
@@ -54,7 +54,10 @@ def run_traced(task: Task, delivery: Delivery, hostname: str) -> Any:
 
 @dataclass(eq=False)
 class RunningRequest:
-    """The `current_task.request` of a running handler; Celery's is made when another attribute is read."""
+    """The `current_task.request` of a running handler.
+
+    Celery's own is made when another attribute is read.
+    """
 
     id: str
     delivery: Delivery

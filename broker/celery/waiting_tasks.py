@@ -24,13 +24,13 @@ class WaitingTasks:
         from celery.worker import state  # a worker has it, a producer has no need of it
 
         self._consumer, self._channel, self._state = consumer, channel, state
-        #: Workers of Millpond's acknowledge late, always, and ask for as many messages as they have slots.
+        #: Workers of Millpond's always acknowledge late, and request as many messages as they have slots.
         self.slots: Callable[[int], int] | None = (
             None if hasattr(consumer, "threads") else self._slots_for_in_flight
         )
 
     def _slots_for_in_flight(self, granted: int) -> int:
-        """Return the slots that are left beside tasks which were acknowledged before they ended."""
+        """Return the number of slots that do not run a task which was acknowledged before its end."""
         pool = self._consumer.pool
         semaphore = self._consumer.controller.semaphore
         size = int((semaphore.initial_value if pool.uses_semaphore else pool.limit) or 1)
@@ -94,7 +94,7 @@ def _request_of_work(work: Any) -> Any:
 
 
 def waiting_tasks_of(channel: Any) -> WaitingTasks | None:
-    """Return the tasks that wait in the worker that consumes on this channel; None if it is no worker's."""
+    """Return the waiting tasks of the worker that consumes on this channel; None if no worker does."""
     for consumer in tuple(_consumers):
         if getattr(consumer.task_consumer, "channel", None) is channel:
             return WaitingTasks(consumer, channel)
@@ -110,7 +110,7 @@ def _wake_after_early_end(**_: Any) -> None:
 
 
 def _note_consumer(sender: Any = None, **_: Any) -> None:
-    """Note the consumer of a worker in this process; its channel begins to consume before."""
+    """Note the consumer of a worker in this process. Its channel has begun to consume before."""
     _consumers.add(sender)
     if not hasattr(sender, "threads") and not sender.pool.uses_semaphore:
         signals.task_postrun.connect(_wake_after_early_end)  # a receiver costs every task something

@@ -1,7 +1,7 @@
 """The leases of one kombu channel, for its messages in flight, from its first fetch until it is closed.
 
-A channel that closes releases the tasks that have not started. Those that have started go on under its
-lease until it is acknowledged; if its process ends before, it is redelivered and the delivery counts. While
+A channel that closes releases the tasks that have not started. A task that has started goes on under the
+lease until it is acknowledged. If its process ends before, it is redelivered and the delivery counts. While
 the broker is unreachable, the release is tried for as long as the leases last. Then the thread ends.
 """
 
@@ -53,7 +53,7 @@ class ChannelLeases(LeaseRenewer):
             self.stop()
 
     def retire(self) -> None:
-        """Release in the thread the tasks that have not started; for a channel that is collected unclosed."""
+        """Release in the thread the tasks that have not started. For a channel that is collected unclosed."""
         self._closed_until = time.monotonic() + self.lease_ms / 1000
 
     def _is_over(self) -> bool:

@@ -1,6 +1,6 @@
 """The connection on which a process learns of changes: of the control state, and of the ready lists.
 
-The control state (cancellations, drained pools) is published by its epoch. The answers and notices of the
+The control state (cancellations, drained pools) is published by its epoch. The replies and notices of the
 watcher (watcher.py) arrive on the same connection.
 """
 
@@ -47,7 +47,10 @@ class ControlListener:
         return self._read_at + DRAINED_LOOK_SECONDS
 
     def on_tick(self, now: float) -> None:
-        """Subscribe at first; read again in a drained pool, where no call would notice a dead connection."""
+        """Subscribe at first.
+
+        In a drained pool read again, because no call would notice a dead connection.
+        """
         if not self.is_subscribed:
             self._subscribe()
         elif self._in_flight.drained and now > self.due_at:
@@ -71,7 +74,7 @@ class ControlListener:
         self._read_at = time.monotonic()
         try:
             known = state.read_state(self._channel.store, since)
-        except BrokerError as error:  # away, or busy with a script: whatever it is, the worker outlives it
+        except BrokerError as error:  # the server is unreachable or busy; the worker outlives that
             raise RedisConnectionError(str(error)) from error
         before = self._in_flight.control
         if known.epoch and known.epoch == before.epoch and (since is not None or known == before):
@@ -88,14 +91,14 @@ class ControlListener:
             logger.warning("%s cancel() and drain() will time out waiting for this process.", error)
 
     def on_readable(self) -> None:
-        """Read everything that arrived: a change of the control state or a ready list, or an answer."""
+        """Read everything that arrived: a change of the control state or of a ready list, or a reply."""
         connection = self.client.connection
         while True:
             try:
                 read = connection.read_response(push_request=True)
             except ResponseError as error:
                 read = error
-            match read:  # an answer to a question of the watcher is never a list
+            match read:  # a reply to a command of the watcher is never a list
                 case [b"message", *_]:
                     self.read_changes()
                 case [b"invalidate", keys]:

@@ -20,7 +20,7 @@ from millpond.broker.scripts import script
 
 logger = logging.getLogger(__name__)
 
-#: A message that is due within this many ms is run at once; a clock tells no finer.
+#: A message that is due within this many ms is run at once: clocks are no more precise.
 DUE_SOON_MS = 2
 
 
@@ -82,7 +82,7 @@ def read(raw: list[Any]) -> Reply:
 
 
 def call_and_wait(store: Store, request: FetchRequest, *, lease_ms: int) -> Reply:
-    """Make a call and wait for its reply; when there is none, its outcomes are to be sent again."""
+    """Make a call and wait for its reply. Without a reply its outcomes must be sent again."""
     words = fetch_command(request, lease_ms=lease_ms)
     keys = words[3 : 3 + words[2]]
     try:
@@ -123,8 +123,9 @@ def accept_messages(
 ) -> None:
     """Note the fetched messages as in flight and deliver each.
 
-    A message that cannot be read is dead-lettered with the reason, and the next one follows. One that cannot
-    be delivered as well, if the receiver `buries`; else the error is raised, and the later ones go back.
+    A message that cannot be read is dead-lettered with the reason, and the next one follows. So is a message
+    that cannot be delivered if the receiver `buries`. Otherwise the error is raised, and later messages are
+    returned.
     """
     if reply.messages:
         lease.seen = max(lease.seen, int(reply.messages[-1].token.partition("/")[0]))
@@ -140,7 +141,7 @@ def accept_messages(
                     lease.settle(later, RELEASE)
                 raise
             if isinstance(error, OSError | RedisError):
-                # The connection broke before these were passed on; unknown here, they go back on resuming.
+                # The connection broke before these were passed on: the resumption returns them to the queue.
                 for unknown in deliveries[place:]:
                     lease.in_flight.pop(unknown.token, None)
                 raise
@@ -150,7 +151,7 @@ def accept_messages(
 
 
 def _note_fetched(lease: QueueLease, reply: Reply, fetched: Fetched, clock_ms: int) -> Delivery | None:
-    """Note a message as in flight; return its delivery unless it is unreadable or not due."""
+    """Note a message as in flight, and return its delivery unless it is unreadable or not due."""
     delivery = Delivery(
         UNREADABLE, lease.keys.queue, fetched.token, fetched.deliveries, clock_ms, lease=lease
     )
@@ -179,7 +180,7 @@ UNREADABLE = Message({"headers": {}, "properties": {}}, b"")
 
 
 def server_error(asked: str, error: ResponseError) -> RedisConnectionError:
-    """Return the error that ends a connection whose server refused; an error of a script's own is logged."""
+    """Return the error that ends a connection whose server refused. An error of a script's own is logged."""
     if "script" in str(error) and not str(error).startswith("BUSY"):
         logger.error("the script settle_and_fetch.lua failed in the broker: %s", error)
     return RedisConnectionError(f"the broker refused {asked}: {error}")

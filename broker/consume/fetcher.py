@@ -2,9 +2,9 @@
 
 Neither blocks the event loop. When a call finds nothing, the waiting connection sleeps on the wake lists: it
 takes only a token, so no message is ever in the hands of a blocking pop. Stock producers push no token: a few
-processes watch for their messages and push it (watcher.py). Where none does, each looks again after a
-second by itself; else after ten, lest a token was lost. A call that fetches is sent along behind the wait
-where it can be: the server carries it out as soon as the wait is over, and a round trip is saved.
+processes watch for their messages and push it (watcher.py). If no process watches, each process looks again
+after a second; otherwise after ten, in case a token was lost. If possible, the next fetch is sent right
+behind the wait: the server carries it out as soon as the wait is over, and a round trip is saved.
 """
 
 import math
@@ -25,12 +25,11 @@ from millpond.broker.consume.queue_lease import FetchRequest
 from millpond.broker.keys import QueueKeys
 from millpond.broker.scripts import script
 
-#: Seconds between looks at a queue without a wake token: where no process watches for messages, and where
-#: some process does.
+#: Seconds between looks at a queue without a wake token, if no process watches for messages and if one does.
 LOOK_SECONDS = 1.0
 WATCHED_LOOK_SECONDS = 10.0
 
-#: How long the server may owe an answer where no socket timeout is set.
+#: How long the server may owe a reply if no socket timeout is set.
 PATIENCE_SECONDS = 5.0
 
 #: How long the loop of an idle process leaves the interpreter to the thread of a new task.
@@ -40,7 +39,7 @@ FETCH, WAIT = "FETCH", "WAIT"
 
 
 class Fetcher:
-    """The calls of one channel; the poller calls `on_tick` before each poll, `on_…` when a reply is there."""
+    """The calls of one channel. The poller calls `on_tick` before each poll, `on_…` when a reply is there."""
 
     def __init__(self, channel: Any, in_flight: InFlightMessages, *, lease_ms: int) -> None:
         self.channel = channel
@@ -61,14 +60,14 @@ class Fetcher:
         #: True if messages of a queue wait for a permit of its in-flight limit.
         self._is_limited = False
         self._taken_up: set[str] = set()
-        # A call of a lost connection is answered no more; its outcomes are sent again on this one.
+        # A call of a lost connection gets no reply. Its outcomes are sent again on this connection.
         if in_flight.fetcher is not None:
             in_flight.fetcher.abandon()
         in_flight.settle_finished()
         in_flight.fetcher = self
 
     def start(self, keys: QueueKeys) -> None:
-        """Begin to consume a queue; after a lost connection, take up the lease again where it still holds."""
+        """Begin to consume a queue. After a lost connection, resume the lease if it has not expired."""
         lease = self.in_flight.lease(keys)
         if keys.queue not in self._taken_up:
             resume(self.channel.store, self.in_flight, lease, lease_ms=self.lease_ms)
@@ -78,16 +77,16 @@ class Fetcher:
         self.watcher.due_at = 0.0
 
     def stop(self, queue: str) -> None:
-        """Fetch nothing more from a queue; its messages in flight are settled as before."""
+        """Fetch nothing more from a queue. Its messages in flight are settled as before."""
         self.active.discard(queue)
         self.watcher.leave(queue)
 
     # Sending
 
     def on_tick(self) -> None:
-        """Send the next call if it is time for one; else make sure that something will wake this process.
+        """Send the next call if it is time for one. Otherwise make sure that this process will be woken.
 
-        Raises redis-py's `TimeoutError` where the server owes an answer for too long, which no socket tells.
+        Raises redis-py's `TimeoutError` if the server owes a reply for too long, which no socket reports.
         """
         now = time.monotonic()
         self._check_patience(now)
@@ -118,12 +117,12 @@ class Fetcher:
         self._was_full = full
 
     def _needs_wake_token(self) -> bool:
-        """True if there is room, and some queue had nothing more; the next call fetches from the others."""
+        """True if there is room and some queue was empty, so the next call fetches from the others."""
         fetchable = [self.in_flight.leases[queue].fetchable for queue in self.active]
         return not all(fetchable) and self.in_flight.room > 0
 
     def _check_patience(self, now: float) -> None:
-        """Raise redis-py's `TimeoutError` if the answer to a fetch or a wait is overdue."""
+        """Raise redis-py's `TimeoutError` if the reply to a fetch or a wait is overdue."""
         patience = self._patience
         if self._request is not None and now - self._request_since > patience:
             self._drop_call()
@@ -139,7 +138,7 @@ class Fetcher:
             cycle.wake_up_in(0.0 if self._is_limited else GATHERED_SECONDS)
 
     def seconds_to_next(self) -> float | None:
-        """Return the seconds until `on_tick` has something to do although nothing arrives; None: never."""
+        """Return the seconds until `on_tick` has something to do although nothing arrives; None if never."""
         now = time.monotonic()
         times = [self.watcher.due_at]
         if self.in_flight.has_waiting:
@@ -158,7 +157,7 @@ class Fetcher:
         return None if soonest == math.inf else max(0.0, soonest - now)
 
     def _send_fetch(self, request: FetchRequest) -> None:
-        """Send a call and remember it; put its outcomes back if it could not be written."""
+        """Send a call and remember it. If it could not be written, its outcomes are queued again."""
         self._request = request
         self.in_flight.fetch_calls += 1
         try:
@@ -233,7 +232,7 @@ class Fetcher:
             return
         fetch_call.note_queue_state(request, reply)
         self._is_limited = any(lease.is_limited for lease in self.in_flight.leases.values())
-        if reply.epoch != self.in_flight.control.epoch:  # less, where the broker has forgotten some
+        if reply.epoch != self.in_flight.control.epoch:  # it is lower if the broker has forgotten some
             self.listener.read_changes()
         was_idle = not self.in_flight.count
         receive = self.in_flight.receive if request.lease.keys.queue in self.active else None
@@ -317,7 +316,7 @@ class Fetcher:
         self._waiting = self._behind = None
 
     def abandon(self) -> None:
-        """Forget the call that is under way; its outcomes are sent again, and carried out once."""
+        """Forget the call that is under way. Its outcomes are sent again, and carried out once."""
         self._drop_call()
 
     def _drop_call(self) -> None:

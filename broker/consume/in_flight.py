@@ -43,7 +43,7 @@ AT_ONCE = 1_000
 #: The slots of a channel that set no limit to its messages in flight.
 UNLIMITED = 1_000_000
 
-#: All of this process; a forked one must not fetch, renew or settle messages that are in flight here.
+#: All instances of this process. A forked child must not fetch, renew or settle their messages.
 _of_this_process = WeakSet["InFlightMessages"]()
 
 
@@ -58,8 +58,8 @@ os.register_at_fork(after_in_child=_forget_all)
 class InFlightMessages:
     """The registry of a process or a channel: a lease for each queue, one credit of `slots` + `prefetch`.
 
-    Those of a process start no task that was cancelled and none of a drained pool; those of a channel
-    (`of_channel`) are whatever its user consumes.
+    A worker process starts no cancelled task and no task of a drained pool. The user of a channel
+    (`of_channel`) gets every message that was consumed.
     """
 
     draining = False
@@ -93,10 +93,10 @@ class InFlightMessages:
         self.finished: deque[tuple[Delivery, Outcome]] = deque()
         #: Set whenever outcomes were taken to be sent; threads that are far ahead wait for it.
         self.outcomes_taken = threading.Event()
-        #: Calls a function soon in the event loop; None where there is no loop, as with greenlets.
+        #: Calls a function soon in the event loop; None if there is no loop, as with greenlets.
         self._call_soon: Callable[[Callable[[], None]], Any] | None = None
         self._settle_now: Callable[[], None] = self.settle_finished
-        #: True once the loop was asked to send the finished deliveries.
+        #: True once the loop is to send the finished deliveries.
         self._is_asked = False
         #: Calls that fetched and settled.
         self.fetch_calls = 0
@@ -105,7 +105,7 @@ class InFlightMessages:
         #: The thread that renews the leases, once there are any, and the fetcher in use.
         self.lease_renewer: Any = None
         self.fetcher: Any = None
-        #: The receiver of a delivery; None: kombu's consumer.
+        #: The receiver of a delivery; None if it is kombu's consumer.
         self.receive: Callable[[Delivery], None] | None = None
         #: Called after a control change: it gives up cancelled tasks that have not started, then calls
         #: its argument.
@@ -134,7 +134,7 @@ class InFlightMessages:
         self.__dict__.pop("name", None)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; one that a drain depends on decides anew whether tasks are started."""
+        """Set an attribute. After one that a drain depends on, decide again whether tasks are started."""
         super().__setattr__(name, value)
         if name in ("draining", "control", "pools"):
             self.drained = bool(self.pools) and self.control.drained.issuperset(self.pools)
@@ -150,7 +150,7 @@ class InFlightMessages:
         return f"{self.name}.{next(self._names)}"
 
     def announce(self, kinds: Iterable[str]) -> None:
-        """Name the kinds that this process can run: it takes these where others put them aside."""
+        """Set the kinds that this process can run. It takes messages of these that others put aside."""
         self._kinds = "\n".join(("", *kinds, ""))
         for lease in self.leases.values():
             lease.kinds, lease.announced = self._kinds, ""
@@ -230,7 +230,7 @@ class InFlightMessages:
         return _is_named(self.control.cancelled, delivery)
 
     def is_terminated(self, delivery: Delivery) -> bool:
-        """True if this message's task shall be ended where it runs."""
+        """True if this message's task must be ended even while it runs."""
         return _is_named(self.control.terminated, delivery)
 
     # Settling
@@ -238,14 +238,14 @@ class InFlightMessages:
     def settle_by(
         self, call_soon: Callable[[Callable[[], None]], Any] | None, settle_now: Callable[[], None]
     ) -> None:
-        """Send outcomes by the event loop from now on; by `settle_now` while the pool drains.
+        """Send outcomes by the event loop from now on, or by `settle_now` while the pool drains.
 
         Called again for each new connection: a callback in the loop may be lost with the one before.
         """
         self._call_soon, self._settle_now, self._is_asked = call_soon, settle_now, False
 
     def finish(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Settle a delivery soon; called from any thread, and the loop sends several outcomes in one call."""
+        """Settle a delivery soon. Any thread may call this; the loop sends several outcomes in one call."""
         self.finished.append((delivery, outcome))
         if self.draining:
             self._settle_now()
@@ -254,7 +254,7 @@ class InFlightMessages:
             self._call_soon(self._plan_settling)
 
     def _plan_settling(self) -> None:
-        """Plan to send the finished deliveries a moment later; runs in the loop."""
+        """Plan to send the finished deliveries a moment later. Runs in the loop."""
         self._is_asked = False
         if self.fetcher is not None:  # else the next one does it first of all
             self.fetcher.wake()
@@ -280,7 +280,7 @@ class InFlightMessages:
                 lease.outcomes.append(ended)
 
     def settle(self, delivery: Delivery, outcome: Outcome) -> bool:
-        """Queue the outcome of a delivery; return False if it is not in flight here."""
+        """Queue the outcome of a delivery. False if it is not in flight here."""
         if delivery.lease is None or not delivery.lease.settle(delivery, outcome):
             return False
         self.ahead.ended += type(outcome) is not Release
@@ -292,7 +292,9 @@ class InFlightMessages:
         return len(self.finished) + sum(len(lease.outcomes) for lease in tuple(self.leases.values()))
 
     def next_request(self, active: set[str], now: float) -> FetchRequest | None:
-        """Return the next call to send: outcomes of finished deliveries, and room for more; None: not yet.
+        """Return the next call to send: outcomes of finished deliveries, and room for more.
+
+        None if it is not time yet.
 
         Queues take turns. Outcomes wait a moment for company, unless a slot is about to be free, or messages
         wait for the permits that they free.

@@ -24,7 +24,7 @@ from millpond.broker.server import elapsed_seconds
 
 logger = logging.getLogger(__name__)
 
-#: The answer to a renewal where the list of consumers had been deleted.
+#: The reply to a renewal if the list of consumers had been deleted.
 UNLISTED = 2
 
 #: How long a lease lasts that is about to be ended.
@@ -52,7 +52,7 @@ class LeaseRenewer:
 
     @property
     def store(self) -> Store:
-        """The store of the thread that asks."""
+        """The store of the calling thread."""
         apart = self._apart
         return (
             apart[1] if apart is not None and apart[0] == native_threads.native_thread_id() else self._store
@@ -64,7 +64,7 @@ class LeaseRenewer:
         self._wait(1)
 
     def _renew_until_stopped(self) -> None:
-        """Renew every lease three times in its life, ten times as often while the server does not answer."""
+        """Renew every lease three times in its life, ten times as often while the server does not reply."""
         if native_threads.are_green():
             self._apart = native_threads.native_thread_id(), self._store.with_own_connections()
         wait_ms = self.lease_ms / 3
@@ -81,14 +81,14 @@ class LeaseRenewer:
         return False
 
     def _renew_lease(self, lease: QueueLease) -> bool:
-        """Renew one lease; False if the server did not answer."""
+        """Renew one lease. False if the server did not reply."""
         consumer, asked, term_ms = lease.consumer, elapsed_seconds(), lease.term_ms(self.lease_ms)
         try:
             held = script("renew_lease").run(self.store.client, lease.keys.all, (consumer, term_ms))
         except (RedisError, OSError) as error:
             logger.debug("queue %s: the lease could not be renewed: %s", lease.queue, error)
             return False
-        # The event loop may have begun anew meanwhile; only the lease that was asked about is lost.
+        # The event loop may have begun again meanwhile: only the lease of this request is lost.
         with self.in_flight.lock:
             if lease.consumer != consumer:
                 return True
@@ -102,7 +102,7 @@ class LeaseRenewer:
         return True
 
     def _seek_orphans(self, lease: QueueLease) -> bool:
-        """Search once for messages whose consumer is not listed; False when the server did not answer."""
+        """Search once for messages whose consumer is not listed. False if the server did not reply."""
         if not lease.orphans_sought:
             try:
                 lease_orphaned_messages(self.store, lease.keys, lease_ms=lease.term_ms(self.lease_ms))

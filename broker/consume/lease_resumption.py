@@ -1,9 +1,9 @@
 """Take up a lease again after a lost connection, and log the messages that the server has forgotten.
 
 The server may be another by then, or an older one: a replica that lagged, one that was restored from a copy.
-Its memory and this process's are brought together. Messages in flight by the server's memory alone go back to
-the queue; those in flight by this process's alone are not started, and their end changes nothing. A token is
-never given out twice (scripts/_queue.lua), so the end of an old run settles no new one.
+Its memory and this process's are brought together. Messages that only the server has in flight are returned
+to the queue. Messages that only this process has in flight are not started, and their outcome changes
+nothing. A token is never used twice (scripts/_queue.lua), so the end of an old run settles no new one.
 """
 
 import logging
@@ -18,9 +18,9 @@ logger = logging.getLogger(__name__)
 
 
 def resume(store: Store, in_flight: InFlightMessages, lease: QueueLease, *, lease_ms: int) -> None:
-    """Take up a lease under a new name of its consumer, or lose it where it expired.
+    """Resume a lease under a new name of its consumer; if it has expired, it is lost.
 
-    It is asked for even when no call was ever answered: the server may have carried out the first one.
+    This is done even if no call ever got a reply: the server may have carried out the first one.
     """
     known = [*lease.in_flight, *(delivery.token for delivery, _ in lease.outcomes)]
     successor = in_flight.new_consumer()

@@ -1,6 +1,6 @@
-"""Threads of the operating system, also where gevent has made greenlets of `threading`.
+"""Threads of the operating system, even if gevent has made greenlets of `threading`.
 
-A greenlet that blocks its loop blocks every other; a lease must be renewed meanwhile.
+A greenlet that blocks its loop blocks every other greenlet, and a lease must be renewed meanwhile.
 """
 
 import importlib
@@ -17,14 +17,14 @@ def are_green() -> bool:
 
 
 def native_thread_id() -> int:
-    """Return the number of the thread of the operating system that asks."""
+    """Return the id that the operating system gives the calling thread."""
     if are_green():
         return int(sys.modules["gevent.monkey"].get_original("_thread", "get_ident")())
     return threading.get_ident()
 
 
 def start(run: Callable[[], None], name: str) -> Callable[[float], Any]:
-    """Run a function in a thread of its own; return a function that waits so many seconds for its end."""
+    """Run a function in a thread of its own. Return a function that waits a number of seconds for its end."""
     if are_green():
         hub: Any = importlib.import_module("gevent").get_hub()
         return hub.threadpool.spawn(run).wait  # type: ignore[no-any-return]

@@ -18,9 +18,9 @@ _PAGE = 1_000
 
 
 def lease_orphaned_messages(store: Store, keys: QueueKeys, *, lease_ms: int) -> int:
-    """Give each unlisted consumer with messages in flight a lease; return the number of these messages.
+    """Give each unlisted consumer with messages in flight a lease, and return the number of these messages.
 
-    The messages of a dead consumer go back to the queue when the lease expires; a living one renews it.
+    The messages of a dead consumer become ready when the lease expires. A living one renews it.
     """
     found, prefix = 0, keys.in_flight("")
     pattern = re.sub(r"([\\*?\[\]])", r"\\\1", prefix) + "*"

@@ -32,7 +32,7 @@ AGAIN_SECONDS = 0.02
 class WaitingLine(Protocol):
     """The tasks of a process that wait for a slot."""
 
-    #: Returns how many tasks run at once if the consumer may have this many messages; None: all of them.
+    #: Returns how many tasks run at once if the consumer may have this many messages. None if all of them do.
     slots: Callable[[int], int] | None
 
     def release_waiting(self) -> int:

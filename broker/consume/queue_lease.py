@@ -24,7 +24,7 @@ class QueueLease:
     #: The kinds that this process has, each between newlines, and the consumer that announced them.
     kinds: str = ""
     announced: str = ""
-    #: How long the lease lasts after a call or a renewal, where the queue has a term of its own; else 0.
+    #: How long the lease lasts after a call or a renewal, if the queue has a term of its own; else 0.
     own_term_ms: int = 0
     in_flight: dict[str, Delivery] = field(default_factory=dict)
     outcomes: deque[tuple[Delivery, Outcome]] = field(default_factory=deque)
@@ -46,10 +46,10 @@ class QueueLease:
     late: int = 0
     #: Messages fetched and messages settled: these grow while a consumer is at work.
     fetched_and_settled: int = 0
-    #: The server's clock less ours, ms, as the last fetches had it when they were asked.
+    #: The server's clock minus ours, ms, measured from when the last fetches were sent.
     clocks: deque[int] = field(default_factory=lambda: deque(maxlen=16))
     #: The ms to add to this host's clock for the server's time, or a little more, never less: a busy process
-    #: reads a reply late, so the time at which it asked counts, and the quickest call shows most exactly.
+    #: reads a reply late, so the time of the request counts, and the quickest call is the most exact.
     clock_ms: int = 0
     clocked_at: float = 0.0
 
@@ -68,7 +68,7 @@ class QueueLease:
         return self.keys.wake, f"{self.keys.wake}:{self.consumer}"
 
     def note_clock(self, ahead_ms: int, *, took_ms: int) -> None:
-        """Note by how much the server's clock was ahead when a call was asked that took so long.
+        """Note by how much the server's clock was ahead when a call was sent that took `took_ms`.
 
         A call can seem as late as it took: a greater difference is a clock that was set.
         """
@@ -105,7 +105,7 @@ class QueueLease:
         return len(lost)
 
     def lose(self, successor: str) -> None:
-        """Start anew after the lease expired.
+        """Start again after the lease has expired.
 
         The messages that were in flight belong to other consumers, and their outcomes here change nothing.
         """
@@ -127,7 +127,7 @@ class QueueLease:
         return taken
 
     def put_back(self, outcomes: list[tuple[Delivery, Outcome]]) -> None:
-        """Keep outcomes whose call was not answered, to be sent again; the script carries out each once."""
+        """Keep outcomes whose call got no reply, to send them again. The script carries out each once."""
         self.outcomes.extendleft(reversed(outcomes))
 
 
@@ -139,7 +139,7 @@ class FetchRequest:
     credit: int
     free_slots: int
     outcomes: list[tuple[Delivery, Outcome]]
-    #: When it was asked, ms by this host's clock; None where it waits at the server before it is carried out.
+    #: When it was sent, ms by this host's clock; None if it waits at the server before it is carried out.
     asked_ms: int | None = field(default_factory=lambda: int(time.time() * 1000))
-    #: The name under which it was asked.
+    #: The name of the consumer that sent it.
     consumer: str = ""

@@ -1,13 +1,13 @@
 """Watch for messages of stock producers, which push no wake token, on behalf of every idle process.
 
-Two processes watch each queue: each takes one of the queue's places for a few seconds, and keeps it.
-They ask the server whether messages are ready, and it tells them of the first change to a ready list or to
-the delayed messages after that (`CLIENT TRACKING`, on the connection that control changes arrive on, by
-RESP3). Then they ask again, and when the next delayed message is due: watch.lua pushes a wake token where
-messages are ready, and one idle process takes it. The second process asks a moment after the first, so that
-one message wakes one process. While a queue is not empty they ask less often. The others ask now and then
-whether the places are taken. Where the server, the user's rights or the client's protocol allow none of it,
-every process looks for itself, as before (`Fetcher`).
+Two processes watch each queue: each takes one of the queue's places for a few seconds, and keeps it. They ask
+the server whether messages are ready, and it notifies them of the first change to a ready list or to the
+delayed messages after that (`CLIENT TRACKING`, on the connection that control changes arrive on, by RESP3).
+Then they ask again, and when the next delayed message is due: watch.lua pushes a wake token if messages are
+ready, and one idle process takes it. The second process asks a moment after the first, so that one message
+wakes one process. While a queue is not empty they ask less often. The others ask now and then whether the
+places are taken. If the server, the user's rights or the client's protocol do not allow this, every process
+looks for itself (`Fetcher`).
 """
 
 import logging
@@ -28,8 +28,8 @@ from millpond.broker.scripts import script
 
 logger = logging.getLogger(__name__)
 
-#: How long a place is taken; how often a process keeps its own, and asks again although nothing was told; and
-#: how often the others look whether the places are taken.
+#: How long a place is taken; how often a process renews its own, and asks again without a notice; and how
+#: often the others look whether the places are taken.
 PLACE_SECONDS = 3.0
 ROUND_SECONDS = 1.0
 LOOK_SECONDS = 3.0
@@ -53,17 +53,17 @@ class WatchedQueue:
     asked_at: float = 0.0
     ask_at: float = 0.0
     pause: float = 0.0
-    #: True while the server will tell of the next change to a ready list.
+    #: True while the server will notify of the next change to a ready list.
     is_tracked: bool = False
 
     @property
     def apart(self) -> float:
-        """How much later than the first this process asks."""
+        """The delay after the first process with which this process asks."""
         return max(0, self.place - 1) * APART_SECONDS
 
 
 class Watcher:
-    """The watcher of one process; its answers and notices are read by the fetcher from the connection."""
+    """The watcher of one process. The fetcher reads its replies and notices from the connection."""
 
     def __init__(self, name: str, store: Store, connection: Callable[[], Any]) -> None:
         self._name = name
@@ -76,7 +76,7 @@ class Watcher:
         self._queues: dict[str, WatchedQueue] = {}
         self._expected: deque[tuple[str, WatchedQueue | None, float]] = deque()
         self._patience = math.inf
-        #: Wake tokens that were asked for: questions that found messages.
+        #: Wake tokens that were requested: requests that found messages.
         self.passed_on = 0
 
     def begin(self) -> None:
@@ -99,9 +99,9 @@ class Watcher:
     def on_tick(
         self, queues: Iterable[str], keys_of: Callable[[str], QueueKeys], now: float, patience: float
     ) -> None:
-        """Ask for places and for messages where it is time to; called from `due_at` on.
+        """Ask for places and for messages if it is time to. Called from `due_at` on.
 
-        Raises redis-py's `TimeoutError` if the server owes an answer for longer than `patience` (seconds).
+        Raises redis-py's `TimeoutError` if the server owes a reply for longer than `patience` (seconds).
         """
         self._patience = patience
         if self._is_answer_overdue(now):
@@ -140,14 +140,14 @@ class Watcher:
             self._send_commands(self._connection(), asked)
 
     def on_idle(self, queues: Iterable[str]) -> None:
-        """Ask at once, for this process has found the queues empty and does not look any more."""
+        """Ask at once, because this process has found the queues empty and does not look any more."""
         for watched in map(self._queues.get, queues):
             if watched is not None and watched.place and not watched.is_tracked:
                 watched.pause = watched.ask_at = 0.0
         self._plan_next()
 
     def _plan_next(self) -> None:
-        """Compute when there is something to ask, or an answer is overdue."""
+        """Compute when there is something to ask, or a reply is overdue."""
         times = [math.inf]
         if self._expected:
             times.append(self._expected[0][2] + self._patience)
@@ -160,7 +160,7 @@ class Watcher:
         self.due_at = min(times)
 
     def _is_answer_overdue(self, now: float) -> bool:
-        """True if the server owes an answer for too long, and it is not there to be read."""
+        """True if the server owes a reply for too long, and it is not there to be read."""
         late = bool(self._expected) and now - self._expected[0][2] > self._patience
         return late and not self._connection().can_read(timeout=0)
 
@@ -174,9 +174,9 @@ class Watcher:
     # The server's words
 
     def on_notice(self, keys: Any) -> None:
-        """Ask again about the queues of which something changed; None: anything may have.
+        """Ask again about the queues that changed; None means that any may have changed.
 
-        A change to delayed messages alone is one of many where tasks are retried: it can wait a little.
+        A change to delayed messages alone can wait a little: where tasks are retried there are many.
         """
         changed = None if keys is None else {key.decode() for key in keys}
         for watched in self._queues.values():
@@ -190,7 +190,7 @@ class Watcher:
         self._plan_next()
 
     def on_answer(self, answer: Any) -> None:
-        """Take in the answer to the oldest question."""
+        """Read the reply to the oldest request."""
         kind, watched, _since = self._expected.popleft()
         if isinstance(answer, NoScriptError):
             for name in ("claim_watch", "watch"):
@@ -221,7 +221,7 @@ class Watcher:
         self._plan_next()
 
     def _stop_watching(self, kind: str, error: ResponseError) -> None:
-        """Watch no more: a right is missing, or the server is out of memory; the places expire."""
+        """Watch no more: a right is missing, or the server is out of memory. The places expire."""
         if kind in ("tracking", "caching"):
             self.is_tracking = False
         logger.debug("looking out for messages: %s refused: %s", kind, error)
@@ -234,9 +234,9 @@ class Watcher:
     def _send_commands(
         self, connection: Any, asked: list[tuple[tuple[Any, ...], str, WatchedQueue | None]]
     ) -> None:
-        """Send commands in one packet, and note which answers are due."""
+        """Send commands in one packet, and note which replies are due."""
         packed = connection.pack_commands([words for words, _, _ in asked])
-        # No health check: its answer would be taken for one of these.
+        # No health check: its reply would be taken for one of these.
         connection.send_packed_command(packed, check_health=False)
         now = time.monotonic()
         self._expected.extend((kind, watched, now) for _, kind, watched in asked)

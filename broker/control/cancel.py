@@ -3,7 +3,7 @@
 In this order: mark the task or batch in Redis, so that nothing of it is accepted or started any more; wait
 until every process with messages in flight has acknowledged, having dropped the tasks that it had not
 started; settle the ready and delayed messages as cancelled. A running task learns of it through its context.
-It is terminated if that is asked for and its pool is `prefork`.
+It is terminated if that was requested and its pool is `prefork`.
 """
 
 from dataclasses import dataclass
@@ -21,20 +21,21 @@ from millpond.broker.scripts import script
 from millpond.broker.server import server_time_ms
 from millpond.broker.task_state import TaskState
 
-#: A cancellation is kept for so long: longer than any message waits.
+#: A cancellation is kept for this long, which is longer than any message waits.
 KEPT_MS = 7 * 24 * 3600 * 1000
 
-#: That of a task which is nowhere: it has ended, or is sent at this moment.
+#: The cancellation of a task that was not found is kept for this long: it may be sent at this moment.
 KEPT_UNKNOWN_MS = 3600 * 1000
 
 
 @dataclass(frozen=True)
 class Cancellation:
-    """The answer to a cancellation; `epoch` is its number.
+    """The result of a cancellation; `epoch` is its number.
 
-    `unacknowledged` names the processes that did not acknowledge it in time; if it is empty, no cancelled
+    `unacknowledged` names the processes that did not acknowledge it in time. If it is empty, no cancelled
     task starts any more. `settled` counts the ready and delayed messages that were settled as cancelled.
-    `found` is where the task was: None if it has ended or was never sent; a dead letter is left as it is.
+    `found` is the place where the task was; None if it has ended or was never sent. A dead letter is left as
+    it is.
     """
 
     epoch: int
@@ -53,9 +54,9 @@ def cancel_batch(
 ) -> Cancellation:
     """Cancel the tasks of a batch that have not started, and close it. Raises `UnknownBatch`.
 
-    With `terminate`, its running tasks are terminated where the pool is `prefork`. Waiting
-    messages are searched until no task of the batch is left, with this `effort`; one further back is settled
-    when it is fetched.
+    With `terminate`, its running tasks are terminated if the pool is `prefork`. Waiting messages are searched
+    until no task of the batch is left, with this `effort`. A message further back is settled when it is
+    fetched.
     """
     key = batch_key(batch, store.prefix)
     with translate_errors(f"cancelling batch {batch}"):
@@ -76,10 +77,10 @@ def cancel_task(
     timeout_seconds: float = ACK_TIMEOUT_SECONDS,
     effort: Effort = SWEEP,
 ) -> Cancellation:
-    """Cancel a task: a waiting one never starts, a running one is asked to stop, or terminated.
+    """Cancel a task: a waiting task never starts, and a running task is asked to stop, or terminated.
 
-    A task that has ended and a dead letter are not changed. Waiting messages are searched with
-    this `effort`; one further back is settled when it is fetched.
+    A task that has ended and a dead letter are not changed. Waiting messages are searched with this `effort`.
+    A message further back is settled when it is fetched.
     """
     with translate_errors(f"cancelling task {id}"):
         found = task_lookup.find_task(store, id, effort)

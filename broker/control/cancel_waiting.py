@@ -18,9 +18,9 @@ SWEEP = Effort(page=500)
 
 
 def cancel_waiting(store: Store, effort: Effort = SWEEP, *, id: str = "", batch: str = "") -> int:
-    """Settle the ready and delayed messages of a task or batch as cancelled; return their number.
+    """Settle the ready and delayed messages of a task or batch as cancelled, and return their number.
 
-    The search ends where the batch has no task left.
+    The search ends when the batch has no task left.
     """
     kind, wanted = ("batch", batch) if batch else ("id", id)
     settled = 0

@@ -4,7 +4,7 @@ It is kept in Redis, so it survives restarts. Each change raises a number, the e
 process learns of the new epoch from the channel or from its next fetch, reads the changes since the epoch it
 knows, acts on it and acknowledges the epoch. `acknowledgements.py` waits for that.
 
-Old cancellations cost a process one long read at its start. Later ones are in a list of the latest: where its
+Old cancellations cost a process one long read at its start. Later ones are in a list of the latest. If its
 epochs have a gap (a drain, or a cancellation by an older client), everything is read.
 """
 
@@ -23,10 +23,10 @@ from millpond.broker.keys import (
 
 #: Cancellations in the list of the latest.
 LATEST = 1_000
-#: Everything is read again after so many changes, so that a process forgets expired ones.
+#: Everything is read again after this many changes, so that a process forgets expired ones.
 READ_AGAIN_AFTER = 50_000
 
-#: The acknowledgements are kept for so long after the last one.
+#: The acknowledgements are kept for this long after the last one.
 _KEPT_MS = 7 * 24 * 3600 * 1000
 
 #: The epoch of a process that starts nothing any more: it acknowledges all future changes.
@@ -37,9 +37,9 @@ ALL_FUTURE = 2**53
 class ControlState:
     """The control state at an epoch.
 
-    `cancelled` has ids of tasks and keys of the records of batches; later states of one process share and
-    extend
-    it. `terminated` is the part of it whose running tasks are terminated. `drained` has names of pools.
+    `cancelled` has ids of tasks and keys of the records of batches. Later states of one process share and
+    extend it. `terminated` is the part of it whose running tasks are terminated. `drained` has names of
+    pools.
     """
 
     epoch: int = 0
@@ -48,12 +48,12 @@ class ControlState:
     drained: frozenset[str] = frozenset()
     #: The epoch at which everything was read.
     read_at: int = 0
-    #: The latest cancellation: a server that forgot it, and has another under its epoch, is read anew.
+    #: The latest cancellation: a server that forgot it, and has another under its epoch, is read again.
     last: str = ""
 
 
 def read_state(store: Store, known: ControlState | None = None) -> ControlState:
-    """Return the present control state; with a `known` one, only the changes since are read."""
+    """Return the present control state. With a `known` one, only the changes since then are read."""
     if known is not None and known.epoch:
         later = _read_changes(store, known)
         if later is not None:
@@ -80,7 +80,7 @@ def _read_changes(store: Store, known: ControlState) -> ControlState | None:
             return None
         if not later:
             return known
-        # Those of this moment may have come to the list meanwhile.
+        # Cancellations of this moment may have come to the list meanwhile.
         entries = store.client.lrange(cancellations_key(store.prefix), -later - 16, -1)
     by_epoch = {int(entry.split(b" ", 1)[0]): entry.decode() for entry in entries}
     is_whole = all(at in by_epoch for at in range(known.epoch, epoch + 1))

@@ -5,7 +5,7 @@ from millpond.broker.keys import QueueKeys
 
 
 def announced_kinds(store: Store, queue: str, *, now_ms: int) -> dict[str, frozenset[str]]:
-    """Return the kinds of each consumer that has a lease on a queue; none of one that announces nothing.
+    """Return the kinds of each consumer that has a lease on a queue and announces its kinds.
 
     Raises `BrokerAway`.
     """

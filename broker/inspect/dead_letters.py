@@ -80,7 +80,7 @@ def read_dead_letters(
 
 @dataclass(frozen=True)
 class _Filter:
-    """The values by which dead letters are searched; None is any."""
+    """The values by which dead letters are searched; None matches any."""
 
     kind: str | None
     reason: str | None
@@ -117,7 +117,7 @@ def _json_form(text: str | None) -> bytes:
 def _read_entries(
     store: Store, queue: str, start: str, end: str, newest_first: bool
 ) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
-    """Yield the entries of the stream page by page, in the order asked for."""
+    """Yield the entries of the stream page by page, in the requested order."""
     key = QueueKeys(queue, store.prefix).dead
     while True:
         with translate_errors(f"reading the dead letters of {queue!r}"):
@@ -141,7 +141,7 @@ def read_dead_letter(store: Store, queue: str, id: str) -> DeadLetter | None:
 
 
 def requeue(store: Store, queue: str, id: str) -> bool:
-    """Send a dead letter again; False if it is gone.
+    """Send a dead letter again. False if it is gone.
 
     One script does it, so the message is never in both places. Raises `BrokerError` if another task has its
     unique key now.
@@ -158,7 +158,7 @@ def requeue(store: Store, queue: str, id: str) -> bool:
 
 
 def purge(store: Store, queue: str, id: str) -> bool:
-    """Delete a dead letter; False if it is gone."""
+    """Delete a dead letter. False if it is gone."""
     with translate_errors(f"purging dead letter {id}"):
         return bool(store.client.xdel(QueueKeys(queue, store.prefix).dead, id))
 

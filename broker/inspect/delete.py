@@ -6,7 +6,7 @@ from millpond.broker.keys import QueueKeys, queues_key
 
 
 def delete_queue(store: Store, queue: str) -> int:
-    """Delete a queue's ready and delayed messages and its limits; return the number of messages.
+    """Delete a queue's ready and delayed messages and its limits, and return the number of messages.
 
     Messages in flight are settled as before, and dead letters are kept: both keep the queue's counters.
     """

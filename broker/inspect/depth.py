@@ -101,7 +101,7 @@ def sent_at_ms(message: bytes) -> int | None:
 
 
 def with_ready(store: Store, queues: Sequence[str]) -> list[str]:
-    """Return the queues that have ready messages; a command for each, however many consume them."""
+    """Return the queues that have ready messages, with one command for each queue."""
     with translate_errors("looking for ready messages"), store.client.pipeline(transaction=False) as pipe:
         for queue in queues:
             pipe.exists(*QueueKeys(queue, store.prefix).ready)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Effort:
-    """The bounds of a search: messages read in a call, the most of each list (None: all), the pauses.
+    """The bounds of a search: messages read in a call, the maximum of each list (None: all), the pauses.
 
     With `rest` 1.0 the server is left alone after each call for as long as the call took.
     """

@@ -1,4 +1,4 @@
-"""Purge a queue, as `celery purge` does: delete its ready and delayed messages; those in flight go on."""
+"""Purge a queue, as `celery purge` does: delete its ready and delayed messages. Messages in flight go on."""
 
 from millpond.broker.connection import Store, translate_errors
 from millpond.broker.keys import QueueKeys
@@ -9,7 +9,10 @@ PAGE = 500
 
 
 def purge_queue(store: Store, queue: str) -> int:
-    """Delete the ready and delayed messages; return their number. Each counts as cancelled in its batch."""
+    """Delete the ready and delayed messages, and return their number.
+
+    Each counts as cancelled in its batch.
+    """
     dropped = 0
     with translate_errors(f"purging queue {queue!r}"):
         for which in ("delayed", "1", "2", "3", "4"):
@@ -18,7 +21,7 @@ def purge_queue(store: Store, queue: str) -> int:
 
 
 def _purge_list(store: Store, queue: str, which: str) -> int:
-    """Delete the messages that one list had when this began; return their number."""
+    """Delete the messages that one list had when this began, and return their number."""
     keys, dropped = QueueKeys(queue, store.prefix), 0
     # Messages that are sent meanwhile are not purged, so this ends although producers go on.
     left = (

@@ -41,7 +41,7 @@ class TaskLocation:
 
 
 def find_task(store: Store, id: str, effort: Effort = FULL) -> TaskLocation | None:
-    """Return where a task is; None if it has ended, never was, or is further back than `effort` reads."""
+    """Return the place of a task; None if it has ended, never was, or is further back than `effort` reads."""
     with translate_errors(f"looking for task {id}"):
         every = [QueueKeys(queue, store.prefix) for queue in declared_queues(store)]
         # A message moves from delayed to ready to in flight, or back to ready: two places are read twice.
@@ -62,7 +62,7 @@ def _find_delayed(store: Store, keys: QueueKeys, id: str, effort: Effort) -> Tas
 
 
 def _find_ready(store: Store, keys: QueueKeys, id: str, effort: Effort) -> TaskLocation | None:
-    """Return where a task is among the ready messages; None if it is not found."""
+    """Return the place of a task among the ready messages; None if it is not found."""
     for step, ready in enumerate(keys.ready, start=1):
         found = _search_list(store, keys, str(step), id, effort)
         if found is not None:
@@ -72,7 +72,7 @@ def _find_ready(store: Store, keys: QueueKeys, id: str, effort: Effort) -> TaskL
 
 
 def _find_in_flight(store: Store, keys: QueueKeys, id: str, _effort: Effort) -> TaskLocation | None:
-    """Return where a task is among the messages in flight; None if it is not found."""
+    """Return the place of a task among the messages in flight; None if it is not found."""
     for consumer in store.client.zrange(keys.consumers, 0, -1):
         name = consumer.decode()
         _next, *found = script("find_task").run(store.client, keys.all, ("held", 0, 0, id, name))
@@ -89,7 +89,7 @@ def _find_dead(store: Store, keys: QueueKeys, id: str, effort: Effort) -> TaskLo
 def _search_list(
     store: Store, keys: QueueKeys, which: str, id: str, effort: Effort, first: str = "0"
 ) -> list[bytes] | None:
-    """Return what a search of one list found, page by page; None if it found nothing."""
+    """Return the task that a search of one list found, page by page; None if it found none."""
     position: str | bytes = first
     for page in effort.pages():
         position, *found = script("find_task").run(store.client, keys.all, (which, position, page, id))

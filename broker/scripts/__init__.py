@@ -22,11 +22,11 @@ class Script:
     sha: str
 
     def command(self, keys: Sequence[str], args: Sequence[Any]) -> tuple[Any, ...]:
-        """Return the words of the call; the server answers NOSCRIPT if it does not have the source."""
+        """Return the words of the call. The server replies NOSCRIPT if it does not have the source."""
         return ("EVALSHA", self.sha, len(keys), *keys, *args)
 
     def run(self, client: Any, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        """Run the script and return its reply; send the source if the server does not have it."""
+        """Run the script and return its reply. Sends the source if the server does not have it."""
         try:
             return client.execute_command(*self.command(keys, args))
         except NoScriptError:
@@ -35,7 +35,7 @@ class Script:
 
 @cache
 def script(name: str, package: str = __package__) -> Script:
-    """Return the script NAME.lua of a package; its header names its KEYS, ARGV and return value."""
+    """Return the script NAME.lua of a package. Its header names its KEYS, ARGV and return value."""
     shared = "".join(files(__package__).joinpath(f"{part}.lua").read_text() for part in SHARED)
     source = shared + files(package).joinpath(f"{name}.lua").read_text()
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())

@@ -1,8 +1,8 @@
-"""The calls that runs make of their peers: how many a run, and the cost of a call beside its items.
+"""The calls that runs make of their peers: their number in a run, and the cost of a call without its items.
 
 Two things are known of a call without a change of the handler. The kernel counts the segments with data that
-went both ways over a connection: the smaller number is the round trips. And where runs have different numbers
-of items, a line through their times, R = a + b * items, tells the cost of a call without its items.
+went both ways over a connection: the smaller number is the round trips. And if runs have different numbers of
+items, a line through their times, R = a + b * items, gives the cost of a call without its items.
 """
 
 import json
@@ -14,11 +14,11 @@ from functools import lru_cache
 #: Fields of a window begin with this.
 CALL = "call"
 
-#: A line needs so many runs, and numbers of items that differ by this share of their mean.
+#: A line needs this many runs, and numbers of items that differ by this share of their mean.
 RUNS, DIFFERENT = 30, 0.2
 #: Intervals are of 90 %.
 Z = 1.645
-#: Round trips need so many looks.
+#: Round trips need this many looks.
 LOOKS = 10
 
 _MICROS = 1_000_000
@@ -66,7 +66,7 @@ class CallFigures:
         return (self.micros - slope * self.items) / self.runs / _MICROS, slope / _MICROS
 
     def round_trips(self, service_seconds: float) -> float | None:
-        """Return the round trips of a run that takes so many seconds; None if too few were seen."""
+        """Return the round trips of a run that takes `seconds`; None if too few were seen."""
         if self.again_looks >= LOOKS and self.again_looks >= self.looks / 3:
             return self.again_segments / self.again_micros * service_seconds * _MICROS
         if self.looks >= LOOKS:  # seen at a random moment of the run, half of its round trips are done
@@ -106,7 +106,7 @@ def note_connection(
 
 
 def add_field(calls: dict[tuple[str, str], CallFigures], rest: str, value: int) -> None:
-    """Add a field of a window, its text after the first colon; one of another version is left out."""
+    """Add a field of a window, its text after the first colon. A field of another version is ignored."""
     name, _, of = rest.partition(":")
     if name not in _NAMES:
         return

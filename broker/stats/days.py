@@ -1,8 +1,8 @@
 """The runs of each kind in the last days, in growing steps: five minutes for three hours, then hours.
 
-One process folds the windows of ten seconds (window.py) into the entries of five minutes, and these into
-those of an hour. An entry has the kinds that took most slot time. So there is an answer to "than an hour ago"
-and to "than yesterday at this time".
+One process folds the windows of ten seconds (window.py) into the entries of five minutes, and these into the
+entries of an hour. An entry has the kinds that took most slot time. With these a pool is compared with itself
+an hour ago, and yesterday at this time.
 """
 
 import json
@@ -20,7 +20,7 @@ HOUR_MS, HOURS = 3_600_000, 8 * 24
 #: Most kinds of an entry.
 KINDS = 60
 
-#: The errors of an entry, which are not kept; one object for all, as there are many entries.
+#: The errors of an entry, which are not kept. All entries share one object, because there are many.
 _NO_ERRORS: Counter[str] = Counter()
 
 #: An entry: its time in ms, and the figures by kind.

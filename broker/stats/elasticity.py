@@ -1,6 +1,6 @@
 """The elasticity of a pool's throughput: e = d ln X / d ln N, of throughput X against slots N.
 
-e is 1 where slots lack, and 0 if all of them wait for one thing: a full dependency, a lock, a processor.
+e is 1 if slots are lacking, and 0 if all of them wait for one thing: a full dependency, a lock, a processor.
 (Gunther, "Guerrilla Capacity Planning", on the universal scalability law.) probe.py measures it.
 """
 
@@ -26,7 +26,7 @@ class Elasticity:
     """The measured elasticity of a pool: `value` ± `error` (90 %), between `part` and `slots` tasks at once.
 
     `step` ± `step_error` is the same between `step_part` and `slots`, None if it was not measured. `rate`,
-    `part_rate` and `step_rate` are ends a second; it took `seconds` and cost `lost` ends.
+    `part_rate` and `step_rate` are ends a second. The probe took `seconds` and cost `lost` ends.
     """
 
     value: float
@@ -66,7 +66,7 @@ class Elasticity:
 
     @property
     def _of_one_fewer(self) -> float:
-        """The elasticity where a dependency takes one fewer at once than there are slots."""
+        """The elasticity if a dependency takes one fewer at once than there are slots."""
         if self.part >= self.slots - 1:
             return 0.0
         return math.log((self.slots - 1) / self.part) / math.log(self.slots / self.part)
@@ -147,7 +147,7 @@ def _read_results(store: Store, keys: Sequence[str]) -> list[Elasticity | None]:
 
 
 def _parse_result(raw: bytes | None) -> Elasticity | None:
-    """Return a stored result; fields of a newer version are left out."""
+    """Return a stored result without fields of a newer version."""
     if raw is None:
         return None
     try:

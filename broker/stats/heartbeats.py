@@ -20,7 +20,7 @@ KEPT_MS = 10_000
 #: The time between two samples of all queues and pools.
 SAMPLE_MS = 10_000
 
-#: Most kinds of a pool that its totals name; the figures of further ones are added up as the kind `others`.
+#: The maximum of kinds that a pool's totals name. The figures of further kinds are added up as `others`.
 MOST_KINDS = 120
 
 _MICROS = 1_000_000
@@ -30,9 +30,9 @@ _MICROS = 1_000_000
 class Heartbeat:
     """The state of a worker process.
 
-    `busy` of its `slots` run a task; `in_flight` counts its messages. `cores` are the processors that it may
-    use. `host_busy` is the share of its host's processors in use, 0 if not known. The broker answers in
-    `broker_seconds`; a quota holds the process back in the share `throttled` of periods.
+    `busy` of its `slots` run a task. `in_flight` counts its messages. `cores` are the processors that it may
+    use. `host_busy` is the share of its host's processors in use, 0 if not known. The broker replies in
+    `broker_seconds`. A quota holds the process back in the share `throttled` of periods.
     """
 
     name: str
@@ -60,7 +60,7 @@ _FIELDS = frozenset(each.name for each in fields(Heartbeat))
 class Totals:
     """Totals of a pool since it was first used.
 
-    `ended` counts runs by (state, kind); `wait` and `service` are histograms by kind. `slot_seconds` were
+    `ended` counts runs by (state, kind). `wait` and `service` are histograms by kind. `slot_seconds` were
     available, `busy_seconds` of them used, and `cpu_seconds` spent by handlers on a processor. `fetch_calls`
     are round trips that settled and fetched. `shown` counts tasks whose events were sent, `left_out` those
     without.
@@ -82,7 +82,7 @@ class Totals:
 
 
 def send_heartbeat(store: Store, heartbeat: Heartbeat, added: Mapping[str, int]) -> bool:
-    """Send a heartbeat with its additions to the pool's totals; True if the caller is to write samples now.
+    """Send a heartbeat with its additions to the pool's totals. True if the caller must write samples now.
 
     The keys of `added` are fields of the totals: worker/report/metering.py writes them, `parse_totals`
     reads them.
@@ -137,7 +137,7 @@ def read_totals(store: Store, pools: list[str]) -> Iterator[Totals]:
 
 
 def _parse_heartbeat(text: bytes) -> Heartbeat:
-    """Return a stored heartbeat; fields that only a newer version knows are left out."""
+    """Return a stored heartbeat without fields that only a newer version knows."""
     record = loads(text)
     values = {name: value for name, value in record.items() if name in _FIELDS} | {
         "in_flight": record["held"]

@@ -8,10 +8,10 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-#: Upper bounds in seconds; one more bucket counts longer durations.
+#: Upper bounds in seconds. One more bucket counts longer durations.
 BOUNDS = tuple(float(f"{step}e{power}") for power in range(-4, 4) for step in (1, 1.5, 2, 3, 5, 7))
 
-#: The bounds as text, as they are stored; a later version may add bounds.
+#: The bounds as text, as they are stored. A later version may add bounds.
 NAMES = (*(f"{bound:g}" for bound in BOUNDS), "inf")
 
 

@@ -1,4 +1,4 @@
-"""The history: a sample of every queue and pool each ten seconds, for an hour.
+"""The history: a sample of every queue and pool each ten seconds, kept for an hour.
 
 Worker processes and Flower write the samples. Once a second each tries to take a lock in Redis that lasts
 ten seconds (workers with their heartbeat); the process that gets it writes the samples of all queues and
@@ -25,7 +25,7 @@ KEPT = 3_600_000 // SAMPLE_MS
 #: A sample that is newer than the server's time by this much was written before its clock was set back.
 SET_BACK_MS = 3 * SAMPLE_MS
 
-#: A stream expires so long after its last sample.
+#: A stream expires this long after its last sample.
 FORGOTTEN_MS = 2 * 3_600_000
 
 

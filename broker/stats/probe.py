@@ -77,7 +77,7 @@ class Probe:
         self._free_rate = free_rate
         #: The number of ends and the server's time at the start, ms.
         self._first = (0, 0)
-        #: The cost of the last run, whatever came of it, in seconds of the pool's rate.
+        #: The cost of the last run, successful or not, in seconds of the pool's rate.
         self.cost_seconds = 0.0
 
     def run(self, *, most_seconds: float = 60.0) -> Elasticity | None:
@@ -127,7 +127,7 @@ class Probe:
         return turn
 
     def _measure_window(self, limit: int) -> _Window | None:
-        """Count the ends under an in-flight limit; None if it does not hold, or the queues ran empty."""
+        """Count the ends under an in-flight limit; None if it is not kept, or if the queues ran empty."""
         now_ms, settling = _now_ms(self._store), self._settling_seconds(self._count_in_flight())
         until_ms = int((self._window_seconds + settling) * 1000) + 2_000
         shares = self._divide_limit(limit)
@@ -201,8 +201,8 @@ class Probe:
             return math.log(whole.rate / some.rate) / step, 2 * counting / step, whole.rate, some.rate
         mean = sum(logs) / len(logs)
         spread = math.sqrt(sum((each - mean) ** 2 for each in logs) / (len(logs) - 1) / len(logs))
-        # Runs that take alike end more evenly than chance alone would have them: the spread between the pairs
-        # counts then. It is never taken for much less than chance, for few pairs may agree by chance as well.
+        # Runs of equal length end more evenly than by chance; the spread between the pairs counts then. It is
+        # never taken for much less than chance, because few pairs may agree by chance as well.
         error = min(counting, _STUDENT.get(len(logs), Z) * spread)
         error = max(error, Z * spread, counting / 5)
         return math.log(whole.rate / some.rate) / step, error / step, whole.rate, some.rate
@@ -247,7 +247,7 @@ def _window_seconds(service_seconds: float) -> float:
 
 
 def longest_turn_seconds(service_seconds: float) -> float:
-    """Return about the most time that the windows of a turn take, with the wait for each limit."""
+    """Return about the maximum time that the windows of a turn take, with the wait for each limit."""
     return 3 * (_window_seconds(service_seconds) + max(1.0, 3 * service_seconds) + 0.3)
 
 
@@ -259,7 +259,7 @@ def _sum_windows(windows: Iterable[_Window]) -> _Window:
 
 
 def _limit_in_flight(store: Store, queue: str, most: int, until_ms: int) -> None:
-    """Limit the in-flight tasks of a queue until a time; a time in the past ends the limit."""
+    """Limit the in-flight tasks of a queue until a time. A time in the past ends the limit."""
     value: Any = f"{most}@{until_ms}" if until_ms else ""
     keys = (*QueueKeys(queue, store.prefix).all, queues_key(store.prefix))
     with translate_errors(f"probing queue {queue!r}"):

@@ -1,7 +1,7 @@
 """Probe pools: only while one is behind, nothing else explains it, and little is lost.
 
-The process that writes the samples asks once in ten seconds. A pool is probed by one process at a time;
-the cost of probes is counted in seconds of the pool's throughput, and kept under a share of each hour.
+The process that writes the samples tries once in ten seconds. One process at a time probes a pool. The cost
+of probes is counted in seconds of the pool's throughput, and kept under a share of each hour.
 """
 
 import logging
@@ -24,10 +24,10 @@ from millpond.broker.stats.window import Window
 
 logger = logging.getLogger(__name__)
 
-#: A pool is probed if so many runs ended in at least so many seconds, this share of its slots is in use, runs
-#: take longer than this on average, and a smaller share than this fails.
+#: A pool is probed if at least this many runs ended in at least this many seconds, this share of its slots is
+#: in use, runs take longer than this on average, and a smaller share than this fails.
 ENDS, SECONDS, FULL, SHORT_SECONDS, FAILING = 30, 10.0, 0.5, 0.002, 0.5
-#: The ready tasks must last for so many seconds at the present rate, or a probe would empty the queue.
+#: The ready tasks must last for this many seconds at the present rate, or a probe would empty the queue.
 BACKLOG_SECONDS = 5.0
 #: Nearer than this to a rate limit, the limit explains the backlog.
 NEAR_LIMIT = 0.8
@@ -125,7 +125,7 @@ def _known_cause(minute: Window, running: Sequence[heartbeats.Heartbeat]) -> str
 
 
 def probe_pool(store: Store, found: Candidate, *, most_seconds: float = MOST_SECONDS) -> Elasticity | None:
-    """Probe a pool and store the result; None if another process probes it, or too few tasks are ready."""
+    """Probe a pool and store the result. None if another process probes it, or if too few tasks are ready."""
     lock = probe_lock_key(found.pool, store.prefix)
     with translate_errors("taking the lock of a probe"):
         if not store.client.set(lock, "1", nx=True, px=LOCK_MS):
@@ -147,7 +147,7 @@ def probe_pool(store: Store, found: Candidate, *, most_seconds: float = MOST_SEC
         finally:
             _record_cost(store, found.pool, prober.cost_seconds)
         if measured is not None:
-            _, mean = _last_figures(store, found)  # of the runs that were measured, whatever ran before
+            _, mean = _last_figures(store, found)  # of the runs that were measured, not of earlier ones
             measured = replace(measured, free_rate=free_rate, service_seconds=mean)
             measured = _join_with_last(store, found.pool, measured)
             elasticity.store_elasticity(store, found.pool, measured)

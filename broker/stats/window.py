@@ -3,7 +3,7 @@
 Each worker process adds to the present window with its heartbeat: how runs of each kind ended and how long
 they took, where their slots spent the time, which errors they raised. A window has a bounded number of fields
 and expires after six minutes. Every five minutes one process folds the windows into one entry, kept for three
-hours, and every hour these into one that is kept for eight days.
+hours. Every hour it folds these into one entry, kept for eight days.
 """
 
 from collections import Counter
@@ -21,7 +21,7 @@ from millpond.broker.stats.calls import CALL, CallFigures, add_field
 WINDOW_MS = 10_000
 KEPT_MS = 6 * 60 * 1000
 
-#: Most fields of each group of a window; the figures of kinds, places, calls and errors beyond are added up.
+#: The maximum of fields of each group of a window. Further kinds, places, calls and errors are added up.
 MOST_FIELDS = 120
 
 _MICROS = 1_000_000
@@ -65,7 +65,7 @@ class Window:
     busy_seconds: float = 0.0
     kinds: dict[str, KindFigures] = field(default_factory=dict)
     places: Counter[Place] = field(default_factory=Counter)
-    #: By kind and peer; the peer is "" where items are those of the run.
+    #: By kind and peer. The peer is "" if the items are those of the run.
     calls: dict[tuple[str, str], CallFigures] = field(default_factory=dict)
     #: Prefork children that were started.
     children: int = 0
@@ -120,7 +120,7 @@ def error_field(kind: str, error: str) -> str:
 
 
 def add_to_window(store: Store, pool: str, added: Mapping[str, int]) -> None:
-    """Add to the present window of a pool; keys are fields of a window."""
+    """Add to the present window of a pool. The keys are fields of a window."""
     words = [word for name, amount in added.items() if amount for word in (name, amount)]
     if words:
         with translate_errors("adding to a window"):
@@ -145,7 +145,7 @@ def read_windows(
 def read_window_spans(
     store: Store, pools: Sequence[str], *, now_ms: int, seconds: Sequence[float]
 ) -> list[list[Window]]:
-    """Return the last so many seconds of each pool, for each number of seconds; each window is read once."""
+    """Return the last `seconds` of each pool, for each number of seconds. Each window is read once."""
     newest = now_ms // WINDOW_MS
     all_ = _numbers(newest, max(seconds))
     found = _raw(store, pools, all_)
@@ -223,7 +223,7 @@ def _parse_place(text: str) -> Place:
 
 @lru_cache(maxsize=4_096)
 def _parse_list(text: str, count: int) -> Sequence[str]:
-    """Return the texts of a field; as many empty ones where it is not of this version."""
+    """Return the texts of a field; as many empty ones if it is of another version."""
     try:
         found = loads(text)
         if isinstance(found, list) and len(found) == count:
