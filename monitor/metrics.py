@@ -184,6 +184,7 @@ def _task_metrics(pools: Iterable[PoolView]) -> Iterator[Metric]:
     yield Metric("millpond_task_ended", "counter", "Runs ended, by state", ended)
 
     def of(name: str) -> list[tuple[Labels, Histogram]]:
+        """Return the histograms of one field of the totals, by kind and pool."""
         return [
             ({"kind": kind, "pool": view.name}, histogram)
             for view in views

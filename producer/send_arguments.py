@@ -41,6 +41,8 @@ def takes(
     def decorate(
         method: Callable[[_Owner, _Arguments], _Answer],
     ) -> Callable[Concatenate[_Owner, _P], _Answer]:
+        """Return the method with the parameters of the dataclass in its signature."""
+
         @wraps(method)
         def call(owner: _Owner, /, *args: _P.args, **options: _P.kwargs) -> _Answer:
             return method(owner, arguments(*args, **options))

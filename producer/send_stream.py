@@ -155,6 +155,7 @@ class Sender:
         """Compose the message of a Celery task, with the headers that middleware adds."""
 
         def headers(queue: str, id: str) -> dict[str, Any]:
+            """Return the headers of a message, with those that middleware adds."""
             sending.queue, sending.id = queue, id
             self.queues.overflow(queue)
             add_headers(hooks.on_sending, sending)

@@ -96,6 +96,7 @@ def _metadata_field(field: str) -> list[str]:
 
 
 def _is_installed(package: str) -> bool:
+    """True if a distribution is installed here."""
     try:
         metadata.version(package)
     except metadata.PackageNotFoundError:

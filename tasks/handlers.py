@@ -73,6 +73,7 @@ def handler(
         raise missing_kind_error(contract)
 
     def declare(function: HandlerFunction[C]) -> HandlerFunction[C]:
+        """Register a function as the handler of the kind."""
         _check_declaration(contract.kind, function)
         _handlers[contract.kind] = Handler(
             contract, function, retries, backoff_seconds, backoff_limit_seconds

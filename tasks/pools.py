@@ -162,6 +162,7 @@ class Table(BaseModel):
 
     @model_validator(mode="after")
     def _check_queues(self) -> "Table":
+        """Refuse a pool that takes from a queue without a table."""
         for name, pool in self.pools.items():
             for queue in pool.queues:
                 if queue not in self.queues:

@@ -112,6 +112,7 @@ class Periodic(BaseModel):
         return ZoneInfo(self.timezone)
 
     def _due_times(self, at_ms: int, *, backwards: bool = False) -> Iterator[int]:
+        """Yield the due times after a time, or before it if `backwards`, in ms."""
         from cronsim import CronSim
 
         start = datetime.fromtimestamp(at_ms // 1000, UTC).astimezone(self._zone)

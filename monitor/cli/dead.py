@@ -180,6 +180,7 @@ def _is_id(id: str) -> bool:
 
 
 def _print_result(line: dict[str, Any], as_json: bool, text: str) -> None:
+    """Print a result as JSON or as a text."""
     import json
 
     from millpond.monitor.formatting import printable

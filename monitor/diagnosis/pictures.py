@@ -79,6 +79,7 @@ def path(drawn: Sequence[Point]) -> str:
 
 
 def _known_points(diagnosis: Diagnosis) -> list[tuple[int, float, bool]]:
+    """Return slots, rate and whether it is predicted, of each point that a diagnosis has."""
     known = [(slots, rate, False) for slots, rate in diagnosis.measured]
     wanted, rate = diagnosis.slots_wanted, diagnosis.predicted_rate
     if known and wanted and rate is not None and wanted not in {slots for slots, _, _ in known}:

@@ -110,6 +110,7 @@ class Metrics(Handler):
         self.finish(prometheus_client.generate_latest() + ours)
 
     def _exposition(self) -> bytes:
+        """Return Millpond's metrics in Prometheus' text format."""
         try:
             current = snapshot.read_snapshot(self.store, self.table)
             return metrics.metrics_text(current, diagnose_all(self.store, current))

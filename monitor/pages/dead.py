@@ -148,6 +148,7 @@ _CONSEQUENCES = {
 
 
 def _parse_id(text: str) -> tuple[str, str]:
+    """Return the queue and the id of a dead letter, from "queue id". Raises 400."""
     queue, _, id = text.rpartition(" ")
     time, _, number = id.partition("-")
     if not queue or not time.isdigit() or not number.isdigit():

@@ -24,6 +24,7 @@ def install(application: Any) -> None:
 
 
 def _write_if_due(store: Any) -> None:
+    """Write the samples if it is this process's turn; an error of the broker is only logged."""
     try:
         if history.take_sampling_turn(store):
             history.write_samples(store)

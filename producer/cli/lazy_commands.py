@@ -57,6 +57,7 @@ def make_group(table: Table, *, help: str, epilog: str) -> Any:
 
 
 def _load_command(name: str, target: str) -> Any:
+    """Import the module of a command and return the command."""
     module, _, attribute = target.partition(":")
     command = _typer_command(getattr(importlib.import_module(module), attribute), Group)
     command.name = name
@@ -74,6 +75,7 @@ def _typer_command(app: typer.Typer, cls: type[TyperGroup]) -> Any:
 
 
 def _print_version(asked: bool) -> None:
+    """Print the version and exit, if `--version` was given."""
     if asked:
         from importlib.metadata import version
 

@@ -163,6 +163,7 @@ def _describe_receipt(value: Any) -> str:
 
 
 def _read_text(file: str) -> str:
+    """Return the text of a file, or of stdin for "-". Raises `BadInput` if it is not UTF-8."""
     raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     try:
         return raw.decode()
@@ -178,6 +179,7 @@ def _parse_header(text: str) -> tuple[str, str]:
 
 
 def _attachment_url(path: str) -> str:
+    """Return the URL of an attachment, which is a URL or a path. Raises `BadInput` for a missing file."""
     if "://" in path:
         return path
     if not Path(path).is_file():

@@ -63,6 +63,7 @@ class Output:
     def _write_object(
         self, label: str, id: str | None, state: str, *, value: Any = None, error: str | None = None
     ) -> None:
+        """Write the result of one input as a JSON object on one line."""
         self._write_line(
             json_text.to_text({"input": label, "id": id, "state": state, "value": value, "error": error})
         )

@@ -57,6 +57,7 @@ def task(
 
 
 def _show_task(client: "Client", id: str, as_json: bool) -> "TaskLocation | None":
+    """Print a task and return its location."""
     found, progress = client.find(id), client.progress(id)
     print_result(
         _task_as_json(id, found, progress), _task_as_text(id, found, progress, client.now_ms()), as_json

@@ -53,6 +53,7 @@ class Acceptor:
             self._loop.add_reader(self._listening.fileno(), self._accept)
 
     def _accept(self) -> None:
+        """Accept some connections and watch each for its first byte."""
         for _ in range(AT_ONCE):
             try:
                 opened, _address = self._listening.accept()

@@ -57,6 +57,7 @@ def _local_principal(headers: Headers) -> Principal:
 
 @lru_cache(maxsize=256)
 def _names_this_machine(host: str) -> bool:
+    """True if a `Host` header is empty or a name of loopback."""
     try:
         name = urlsplit(f"//{host}").hostname
     except ValueError:

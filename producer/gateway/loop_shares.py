@@ -170,6 +170,7 @@ class LoopShares:
                 account.heavy_until = 0.0
 
     def _put_behind(self, account: _Account) -> None:
+        """Move the connections of a token to the background."""
         for connection in account.forward:
             connection.put(Place.BEHIND)
         account.forward.clear()

@@ -141,6 +141,7 @@ def _endpoint_app(endpoint: SendEndpoint) -> ASGIApp:
     """Return an endpoint as an ASGI application."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response of the endpoint, or the one for an internal error."""
         try:
             response = await endpoint.answer(scope, receive)
         except ApiError:

@@ -46,6 +46,7 @@ class Background:
         return self._state(self._clock())
 
     def _state(self, now: float) -> int:
+        """Return the state at a time, and forget light requests that no longer hold up the background."""
         if now >= self._asked_at + THERE_SECONDS:
             return 0
         while self._light:

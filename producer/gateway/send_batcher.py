@@ -124,6 +124,7 @@ class SendBatcher:
         raise outcome if isinstance(outcome, Exception) else outcome.error
 
     def _start_calls(self) -> None:
+        """Start calls for pending messages while fewer than `CONCURRENT_CALLS` run."""
         while self._pending and self._calls < CONCURRENT_CALLS:
             taken = self._take_messages()
             self._calls += 1

@@ -126,6 +126,7 @@ def _setting_paths(annotation: Any, path: Path, known: Mapping[str, Any]) -> Ite
 
 
 def _type_below(annotation: Any, part: str) -> Any:
+    """Return the type of a part of a table; None if the table has no such part."""
     model = model_of(annotation)
     if model is not None:
         field = model.model_fields.get(part)

@@ -25,6 +25,7 @@ _BYTES = "application/octet-stream"
 
 
 def _check_file_name(name: str) -> str:
+    """Return a file name that a header can carry. Raises `ValueError` for any other."""
     if "/" in name or "\\" in name or "=?" in name or name in (".", ".."):
         raise ValueError(
             f"{name!r} cannot be the name of an attached file: it must hold no slash, backslash or '=?'"

@@ -111,6 +111,7 @@ class SmtpConnections:
             connection.client.close()
 
     def _is_alive(self, connection: _Connection) -> bool:
+        """True if a connection was used just now, or if its server replies."""
         if connection.clean and self._clock() - connection.used < TRUSTED_SECONDS:
             return True
         with suppress(OSError, smtplib.SMTPException):

@@ -75,6 +75,7 @@ class _Conversion(Contract):
 
     @model_validator(mode="after")
     def _check_target_differs(self) -> "_Conversion":
+        """Refuse a target that is the source."""
         if self.source == self.target:
             raise ValueError(
                 "target must differ from source: a second run would read what the first one wrote"

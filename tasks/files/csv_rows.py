@@ -184,6 +184,7 @@ class CsvRows:
         return BadInput(f"{where}: {value!r} is no {column.declared}")
 
     def _long_row_error(self) -> TooLarge:
+        """Return the error for a row that is longer than the largest block."""
         line = csv_lines.line_of_longer_row(self._open(), BLOCK_BYTES[-1])
         return TooLarge(
             f"{self._job.source}: the row that begins at line {line} is longer than {BLOCK_BYTES[-1]} bytes: "

@@ -134,6 +134,7 @@ def _describe_picture(header: Any, found: str, load: Callable[[str], Any], **mor
 
 
 def _is_av1(path: str) -> bool:
+    """True if the picture in a HEIF file is encoded as AV1."""
     vips = libvips()
     try:
         return bool(vips.Image.heifload(path).get("heif-compression") == "av1")

@@ -105,6 +105,7 @@ def _encode(image: Any, file: BinaryIO, form: ImageFormat, quality: int) -> None
     met: list[Exception] = []
 
     def write(data: Any) -> int:
+        """Write for libvips; keep an error of the file and report the failure as -1."""
         try:
             return file.write(data)
         except Exception as error:

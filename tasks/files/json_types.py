@@ -82,6 +82,7 @@ class TypeLearner:
             self.types[name] = pa.string() if name in self.mixed else _nulls_to_text(type_)
 
     def _merge_type(self, name: str, type_: Any) -> None:
+        """Merge the type of a batch's column into the column's type."""
         known = self.types.get(name)
         merged = type_ if known is None else _common_type(known, type_)
         if merged is None or _count_leaves(merged) > MAX_NESTED:
@@ -163,6 +164,7 @@ def _nulls_to_text(type_: Any) -> Any:
 
 
 def _replace_leaves(type_: Any, which: Any) -> Any:
+    """Return a type with text in place of each leaf for which `which` is true."""
     if pa.types.is_struct(type_):
         return pa.struct([(field.name, _replace_leaves(field.type, which)) for field in type_])
     if pa.types.is_list(type_):

@@ -118,6 +118,7 @@ def _not_an_object(line: bytes, url: str, number: int) -> BadInput:
 
 
 def _nesting_depth(line: bytes) -> int:
+    """Return the deepest nesting of brackets outside of texts."""
     depth = deepest = 0
     for bracket in _TEXT.sub(b"", line).translate(None, _ALL_BUT_BRACKETS):
         depth += 1 if bracket in b"{[" else -1

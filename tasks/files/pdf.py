@@ -130,6 +130,7 @@ class _Reader:
             yield chunk
 
     def _read_exactly(self, size: int, number: int) -> bytes:
+        """Read this many bytes from the child. Raises the error of its exit if it has ended."""
         assert self.child.stdout is not None
         data = self.child.stdout.read(size)
         if len(data) < size:

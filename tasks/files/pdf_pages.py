@@ -188,6 +188,7 @@ class _Form:
                 yield from _element_lines(self._read_packet(at))
 
     def _read_packet(self, at: int) -> bytes:
+        """Return the content of an XFA packet, by its number."""
         length = ctypes.c_ulong()
         self._pdfium.FPDF_GetXFAPacketContent(self._document, at, None, 0, ctypes.byref(length))
         buffer = ctypes.create_string_buffer(length.value)

@@ -47,6 +47,7 @@ def to_parquet(job: ToParquet, storage: Storage, context: Context) -> TableResul
 
 
 def _table_format(url: str) -> TableFormat:
+    """Return the format of a table, by its ending. Raises `BadInput` for an unknown ending."""
     if ending := known_ending(url, TABLES):
         return TABLES[ending][0]
     raise BadInput(

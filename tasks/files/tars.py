@@ -126,6 +126,7 @@ def _zero_chunks(count: int) -> Iterator[bytes]:
 
 
 def _refuse_special(member: tarfile.TarInfo, where: str) -> None:
+    """Raise `BadInput` for an entry that is no file and no folder, or has a negative length."""
     if not _is_folder(member) and not member.issparse() and member.type not in _FILES:
         what = _KINDS.get(member.type, "of a kind that is not known here")
         raise BadInput(f"{where} is {what}: only files and folders are unpacked")
@@ -146,6 +147,7 @@ def _open_tar(forward: "_Forward", url: str) -> tuple[tarfile.TarFile, tarfile.T
 
 
 def _next_header(tar: tarfile.TarFile, forward: "_Forward", url: str) -> tarfile.TarInfo | None:
+    """Return the next entry; None at the end. Raises the error for a damaged archive."""
     forward.begin_header()
     try:
         return tar.next()

@@ -183,6 +183,7 @@ def _read_pages(file: BinaryIO) -> list[Page]:
 
 
 def _open_reader(file: BinaryIO) -> "_Reader":
+    """Return a reader for the byte order and the version in a TIFF's header."""
     file.seek(0)
     head = file.read(4)
     order = "<" if head[:1] == b"I" else ">"

@@ -195,6 +195,7 @@ class _Directory:
         self._file, self._url, self._limits = file, url, limits
 
     def read(self, size: int = -1) -> bytes:
+        """Read from the directory of the archive. Raises `TooLarge` if it has too many entries."""
         limit = 128 * 1024 + self._limits.max_entries * _DIRECTORY_BYTES_PER_ENTRY
         data = self._file.read(min(size, limit + 1) if size >= 0 else limit + 1)
         if len(data) > limit or data.count(b"PK\x01\x02") > self._limits.max_entries:

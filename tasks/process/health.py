@@ -57,6 +57,7 @@ def judge_health(
 
 
 def _liveness_fault(heartbeat: Heartbeat, at: float, limit: float) -> str | None:
+    """Return the fault of a process that is frozen or whose loop is blocked; None if it is live."""
     if at - heartbeat.written_at > limit:
         return f"{heartbeat.name} is frozen: its last heartbeat is {at - heartbeat.written_at:.0f} s old"
     if not heartbeat.draining and at - heartbeat.loop_at > limit:

@@ -38,6 +38,7 @@ def discard_output() -> None:
 
 
 def _on_interrupt(_number: int, frame: FrameType | None) -> None:
+    """End the process if it imports a module; otherwise raise `KeyboardInterrupt`."""
     while frame is not None:
         if frame.f_code.co_filename == _IMPORTS:
             os._exit(INTERRUPTED)
