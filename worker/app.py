@@ -1,6 +1,6 @@
 """Assemble the worker's Celery application: `celery -A millpond worker -Q email`.
 
-Made when it is first asked for, so that importing this module reads no environment.
+It is made on first use, so that importing this module reads no environment.
 """
 
 import importlib
@@ -27,15 +27,15 @@ from millpond.worker.supervise import process_tree
 
 logger = logging.getLogger(__name__)
 
-#: The modules of the bodies that ship with Millpond; one whose extra is not installed is left out.
+#: The modules of the bodies that ship with Millpond. A module whose extra is not installed is left out.
 SHIPPED = ("millpond.tasks.email.task", "millpond.tasks.files.task", "millpond.tasks.squares.task")
 
 
 def make_app(configured: Settings, *, pools: tuple[str, ...] = (), quiet: bool = False) -> Celery:
     """Return an application that knows every body of the shipped and of the configured kinds.
 
-    Its workers are of these pools; without any, of those that take from their queues. `quiet` leaves out the
-    log lines of a start.
+    Its workers are of these pools; if none are given, of the pools that consume their queues. `quiet` leaves
+    out the log lines of a start.
     """
     if configured.app is None:
         app = celery_app(configured)
@@ -49,7 +49,7 @@ def make_app(configured: Settings, *, pools: tuple[str, ...] = (), quiet: bool =
 
 
 def _users_app(name: str, configured: Settings, pools: tuple[str, ...], *, quiet: bool) -> Celery:
-    """Return the user's own application, with Millpond's changes; the log names each of them."""
+    """Return the user's own application, with Millpond's changes. The log names each of them."""
     app = user_app.load(name)
     changes = user_app.configure_app(app, configured, pools)
 

@@ -1,8 +1,8 @@
 """The services of a running handler: whether to stop, where to report progress, how to send further tasks.
 
-The body may run in a prefork child, which shares nothing with the process that holds its message, so all
-of it goes through a store of its own; each answer is kept for a moment, so that a body may ask as often
-as it likes.
+The body may run in a prefork child, which shares nothing with the process that has its message, so every
+service uses a store of its own. Each reply is kept for a moment, so that a body may call a service in a tight
+loop.
 """
 
 import os
@@ -30,7 +30,7 @@ from millpond.worker import middleware
 FRESH_SECONDS = 0.25
 PROGRESS_SECONDS = 0.5
 
-#: Cancellations are asked for as long after a body asked last: most bodies ask again, or have ended.
+#: Cancellations are read for this long after the last call of a body: most bodies call again, or have ended.
 ASKED_SECONDS = 5.0
 
 #: How long a task that a body sent under a name of its own is not sent again.
@@ -51,7 +51,7 @@ def _connect_store(_process: int) -> Store:
 class Cancellations:
     """Which of the running tasks and their batches are cancelled, no older than a moment.
 
-    All names that handlers asked for lately are asked for together, so old cancellations cost nothing.
+    All names that handlers read lately are read together, so old cancellations cost nothing.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Cancellations:
         self._read = read
         self._clock = clock
         self._lock = threading.Lock()
-        #: Name -> when it was asked for last.
+        #: The time at which each name was last read by a handler.
         self._asked: dict[str, float] = {}
         self._cancelled: frozenset[str] = frozenset()
         self._good_until = 0.0
@@ -73,7 +73,7 @@ class Cancellations:
             self._asked.update(dict.fromkeys(names, now))
             if is_new or now >= self._good_until:
                 self._asked = {name: at for name, at in self._asked.items() if at > now - ASKED_SECONDS}
-                # The last answer stands: a handler must not fail because the broker is away.
+                # The last reply holds: a handler must not fail because the broker is unreachable.
                 with suppress(BrokerError):
                     self._cancelled = self._read(self._asked)
                 self._good_until = self._clock() + FRESH_SECONDS
@@ -86,7 +86,7 @@ def cancellations(_process: int) -> Cancellations:
 
 
 class Progress:
-    """Pass on how far one task got, at a bounded rate; the last word always."""
+    """Pass the progress of one task on, at a bounded rate. The last report is always passed on."""
 
     def __init__(self, task_id: str) -> None:
         self._task_id = task_id
@@ -102,14 +102,17 @@ class Progress:
 
 
 class Outbox:
-    """Sends tasks from inside a task; tasks/email/outbox.py has its promise."""
+    """Sends tasks from inside a task. tasks/email/outbox.py has its contract."""
 
     def __init__(self, task_id: str, now_ms: Callable[[], int]) -> None:
         self._task_id = task_id
         self._now_ms = now_ms
 
     def send_many(self, jobs: Iterable[tuple[str, Contract]]) -> int:
-        """Send jobs by their ids until one is refused for want of room; return how many were taken."""
+        """Send jobs by their ids until one is refused because the queue is full.
+
+        Return the number accepted.
+        """
         outcomes = publish(
             store(), [self._compose_message(job, id=id, claim=id) for id, job in jobs], policy="reject"
         )

@@ -1,6 +1,7 @@
 """The middleware of a worker: Millpond's own and that of the settings.
 
-Loaded and compiled as it starts, told of its start and stop, asked before a handler's own tasks are sent.
+It is loaded and compiled as the worker starts, and called at the worker's start and stop and before a
+handler's own tasks are sent.
 """
 
 from typing import Any

@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def make_worker(configured: Settings, name: str, number: int) -> Any:
-    """Return Celery's worker for one process of a pool; ends this process if it cannot be made."""
+    """Return Celery's worker for one process of a pool. Ends this process if it cannot be made."""
     from celery.exceptions import ImproperlyConfigured, SecurityError
 
     from millpond.worker import user_options
@@ -105,7 +105,7 @@ def _read_arguments(argv: Sequence[str] | None) -> Namespace:
 
 
 def _warn_if_root() -> None:
-    """Warn of root in one line; Celery's warning has eight, and names an option that does not exist here."""
+    """Warn of root in one line. Celery's warning has eight, and names an option that does not exist here."""
     from celery.platforms import SecurityWarning
 
     warnings.filterwarnings("ignore", category=SecurityWarning)

@@ -35,12 +35,12 @@ class Drain:
         self._drained = False
 
     def on_signal(self, **_: Any) -> None:
-        """Begin to drain; when already draining, end now."""
+        """Begin to drain. If already draining, end now."""
         again, self._in_flight.draining = self._in_flight.draining, True
         self._end_after(0.0 if again else self._settings.drain_seconds)
 
     def on_drained(self, drained: bool) -> None:
-        """Begin the drain of a pool that was drained; end it if the pool was resumed."""
+        """Begin the drain of a pool that was drained, or end it if the pool was resumed."""
         if drained == self._drained or self._in_flight.draining:
             return
         self._drained = drained
@@ -76,8 +76,8 @@ class Drain:
         if unless_idle and not self._in_flight.count:
             return
         logger.warning("the drain deadline has passed: running tasks are killed and go back to their queue")
-        # Other threads must not settle from here on: a child that is killed here is no lost child. One
-        # that waits for a broker which does not answer is not waited for.
+        # Other threads must not settle from here on: a child that is killed here is no lost child. A thread
+        # that waits for a broker without a reply is not waited for.
         self._in_flight.lock.acquire(timeout=_LOCK_SECONDS)
         try:
             for child in billiard.active_children():

@@ -8,7 +8,7 @@ from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.control import state
 from millpond.broker.errors import BrokerError
 
-#: Seconds between two reads; nothing waits for them.
+#: Seconds between two reads. Nothing waits for them.
 LOOK_SECONDS = 0.5
 
 

@@ -21,7 +21,7 @@ from millpond.tasks.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-#: A kind is named in the log once in so many seconds, however many messages of it there are.
+#: A kind is named in the log once in this many seconds, no matter how many messages of it there are.
 LOGGED_SECONDS = 60.0
 
 
@@ -81,7 +81,7 @@ def missing_kinds(queues: Collection[str], known: Collection[str]) -> dict[str, 
 
 
 def install(app: Celery, settings: Settings) -> None:
-    """Put unknown kinds aside in this application's workers; log the missing kinds at their start."""
+    """Put unknown kinds aside in this application's workers, and log the missing kinds at their start."""
     app.unknown_kinds = UnknownKinds(settings)
 
     def tell(instance: Any, **_: Any) -> None:
@@ -98,14 +98,14 @@ def _handler_module(contract_module: str) -> str:
 
 
 def _extra_of(kind: str) -> str:
-    """Return the extra that a kind of Millpond's own needs; empty for any other kind."""
+    """Return the extra that a kind of Millpond's own needs; empty if it is another kind."""
     contract = kinds().get(kind)
     folder = contract.__module__.removeprefix("millpond.tasks.").partition(".")[0] if contract else ""
     return folder if folder in ("email", "files") else ""
 
 
 def _expires_ms(delivery: Delivery) -> int | None:
-    """Return when a message expires; None if it does not, or names no time."""
+    """Return the time at which a message expires; None if it does not, or if the time is unreadable."""
     try:
         return delivery.message.expires_ms
     except (ValueError, TypeError):

@@ -1,7 +1,7 @@
 """A Celery application of the user's own: its tasks, settings and signals, under Millpond's consumer.
 
 `millpond worker --app proj POOL` imports the application as `celery -A proj` does. Millpond changes only the
-settings that its promises need, and names each change as a worker starts; everything else stays the
+settings that its promises need, and names each change as a worker starts. Everything else stays the
 application's own. Kinds of Millpond's own run beside its tasks.
 """
 
@@ -81,7 +81,7 @@ def load(name: str) -> Celery:
     with _millpond_defaults() as stock:
         app = celery_application.load_app(name)
         try:
-            _ = app.conf.task_acks_late  # reads its settings, whatever form they have
+            _ = app.conf.task_acks_late  # reads its settings, in any form
         except Exception as error:
             raise celery_application.load_error(name, error) from error
         if app.conf.defaults:
@@ -94,7 +94,7 @@ def _millpond_defaults() -> Iterator[dict[str, Any]]:
     """Make the settings that Millpond needs Celery's defaults while an application is imported.
 
     A task that is bound as its module is imported (`app.register_task`, `app.tasks`) takes `acks_late` and
-    the like from the settings then, and keeps it; one that says `acks_late=False` itself keeps that too.
+    the like from the settings then, and keeps it. A task that says `acks_late=False` itself keeps that too.
     """
     stock = {name: DEFAULTS[name] for name in NEEDED}
     DEFAULTS.update({name: ours for name, (ours, _why) in NEEDED.items()})
@@ -105,7 +105,9 @@ def _millpond_defaults() -> Iterator[dict[str, Any]]:
 
 
 def configure_app(app: Celery, configured: Settings, pools: tuple[str, ...] = ()) -> list[Change]:
-    """Give an application the settings of Millpond; return the changes, and settings that cannot hold.
+    """Apply the settings of Millpond to an application.
+
+    Return the changes, and the settings that cannot hold.
 
     Its workers are of these pools. A default of Celery's that changes no task's fate is not named.
     """
@@ -224,7 +226,7 @@ def _no_pool_text(queue: str) -> str:
 
 
 def changes_text(changes: list[Change]) -> str:
-    """Return the changes as lines for the log of a worker that starts; empty if there are none."""
+    """Return the changes as lines for the log of a starting worker; empty if there are none."""
     if not changes:
         return ""
     rows = [

@@ -14,7 +14,7 @@ _WHY = "`millpond worker` has no options of an application: read it from a setti
 
 
 def install(app: Celery, chosen: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of a worker with those of the application; its preload options are announced."""
+    """Return the options of a worker and of the application, and announce its preload options."""
     if not (app.user_options["worker"] or app.user_options["preload"]):
         return chosen
     from celery.signals import user_preload_options

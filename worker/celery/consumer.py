@@ -48,7 +48,7 @@ class PondConsumer(Consumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.chunks = Chunks(kwargs["pool"])
-        #: How threads come to their tasks; made before any arrives.
+        #: The pool of threads. It is made before any task arrives.
         self.threads: ThreadSlots | None = None
         #: Hears for the children of a process that stops.
         self.listening: ShutdownListener | None = None
@@ -71,7 +71,7 @@ class PondConsumer(Consumer):
     def register_with_event_loop(self, hub: Any) -> None:
         """Register what the loop reads and calls by the clock: results, events, health, and chunks.
 
-        Events are sent a few times a second; Celery would wait for the broker in every turn of its loop.
+        Events are sent a few times a second. Celery would wait for the broker in every turn of its loop.
         """
         super().register_with_event_loop(hub)
         keep_reading(self.pool, hub)
@@ -109,7 +109,8 @@ class PondConsumer(Consumer):
     def _end_terminated(self) -> None:
         """End the tasks in children that were cancelled with `terminate`."""
         for request in self._known_requests():
-            # One that ended before it in its child may be unanswered; the child must not end for it.
+            # The result of an earlier task of its child may still be unread: the child must not be killed for
+            # that one.
             alone = request.chunk is None or request.chunk.running is request
             if request.in_child and alone and self.in_flight.is_terminated(request.delivery):
                 request.terminate(self.pool)
@@ -195,12 +196,12 @@ class PondConsumer(Consumer):
     def on_close(self) -> None:
         """Keep every task after a lost connection: its lease goes on, and the next connection settles it.
 
-        Celery would forget here the tasks that had not started, for its brokers deliver them again.
+        Celery would forget here the tasks that had not started, because its brokers deliver them again.
         """
         finish_writing(self.pool)
 
     def stop(self) -> None:
-        """Stop fetching and release tasks that have not started; running tasks go on."""
+        """Stop fetching and release tasks that have not started. Running tasks go on."""
         channel = getattr(self.task_consumer, "channel", None)
         if channel is not None:
             self.in_flight.draining = True

@@ -32,7 +32,7 @@ def register_handler(app: Celery, handler: Handler, table: Table) -> Task:
         name=handler.kind,
         base=PondTask,
         bind=True,
-        shared=False,  # other applications of this process are not asked to have it
+        shared=False,  # other applications of this process do not need it
         max_retries=handler.retries,
         soft_time_limit=queue and queue.soft_limit_seconds,
         time_limit=queue and queue.hard_limit_seconds,
@@ -43,9 +43,9 @@ def register_handler(app: Celery, handler: Handler, table: Table) -> Task:
 
 
 def run_handler(task: Task, handler: Handler, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Run a handler where Celery calls its task: in its tracer (worker/celery/slot.py), or eagerly.
+    """Run a handler when Celery calls its task: in its tracer (worker/celery/slot.py), or eagerly.
 
-    Raises the handler's errors, and Celery's `Retry` where the slot is to settle a retry.
+    Raises the handler's errors, and Celery's `Retry` if the slot must settle a retry.
     """
     context, retries = running(), task.request.retries or 0
     if context is None or context.id != task.request.id:

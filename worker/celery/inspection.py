@@ -1,7 +1,7 @@
 """`celery inspect scheduled` and `query_task`, with the delayed tasks, which wait in the broker.
 
-Of the processes of a queue one answers for it, so that each task is listed once. A rate limit by remote
-control would hold for each process by itself: it is refused in words.
+One of the processes of a queue replies for it, so that each task is listed once. A rate limit by remote
+control would hold for each process by itself, so it is refused with a reason.
 """
 
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def install() -> None:
 
 
 def rate_limit(state: Any, task_name: str, rate_limit: Any, **options: Any) -> dict[str, str]:
-    """Refuse Celery's rate limit of a process for Millpond's tasks; pass that of any other task to Celery."""
+    """Refuse Celery's rate limit of a process for Millpond's tasks. Limits of other tasks are Celery's."""
     task = state.app.tasks.get(task_name)
     if task is not None and task.Strategy == POND:
         return {"error": "a rate limit holds for the fleet: millpond queue set QUEUE --rate 50/s"}
@@ -41,7 +41,7 @@ def rate_limit(state: Any, task_name: str, rate_limit: Any, **options: Any) -> d
 
 
 def scheduled(state: Any, **_: Any) -> list[dict[str, Any]]:
-    """Return the delayed tasks of the queues for which this process answers."""
+    """Return the delayed tasks of the queues for which this process replies."""
     return [
         {
             "eta": format_eta(due_ms),
@@ -53,7 +53,7 @@ def scheduled(state: Any, **_: Any) -> list[dict[str, Any]]:
 
 
 def query_task(state: Any, ids: Any, **options: Any) -> dict[str, Any]:
-    """Return the state of tasks and their known facts, by id."""
+    """Return the state of tasks and their known fields, by id."""
     wanted = set(maybe_list(ids))
     found: dict[str, Any] = dict(_query_of_celery(state, list(wanted), **options))
     for delivery, _due_ms in _delayed_requests(state.consumer):
@@ -63,21 +63,21 @@ def query_task(state: Any, ids: Any, **options: Any) -> dict[str, Any]:
 
 
 def _delayed_requests(consumer: Any) -> Iterator[tuple[Delivery, int]]:
-    """Yield the delayed tasks of the queues for which this process answers, with their due times (ms)."""
+    """Yield the delayed tasks of the queues for which this process replies, with their due times (ms)."""
     client = consumer.task_consumer.channel.store.client
     for lease in consumer.in_flight.leases.values():
         if not _is_first_process(client, lease):
             continue
         for entry, due_ms in client.zrange(lease.keys.delayed, 0, MOST - 1, withscores=True):
             try:
-                message = Message.decode(entry[1:])  # its priority stands before it
+                message = Message.decode(entry[1:])  # its priority is written before it
             except (ValueError, TypeError, KeyError, RecursionError):
                 continue
             yield Delivery(message, lease.keys.queue, clock_ms=lease.clock_ms), int(due_ms)
 
 
 def _is_first_process(client: Any, lease: QueueLease) -> bool:
-    """True for the first of the queue's processes, by name."""
+    """True if this process is the queue's first by name."""
     return bool(lease.consumer.encode() == min(client.zrange(lease.keys.consumers, 0, -1), default=b""))
 
 

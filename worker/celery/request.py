@@ -50,10 +50,10 @@ from millpond.worker.dispatch.thread_pool import ThreadSlots
 
 logger = logging.getLogger(__name__)
 
-#: How a task ends whose child was killed because somebody asked for it.
+#: The outcome of a task whose child was killed on request.
 ENDED = Cancelled("ended while it ran")
 
-#: Events of a task with which all is well; any other is sent whether or not the task was chosen.
+#: Events of a task without a fault. Any other event is sent even if the task is not in the sample.
 ORDINARY = frozenset(("task-started", "task-succeeded"))
 
 
@@ -68,7 +68,7 @@ class RequestContext:
         self.sends_events = bool(self.eventer and self.eventer.enabled and task.send_events)
         #: For `worker_deduplicate_successful_tasks`, Celery keeps the ids of tasks that succeeded.
         self.remembers_successes = bool(consumer.app.conf.worker_deduplicate_successful_tasks)
-        #: What middleware does at an outcome, without OpenTelemetry in this process and with it.
+        #: The calls of middleware at an outcome, without OpenTelemetry in this process and with it.
         self.on_outcome = tuple(hooks.on_outcome for hooks in consumer.app.hooks)
         self.shows_events = consumer.app.hooks[0].shows_events
         self.write_at_once = immediate_writer(consumer.pool, consumer.hub)
@@ -83,11 +83,11 @@ class PondRequest(DeliveryRequest):
     chunk: ChunkJob | None = None
     #: How `acknowledge` settles it.
     ending: Outcome = SUCCEEDED
-    #: When it was received, where it was left out of the sample of events (seconds since 1970).
+    #: The time of its receipt if it is not in the sample of events (seconds since 1970).
     left_out_at: float | None = None
 
     process: RequestContext
-    #: The contract, where it hides fields.
+    #: The contract if it hides fields, else None.
     contract_with_secrets: type[Contract] | None = None
 
     # Starting
@@ -149,7 +149,7 @@ class PondRequest(DeliveryRequest):
         return run(delivery) if self.may_start() else (RELEASE, 0.0, 0.0)
 
     def release(self) -> None:
-        """Return the message to the head of its queue, no delivery counted; drop it if it is of no use."""
+        """Release the message; a task that was cancelled or has expired is settled as such."""
         if self.acknowledged:
             return
         if self.process.in_flight.is_cancelled(self.delivery):
@@ -162,7 +162,7 @@ class PondRequest(DeliveryRequest):
             self._finish(RELEASE)
 
     def terminate(self, pool: Any, signal: Any = None) -> None:
-        """End the handler, by killing its child; it counts as cancelled once the child is gone.
+        """End the handler by killing its child. The task counts as cancelled once the child is gone.
 
         Celery would count it while it may still run, and whether or not the signal ends it. Where the child
         is with another task, this one has ended, or is taken back and does not start any more.
@@ -178,7 +178,7 @@ class PondRequest(DeliveryRequest):
     # Ending
 
     def on_success(self, answer: Any, **_: Any) -> None:
-        """Settle a task whose slot has answered, however it ended."""
+        """Settle a task with the result of its slot."""
         if not isinstance(answer, tuple):
             self.on_failure(answer)
             return
@@ -199,7 +199,7 @@ class PondRequest(DeliveryRequest):
             self._send_end_event(outcome, seconds)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
-        """Settle a task whose slot was lost before it answered."""
+        """Settle a task whose slot was lost before it returned a result."""
         del send_failed_event, return_ok
         error = _unwrap_error(exc_info)
         if isinstance(error, Terminated):
@@ -217,14 +217,14 @@ class PondRequest(DeliveryRequest):
             logger.error("Task %s[%s] failed in its slot: %s\n%s", self.name, self.id, line, trace)
 
     def redeliver(self, exc_info: Any) -> None:
-        """Redeliver the message: its slot was lost before it answered."""
+        """Redeliver the message: its slot was lost before it returned a result."""
         if not self.acknowledged:
             why = error_line(_unwrap_error(exc_info), self._scrub)
             self._finish(REDELIVER)
             logger.warning("Task %s[%s] goes back to its queue: %s", self.name, self.id, why)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
-        """Settle a task whose time limit ran out; its process is killed after this."""
+        """Settle a task whose time limit ran out. Its process is killed after this."""
         if not soft:
             self.ending = DeadLetter("time limit", f"ran for more than {timeout} s, its hard time limit")
         super().on_timeout(soft, timeout)
@@ -234,7 +234,7 @@ class PondRequest(DeliveryRequest):
         self.ending = Expired() if expired else NOT_RUN
 
     def acknowledge(self) -> None:
-        """Settle the delivery by its `ending`; Celery says that it may go."""
+        """Settle the delivery by its `ending`, now that Celery acknowledges it."""
         self._finish(self.ending)
 
     def reject(self, requeue: bool = False) -> None:
@@ -256,7 +256,7 @@ class PondRequest(DeliveryRequest):
         for hook in process.on_outcome[SDK in modules]:
             try:
                 hook(delivery, outcome, seconds)
-            except Exception:  # the outcome stands, whatever becomes of it here
+            except Exception:  # an error here does not change the outcome
                 _log_failed_hook(hook, "on an outcome")
         process.in_flight.finish(delivery, outcome)
 
@@ -289,7 +289,7 @@ class PondRequest(DeliveryRequest):
         self._send_received_event()
 
     def send_event(self, type: str, **fields: Any) -> None:
-        """Send an event, if the task is in the sample or something is wrong; `fields` are free of secrets."""
+        """Send an event if the task is in the sample or has failed. `fields` are free of secrets."""
         if self.left_out_at is not None:
             if type in ORDINARY:
                 return
@@ -302,7 +302,7 @@ class PondRequest(DeliveryRequest):
         super().send_event(type, **fields)
 
     def _send_received_event(self, **more: Any) -> None:
-        """Send Celery's event that the task was received; `more` are further fields."""
+        """Send Celery's event that the task was received. `more` are further fields."""
         headers = self.delivery.message.headers
         self.eventer.send(
             "task-received",

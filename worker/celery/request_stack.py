@@ -1,7 +1,7 @@
 """The requests that a thread runs, a stack for each thread.
 
-Celery's own stack finds that of the calling thread or greenlet by Python code, several times a task; a
-`threading.local` does it in C, and is a greenlet's own where Python was patched for these.
+Celery's own stack looks the calling thread or greenlet up in Python code, several times a task. A
+`threading.local` does it in C, and is a greenlet's own if Python was patched for greenlets.
 """
 
 import threading
@@ -25,7 +25,7 @@ class RequestStack(threading.local):
         self.stack.append(request)
 
     def pop(self) -> Any:
-        """Take the newest request away and return it; None if there is none."""
+        """Remove the newest request and return it; None if there is none."""
         return self.stack.pop() if self.stack else None
 
     @property
@@ -44,6 +44,6 @@ class PondTask(Task):
 
     @classmethod
     def on_bound(cls, app: Celery) -> None:
-        """Replace the stack, which Celery makes anew just before."""
+        """Replace the stack, which Celery makes again just before."""
         super().on_bound(app)
         cls.request_stack = RequestStack()

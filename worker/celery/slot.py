@@ -1,8 +1,8 @@
 """Run deliveries in a slot, a thread or a child of the pool.
 
-A handler of a kind is run at once. Celery's tracer runs a plain Celery task, and a handler where the
-difference would show: a message with callbacks or a chain, a receiver of a task's signals, a result backend,
-a tracer that another library has wrapped.
+A handler of a kind is run at once. Celery's tracer runs a plain Celery task, and a handler if the difference
+would show: a message with callbacks or a chain, a receiver of a task's signals, a result backend, a tracer
+that another library has wrapped.
 """
 
 import logging
@@ -66,7 +66,7 @@ outcomes_of_errors[Reject] = lambda error: REQUEUE if error.requeue else REJECTE
 outcomes_of_errors[Retry] = lambda error: _outcome_of_retry(error)
 
 
-#: Signals of a task's run; a receiver of one of them is called by Celery's tracer alone.
+#: Signals of a task's run. Only Celery's tracer calls a receiver of one of them.
 _SIGNALS = (
     signals.task_prerun,
     signals.task_postrun,
@@ -78,7 +78,7 @@ _SIGNALS = (
 
 
 def _outcome_of_retry(error: Retry) -> Outcome:
-    """Return the outcome of Celery's `Retry`; without a signature nothing was sent, and nothing comes."""
+    """Return the outcome of Celery's `Retry`. Without a signature no retry was sent: a dead letter."""
     if error.sig is None:
         text = "Retry: raised by hand, which sends nothing: call self.retry, or raise RetryLater"
         return DeadLetter("Retry", text)
@@ -92,7 +92,7 @@ class CeleryHandler(Handler):
 
 
 class TaskContext(Context):
-    """The context of one delivery that runs in a slot; an attribute is made when it is first read."""
+    """The context of one delivery that runs in a slot. An attribute is made when it is first read."""
 
     def __init__(self, delivery: Delivery, worker: str) -> None:
         message = delivery.message
@@ -112,7 +112,7 @@ class TaskContext(Context):
     since: float
 
     def is_cancelled(self) -> bool:
-        """True if the task or its batch was cancelled; known no older than a moment."""
+        """True if the task or its batch was cancelled, as of `FRESH_SECONDS` ago at most."""
         if time.monotonic() - self.since < FRESH_SECONDS:
             return False  # it was not when it started
         record = batch_key(self.batch, settings().key_prefix)
@@ -165,13 +165,13 @@ def run(delivery: Delivery) -> Answer:
     return outcome, seconds, clock() - used
 
 
-def run_in_child(*known: Any) -> Answer:
-    """Run the delivery of these `facts` in a child of the process that has it."""
-    return run(Delivery(*known))
+def run_in_child(*fields: Any) -> Answer:
+    """Run the delivery of these fields in a child of the process that has it."""
+    return run(Delivery(*fields))
 
 
 def _run_untraced(task: Task, delivery: Delivery, context: TaskContext, around: Around) -> Outcome:
-    """Run the handler of a task; return the outcome. Celery's tracer runs the tasks that need it."""
+    """Run the handler of a task and return the outcome. Celery's tracer runs the tasks that need it."""
     handler: Handler | None = getattr(task, "handler", None)
     if handler is None or _needs_tracer(task, delivery):
         return _run_traced(task, handler, delivery, context, around)
@@ -208,7 +208,7 @@ def _run_traced(
     context: TaskContext,
     around: Around,
 ) -> Outcome:
-    """Run a task by Celery's tracer; tell and log here how one ended that did not come to it."""
+    """Run a task by Celery's tracer. If the tracer does not reach the task, notify and log its end here."""
     came: list[bool] = []
     handler = _traced_handler(task, own, came)
     try:
@@ -231,7 +231,7 @@ def _outcome_of_exit(
 
 
 def _traced_handler(task: Task, own: Handler | None, came: list[bool]) -> Handler:
-    """Return a handler that runs a task by Celery's tracer; `came` receives an entry when that is reached."""
+    """Return a handler that runs a task by Celery's tracer. `came` gets an entry when the task is reached."""
 
     def by_tracer(_message: Message, context: Any) -> Any:
         """Run the task by Celery's tracer. Raises the handler's `RetryLater` in place of Celery's `Retry`."""

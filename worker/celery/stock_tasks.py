@@ -1,4 +1,4 @@
-"""Plain Celery tasks are run as handlers are, where they use nothing else of Celery.
+"""Plain Celery tasks are run like handlers if they use nothing else of Celery.
 
 A module of `kinds` may hold plain Celery tasks. Received Celery's own way, one that failed for good would
 leave no dead letter, a task that has not started would not be released, and no figure would count it.
@@ -11,7 +11,7 @@ POND = "millpond.worker.celery.strategy:pond"
 
 
 def use_millpond_strategy(app: Celery) -> None:
-    """Receive the application's tasks as bodies are received; those that want another way keep it."""
+    """Receive the application's plain tasks like bodies. Tasks with a strategy of their own keep it."""
     for task in app.tasks.values():
         if _is_plain_task(task):
             task.Strategy = POND

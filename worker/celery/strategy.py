@@ -1,4 +1,4 @@
-"""Receive a delivery: make a request of it, tell the event listeners, pass it to the pool.
+"""Receive a delivery: make a request of it, notify the event listeners, pass it to the pool.
 
 Celery's default strategy without the parts that the broker does now: a task with an ETA arrives when it is
 due, and rate limits hold for the whole fleet in the fetch.
@@ -31,7 +31,7 @@ logger = get_logger("celery.worker.strategy")
 
 
 def pond(task: Task, _app: Celery, consumer: Any) -> Callable[..., None]:
-    """Return Celery's function that receives messages of one kind; its `start` receives a delivery."""
+    """Return Celery's function that receives messages of one kind. Its `start` receives a delivery."""
     contract = kinds().get(task.name)
     secretive = contract if contract is not None and hides_fields(contract) else None
     revoked = consumer.controller.state.revoked
@@ -78,11 +78,11 @@ def make_receiver(
     otherwise: Callable[[Delivery], None],
     dead_letter: Callable[[Delivery, str, object], None],
 ) -> Callable[[Delivery], None]:
-    """Return the function that receives a delivery of any kind; `otherwise` takes the unusual ones."""
+    """Return the function that receives a delivery of any kind. `otherwise` receives unusual deliveries."""
     starts = {kind: getattr(strategy, "start", None) for kind, strategy in strategies.items()}
 
     def receive(delivery: Delivery) -> None:
-        """Receive a delivery; dead-letter a message that cannot be decoded or used."""
+        """Receive a delivery. A message that cannot be decoded or used is dead-lettered."""
         try:
             (starts.get(delivery.message.kind) or otherwise)(delivery)
         except BadMessage as error:
@@ -96,7 +96,7 @@ def make_receiver(
 
 
 def _level_of_received(task: Task) -> int | None:
-    """Return the level at which its receipt is logged; None: it is not. Of a kind its end is, by default."""
+    """Return the level at which its receipt is logged, lower if a handler runs it; None if that is off."""
     level = logging.DEBUG if hasattr(task, "handler") else logging.INFO
     return level if logger.isEnabledFor(level) else None
 
@@ -108,7 +108,7 @@ def _log_received(request: PondRequest, level: int) -> None:
 
 
 def _redact_arguments(request: PondRequest, contract: type[Contract]) -> None:
-    """Redact the shown text of the arguments; a stock client put them all into the headers."""
+    """Redact the shown text of the arguments, because a stock client writes all of them into the headers."""
     try:
         args, kwargs, _embed = request.delivery.message.arguments
     except BadMessage as error:
@@ -118,7 +118,7 @@ def _redact_arguments(request: PondRequest, contract: type[Contract]) -> None:
 
 
 def _is_due(kombu_message: Any, delivery: Delivery, body: Any) -> bool:
-    """Read a message of Celery's protocol 1, which the broker cannot; if it is not due, it waits in Redis."""
+    """Read a message of Celery's protocol 1, which the broker cannot. If it is not due, it waits in Redis."""
     arguments, headers, _decoded, _utc = proto1_to_proto2(kombu_message, body)
     written = dumps(arguments, default=str).encode()
     names = headers.keys() - {"args", "kwargs", "headers"}

@@ -106,7 +106,7 @@ def run_services(
 
 
 def require_extras(chosen: "Settings", pools: list[str], *, flower: bool) -> None:
-    """Raise if a service lacks its extra; print the extras that handlers of these pools lack."""
+    """Raise if a service lacks its extra. Print the extras that handlers of these pools lack."""
     from millpond.tasks import extras
 
     parts = [*([] if chosen.broker_url else ["embedded"]), *(["flower"] if flower else [])]
@@ -120,7 +120,7 @@ def require_extras(chosen: "Settings", pools: list[str], *, flower: bool) -> Non
 
 
 def with_roots(chosen: "Settings", named: list[str]) -> "Settings":
-    """Return the settings with further file roots; by default the current folder, unless it is `/`."""
+    """Return the settings with further file roots: by default the current folder, unless it is `/`."""
     from millpond.tasks.errors import BadInput
 
     for each in named:

@@ -43,7 +43,7 @@ def worker(
 
 
 def _use_its_broker(app: str) -> None:
-    """Use the broker and key prefix of the application's own settings where Millpond's name none.
+    """Use the broker and key prefix of the application's own settings if Millpond's name none.
 
     A process of its own imports the application: the supervisor stays small, and a fault is one line before
     any worker starts. Raises `SettingsError`.

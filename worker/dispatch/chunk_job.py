@@ -222,7 +222,7 @@ class ChunkMemory:
         start, self._written = self._written, self._written + _LENGTH_BYTES + len(text)
         if self._written <= KEPT_BYTES:
             self._kept[start : self._written] = len(text).to_bytes(_LENGTH_BYTES) + text
-            self._ended.release()  # in this order: the worker reads only answers that were released
+            self._ended.release()  # in this order: the worker reads only results that were released
 
 
 #: The memories of all chunks of this process, by their numbers; its children inherit them.

@@ -1,10 +1,10 @@
 """Send short tasks to a prefork child several at a time.
 
 A task of a millisecond costs more on its way through the child's pipes, and in waking the child up, than in
-its body. So when a slot comes free and its kind is known to be short, tasks that wait behind it go along: a
-chunk is one job of the pool, run one after the other. A task that was delivered before goes alone, lest one
-that kills its child takes others with it again. Tasks behind one that turned out long are
-reclaimed, and wait for a slot again.
+its body. So when a slot comes free and its kind is known to be short, tasks that wait behind it are sent with
+it. A chunk is one job of the pool, and its tasks run one after the other. A task that was delivered before is
+sent alone: it may have killed its child, and must not kill others again. Tasks behind one that turned out
+long are reclaimed, and wait for a slot again.
 """
 
 from collections import defaultdict, deque
@@ -63,7 +63,7 @@ class Chunks:
         self._reclaim(list(self._under_way))
 
     def job_for(self, request: SlotRequest) -> ChunkJob | None:
-        """Take tasks that wait for a slot into a chunk with this task; None if it goes alone."""
+        """Return a chunk of this task and tasks that wait for a slot; None if it is sent alone."""
         if not self._may_share(request) or self._call_after is None or not self._free:
             return None
         if self._free[0][0] > monotonic():

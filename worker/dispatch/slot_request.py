@@ -1,4 +1,4 @@
-"""The request as dispatching sees it: the ways to start, answer and release a delivery."""
+"""The request as dispatching sees it: how to start, settle and release a delivery."""
 
 from typing import Any, Protocol
 
@@ -6,15 +6,15 @@ from millpond.broker.delivery import Delivery
 
 
 class SlotRequest(Protocol):
-    """A delivery on its way to a slot; worker/celery/request.py has the one that there is."""
+    """A delivery on its way to a slot. worker/celery/request.py implements it."""
 
     id: str
     delivery: Delivery
-    #: When its handler started, seconds since 1970; None: it has not.
+    #: The time at which its handler started, seconds since 1970; None before that.
     time_start: float | None
     #: True once it was sent to a prefork child.
     in_child: bool
-    #: True once it has ended, as by its release: its handler must not start.
+    #: True once it has ended, for example by its release: its handler must not start.
     acknowledged: bool
     #: The hard and the soft time limit, seconds.
     limits: tuple[float | None, float | None]
@@ -51,10 +51,10 @@ class SlotRequest(Protocol):
         """Note that the task's handler has started."""
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
-        """Note that the handler starts, and end the task if that was asked for meanwhile."""
+        """Note that the handler starts, and end the task if that was requested meanwhile."""
 
     def on_success(self, answer: Any) -> None:
-        """Settle the delivery by the slot's answer."""
+        """Settle the delivery by the slot's result."""
 
     def on_failure(self, exc_info: Any) -> None:
         """Settle the delivery after its slot was lost."""

@@ -1,9 +1,9 @@
 """A thread pool whose threads take their tasks themselves from those that wait.
 
-Celery's pool of threads makes a future of each task and hands it over. Here a thread that is done takes the
-next task that waits, and goes back to the pool when there was none for a moment. It waits while much is
-finished that the event loop has not sent to the broker: threads with short tasks would keep the interpreter
-from the loop until nothing is left to run, and finish all that was fetched while the broker is away.
+Celery's pool of threads makes a future of each task and passes it on. Here a thread that is done takes the
+next task that waits, and returns to the pool if there was none for a moment. It pauses while many outcomes
+are not sent to the broker yet. Otherwise threads with short tasks would keep the interpreter from the event
+loop until nothing is left to run, and would run all fetched tasks while the broker is unreachable.
 """
 
 import logging
@@ -19,7 +19,7 @@ from millpond.worker.dispatch.slot_request import SlotRequest
 
 logger = logging.getLogger(__name__)
 
-#: How long a thread waits for the next task before it goes back to the pool, in seconds.
+#: How long a thread waits for the next task before it returns to the pool, in seconds.
 LINGER_SECONDS = 0.05
 
 #: After how long a thread that is far ahead looks again whether the pool ends, in seconds.
@@ -27,7 +27,7 @@ LOOK_SECONDS = 0.05
 
 
 class ThreadSlots:
-    """The requests that wait for a thread; at most `slots` threads of the executor work on them."""
+    """The requests that wait for a thread. At most `slots` threads of the executor run them."""
 
     def __init__(self, executor: Executor, slots: int, in_flight: InFlightMessages) -> None:
         self._executor = executor
@@ -55,7 +55,7 @@ class ThreadSlots:
         return taken
 
     def _run_waiting(self) -> None:
-        """Run requests until none has come for `LINGER_SECONDS`; the loop of one thread."""
+        """Run requests until none has come for `LINGER_SECONDS`. The loop of one thread."""
         while (request := self._next_request()) is not None:
             try:
                 request.run_in_thread()
@@ -64,7 +64,7 @@ class ThreadSlots:
             except BaseException:  # a task's SystemExit is no reason for a thread of a pool to end
                 with suppress(BaseException):  # else it would be held as long as this process lives
                     request.redeliver(ExceptionInfo())
-                with suppress(BaseException):  # a traceback asks errors that may raise, and the thread stays
+                with suppress(BaseException):  # formatting a traceback may raise, and the thread must go on
                     logger.exception("Task %s[%s] could not be settled", request.name, request.id)
 
     def wait_for_backlog(self) -> None:

@@ -21,7 +21,7 @@ _ATTEMPTS = 100
 
 @dataclass(frozen=True)
 class RequestedAddresses:
-    """The requested addresses; None: those of the last start, port 0: any free port."""
+    """The requested addresses. None means the address of the last start; port 0 means any free port."""
 
     port: int | None = None
     password: str | None = field(default=None, repr=False)
@@ -102,7 +102,7 @@ def write_privately(path: Path, text: str) -> None:
 
 
 def _read_addresses(path: Path) -> dict[str, Any]:
-    """Return the usable entries of the file; the others are chosen anew."""
+    """Return the usable entries of the file. The others are chosen again."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError):

@@ -19,7 +19,7 @@ _LOCK_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class DataFolder:
-    """A locked folder; `lock` is the descriptor of its lock, which the server inherits."""
+    """A locked folder. `lock` is the descriptor of its lock, which the server inherits."""
 
     path: Path
     lock: int
@@ -71,7 +71,7 @@ def _why_locked(folder: Path, lock: int) -> str:
 
 
 def _lock_in_time(lock: int) -> bool:
-    """Take the lock; wait a short time for the server of a killed set-up, or for a command that reads it."""
+    """Take the lock. Wait a short time for the server of a killed set-up, or for a command that reads it."""
     deadline = monotonic() + _LOCK_SECONDS
     while not try_lock(lock):
         if monotonic() > deadline:

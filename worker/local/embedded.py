@@ -29,7 +29,7 @@ _SCHEDULER_STOP_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Embedded:
-    """The running services; `settings` are those given with the broker's URL, for a client."""
+    """The running services. `settings` are the given ones with the broker's URL, for a client."""
 
     settings: Settings = field(repr=False)
     data_dir: Path
@@ -62,7 +62,7 @@ def embedded(
     data_dir: Path | None = None,
     addresses: RequestedAddresses | None = None,
 ) -> Iterator[Embedded]:
-    """Run a broker and the named pools (None: all; empty: none); yield when all services are ready.
+    """Run a broker and the named pools (None: all; empty: none), and yield when all services are ready.
 
     Without `data_dir` nothing is kept. With it, tasks that remain run after the next start, and the addresses
     stay the same unless others are requested. Call this on a thread that outlives the block: the children die
@@ -108,7 +108,7 @@ def _describe_instance(settings: Settings, pools: Sequence[str], flower_url: str
 
 @dataclass(frozen=True)
 class _Services:
-    """Starts the services; the stack stops them in reverse order."""
+    """Starts the services. The stack stops them in reverse order."""
 
     stack: ExitStack
     folder: DataFolder

@@ -17,7 +17,7 @@ from millpond.worker.supervise.terminate import terminate
 
 @dataclass(frozen=True)
 class Service:
-    """A child process with its own log; it writes one line to a pipe once it is ready."""
+    """A child process with its own log. It writes one line to a pipe once it is ready."""
 
     name: str
     process: "subprocess.Popen[bytes]" = field(repr=False)
@@ -51,7 +51,7 @@ class Service:
         return f": {last}" if last else ""
 
     def stop(self, timeout_seconds: float) -> None:
-        """Terminate the service and wait; kill it after the time-out."""
+        """Terminate the service and wait. Kill it after the time-out."""
         terminate(self.process, within_seconds=timeout_seconds)
         os.close(self.ready_pipe)
 

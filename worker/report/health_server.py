@@ -1,7 +1,7 @@
-"""Health and metrics over HTTP: GET /live, /ready and /working answer 200 or 503 with reasons; and /metrics.
+"""Health and metrics over HTTP: GET /live, /ready and /working respond 200 or 503 with reasons, and /metrics.
 
 The supervisor serves its processes, from the same files as `millpond health`. It listens on loopback by
-default, because the answers name pools and process ids.
+default, because the responses name pools and process ids.
 """
 
 import logging
@@ -26,7 +26,7 @@ _REQUEST_SECONDS = 5.0
 
 @contextmanager
 def serve_health(address: str, port: int | None, *, services: Sequence[str]) -> Iterator[int | None]:
-    """Serve for the length of a block, unless `port` is None; yield the port. Port 0 takes a free one.
+    """Serve for the length of a block, unless `port` is None, and yield the port. Port 0 takes a free one.
 
     Raises `StartError` if it cannot listen.
     """
@@ -50,7 +50,7 @@ def serve_health(address: str, port: int | None, *, services: Sequence[str]) -> 
 
 
 def _handler_class(services: Sequence[str]) -> type[BaseHTTPRequestHandler]:
-    """Return the class that answers requests about these services."""
+    """Return the class that handles requests about these services."""
     supervisor = os.getpid()
 
     class HealthHandler(BaseHTTPRequestHandler):
@@ -78,7 +78,7 @@ def _handler_class(services: Sequence[str]) -> type[BaseHTTPRequestHandler]:
         do_HEAD = do_GET
 
         def _send_response(self, status: int, body: bytes, content_type: str = "application/json") -> None:
-            """Send an answer; to HEAD without its body."""
+            """Send a response, without a body if the request is HEAD."""
             self.send_response(status)
             self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))

@@ -1,8 +1,8 @@
 """The thread that sends the heartbeat of this process (broker/stats/heartbeats.py).
 
-It looks once a second, and sends once a second while tasks run; an idle process sends every third time, for
-a hundred of them are to cost the broker little. It also writes samples of the history when they are due. A
-broker that is away is no fault: the numbers go with the next report.
+It looks once a second, and sends once a second while tasks run. An idle process sends every third time, so
+that a hundred of them cost the broker little. It also writes samples of the history when they are due. An
+unreachable broker is no fault: the numbers go with the next report.
 """
 
 import logging
@@ -78,7 +78,7 @@ class HeartbeatReporter:
         self._slot_times: SlotTimes | None = None
 
     def on_ready(self, sender: Any, **_: Any) -> None:
-        """Start the heartbeats of a worker; `sender` is its consumer."""
+        """Start the heartbeats of a worker. `sender` is its consumer."""
         if self._thread is not None:
             return
         queues = tuple(queue.name for queue in sender.task_consumer.queues)
@@ -121,7 +121,7 @@ class HeartbeatReporter:
             logger.debug("%s", error)
 
     def _send_heartbeat(self) -> None:
-        """Send a heartbeat with the counts since the last; write samples and probe if that is due."""
+        """Send a heartbeat with the counts since the last one. Write samples and probe if that is due."""
         slots, turns = self._in_flight.slots, self._in_flight.fetch_calls
         added = self._metering.count(slots=slots)
         added["turns"] += turns - self._turns
@@ -158,7 +158,7 @@ class HeartbeatReporter:
     def _is_quiet(self, state: Heartbeat, added: Counter[str], now: float) -> bool:
         """True if nothing happens here, and a heartbeat was sent a moment ago.
 
-        Not in the process that took the last samples, lest the next be late.
+        Not in the process that took the last samples, because the next would be late.
         """
         if now <= self._looks_until + 2 * HEARTBEAT_SECONDS or now - self._sent_at > IDLE_SECONDS - 0.5:
             return False

@@ -11,7 +11,7 @@ from millpond.tasks.settings import Settings
 
 
 def install(app: Celery, settings: Settings) -> None:
-    """Prepare the logging of this application's workers; Celery sets it up when they start."""
+    """Prepare the logging of this application's workers. Celery sets it up when they start."""
     app.log_cls = "millpond.worker.report.stdout_logging:StdoutLogging"
 
     def set_up(loglevel: int, **_: Any) -> None:

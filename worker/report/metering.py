@@ -1,6 +1,6 @@
 """Built-in middleware that meters tasks: how they ended, how long they waited and how long they ran.
 
-A task costs one append where it ends; the heartbeat's thread counts the appended entries once a second.
+A task costs one append when it ends. The heartbeat's thread counts the appended entries once a second.
 """
 
 import time
@@ -25,12 +25,12 @@ from millpond.broker.stats.histogram import NAMES, bucket_of
 from millpond.broker.task_state import TaskState
 from millpond.tasks.middleware import Middleware
 
-#: Ends that are kept while the broker is away; more are not measured.
+#: The maximum of ends that are kept while the broker is unreachable. Further ends are not measured.
 KEPT = 500_000
 
 _MICROS = 1_000_000
 
-#: How a run counts, by its outcome; an outcome that is not here is no run.
+#: The state in which a run is counted, by its outcome. An outcome that is not here is no run.
 _STATES: dict[type[Any], TaskState] = {
     Succeeded: TaskState.SUCCEEDED,
     DeadLetter: TaskState.FAILED,
@@ -74,7 +74,7 @@ class Metering(Middleware):
         self.ended.append((kind, state, waited, seconds, delivery.cpu_seconds, delivery.events_shown))
 
     def count(self, *, slots: int) -> Counter[str]:
-        """Return the counts since the last call; `slots` is the number of tasks the process can run at once.
+        """Return the counts since the last call. `slots` is the number of tasks the process can run at once.
 
         A task that still runs counts as busy for its time so far, so a long one shows at once.
         """

@@ -1,7 +1,7 @@
 """Prometheus metrics of the processes of one supervisor.
 
-They cover this host only and come from files, so they are available while the broker is away. Flower has the
-metrics of the fleet under other names, so nothing is counted twice if both are scraped.
+They cover this host only and come from files, so they are available while the broker is unreachable. Flower
+has the metrics of the fleet under other names, so nothing is counted twice if both are scraped.
 """
 
 from collections.abc import Callable, Iterator, Sequence

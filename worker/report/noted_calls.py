@@ -1,6 +1,6 @@
 """The items of a run's calls: as many as the handler notes, or the length of its only list.
 
-A run appends; the heartbeat takes and adds up. Nothing is appended for a run without a list.
+A run appends its calls. The heartbeat takes them and adds them up. A run without a list appends nothing.
 """
 
 import threading

@@ -1,9 +1,9 @@
 """Sample where the time of a process's slots goes, a few times a second, without a change of any handler.
 
-A thread looks at each slot that runs a task: its clock tells how long it ran and how long it waited for a
-processor since the last look; for the rest of that time the kernel names the cause that blocks the slot
-(blocking.py), and the slot's Python stack tells which library waits and which line of the handler called it.
-The heartbeat takes the sums.
+A thread looks at each slot that runs a task: its clock has the time that it ran and that it waited for a
+processor since the last look. For the rest of that time the kernel names the cause that blocks the slot
+(blocking.py), and the slot's Python stack names the library that waits and the line of the handler that
+called it. The heartbeat takes the sums.
 """
 
 import gc
@@ -26,7 +26,7 @@ from millpond.worker.report.noted_calls import CALLING
 #: Looks a second.
 LOOKS_PER_SECOND = 5.0
 
-#: Different places told apart between two heartbeats; the time of further ones is counted as `others`.
+#: The maximum of different places between two heartbeats. The time of further places is counted as `others`.
 MOST_PLACES = 40
 
 #: Connections whose round trips are remembered.
@@ -55,7 +55,7 @@ RUNNING: dict[int, str] = {}
 
 
 def _current_frames() -> dict[int, FrameType]:
-    """Return the frame of each other thread; garbage is not collected meanwhile.
+    """Return the frame of each other thread. Garbage is not collected meanwhile.
 
     The caller's own frame would hold itself, and so keep all of them, with the inputs and pictures of tasks
     that have ended, until garbage is collected.
@@ -83,7 +83,7 @@ class _Look:
 
 
 class SlotSampler:
-    """Samples the slots of one process; `running` maps the idents of threads to the kinds that they run."""
+    """Samples the slots of one process. `running` maps the idents of threads to the kinds that they run."""
 
     def __init__(self, running: Mapping[int, str], *, clock: Callable[[], float] = time.monotonic) -> None:
         self._running = running
@@ -97,7 +97,7 @@ class SlotSampler:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start the thread that looks; does nothing if it runs."""
+        """Start the thread that looks, unless it runs."""
         if self._thread is None:
             noted_calls.switch["on"] = True
             self._thread = threading.Thread(target=self._take_samples, name="millpond-slots", daemon=True)
@@ -114,7 +114,7 @@ class SlotSampler:
         return taken
 
     def take_calls(self) -> Counter[str]:
-        """Return the calls seen and noted since this was last asked, as fields of a window."""
+        """Return the calls seen and noted since the last call of this, as fields of a window."""
         with self._lock:
             taken, self._calls = self._calls, Counter()
         return taken + noted_calls.take_notes()
@@ -198,7 +198,7 @@ def _awaited_children(where: Place, frame: FrameType | None) -> list[int]:
 
 
 def _kernel_id(thread: threading.Thread) -> int | None:
-    """Return the kernel's id of a thread; after a fork, Python has the parent's for the main thread."""
+    """Return the kernel's id of a thread. After a fork, Python has the parent's for the main thread."""
     return os.getpid() if thread is threading.main_thread() else thread.native_id
 
 
@@ -210,7 +210,7 @@ def place(kind: str, blocked: Blocked, frame: FrameType, *, shared: bool) -> Pla
     stack = _handler_stack(frame)
     library, line = _called_package(stack), _waiting_line(stack)
     if blocked.category in ("processor", "runnable"):
-        # The clock has the time that it ran; for the rest, a slot that computes waits for the others' turns.
+        # The clock has the time that it ran. For the rest, a slot that computes waits for others to run.
         return Place("interpreter", kind=kind) if shared else Place("unknown", "", library, line, kind)
     if blocked.category == "interpreter":
         return Place("interpreter", kind=kind)
@@ -255,14 +255,14 @@ def _package(frame: FrameType) -> str:
 #: Calls in which SQLite waits for its file.
 _STATEMENTS = ("execute", "commit", "rollback", "blob", "with ")
 
-#: Packages of locks that are asked for again and again, and the attribute with the lock's name.
+#: Packages of locks that are polled, and the attribute with the lock's name.
 _POLLED = {"redis.lock": "name", "filelock": "lock_file", "portalocker": "filename"}
 #: Modules in which a thread waits for one of a few connections.
 _CONNECTION_POOLS = (
     "sqlalchemy.pool", "psycopg_pool", "psycopg2.pool", "urllib3.connectionpool", "httpcore",
     "redis.connection", "pymongo.pool", "mysql.connector.pooling", "oracledb",
 )  # fmt: skip
-#: Functions of `threading` in which a thread waits for its turn; in its others, for what another one does.
+#: Functions of `threading` in which a thread waits for its turn. In the others it waits for another thread.
 _TURNS = ("Semaphore.acquire", "BoundedSemaphore.acquire")
 
 
@@ -282,7 +282,7 @@ def _known_lock(stack: list[FrameType], blocked: Blocked, library: str) -> str |
 
 
 def _polled(module: str, frame: FrameType) -> str:
-    """Return the name of the lock that a library asks for again and again; empty if the frame is no such."""
+    """Return the name of the lock that a library polls; empty if the frame polls none."""
     attribute = next((each for prefix, each in _POLLED.items() if module.startswith(prefix)), "")
     name = getattr(frame.f_locals.get("self"), attribute, "") if attribute else ""
     name = name.decode() if isinstance(name, bytes) else str(name)

@@ -1,7 +1,8 @@
 """The share of one process in its pool's windows, sent by heartbeat: figures by kind, the time of slots.
 
-The slots of threads are sampled in this process. A prefork child samples itself and writes its samples
-beside the other metrics of this host, where its parent reads it: a killed child loses a second of it at most.
+The slots of threads are sampled in this process. A prefork child samples itself and writes its samples beside
+the other metrics of this host, where its parent reads them: a killed child loses a second of its samples at
+most.
 """
 
 import threading
@@ -16,9 +17,9 @@ from millpond.tasks.process.metrics_file import MetricsFile, read_metrics
 from millpond.worker.report import span_peers
 from millpond.worker.report.slot_sampler import RUNNING, SlotSampler
 
-#: A child writes once in so many seconds.
+#: A child writes once in this many seconds.
 WRITE_SECONDS = 1.0
-#: Most places that a child remembers: a handler may ask a new peer each time.
+#: The maximum of places that a child remembers: a handler may call a new peer each time.
 MOST_KEPT = 2_000
 
 
@@ -64,7 +65,7 @@ def _window_fields(sampler: SlotSampler) -> Counter[str]:
 
 
 def keep_places(places: Counter[str], new: Counter[str]) -> None:
-    """Add new samples to those of a child's life; with too many places, begin anew.
+    """Add new samples to a child's sums. With too many places, the sums begin again.
 
     The parent then misses a second of the places that it had seen before.
     """

@@ -1,7 +1,7 @@
-"""The peers that OpenTelemetry's instrumentations name: sharper than an address, where they are installed.
+"""The peers that OpenTelemetry's instrumentations name: more precise than an address, if they are installed.
 
-A client span that is open in a slot's thread says which dependency it calls; where none is open, the kernel's
-address stands.
+A client span that is open in a slot's thread names the dependency that it calls. If none is open, the
+kernel's address is used.
 """
 
 import sys
@@ -55,7 +55,10 @@ def peer_of(attributes: Mapping[str, Any]) -> str | None:
 
 
 def listen() -> None:
-    """Note the peers of client spans from now on, once for each provider; do nothing if no SDK is set up."""
+    """Note the peers of client spans from now on, once for each provider.
+
+    Does nothing if no SDK is set up.
+    """
     trace, sdk = sys.modules.get("opentelemetry.trace"), sys.modules.get("opentelemetry.sdk.trace")
     if trace is None or sdk is None:
         return

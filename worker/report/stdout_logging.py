@@ -16,7 +16,7 @@ from celery.app.log import Logging
 from celery.utils.log import LoggingProxy
 from kombu.utils.encoding import safe_str
 
-#: Buffered characters of a line; a longer one is logged in parts.
+#: The maximum of buffered characters of a line. A longer line is logged in parts.
 _LONGEST = 10_000
 
 
@@ -26,7 +26,7 @@ class StdoutLogging(Logging):
     def redirect_stdouts_to_logger(
         self, logger: logging.Logger, loglevel: Any = None, stdout: bool = True, stderr: bool = True
     ) -> LoggingProxy:
-        """Replace the standard streams by streams that log; return that of standard output."""
+        """Replace the standard streams by streams that log. Return the one of standard output."""
         prints = PrintedLines(logger, loglevel, standard=sys.__stdout__)
         if stdout:
             sys.stdout = prints
@@ -36,7 +36,7 @@ class StdoutLogging(Logging):
 
 
 class PrintedLines(LoggingProxy, io.TextIOBase):
-    """A stream that logs written text when a write ends a line, or on flush; each thread has its own buffer.
+    """A stream that logs written text when a write ends a line, or on flush. Each thread has its own buffer.
 
     Lines of one write stay in one record, so a secret of several lines is cut out as a whole. `standard` is
     the stream that this one replaces: child processes of a handler write to its descriptor.
@@ -56,7 +56,7 @@ class PrintedLines(LoggingProxy, io.TextIOBase):
         self._begun = threading.local()
 
     def write(self, data: str) -> int:
-        """Buffer the text; log it if it ends a line."""
+        """Buffer the text, and log it if it ends a line."""
         self._begun.text = getattr(self._begun, "text", "") + safe_str(data)
         if data.endswith("\n") or len(self._begun.text) > _LONGEST:
             self.flush()
@@ -83,7 +83,7 @@ class PrintedLines(LoggingProxy, io.TextIOBase):
         return int(self._standard.fileno())
 
     def writable(self) -> bool:
-        """Return True."""
+        """True if text can be written, which is always so."""
         return True
 
     def reconfigure(self, **_: Any) -> None:
@@ -109,7 +109,7 @@ class _Bytes(io.BufferedIOBase):
         return str(self._text.name)
 
     def write(self, data: Any) -> int:
-        """Write all complete characters; a character may be split between writes."""
+        """Write all complete characters. A character may be split between writes."""
         if not hasattr(self._begun, "decoder"):
             self._begun.decoder = codecs.getincrementaldecoder("utf-8")(PrintedLines.errors)
         self._text.write(self._begun.decoder.decode(bytes(data)))
@@ -128,5 +128,5 @@ class _Bytes(io.BufferedIOBase):
         return self._text.fileno()
 
     def writable(self) -> bool:
-        """Return True."""
+        """True if text can be written, which is always so."""
         return True

@@ -18,7 +18,7 @@ _LONGEST_WAIT_SECONDS = 30.0
 
 @dataclass
 class ChildProcess:
-    """Process `number` of a pool, through all its restarts; `command(ready_fd)` is its command line."""
+    """Process `number` of a pool, through all its restarts. `command(ready_fd)` is its command line."""
 
     pool: str
     number: int
@@ -57,7 +57,7 @@ class ChildProcess:
         return self.process.pid
 
     def read_ready(self) -> bool:
-        """Read the pipe; False if the process closed it without being ready."""
+        """Read the pipe. False if the process closed it without being ready."""
         if self.ready_pipe is None:
             return self.ready
         self.ready = bool(os.read(self.ready_pipe, 64))
@@ -91,7 +91,7 @@ class ChildProcess:
         return code
 
     def plan_restart(self, *, asked: bool) -> float:
-        """Set the time of the next start and return the wait in seconds; it doubles with each early death."""
+        """Set the time of the next start and return the wait in seconds. Each early death doubles it."""
         steady = asked or monotonic() - self.started_at >= STEADY_SECONDS
         self.early_deaths = 0 if steady else self.early_deaths + 1
         doubled = _FIRST_WAIT_SECONDS * 2.0 ** max(0, self.early_deaths - 1)

@@ -1,9 +1,10 @@
 """Parent-death signals: when the parent is killed, the kernel signals the child (prctl(2), PR_SET_PDEATHSIG).
 
 `with_parent_death_signal(argv)` is the command to start instead of `argv`. It runs this file in a bare
-interpreter, which asks the kernel for the signal and then becomes `argv`. So nothing runs between fork and
-exec in a parent that has threads. The kernel watches the *thread* that started the child: start children from
-a thread that lives as long as they must. Linux only; elsewhere the child gets no signal.
+interpreter, which requests the signal from the kernel and then becomes `argv`. So nothing runs between fork
+and exec in a parent that has threads. The kernel watches the *thread* that started the child: start children
+from a thread that lives as long as they must. This works on Linux only. On other systems the child gets no
+signal.
 """
 
 import ctypes
@@ -27,12 +28,12 @@ def with_parent_death_signal(
 
 
 def set_parent_death_signal(on_parent_death: int = signal.SIGKILL, *, parent: int | None = None) -> None:
-    """Arrange a signal to this process for the death of its parent; signal it now if `parent` is dead."""
+    """Arrange a signal to this process for the death of its parent. Signal it now if `parent` is dead."""
     if not sys.platform.startswith("linux"):
         return
     expected = os.getppid() if parent is None else parent
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(on_parent_death), 0, 0, 0)
-    # The parent may have died before the request; then the kernel would send nothing.
+    # The parent may have died before the request. Then the kernel would send nothing.
     if os.getppid() != expected:
         os.kill(os.getpid(), on_parent_death)
 

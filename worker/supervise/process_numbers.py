@@ -1,7 +1,7 @@
 """Numbers for the processes of pools, so that no two processes of one broker have the same name on a host.
 
 A second `millpond worker` of a pool on the same host takes the next numbers. A number is a locked file beside
-the heartbeat files; the kernel frees the lock when the supervisor ends.
+the heartbeat files. The kernel frees the lock when the supervisor ends.
 """
 
 import fcntl
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class ProcessNumbers:
-    """The numbers of this supervisor's processes; they are freed when the `with` block ends."""
+    """The numbers of this supervisor's processes. They are freed when the `with` block ends."""
 
     def __init__(self, broker_url: str, key_prefix: str) -> None:
         self._broker = hashlib.sha256(f"{broker_url} {key_prefix}".encode()).hexdigest()[:16]

@@ -1,7 +1,8 @@
 """The processes that a prefork child's tasks have started: killed with the child, reaped when they end.
 
-A child asks the kernel for its orphans (prctl(2), PR_SET_CHILD_SUBREAPER), so whatever a task starts stays
-below it, also those forked twice or in another session. Linux only; elsewhere the child dies alone.
+A child adopts its orphans (prctl(2), PR_SET_CHILD_SUBREAPER), so every process that a task starts stays below
+it, also if it was forked twice or is in another session. This works on Linux only. On other systems the child
+dies alone.
 """
 
 import ctypes
@@ -26,7 +27,8 @@ REAP_SECONDS = 1.0
 _LOOKS = 20
 
 
-#: When orphans are to be reaped next, between two tasks (monotonic seconds); never where none are adopted.
+#: The time of the next reaping of orphans, between two tasks (monotonic seconds); infinite if none are
+#: adopted.
 reap_at = math.inf
 
 
@@ -39,7 +41,7 @@ def become_subreaper() -> None:
 
 
 def reap_orphans() -> None:
-    """Reap ended processes that nothing here waits for; called between tasks, from `reap_at` on.
+    """Reap ended processes that nothing here waits for. Called between tasks, from `reap_at` on.
 
     A process that a `Popen` of this process waits for is left to it, with its exit code.
     """
@@ -83,7 +85,7 @@ def _send_signal(pid: int, number: int) -> None:
 
 
 def _descendants_of(pid: int) -> list[int]:
-    """Return the processes below one, parents first; none if the kernel does not show them."""
+    """Return the processes below a process, parents first. Empty if the kernel does not show them."""
     children = defaultdict[int, list[int]](list)
     with suppress(OSError):
         for folder in Path("/proc").iterdir():

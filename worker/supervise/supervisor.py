@@ -42,7 +42,7 @@ _WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
 
 def supervise(pools: Sequence[str], *, ready_fd: int | None = None) -> int:
-    """Run all processes of the named pools, each pool once, until a signal stops them; return the exit code.
+    """Run all processes of the named pools, each pool once, until a signal stops them. Return the exit code.
 
     0: every process ended by itself after a signal. 1: a process had to be killed, or one reported that it
     cannot start with these settings before any was ready. `ready_fd` receives one line: `ready` once all
@@ -77,7 +77,7 @@ def _worker_command(pool: str, number: int, ready_fd: int) -> list[str]:
 
 
 class Supervisor:
-    """Supervises child processes; all work is done in `run`, on a signal, a pipe or a timer."""
+    """Supervises child processes. All work is done in `run`, on a signal, a pipe or a timer."""
 
     def __init__(
         self, children: Sequence[ChildProcess], stop_seconds: float, ready_fd: int | None = None
@@ -117,7 +117,7 @@ class Supervisor:
                 self._stop_children(signal.Signals(number))
 
     def _on_ready(self, child: ChildProcess) -> None:
-        """Record that a process takes messages; announce it once all do."""
+        """Record that a process takes messages, and announce it once all do."""
         if child.ready_pipe is None:
             return  # it has ended meanwhile, and SIGCHLD has been handled
         self.selector.unregister(child.ready_pipe)
@@ -147,7 +147,7 @@ class Supervisor:
         self.replacing.discard(id(child))
         try:
             pid = child.start()
-        except OSError as error:  # no process or descriptor is available now; the other processes go on
+        except OSError as error:  # no process or descriptor is available now, and the other processes go on
             wait = child.plan_restart(asked=False)
             logger.error("%s cannot be started: %s; trying again in %.1f s", child.name, error.strerror, wait)
             return
@@ -156,7 +156,7 @@ class Supervisor:
         logger.info("%s pid=%d started", child.name, pid)
 
     def _stop_children(self, number: signal.Signals) -> None:
-        """Terminate all processes and set the deadline; a second signal moves it to now."""
+        """Terminate all processes and set the deadline. A second signal moves it to now."""
         running = [child for child in self.children if child.process]
         if self.deadline is not None:
             logger.warning("%s again: not waiting for the running tasks", number.name)
@@ -244,7 +244,7 @@ def _next_ended() -> int | None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Supervise the pools named as arguments; log to stderr."""
+    """Supervise the pools named as arguments, and log to stderr."""
     parser = ArgumentParser(prog="millpond.worker.supervise.supervisor")
     parser.add_argument("pools", nargs="+")
     parser.add_argument("--ready-fd", type=int)

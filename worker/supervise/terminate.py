@@ -5,7 +5,7 @@ from time import monotonic
 
 
 def terminate(process: "subprocess.Popen[bytes]", *, within_seconds: float) -> None:
-    """Terminate the process and wait for its end; a Ctrl-C meanwhile sends SIGTERM again."""
+    """Terminate the process and wait for its end. A Ctrl-C meanwhile sends SIGTERM again."""
     deadline = monotonic() + within_seconds
     process.terminate()
     while True:
