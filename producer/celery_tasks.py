@@ -66,7 +66,7 @@ def _with_options(
     after: Mapping[str, Any] | None,
     more: Callable[[str, str], Mapping[str, Any]],
 ) -> Outgoing:
-    """Return a message that Celery made, with the options and facts that Celery does not know."""
+    """Return a message that Celery made, with the options and fields that Celery does not know."""
     due_ms, expires_ms, deadline_ms = message.times(now_ms)
     headers = made.envelope["headers"]
     headers.update(more(made.queue, headers["id"]))

@@ -165,13 +165,13 @@ def _classify(
         return DeadLetter("bad contract", _scrub(handler, delivery, _error_text(error)), expected=True)
     if isinstance(error, BadMessage):
         return DeadLetter(error.reason, _error_text(error)[:ERROR_LENGTH], expected=True)
-    facts = {
+    details = {
         "traceback": trace[-TRACEBACK_LENGTH:],
         "retries": delivery.message.retries,
         "worker": context.worker,
         "started_at": began,
     }
-    return DeadLetter(_error_name(error), line, facts, expected=expected)
+    return DeadLetter(_error_name(error), line, details, expected=expected)
 
 
 def error_line(error: BaseException, clean: Callable[[str], str] = str) -> str:

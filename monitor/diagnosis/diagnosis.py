@@ -30,7 +30,7 @@ CALM = ("idle", "keeps up", "catching up")
 
 
 @dataclass(frozen=True)
-class KindView:
+class KindShare:
     """One kind of a pool in the newest window: its part of the slots' time, 0 to 1, its rate, times and ends.
 
     `usual_seconds` is its usual mean service time, None if not known; `failed` and `retried` are shares of
@@ -84,7 +84,7 @@ class Diagnosis:
     #: The parts of a slot's time: labels and shares, the largest first; the shares add up to 1.
     slot_time: tuple[tuple[str, float], ...] = ()
     #: The kinds that take most of the slots' time, the first one most.
-    kinds: tuple[KindView, ...] = ()
+    kinds: tuple[KindShare, ...] = ()
     #: Measured throughput by number of slots.
     measured: tuple[tuple[int, float], ...] = ()
 

@@ -34,7 +34,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Tick:
+class AxisTick:
     """A number on the axis of the throughput, and where it is drawn."""
 
     y: float
@@ -66,11 +66,11 @@ def points(diagnosis: Diagnosis) -> list[Point]:
     ]
 
 
-def ticks(diagnosis: Diagnosis) -> list[Tick]:
+def ticks(diagnosis: Diagnosis) -> list[AxisTick]:
     """Return the numbers on the axis of the throughput, from 0, in round steps."""
     top = _axis_end(_known_points(diagnosis))
     step = _round_step(top)
-    return [Tick(_y_position(n * step, top), n * step) for n in range(round(top / step) + 1)]
+    return [AxisTick(_y_position(n * step, top), n * step) for n in range(round(top / step) + 1)]
 
 
 def path(drawn: Sequence[Point]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from millpond.broker.stats.elasticity import SATURATED, Elasticity
 from millpond.monitor.diagnosis import numbers
-from millpond.monitor.diagnosis.diagnosis import Diagnosis, KindView
+from millpond.monitor.diagnosis.diagnosis import Diagnosis, KindShare
 from millpond.monitor.diagnosis.facts import PoolFacts
 
 
@@ -41,11 +41,11 @@ def _measured_points(measured: Elasticity) -> tuple[tuple[int, float], ...]:
 KINDS = 20
 
 
-def kinds(facts: PoolFacts) -> tuple[KindView, ...]:
+def kinds(facts: PoolFacts) -> tuple[KindShare, ...]:
     """Return the figures of the kinds that take most of the slots' time, the first one most."""
     found = sorted(facts.newest.kinds.items(), key=lambda each: -each[1].service_seconds)[:KINDS]
     return tuple(
-        KindView(
+        KindShare(
             kind,
             round(facts.part_of(kind), 3),
             round(facts.rate_of(kind), 2),

@@ -12,11 +12,11 @@ from millpond.broker.batches import record
 from millpond.broker.errors import BrokerError
 from millpond.monitor import json_views, metrics, snapshot
 from millpond.monitor.diagnosis import diagnose_all
-from millpond.monitor.pages.handler import Handler
+from millpond.monitor.pages.handler import PageHandler
 from millpond.monitor.scaling import read_demand
 
 
-class JsonHandler(Handler):
+class JsonHandler(PageHandler):
     """A handler whose responses are JSON, errors included."""
 
     def answer(self, value: Any) -> None:
@@ -46,7 +46,7 @@ class Ready(JsonHandler):
         self.answer({"ready": True})
 
 
-class Pools(JsonHandler):
+class PoolsJson(JsonHandler):
     """The pools."""
 
     async def get(self) -> None:
@@ -58,7 +58,7 @@ class Pools(JsonHandler):
         )
 
 
-class Queues(JsonHandler):
+class QueuesJson(JsonHandler):
     """The queues."""
 
     async def get(self) -> None:
@@ -67,7 +67,7 @@ class Queues(JsonHandler):
         self.answer([json_views.queue_json(view) for view in views])
 
 
-class Queue(JsonHandler):
+class QueueJson(JsonHandler):
     """One queue: `depth` over all priorities, `oldest_seconds`, limits, counters, rates."""
 
     async def get(self, name: str) -> None:
@@ -80,7 +80,7 @@ class Queue(JsonHandler):
         raise HTTPError(404, f"no queue is named {name!r}")
 
 
-class Batches(JsonHandler):
+class BatchesJson(JsonHandler):
     """The batches opened last."""
 
     async def get(self) -> None:
@@ -99,7 +99,7 @@ class Scaling(JsonHandler):
         self.answer(asdict(await self.ask(read_demand, self.store, self.table, pool)))
 
 
-class Metrics(Handler):
+class Metrics(PageHandler):
     """Prometheus metrics: Flower's of events, then Millpond's of queues, pools and tasks."""
 
     async def get(self) -> None:

@@ -7,7 +7,7 @@ from millpond.broker.batches.record import Summary
 from millpond.broker.batches.running import running_tasks
 from millpond.broker.control import cancel
 from millpond.broker.errors import UnknownBatch
-from millpond.monitor.pages.handler import Handler
+from millpond.monitor.pages.handler import PageHandler
 
 #: Batches on the page.
 SHOWN = 100
@@ -16,7 +16,7 @@ SHOWN = 100
 ACK_TIMEOUT_SECONDS = 3.0
 
 
-class Batches(Handler):
+class BatchesPage(PageHandler):
     """The page of the batches opened last."""
 
     async def get(self) -> None:
@@ -31,7 +31,7 @@ class Batches(Handler):
         )
 
 
-class Batch(Handler):
+class BatchPage(PageHandler):
     """The page of one batch."""
 
     async def get(self, id: str) -> None:
@@ -53,7 +53,7 @@ class Batch(Handler):
             raise
 
 
-class Cancel(Handler):
+class Cancel(PageHandler):
     """Cancel one batch after a confirmation."""
 
     async def post(self, id: str) -> None:

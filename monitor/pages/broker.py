@@ -9,7 +9,7 @@ from millpond.broker.connection import Store
 from millpond.broker.inspect.depth import read_depths
 
 
-class Queues:
+class BrokerQueues:
     """The requests of Flower to a broker, made through a store."""
 
     def __init__(self, application: Any) -> None:
@@ -34,9 +34,9 @@ class Queues:
 class _ByOurConnection:
     application: Any
 
-    def get_broker(self) -> Queues:
+    def get_broker(self) -> BrokerQueues:
         """Return the broker in the form that Flower's page calls."""
-        return Queues(self.application)
+        return BrokerQueues(self.application)
 
 
 class Broker(_ByOurConnection, BrokerView):

@@ -12,7 +12,7 @@ from millpond.broker.inspect.dead_letters import DeadLetter as Letter
 from millpond.monitor import dead_letter_search
 from millpond.monitor.dead_letter_search import ACTIONS, Search
 from millpond.monitor.json_views import error_line, whole_dead_letter_json
-from millpond.monitor.pages.handler import Handler
+from millpond.monitor.pages.handler import PageHandler
 from millpond.tasks.durations import parse_milliseconds
 
 #: Dead letters on one page, and the newest ones that the summary counts.
@@ -21,7 +21,7 @@ SHOWN, COUNTED = 100, 1_000
 FIELDS = ("queue", "kind", "reason", "task", "since", "before")
 
 
-class SearchHandler(Handler):
+class SearchHandler(PageHandler):
     """A handler with the search fields of the request."""
 
     def asked(self, name: str) -> str | None:
@@ -83,7 +83,7 @@ class DeadLetters(SearchHandler):
         return seen, Counter((letter.kind, letter.reason) for letter in seen), self.known_queues(), total
 
 
-class DeadLetter(Handler):
+class DeadLetterPage(PageHandler):
     """The page of one dead letter."""
 
     async def get(self, queue: str, id: str) -> None:

@@ -31,7 +31,7 @@ CONTENT_POLICY = (
 )
 
 
-class Handler(BaseHandler):
+class PageHandler(BaseHandler):
     """A handler of Millpond's pages."""
 
     def set_default_headers(self) -> None:

@@ -4,7 +4,7 @@ from millpond.broker.connection import Store
 from millpond.broker.stats.history import HistoryCache
 from millpond.monitor import snapshot, sparkline
 from millpond.monitor.diagnosis import Diagnosis, diagnose_all, pictures
-from millpond.monitor.pages.handler import Handler
+from millpond.monitor.pages.handler import PageHandler
 from millpond.monitor.snapshot import Snapshot
 from millpond.tasks.pools import Table
 
@@ -12,7 +12,7 @@ from millpond.tasks.pools import Table
 Sparklines = dict[str, dict[str, str]]
 
 
-class Pools(Handler):
+class PoolsPage(PageHandler):
     """The page of all pools."""
 
     async def get(self) -> None:

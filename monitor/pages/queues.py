@@ -11,12 +11,12 @@ from millpond.monitor import snapshot, sparkline
 from millpond.monitor.diagnosis import Diagnosis, diagnose_all
 from millpond.monitor.limit_forms import LIMITS, OVERFLOWS, parse_limits
 from millpond.monitor.metrics import QUEUE_COUNTERS
-from millpond.monitor.pages.handler import Handler
+from millpond.monitor.pages.handler import PageHandler
 from millpond.monitor.snapshot import QueueView
 from millpond.tasks.pools import Table
 
 
-class Queues(Handler):
+class QueuesPage(PageHandler):
     """The page of all queues."""
 
     async def get(self) -> None:
@@ -25,7 +25,7 @@ class Queues(Handler):
         self.show("queues.html", tab="queues", **seen)
 
 
-class Queue(Handler):
+class QueuePage(PageHandler):
     """The page of one queue: counters, the last hour, limits."""
 
     async def get(self, name: str) -> None:
@@ -36,7 +36,7 @@ class Queue(Handler):
         )
 
 
-class Change(Handler):
+class QueueChange(PageHandler):
     """Pause or resume one queue, or set its limits."""
 
     async def post(self, name: str, what: str) -> None:

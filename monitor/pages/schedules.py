@@ -2,10 +2,10 @@
 
 from millpond.broker import schedules
 from millpond.broker.schedules import Schedule
-from millpond.monitor.pages.handler import Handler
+from millpond.monitor.pages.handler import PageHandler
 
 
-class Schedules(Handler):
+class Schedules(PageHandler):
     """The page of all schedules."""
 
     async def get(self) -> None:

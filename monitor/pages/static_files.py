@@ -5,12 +5,12 @@ from pathlib import Path
 
 from tornado.web import StaticFileHandler
 
-from millpond.monitor.pages.handler import Handler
+from millpond.monitor.pages.handler import PageHandler
 
 FOLDER = Path(__file__).parents[1] / "static"
 
 
-class StaticFiles(Handler, StaticFileHandler):
+class StaticFiles(PageHandler, StaticFileHandler):
     """Serve a file of `monitor/static` to users that may see the pages."""
 
 

@@ -63,10 +63,10 @@ def _follow(batch: "Batch") -> "Summary":
     from datetime import timedelta
 
     from millpond.producer.cli.counters import Counters
-    from millpond.producer.cli.progress import Progress
+    from millpond.producer.cli.progress import ProgressBar
 
     counters = Counters()
-    with Progress(counters, "batch"):
+    with ProgressBar(counters, "batch"):
         while True:
             summary = batch.wait(timeout=timedelta(seconds=0.2))
             counters.sent = counters.total = summary.sent

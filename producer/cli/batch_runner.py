@@ -19,7 +19,7 @@ from millpond.producer.cli.client_session import Session
 from millpond.producer.cli.counters import Counters
 from millpond.producer.cli.exit_codes import FAILED, INTERRUPTED, TERMINATED
 from millpond.producer.cli.output import Output
-from millpond.producer.cli.progress import Progress, TotalEstimate
+from millpond.producer.cli.progress import ProgressBar, TotalEstimate
 from millpond.producer.cli.stall_hints import StallWatch
 from millpond.producer.message import Message
 from millpond.producer.send_outcomes import Refused
@@ -60,7 +60,7 @@ def run_batch(
     counters = Counters()
     batch = session.client.batch(description=title)
     with (
-        Progress(counters, title, estimate_total) as progress,
+        ProgressBar(counters, title, estimate_total) as progress,
         StallWatch(session, counters, progress.print),
         _raise_on_sigterm(),
     ):
@@ -150,7 +150,7 @@ def _pending_text(session: Session, batch: Batch, *, waits: bool) -> str:
 class ResultReader(threading.Thread):
     """Reads the results of a batch as they come, counts and prints each."""
 
-    def __init__(self, batch: Batch, counters: Counters, progress: Progress, output: Output) -> None:
+    def __init__(self, batch: Batch, counters: Counters, progress: ProgressBar, output: Output) -> None:
         super().__init__(name="results", daemon=True)
         self.counters = counters
         self.progress = progress

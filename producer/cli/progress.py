@@ -15,7 +15,7 @@ REFRESH_SECONDS = 0.2
 TotalEstimate = Callable[[Counters], int | None]
 
 
-class Progress:
+class ProgressBar:
     """Shows counters during a `with` block. A thread redraws the bar."""
 
     def __init__(self, counters: Counters, title: str, estimate_total: TotalEstimate | None = None) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from millpond.producer.gateway.loop_shares import LoopShares
-from millpond.producer.gateway.priority_selector import Place, PrioritySelector
+from millpond.producer.gateway.priority_selector import PrioritySelector, SocketPlace
 from millpond.tasks.settings import Gateway
 
 #: All headers of a request together, its trailers, and the bytes of a chunk beside its data.
@@ -106,7 +106,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._token = token
         self._limits.shares.charge(token, self._uncharged)
 
-    def put(self, place: Place) -> None:
+    def put(self, place: SocketPlace) -> None:
         """Put it forward or behind."""
         if self._limits.selector is not None and self._fd >= 0:
             self._limits.selector.put(self._fd, place)
@@ -122,7 +122,7 @@ class BoundedConnection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more."""
         self._stop_waiting()
-        self.put(Place.NEW)
+        self.put(SocketPlace.NEW)
         self._fd = -1
         if self._token is not None:
             self._limits.shares.charge(self._token, CONNECTION_SECONDS)

@@ -16,7 +16,7 @@ from math import exp, inf
 from time import monotonic
 from typing import Any, Protocol
 
-from millpond.producer.gateway.priority_selector import Background, Place
+from millpond.producer.gateway.priority_selector import Background, SocketPlace
 
 #: The time that a token may use ahead of its share.
 AHEAD_SECONDS = 0.01
@@ -34,10 +34,10 @@ HEAVY_SECONDS = 1.0
 STRANGERS = ""
 
 
-class Connection(Protocol):
+class GatewayConnection(Protocol):
     """A connection that can be put forward or behind."""
 
-    def put(self, place: Place) -> None:
+    def put(self, place: SocketPlace) -> None:
         """Put it there."""
 
 
@@ -53,7 +53,7 @@ class _Account:
     faded: float = 0.0
     under_way: int = 0
     heavy_until: float = 0.0
-    forward: set[Connection] = field(default_factory=set)
+    forward: set[GatewayConnection] = field(default_factory=set)
     light: set[int] = field(default_factory=set)
 
     def is_heavy(self, now: float) -> bool:
@@ -75,7 +75,7 @@ class LoopShares:
         self._accounts: dict[str, _Account] = {STRANGERS: _Account(heavy_until=inf)}
         self._active, self._counted_at = 1, 0.0
 
-    def begin(self, token: str, connection: Connection | None) -> int | None:
+    def begin(self, token: str, connection: GatewayConnection | None) -> int | None:
         """Place a request's connection by its token. A request of a light token holds up the background.
 
         Returns the number of a light request, None for another.
@@ -84,10 +84,10 @@ class LoopShares:
         account.under_way += 1
         if account.is_heavy(monotonic()):
             if connection is not None:
-                connection.put(Place.BEHIND)
+                connection.put(SocketPlace.BEHIND)
             return None
         if connection is not None:
-            connection.put(Place.FORWARD)
+            connection.put(SocketPlace.FORWARD)
             account.forward.add(connection)
         light = self._background.light_began()
         account.light.add(light)
@@ -101,7 +101,7 @@ class LoopShares:
             account.light.discard(light)
             self._background.light_ended(light)
 
-    def forget(self, token: str, connection: Connection) -> None:
+    def forget(self, token: str, connection: GatewayConnection) -> None:
         """Forget a connection that has ended."""
         self._account(token).forward.discard(connection)
 
@@ -172,7 +172,7 @@ class LoopShares:
     def _put_behind(self, account: _Account) -> None:
         """Move the connections of a token to the background."""
         for connection in account.forward:
-            connection.put(Place.BEHIND)
+            connection.put(SocketPlace.BEHIND)
         account.forward.clear()
         for light in account.light:
             self._background.light_ended(light)

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from millpond.producer.gateway.auth import authenticate
 from millpond.producer.gateway.connections import max_open_requests
 from millpond.producer.gateway.loop_shares import STRANGERS, LoopShares
-from millpond.producer.gateway.priority_selector import Place
+from millpond.producer.gateway.priority_selector import SocketPlace
 from millpond.producer.gateway.problems import ApiError, api_error, internal_error
 from millpond.producer.gateway.routes.send import SendEndpoint
 from millpond.producer.gateway.shares import Shares
@@ -83,7 +83,7 @@ class RequestGuard:
         connection = scope["state"].get("connection")
         if not self._settings.tokens:
             if connection is not None:
-                connection.put(Place.FORWARD)
+                connection.put(SocketPlace.FORWARD)
             with self._requests.hold(token):
                 await self._answer(headers, scope, receive, send)
             return

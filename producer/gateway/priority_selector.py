@@ -90,7 +90,7 @@ class Background:
             self._went_on_at, self._worked = self._left_select_at, 0.0
 
 
-class Place(IntEnum):
+class SocketPlace(IntEnum):
     """The place of a socket: those that are `FORWARD` are looked at always, the others make the background.
 
     A `NEW` socket waits for no one that is `BEHIND`: each of the two has its turn.
@@ -104,12 +104,12 @@ class PrioritySelector(selectors.BaseSelector):
 
     def __init__(self, background: Background) -> None:
         self._pace = background
-        self._epolls = [system.epoll() for _ in Place]
+        self._epolls = [system.epoll() for _ in SocketPlace]
         self._front, *self._rear = self._epolls
         self._back = system.epoll()
         self._keys: dict[int, selectors.SelectorKey] = {}
         #: The sockets that are not new. A socket keeps its place while it is not registered.
-        self._places: dict[int, Place] = {}
+        self._places: dict[int, SocketPlace] = {}
         self._is_started = self._looks_back = False
         self._back_fd = self._back.fileno()
         self._front.register(self._back_fd, 0)
@@ -126,7 +126,7 @@ class PrioritySelector(selectors.BaseSelector):
         if fd in self._keys:
             raise KeyError(f"{fileobj!r} is registered already")
         if not self._is_started:
-            self._places[fd] = Place.FORWARD
+            self._places[fd] = SocketPlace.FORWARD
         self._epoll(fd).register(fd, _mask(events))
         key = self._keys[fd] = selectors.SelectorKey(fileobj, fd, events, data)
         return key
@@ -146,14 +146,14 @@ class PrioritySelector(selectors.BaseSelector):
         key = self._keys[old.fd] = old._replace(events=events, data=data)
         return key
 
-    def put(self, fd: int, place: Place) -> None:
+    def put(self, fd: int, place: SocketPlace) -> None:
         """Put a socket into a place; before it is closed, it is counted as new."""
-        if self._places.get(fd, Place.NEW) is place:
+        if self._places.get(fd, SocketPlace.NEW) is place:
             return
         key = self._keys.get(fd)
         if key is not None:
             self._epoll(fd).unregister(fd)
-        if place is Place.NEW:
+        if place is SocketPlace.NEW:
             del self._places[fd]
         else:
             self._places[fd] = place
@@ -196,7 +196,7 @@ class PrioritySelector(selectors.BaseSelector):
         self._keys.clear()
 
     def _epoll(self, fd: int) -> "system.epoll":
-        return self._epolls[self._places.get(fd, Place.NEW)]
+        return self._epolls[self._places.get(fd, SocketPlace.NEW)]
 
     def _look_back(self, looks: bool) -> None:
         if looks != self._looks_back:

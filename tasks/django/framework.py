@@ -51,7 +51,7 @@ def result_of(task: Any, id: str, job: RunDjangoTask, status: Any, **known: Any)
     """Return Django's `TaskResult` of a task; `value` is the result of its function."""
     value = known.pop("value", None)
     sent = job.enqueued_at_ms
-    facts: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "enqueued_at": None if sent is None else datetime.fromtimestamp(sent / 1000, UTC),
         "started_at": None,
         "finished_at": None,
@@ -61,7 +61,7 @@ def result_of(task: Any, id: str, job: RunDjangoTask, status: Any, **known: Any)
         **known,
     }
     result = TaskResult(
-        task=task, id=id, status=status, args=job.args, kwargs=job.kwargs, backend=job.backend, **facts
+        task=task, id=id, status=status, args=job.args, kwargs=job.kwargs, backend=job.backend, **fields
     )
     object.__setattr__(result, "_return_value", value)  # Django's own backends set it so
     return result

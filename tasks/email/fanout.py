@@ -17,7 +17,7 @@ from millpond.tasks.email.contract import SendCampaign
 from millpond.tasks.email.csv_rows import Position
 from millpond.tasks.email.delivery import OpenInput
 from millpond.tasks.email.ledger import MailLedger
-from millpond.tasks.email.outbox import Outbox
+from millpond.tasks.email.outbox import CampaignOutbox
 from millpond.tasks.email.receipt import CampaignStep
 from millpond.tasks.email.templates import check_templates
 from millpond.tasks.errors import BadInput, BrokerError, RetryLater
@@ -52,7 +52,7 @@ def send_chunk(
     job: SendCampaign,
     context: Context,
     *,
-    outbox: Outbox,
+    outbox: CampaignOutbox,
     ledger: MailLedger,
     open_input: OpenInput,
     templates: Path | None,
@@ -88,7 +88,7 @@ def send_chunk(
 
 
 def _send_rows(
-    job: SendCampaign, campaign_id: str, outbox: Outbox, open_input: OpenInput, templates: Path | None
+    job: SendCampaign, campaign_id: str, outbox: CampaignOutbox, open_input: OpenInput, templates: Path | None
 ) -> CampaignStep:
     """Send the mails of a chunk and its continuation, and return how far the campaign got."""
     with open_input(job.source) as stream:

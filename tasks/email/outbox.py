@@ -8,7 +8,7 @@ from millpond.tasks.contract import Contract
 from millpond.tasks.errors import FinalError
 
 
-class Outbox(Protocol):
+class CampaignOutbox(Protocol):
     """Sends tasks from inside a task, and never waits for room in a queue."""
 
     def send_many(self, jobs: Iterable[tuple[str, Contract]]) -> int:
@@ -21,9 +21,9 @@ class Outbox(Protocol):
         """Send a continuation of this task, beyond the bound of its queue, since this task leaves it."""
 
 
-def outbox_of(context: Context) -> Outbox:
+def outbox_of(context: Context) -> CampaignOutbox:
     """Return the outbox of a handler's context. Raises `FinalError` if the context has none."""
-    outbox: Outbox | None = getattr(context, "outbox", None)
+    outbox: CampaignOutbox | None = getattr(context, "outbox", None)
     if outbox is None:
         raise FinalError("this task sends further tasks, which needs a Millpond worker: run it there")
     return outbox

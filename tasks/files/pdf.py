@@ -79,7 +79,7 @@ def _describe_missing_text(pages: int, blank: int, kind: int) -> str | None:
 
 
 @contextmanager
-def _start_reader(path: str, length: int, job: PdfText) -> Iterator["_Reader"]:
+def _start_reader(path: str, length: int, job: PdfText) -> Iterator["_PageReader"]:
     """Start the child that reads the PDF. The child does not outlive the block."""
     secret, writing = os.pipe()
     try:
@@ -97,14 +97,14 @@ def _start_reader(path: str, length: int, job: PdfText) -> Iterator["_Reader"]:
     finally:
         os.close(secret)
     try:
-        yield _Reader(child, job)
+        yield _PageReader(child, job)
     finally:
         child.kill()
         child.communicate()
 
 
 @dataclass(frozen=True)
-class _Reader:
+class _PageReader:
     """The output of the child, in the form that `pdf_pages.py` describes. Its early end raises an error."""
 
     child: "subprocess.Popen[bytes]"

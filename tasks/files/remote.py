@@ -39,11 +39,11 @@ def open_input(location: RemoteLocation) -> Iterator[BinaryIO]:
         if system.isdir(location.path):
             raise BadInput(f"{location.url} is a folder: name a file")
         file = system.open(location.path, "rb")
-    with io.BufferedReader(_Reader(file, location.url), _CHUNK) as reader:
+    with io.BufferedReader(_ObjectReader(file, location.url), _CHUNK) as reader:
         yield reader
 
 
-class _Reader(io.RawIOBase):
+class _ObjectReader(io.RawIOBase):
     """A reader of an object that translates the errors of its service."""
 
     def __init__(self, file: Any, url: str) -> None:

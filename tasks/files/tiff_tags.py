@@ -182,17 +182,17 @@ def _read_pages(file: BinaryIO) -> list[Page]:
     return found
 
 
-def _open_reader(file: BinaryIO) -> "_Reader":
+def _open_reader(file: BinaryIO) -> "_TagReader":
     """Return a reader for the byte order and the version in a TIFF's header."""
     file.seek(0)
     head = file.read(4)
     order = "<" if head[:1] == b"I" else ">"
     big = b"+" in head
-    return _Reader(file, order, big)
+    return _TagReader(file, order, big)
 
 
 @dataclass(frozen=True)
-class _Reader:
+class _TagReader:
     """Reads the directories of a TIFF, in its byte order, classic or BigTIFF."""
 
     file: BinaryIO

@@ -10,7 +10,7 @@ A worker without a reachable broker is not ready, and still live.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from millpond.tasks.process.heartbeat_file import Heartbeat, boot_clock
+from millpond.tasks.process.heartbeat_file import ProcessState, boot_clock
 
 #: How long a loop may be blocked, and how old the last reply of the broker may be.
 LIVE_SECONDS = 30.0
@@ -35,7 +35,7 @@ class Health:
 
 
 def judge_health(
-    heartbeats: Sequence[Heartbeat], *, within_seconds: float | None = None, service: str | None = None
+    heartbeats: Sequence[ProcessState], *, within_seconds: float | None = None, service: str | None = None
 ) -> Health:
     """Return the health of processes; `within_seconds` replaces every time limit, `service` names theirs."""
     if not heartbeats:
@@ -56,7 +56,7 @@ def judge_health(
     )
 
 
-def _liveness_fault(heartbeat: Heartbeat, at: float, limit: float) -> str | None:
+def _liveness_fault(heartbeat: ProcessState, at: float, limit: float) -> str | None:
     """Return the fault of a process that is frozen or whose loop is blocked; None if it is live."""
     if at - heartbeat.written_at > limit:
         return f"{heartbeat.name} is frozen: its last heartbeat is {at - heartbeat.written_at:.0f} s old"
@@ -65,7 +65,7 @@ def _liveness_fault(heartbeat: Heartbeat, at: float, limit: float) -> str | None
     return None
 
 
-def _readiness_fault(heartbeat: Heartbeat, at: float, limit: float) -> str | None:
+def _readiness_fault(heartbeat: ProcessState, at: float, limit: float) -> str | None:
     """Return why a process is not ready: it stops, or misses the broker or its lease; None if it is ready."""
     if heartbeat.draining:
         return f"{heartbeat.name} is stopping"
@@ -76,7 +76,7 @@ def _readiness_fault(heartbeat: Heartbeat, at: float, limit: float) -> str | Non
     return None
 
 
-def _progress_fault(heartbeat: Heartbeat, at: float, limit: float | None) -> str | None:
+def _progress_fault(heartbeat: ProcessState, at: float, limit: float | None) -> str | None:
     """Return why a process does not work: messages wait and none was fetched or settled; None if it works."""
     if heartbeat.stalled_since is None or heartbeat.draining:
         return None

@@ -24,14 +24,13 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 @dataclass(frozen=True)
-class Heartbeat:
+class ProcessState:
     """The state of one process; times are seconds by `boot_clock()`, which all processes of a host share.
 
     `service` is a pool, or `scheduler`; `expected` the number of its processes on this host. `parent` is the
-    supervisor's pid. `loop_at` is when its loop last turned, `broker_answered_at` when the broker last
-    answered (None: the last request failed), `has_lease` whether its leases hold. `stalled_since` is since
-    when messages are fetchable while none was fetched or settled; longer than `stall_limit_seconds` is a
-    fault.
+    supervisor's pid. `loop_at` is the time of the loop's last turn, `broker_answered_at` that of the broker's
+    last reply (None: the last request failed). `has_lease` is True if its leases hold. Messages are fetchable
+    since `stalled_since`, and none was fetched or settled; more than `stall_limit_seconds` of that is a fault.
     """
 
     service: str
@@ -60,7 +59,7 @@ class HeartbeatFile:
 
     def __init__(self, service: str, number: int, *, expected: int = 1) -> None:
         pid = os.getpid()
-        self.heartbeat = Heartbeat(service, number, pid, os.getppid(), expected, started=start_time(pid))
+        self.heartbeat = ProcessState(service, number, pid, os.getppid(), expected, started=start_time(pid))
         self._path = heartbeat_folder() / f"{service}.{number}.{pid}"
         self._descriptor = -1
 
@@ -75,9 +74,9 @@ class HeartbeatFile:
             loop_at=boot_clock()
         )  # until the first turn, the process counts as if its loop had just turned
 
-    def write(self, **facts: float | bool | None) -> None:
+    def write(self, **changes: float | bool | None) -> None:
         """Write the heartbeat with these fields changed."""
-        self.heartbeat = replace(self.heartbeat, **facts, written_at=boot_clock())  # type: ignore[arg-type]
+        self.heartbeat = replace(self.heartbeat, **changes, written_at=boot_clock())  # type: ignore[arg-type]
         if self._descriptor >= 0:
             with suppress(OSError):
                 os.pwrite(self._descriptor, dumps(asdict(self.heartbeat)).encode().ljust(SIZE), 0)
@@ -90,7 +89,7 @@ class HeartbeatFile:
             self._path.unlink(missing_ok=True)
 
 
-def read_heartbeats(service: str | None = None, *, pid: int | None = None) -> list[Heartbeat]:
+def read_heartbeats(service: str | None = None, *, pid: int | None = None) -> list[ProcessState]:
     """Return the heartbeats of this user's living processes on this host; remove the files of dead ones.
 
     `service` selects the processes of a service, `pid` one process or those of one supervisor.
@@ -99,14 +98,14 @@ def read_heartbeats(service: str | None = None, *, pid: int | None = None) -> li
     return [each for each in found if pid is None or pid in (each.pid, each.parent)]
 
 
-def _living_heartbeats() -> Iterator[Heartbeat]:
+def _living_heartbeats() -> Iterator[ProcessState]:
     """Yield the heartbeats of living processes, and remove the files of dead ones."""
     with suppress(OSError):  # without a folder, or without access to it, there is no process
         if not is_own_folder(heartbeat_folder()):
             return
         for path in sorted(heartbeat_folder().iterdir()):
             with suppress(OSError, ValueError, TypeError):
-                heartbeat = Heartbeat(**loads(path.read_bytes()))
+                heartbeat = ProcessState(**loads(path.read_bytes()))
                 if start_time(heartbeat.pid) == heartbeat.started:
                     yield heartbeat
                 else:

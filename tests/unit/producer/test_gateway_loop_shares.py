@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from millpond.producer.gateway.loop_shares import MANY, LoopShares
-from millpond.producer.gateway.priority_selector import Place
+from millpond.producer.gateway.priority_selector import SocketPlace
 
 USED_SECONDS = 0.1
 
@@ -101,9 +101,9 @@ def test_errors_and_answers_pass_through_the_meter() -> None:
 class Placed:
     """A connection, and where it is."""
 
-    place = Place.NEW
+    place = SocketPlace.NEW
 
-    def put(self, place: Place) -> None:
+    def put(self, place: SocketPlace) -> None:
         """Put it there."""
         self.place = place
 
@@ -123,8 +123,8 @@ def test_a_token_with_many_requests_under_way_is_put_behind() -> None:
 
     async def run() -> None:
         bulk, client = await held(LoopShares(), beside=True)
-        assert (bulk.place, client.place) == (Place.BEHIND, Place.FORWARD)
+        assert (bulk.place, client.place) == (SocketPlace.BEHIND, SocketPlace.FORWARD)
         bulk, _ = await held(LoopShares(), beside=False)
-        assert bulk.place is Place.FORWARD
+        assert bulk.place is SocketPlace.FORWARD
 
     asyncio.run(run())

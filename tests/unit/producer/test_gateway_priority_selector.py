@@ -14,8 +14,8 @@ from millpond.producer.gateway.priority_selector import (
     REST,
     THERE_SECONDS,
     Background,
-    Place,
     PrioritySelector,
+    SocketPlace,
 )
 
 
@@ -121,7 +121,7 @@ def test_new_sockets_wait_for_none_that_are_behind(sockets: Sockets) -> None:
     """Beside many sockets that are behind, a new one is found in the next turn."""
     sockets.selector.start()
     for _ in range(3 * AT_ONCE[0][0]):
-        sockets.selector.put(sockets.readable(), Place.BEHIND)
+        sockets.selector.put(sockets.readable(), SocketPlace.BEHIND)
     sockets.found()
     new = sockets.readable()
     assert new in sockets.found()
@@ -131,14 +131,14 @@ def test_a_socket_keeps_its_place_while_it_is_not_registered(sockets: Sockets) -
     """What was brought forward stays there when its reading is paused, until it is put back."""
     sockets.selector.start()
     moved, other = sockets.readable(), sockets.readable()
-    sockets.selector.put(moved, Place.FORWARD)
+    sockets.selector.put(moved, SocketPlace.FORWARD)
     sockets.selector.unregister(moved)
     sockets.selector.register(moved, selectors.EVENT_READ)
     light = sockets.background.light_began()
     sockets.found()
     sockets.work(0.001)
     assert sockets.found() == {moved}
-    sockets.selector.put(moved, Place.BEHIND)
+    sockets.selector.put(moved, SocketPlace.BEHIND)
     assert sockets.found() == set()
     sockets.background.light_ended(light)
     sockets.work(THERE_SECONDS)

@@ -10,8 +10,8 @@ import pytest
 from millpond.tasks.process.health import judge_health
 from millpond.tasks.process.heartbeat_file import (
     SIZE,
-    Heartbeat,
     HeartbeatFile,
+    ProcessState,
     boot_clock,
     heartbeat_folder,
     read_heartbeats,
@@ -25,10 +25,10 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def well(**changed: object) -> Heartbeat:
+def well(**changed: object) -> ProcessState:
     """Return the heartbeat of a process that is well, but for the given changes."""
     at = boot_clock()
-    heartbeat = Heartbeat("email", 1, os.getpid(), 1, 1, "", at, at, at, True)
+    heartbeat = ProcessState("email", 1, os.getpid(), 1, 1, "", at, at, at, True)
     return replace(heartbeat, **changed)  # type: ignore[arg-type]
 
 
