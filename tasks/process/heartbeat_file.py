@@ -30,7 +30,7 @@ class ProcessState:
     `service` is a pool, or `scheduler`; `expected` the number of its processes on this host. `parent` is the
     supervisor's pid. `loop_at` is the time of the loop's last turn, `broker_answered_at` that of the broker's
     last reply (None: the last request failed). `has_lease` is True if its leases hold. Messages are fetchable
-    since `stalled_since`, and none was fetched or settled; more than `stall_limit_seconds` of that is a fault.
+    since `stalled_since`, and none was fetched or settled; over `stall_limit_seconds` of that is a fault.
     """
 
     service: str
