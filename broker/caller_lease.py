@@ -63,12 +63,14 @@ class CallerLease:
         state.forget_process(self._store, self._process)
 
     def _is_cancelled(self, message: Message) -> bool:
+        """True if the task or its batch was cancelled."""
         # The caller's task counts as started, so no cancellation waits for this process to acknowledge it.
         state.acknowledge_epoch(self._store, self._process, state.ALL_FUTURE)
         names = (message.id, batch_key(message.batch, self._store.prefix))
         return bool(state.cancelled_among(self._store, names))
 
     def _renew_until(self, done: threading.Event) -> None:
+        """Renew the lease three times in its life until `done` is set. The loop of a thread."""
         while not done.wait(LEASE_MS / 3000):
             with suppress(RedisError, OSError):
                 words = (self._lease.consumer, LEASE_MS)

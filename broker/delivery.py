@@ -57,5 +57,5 @@ class Delivery:
         return expires_ms is not None and self.now_ms() > expires_ms
 
 
-#: The fields of a delivery that cross into a child of its process, which makes it anew: `Delivery(*facts)`.
-facts = attrgetter("message", "queue", "token", "deliveries", "clock_ms", "due_ms")
+#: Returns the fields of a delivery that are sent to a child, which makes `Delivery(*fields)` of them.
+delivery_fields = attrgetter("message", "queue", "token", "deliveries", "clock_ms", "due_ms")

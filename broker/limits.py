@@ -162,6 +162,7 @@ def _stored_form(value: Any) -> str:
 
 
 def _parse(name: str, value: str) -> Any:
+    """Return a limit's value from its text, in the type of the limit."""
     default = getattr(Limits, name)
     if isinstance(default, bool):
         return value == "1"

@@ -99,19 +99,19 @@ class Requeue:
 class DeadLetter:
     """The message will not run again: it is kept whole, with `reason` and `error` (one line each).
 
-    `facts` is further JSON for people: traceback, retries, worker, started_at.
+    `details` is further JSON for people: traceback, retries, worker, started_at.
     """
 
     reason: str
     error: str
-    facts: dict[str, Any] | None = None
+    details: dict[str, Any] | None = None
     #: The error was raised to be shown, and is logged without its traceback.
     expected: bool = False
 
     @property
     def traceback(self) -> str:
         """Return the traceback, empty if there is none."""
-        return str((self.facts or {}).get("traceback", ""))
+        return str((self.details or {}).get("traceback", ""))
 
 
 Outcome: TypeAlias = (
@@ -147,8 +147,8 @@ def encode_outcome(outcome: Outcome) -> Words:
             return "settle", "succeeded", result or "{}", 0, ""
         case Retry(message, due_ms):
             return "replace", "retried", "{}", due_ms, message
-        case DeadLetter(reason, error, facts):
-            return "bury", "failed", dumps({"error": error, **(facts or {})}), 0, escape_surrogates(reason)
+        case DeadLetter(reason, error, details):
+            return "bury", "failed", dumps({"error": error, **(details or {})}), 0, escape_surrogates(reason)
         case Cancelled(error, started):
             detail = "{}" if error is None else dumps({"error": error})
             return "settle" if started else "drop", "cancelled", detail, 0, ""

@@ -285,6 +285,7 @@ def _login_of(nodes: list[SplitResult], query: dict[str, Any]) -> dict[str, str 
 
 
 def _percent_decode(text: str | None) -> str:
+    """Decode a part of the URL. Raises `ValueError` if it is not UTF-8."""
     try:
         return unquote(text or "", errors="strict")
     except UnicodeDecodeError:

@@ -24,6 +24,7 @@ def parse_whole(value: str) -> int:
 
 
 def _parse_seconds(value: str) -> float:
+    """Return a number of seconds above 0. Raises `ValueError` for another text."""
     number = float(value) if value.replace(".", "", 1).isdecimal() and value.isascii() else 0.0
     if not 0 < number < 1e9:
         raise ValueError("is a number of seconds above 0")
@@ -43,6 +44,7 @@ def _parse_cert_reqs(value: str) -> ssl.VerifyMode:
 
 
 def _parse_tls_version(value: str) -> ssl.TLSVersion:
+    """Return a version of TLS. Raises `ValueError` for another text."""
     name = value.upper().replace(".", "_")
     if name not in ssl.TLSVersion.__members__:
         raise ValueError("is TLSv1.2 or TLSv1.3")

@@ -54,6 +54,7 @@ def _users_app(name: str, configured: Settings, pools: tuple[str, ...], *, quiet
     changes = user_app.configure_app(app, configured, pools)
 
     def tell(**_: Any) -> None:
+        """Log the changes to the application when its worker starts."""
         user_app.check_results(app)  # here Django is set up, whose models a backend may use
         if told := user_app.changes_text(
             [*changes, *user_options.ignored_options(app), *user_app.of_tasks(app)]
@@ -112,6 +113,7 @@ def load_handlers(configured: Settings) -> None:
 
 
 def __getattr__(name: str) -> Any:
+    """Make the application when `app` or `celery` is first read."""
     if name not in ("app", "celery"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:

@@ -93,6 +93,7 @@ class Progress:
         self._silent_until = 0.0
 
     def __call__(self, done: int, total: int | None) -> None:
+        """Report the progress of the task, at most once in `PROGRESS_SECONDS` and at its end."""
         now = time.monotonic()
         if now < self._silent_until and done != total:
             return

@@ -97,6 +97,7 @@ def make_worker(configured: Settings, name: str, number: int) -> Any:
 
 
 def _read_arguments(argv: Sequence[str] | None) -> Namespace:
+    """Return the arguments of the command line."""
     parser = ArgumentParser(prog="millpond.worker.process")
     parser.add_argument("pool")
     parser.add_argument("number", type=int)

@@ -66,6 +66,7 @@ class Drain:
             self._timer = None
 
     def _end_after(self, seconds: float, *, unless_idle: bool = False) -> None:
+        """Set the deadline after which this process ends."""
         self._cancel_deadline()
         self._timer = threading.Timer(seconds, self._end_process, (unless_idle,))
         self._timer.daemon = True

@@ -107,6 +107,7 @@ class QueueCommands(Connecting):
     # Deleting
 
     def _purge(self, queue: str) -> int:
+        """Delete the waiting messages of a queue, and return their number."""
         if not self.holds_tasks(queue):
             return int(super()._purge(queue))
         if self.has_other_steps:
@@ -137,6 +138,7 @@ class QueueCommands(Connecting):
             self._delete_messages(queue)
 
     def _delete_messages(self, queue: str) -> None:
+        """Delete the waiting messages of a queue, and the rest of its keys when its last lease ends."""
         if self.has_other_steps:
             self.gather(queue)
         delete_queue(self.store, queue)

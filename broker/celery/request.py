@@ -172,6 +172,7 @@ class DeliveryRequest(Request):
         self._mark_in_backend(self.task.backend.mark_as_failure, error, traceback=traceback)
 
     def _mark_in_backend(self, mark: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Call a method of the result backend for this task. Errors of the backend are logged."""
         try:
             mark(self.id, *args, request=self._context, store_result=self.store_errors, **kwargs)
         except Exception:  # even if its result cannot be stored, the delivery is settled

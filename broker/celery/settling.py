@@ -217,6 +217,7 @@ class Settling(Publishing):
         super().close()
 
     def _delete_unused_keys(self) -> None:
+        """Delete the keys of deleted queues that no consumer uses any more."""
         for queue in self.passing:
             try:
                 delete_if_unused(self.store, queue)

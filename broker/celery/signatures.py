@@ -64,6 +64,7 @@ class _MessageCatcher:
         self._producer = app.amqp.Producer(channel, auto_declare=False)
 
     def _keep(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
+        """Keep a message instead of putting it on its queue. Messages of remote control are sent."""
         if is_remote_control(queue):  # the event that a task was sent
             self._put(queue, message, **kwargs)
         else:

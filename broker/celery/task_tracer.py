@@ -64,6 +64,7 @@ class RunningRequest:
     hostname: str
 
     def __getattr__(self, name: str) -> Any:
+        """Make Celery's own context when an attribute is read that is not set yet."""
         if name.startswith("_"):
             raise AttributeError(name)
         args, kwargs, embed = self.delivery.message.arguments

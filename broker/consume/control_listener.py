@@ -85,6 +85,7 @@ class ControlListener:
         self._in_flight.on_control(self._acknowledge)
 
     def _acknowledge(self) -> None:
+        """Acknowledge the epoch of the known control state."""
         try:
             state.acknowledge_epoch(self._channel.store, self._in_flight.name, self._in_flight.control.epoch)
         except BrokerError as error:

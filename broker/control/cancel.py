@@ -95,6 +95,7 @@ def cancel_task(
 
 
 def _keep_for_an_hour(store: Store, id: str) -> None:
+    """Shorten the life of the cancellation of a task that was not found."""
     with store.client.pipeline(transaction=False) as pipe:
         for key in (cancelled_key(store.prefix), terminated_key(store.prefix)):
             pipe.zadd(key, {id: server_time_ms(store) + KEPT_UNKNOWN_MS}, xx=True)
@@ -102,6 +103,7 @@ def _keep_for_an_hour(store: Store, id: str) -> None:
 
 
 def _mark_cancelled(store: Store, name: str, *, batch: bool, terminate: bool) -> int:
+    """Mark a task or a batch as cancelled, and return the epoch of the cancellation."""
     prefix = store.prefix
     marked = cancelled_key(prefix)
     record, latest = name if batch else marked, cancellations_key(prefix)

@@ -185,6 +185,7 @@ def _parse_headers(message: bytes) -> dict[str, Any]:
 
 
 def _parse_object(text: bytes) -> dict[str, Any]:
+    """Return a JSON object; empty if the text is none."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

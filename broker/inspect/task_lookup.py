@@ -54,6 +54,7 @@ def find_task(store: Store, id: str, effort: Effort = FULL) -> TaskLocation | No
 
 
 def _find_delayed(store: Store, keys: QueueKeys, id: str, effort: Effort) -> TaskLocation | None:
+    """Return the place of a task among the delayed messages; None if it is not found."""
     found = _search_list(store, keys, "delayed", id, effort)
     if not found:
         return None

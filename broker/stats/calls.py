@@ -118,6 +118,7 @@ def add_field(calls: dict[tuple[str, str], CallFigures], rest: str, value: int) 
 
 @lru_cache(maxsize=4_096)
 def _kind_and_peer(text: str) -> tuple[str, str] | None:
+    """Return the kind and the peer of a field; None if it cannot be read."""
     try:
         kind, peer = json.loads(text)
     except (ValueError, TypeError):

@@ -82,6 +82,7 @@ def _read_streams(store: Store, keys: Sequence[str], since_ms: int = 0) -> list[
 
 
 def _parse_figures(fields: Mapping[bytes, bytes]) -> dict[str, KindFigures]:
+    """Return an entry's figures by kind."""
     return {
         kind: KindFigures(ended=ended, failed=failed, service_seconds=seconds, errors=_NO_ERRORS)
         for kind, (ended, failed, seconds) in json.loads(fields[b"kinds"]).items()

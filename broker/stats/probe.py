@@ -252,6 +252,7 @@ def longest_turn_seconds(service_seconds: float) -> float:
 
 
 def _sum_windows(windows: Iterable[_Window]) -> _Window:
+    """Return the ends and the seconds of all windows together."""
     total = _Window()
     for each in windows:
         total.ends, total.seconds = total.ends + each.ends, total.seconds + each.seconds

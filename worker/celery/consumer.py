@@ -154,6 +154,7 @@ class PondConsumer(Consumer):
         return found
 
     def _prepare_slots(self) -> None:
+        """Announce the kinds, and prepare the pool for deliveries."""
         self.in_flight.announce(self.app.tasks)
         self.in_flight.settle_by(self.hub and self.hub.call_soon, self._settle_now)
         if self.threads is None and isinstance(self.pool, ThreadPool):
@@ -186,6 +187,7 @@ class PondConsumer(Consumer):
         self._dead_letter(message.delivery, "invalid message", exc)
 
     def _dead_letter(self, delivery: Delivery, reason: str, error: object) -> None:
+        """Dead-letter a message, and mark its task as failed in its result backend."""
         logger.error("Message %s dead-lettered: %s: %s", delivery.message.id or "?", reason, error)
         if delivery.message.id:
             notify_end(self.app, delivery.message, "failed", dead_letter_error(reason, str(error)))
@@ -233,6 +235,7 @@ class PondConsumer(Consumer):
         super().shutdown()
 
     def _run_unless_broker_away(self, step: Callable[[], None]) -> None:
+        """Run a step of leaving. An error of the broker is logged."""
         try:
             with translate_errors("leaving the queues"):
                 step()

@@ -19,7 +19,7 @@ from celery.worker.state import task_ready
 
 from millpond.broker.celery.request import DeliveryRequest, immediate_writer
 from millpond.broker.consume.in_flight import InFlightMessages
-from millpond.broker.delivery import Delivery, facts
+from millpond.broker.delivery import Delivery, delivery_fields
 from millpond.broker.errors import DeadLettered
 from millpond.broker.outcomes import (
     NOT_RUN,
@@ -107,7 +107,11 @@ class PondRequest(DeliveryRequest):
             return self._apply_to_pool(pool, self._run_if_still_wanted, (self.delivery,))
         chunk = process.chunks.job_for(self)
         self.in_child = True
-        result = chunk.send(pool) if chunk else self._apply_to_pool(pool, run_in_child, facts(self.delivery))
+        result = (
+            chunk.send(pool)
+            if chunk
+            else self._apply_to_pool(pool, run_in_child, delivery_fields(self.delivery))
+        )
         process.write_at_once()
         return result
 
@@ -320,6 +324,7 @@ class PondRequest(DeliveryRequest):
         self.delivery.events_shown = True
 
     def _scrub(self, text: str) -> str:
+        """Return a text without the secrets of this task."""
         if self.contract_with_secrets is None:
             return text
         args, kwargs, _embed = self.delivery.message.arguments

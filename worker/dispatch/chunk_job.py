@@ -19,7 +19,7 @@ from typing import Any
 from billiard import get_start_method
 from billiard.exceptions import Terminated
 
-from millpond.broker.delivery import Delivery, facts
+from millpond.broker.delivery import Delivery, delivery_fields
 from millpond.worker.celery.slot import Answer, run
 from millpond.worker.dispatch.slot_request import SlotRequest
 
@@ -55,7 +55,7 @@ class ChunkJob:
         limits = [limit for request in self.members for limit in request.limits if limit]
         return pool.apply_async(
             run_all,
-            args=(self.memory.number, [facts(request.delivery) for request in self.members]),
+            args=(self.memory.number, [delivery_fields(request.delivery) for request in self.members]),
             accept_callback=self.on_accepted,
             callback=self.on_success,
             error_callback=self.on_failure,

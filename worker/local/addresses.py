@@ -65,6 +65,7 @@ class Addresses:
         return self._store_entry(name, port)
 
     def _store_entry(self, name: str, value: T) -> T:
+        """Write an entry to the file if it has changed, and return it."""
         if self._kept.get(name) != value:
             self._kept[name] = value
             write_privately(self._path, json.dumps(self._kept))

@@ -114,6 +114,7 @@ class _Services:
     folder: DataFolder
 
     def valkey(self, port: int, password: str) -> valkey.Server:
+        """Start the server, which is stopped after the other services."""
         data, keep_open = self.folder.path / "valkey", [self.folder.lock]
         server = valkey.start_server(data, keep_open=keep_open, port=port, password=password)
         self.stack.callback(server.stop)
@@ -123,6 +124,7 @@ class _Services:
         """Start Flower on a port."""
 
         def command(fd: int) -> list[str]:
+            """Return the command line."""
             return [
                 sys.executable,
                 "-P",
@@ -140,6 +142,7 @@ class _Services:
         """Start the supervisor of these pools."""
 
         def command(fd: int) -> list[str]:
+            """Return the command line."""
             return [
                 sys.executable,
                 "-P",
@@ -165,6 +168,7 @@ class _Services:
     def _start_service(
         self, name: str, command: Callable[[int], list[str]], settings: Settings, stop: float
     ) -> Service:
+        """Start a service that is stopped with the set-up, after `stop` seconds by force."""
         service = launch_service(
             name, command, env=child_environment(settings), log=self.folder.path / f"{name}.log"
         )

@@ -80,6 +80,7 @@ def _task_metrics(found: Sequence[tuple[Labels, Totals]]) -> Iterator[Metric]:
     yield Metric("millpond_worker_task_ended", "counter", "Runs ended, by state", ended)
 
     def of(name: str) -> list[tuple[Labels, Histogram]]:
+        """Return the histograms with this name, each with its labels."""
         return [
             ({**labels, "kind": kind}, histogram)
             for labels, totals in found

@@ -177,6 +177,7 @@ class SlotSampler:
             note_connection(self._calls, peer.kind, peer.name, count - before[1], now - before[0])
 
     def _add_seconds(self, where: Place, seconds: float) -> None:
+        """Add time to a place, or to `others` if there are too many places."""
         if seconds <= 0:
             return
         if where not in self._places and len(self._places) >= MOST_PLACES:

@@ -55,6 +55,7 @@ def reap_orphans() -> None:
 
 
 def _children_with_popen() -> set[int]:
+    """Return the process ids of children that Python code still waits for."""
     kinds = subprocess.Popen, multiprocessing.popen_fork.Popen
     return {
         each.pid for each in gc.get_objects() if issubclass(type(each), kinds) and each.returncode is None

@@ -137,6 +137,7 @@ class Supervisor:
             self._kill_children()
 
     def _seconds_to_next_timer(self) -> float | None:
+        """Return the seconds until a restart or the deadline is due; None if neither is."""
         times = [child.restart_at for child in self.children if child.restart_at is not None]
         if self.deadline is not None and not self.killed:
             times.append(self.deadline)
@@ -171,6 +172,7 @@ class Supervisor:
             child.terminate()
 
     def _replace_children(self) -> None:
+        """Terminate every process, and start a new one in its place."""
         if self.deadline is None:
             logger.info("SIGHUP: replacing every process")
             for child in self.children:
@@ -227,6 +229,7 @@ class Supervisor:
             child.terminate()
 
     def _announce(self, line: str) -> None:
+        """Write one line to the pipe of readiness, and close it."""
         if self.ready_fd is not None:
             with suppress(BrokenPipeError):  # the reader of the pipe has ended
                 os.write(self.ready_fd, f"{line}\n".encode())

@@ -96,8 +96,8 @@ def test_whatever_is_raised_is_one_dead_letter_by_its_own_name(error: BaseExcept
     assert outcome.error.startswith(f"{name}: ")
     assert "in body" in outcome.traceback
     assert "in execute" not in outcome.traceback
-    assert outcome.facts is not None
-    assert (outcome.facts["worker"], outcome.facts["retries"]) == ("here", 0)
+    assert outcome.details is not None
+    assert (outcome.details["worker"], outcome.details["retries"]) == ("here", 0)
 
 
 class Meta(type):
