@@ -59,8 +59,8 @@ def give_up_lead(store: Store, scheduler: str) -> None:
 def leading_scheduler(store: Store) -> str | None:
     """Return the name of the leading scheduler; None if none runs."""
     with translate_errors("reading which scheduler leads"):
-        found = store.client.get(scheduler_key(store.prefix))
-    return None if found is None else str(found.decode())
+        name = store.client.get(scheduler_key(store.prefix))
+    return None if name is None else str(name.decode())
 
 
 def all_schedules(store: Store) -> list[Schedule]:
@@ -76,8 +76,8 @@ def read_schedules(store: Store, names: Iterable[str]) -> list[Schedule]:
     with translate_errors("reading the schedules"), store.client.pipeline(transaction=False) as pipe:
         for name in listed:
             pipe.hgetall(schedule_key(name, store.prefix))
-        found = pipe.execute()
-    return [_parse_schedule(name, raw) for name, raw in zip(listed, found, strict=True)]
+        replies = pipe.execute()
+    return [_parse_schedule(name, raw) for name, raw in zip(listed, replies, strict=True)]
 
 
 def declare_schedules(store: Store, declared: Mapping[str, Mapping[str, str | int]], *, now_ms: int) -> None:
@@ -106,6 +106,6 @@ def record_fired(store: Store, name: str, *, due_ms: int, id: str, missed: int, 
 
 
 def _parse_schedule(name: str, raw: Mapping[bytes, bytes]) -> Schedule:
-    found = {key.decode(): value.decode() for key, value in raw.items()}
-    known = {key: int(value) if key in _NUMBERS else value for key, value in found.items() if key in _NAMES}
-    return Schedule(name, **known)  # type: ignore[arg-type]
+    fields = {key.decode(): value.decode() for key, value in raw.items()}
+    values = {key: int(value) if key in _NUMBERS else value for key, value in fields.items() if key in _NAMES}
+    return Schedule(name, **values)  # type: ignore[arg-type]

@@ -226,7 +226,7 @@ def _split_url(text: str) -> SplitResult:
 
 def _parse_query(text: str) -> dict[str, Any]:
     """Return the options of a URL, each in its type. Raises `ValueError` that names the option."""
-    found: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     for name, value in parse_qsl(text, keep_blank_values=True, errors="strict"):
         read = TYPED.get(name) or TLS.get(name)
         if read is None:
@@ -235,16 +235,16 @@ def _parse_query(text: str) -> dict[str, Any]:
             # A name that is no word may be the rest of a password with an unescaped & or ?.
             said = f"{name} " if close else ""
             raise ValueError(f"it has an option {said}that there is not{more}")
-        if name in found:
+        if name in options:
             raise ValueError(f"its option {name} is given twice")
         try:
-            found[name] = read(value)
+            options[name] = read(value)
         except ValueError as error:
             reason = str(error)
         else:
             continue
         raise ValueError(f"its option {name} {reason}")
-    return found
+    return options
 
 
 def _tls_options(kind: str, query: dict[str, Any]) -> dict[str, Any] | None:
@@ -277,11 +277,11 @@ def _login_of(nodes: list[SplitResult], query: dict[str, Any]) -> dict[str, str 
     if len(said) > 1:
         raise ValueError("its sentinels name different logins: write the server's once, at the first of them")
     username, password = next(iter(said), (None, None))
-    found = {"username": _percent_decode(username) or None, "password": _percent_decode(password) or None}
-    for name in found:
-        if query.get(name) and found[name]:
+    login = {"username": _percent_decode(username) or None, "password": _percent_decode(password) or None}
+    for name in login:
+        if query.get(name) and login[name]:
             raise ValueError(f"it has two {name}s: one before the host and one as an option")
-    return {name: query.get(name) or value for name, value in found.items()}
+    return {name: query.get(name) or value for name, value in login.items()}
 
 
 def _percent_decode(text: str | None) -> str:

@@ -175,17 +175,17 @@ def summary(store: Store, batch: str) -> Summary:
 
 def _parse_summary(batch: str, raw: dict[bytes, bytes]) -> Summary:
     """Return the summary that the fields of a record stand for."""
-    found = {name.decode(): value.decode() for name, value in raw.items() if name != b"then"}
-    counts = {name: int(found.get(name, 0)) for name in COUNTS}
+    fields = {name.decode(): value.decode() for name, value in raw.items() if name != b"then"}
+    counts = {name: int(fields.get(name, 0)) for name in COUNTS}
     times: dict[str, Any] = {
-        name: int(found[stored]) if stored in found else None for name, stored in _TIMES.items()
+        name: int(fields[stored]) if stored in fields else None for name, stored in _TIMES.items()
     }
     return Summary(
         id=batch,
-        opened_at_ms=int(found["opened_at"]),
-        description=found.get("description", ""),
-        then_id=found.get("then_id"),
-        owner=found.get("owner"),
+        opened_at_ms=int(fields["opened_at"]),
+        description=fields.get("description", ""),
+        then_id=fields.get("then_id"),
+        owner=fields.get("owner"),
         **counts,
         **times,
     )
@@ -203,24 +203,24 @@ def results(
         raise ValueError(f'after is the position of a result, or "0" for all of them, not {after!r:.80}')
     stream = batch_key(batch, store.prefix) + ":results"
     with translate_errors(f"reading the results of batch {batch}"):
-        found = store.client.xread({stream: after}, count=limit, block=wait_ms or None)
-    return [_parse_result(entry, fields) for _stream, entries in found or () for entry, fields in entries]
+        reply = store.client.xread({stream: after}, count=limit, block=wait_ms or None)
+    return [_parse_result(entry, fields) for _stream, entries in reply or () for entry, fields in entries]
 
 
 def last_failures(store: Store, batch: str, *, limit: int = 50, among: int = 5_000) -> list[Result]:
     """Return at most `limit` results that are no successes, of the `among` latest; the newest first."""
     stream = batch_key(batch, store.prefix) + ":results"
-    found: list[Result] = []
+    failures: list[Result] = []
     end, left = "+", among
-    while left > 0 and len(found) < limit:
+    while left > 0 and len(failures) < limit:
         with translate_errors(f"reading the results of batch {batch}"):
             page = store.client.xrevrange(stream, max=end, count=min(500, left))
         latest = (_parse_result(entry, fields) for entry, fields in page)
-        found += [result for result in latest if result.state is not TaskState.SUCCEEDED]
+        failures += [result for result in latest if result.state is not TaskState.SUCCEEDED]
         if not page:
             break
         left, end = left - len(page), "(" + page[-1][0].decode()
-    return found[:limit]
+    return failures[:limit]
 
 
 def recent_batches(store: Store, *, limit: int = 100, still_open: bool = False) -> Iterator[Summary]:
@@ -245,13 +245,13 @@ def recent_batches(store: Store, *, limit: int = 100, still_open: bool = False) 
         at += _PAGE
 
 
-def completed_batch(told: Mapping[str, Any] | None) -> Summary | None:
+def completed_batch(header: Mapping[str, Any] | None) -> Summary | None:
     """Return the counts with which the batch of a batch callback was completed; None for other messages."""
-    if not told or not isinstance(told.get("counts"), list):
+    if not header or not isinstance(header.get("counts"), list):
         return None
-    filled: dict[str, Any] = dict(zip((*_FILLED_IN, *_OR_NEVER), told["counts"], strict=False))
+    filled: dict[str, Any] = dict(zip((*_FILLED_IN, *_OR_NEVER), header["counts"], strict=False))
     never = {name: filled[name] or None for name in _OR_NEVER}
-    return Summary(id=told["batch"], description=told["description"], **{**filled, **never})
+    return Summary(id=header["batch"], description=header["description"], **{**filled, **never})
 
 
 def _parse_result(entry: bytes, fields: dict[bytes, bytes]) -> Result:

@@ -94,7 +94,7 @@ def notify_end(app: Celery, message: Message, state: str, error: BaseException |
     """
     task = app.tasks.get(message.kind)
     backend = app.backend if task is None else task.backend
-    request = _request_facts(message)
+    request = _request_fields(message)
     ignored = request.ignore_result or (task is not None and task.ignore_result)
     stored = not ignored or (task is not None and task.store_errors_even_if_ignored)
     try:
@@ -118,7 +118,7 @@ def dead_letter_error(reason: str, line: str = "") -> Exception:
     return WorkerLostError(text) if reason == "too many deliveries" else DeadLettered(text)
 
 
-def _request_facts(message: Message) -> Context:
+def _request_fields(message: Message) -> Context:
     """Return the fields of a task's request that backends need: its chord, its group, its errbacks."""
     try:
         args, kwargs, embed = message.arguments

@@ -95,7 +95,7 @@ class Publishing(QueueCommands):
             return
         headers = message.get("headers") or {}
         if isinstance(headers.get(OWN), dict):
-            kept = carried_facts(headers.pop(OWN), str(headers.get("id", "")))
+            kept = carried_fields(headers.pop(OWN), str(headers.get("id", "")))
             headers.update({} if kept is None else {OWN: kept})
         # A retry or the next link of a chain comes from the pool itself, so it must never wait for room.
         own = bool(headers.get("retries")) or headers.get("parent_id") is not None
@@ -188,7 +188,7 @@ def _translate_for_kombu() -> Iterator[None]:
         raise SendingRefused(str(error)) from error
 
 
-def carried_facts(own: Mapping[str, Any], id: str) -> dict[str, Any] | None:
+def carried_fields(own: Mapping[str, Any], id: str) -> dict[str, Any] | None:
     """Return the fields that a message keeps of the header of the task that sends it; None if there are none.
 
     `of` names that task. Its retry is the same task and stays in its batch. A body that copies its request's

@@ -26,18 +26,18 @@ def process_of(consumer: str) -> str:
 
 def _unacknowledged(store: Store, epoch: int) -> set[str]:
     """Return the processes with messages in flight that know only an earlier epoch."""
-    found = store.client.hgetall(known_epochs_key(store.prefix))
-    known = {name.decode(): int(value) for name, value in found.items()}
-    return {process for process in _processes_with_messages(store) if known.get(process, 0) < epoch}
+    fields = store.client.hgetall(known_epochs_key(store.prefix))
+    acknowledged = {name.decode(): int(value) for name, value in fields.items()}
+    return {process for process in _processes_with_messages(store) if acknowledged.get(process, 0) < epoch}
 
 
 def _processes_with_messages(store: Store) -> set[str]:
     """Return the processes that have messages in flight under a lease."""
     seconds, _micros = store.client.time()
-    found = set()
+    processes = set()
     for queue in declared_queues(store):
         keys = QueueKeys(queue, store.prefix)
         for consumer in store.client.zrangebyscore(keys.consumers, seconds * 1000, "+inf"):
             if store.client.hlen(keys.in_flight(consumer.decode())):
-                found.add(process_of(consumer.decode()))
-    return found
+                processes.add(process_of(consumer.decode()))
+    return processes

@@ -83,15 +83,15 @@ def cancel_task(
     A message further back is settled when it is fetched.
     """
     with translate_errors(f"cancelling task {id}"):
-        found = task_lookup.find_task(store, id, effort)
-        if found is not None and found.state is TaskState.DEAD:
-            return Cancellation(0, (), found=found)
+        location = task_lookup.find_task(store, id, effort)
+        if location is not None and location.state is TaskState.DEAD:
+            return Cancellation(0, (), found=location)
         epoch = _mark_cancelled(store, id, batch=False, terminate=terminate)
         unacknowledged = wait_for_acknowledgements(store, epoch, timeout_seconds)
         settled = cancel_waiting(store, effort, id=id)
-        if found is None and not settled and effort.most is None:
+        if location is None and not settled and effort.most is None:
             _keep_for_an_hour(store, id)
-        return Cancellation(epoch, unacknowledged, settled, found)
+        return Cancellation(epoch, unacknowledged, settled, location)
 
 
 def _keep_for_an_hour(store: Store, id: str) -> None:

@@ -62,9 +62,9 @@ def read_state(store: Store, known: ControlState | None = None) -> ControlState:
         pipe.get(epoch_key(store.prefix))
         pipe.zrange(cancelled_key(store.prefix), 0, -1).zrange(terminated_key(store.prefix), 0, -1)
         pipe.hkeys(drained_key(store.prefix)).lindex(cancellations_key(store.prefix), -1)
-        found, *names, last = pipe.execute()
+        stored_epoch, *names, last = pipe.execute()
     cancelled, terminated, drained = ({name.decode() for name in some} for some in names)
-    epoch = int(found or 0)
+    epoch = int(stored_epoch or 0)
     return ControlState(epoch, cancelled, terminated, frozenset(drained), epoch, (last or b"").decode())
 
 
@@ -102,8 +102,8 @@ def cancelled_among(store: Store, names: Collection[str]) -> frozenset[str]:
     if not names:
         return frozenset()
     with translate_errors("reading which tasks are cancelled"):
-        found = store.client.zmscore(cancelled_key(store.prefix), list(names))
-    return frozenset(name for name, at in zip(names, found, strict=True) if at is not None)
+        times = store.client.zmscore(cancelled_key(store.prefix), list(names))
+    return frozenset(name for name, at in zip(names, times, strict=True) if at is not None)
 
 
 def acknowledge_epoch(store: Store, process: str, epoch: int) -> None:

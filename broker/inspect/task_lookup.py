@@ -55,20 +55,20 @@ def find_task(store: Store, id: str, effort: Effort = FULL) -> TaskLocation | No
 
 def _find_delayed(store: Store, keys: QueueKeys, id: str, effort: Effort) -> TaskLocation | None:
     """Return the place of a task among the delayed messages; None if it is not found."""
-    found = _search_list(store, keys, "delayed", id, effort)
-    if not found:
+    entry = _search_list(store, keys, "delayed", id, effort)
+    if not entry:
         return None
-    place = _location(id, TaskState.DELAYED, keys, found[0], due_ms=int(found[1]))
+    place = _location(id, TaskState.DELAYED, keys, entry[0], due_ms=int(entry[1]))
     return replace(place, wants_kind=store.client.zscore(keys.aside, place.kind) is not None)
 
 
 def _find_ready(store: Store, keys: QueueKeys, id: str, effort: Effort) -> TaskLocation | None:
     """Return the place of a task among the ready messages; None if it is not found."""
     for step, ready in enumerate(keys.ready, start=1):
-        found = _search_list(store, keys, str(step), id, effort)
-        if found is not None:
-            behind = max(0, store.client.llen(ready) - int(found[1]) - 1)
-            return _location(id, TaskState.READY, keys, found[0], behind=behind)
+        entry = _search_list(store, keys, str(step), id, effort)
+        if entry is not None:
+            behind = max(0, store.client.llen(ready) - int(entry[1]) - 1)
+            return _location(id, TaskState.READY, keys, entry[0], behind=behind)
     return None
 
 
@@ -76,15 +76,15 @@ def _find_in_flight(store: Store, keys: QueueKeys, id: str, _effort: Effort) -> 
     """Return the place of a task among the messages in flight; None if it is not found."""
     for consumer in store.client.zrange(keys.consumers, 0, -1):
         name = consumer.decode()
-        _next, *found = script("find_task").run(store.client, keys.all, ("held", 0, 0, id, name))
-        if found:
-            return _location(id, TaskState.RUNNING, keys, found[0], process=process_of(name))
+        _next, *entry = script("find_task").run(store.client, keys.all, ("held", 0, 0, id, name))
+        if entry:
+            return _location(id, TaskState.RUNNING, keys, entry[0], process=process_of(name))
     return None
 
 
 def _find_dead(store: Store, keys: QueueKeys, id: str, effort: Effort) -> TaskLocation | None:
-    found = _search_list(store, keys, "dead", id, effort, first="+")
-    return _location(id, TaskState.DEAD, keys, found[0], letter=found[1].decode()) if found else None
+    entry = _search_list(store, keys, "dead", id, effort, first="+")
+    return _location(id, TaskState.DEAD, keys, entry[0], letter=entry[1].decode()) if entry else None
 
 
 def _search_list(
@@ -93,9 +93,9 @@ def _search_list(
     """Return the task that a search of one list found, page by page; None if it found none."""
     position: str | bytes = first
     for page in effort.pages():
-        position, *found = script("find_task").run(store.client, keys.all, (which, position, page, id))
-        if found:
-            return list(found)
+        position, *entry = script("find_task").run(store.client, keys.all, (which, position, page, id))
+        if entry:
+            return list(entry)
         if not position:
             break
     return None
@@ -103,14 +103,14 @@ def _search_list(
 
 def _location(id: str, state: TaskState, keys: QueueKeys, message: bytes, **where: Any) -> TaskLocation:
     """Return the location of a message that was found."""
-    found = Message.decode(message)
+    decoded = Message.decode(message)
     return TaskLocation(
         id=id,
         state=state,
         queue=keys.queue,
-        kind=found.kind,
-        batch=found.batch,
-        retries=found.retries,
-        sent_at_ms=found.sent_ms,
+        kind=decoded.kind,
+        batch=decoded.batch,
+        retries=decoded.retries,
+        sent_at_ms=decoded.sent_ms,
         **where,
     )

@@ -84,23 +84,23 @@ class Elasticity:
     def with_earlier(self, earlier: "Elasticity") -> "Elasticity":
         """Return this result and an earlier one of the same slots as one, each by its precision."""
         value, error = _weighted_mean((self.value, self.error), (earlier.value, earlier.error))
-        found = replace(self, value=value, error=error)
+        joined = replace(self, value=value, error=error)
         if self.step is None or earlier.step is None:
-            return found
+            return joined
         step, error = _weighted_mean((self.step, self.step_error), (earlier.step, earlier.step_error))
-        return replace(found, step=step, step_error=error)
+        return replace(joined, step=step, step_error=error)
 
     @property
     def local(self) -> float:
         """The best guess for slots beyond those that there are, 0 to 1."""
-        found = self.value if self.step is None else min((self.value + self.step) / 2, self.value)
-        return max(0.0, min(1.0, found))
+        value = self.value if self.step is None else min((self.value + self.step) / 2, self.value)
+        return max(0.0, min(1.0, value))
 
 
-def _weighted_mean(*found: tuple[float, float]) -> tuple[float, float]:
+def _weighted_mean(*estimates: tuple[float, float]) -> tuple[float, float]:
     """Return the mean of values with errors, weighted by their precision, and its error."""
-    weights = [1 / max(error, 0.01) ** 2 for _, error in found]
-    value = sum(weight * value for weight, (value, _) in zip(weights, found, strict=True)) / sum(weights)
+    weights = [1 / max(error, 0.01) ** 2 for _, error in estimates]
+    value = sum(weight * value for weight, (value, _) in zip(weights, estimates, strict=True)) / sum(weights)
     return value, 1 / math.sqrt(sum(weights))
 
 
@@ -108,25 +108,25 @@ def _weighted_mean(*found: tuple[float, float]) -> tuple[float, float]:
 SHIFTED = 1.6
 
 
-def still_holds(found: Elasticity, service_seconds: float, *, slots: int | None = None) -> bool:
+def still_holds(result: Elasticity, service_seconds: float, *, slots: int | None = None) -> bool:
     """True if a result still holds for runs of this mean length.
 
     With fewer `slots` than were measured, runs that waited for each other are shorter.
     """
-    if not found.service_seconds or not service_seconds:
+    if not result.service_seconds or not service_seconds:
         return True
-    fewer = 1.0 if slots is None else slots / found.slots
-    return fewer / SHIFTED < service_seconds / found.service_seconds < SHIFTED
+    fewer = 1.0 if slots is None else slots / result.slots
+    return fewer / SHIFTED < service_seconds / result.service_seconds < SHIFTED
 
 
-def store_elasticity(store: Store, pool: str, found: Elasticity) -> None:
+def store_elasticity(store: Store, pool: str, result: Elasticity) -> None:
     """Store a result for the diagnosis of the pool. The last one with other slots stays, to compare with."""
     key, earlier = elasticity_key(pool, store.prefix), earlier_elasticity_key(pool, store.prefix)
     with translate_errors("keeping what was measured"):
         before = _parse_result(store.client.get(key))
-        if before is not None and before.slots != found.slots:
+        if before is not None and before.slots != result.slots:
             store.client.set(earlier, dumps(asdict(before)), px=KEPT_MS)
-        store.client.set(key, dumps(asdict(found)), px=KEPT_MS)
+        store.client.set(key, dumps(asdict(result)), px=KEPT_MS)
 
 
 def last_elasticity(store: Store, pools: Sequence[str]) -> list[Elasticity | None]:

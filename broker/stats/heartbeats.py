@@ -113,8 +113,8 @@ def read_processes(store: Store) -> list[Heartbeat]:
     """Return the heartbeats that have not expired, by name."""
     with translate_errors("reading the heartbeats"):
         names = sorted(name.decode() for name in store.client.zrange(processes_key(store.prefix), 0, -1))
-        found = store.client.mget([process_key(name, store.prefix) for name in names]) if names else []
-    return [_parse_heartbeat(text) for text in found if text]
+        texts = store.client.mget([process_key(name, store.prefix) for name in names]) if names else []
+    return [_parse_heartbeat(text) for text in texts if text]
 
 
 def read_pools(store: Store) -> list[str]:
@@ -131,8 +131,8 @@ def read_totals(store: Store, pools: list[str]) -> Iterator[Totals]:
     ):
         for pool in pools:
             pipe.hgetall(pool_totals_key(pool, store.prefix))
-        found = pipe.execute()
-    for raw in found:
+        replies = pipe.execute()
+    for raw in replies:
         yield parse_totals({name.decode(): int(value) for name, value in raw.items()})
 
 
@@ -145,7 +145,7 @@ def _parse_heartbeat(text: bytes) -> Heartbeat:
     return Heartbeat(**{**values, "queues": tuple(values["queues"])})
 
 
-def parse_totals(found: Mapping[str, int]) -> Totals:
+def parse_totals(fields: Mapping[str, int]) -> Totals:
     """Return the totals that Redis and the task metrics of a worker keep as fields.
 
     `ended:<state>:<kind>`, `wait:<bound>:<kind>`, `wait:us:<kind>`, the same for `service`, and `busy_us`,
@@ -153,7 +153,7 @@ def parse_totals(found: Mapping[str, int]) -> Totals:
     """
     ended: dict[tuple[str, str], int] = {}
     buckets: dict[str, dict[str, dict[str, int]]] = {"wait": {}, "service": {}}
-    for name, value in found.items():
+    for name, value in fields.items():
         what, _, rest = name.partition(":")
         part, _, kind = rest.partition(":")
         if what == "ended":
@@ -164,12 +164,12 @@ def parse_totals(found: Mapping[str, int]) -> Totals:
         ended=ended,
         wait={kind: _parse_histogram(parts) for kind, parts in buckets["wait"].items()},
         service={kind: _parse_histogram(parts) for kind, parts in buckets["service"].items()},
-        busy_seconds=found.get("busy_us", 0) / _MICROS,
-        slot_seconds=found.get("slot_us", 0) / _MICROS,
-        cpu_seconds=found.get("cpu_us", 0) / _MICROS,
-        fetch_calls=found.get("turns", 0),
-        shown=found.get("shown", 0),
-        left_out=found.get("left_out", 0),
+        busy_seconds=fields.get("busy_us", 0) / _MICROS,
+        slot_seconds=fields.get("slot_us", 0) / _MICROS,
+        cpu_seconds=fields.get("cpu_us", 0) / _MICROS,
+        fetch_calls=fields.get("turns", 0),
+        shown=fields.get("shown", 0),
+        left_out=fields.get("left_out", 0),
     )
 
 

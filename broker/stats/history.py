@@ -68,7 +68,7 @@ def _future_streams(store: Store, keys: Iterable[str]) -> list[str]:
     with store.client.pipeline(transaction=False) as pipe:
         for key in asked:
             pipe.xrange(key, min=newest, count=1)
-        return [key for key, found in zip(asked, pipe.execute(), strict=True) if found]
+        return [key for key, entries in zip(asked, pipe.execute(), strict=True) if entries]
 
 
 def _queue_values(depth: inspect_depth.Depth) -> dict[str, Any]:
@@ -106,8 +106,8 @@ def read_history(store: Store, names: list[str]) -> list[list[Sample]]:
     with translate_errors("reading the samples"), store.client.pipeline(transaction=False) as pipe:
         for name in names:
             pipe.xrange(samples_key(name, store.prefix))
-        found = pipe.execute()
-    return [[parse_sample(entry, fields) for entry, fields in entries] for entries in found]
+        replies = pipe.execute()
+    return [[parse_sample(entry, fields) for entry, fields in entries] for entries in replies]
 
 
 def sample_before(store: Store, names: list[str], *, now_ms: int, seconds: float) -> list[Sample | None]:
@@ -121,8 +121,8 @@ def sample_before(store: Store, names: list[str], *, now_ms: int, seconds: float
             key, newest = samples_key(name, store.prefix), now_ms - int(seconds * 1000)
             pipe.xrevrange(key, max=newest, min=oldest, count=1)
             pipe.xrange(key, min=newest, max=now_ms, count=1)
-        found = pipe.execute()
-    pairs = zip(found[::2], found[1::2], strict=True)
+        replies = pipe.execute()
+    pairs = zip(replies[::2], replies[1::2], strict=True)
     return [parse_sample(*(old or young)[0]) if old or young else None for old, young in pairs]
 
 
@@ -143,8 +143,8 @@ def count_and_seconds(values: Mapping[str, Any]) -> tuple[int, float]:
 
 
 def _pack_histogram(histogram: Histogram) -> dict[str, Any]:
-    seen = {name: count for name, count in zip(NAMES, histogram.counts, strict=True) if count}
-    return {**seen, "seconds": histogram.seconds}
+    counts = {name: count for name, count in zip(NAMES, histogram.counts, strict=True) if count}
+    return {**counts, "seconds": histogram.seconds}
 
 
 Entries = list[tuple[bytes, Mapping[bytes, bytes]]]

@@ -90,40 +90,40 @@ class Probe:
         self._first = self._count_ended()
         half, step = max(1, int(self._slots * HALF)), min(self._slots - 1, math.ceil(self._slots * STEP))
         turns: list[_Turn] = []
-        found: Elasticity | None = None
+        result: Elasticity | None = None
         try:
             while (
-                turn := self._measure_turn(self._limits_of_turn(half, step, found, len(turns)))
+                turn := self._measure_turn(self._limits_of_turn(half, step, result, len(turns)))
             ) is not None:
                 if not self._is_as_it_was():
                     return None
                 turns.append(turn)
                 seconds = time.monotonic() - begun
-                found = self._make_result(turns, half, step, seconds)
-                if (len(turns) >= 2 and found.decides) or seconds * (1 + 1 / len(turns)) > most_seconds:
+                result = self._make_result(turns, half, step, seconds)
+                if (len(turns) >= 2 and result.decides) or seconds * (1 + 1 / len(turns)) > most_seconds:
                     break
         finally:
             for queue in self._queues:
                 _limit_in_flight(self._store, queue, 0, 0)
-            rate = max(self._free_rate, found.rate if found is not None else 0.0)
-            lost = self._lost_ends(turns, found.rate if found is not None else 0.0)
+            rate = max(self._free_rate, result.rate if result is not None else 0.0)
+            lost = self._lost_ends(turns, result.rate if result is not None else 0.0)
             self.cost_seconds = lost / rate if rate else HALF * (time.monotonic() - begun)
-        return found
+        return result
 
-    def _limits_of_turn(self, half: int, step: int, found: Elasticity | None, turns: int) -> set[int]:
+    def _limits_of_turn(self, half: int, step: int, result: Elasticity | None, turns: int) -> set[int]:
         """Return the limits of the next turn: all three at first, then the undecided ones."""
-        if turns < TURNS_OF_ALL or found is None or found.step is None:
+        if turns < TURNS_OF_ALL or result is None or result.step is None:
             return {self._slots, half, step}
-        return {self._slots, step if found.step < STEP_LEAST else half}
+        return {self._slots, step if result.step < STEP_LEAST else half}
 
     def _measure_turn(self, limits: set[int]) -> _Turn | None:
         """Count the ends under each limit, in random order; None if the queues ran empty."""
         turn: _Turn = {}
         for limit in self._chance.sample(sorted(limits), len(limits)):
-            seen = self._measure_window(limit)
-            if seen is None:
+            measured = self._measure_window(limit)
+            if measured is None:
                 return None
-            turn[limit] = seen
+            turn[limit] = measured
         return turn
 
     def _measure_window(self, limit: int) -> _Window | None:
@@ -164,14 +164,14 @@ class Probe:
         """Return the elasticity between half and all slots, and that of the last step."""
         value, error, rate, part_rate = self._compare(turns, half)
         lost = self._lost_ends(turns, rate)
-        found = Elasticity(
+        result = Elasticity(
             value, error, self._slots, half, rate, part_rate, seconds, lost, _now_ms(self._store),
             self._service_seconds,
         )  # fmt: skip
         if step == half:
-            return found
+            return result
         value, error, _, step_rate = self._compare(turns, step)
-        return replace(found, step=value, step_error=error, step_part=step, step_rate=step_rate)
+        return replace(result, step=value, step_error=error, step_part=step, step_rate=step_rate)
 
     def _lost_ends(self, turns: Sequence[_Turn], rate: float) -> float:
         """Return the number of ends that the probe has cost so far.
@@ -179,13 +179,15 @@ class Probe:
         This is the larger of two estimates: by the windows with a part of the slots, waits between them
         included, and by all that ended since the start compared with the rate from before.
         """
-        windows = [(limit, seen) for turn in turns for limit, seen in turn.items()]
+        windows = [(limit, measured) for turn in turns for limit, measured in turn.items()]
         of_windows = sum(
-            max(0.0, rate - seen.rate) * seen.seconds for limit, seen in windows if limit != self._slots
+            max(0.0, rate - measured.rate) * measured.seconds
+            for limit, measured in windows
+            if limit != self._slots
         )
         ends, at_ms = self._count_ended()
         since = (at_ms - self._first[1]) / 1000
-        of_windows *= max(1.0, since / (sum(seen.seconds for _, seen in windows) or since or 1.0))
+        of_windows *= max(1.0, since / (sum(measured.seconds for _, measured in windows) or since or 1.0))
         return max(0.0, of_windows, self._free_rate * since - (ends - self._first[0]))
 
     def _compare(self, turns: Sequence[_Turn], part: int) -> tuple[float, float, float, float]:
@@ -225,9 +227,9 @@ class Probe:
             for queue in self._queues:
                 for key in QueueKeys(queue, self._store.prefix).ready:
                     pipe.llen(key)
-            found = pipe.execute()
-        steps = len(found) // len(self._queues)
-        return [sum(found[n * steps : (n + 1) * steps]) for n in range(len(self._queues))]
+            lengths = pipe.execute()
+        steps = len(lengths) // len(self._queues)
+        return [sum(lengths[n * steps : (n + 1) * steps]) for n in range(len(self._queues))]
 
     def _count_ready(self) -> int:
         return sum(self._queue_lengths())

@@ -85,8 +85,8 @@ def find_candidate(store: Store, pool: str) -> Candidate | NoCandidate:
 def _not_paused(store: Store, waiting: Sequence[Depth]) -> list[Depth]:
     """Return the queues that are not paused: these take no slots."""
     queues = [each.queue for each in waiting]
-    found = limits.read_limits_of_all(store, queues) if queues else []
-    return [each for each, limit in zip(waiting, found, strict=True) if not limit.paused]
+    limits_of_all = limits.read_limits_of_all(store, queues) if queues else []
+    return [each for each, limit in zip(waiting, limits_of_all, strict=True) if not limit.paused]
 
 
 def _busy_reason(store: Store, pool: str, slots: int, waiting: Sequence[Depth]) -> str:
@@ -124,44 +124,46 @@ def _known_cause(minute: Window, running: Sequence[heartbeats.Heartbeat]) -> str
     return "its slots compute, or wait for a lock" if minute.share(*causes) >= EXPLAINED else ""
 
 
-def probe_pool(store: Store, found: Candidate, *, most_seconds: float = MOST_SECONDS) -> Elasticity | None:
+def probe_pool(
+    store: Store, candidate: Candidate, *, most_seconds: float = MOST_SECONDS
+) -> Elasticity | None:
     """Probe a pool and store the result. None if another process probes it, or if too few tasks are ready."""
-    lock = probe_lock_key(found.pool, store.prefix)
+    lock = probe_lock_key(candidate.pool, store.prefix)
     with translate_errors("taking the lock of a probe"):
         if not store.client.set(lock, "1", nx=True, px=LOCK_MS):
             return None
     try:
-        recent, mean = _last_figures(store, found)
+        recent, mean = _last_figures(store, candidate)
         free_rate = recent.ended / recent.seconds if recent.seconds else 0.0
         prober = Probe(
             store,
-            found.queues,
-            slots=found.slots,
+            candidate.queues,
+            slots=candidate.slots,
             service_seconds=mean,
             free_rate=free_rate,
             chance=Random(),
-            is_as_it_was=lambda: _count_slots(store, found.pool) == found.slots,
+            is_as_it_was=lambda: _count_slots(store, candidate.pool) == candidate.slots,
         )
         try:
             measured = prober.run(most_seconds=most_seconds)
         finally:
-            _record_cost(store, found.pool, prober.cost_seconds)
+            _record_cost(store, candidate.pool, prober.cost_seconds)
         if measured is not None:
-            _, mean = _last_figures(store, found)  # of the runs that were measured, not of earlier ones
+            _, mean = _last_figures(store, candidate)  # of the runs that were measured, not of earlier ones
             measured = replace(measured, free_rate=free_rate, service_seconds=mean)
-            measured = _join_with_last(store, found.pool, measured)
-            elasticity.store_elasticity(store, found.pool, measured)
+            measured = _join_with_last(store, candidate.pool, measured)
+            elasticity.store_elasticity(store, candidate.pool, measured)
         return measured
     finally:
         with translate_errors("giving the lock of a probe back"):
             store.client.delete(lock)
 
 
-def _last_figures(store: Store, found: Candidate) -> tuple[Window, float]:
+def _last_figures(store: Store, candidate: Candidate) -> tuple[Window, float]:
     """Return the last ten seconds, and the mean service time in them, or in the minute if few runs ended."""
-    [recent] = window.read_windows(store, [found.pool], now_ms=server.server_time_ms(store), seconds=10)
-    seen = recent if recent.ended >= ENDS else found.minute
-    return recent, seen.service_seconds / max(1, seen.ended)
+    [recent] = window.read_windows(store, [candidate.pool], now_ms=server.server_time_ms(store), seconds=10)
+    figures = recent if recent.ended >= ENDS else candidate.minute
+    return recent, figures.service_seconds / max(1, figures.ended)
 
 
 def _join_with_last(store: Store, pool: str, measured: Elasticity) -> Elasticity:
@@ -181,8 +183,8 @@ def probe_state(store: Store, pools: Sequence[str]) -> list[tuple[bool, float]]:
     locks = [probe_lock_key(pool, store.prefix) for pool in pools]
     costs = [probe_cost_key(pool, store.prefix) for pool in pools]
     with translate_errors("looking for probes"):
-        found = store.client.mget([*locks, *costs])
-    pairs = zip(found[: len(pools)], found[len(pools) :], strict=True)
+        replies = store.client.mget([*locks, *costs])
+    pairs = zip(replies[: len(pools)], replies[len(pools) :], strict=True)
     return [(lock is not None, float(cost or 0)) for lock, cost in pairs]
 
 
@@ -193,12 +195,12 @@ def probe_where_due(store: Store, *, share: float) -> None:
     """
     for pool in heartbeats.read_pools(store) if share > 0 else ():
         try:
-            found = find_candidate(store, pool)
-            if isinstance(found, NoCandidate) or _has_valid_result(store, found):
+            candidate = find_candidate(store, pool)
+            if isinstance(candidate, NoCandidate) or _has_valid_result(store, candidate):
                 continue
-            if (seconds := _affordable_seconds(found, share * HOUR - _read_cost(store, pool))) is None:
+            if (seconds := _affordable_seconds(candidate, share * HOUR - _read_cost(store, pool))) is None:
                 continue
-            measured = probe_pool(store, found, most_seconds=seconds)
+            measured = probe_pool(store, candidate, most_seconds=seconds)
         except BrokerError as error:
             logger.debug("%s", error)
             return
@@ -207,24 +209,24 @@ def probe_where_due(store: Store, *, share: float) -> None:
             return
 
 
-def _affordable_seconds(found: Candidate, left: float) -> float | None:
+def _affordable_seconds(candidate: Candidate, left: float) -> float | None:
     """Return the longest probe, in seconds, that costs no more than is left of the hour's share.
 
     None: no probe.
     """
-    mean = found.minute.service_seconds / max(1, found.minute.ended)
+    mean = candidate.minute.service_seconds / max(1, candidate.minute.ended)
     least = max(LEAST_SECONDS, longest_turn_seconds(mean))  # a turn is finished, however long the tasks
     return min(MOST_SECONDS, left / COST) if COST * least <= left else None
 
 
-def _has_valid_result(store: Store, found: Candidate) -> bool:
+def _has_valid_result(store: Store, candidate: Candidate) -> bool:
     """True if a result is stored that decides and still holds, of as many slots and of runs as long."""
-    [kept] = elasticity.last_elasticity(store, [found.pool])
-    if kept is None or kept.slots != found.slots:
+    [kept] = elasticity.last_elasticity(store, [candidate.pool])
+    if kept is None or kept.slots != candidate.slots:
         return False
-    [recent] = window.read_windows(store, [found.pool], now_ms=server.server_time_ms(store), seconds=10)
-    seen = recent if recent.ended >= 20 else found.minute
-    return elasticity.still_holds(kept, seen.service_seconds / max(1, seen.ended)) and kept.decides
+    [recent] = window.read_windows(store, [candidate.pool], now_ms=server.server_time_ms(store), seconds=10)
+    figures = recent if recent.ended >= 20 else candidate.minute
+    return elasticity.still_holds(kept, figures.service_seconds / max(1, figures.ended)) and kept.decides
 
 
 def _record_cost(store: Store, pool: str, seconds: float) -> None:

@@ -16,21 +16,21 @@ SHARED = 0.2
 ROOM = 1.5
 
 
-def headroom(seen: Window, running: Sequence[Heartbeat]) -> float:
+def headroom(minute: Window, running: Sequence[Heartbeat]) -> float:
     """Return how many times a pool's rate can grow before its hosts' processors are full, at least 1."""
     slots = sum(report.slots for report in running)
-    computing = seen.share("processor") * (seen.use or 0.0) * slots
+    computing = minute.share("processor") * (minute.use or 0.0) * slots
     cores = sum({report.host: report.cores for report in running}.values())
     if not computing or not cores:
         return math.inf
     if max(report.throttled for report in running) >= THROTTLED:
         return 1.0
-    if seen.share("runnable") < CROWDED:  # other processes there leave the slots their part
+    if minute.share("runnable") < CROWDED:  # other processes there leave the slots their part
         return max(1.0, cores / computing)
     busy = max(report.host_busy for report in running)
     return 1 + max(0.0, 1 - busy) * cores / computing
 
 
-def processors_are_free(seen: Window, running: Sequence[Heartbeat]) -> bool:
+def processors_are_free(minute: Window, running: Sequence[Heartbeat]) -> bool:
     """True if slots that compute leave processors free, and do not wait for each other's interpreter."""
-    return headroom(seen, running) >= ROOM and seen.share("interpreter") < SHARED
+    return headroom(minute, running) >= ROOM and minute.share("interpreter") < SHARED

@@ -94,19 +94,19 @@ class Window:
 
 def window_fields(added: Mapping[str, int]) -> Counter[str]:
     """Return the fields of a window for the additions that a heartbeat makes to the totals."""
-    found: Counter[str] = Counter()
+    fields: Counter[str] = Counter()
     for name, amount in added.items():
         what, _, rest = name.partition(":")
         part, _, kind = rest.partition(":")
         if what == "ended":
-            found[f"ended:{kind}"] += amount
+            fields[f"ended:{kind}"] += amount
             if part in ("failed", "retried"):
-                found[f"{part}:{kind}"] += amount
+                fields[f"{part}:{kind}"] += amount
         elif what in ("wait", "service") and part == "us":
-            found[f"{what}:{kind}"] += amount
+            fields[f"{what}:{kind}"] += amount
         elif name in ("busy_us", "slot_us", "children"):
-            found[name] += amount
-    return found
+            fields[name] += amount
+    return fields
 
 
 def place_field(place: Place) -> str:
@@ -139,7 +139,7 @@ def read_windows(
     newest = (now_ms - int(before_seconds * 1000)) // WINDOW_MS - (1 if before_seconds else 0)
     numbers = _numbers(newest, seconds)
     end_ms = min(now_ms, (newest + 1) * WINDOW_MS)
-    return [_sum_windows(found, numbers, end_ms) for found in _raw(store, pools, numbers)]
+    return [_sum_windows(raw, numbers, end_ms) for raw in _raw(store, pools, numbers)]
 
 
 def read_window_spans(
@@ -148,9 +148,9 @@ def read_window_spans(
     """Return the last `seconds` of each pool, for each number of seconds. Each window is read once."""
     newest = now_ms // WINDOW_MS
     all_ = _numbers(newest, max(seconds))
-    found = _raw(store, pools, all_)
+    windows = _raw(store, pools, all_)
     spans = [_numbers(newest, each) for each in seconds]
-    return [[_sum_windows(raw[-len(span) :], span, now_ms) for raw in found] for span in spans]
+    return [[_sum_windows(raw[-len(span) :], span, now_ms) for raw in windows] for span in spans]
 
 
 def _numbers(newest: int, seconds: float) -> range:
@@ -163,9 +163,9 @@ def _raw(store: Store, pools: Sequence[str], numbers: Sequence[int]) -> list[lis
         for pool in pools:
             for number in numbers:
                 pipe.hgetall(f"{window_key(pool, store.prefix)}{number}")
-        found = pipe.execute()
+        replies = pipe.execute()
     each = len(numbers)
-    return [found[n * each : (n + 1) * each] for n in range(len(pools))]
+    return [replies[n * each : (n + 1) * each] for n in range(len(pools))]
 
 
 def read_windows_apart(
@@ -180,10 +180,10 @@ def read_windows_apart(
     ]
 
 
-def _sum_windows(found: Iterable[Mapping[bytes, bytes]], numbers: Sequence[int], end_ms: int) -> Window:
+def _sum_windows(windows: Iterable[Mapping[bytes, bytes]], numbers: Sequence[int], end_ms: int) -> Window:
     """Return windows as one, from the start of the first that has anything."""
     window, first = Window(), None
-    for number, raw in zip(numbers, found, strict=True):
+    for number, raw in zip(numbers, windows, strict=True):
         if raw and first is None:
             first = number
         for name, value in raw.items():
@@ -225,9 +225,9 @@ def _parse_place(text: str) -> Place:
 def _parse_list(text: str, count: int) -> Sequence[str]:
     """Return the texts of a field; as many empty ones if it is of another version."""
     try:
-        found = loads(text)
-        if isinstance(found, list) and len(found) == count:
-            return [str(each) for each in found]
+        items = loads(text)
+        if isinstance(items, list) and len(items) == count:
+            return [str(each) for each in items]
     except ValueError:
         pass
     return [OTHERS, *[""] * (count - 1)]

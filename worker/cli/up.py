@@ -78,25 +78,30 @@ def up(
 
 
 def run_services(
-    chosen: "Settings", pools: list[str], addresses: "RequestedAddresses", *, flower: bool, data: Path | None
+    settings: "Settings",
+    pools: list[str],
+    addresses: "RequestedAddresses",
+    *,
+    flower: bool,
+    data: Path | None,
 ) -> None:
     """Run the services until Ctrl-C. Raises `StartError` if one of them ends by itself."""
     from millpond.tasks.errors import StartError
     from millpond.tasks.settings import state_folder
     from millpond.worker.local.embedded import embedded
 
-    periodic, kept, ended = bool(chosen.schedule), data or state_folder(), None
+    periodic, kept, ended = bool(settings.schedule), data or state_folder(), None
     with embedded(
-        chosen, pools=pools, flower=flower, scheduler=periodic, data_dir=kept, addresses=addresses
+        settings, pools=pools, flower=flower, scheduler=periodic, data_dir=kept, addresses=addresses
     ) as running:
         try:
-            typer.echo(overview(running, pools, own_broker=not chosen.broker_url))
+            typer.echo(overview(running, pools, own_broker=not settings.broker_url))
             ended = running.wait()
         except KeyboardInterrupt:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, _on_second_interrupt)
             typer.echo(
-                f"\nStopping: running tasks have {chosen.drain_seconds:.0f} s to finish. "
+                f"\nStopping: running tasks have {settings.drain_seconds:.0f} s to finish. "
                 "A second Ctrl-C does not wait."
             )
     if ended:
@@ -105,13 +110,13 @@ def run_services(
         )
 
 
-def require_extras(chosen: "Settings", pools: list[str], *, flower: bool) -> None:
+def require_extras(settings: "Settings", pools: list[str], *, flower: bool) -> None:
     """Raise if a service lacks its extra. Print the extras that handlers of these pools lack."""
     from millpond.tasks import extras
 
-    parts = [*([] if chosen.broker_url else ["embedded"]), *(["flower"] if flower else [])]
-    known = (chosen.table.pools[name] for name in pools if name in chosen.table.pools)
-    bodies = extras.extras_of_queues(queue for pool in known for queue in pool.queues)
+    parts = [*([] if settings.broker_url else ["embedded"]), *(["flower"] if flower else [])]
+    named = (settings.table.pools[name] for name in pools if name in settings.table.pools)
+    bodies = extras.extras_of_queues(queue for pool in named for queue in pool.queues)
     if extras.missing_packages(*parts):
         extras.require_extras("millpond up", *parts, *bodies)
     if lacking := extras.missing_packages(*bodies):
@@ -119,7 +124,7 @@ def require_extras(chosen: "Settings", pools: list[str], *, flower: bool) -> Non
         typer.echo(f"Its pools will lack {names}. Install with: {command}", err=True)
 
 
-def with_roots(chosen: "Settings", named: list[str]) -> "Settings":
+def with_roots(settings: "Settings", named: list[str]) -> "Settings":
     """Return the settings with further file roots: by default the current folder, unless it is `/`."""
     from millpond.tasks.errors import BadInput
 
@@ -127,10 +132,10 @@ def with_roots(chosen: "Settings", named: list[str]) -> "Settings":
         if "://" not in each and not Path(each).is_dir():
             raise BadInput(f"--root {each} is not a folder: create it, or name another")
     own = (each if "://" in each else os.path.realpath(each) for each in named)
-    roots = (*own, *chosen.files.roots)
-    if not roots and not chosen.broker_url and Path.cwd() != Path("/"):
+    roots = (*own, *settings.files.roots)
+    if not roots and not settings.broker_url and Path.cwd() != Path("/"):
         roots = (str(Path.cwd()),)
-    return chosen.model_copy(update={"files": chosen.files.model_copy(update={"roots": roots})})
+    return settings.model_copy(update={"files": settings.files.model_copy(update={"roots": roots})})
 
 
 def overview(running: "Embedded", pools: list[str], *, own_broker: bool) -> str:

@@ -35,27 +35,27 @@ def locked_folder(path: Path | None) -> Iterator[DataFolder]:
 
     Raises `StartError` if another embedded set-up has it.
     """
-    chosen = path or Path(tempfile.mkdtemp(prefix="millpond-", dir=scratch_folder()))
+    folder = path or Path(tempfile.mkdtemp(prefix="millpond-", dir=scratch_folder()))
     try:
-        chosen.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise StartError(f"{chosen} cannot be used: {error.strerror}. Name another with --data DIR") from None
-    if chosen.stat().st_uid not in (os.getuid(), 0):
-        raise StartError(f"{chosen} belongs to another user: name another with --data DIR")
-    lock = os.open(chosen / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        raise StartError(f"{folder} cannot be used: {error.strerror}. Name another with --data DIR") from None
+    if folder.stat().st_uid not in (os.getuid(), 0):
+        raise StartError(f"{folder} belongs to another user: name another with --data DIR")
+    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         if not _lock_in_time(lock):
-            raise StartError(_why_locked(chosen, lock))
+            raise StartError(_why_locked(folder, lock))
         os.ftruncate(lock, 0)
         os.pwrite(lock, str(os.getpid()).encode(), 0)
         try:
-            yield DataFolder(chosen, lock)
+            yield DataFolder(folder, lock)
         finally:
-            (chosen / ADDRESS).unlink(missing_ok=True)
+            (folder / ADDRESS).unlink(missing_ok=True)
     finally:
         os.close(lock)
         if path is None:
-            shutil.rmtree(chosen, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _why_locked(folder: Path, lock: int) -> str:

@@ -44,7 +44,10 @@ class HealthReporter:
         self._looked_at = 0.0
         self._seen: object = None
         self._first_seen: dict[str, float] = {}
-        self._facts: dict[str, float | bool | None] = {"broker_answered_at": None, "stalled_since": None}
+        self._broker_state: dict[str, float | bool | None] = {
+            "broker_answered_at": None,
+            "stalled_since": None,
+        }
 
     def turn(self) -> None:
         """Record that the event loop turns, or waits for the broker as intended."""
@@ -87,7 +90,7 @@ class HealthReporter:
                 loop_at=self._turned_at,
                 has_lease=self._has_leases(),
                 draining=self._in_flight.draining,
-                **self._facts,
+                **self._broker_state,
             )
         file.close()
 
@@ -97,17 +100,19 @@ class HealthReporter:
             found = limits_of_fetchable(store, self._queues)
         except MillpondError as error:
             logger.debug("%s", error)
-            self._facts["broker_answered_at"] = None
+            self._broker_state["broker_answered_at"] = None
             return
-        self._facts["broker_answered_at"] = boot_clock()
+        self._broker_state["broker_answered_at"] = boot_clock()
         seen, before = self._in_flight.fetched_and_settled, self._seen
         self._seen = seen
         if not found or seen != before or self._in_flight.drained:
-            self._facts["stalled_since"] = None
-        elif self._facts["stalled_since"] is None:
-            self._facts["stalled_since"] = boot_clock()
+            self._broker_state["stalled_since"] = None
+        elif self._broker_state["stalled_since"] is None:
+            self._broker_state["stalled_since"] = boot_clock()
         slowest = min((limits.rate for limits in found if limits.rate), default=0.0)
-        self._facts["stall_limit_seconds"] = max(self._allowed_seconds(), 2 / slowest if slowest else 0.0)
+        self._broker_state["stall_limit_seconds"] = max(
+            self._allowed_seconds(), 2 / slowest if slowest else 0.0
+        )
 
     def _allowed_seconds(self) -> float:
         """Return the time that messages may wait. With busy slots, a task's longest run time is added."""

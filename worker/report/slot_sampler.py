@@ -149,15 +149,15 @@ class SlotSampler:
         if clock is not None and before.clock is not None:
             ran = min(passed, max(0.0, clock.ran - before.clock.ran))
             waited = min(passed - ran, max(0.0, clock.waited - before.clock.waited))
-        seen = blocked_on(tid)
-        blocked = place(kind, seen, frame, shared=len(self._running) > 1)
+        wait = blocked_on(tid)
+        blocked = place(kind, wait, frame, shared=len(self._running) > 1)
         if (said := CALLING.get(ident)) is not None and blocked.category in WAITING:
             blocked = replace(blocked, category="peer", name=said)
         if any(computes(child) for child in _awaited_children(blocked, frame)):
             blocked = Place("processor", "child programs", kind=kind)
         with self._lock:
-            if seen.trips is not None and blocked.category == "peer":
-                self._note_trips(blocked, seen.trips, now)
+            if wait.trips is not None and blocked.category == "peer":
+                self._note_trips(blocked, wait.trips, now)
             self._add_seconds(Place("processor", kind=kind), ran)
             self._add_seconds(Place("runnable", kind=kind), waited)
             self._add_seconds(blocked, passed - ran - waited)
@@ -215,8 +215,8 @@ def place(kind: str, blocked: Blocked, frame: FrameType, *, shared: bool) -> Pla
         return Place("interpreter", kind=kind) if shared else Place("unknown", "", library, line, kind)
     if blocked.category == "interpreter":
         return Place("interpreter", kind=kind)
-    if (known := _known_lock(stack, blocked, library)) is not None:
-        return Place("lock", known, library, line, kind)
+    if (lock := _known_lock(stack, blocked, library)) is not None:
+        return Place("lock", lock, library, line, kind)
     if blocked.category == "lock":
         return Place("thread", blocked.name, library, line, kind)
     return Place(blocked.category, blocked.name, library, line, kind)
