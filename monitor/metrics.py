@@ -71,26 +71,26 @@ QUEUE_COUNTERS = {
 }
 
 
-def metrics_text(seen: Snapshot | BrokerError, diagnoses: Sequence[Diagnosis] = ()) -> bytes:
+def metrics_text(snapshot: Snapshot | BrokerError, diagnoses: Sequence[Diagnosis] = ()) -> bytes:
     """Return the metrics as text; for an error, only that the broker is unreachable."""
-    return prometheus_text.format_metrics([*_all_metrics(seen), *_diagnosis_metrics(diagnoses)])
+    return prometheus_text.format_metrics([*_all_metrics(snapshot), *_diagnosis_metrics(diagnoses)])
 
 
-def _all_metrics(seen: Snapshot | BrokerError) -> Iterator[Metric]:
+def _all_metrics(snapshot: Snapshot | BrokerError) -> Iterator[Metric]:
     """Yield the metrics of the broker, and of its queues, pools, tasks and schedules."""
-    away = isinstance(seen, BrokerError)
+    away = isinstance(snapshot, BrokerError)
     yield _flag_metric("millpond_broker_up", "1 if the broker answers", not away)
-    if isinstance(seen, BrokerError):
+    if isinstance(snapshot, BrokerError):
         return
-    yield _flag_metric("millpond_broker_writable", "1 if the broker takes writes", seen.refusal is None)
-    queues = {view.name: view for view in seen.queues}
-    pools = {view.name: view for view in seen.pools}
+    yield _flag_metric("millpond_broker_writable", "1 if the broker takes writes", snapshot.refusal is None)
+    queues = {view.name: view for view in snapshot.queues}
+    pools = {view.name: view for view in snapshot.pools}
     yield from _labelled_metrics("gauge", "queue", QUEUE_GAUGES, queues)
     yield from _labelled_metrics("counter", "queue", _queue_counters(), queues)
     yield from _labelled_metrics("gauge", "pool", POOL_GAUGES, pools)
     yield from _labelled_metrics("counter", "pool", POOL_COUNTERS, pools)
-    yield from _task_metrics(seen.pools)
-    yield from _schedule_metrics(seen)
+    yield from _task_metrics(snapshot.pools)
+    yield from _schedule_metrics(snapshot)
 
 
 def _diagnosis_metrics(diagnoses: Sequence[Diagnosis]) -> Iterator[Metric]:
@@ -138,16 +138,18 @@ def _one_digit(figure: re.Match[str]) -> str:
 _FIGURE = re.compile(r"(?<![\w.:])\d[\d,]*(?:\.\d+)?(?![\w:]|\.\d)")
 
 
-def _schedule_metrics(seen: Snapshot) -> Iterator[Metric]:
+def _schedule_metrics(snapshot: Snapshot) -> Iterator[Metric]:
     """Yield the metrics of schedules, if there are any: without schedules no scheduler is needed."""
-    if not seen.schedules:
+    if not snapshot.schedules:
         return
-    yield _flag_metric("millpond_scheduler_up", "1 if a scheduler leads", seen.leader is not None)
+    yield _flag_metric("millpond_scheduler_up", "1 if a scheduler leads", snapshot.leader is not None)
     figures: tuple[Figure, ...] = (
         ("fired", "Periods fired", lambda schedule: schedule.fired),
         ("missed", "Periods missed", lambda schedule: schedule.missed),
     )
-    yield from _labelled_metrics("counter", "schedule", figures, {each.name: each for each in seen.schedules})
+    yield from _labelled_metrics(
+        "counter", "schedule", figures, {each.name: each for each in snapshot.schedules}
+    )
 
 
 def _queue_counters() -> list[Figure]:

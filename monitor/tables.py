@@ -105,9 +105,9 @@ def _make_table(columns: tuple[str, ...], rows: Sequence[Row], width: int) -> Gr
     return Group(
         *(
             _make_block(
-                columns, cells, styles, chosen, fits=_total_width([widths[n] for n in chosen]) <= width
+                columns, cells, styles, numbers, fits=_total_width([widths[n] for n in numbers]) <= width
             )
-            for chosen in _split_columns(widths, width)
+            for numbers in _split_columns(widths, width)
         )
     )
 
@@ -118,14 +118,14 @@ def _total_width(widths: Sequence[int]) -> int:
 
 def _split_columns(widths: Sequence[int], width: int) -> Iterator[list[int]]:
     """Yield the columns of each block, by number; the first column is in all of them."""
-    chosen, used = [0], widths[0]
+    block, used = [0], widths[0]
     for number in range(1, len(widths)):
-        if len(chosen) > 1 and used + _GAP + widths[number] > width:
-            yield chosen
-            chosen, used = [0], widths[0]
-        chosen.append(number)
+        if len(block) > 1 and used + _GAP + widths[number] > width:
+            yield block
+            block, used = [0], widths[0]
+        block.append(number)
         used += _GAP + widths[number]
-    yield chosen
+    yield block
 
 
 def _make_block(

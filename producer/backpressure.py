@@ -136,9 +136,9 @@ def _send_in_order(
     messages: Sequence[Outgoing], line: AdmissionLine, timeout_seconds: float | None, flow: FlowControl
 ) -> Iterator[list[Answer]]:
     """Yield the broker's replies for the messages in order, as soon as each is known."""
-    timeout, known, yielded = Timeout(timeout_seconds), dict[int, Answer](), 0
+    timeout, replies, yielded = Timeout(timeout_seconds), dict[int, Answer](), 0
     while yielded < len(messages):
-        open_ = [i for i in range(yielded, len(messages)) if i not in known]
+        open_ = [i for i in range(yielded, len(messages)) if i not in replies]
         is_last = not timeout.left
         if (flow.queue_full or len(open_) == 1) and not is_last:
             open_ = open_[: len(first_group([messages[i] for i in open_]))]
@@ -147,11 +147,11 @@ def _send_in_order(
             answers = publish(line.store, [messages[i] for i in open_], policy="block")
         decided = {i: a for i, a in zip(open_, answers, strict=False) if is_last or not isinstance(a, Full)}
         flow.queue_full = flow.queue_full or len(decided) < len(answers)
-        known.update(decided)
+        replies.update(decided)
         if decided:
             timeout.restart()
         in_order = []
-        while yielded in known:
-            in_order.append(known.pop(yielded))
+        while yielded in replies:
+            in_order.append(replies.pop(yielded))
             yielded += 1
         yield in_order

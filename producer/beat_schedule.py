@@ -97,7 +97,7 @@ def read_entries(app: Celery) -> dict[str, BeatEntry]:
     """Return the entries of an application, by name. Raises `SettingsError` for another schedule."""
     app.finalize(auto=True)
     app.loader.import_default_modules()  # `add_periodic_task` may be called there
-    found = {}
+    entries = {}
     for name, entry in {**_cleanup_entry(app), **app.conf.beat_schedule}.items():
         timing = maybe_schedule(entry["schedule"], entry.get("relative", False), app=app)
         if type(timing) not in (schedule, crontab):
@@ -116,10 +116,10 @@ def read_entries(app: Celery) -> dict[str, BeatEntry]:
             **options,
         )
         queue = options.get("queue") or app.amqp.router.route({}, entry["task"]).get("queue")
-        found[_shorten_name(str(name))] = BeatEntry(
+        entries[_shorten_name(str(name))] = BeatEntry(
             signature, timing, SendOptions(queue=getattr(queue, "name", queue))
         )
-    return found
+    return entries
 
 
 def _cleanup_entry(app: Celery) -> dict[str, Any]:

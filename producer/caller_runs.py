@@ -49,15 +49,15 @@ class CallerRuns:
 
     def offer(self, messages: Sequence[Outgoing], flow: FlowControl) -> Iterator[Answer | Ran]:
         """Yield the outcome of each message, in order. Raises `HandlerMissing` before the first is run."""
-        known, yielded = dict[int, Answer | Ran](), 0
+        answers, yielded = dict[int, Answer | Ran](), 0
         while yielded < len(messages):
-            open_ = [i for i in range(yielded, len(messages)) if i not in known]
+            open_ = [i for i in range(yielded, len(messages)) if i not in answers]
             some = first_group([messages[i] for i in open_])
             for i, answer in zip(open_, self._offer_chunk(some, flow), strict=False):
                 if not isinstance(answer, Full) or answer.delayed:
-                    known[i] = answer
-            while yielded in known:
-                yield known.pop(yielded)
+                    answers[i] = answer
+            while yielded in answers:
+                yield answers.pop(yielded)
                 yielded += 1
 
     def _offer_chunk(self, some: list[Outgoing], flow: FlowControl) -> Iterator[Answer | Ran]:

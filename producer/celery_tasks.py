@@ -92,14 +92,14 @@ def _compose_with_celery(message: Message, item: Any, id: str) -> "SignatureMess
     """Return the message that Celery makes of a signature, with the options that are given here."""
     from millpond.broker.celery import signatures
 
-    chosen: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     if message.id is not None or (item["subtask_type"] is None and "task_id" not in item["options"]):
-        chosen["task_id"] = id
+        options["task_id"] = id
     if message.queue is not None:
-        chosen["queue"] = message.queue
+        options["queue"] = message.queue
     if message.priority:
-        chosen["priority"] = message.priority
-    return signatures.message_of_signature(signatures.signature_of(item), chosen)
+        options["priority"] = message.priority
+    return signatures.message_of_signature(signatures.signature_of(item), options)
 
 
 def _compose_by_name(

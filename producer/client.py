@@ -53,17 +53,17 @@ class Client:
     """
 
     def __init__(self, url: str | None = None, *, settings: Settings | None = None) -> None:
-        chosen = settings or read_settings()
-        address = url or configured_broker(chosen)
-        tracing = Tracing(chosen.traces_endpoint, service="millpond-client")
-        self.store = connect(address, **chosen.broker_options, copies=chosen.send_copies)
+        configured = settings or read_settings()
+        address = url or configured_broker(configured)
+        tracing = Tracing(configured.traces_endpoint, service="millpond-client")
+        self.store = connect(address, **configured.broker_options, copies=configured.send_copies)
         self._sender = Sender(
             self.store,
             ServerClock(self.store),
-            QueueCache(self.store, chosen.table),
-            chosen.kinds,
-            chosen.app,
-            hooks_without_and_with(tracing, load_middleware(chosen.middleware)),
+            QueueCache(self.store, configured.table),
+            configured.kinds,
+            configured.app,
+            hooks_without_and_with(tracing, load_middleware(configured.middleware)),
         )
 
     @takes(ClientSend)

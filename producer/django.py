@@ -95,18 +95,18 @@ class MillpondBackend(BaseTaskBackend):
             job = RunDjangoTask.model_validate_json(summary.description)
         except (UnknownBatch, ValueError):
             raise framework.TaskResultDoesNotExist(result_id) from None
-        known = partial(framework.result_of, import_string(job.path), result_id, job)
+        as_result = partial(framework.result_of, import_string(job.path), result_id, job)
         for ended in record.results(ours.store, summary.id, wait_ms=0, limit=1):
             if ended.state is TaskState.SUCCEEDED:
-                return known(framework.TaskResultStatus.SUCCESSFUL, **_read_value(ended.value))
+                return as_result(framework.TaskResultStatus.SUCCESSFUL, **_read_value(ended.value))
             finished = datetime.fromtimestamp(int(ended.position.partition("-")[0]) / 1000, UTC)
             about, worker = _task_error(result_id, ended.error or str(ended.state))
             failed = framework.TaskResultStatus.FAILED
-            return known(failed, errors=[about], worker_ids=[worker], finished_at=finished)
+            return as_result(failed, errors=[about], worker_ids=[worker], finished_at=finished)
         place = ours.find(result_id)
         runs = place is not None and place.state is TaskState.RUNNING
         status = framework.TaskResultStatus.RUNNING if runs else framework.TaskResultStatus.READY
-        return known(status, worker_ids=[place.process] if runs and place is not None else [])
+        return as_result(status, worker_ids=[place.process] if runs and place is not None else [])
 
 
 def _read_value(value: dict[str, Any]) -> dict[str, Any]:

@@ -29,15 +29,15 @@ class QueueCache:
 
     def overflow(self, queue: str) -> Overflow:
         """Return the overflow policy of a queue, as it is in Redis. Raises `UnknownQueue`."""
-        known = self.known.get(queue)
-        if known is not None and time.monotonic() < known[0]:
-            return known[1]
-        if known is None:
+        cached = self.known.get(queue)
+        if cached is not None and time.monotonic() < cached[0]:
+            return cached[1]
+        if cached is None:
             self._declare_queue(queue)
-        found = limits.read_limits(self._store, queue)
-        is_known = found.overflow in get_args(Overflow)
-        overflow: Overflow = found.overflow if is_known else "block"  # type: ignore[assignment]
-        self.known[queue] = (time.monotonic() + CACHE_SECONDS, overflow, found.message_bytes)
+        stored = limits.read_limits(self._store, queue)
+        is_known = stored.overflow in get_args(Overflow)
+        overflow: Overflow = stored.overflow if is_known else "block"  # type: ignore[assignment]
+        self.known[queue] = (time.monotonic() + CACHE_SECONDS, overflow, stored.message_bytes)
         self.least_length = min(length for _until, _overflow, length in tuple(self.known.values()))
         return overflow
 
@@ -55,8 +55,8 @@ class QueueCache:
         configured = self._table.queues.get(queue)
         if configured is not None:
             limits.declare_limits(self._store, queue, configured.broker_limits(), authoritative=False)
-        elif queue not in (known := depth.declared_queues(self._store)):
-            raise unknown_queue_error(queue, {*known, *self._table.queues})
+        elif queue not in (declared := depth.declared_queues(self._store)):
+            raise unknown_queue_error(queue, {*declared, *self._table.queues})
 
 
 def unknown_queue_error(queue: str, known: Iterable[str]) -> UnknownQueue:

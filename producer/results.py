@@ -40,7 +40,7 @@ def read_results(
             # A full page means that more results wait, even if the summary differs.
             over = not more and ended(record.summary(store, batch))
             wait_ms = 0 if over or more else WAIT_MS
-            found = record.results(store, batch, after=after, wait_ms=wait_ms, limit=PAGE)
+            page = record.results(store, batch, after=after, wait_ms=wait_ms, limit=PAGE)
         except BrokerAway:
             now = time.monotonic()
             away_since = now if away_since is None else away_since
@@ -48,10 +48,10 @@ def read_results(
                 raise
             time.sleep(0.2)
             continue
-        away_since, more = None, len(found) == PAGE
-        for result in found:
+        away_since, more = None, len(page) == PAGE
+        for result in page:
             yield result
             after = result.position
         # Results that the summary counts are in the stream: an empty read after it is the end.
-        if over and not found:
+        if over and not page:
             return

@@ -54,10 +54,10 @@ def _merge_application(name: str, table: Mapping[str, Scheduled]) -> dict[str, S
     from millpond.producer.beat_schedule import read_entries
     from millpond.tasks.celery_application import load_app
 
-    found: dict[str, Scheduled] = dict(read_entries(load_app(name)))
-    if both := table.keys() & found.keys():
+    schedules: dict[str, Scheduled] = dict(read_entries(load_app(name)))
+    if both := table.keys() & schedules.keys():
         raise SettingsError(f"schedule {min(both)!r} is in millpond.toml and in beat_schedule: rename one")
-    return found
+    return schedules
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -102,16 +102,16 @@ class Sender:
 
     def compose_callback(self, message: Message, batch: str, description: str) -> Outgoing:
         """Return the composed callback of a batch. The script that completes the batch fills in the rest."""
-        told = callback_header(batch, description)
+        header = callback_header(batch, description)
         if is_celery_task(message.contract):
             celerys = Sending(call_of(message.contract), message.id or new_id(), message.queue or "")
-            return self._compose_celery_task(message, celerys, self.hooks[0], now_ms=UNKNOWN, after=told)
+            return self._compose_celery_task(message, celerys, self.hooks[0], now_ms=UNKNOWN, after=header)
         contract = contract_from(message.contract)
         queue = message.queue or contract.queue
         self.queues.overflow(queue)
         sending = Sending(contract, message.id or new_id(), queue)
         add_headers(self.hooks[0].on_sending, sending)
-        return _compose_contract(message, sending, now_ms=UNKNOWN, after=told)
+        return _compose_contract(message, sending, now_ms=UNKNOWN, after=header)
 
     def _compose_message(self, message: Message, batch: str | None) -> Outgoing:
         """Compose the message of an item, with middleware's headers. Raises the errors of `Client.send`."""

@@ -162,9 +162,9 @@ def _find_confusable_members(members: tuple[Any, ...]) -> str:
     first: dict[str, type] = {}
     for each in members:
         for form, kind in _json_forms(each):
-            known = first.setdefault(form, kind)
-            if known is not kind and {known, kind} != {int, float}:
-                return f"{known.__name__} or {kind.__name__}"
+            first_kind = first.setdefault(form, kind)
+            if first_kind is not kind and {first_kind, kind} != {int, float}:
+                return f"{first_kind.__name__} or {kind.__name__}"
     return ""
 
 

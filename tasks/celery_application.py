@@ -16,12 +16,12 @@ def load_app(name: str) -> Celery:
     """Return the application that a name means, as `celery -A` reads it. Raises `SettingsError`."""
     check_module(name.partition(":")[0].partition(".")[0], setting="app")
     try:
-        found = find_app(name)
+        app = find_app(name)
     except Exception as error:
         raise load_error(name, error) from error
-    if not isinstance(found, Celery):
+    if not isinstance(app, Celery):
         raise load_error(name, None)
-    return found
+    return app
 
 
 def task_names(name: str) -> frozenset[str]:

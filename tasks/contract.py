@@ -46,9 +46,12 @@ class Contract(BaseModel):
         super().__init_subclass__(**config)
         if not kind:
             return
-        known = _kinds.get(kind)
-        if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
-            where = f"{known.__module__} and {cls.__module__}"
+        declared = _kinds.get(kind)
+        if declared is not None and (declared.__module__, declared.__qualname__) != (
+            cls.__module__,
+            cls.__qualname__,
+        ):
+            where = f"{declared.__module__} and {cls.__module__}"
             raise UnknownKind(f"two contracts are named {kind!r}, in {where}: rename one")
         cls.kind = kind
         cls.queue = queue or cls.queue

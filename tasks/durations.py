@@ -35,18 +35,18 @@ def parse_seconds(value: object) -> float:
     """Return the seconds of a duration, zero or more. Raises `BadQuantity`."""
     match value:
         case timedelta():
-            found = value.total_seconds()
+            seconds = value.total_seconds()
         case bool():
-            found = math.nan
+            seconds = math.nan
         case int() | float():
-            found = float(value) if abs(value) <= LONGEST_SECONDS else math.inf
+            seconds = float(value) if abs(value) <= LONGEST_SECONDS else math.inf
         case str():
-            found = _parse_text(value.strip())
+            seconds = _parse_text(value.strip())
         case _:
-            found = math.nan
-    if not 0 <= found <= LONGEST_SECONDS:
+            seconds = math.nan
+    if not 0 <= seconds <= LONGEST_SECONDS:
         raise BadQuantity(f"{_show_value(value)} is no duration: write {DURATION}")
-    return found
+    return seconds
 
 
 def to_timedelta(value: Duration, name: str) -> timedelta:
@@ -66,14 +66,14 @@ def parse_milliseconds(value: object) -> int:
 
 def parse_rate(value: object) -> float:
     """Return the tasks a second of a rate, more than none. Raises `BadQuantity`."""
-    found = math.nan
+    rate = math.nan
     if isinstance(value, int | float) and not isinstance(value, bool):
-        found = float(value) if abs(value) < 1e300 else math.inf
+        rate = float(value) if abs(value) < 1e300 else math.inf
     elif isinstance(value, str) and (written := _RATE.fullmatch(value.strip())):
-        found = float(written["count"]) / _SECONDS[written["unit"] or "s"]
-    if not 0 < found < math.inf:
+        rate = float(written["count"]) / _SECONDS[written["unit"] or "s"]
+    if not 0 < rate < math.inf:
         raise BadQuantity(f"{_show_value(value)} is no rate: write {RATE}")
-    return found
+    return rate
 
 
 def parse_bound(value: object) -> int | str:
@@ -83,8 +83,8 @@ def parse_bound(value: object) -> int | str:
         return int(plain)
     if not isinstance(value, bool) and not _BARE.fullmatch(plain):
         try:
-            if (found := parse_seconds(value if isinstance(value, timedelta) else plain)) >= 0.001:
-                return f"{found:.3f}".rstrip("0").rstrip(".") + "s"
+            if (seconds := parse_seconds(value if isinstance(value, timedelta) else plain)) >= 0.001:
+                return f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"
         except BadQuantity:
             pass
     raise BadQuantity(f"{_show_value(value)} is no bound: write {BOUND}")

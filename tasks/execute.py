@@ -142,11 +142,11 @@ def _classify(
     handler: Handler, delivery: Delivery, context: Context, error: BaseException, began: float
 ) -> Outcome:
     """Return the outcome for an error, and log it: retry, cancelled, or dead letter."""
-    for known, outcome_of in outcomes_of_errors.items():
-        if isinstance(error, known):
-            found = outcome_of(error)
+    for error_type, outcome_of in outcomes_of_errors.items():
+        if isinstance(error, error_type):
+            outcome = outcome_of(error)
             _log_end(logging.INFO, handler, delivery, "raised", f"{_error_name(error)}: {_error_text(error)}")
-            return found
+            return outcome
     line = error_line(error, partial(_scrub, handler, delivery))
     if isinstance(error, RetryLater) and delivery.message.retries < handler.retries:
         _log_end(logging.INFO, handler, delivery, "retry", line)
@@ -284,8 +284,8 @@ def _show_value(value: Any) -> str:
 
 def _log_success(message: Message, outcome: Succeeded, seconds: float) -> None:
     about = {"data": {"id": message.id, "name": message.name}}
-    told = (message.name, message.id, seconds, outcome.shown)
-    logger.info("Task %s[%s] succeeded in %.6fs: %s", *told, extra=about)
+    values = (message.name, message.id, seconds, outcome.shown)
+    logger.info("Task %s[%s] succeeded in %.6fs: %s", *values, extra=about)
 
 
 def _log_end(

@@ -69,11 +69,11 @@ def _install_source() -> tuple[str, bool]:
         text = metadata.distribution("millpond").read_text("direct_url.json")
     except metadata.PackageNotFoundError:
         text = None
-    told = json.loads(text) if text else {}
-    url = urlsplit(told.get("url", ""))
+    record = json.loads(text) if text else {}
+    url = urlsplit(record.get("url", ""))
     if url.scheme != "file":
         return "millpond", False
-    return unquote(url.path), bool(told.get("dir_info", {}).get("editable"))
+    return unquote(url.path), bool(record.get("dir_info", {}).get("editable"))
 
 
 def _packages_of(extra: str) -> Iterator[str]:

@@ -103,9 +103,9 @@ def _check_declaration(kind: str, function: Callable[..., Any]) -> None:
             f"the handler of {kind!r} is called with the job and its context, and {name} cannot be "
             f"({unfit}): write `def {name}(job, context)`"
         ) from None
-    known = _handlers.get(kind)
-    if known is not None and _function_name(known.function) != _function_name(function):
-        both = f"{_function_name(known.function)} and {_function_name(function)}"
+    declared = _handlers.get(kind)
+    if declared is not None and _function_name(declared.function) != _function_name(function):
+        both = f"{_function_name(declared.function)} and {_function_name(function)}"
         raise UnknownKind(
             f"two functions are the handler of {kind!r}, {both}: remove one, or give it a contract of its own"
         )

@@ -164,20 +164,20 @@ def _load_one(name: str, setting: str = "middleware") -> Middleware:
         )
     import_modules([module], setting=setting)
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        loaded = getattr(importlib.import_module(module), attribute)
     except AttributeError:
         raise SettingsError(f"{setting} names {name!r}, and {module} has no {attribute!r}") from None
-    return _instantiate(found, f"{setting} names {name!r}, which")
+    return _instantiate(loaded, f"{setting} names {name!r}, which")
 
 
-def _instantiate(found: Any, told: str) -> Middleware:
+def _instantiate(loaded: Any, subject: str) -> Middleware:
     """Return an object of a class, or the object that is one already."""
     try:
-        made = found() if isinstance(found, type) else found
+        made = loaded() if isinstance(loaded, type) else loaded
     except Exception as error:
-        raise SettingsError(f"{told} cannot be made: {type(error).__name__}: {error}") from error
+        raise SettingsError(f"{subject} cannot be made: {type(error).__name__}: {error}") from error
     if not isinstance(made, Middleware):
-        raise SettingsError(f"{told} is no middleware: derive it from millpond.Middleware")
+        raise SettingsError(f"{subject} is no middleware: derive it from millpond.Middleware")
     return made
 
 

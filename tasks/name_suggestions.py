@@ -14,8 +14,8 @@ def closest_name(name: str, known: Iterable[str]) -> str | None:
     plain = name.lower().replace("-", "_")
     longer = [each for each in by_lower if each.startswith(f"{plain}_")]
     slips = [each for each in by_lower if _is_typing_error(plain, each)]
-    found = longer if len(longer) == 1 else get_close_matches(plain, by_lower, 1, ALIKE) or slips
-    return by_lower[found[0]] if found else None
+    matches = longer if len(longer) == 1 else get_close_matches(plain, by_lower, 1, ALIKE) or slips
+    return by_lower[matches[0]] if matches else None
 
 
 def _is_typing_error(name: str, meant: str) -> bool:

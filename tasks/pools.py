@@ -178,8 +178,8 @@ class Table(BaseModel):
     def misspelt_queues(self) -> list[tuple[str, str]]:
         """Return the queues that no pool takes from, each with the known name that is most similar."""
         served = {queue for pool in self.pools.values() for queue in pool.queues}
-        found = ((queue, closest_name(queue, served)) for queue in sorted({*self.queues} - served))
-        return [(queue, meant) for queue, meant in found if meant is not None]
+        suggestions = ((queue, closest_name(queue, served)) for queue in sorted({*self.queues} - served))
+        return [(queue, meant) for queue, meant in suggestions if meant is not None]
 
     def pools_of(self, queue: str) -> list[str]:
         """Return the names of the pools that take from a queue."""

@@ -52,10 +52,10 @@ def _redact_fields(models: "list[type[BaseModel]]", value: Mapping[str, Any]) ->
                 by_name.setdefault(name, []).append(field)
     shown = {}
     for name, each in value.items():
-        known = by_name.get(name, [])
-        is_open = bool(known) and all(field.repr for field in known)
+        fields = by_name.get(name, [])
+        is_open = bool(fields) and all(field.repr for field in fields)
         shown[name] = (
-            _redact_value([field.annotation for field in known], each) if is_open else _redaction_note(each)
+            _redact_value([field.annotation for field in fields], each) if is_open else _redaction_note(each)
         )
     return shown
 
@@ -134,27 +134,27 @@ def _described_fields(model: type[Any]) -> "Mapping[str, FieldInfo]":
     from pydantic.fields import FieldInfo
 
     hidden = {each.name for each in fields(model) if not each.repr} if is_dataclass(model) else set[str]()
-    found = {}
+    fields_by_name = {}
     for name, hint in get_type_hints(model, include_extras=True).items():
-        found[name] = FieldInfo.from_annotation(hint)
-        found[name].repr = found[name].repr and name not in hidden
-    return found
+        fields_by_name[name] = FieldInfo.from_annotation(hint)
+        fields_by_name[name].repr = fields_by_name[name].repr and name not in hidden
+    return fields_by_name
 
 
 @lru_cache(maxsize=1_000)
 def nested_models(contract: "type[BaseModel]") -> "frozenset[type[BaseModel]]":
     """Return a contract and all models nested in it."""
-    found, left = set["type[BaseModel]"](), [contract]
+    models, left = set["type[BaseModel]"](), [contract]
     while left:
         model = left.pop()
-        if model not in found:
-            found.add(model)
+        if model not in models:
+            models.add(model)
             left.extend(
                 nested
                 for each in _described_fields(model).values()
                 for nested in models_in_annotation(each.annotation)
             )
-    return frozenset(found)
+    return frozenset(models)
 
 
 def redact_args(contract: "type[BaseModel]", args: Any) -> str:

@@ -255,16 +255,16 @@ def shipped_names() -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def settings() -> Settings:
     """Read the settings once a process; raise `SettingsError` or `BadBrokerUrl`, one line of every fault."""
-    found = Settings()
-    if found.broker_url is not None:
+    configured = Settings()
+    if configured.broker_url is not None:
         try:
-            BrokerURL.parse(found.broker_url).check_files()
+            BrokerURL.parse(configured.broker_url).check_files()
         except BadBrokerUrl as error:
             place = sources.read(Settings, shipped_names()).place(("broker_url",))
             raise BadBrokerUrl(f"{place}: {error}") from None
-    for queue, meant in found.table.misspelt_queues():
+    for queue, meant in configured.table.misspelt_queues():
         logger.warning("no pool takes from the queue %s: did you mean %s?", queue, meant)
-    return found
+    return configured
 
 
 def is_debug() -> bool:

@@ -76,8 +76,8 @@ class Tracing(Middleware):
         if spans.tracer() is None:
             return
         message, queue = delivery.message, delivery.queue
-        told = spans.span_attributes(message.kind, id=message.id, queue=queue)
-        span = spans.begin_span(f"settle {queue}", "INTERNAL", message.traceparent, attributes=told)
+        attributes = spans.span_attributes(message.kind, id=message.id, queue=queue)
+        span = spans.begin_span(f"settle {queue}", "INTERNAL", message.traceparent, attributes=attributes)
         delivery.on_settled = span.end
 
     def on_worker_stop(self) -> None:
@@ -91,21 +91,23 @@ def _begin_run(delivery: Delivery) -> Any:
         return None
     message = delivery.message
     parent, queue = message.traceparent, delivery.queue
-    told = spans.span_attributes(message.kind, id=message.id, queue=queue, own=message.own)
+    attributes = spans.span_attributes(message.kind, id=message.id, queue=queue, own=message.own)
     now_ns, since_ms = time.time_ns(), delivery.ready_ms
     if since_ms is not None:
         began = min(now_ns, (since_ms - delivery.clock_ms) * _NS)
-        waited = spans.begin_span(f"wait {queue}", "INTERNAL", parent, attributes=told, start_time=began)
+        waited = spans.begin_span(
+            f"wait {queue}", "INTERNAL", parent, attributes=attributes, start_time=began
+        )
         waited.end(now_ns)
-    told |= {"millpond.retries": message.retries, "millpond.deliveries": 1 + delivery.deliveries}
+    attributes |= {"millpond.retries": message.retries, "millpond.deliveries": 1 + delivery.deliveries}
     links = spans.links_to(message.own.get("link"))
-    return spans.begin_span(f"run {message.kind}", "CONSUMER", parent, attributes=told, links=links)
+    return spans.begin_span(f"run {message.kind}", "CONSUMER", parent, attributes=attributes, links=links)
 
 
 def _shown_error(error: BaseException, message: Message) -> str | None:
     """Return an error as a span shows it, without secrets; None if the error means a success."""
-    for known, outcome_of in outcomes_of_errors.items():
-        if isinstance(error, known):
+    for error_type, outcome_of in outcomes_of_errors.items():
+        if isinstance(error, error_type):
             return getattr(outcome_of(error), "error", None)
     contract = kinds().get(message.kind)
     if contract is None or not hides_fields(contract):

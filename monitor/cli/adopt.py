@@ -65,14 +65,14 @@ def _adopt_messages(store: "Store", queues: "Iterable[str]", everything: bool) -
 
     asked_at = server_time_ms(store) / 1000
     held = set() if everything else _tasks_of_workers()
-    found: dict[str, list[Unacked]] = {name: [] for name in queues}
+    unacked: dict[str, list[Unacked]] = {name: [] for name in queues}
     for each in read_unacked(store, queues):
-        found.setdefault(each.queue, []).append(each)
+        unacked.setdefault(each.queue, []).append(each)
     for name in queues:
-        if not found[name]:
+        if not unacked[name]:
             require_queue(store, name)
     rows = []
-    for queue, entries in sorted(found.items()):
+    for queue, entries in sorted(unacked.items()):
         ready = read_depth(store, queue).ready
         # A message that was fetched after the request was not in any reply.
         free = [e for e in entries if everything or (e.message.id not in held and e.since < asked_at)]
@@ -94,8 +94,8 @@ def _tasks_of_workers() -> set[str]:
     from millpond.tasks.process.running_up import configured_broker
     from millpond.tasks.settings import settings
 
-    chosen = settings()
-    app = celery_app(chosen.model_copy(update={"broker_url": configured_broker(chosen)}))
+    configured = settings()
+    app = celery_app(configured.model_copy(update={"broker_url": configured_broker(configured)}))
     inspect = app.control.inspect(timeout=ANSWER_SECONDS)
     held = set()
     for question in ("active", "reserved", "scheduled"):
@@ -114,14 +114,14 @@ def _hand_back_delayed(store: "Store", queues: "Iterable[str]") -> list[dict[str
         require_queue(store, name)
     rows = []
     for queue in queues or depth.declared_queues(store):
-        moved, seen = hand_back(store, queue), depth.read_depth(store, queue)
+        moved, counts = hand_back(store, queue), depth.read_depth(store, queue)
         rows.append(
             {
                 "queue": queue,
                 "handed_back": moved,
-                "ready": seen.ready,
-                "in_flight": seen.in_flight,
-                "dead": seen.dead,
+                "ready": counts.ready,
+                "in_flight": counts.in_flight,
+                "dead": counts.dead,
             }
         )
     return rows

@@ -60,10 +60,10 @@ def show(queue: Queue, id: Annotated[str, typer.Argument(metavar="ID")], as_json
     from millpond.tasks.errors import BadInput
 
     with _open_store() as store:
-        found = read_dead_letter(store, queue, id) if _is_id(id) else None
-    if found is None:
+        letter = read_dead_letter(store, queue, id) if _is_id(id) else None
+    if letter is None:
         raise BadInput(f"{queue} has no dead letter {id!r}: see `millpond dead list {queue}`")
-    whole = whole_dead_letter_json(found)
+    whole = whole_dead_letter_json(letter)
     if as_json:
         _print_result(whole, True, "")
         return
@@ -132,9 +132,9 @@ def _apply_to_letters(
         raise BadInput("no dead letters are named: give ids, a filter such as --reason, or --all")
     count = 0
     with _open_store() as store:
-        chosen = ids or [letter.id for letter in _search(store, queue, *filters)]
+        letter_ids = ids or [letter.id for letter in _search(store, queue, *filters)]
         try:
-            for id in chosen:
+            for id in letter_ids:
                 if _is_id(id) and action(store, queue, id):
                     count += 1
                 elif ids:

@@ -44,7 +44,7 @@ def findings() -> "Iterator[Finding]":
     from millpond.tasks.settings import Settings, settings, shipped_names
 
     try:
-        chosen, written = settings(), sources.read(Settings, shipped_names())
+        configured, written = settings(), sources.read(Settings, shipped_names())
     except MillpondError as error:
         yield fail("settings", str(error), "correct it; every setting: millpond config --markdown")
         return
@@ -57,8 +57,8 @@ def findings() -> "Iterator[Finding]":
             f"{name} is set, and is not a setting of Millpond",
             "unset it, unless another program uses it",
         )
-    if chosen.broker_url is None and (local := find_local_instance()):
-        chosen = local.apply_to(chosen)
+    if configured.broker_url is None and (local := find_local_instance()):
+        configured = local.apply_to(configured)
     for examine in (
         _check_broker_and_fleet,
         machine.check_extras,
@@ -66,13 +66,13 @@ def findings() -> "Iterator[Finding]":
         machine.check_storage,
     ):
         try:
-            yield from examine(chosen)
+            yield from examine(configured)
         except MillpondError as error:
             yield fail("broker", str(error), "see broker_url: millpond config broker_url")
-    yield machine.check_mail(chosen)
+    yield machine.check_mail(configured)
 
 
-def _check_broker_and_fleet(chosen: "Settings") -> "Iterator[Finding]":
+def _check_broker_and_fleet(configured: "Settings") -> "Iterator[Finding]":
     """Yield the findings on the broker, its kinds and its workers."""
     from millpond.broker.connection import connect
     from millpond.broker.server import server_time_ms
@@ -81,25 +81,25 @@ def _check_broker_and_fleet(chosen: "Settings") -> "Iterator[Finding]":
     from millpond.monitor.doctor.finding import fail, ok
     from millpond.tasks.settings import settings
 
-    if chosen.broker_url is None:
+    if configured.broker_url is None:
         yield fail(
             "broker", "no broker is configured", "set MILLPOND_BROKER_URL, or start one here: millpond up"
         )
         return
-    store = connect(chosen.broker_url, **chosen.broker_options, copies=chosen.send_copies)
+    store = connect(configured.broker_url, **configured.broker_options, copies=configured.send_copies)
     try:
         server_time_ms(store)
         whose = "" if settings().broker_url else ", of the millpond up that runs here"
-        yield ok("broker", f"{BrokerURL.parse(chosen.broker_url)} answers{whose}")
+        yield ok("broker", f"{BrokerURL.parse(configured.broker_url)} answers{whose}")
         yield from broker.examine_broker(store)
-        kinds, faults = _declared_kinds(chosen)
+        kinds, faults = _declared_kinds(configured)
         yield from faults
-        yield from fleet.examine_fleet(store, chosen.table, kinds)
+        yield from fleet.examine_fleet(store, configured.table, kinds)
     finally:
         store.close()
 
 
-def _declared_kinds(chosen: "Settings") -> "tuple[dict[str, type], list[Finding]]":
+def _declared_kinds(configured: "Settings") -> "tuple[dict[str, type], list[Finding]]":
     """Return the declared kinds, and a finding for each module that cannot be imported."""
     from millpond.monitor.doctor.finding import fail
     from millpond.tasks.contract import kinds, load_shipped
@@ -108,7 +108,10 @@ def _declared_kinds(chosen: "Settings") -> "tuple[dict[str, type], list[Finding]
 
     load_shipped()
     faults = []
-    for setting, modules in (("kinds", chosen.kinds), ("gateway.contracts", chosen.gateway.contracts)):
+    for setting, modules in (
+        ("kinds", configured.kinds),
+        ("gateway.contracts", configured.gateway.contracts),
+    ):
         for module in modules:
             try:
                 import_modules([module], setting=setting)

@@ -85,10 +85,10 @@ def _watch_drain(
 
     deadline, printed = monotonic() + seconds, None
     while True:
-        seen = control_drain.running_processes(store, name, pool.queues)
-        busy = {each.process: each.in_flight for each in seen if each.in_flight}
+        running = control_drain.running_processes(store, name, pool.queues)
+        busy = {each.process: each.in_flight for each in running if each.in_flight}
         if not busy or monotonic() >= deadline:
-            return seen
+            return running
         if busy != printed:
             printed = busy
             words = ", ".join(f"{held} on {process}" for process, held in busy.items())

@@ -61,15 +61,15 @@ def main(arguments: Sequence[str]) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 2
     asked = "live" if given.live else "ready" if given.ready else "working"
-    found = judge_health(
+    health = judge_health(
         read_heartbeats(given.pool, pid=given.pid), within_seconds=given.within, service=given.pool
     )
-    faults = found.faults(asked)
+    faults = health.faults(asked)
     if given.json:
-        answers = {question: not found.faults(question) for question in QUESTIONS}
-        text = json.dumps({"asked": asked, **answers, "faults": faults, "processes": found.processes})
+        answers = {question: not health.faults(question) for question in QUESTIONS}
+        text = json.dumps({"asked": asked, **answers, "faults": faults, "processes": health.processes})
     else:
-        text = "\n".join(faults) or f"{asked}: {', '.join(found.processes)}"
+        text = "\n".join(faults) or f"{asked}: {', '.join(health.processes)}"
     try:
         print(text, flush=True)
     except BrokenPipeError:  # the exit code is the result

@@ -17,7 +17,7 @@ def metrics() -> None:
 
     with open_store() as store:
         try:
-            seen = read_snapshot(store, settings().table)
-            print(metrics_text(seen, diagnose_all(store, seen)).decode(), end="")
+            snapshot = read_snapshot(store, settings().table)
+            print(metrics_text(snapshot, diagnose_all(store, snapshot)).decode(), end="")
         except BrokerError as error:
             print(metrics_text(error).decode(), end="")

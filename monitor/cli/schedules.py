@@ -19,12 +19,12 @@ def schedules(
     from millpond.monitor.cli.store import open_store
 
     with open_store() as store:
-        found, leader = broker_schedules.all_schedules(store), broker_schedules.leading_scheduler(store)
+        states, leader = broker_schedules.all_schedules(store), broker_schedules.leading_scheduler(store)
     if as_json:
-        for each in found:
+        for each in states:
             print(json.dumps({**asdict(each), "leader": leader}))
         return
-    for each in found:
+    for each in states:
         missed = f", {each.missed} missed" if each.missed else ""
         trouble = f" WAITS: {each.trouble}" if each.trouble else ""
         times = f"last {_format_time(each.last_due_ms)}  next {_format_time(each.next_due_ms)}"

@@ -24,19 +24,19 @@ def status(
     from millpond.tasks.settings import settings
 
     with open_store() as store:
-        seen = read_snapshot(store, settings().table)
+        snapshot = read_snapshot(store, settings().table)
         if as_json:
             from millpond.monitor.diagnosis import diagnose_all
             from millpond.monitor.json_views import pool_json, queue_json
 
-            pools = map(pool_json, seen.pools, diagnose_all(store, seen))
-            for line in [*pools, *map(queue_json, seen.queues)]:
+            pools = map(pool_json, snapshot.pools, diagnose_all(store, snapshot))
+            for line in [*pools, *map(queue_json, snapshot.queues)]:
                 print(json.dumps(line))
             return
 
     from millpond.monitor.tables import pools_table, queues_table, show_table, table_console
 
     shown = table_console()
-    show_table(shown, pools_table(seen.pools, shown.width))
+    show_table(shown, pools_table(snapshot.pools, shown.width))
     shown.print()
-    show_table(shown, queues_table(seen.queues, shown.width))
+    show_table(shown, queues_table(snapshot.queues, shown.width))

@@ -15,8 +15,8 @@ from millpond.tasks.settings import settings
 @contextmanager
 def open_store() -> Iterator[Store]:
     """Yield the store of the settings, else that of a running `millpond up`. Raises `SettingsError`."""
-    chosen = settings_or_local(lambda line: print(line, file=sys.stderr))
-    store = connect(configured_broker(chosen), **chosen.broker_options)
+    configured = settings_or_local(lambda line: print(line, file=sys.stderr))
+    store = connect(configured_broker(configured), **configured.broker_options)
     try:
         yield store
     finally:

@@ -92,7 +92,7 @@ def make_screen(store: Any, table: Any, width: int) -> Any:
     from millpond.monitor.tables import pools_table, queues_table
     from millpond.tasks.process.terminal import break_line
 
-    seen = read_snapshot(store, table)
+    snapshot = read_snapshot(store, table)
     changes = [
         Text(
             break_line(printable(f"{format_time(change.at_ms)}  {change.user}: {change.action}"), width),
@@ -100,8 +100,10 @@ def make_screen(store: Any, table: Any, width: int) -> Any:
         )
         for change in audit.recent_changes(store, limit=5)
     ]
-    head = Text(f"millpond top  {format_time(seen.now_ms)}  q ends", style="bold")
-    return Group(head, "", pools_table(seen.pools, width), "", queues_table(seen.queues, width), "", *changes)
+    head = Text(f"millpond top  {format_time(snapshot.now_ms)}  q ends", style="bold")
+    return Group(
+        head, "", pools_table(snapshot.pools, width), "", queues_table(snapshot.queues, width), "", *changes
+    )
 
 
 def _screen_or_error(store: Any, table: Any, width: int) -> Any:

@@ -46,10 +46,10 @@ def short(facts: PoolFacts) -> Diagnosis | None:
 
 def chatty(facts: PoolFacts) -> Diagnosis | None:
     """Each run sends many requests to a peer, one after the other."""
-    found = facts.most("peer")
-    if found is None or found[0].library in _TALKATIVE:
+    peer_time = facts.most("peer")
+    if peer_time is None or peer_time[0].library in _TALKATIVE:
         return None
-    place, share = found
+    place, share = peer_time
     calls, mean = facts.calls.get((place.kind, place.name)), facts.mean_of(place.kind)
     trips = calls.round_trips(mean) if calls is not None and mean is not None else None
     if trips is None or not _is_chatty(trips, share):
@@ -77,14 +77,14 @@ def _is_chatty(trips: float, share: float) -> bool:
 
 def fixed_cost(facts: PoolFacts) -> Diagnosis | None:
     """A call costs much whatever it carries: R = a + b * items with a large a."""
-    found = [
+    costs = [
         (kind, peer, calls, fixed)
         for (kind, peer), calls in facts.calls.items()
         if facts.part_of(kind) >= 0.5 and (fixed := _fixed_share(facts, kind, calls)) is not None
     ]
-    if not found:
+    if not costs:
         return None
-    kind, peer, calls, fixed = max(found, key=lambda each: (each[1] != "", each[3]))
+    kind, peer, calls, fixed = max(costs, key=lambda each: (each[1] != "", each[3]))
     items = calls.mean_items
     many = max(MORE_ITEMS, math.ceil(MORE_ITEMS * items))
     gain = many / items / (fixed + (1 - fixed) * many / items)

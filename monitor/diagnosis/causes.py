@@ -27,12 +27,12 @@ LATE_USE, LATE_SECONDS, OFTEN = 0.7, 0.01, 20
 
 def failing(facts: PoolFacts) -> Diagnosis | None:
     """Most runs fail or are retried: more slots would fail faster."""
-    seen = facts.recent if facts.recent.ended >= ENOUGH else facts.minute
-    bad = {kind: figures.failed + figures.retried for kind, figures in seen.kinds.items()}
-    if not seen.ended or sum(bad.values()) < FAILING * seen.ended:
+    window = facts.recent if facts.recent.ended >= ENOUGH else facts.minute
+    bad = {kind: figures.failed + figures.retried for kind, figures in window.kinds.items()}
+    if not window.ended or sum(bad.values()) < FAILING * window.ended:
         return None
     kind = max(bad, key=lambda each: bad[each])
-    figures = seen.kinds[kind]
+    figures = window.kinds[kind]
     error = figures.errors.most_common(1)
     named = f", most with {error[0][0]}" if error else ""
     how = "are retried" if figures.retried > figures.failed else "fail"
@@ -97,10 +97,10 @@ def _for_processors(facts: PoolFacts, busy: float) -> tuple[list[str], str, str]
 
 def lock(facts: PoolFacts) -> Diagnosis | None:
     """Slots wait for a lock."""
-    found = facts.most("lock")
-    if found is None or found[1] < MOST:
+    lock_time = facts.most("lock")
+    if lock_time is None or lock_time[1] < MOST:
         return None
-    place, share = found
+    place, share = lock_time
     name = place.name or "a lock of the process"
     inside = "" if place.name else " (more processes do not share it)"
     by = f", by {place.library}" if place.library and place.library not in name else ""
@@ -121,13 +121,13 @@ def lock(facts: PoolFacts) -> Diagnosis | None:
 
 def slow_dependency(facts: PoolFacts) -> Diagnosis | None:
     """Runs take much longer than usual for their kinds, and wait for a peer."""
-    slower, found = facts.slower, facts.most("peer", "child", "file", "sleep", "thread", "unknown")
-    if slower is None or slower < SLOWER or found is None or found[1] < MOST:
+    slower, wait = facts.slower, facts.most("peer", "child", "file", "sleep", "thread", "unknown")
+    if slower is None or slower < SLOWER or wait is None or wait[1] < MOST:
         return None
     measured = facts.current_elasticity
     if measured is not None and measured.saturated:
         return None  # the rule for the elasticity is more precise: the dependency is saturated
-    place, share = found
+    place, share = wait
     name = words.bottleneck_name(facts, share)
     against: tuple[str, ...] = ()
     more = "; more slots would hide the cause, not remove it"
@@ -212,9 +212,9 @@ def _under_limits(facts: PoolFacts, wanted: int) -> tuple[int, tuple[str, ...]]:
 
 def _dominant_kind(facts: PoolFacts) -> str:
     """Return which kind takes most of the slots' time with few of the runs; empty if none does."""
-    seen = facts.newest
-    for kind, figures in seen.kinds.items():
-        time, runs = facts.part_of(kind), figures.ended / max(1, seen.ended)
+    window = facts.newest
+    for kind, figures in window.kinds.items():
+        time, runs = facts.part_of(kind), figures.ended / max(1, window.ended)
         if time >= MOST and runs <= time / 3:
             return (
                 f"{kind} takes {time:.0%} of the slots' time with {runs:.0%} of the runs: a pool of its own?"
@@ -248,12 +248,12 @@ def _saturated_by(facts: PoolFacts) -> tuple[str, str, tuple[str, ...]]:
 
     Handlers whose requests are refused sleep until the next request: the diagnosis names their peer then.
     """
-    found = facts.most("peer", "child", "file", "lock", "thread")
-    if found is None or found[1] < NAMED:
-        found = facts.most("sleep")
-    if found is None or found[1] < NAMED:
+    wait = facts.most("peer", "child", "file", "lock", "thread")
+    if wait is None or wait[1] < NAMED:
+        wait = facts.most("sleep")
+    if wait is None or wait[1] < NAMED:
         return "", "the dependency", ()
-    place, share = found
+    place, share = wait
     asked = facts.most("peer") if place.category == "sleep" else None
     sleeps = f"{share:.0%} of the slots' time is spent asleep at {place.line}"
     if asked is not None:
@@ -301,10 +301,10 @@ def recycling(facts: PoolFacts) -> Diagnosis | None:
 
 def _usual_mean(facts: PoolFacts) -> float | None:
     """Return the usual mean service time of the present mixture of kinds, seconds."""
-    seen = facts.minute
-    known = [
-        (figures.ended, facts.usual[kind]) for kind, figures in seen.kinds.items() if kind in facts.usual
+    window = facts.minute
+    means = [
+        (figures.ended, facts.usual[kind]) for kind, figures in window.kinds.items() if kind in facts.usual
     ]
-    count = sum(ended for ended, _ in known)
-    mean, now = (sum(ended * usual for ended, usual in known) / count if count else None), facts.mean
+    count = sum(ended for ended, _ in means)
+    mean, now = (sum(ended * usual for ended, usual in means) / count if count else None), facts.mean
     return mean if mean is not None and now is not None and mean < now / SLOWER else None

@@ -29,9 +29,9 @@ def rate_now(measured: Elasticity) -> float:
     It lies between the measured rate, while the pool fetched no message ahead or had just begun, and slots
     divided by the service time (Little's law), which leaves no time between two runs.
     """
-    seen = max(measured.rate, measured.free_rate)
-    most = measured.slots / measured.service_seconds if measured.service_seconds else seen
-    return (seen + min(most, MOST_UNSEEN * seen)) / 2 if most > seen else seen
+    best_rate = max(measured.rate, measured.free_rate)
+    most = measured.slots / measured.service_seconds if measured.service_seconds else best_rate
+    return (best_rate + min(most, MOST_UNSEEN * best_rate)) / 2 if most > best_rate else best_rate
 
 
 def realised(measured: Elasticity, slots: int, rate: float) -> tuple[float, float]:

@@ -52,8 +52,8 @@ def parts(diagnosis: Diagnosis) -> list[Part]:
 
 def points(diagnosis: Diagnosis) -> list[Point]:
     """Return the measured points of throughput against slots, and the predicted one, by slots."""
-    known = _known_points(diagnosis)
-    most_slots, most_rate = max((slots for slots, _, _ in known), default=1), _axis_end(known)
+    measured = _known_points(diagnosis)
+    most_slots, most_rate = max((slots for slots, _, _ in measured), default=1), _axis_end(measured)
     return [
         Point(
             round(LEFT + (WIDTH - LEFT - RIGHT) * slots / most_slots, 1),
@@ -62,7 +62,7 @@ def points(diagnosis: Diagnosis) -> list[Point]:
             rate,
             predicted,
         )
-        for slots, rate, predicted in sorted(known)
+        for slots, rate, predicted in sorted(measured)
     ]
 
 
@@ -80,16 +80,16 @@ def path(drawn: Sequence[Point]) -> str:
 
 def _known_points(diagnosis: Diagnosis) -> list[tuple[int, float, bool]]:
     """Return slots, rate and whether it is predicted, of each point that a diagnosis has."""
-    known = [(slots, rate, False) for slots, rate in diagnosis.measured]
+    measured = [(slots, rate, False) for slots, rate in diagnosis.measured]
     wanted, rate = diagnosis.slots_wanted, diagnosis.predicted_rate
-    if known and wanted and rate is not None and wanted not in {slots for slots, _, _ in known}:
-        known.append((wanted, rate, True))
-    return known
+    if measured and wanted and rate is not None and wanted not in {slots for slots, _, _ in measured}:
+        measured.append((wanted, rate, True))
+    return measured
 
 
-def _axis_end(known: Sequence[tuple[int, float, bool]]) -> float:
+def _axis_end(measured: Sequence[tuple[int, float, bool]]) -> float:
     """Return the end of the axis of the throughput: the next round number."""
-    most = max((rate for _, rate, _ in known), default=0.0) or 1.0
+    most = max((rate for _, rate, _ in measured), default=0.0) or 1.0
     return math.ceil(most / _round_step(most)) * _round_step(most)
 
 

@@ -38,8 +38,8 @@ Rule = Callable[[PoolFacts], Diagnosis | None]
 def diagnose(facts: PoolFacts) -> Diagnosis:
     """Return the diagnosis of one pool."""
     for rule in RULES:
-        if (found := rule(facts)) is not None:
-            return found
+        if (diagnosis := rule(facts)) is not None:
+            return diagnosis
     return unknown.unclear(facts)
 
 
@@ -148,8 +148,8 @@ def _keeps_up(facts: PoolFacts) -> Diagnosis | None:
     """The pool is idle, keeps up, or will have caught up soon."""
     rate = facts.rate
     if not facts.ready:
-        if (found := _skewed(facts)) is not None:
-            return found
+        if (diagnosis := _skewed(facts)) is not None:
+            return diagnosis
         if not facts.minute.ended and not facts.view.busy:
             delayed = sum(queue.depth.delayed for queue in facts.view.queues)
             later = f"; {delayed:,} are delayed until their time" if delayed else ""
@@ -221,8 +221,8 @@ def _too_little_data(facts: PoolFacts) -> Diagnosis | None:
         return None
     if seconds >= LONG_SECONDS and facts.use >= causes.FULL:
         return unknown.long_runs(facts)
-    known = f"too little data yet: {ends} ends in {words.duration(seconds)}"
-    why = f"{words.ready(facts)}; {known}; {words.use(facts)}"
+    sentence = f"too little data yet: {ends} ends in {words.duration(seconds)}"
+    why = f"{words.ready(facts)}; {sentence}; {words.use(facts)}"
     return words.diagnosis(facts, "unclear", why, "ask again in a few seconds", confidence=0.2)
 
 

@@ -28,16 +28,16 @@ def free_slots(facts: PoolFacts) -> Diagnosis | None:
 
 def long_runs(facts: PoolFacts) -> Diagnosis:
     """Too few runs end to measure the effect of slots: the slots' time is known, and failures."""
-    if (found := _likely_cause(facts)) is not None:
-        return found
-    seen, mean = facts.minute, facts.mean
-    takes = f"a run takes {words.duration(mean)}, {seen.ended}" if mean else "no run"
-    wait = f"{words.duration(seen.seconds * ENOUGH_ENDS / seen.ended)}" if seen.ended else "an hour"
+    if (cause := _likely_cause(facts)) is not None:
+        return cause
+    window, mean = facts.minute, facts.mean
+    takes = f"a run takes {words.duration(mean)}, {window.ended}" if mean else "no run"
+    wait = f"{words.duration(window.seconds * ENOUGH_ENDS / window.ended)}" if window.ended else "an hour"
     place, spent = _main_wait(facts)
     return words.diagnosis(
         facts,
         "unclear",
-        f"{words.use(facts)}{spent}; {takes} ended in {words.duration(seen.seconds)}: too few "
+        f"{words.use(facts)}{spent}; {takes} ended in {words.duration(window.seconds)}: too few "
         f"to measure whether more slots would help; {words.ready(facts)}",
         f"add one worker process, and compare how many end in {wait}",
         name=(place.name or place.library) if place is not None else "",
@@ -48,10 +48,10 @@ def long_runs(facts: PoolFacts) -> Diagnosis:
 
 def _main_wait(facts: PoolFacts) -> tuple[Place | None, str]:
     """Return the place at which slots wait most, and the words for it; empty if they do not wait."""
-    found = facts.most("peer", "child", "file", "sleep", "thread")
-    if found is None:
+    wait = facts.most("peer", "child", "file", "sleep", "thread")
+    if wait is None:
         return None, ""
-    return found[0], f", {found[1]:.0%} of that time waiting for {words.bottleneck_name(facts, found[1])}"
+    return wait[0], f", {wait[1]:.0%} of that time waiting for {words.bottleneck_name(facts, wait[1])}"
 
 
 def unclear(facts: PoolFacts) -> Diagnosis:
@@ -78,4 +78,4 @@ def unclear(facts: PoolFacts) -> Diagnosis:
 
 def _likely_cause(facts: PoolFacts) -> Diagnosis | None:
     rules = (causes.failing, causes.processor, causes.lock, causes.slow_dependency)
-    return next((found for rule in rules if (found := rule(facts)) is not None), None)
+    return next((cause for rule in rules if (cause := rule(facts)) is not None), None)

@@ -43,7 +43,7 @@ KINDS = 20
 
 def kinds(facts: PoolFacts) -> tuple[KindShare, ...]:
     """Return the figures of the kinds that take most of the slots' time, the first one most."""
-    found = sorted(facts.newest.kinds.items(), key=lambda each: -each[1].service_seconds)[:KINDS]
+    largest = sorted(facts.newest.kinds.items(), key=lambda each: -each[1].service_seconds)[:KINDS]
     return tuple(
         KindShare(
             kind,
@@ -55,7 +55,7 @@ def kinds(facts: PoolFacts) -> tuple[KindShare, ...]:
             round(figures.retried / max(1, figures.ended), 3),
             next((error for error, _ in figures.errors.most_common(1)), ""),
         )
-        for kind, figures in found
+        for kind, figures in largest
     )
 
 
@@ -89,12 +89,12 @@ CHANGED = 1.25
 
 def slower_than_before(facts: PoolFacts) -> str:
     """Return how long runs take beside an hour ago and yesterday; empty if that is alike, or not known."""
-    found = [
+    multiples = [
         f"{times:.1f} times as long as {when}"
         for when, ago, within in TIMES
         if (times := facts.slower_than(ago, within)) is not None and not 1 / CHANGED < times < CHANGED
     ]
-    return f"runs of the same kinds take {' and '.join(found)}" if found else ""
+    return f"runs of the same kinds take {' and '.join(multiples)}" if multiples else ""
 
 
 #: The labels of the categories of places.
@@ -124,8 +124,8 @@ def slot_time(facts: PoolFacts) -> Iterator[tuple[str, float]]:
         bottleneck_name = CATEGORIES.get(place.category, place.category)
         waits = place.category in ("peer", "lock") and place.name
         spent[f"{place.category} {place.name}" if waits else bottleneck_name] += micros
-    found = [(label, use * micros / total) for label, micros in spent.items()]
-    yield from sorted([*found, ("waiting for a message", 1 - use)], key=lambda each: -each[1])
+    shares = [(label, use * micros / total) for label, micros in spent.items()]
+    yield from sorted([*shares, ("waiting for a message", 1 - use)], key=lambda each: -each[1])
 
 
 def trend(facts: PoolFacts) -> str:
@@ -141,10 +141,10 @@ def trend(facts: PoolFacts) -> str:
 
 def bottleneck_name(facts: PoolFacts, share: float) -> str:
     """Return the name of the place with the largest share, with the library and the line that wait."""
-    found = facts.most("peer", "child", "file", "sleep", "lock", "thread")
-    if found is None or not share:
+    wait = facts.most("peer", "child", "file", "sleep", "lock", "thread")
+    if wait is None or not share:
         return "the dependency"
-    place = found[0]
+    place = wait[0]
     what = {"child": "a child process", "file": "a file", "sleep": "a sleep in the handler"}
     what["thread"] = "other threads of the process"
     name = place.name or what.get(place.category, place.category)
@@ -207,17 +207,17 @@ def duration(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.1f} ms"
 
 
-def lines(found: Diagnosis) -> Iterator[str]:
+def lines(result: Diagnosis) -> Iterator[str]:
     """Yield the lines of a diagnosis for a person."""
-    trend = f" ({found.trend})" if found.trend else ""
-    yield f"{found.pool}: {found.state}{trend}. {found.why}"
-    if found.advice:
-        yield f"  {found.advice}"
-    if found.compared:
-        yield f"  {found.compared}"
-    if found.outcome:
-        yield f"  {found.outcome}"
-    for each in found.against:
+    trend = f" ({result.trend})" if result.trend else ""
+    yield f"{result.pool}: {result.state}{trend}. {result.why}"
+    if result.advice:
+        yield f"  {result.advice}"
+    if result.compared:
+        yield f"  {result.compared}"
+    if result.outcome:
+        yield f"  {result.outcome}"
+    for each in result.against:
         yield f"  against it: {each}"
-    if found.command:
-        yield f"  {found.command}"
+    if result.command:
+        yield f"  {result.command}"

@@ -25,8 +25,8 @@ def examine_broker(store: Store) -> Iterator[Finding]:
         yield ok("writes", "the broker takes writes")
     risks = server.durability_risks(store)
     for risk in risks:
-        found, _, remedy = risk.partition(": ")
-        yield warn("persistence", found, f"{remedy} in the server's configuration")
+        fault, _, remedy = risk.partition(": ")
+        yield warn("persistence", fault, f"{remedy} in the server's configuration")
     if not risks:
         yield ok("persistence", "the broker evicts nothing, and writes messages to disk")
     yield _check_clock(store)
@@ -34,10 +34,10 @@ def examine_broker(store: Store) -> Iterator[Finding]:
 
 def _check_version(store: Store) -> Finding:
     """Return whether the version of the broker is recent enough."""
-    found = server.server_version(store)
-    if found is None:
+    name_and_version = server.server_version(store)
+    if name_and_version is None:
         return warn("version", "the broker's version is unknown", "allow INFO to its user")
-    name, version = found
+    name, version = name_and_version
     oldest = OLDEST.get(name, OLDEST["Redis"])
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if numbers < oldest:

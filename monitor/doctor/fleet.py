@@ -13,12 +13,12 @@ from millpond.tasks.pools import Table
 
 def examine_fleet(store: Store, table: Table, kinds: Mapping[str, type[Contract]]) -> Iterator[Finding]:
     """Yield the findings on workers and on the kinds of each queue. Raises `BrokerAway`."""
-    seen = read_snapshot(store, table)
-    for pool in seen.pools:
+    snapshot = read_snapshot(store, table)
+    for pool in snapshot.pools:
         yield _check_pool(pool)
     for queue in sorted(table.queues):
         yield from _check_queue(
-            store, seen, queue, [name for name, each in kinds.items() if each.queue == queue]
+            store, snapshot, queue, [name for name, each in kinds.items() if each.queue == queue]
         )
     for kind, contract in sorted(kinds.items()):
         if contract.queue not in table.queues:
@@ -32,34 +32,34 @@ def examine_fleet(store: Store, table: Table, kinds: Mapping[str, type[Contract]
 def _check_pool(view: PoolView) -> Finding:
     """Return whether the processes of a pool run."""
     wanted = view.pool.processes if view.pool else len(view.running)
-    found = f"{view.name}: {len(view.running)} of {wanted} processes, {view.ready:,} tasks ready"
+    line = f"{view.name}: {len(view.running)} of {wanted} processes, {view.ready:,} tasks ready"
     start = f"start it: millpond worker {view.name}"
     if view.drained_at_ms is not None:
-        return warn("workers", f"{found}, drained", f"resume it: millpond resume {view.name}")
+        return warn("workers", f"{line}, drained", f"resume it: millpond resume {view.name}")
     if not view.running:
-        return fail("workers", found, start) if view.ready else warn("workers", found, start)
+        return fail("workers", line, start) if view.ready else warn("workers", line, start)
     if view.processes_missing:
-        return warn("workers", found, f"read the log of millpond worker {view.name}")
-    return ok("workers", found)
+        return warn("workers", line, f"read the log of millpond worker {view.name}")
+    return ok("workers", line)
 
 
-def _check_queue(store: Store, seen: Snapshot, queue: str, kinds: Iterable[str]) -> Iterator[Finding]:
+def _check_queue(store: Store, snapshot: Snapshot, queue: str, kinds: Iterable[str]) -> Iterator[Finding]:
     """Yield whether a queue has a pool, is paused, and has a worker for each of its kinds."""
-    view = next(each for each in seen.queues if each.name == queue)
+    view = next(each for each in snapshot.queues if each.name == queue)
     if not view.pools:
         yield warn(
             "queues", f"no pool serves {queue}", f'add "{queue}" to the queues of a pool in millpond.toml'
         )
     if view.limits.paused:
         yield warn("queues", f"{queue} is paused", f"resume it: millpond queue resume {queue}")
-    announced = announced_kinds(store, queue, now_ms=seen.now_ms)
+    announced = announced_kinds(store, queue, now_ms=snapshot.now_ms)
     if not announced:
         return
-    known = frozenset[str]().union(*announced.values())
-    cannot = sorted(set(kinds) - known)
-    if can := sorted(set(kinds) & known):
+    all_kinds = frozenset[str]().union(*announced.values())
+    cannot = sorted(set(kinds) - all_kinds)
+    if can := sorted(set(kinds) & all_kinds):
         yield ok("kinds", f"{queue}: its workers run {', '.join(can)}")
-    if cannot and known:
+    if cannot and all_kinds:
         yield fail(
             "kinds", f"{queue}: none of its processes has {', '.join(cannot)}", _kinds_remedy(queue, cannot)
         )

@@ -29,9 +29,9 @@ def check_extras(settings: Settings) -> Iterator[Finding]:
     if whole := [name for name in used if name not in lacking]:
         yield ok("extras", f"installed here: {', '.join(sorted(whole))}")
     for name, packages in lacking.items():
-        found = f"{name} lacks {', '.join(packages)}, which {used[name]}"
+        line = f"{name} lacks {', '.join(packages)}, which {used[name]}"
         make = fail if name in ("traces", "s3") else warn
-        yield make("extras", found, f"where it is used: {extras.install_command([name])}")
+        yield make("extras", line, f"where it is used: {extras.install_command([name])}")
 
 
 def check_mail(settings: Settings) -> Finding:
@@ -63,8 +63,8 @@ def check_templates(settings: Settings) -> Iterator[Finding]:
 def check_storage(settings: Settings) -> Iterator[Finding]:
     """Yield whether each storage root can be read and written here."""
     if not settings.files.roots:
-        found = "no root is set here: workers with these settings refuse file tasks"
-        yield warn("storage", found, "set files.roots, as in /srv/files")
+        line = "no root is set here: workers with these settings refuse file tasks"
+        yield warn("storage", line, "set files.roots, as in /srv/files")
     for root in settings.files.roots:
         yield (
             _check_remote_root(root)

@@ -21,12 +21,12 @@ class BatchesPage(PageHandler):
 
     async def get(self) -> None:
         """Render the batches, the newest first."""
-        found = await self.ask(lambda: list(record.recent_batches(self.store, limit=SHOWN + 1)))
+        summaries = await self.ask(lambda: list(record.recent_batches(self.store, limit=SHOWN + 1)))
         self.show(
             "batches.html",
             tab="batches",
-            found=found[:SHOWN],
-            more=len(found) > SHOWN,
+            found=summaries[:SHOWN],
+            more=len(summaries) > SHOWN,
             state_of=state_of,
         )
 

@@ -18,7 +18,7 @@ class BrokerQueues:
 
     async def queues(self, names: list[str]) -> list[dict[str, Any]]:
         """Return the counts of each queue."""
-        found = await self._loop.run_in_executor(None, read_depths, self._store, list(names))
+        depths = await self._loop.run_in_executor(None, read_depths, self._store, list(names))
         return [
             {
                 "name": each.queue,
@@ -27,7 +27,7 @@ class BrokerQueues:
                 "messages_unacknowledged": each.in_flight,
                 "consumers": each.consumers,
             }
-            for each in found
+            for each in depths
         ]
 
 

@@ -60,15 +60,15 @@ class DeadLetters(SearchHandler):
 
     async def get(self) -> None:
         """Render the dead letters that match the search, the newest first."""
-        found, reasons, queues, total = await self.ask(self._found_letters)
+        letters, reasons, queues, total = await self.ask(self._found_letters)
         self.show(
             "dead.html",
             tab="dead",
-            found=found[:SHOWN],
-            more=len(found) > SHOWN,
+            found=letters[:SHOWN],
+            more=len(letters) > SHOWN,
             reasons=reasons.most_common(8),
             more_reasons=max(0, len(reasons) - 8),
-            counted=None if len(found) < COUNTED else COUNTED,
+            counted=None if len(letters) < COUNTED else COUNTED,
             total=total,
             all_queues=queues,
             asked={name: self.asked(name) or "" for name in FIELDS},
@@ -78,9 +78,9 @@ class DeadLetters(SearchHandler):
     def _found_letters(self) -> tuple[list[Letter], Counter[tuple[str, str]], list[str], int]:
         """Return the first letters that fit the search, their kinds and reasons, all queues, the total."""
         search = self.search()
-        seen = list(islice(search.results(self.store), COUNTED))
+        newest = list(islice(search.results(self.store), COUNTED))
         total = sum(each.dead for each in depth.read_depths(self.store, search.queues))
-        return seen, Counter((letter.kind, letter.reason) for letter in seen), self.known_queues(), total
+        return newest, Counter((letter.kind, letter.reason) for letter in newest), self.known_queues(), total
 
 
 class DeadLetterPage(PageHandler):
@@ -116,9 +116,9 @@ class Action(SearchHandler):
         await self.audit(f"{done} {count} dead letter{_plural_s(count)}: {ids}")
         self.redirect_with(self.reverse_url("dead"), f"{count:,} dead letter{_plural_s(count)} {done}.")
 
-    async def _render_confirmation(self, what: str, chosen: list[tuple[str, str]], everything: bool) -> None:
+    async def _render_confirmation(self, what: str, ids: list[tuple[str, str]], everything: bool) -> None:
         """Render the form that confirms a change of these dead letters, or of all that match."""
-        count = len(await self.ask(self._search_ids)) if everything else len(chosen)
+        count = len(await self.ask(self._search_ids)) if everything else len(ids)
         now_ms = await self.ask(server.server_time_ms, self.store)
         fields: dict[str, Any] = {name: self.asked(name) for name in FIELDS} if everything else {}
         self.show(
@@ -131,7 +131,7 @@ class Action(SearchHandler):
             danger=what == "purge",
             fields=[
                 *((name, value) for name, value in fields.items() if value),
-                *(("id", f"{queue} {id}") for queue, id in chosen if not everything),
+                *(("id", f"{queue} {id}") for queue, id in ids if not everything),
                 *((("all", "yes"), ("until_ms", str(now_ms))) if everything else ()),
             ],
             back=self.reverse_url("dead"),

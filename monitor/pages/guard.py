@@ -58,9 +58,9 @@ def ascii_login(login: str) -> str:
     return quote(login, safe=":")
 
 
-def path_prefix(chosen: str | None) -> str:
+def path_prefix(prefix: str | None) -> str:
     """Return the sub-path as a prefix of paths: `/ops/flower`, or nothing."""
-    return f"/{chosen.strip('/')}" if chosen and chosen.strip("/") else ""
+    return f"/{prefix.strip('/')}" if prefix and prefix.strip("/") else ""
 
 
 def _make_login_ascii(headers: HTTPHeaders) -> None:

@@ -17,11 +17,11 @@ class PoolsPage(PageHandler):
 
     async def get(self) -> None:
         """Render a snapshot of the pools."""
-        seen, sparklines, diagnoses = await self.ask(_read_pools, self.store, self.table, self.history)
+        current, sparklines, diagnoses = await self.ask(_read_pools, self.store, self.table, self.history)
         self.show(
             "pools.html",
             tab="pools",
-            seen=seen,
+            seen=current,
             sparklines=sparklines,
             diagnoses=diagnoses,
             pictures=pictures,
@@ -32,14 +32,14 @@ def _read_pools(
     store: Store, table: Table, history: HistoryCache
 ) -> tuple[Snapshot, Sparklines, dict[str, Diagnosis]]:
     """Return the snapshot, the sparklines of each pool, and the diagnoses."""
-    seen = snapshot.read_snapshot(store, table)
-    names = [view.name for view in seen.pools]
+    current = snapshot.read_snapshot(store, table)
+    names = [view.name for view in current.pools]
     histories = history.samples([f"pool:{name}" for name in names])
     sparklines = {
         name: {
-            "rate": sparkline.rate_bars(samples, "ended", now_ms=seen.now_ms),
-            "busy": sparkline.level_bars(samples, "busy", now_ms=seen.now_ms),
+            "rate": sparkline.rate_bars(samples, "ended", now_ms=current.now_ms),
+            "busy": sparkline.level_bars(samples, "busy", now_ms=current.now_ms),
         }
         for name, samples in zip(names, histories, strict=True)
     }
-    return seen, sparklines, {found.pool: found for found in diagnose_all(store, seen)}
+    return current, sparklines, {diagnosis.pool: diagnosis for diagnosis in diagnose_all(store, current)}

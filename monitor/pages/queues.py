@@ -21,8 +21,8 @@ class QueuesPage(PageHandler):
 
     async def get(self) -> None:
         """Render the queues."""
-        seen = await self.ask(_queues_data, self.store, self.table, self.history)
-        self.show("queues.html", tab="queues", **seen)
+        data = await self.ask(_queues_data, self.store, self.table, self.history)
+        self.show("queues.html", tab="queues", **data)
 
 
 class QueuePage(PageHandler):
@@ -30,9 +30,9 @@ class QueuePage(PageHandler):
 
     async def get(self, name: str) -> None:
         """Render the queue, or 404."""
-        seen = await self.ask(_queue_data, self.store, self.table, self.history, name)
+        data = await self.ask(_queue_data, self.store, self.table, self.history, name)
         self.show(
-            "queue.html", tab="queues", names=LIMITS, overflows=OVERFLOWS, counters=QUEUE_COUNTERS, **seen
+            "queue.html", tab="queues", names=LIMITS, overflows=OVERFLOWS, counters=QUEUE_COUNTERS, **data
         )
 
 
@@ -98,5 +98,5 @@ def _queue_data(store: Store, table: Table, history: HistoryCache, name: str) ->
 
 def _diagnoses_of(store: Store, table: Table, view: QueueView) -> list[Diagnosis]:
     """Return the diagnoses of the pools of a queue that are behind."""
-    found = diagnose_all(store, snapshot.read_snapshot(store, table))
-    return [each for each in found if each.pool in view.pools and not each.is_calm]
+    diagnoses = diagnose_all(store, snapshot.read_snapshot(store, table))
+    return [each for each in diagnoses if each.pool in view.pools and not each.is_calm]

@@ -10,8 +10,8 @@ class Schedules(PageHandler):
 
     async def get(self) -> None:
         """Render the schedules."""
-        found, leader = await self.ask(self._schedules_and_leader)
-        self.show("schedules.html", tab="schedules", found=found, leader=leader)
+        states, leader = await self.ask(self._schedules_and_leader)
+        self.show("schedules.html", tab="schedules", found=states, leader=leader)
 
     def _schedules_and_leader(self) -> tuple[list[Schedule], str | None]:
         return schedules.all_schedules(self.store), schedules.leading_scheduler(self.store)

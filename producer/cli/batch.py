@@ -41,16 +41,16 @@ def batch(
     from millpond.producer.cli.client_session import open_client
 
     with open_client() as client:
-        found, unacknowledged = client.open_batch(id), tuple[str, ...]()
+        opened, unacknowledged = client.open_batch(id), tuple[str, ...]()
         if close:
-            found.close()
+            opened.close()
             audit.record_command(client.store, f"closed batch {id}")
         if cancel or terminate:
-            unacknowledged = found.cancel(terminate=terminate).unacknowledged
+            unacknowledged = opened.cancel(terminate=terminate).unacknowledged
             audit.record_command(client.store, f"{'terminated' if terminate else 'cancelled'} batch {id}")
-        summary = _follow(found) if follow else found.summary()
+        summary = _follow(opened) if follow else opened.summary()
         if failures:
-            for result in found.failures():
+            for result in opened.failures():
                 line = {"id": result.id, "state": result.state, "error": result.error}
                 print_result(line, f"{result.id}: {result.error or result.state}", as_json)
         print_result({"summary": as_object(summary)}, in_words(summary), as_json)

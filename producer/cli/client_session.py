@@ -52,35 +52,35 @@ def open_session(launcher: Launcher | None, *, queue: str, roots: Sequence[str] 
     from millpond.tasks.process.running_up import USED, find_local_instance
     from millpond.tasks.settings import settings
 
-    chosen = settings()
-    local = find_local_instance() if chosen.broker_url is None else None
+    configured = settings()
+    local = find_local_instance() if configured.broker_url is None else None
     missing = _missing_part(local, queue, roots) if local else None
     if local and not missing:
         _print_to_stderr(USED)
-        chosen = local.apply_to(chosen)
-    if chosen.broker_url is None and launcher is not None and launcher.embedded is not None:
-        pools = chosen.table.pools_of(queue)
+        configured = local.apply_to(configured)
+    if configured.broker_url is None and launcher is not None and launcher.embedded is not None:
+        pools = configured.table.pools_of(queue)
         if not pools:
-            raise unknown_queue_error(queue, chosen.table.queues)
+            raise unknown_queue_error(queue, configured.table.queues)
         if missing:
             _print_to_stderr(
                 f"the millpond up that runs here {missing}: starting a broker and workers for this command"
             )
         elif sys.stderr.isatty():
             _print_to_stderr("no broker is configured: starting one and its workers for this command …")
-        queues = (queue for pool in pools for queue in chosen.table.pools[pool].queues)
+        queues = (queue for pool in pools for queue in configured.table.pools[pool].queues)
         require_extras(
             "starting a broker and workers for this command", "embedded", *extras_of_queues(queues)
         )
-        files = chosen.files.model_copy(update={"roots": (*roots, *chosen.files.roots)})
-        own = chosen.model_copy(update={"files": files})
+        files = configured.files.model_copy(update={"roots": (*roots, *configured.files.roots)})
+        own = configured.model_copy(update={"files": files})
         with (
             launcher.embedded(own, pools) as url,
             Client(url, settings=own) as client,
         ):
             yield Session(client, queue, is_embedded=True)
         return
-    with Client(settings=chosen) as client:
+    with Client(settings=configured) as client:
         yield Session(client, queue, is_embedded=False)
 
 

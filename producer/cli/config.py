@@ -37,13 +37,13 @@ def config(
     if markdown:
         sys.stdout.write(settings_page(Settings))
         return
-    found, unused = _settings_in_force()
-    chosen = _choose(found, names or [])
+    in_force, unused = _settings_in_force()
+    shown = _choose(in_force, names or [])
     if as_json:
-        for each in chosen:
+        for each in shown:
             print(json.dumps(each.as_object()))
     else:
-        print("\n".join(_toml_lines(chosen)))
+        print("\n".join(_toml_lines(shown)))
     for name in unused:
         print(f"# {name} is set, and is no setting of Millpond", file=sys.stderr)
 
@@ -59,41 +59,41 @@ def _settings_in_force() -> "tuple[list[InForce], tuple[str, ...]]":
     from millpond.tasks.process.running_up import find_local_instance
     from millpond.tasks.settings import Settings, settings, shipped_names
 
-    chosen, written = settings(), sources.read(Settings, shipped_names())
-    local = find_local_instance() if chosen.broker_url is None else None
+    configured, written = settings(), sources.read(Settings, shipped_names())
+    local = find_local_instance() if configured.broker_url is None else None
     if local is not None:
-        chosen = local.apply_to(chosen)
-    found = []
-    for each in settings_in_force(chosen, written):
+        configured = local.apply_to(configured)
+    in_force = []
+    for each in settings_in_force(configured, written):
         if local is not None and each.name in ("broker_url", "key_prefix"):
             each = replace(each, origin="the millpond up that runs here")
-        if each.name == "broker_url" and chosen.broker_url:
-            each = replace(each, value=str(BrokerURL.parse(chosen.broker_url)))
+        if each.name == "broker_url" and configured.broker_url:
+            each = replace(each, value=str(BrokerURL.parse(configured.broker_url)))
         if each.name == "traces_endpoint" and each.value:
             each = replace(each, value=re.sub(r"://[^/]*@", "://**@", each.value))
-        found.append(each)
-    return found, written.unused
+        in_force.append(each)
+    return in_force, written.unused
 
 
-def _choose(found: "list[InForce]", names: "Iterable[str]") -> "list[InForce]":
+def _choose(in_force: "list[InForce]", names: "Iterable[str]") -> "list[InForce]":
     """Return the settings of these names and tables, all without names. Raises `BadInput`."""
     from millpond.tasks.errors import BadInput
     from millpond.tasks.name_suggestions import closest_name
 
-    chosen: list[InForce] = []
+    shown: list[InForce] = []
     for name in names:
-        fitting = [each for each in found if f"{each.name}.".startswith(f"{name}.")]
+        fitting = [each for each in in_force if f"{each.name}.".startswith(f"{name}.")]
         if not fitting:
-            parts = {each.name for each in found}
+            parts = {each.name for each in in_force}
             tables = {part.rpartition(".")[0] for part in parts} | {part.partition(".")[0] for part in parts}
             meant = closest_name(name, parts | tables - {""})
             hint = f"did you mean {meant!r}?" if meant else "leave the name out to see them all"
             raise BadInput(f"no setting or table is named {name!r}: {hint}")
-        chosen += [each for each in fitting if each not in chosen]
-    return chosen or found
+        shown += [each for each in fitting if each not in shown]
+    return shown or in_force
 
 
-def _toml_lines(found: "list[InForce]") -> "Iterator[str]":
+def _toml_lines(in_force: "list[InForce]") -> "Iterator[str]":
     """Yield the lines of a millpond.toml: the settings at the top first, then table after table."""
     import shutil
     import textwrap
@@ -102,7 +102,7 @@ def _toml_lines(found: "list[InForce]") -> "Iterator[str]":
     from millpond.tasks.configuration.model_fields import describe_values
 
     width, table = shutil.get_terminal_size().columns, ""
-    for each in sorted(found, key=lambda each: "." in each.name):
+    for each in sorted(in_force, key=lambda each: "." in each.name):
         inside, _, name = each.name.rpartition(".")
         if inside != table:
             table = inside

@@ -116,14 +116,14 @@ def _usage_text(error: TyperException) -> str:
 
     context = getattr(error, "ctx", None)
     said, name = refusal_line(error) or error.format_message(), getattr(error, "option_name", "")
-    known: list[str] = []
+    names: list[str] = []
     if command := re.match(r"No such command '(.*?)'", said):
-        name, known = command[1], context.command.list_commands(context) if context else []
+        name, names = command[1], context.command.list_commands(context) if context else []
         said = f"no command is named {name!r}."
     elif name:
-        known = [each for option in context.command.params for each in option.opts] if context else []
+        names = [each for option in context.command.params for each in option.opts] if context else []
         said = f"no option is named {name!r}." if said.startswith("No such option") else said
-    meant = closest_name(name, known) if known else None
+    meant = closest_name(name, names) if names else None
     line = f"{said}{'' if said.endswith('.') else '.'}{f' Did you mean {meant!r}?' if meant else ''}"
     return f"{line} See: {context.command_path} --help" if context else line
 

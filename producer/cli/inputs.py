@@ -89,8 +89,8 @@ class Inputs:
                 if entry.is_dir(follow_symlinks=False):
                     if self.keep_out is None or Path(entry.path).absolute() != self.keep_out.absolute():
                         yield from self._walk_folder(entry.path, below / entry.name)
-                elif self._matches_pattern(entry.name) and (found := _entry_input(entry, below)) is not None:
-                    yield found
+                elif self._matches_pattern(entry.name) and (input_ := _entry_input(entry, below)) is not None:
+                    yield input_
 
     def _matches_pattern(self, name: str) -> bool:
         return not self.patterns or any(fnmatch(name.lower(), pattern.lower()) for pattern in self.patterns)

@@ -77,21 +77,21 @@ def run_operation(launcher: Launcher | None, operation: Operation, arguments: Se
 def _make_messages(operation: Operation, inputs: Inputs) -> Iterator[LabelledMessage | Skipped]:
     """Yield the message for each input, or the reason why there is none."""
     targets = None if operation.out is None else Targets(operation.out, output_naming(operation))
-    for found in inputs:
-        if isinstance(found, UnreadableInput):
-            yield Skipped(found.place, found.reason)
+    for input_ in inputs:
+        if isinstance(input_, UnreadableInput):
+            yield Skipped(input_.place, input_.reason)
             continue
         try:
-            fields = {"source": found.place if found.is_url else file_url(found.place)}
+            fields = {"source": input_.place if input_.is_url else file_url(input_.place)}
             if targets is not None:
-                fields["target"] = targets.target(found.below)
+                fields["target"] = targets.target(input_.below)
             contract = read_fields(contract_of(operation.kind), {**fields, **operation.fields})
         except BadContract as error:
-            yield Skipped(found.place, str(error))
+            yield Skipped(input_.place, str(error))
         except ValueError as error:
-            yield Skipped(found.place, str(error))
+            yield Skipped(input_.place, str(error))
         else:
-            yield LabelledMessage(found.place, Message(contract, queue=operation.queue))
+            yield LabelledMessage(input_.place, Message(contract, queue=operation.queue))
 
 
 def _input_counter(inputs: Inputs) -> TotalEstimate:
@@ -120,8 +120,8 @@ def _image_naming(format: str | None) -> Naming:
     """Keep an extension that fits the format; otherwise take the format's own, or .jpg."""
 
     def name(original: str) -> str:
-        known = IMAGE_TARGETS.get(PurePosixPath(original).suffix.lower())
-        if known is not None and format in (None, known):
+        image_format = IMAGE_TARGETS.get(PurePosixPath(original).suffix.lower())
+        if image_format is not None and format in (None, image_format):
             return same_name(original)
         return with_extension("." + (format or "jpg").replace("jpeg", "jpg"))(original)
 

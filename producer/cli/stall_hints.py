@@ -51,13 +51,13 @@ def stall_hint(session: Session, counters: Counters) -> str | None:
     if not id:
         return None
     store = session.client.store
-    found = find_task(store, id)
-    if found is not None and found.state is TaskState.DELAYED and found.retries:
-        runs = f"{found.retries} {'run' if found.retries == 1 else 'runs'}"
+    location = find_task(store, id)
+    if location is not None and location.state is TaskState.DELAYED and location.retries:
+        runs = f"{location.retries} {'run' if location.retries == 1 else 'runs'}"
         return f"{label}: delayed for a retry after {runs}; the log of the workers says why"
-    if found is not None and found.state is TaskState.READY:
-        return _fetch_obstacle(store, found.queue)
-    if found is None and not counters.sent:  # it waits for room
+    if location is not None and location.state is TaskState.READY:
+        return _fetch_obstacle(store, location.queue)
+    if location is None and not counters.sent:  # it waits for room
         return _fetch_obstacle(store, session.queue)
     return None
 

@@ -52,17 +52,17 @@ def task(
             print_unacknowledged(answer.unacknowledged)
             has_ended = answer.found is None or answer.found.state is TaskState.DEAD
             raise typer.Exit(1 if has_ended or answer.unacknowledged else 0)
-        found = _follow_task(client, id, as_json) if follow else _show_task(client, id, as_json)
-    raise typer.Exit(1 if found is None or found.state is TaskState.DEAD else 0)
+        location = _follow_task(client, id, as_json) if follow else _show_task(client, id, as_json)
+    raise typer.Exit(1 if location is None or location.state is TaskState.DEAD else 0)
 
 
 def _show_task(client: "Client", id: str, as_json: bool) -> "TaskLocation | None":
     """Print a task and return its location."""
-    found, progress = client.find(id), client.progress(id)
+    location, progress = client.find(id), client.progress(id)
     print_result(
-        _task_as_json(id, found, progress), _task_as_text(id, found, progress, client.now_ms()), as_json
+        _task_as_json(id, location, progress), _task_as_text(id, location, progress, client.now_ms()), as_json
     )
-    return found
+    return location
 
 
 def _follow_task(client: "Client", id: str, as_json: bool) -> "TaskLocation | None":
@@ -71,52 +71,55 @@ def _follow_task(client: "Client", id: str, as_json: bool) -> "TaskLocation | No
 
     printed, last = None, None
     while True:
-        found, progress = client.find(id), client.progress(id)
-        now = (found and (found.state, found.process), progress)
+        location, progress = client.find(id), client.progress(id)
+        now = (location and (location.state, location.process), progress)
         if now != printed:
             printed = now
             print_result(
-                _task_as_json(id, found, progress),
-                _task_as_text(id, found, progress, client.now_ms()),
+                _task_as_json(id, location, progress),
+                _task_as_text(id, location, progress, client.now_ms()),
                 as_json,
             )
-        if found is None or found.state is TaskState.DEAD:
-            return found or last
-        last = found
+        if location is None or location.state is TaskState.DEAD:
+            return location or last
+        last = location
         time.sleep(POLL_SECONDS)
 
 
 def _task_as_json(
-    id: str, found: "TaskLocation | None", progress: "Progress | None", answer: "Cancellation | None" = None
+    id: str,
+    location: "TaskLocation | None",
+    progress: "Progress | None",
+    answer: "Cancellation | None" = None,
 ) -> dict[str, Any]:
     """Return a task as a JSON object. `answer` is the result of its cancellation."""
     from dataclasses import asdict
 
-    line: dict[str, Any] = {"id": id, "state": "unknown", **(asdict(found) if found else {})}
+    line: dict[str, Any] = {"id": id, "state": "unknown", **(asdict(location) if location else {})}
     line["progress"] = asdict(progress) if progress else None
     if answer is not None:
         line |= {"settled": answer.settled, "unacknowledged": list(answer.unacknowledged)}
     return line
 
 
-def _task_as_text(id: str, found: "TaskLocation | None", progress: "Progress | None", now_ms: int) -> str:
+def _task_as_text(id: str, location: "TaskLocation | None", progress: "Progress | None", now_ms: int) -> str:
     """Return a task as a line for people: its state, its location and its progress."""
-    if found is None:
+    if location is None:
         return f"{id}: not found, so it has ended or never was; its batch has its result: millpond batch ID"
-    match found.state:
+    match location.state:
         case TaskState.READY:
-            where = f"ready on {found.queue}, {found.behind:,} before it"
+            where = f"ready on {location.queue}, {location.behind:,} before it"
         case TaskState.DELAYED:
-            seconds = max(0, (found.due_ms or 0) - now_ms) / 1000
-            what = "a process that has its kind, at most " if found.wants_kind else ""
-            where = f"waits on {found.queue} for {what}{seconds:,.1f} s"
+            seconds = max(0, (location.due_ms or 0) - now_ms) / 1000
+            what = "a process that has its kind, at most " if location.wants_kind else ""
+            where = f"waits on {location.queue} for {what}{seconds:,.1f} s"
         case TaskState.RUNNING:
-            where = f"running, or about to, in {found.process}"
+            where = f"running, or about to, in {location.process}"
         case _:
-            letter = f"{found.queue} {found.letter}"
+            letter = f"{location.queue} {location.letter}"
             where = f"a dead letter; why: millpond dead show {letter}"
-    text = f"{id} ({found.kind}): {where}"
-    if progress is None or found.state is not TaskState.RUNNING:
+    text = f"{id} ({location.kind}): {where}"
+    if progress is None or location.state is not TaskState.RUNNING:
         return text
     of = f" of {progress.total:,}" if progress.total is not None else ""
     return f"{text}, {progress.done:,}{of} done"
@@ -127,10 +130,8 @@ def _cancellation_text(id: str, answer: "Cancellation") -> str:
     if answer.found is None:
         return f"{id}: not found, so it has ended or never was"
     if answer.found.state is TaskState.DEAD:
-        found = answer.found
-        return (
-            f"{id}: already a dead letter; look at it with: millpond dead show {found.queue} {found.letter}"
-        )
+        location = answer.found
+        return f"{id}: already a dead letter; look at it with: millpond dead show {location.queue} {location.letter}"
     if answer.settled:
         return f"{id}: cancelled before it started"
     return f"{id}: cancelled; {answer.found.process or 'its worker'} drops it unless it has already started"

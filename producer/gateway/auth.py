@@ -41,11 +41,11 @@ def authenticate(tokens: Sequence[GatewayToken], headers: Headers) -> Principal:
     if not tokens:
         return _local_principal(headers)
     scheme, _, token = headers.get("authorization", "").partition(" ")
-    known = find_principal(tokens, token.strip()) if scheme.lower() == "bearer" else None
-    if known is None:
+    principal = find_principal(tokens, token.strip()) if scheme.lower() == "bearer" else None
+    if principal is None:
         text = "send a token that the gateway knows: Authorization: Bearer …"
         raise api_error(401, "unauthorized", text, headers={"WWW-Authenticate": "Bearer"})
-    return known
+    return principal
 
 
 def _local_principal(headers: Headers) -> Principal:

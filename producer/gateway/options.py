@@ -153,6 +153,6 @@ def traceparent(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     """Return the trace that the header `traceparent` names; None if it is missing or invalid."""
     for name, value in headers:
         if name == b"traceparent":
-            found = _TRACEPARENT.match(value)
-            return None if found is None else f"00-{found[0][3:].decode()}"
+            match = _TRACEPARENT.match(value)
+            return None if match is None else f"00-{match[0][3:].decode()}"
     return None

@@ -167,9 +167,9 @@ class PrioritySelector(selectors.BaseSelector):
         self._look_back(rest <= 0)
         if rest > 0:
             timeout = rest if timeout is None else min(timeout, rest)
-        found = self._front.poll(timeout, len(self._keys) + 1)
+        events = self._front.poll(timeout, len(self._keys) + 1)
         ready, keys, back, went_on = [], self._keys, self._back_fd, False
-        for fd, mask in found:
+        for fd, mask in events:
             key = keys.get(fd)
             if key is not None:
                 ready.append((key, _events(mask) & key.events))

@@ -139,14 +139,14 @@ def to_toml(value: Any) -> str:
     """Return a value as TOML; an empty text for None, which TOML cannot express."""
     import json
 
-    found = to_json_value(value)
-    match found:
+    json_value = to_json_value(value)
+    match json_value:
         case None:
             return ""
         case dict():
-            inside = ", ".join(f"{json.dumps(name)} = {to_toml(each)}" for name, each in found.items())
+            inside = ", ".join(f"{json.dumps(name)} = {to_toml(each)}" for name, each in json_value.items())
             return f"{{ {inside} }}" if inside else "{}"
         case list():
-            return f"[{', '.join(map(to_toml, found))}]"
+            return f"[{', '.join(map(to_toml, json_value))}]"
         case _:
-            return json.dumps(found, ensure_ascii=False)
+            return json.dumps(json_value, ensure_ascii=False)

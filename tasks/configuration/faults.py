@@ -87,10 +87,10 @@ def _known_names(path: Keys, sources: Sources) -> Sequence[str]:
     """Return the names in the table at a path: those that ship, and those of the file."""
     from millpond.tasks.pools import default_pools
 
-    found: Any = sources.values
+    table: Any = sources.values
     for part in path:
-        found = found.get(part, {}) if isinstance(found, dict) else {}
-    return [*default_pools(), *(found if isinstance(found, dict) else ())]
+        table = table.get(part, {}) if isinstance(table, dict) else {}
+    return [*default_pools(), *(table if isinstance(table, dict) else ())]
 
 
 def _unknown_name(path: Keys, model: type[BaseModel], sources: Sources) -> str:

@@ -31,14 +31,14 @@ def strip_annotated(annotation: Any) -> Any:
 
 def model_of(annotation: Any) -> type[BaseModel] | None:
     """Return the pydantic model class of an annotation; None if it is no model."""
-    found = strip_annotated(annotation)
-    return found if isinstance(found, type) and issubclass(found, BaseModel) else None
+    type_ = strip_annotated(annotation)
+    return type_ if isinstance(type_, type) and issubclass(type_, BaseModel) else None
 
 
 def value_type_of(annotation: Any) -> Any:
     """Return the type of the values of a table by name; None if the type is no such table."""
-    found = strip_annotated(annotation)
-    return get_args(found)[1] if get_origin(found) is dict else None
+    type_ = strip_annotated(annotation)
+    return get_args(type_)[1] if get_origin(type_) is dict else None
 
 
 def is_list(annotation: Any) -> bool:

@@ -33,10 +33,10 @@ class Sources:
 
     def written_in_file(self, path: Keys) -> bool:
         """True if the file has a value at a path."""
-        found: Any = {} if self.file is None else nest_tables(self.file.values)
+        value: Any = {} if self.file is None else nest_tables(self.file.values)
         for part in path:
             try:
-                found = found[part]
+                value = value[part]
             except (LookupError, TypeError):
                 return False
         return True
@@ -71,11 +71,13 @@ def read(model: type[BaseModel], shipped: Mapping[str, Any]) -> Sources:
     path = config_file()
     file = TomlFile(path) if path.is_file() else None
     written = nest_tables(file.values) if file else {}
-    found = variables.read_variables(os.environ, model, merge_tables(shipped, written))
-    faults = [*found.faults, *_scratch_faults()]
+    from_variables = variables.read_variables(os.environ, model, merge_tables(shipped, written))
+    faults = [*from_variables.faults, *_scratch_faults()]
     if faults:
         raise SettingsError("; ".join(faults))
-    return Sources(merge_tables(written, found.values), found.names, file, tuple(found.unused))
+    return Sources(
+        merge_tables(written, from_variables.values), from_variables.names, file, tuple(from_variables.unused)
+    )
 
 
 def nest_tables(values: Mapping[str, Any]) -> dict[str, Any]:

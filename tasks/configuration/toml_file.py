@@ -56,7 +56,7 @@ class TomlFile:
 
     def _key_lines(self) -> list[tuple[int, Keys]]:
         """Return every key and header with its line. An entry of `[[lists]]` has its number in the path."""
-        found: list[tuple[int, Keys]] = []
+        keys: list[tuple[int, Keys]] = []
         table: Keys = ()
         counted: dict[Keys, int] = {}
         closing = None
@@ -68,11 +68,11 @@ class TomlFile:
                 if header[1] == "[[":
                     counted[table] = counted.get(table, -1) + 1
                     table = (*table, counted[table])
-                found.append((number, table))
+                keys.append((number, table))
             elif entry := _ENTRY.fullmatch(line):
-                found.append((number, (*table, *_split_keys(entry[1]))))
+                keys.append((number, (*table, *_split_keys(entry[1]))))
                 closing = next((mark for mark in ('"""', "'''") if entry[2].count(mark) == 1), None)
-        return found
+        return keys
 
     def _syntax_error(self, said: str) -> str:
         """Return the line about a file that does not parse: the place, the text there, the right form."""

@@ -104,10 +104,10 @@ def _table_prefixes(model: type[BaseModel]) -> tuple[str, ...]:
 
 def _entry_names(path: Path, known: Mapping[str, Any]) -> list[str]:
     """Return the names of a table by name that are known: those of the file, and those that ship."""
-    found: Any = known
+    table: Any = known
     for part in path:
-        found = found.get(part) if isinstance(found, dict) else None
-    return [str(name) for name in found] if isinstance(found, dict) else []
+        table = table.get(part) if isinstance(table, dict) else None
+    return [str(name) for name in table] if isinstance(table, dict) else []
 
 
 def _setting_paths(annotation: Any, path: Path, known: Mapping[str, Any]) -> Iterator[Path]:

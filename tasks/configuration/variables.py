@@ -44,7 +44,7 @@ def read_variables(
 
     Shorter names come first, so that MILLPOND_SMTP__HOST replaces one field of MILLPOND_SMTP.
     """
-    found = VariablesRead({}, {}, [], [])
+    result = VariablesRead({}, {}, [], [])
     ours = [name for name in environ if name.upper().startswith(PREFIX) and name.upper() not in OTHERS]
     for name in sorted(ours, key=lambda each: (each.count("__"), each)):
         if _SERVICE_LINK.fullmatch(name) and _is_own_variable(name, environ[name]):
@@ -52,16 +52,16 @@ def read_variables(
         path = resolve(name[len(PREFIX) :], model, known)
         if path is None or name != name.upper():
             said = unknown_variable_warning(name, path, model, known)
-            found.unused.append(name) if said is None else found.faults.append(f"{name} {said}")
+            result.unused.append(name) if said is None else result.faults.append(f"{name} {said}")
             continue
         try:
             value = _parse_value(environ[name], model, path)
         except ValueError as error:
-            found.faults.append(f"{name} {error}")
+            result.faults.append(f"{name} {error}")
             continue
-        _set_at_path(found.values, path, value)
-        found.names.update(dict.fromkeys([path, *_leaf_paths(value, path)], name))
-    return found
+        _set_at_path(result.values, path, value)
+        result.names.update(dict.fromkeys([path, *_leaf_paths(value, path)], name))
+    return result
 
 
 def _leaf_paths(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
@@ -103,15 +103,15 @@ def _parse_table(text: str, name: str, *, secret: bool) -> Any:
     example = f"{name}__NAME=value, or name=value,name=value, or JSON"
     if text.lstrip().startswith(("{", "[")):
         return _parse_structure(text, secret=secret, example=example)
-    found: dict[str, Any] = {}
+    table: dict[str, Any] = {}
     for part in text.split(","):
         key, equals, value = part.partition("=")
         if not equals or not key.strip():
             raise ValueError(
                 f"is {'no table' if secret else f'{text!r:.60}, which is no table'}: write {example}"
             )
-        _set_at_path(found, tuple(key.strip().split(".")), value.strip())
-    return found
+        _set_at_path(table, tuple(key.strip().split(".")), value.strip())
+    return table
 
 
 def _parse_structure(text: str, *, secret: bool, example: str) -> Any:

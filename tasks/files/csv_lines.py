@@ -51,10 +51,10 @@ def refuse_ambiguous_delimiter(opened: Callable[[], io.RawIOBase], delimiter: st
     except csv.Error:
         return  # no row that long is taken apart for this
     own = widths.pop(delimiter)
-    for other, found in sorted(widths.items()):
-        if found[0] > 1 and found[0] >= own[0] and len(set(found)) == 1:
+    for other, width in sorted(widths.items()):
+        if width[0] > 1 and width[0] >= own[0] and len(set(width)) == 1:
             raise BadInput(
-                f"{url} has {own[0]} columns by {delimiter!r} and {found[0]} by {other!r}: "
+                f"{url} has {own[0]} columns by {delimiter!r} and {width[0]} by {other!r}: "
                 f"name its delimiter, such as delimiter={other!r} (--delimiter {other!r})"
             )
 

@@ -151,12 +151,12 @@ class CsvRows:
         width, delimiter = len(self._names), self._delimiter
         quote = error if isinstance(error, QuoteFault) else first_fault(self._open(), delimiter)
         before = line_at(self._open(), quote.offset) if quote else None
-        found = csv_lines.find_ragged_row(self._open(), delimiter, width, self._lines_before, before)
-        if found is None and quote:
+        ragged = csv_lines.find_ragged_row(self._open(), delimiter, width, self._lines_before, before)
+        if ragged is None and quote:
             return self._describe_quote(quote)
-        if found is None:
+        if ragged is None:
             return BadInput(f"{self._job.source} cannot be read as CSV: {printable(str(error))}")
-        line, columns = found
+        line, columns = ragged
         return BadInput(
             f"{self._job.source}, line {line}, has {columns} columns where the header has {width}: "
             "mend the line, or give the right delimiter (--delimiter)"

@@ -54,35 +54,35 @@ def open_picture(url: str, path: str) -> Picture:
     """Return the picture in the file `path`. Raises `BadInput`, which names `url`, for any other file."""
     with Path(path).open("rb") as file:
         head = file.read(HEAD_BYTES)
-    found = detect_format(head)
-    if found == "HEIF":
-        found = "AVIF" if _is_av1(path) else "HEIC"
-    if found not in FORMATS:
+    format_ = detect_format(head)
+    if format_ == "HEIF":
+        format_ = "AVIF" if _is_av1(path) else "HEIC"
+    if format_ not in FORMATS:
         raise BadInput(
             f"{url} is no image that is read here ({', '.join(FORMATS)}): "
             f"{describe_head(head)}; convert it first"
         )
     with translate_reader_errors(url):
-        if found == "HEIC":
+        if format_ == "HEIC":
             return _open_heic(url, path)
-        if found == "BMP":
+        if format_ == "BMP":
             return _open_bmp(url, path)
-        return _open_tiff(url, path) if found == "TIFF" else _open_plain(url, path, found)
+        return _open_tiff(url, path) if format_ == "TIFF" else _open_plain(url, path, format_)
 
 
-def _open_plain(url: str, path: str, found: str) -> Picture:
+def _open_plain(url: str, path: str, format_: str) -> Picture:
     """Open a file of a format whose pixels libvips gives upright and in RGB."""
     # The loader is named: of AVIF with several pictures libvips does not know the beginning.
-    loader = getattr(libvips().Image, _LOADERS[found])
+    loader = getattr(libvips().Image, _LOADERS[format_])
     header = loader(path, access="sequential")
     if header.bands > _CMYK_WITH_ALPHA:
         raise unsupported_error(url, f"it has {header.bands} channels")
     return _describe_picture(
         header,
-        found,
+        format_,
         lambda access: loader(path, access=access, memory=access == "random", fail_on="error"),
         is_interlaced=bool(header.get_typeof("interlaced") and header.get("interlaced")),
-        shrinks=found in _SHRINKING,
+        shrinks=format_ in _SHRINKING,
     )
 
 
@@ -117,11 +117,11 @@ def _ycbcr_to_rgb(image: Any, colours: tiff_tags.YCbCr) -> Any:
     return red_green_blue.copy(interpretation="srgb")
 
 
-def _describe_picture(header: Any, found: str, load: Callable[[str], Any], **more: Any) -> Picture:
+def _describe_picture(header: Any, format_: str, load: Callable[[str], Any], **more: Any) -> Picture:
     """Return the picture for a header that libvips has read."""
     sample = {"uchar": 1, "char": 1, "ushort": 2, "short": 2}.get(header.format, 4)
     return Picture(
-        found,
+        format_,
         header.width,
         header.height,
         header.bands,
@@ -173,8 +173,8 @@ def _open_heic(url: str, path: str) -> Picture:
 
 
 def _heif_error(url: str, error: Exception) -> Exception:
-    told: Exception = libvips().Error(f"{url}: ", f"libheif: {' '.join(str(error).split())}")
-    return told
+    cause: Exception = libvips().Error(f"{url}: ", f"libheif: {' '.join(str(error).split())}")
+    return cause
 
 
 def _open_bmp(url: str, path: str) -> Picture:
@@ -199,8 +199,8 @@ def _open_bmp(url: str, path: str) -> Picture:
 
 
 def _bmp_error(url: str, error: Exception) -> Exception:
-    told: Exception = libvips().Error(f"{url}: ", f"BMP: {error}")
-    return told
+    cause: Exception = libvips().Error(f"{url}: ", f"BMP: {error}")
+    return cause
 
 
 def _image_of_bytes(data: Any, width: int, height: int, bands: int, profile: bytes | None) -> Any:

@@ -83,8 +83,8 @@ class TypeLearner:
 
     def _merge_type(self, name: str, type_: Any) -> None:
         """Merge the type of a batch's column into the column's type."""
-        known = self.types.get(name)
-        merged = type_ if known is None else _common_type(known, type_)
+        earlier = self.types.get(name)
+        merged = type_ if earlier is None else _common_type(earlier, type_)
         if merged is None or _count_leaves(merged) > MAX_NESTED:
             self.mixed.add(name)
         self.types[name] = pa.string() if name in self.mixed else merged

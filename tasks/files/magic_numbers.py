@@ -78,9 +78,9 @@ def _format_of_brand(head: bytes) -> str | None:
     """Return the format of an ISO media file (ISO/IEC 14496-12) by its brands."""
     box = head[: int.from_bytes(head[:4], "big")]
     brands = [box[8:12], *(box[at : at + 4] for at in range(16, len(box), 4))]
-    known = [_BRANDS[brand] for brand in brands if brand in _BRANDS]
-    if known:
-        return known[0]
+    formats = [_BRANDS[brand] for brand in brands if brand in _BRANDS]
+    if formats:
+        return formats[0]
     return "HEIF" if any(brand in (b"mif1", b"msf1", b"mif2") for brand in brands) else "MPEG-4"
 
 

@@ -164,12 +164,12 @@ class _Form:
                     return ""
                 return self._read_string(pdfium.FPDFAnnot_GetFormFieldExportValue, *field) or "Yes"
             case pdfium.FPDF_FORMFIELD_COMBOBOX | pdfium.FPDF_FORMFIELD_LISTBOX:
-                chosen = [
+                options = [
                     self._read_string(pdfium.FPDFAnnot_GetOptionLabel, *field, at)
                     for at in range(max(0, pdfium.FPDFAnnot_GetOptionCount(*field)))
                     if pdfium.FPDFAnnot_IsOptionSelected(*field, at)
                 ]
-                return ", ".join(chosen) or self._read_string(pdfium.FPDFAnnot_GetFormFieldValue, *field)
+                return ", ".join(options) or self._read_string(pdfium.FPDFAnnot_GetFormFieldValue, *field)
             case pdfium.FPDF_FORMFIELD_TEXTFIELD:
                 is_secret = pdfium.FPDFAnnot_GetFormFieldFlags(*field) & _IS_PASSWORD
                 return "" if is_secret else self._read_string(pdfium.FPDFAnnot_GetFormFieldValue, *field)

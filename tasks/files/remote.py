@@ -176,11 +176,11 @@ def _check_uploaded(system: Any, path: str, url: str, length: int) -> None:
     """Raise `RetryLater` unless the target is there, with the length that was sent."""
     system.invalidate_cache()
     try:
-        found = system.size(path)
+        size = system.size(path)
     except FileNotFoundError:
-        found = None
-    if found != length:
-        there = "is not there" if found is None else f"is {found} bytes long there"
+        size = None
+    if size != length:
+        there = "is not there" if size is None else f"is {size} bytes long there"
         raise RetryLater(f"{url} {there} after {length} bytes were sent: it is sent again")
 
 
@@ -191,9 +191,7 @@ def _digest(file: BinaryIO) -> str:
 def _list_objects(system: Any, path: str) -> list[str]:
     """List the objects below a path, without the partials of killed runs."""
     try:
-        return [
-            str(found).lstrip("/") for found in system.find(path) if not str(found).endswith(PARTIAL_SUFFIX)
-        ]
+        return [str(name).lstrip("/") for name in system.find(path) if not str(name).endswith(PARTIAL_SUFFIX)]
     except FileNotFoundError:
         return []
 

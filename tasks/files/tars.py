@@ -82,8 +82,8 @@ def _read_headers(forward: "_Forward", url: str, before: int) -> Iterator[tarfil
 def _repair_name(member: tarfile.TarInfo, header: bytes) -> None:
     """Remove tarfile's addition to a name of GNU tar: the times of a backup, read as ustar's prefix."""
     name, prefix = (field.split(b"\0")[0] for field in (header[:100], header[345:500]))
-    found = member.name.encode("utf-8", "surrogateescape")
-    added = found.rstrip(b"/") == prefix + b"/" + name.rstrip(b"/")
+    raw = member.name.encode("utf-8", "surrogateescape")
+    added = raw.rstrip(b"/") == prefix + b"/" + name.rstrip(b"/")
     if prefix and added and header[257:265] == tarfile.GNU_MAGIC:
         member.name = name.decode("utf-8", "surrogateescape")
 

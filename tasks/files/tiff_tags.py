@@ -169,17 +169,17 @@ def _read_pages(file: BinaryIO) -> list[Page]:
     """Return the pages of the main chain, at least one. Raises `EOFError` if it leads out of the file."""
     try:
         reader = _open_reader(file)
-        found: list[Page] = []
-        offset, seen = reader.first(), set[int]()
-        while offset and offset not in seen and len(found) < _MOST_PAGES:
-            seen.add(offset)
+        pages: list[Page] = []
+        offset, offsets = reader.first(), set[int]()
+        while offset and offset not in offsets and len(pages) < _MOST_PAGES:
+            offsets.add(offset)
             tags, offset = reader.directory(offset)
-            found.append(Page(len(found), tags))
+            pages.append(Page(len(pages), tags))
     except (struct.error, ArithmeticError, ValueError, OSError) as error:
         raise EOFError("a TIFF directory lies outside the file") from error
-    if not found:
+    if not pages:
         raise EOFError("it has no TIFF directory")
-    return found
+    return pages
 
 
 def _open_reader(file: BinaryIO) -> "_TagReader":

@@ -57,12 +57,14 @@ def read_entries(file: BinaryIO, url: str, encoding: str | None, limits: Files) 
         directory = zipfile.ZipFile(cast(Any, _Directory(file, url, limits)))
     except _DAMAGE as error:
         raise BadInput(f"{url} is no whole zip: {printable(str(error))}") from error
-    found = [_check_entry(info, number, url, encoding) for number, info in enumerate(directory.infolist(), 1)]
-    found.sort(key=lambda entry: entry.info.header_offset)
-    begins = _content_offsets(file, found, directory.start_dir)
+    entries = [
+        _check_entry(info, number, url, encoding) for number, info in enumerate(directory.infolist(), 1)
+    ]
+    entries.sort(key=lambda entry: entry.info.header_offset)
+    begins = _content_offsets(file, entries, directory.start_dir)
     return (
         Entry(each.name, None if each.is_folder else _file_content(file, each, begin))
-        for each, begin in zip(found, begins, strict=True)
+        for each, begin in zip(entries, begins, strict=True)
     )
 
 
@@ -85,9 +87,9 @@ class _ZipEntry:
 def is_zip(file: BinaryIO) -> bool:
     """True if the file ends as a zip does, after anything: a program that unpacks itself."""
     file.seek(max(0, file.seek(0, 2) - _END_BYTES))
-    found = _END_MARK in file.read(_END_BYTES)
+    has_end = _END_MARK in file.read(_END_BYTES)
     file.seek(0)
-    return found
+    return has_end
 
 
 def _unix_mode(info: zipfile.ZipInfo) -> int:
@@ -109,10 +111,10 @@ def _check_entry(info: zipfile.ZipInfo, number: int, url: str, encoding: str | N
     if info.compress_type not in _CODECS:
         method = _METHODS.get(info.compress_type, f"method {info.compress_type}")
         raise BadInput(f"{where} is compressed by a method not known here ({method}): use deflate")
-    found = _ZipEntry(info, name, raw, where)
-    if found.is_folder and info.file_size:
+    entry = _ZipEntry(info, name, raw, where)
+    if entry.is_folder and info.file_size:
         raise BadInput(f"{where} is a folder with content of its own: refused, for it cannot be kept")
-    return found
+    return entry
 
 
 def _unicode_path(extra: bytes, raw: bytes) -> str | None:
@@ -128,14 +130,14 @@ def _unicode_path(extra: bytes, raw: bytes) -> str | None:
     return None
 
 
-def _content_offsets(file: BinaryIO, found: list[_ZipEntry], directory_begins: int) -> list[int]:
+def _content_offsets(file: BinaryIO, entries: list[_ZipEntry], directory_begins: int) -> list[int]:
     """Return the offset of each entry's content.
 
     No two entries may share bytes, nor an entry and the directory.
     """
     begins = []
-    ends = [entry.info.header_offset for entry in found] + [directory_begins]
-    for entry, end in zip(found, ends[1:], strict=True):
+    ends = [entry.info.header_offset for entry in entries] + [directory_begins]
+    for entry, end in zip(entries, ends[1:], strict=True):
         file.seek(max(entry.info.header_offset, 0))
         header = file.read(_LOCAL.size)
         if entry.info.header_offset < 0 or len(header) < _LOCAL.size or header[:4] != b"PK\x03\x04":

@@ -94,8 +94,8 @@ def read_heartbeats(service: str | None = None, *, pid: int | None = None) -> li
 
     `service` selects the processes of a service, `pid` one process or those of one supervisor.
     """
-    found = [each for each in _living_heartbeats() if service in (None, each.service)]
-    return [each for each in found if pid is None or pid in (each.pid, each.parent)]
+    heartbeats = [each for each in _living_heartbeats() if service in (None, each.service)]
+    return [each for each in heartbeats if pid is None or pid in (each.pid, each.parent)]
 
 
 def _living_heartbeats() -> Iterator[ProcessState]:

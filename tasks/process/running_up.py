@@ -33,12 +33,12 @@ class LocalInstance:
         """Return the content of the file; it holds the broker's password."""
         return json.dumps(asdict(self))
 
-    def apply_to(self, chosen: Settings) -> Settings:
+    def apply_to(self, configured: Settings) -> Settings:
         """Return the settings with this instance's broker, and its file roots if the settings name none."""
         changed: dict[str, Any] = {"broker_url": self.broker_url, "key_prefix": self.key_prefix}
-        if not chosen.files.roots:
-            changed["files"] = chosen.files.model_copy(update={"roots": self.roots})
-        return chosen.model_copy(update=changed)
+        if not configured.files.roots:
+            changed["files"] = configured.files.model_copy(update={"roots": self.roots})
+        return configured.model_copy(update=changed)
 
 
 def find_local_instance(folder: Path | None = None) -> LocalInstance | None:
@@ -57,26 +57,26 @@ def find_local_instance(folder: Path | None = None) -> LocalInstance | None:
 
 def settings_or_local(print_line: Callable[[str], None]) -> Settings:
     """Return the settings. If they name no broker, add the local instance's and print a line about it."""
-    chosen = settings()
-    if chosen.broker_url is None and (found := find_local_instance()):
+    configured = settings()
+    if configured.broker_url is None and (local := find_local_instance()):
         print_line(USED)
-        return found.apply_to(chosen)
-    return chosen
+        return local.apply_to(configured)
+    return configured
 
 
 def adopt_local(print_line: Callable[[str], None]) -> Settings:
     """As `settings_or_local`, and make the result the settings of this process and of its children."""
-    chosen = settings_or_local(print_line)
-    if chosen is not settings():
-        os.environ.update(child_environment(chosen))
+    configured = settings_or_local(print_line)
+    if configured is not settings():
+        os.environ.update(child_environment(configured))
         settings.cache_clear()
     return settings()
 
 
-def configured_broker(chosen: Settings) -> str:
+def configured_broker(configured: Settings) -> str:
     """Return the URL of the broker in the settings. Raises `SettingsError` if there is none."""
-    if chosen.broker_url:
-        return chosen.broker_url
+    if configured.broker_url:
+        return configured.broker_url
     if find_local_instance():
         raise SettingsError(
             "no broker is configured: set MILLPOND_BROKER_URL to the URL that the running `millpond up` "

@@ -85,12 +85,12 @@ def begin_span(name: str, kind: str, parent: str | None = None, **more: Any) -> 
     `parent` is a traceparent; without one, the current span is the parent. `more` are further arguments of
     `Tracer.start_span`.
     """
-    found = tracer()
-    if found is None:
+    own_tracer = tracer()
+    if own_tracer is None:
         return None
     from opentelemetry.trace import SpanKind
 
-    return found.start_span(name, context=_parent_context(parent), kind=SpanKind[kind], **more)
+    return own_tracer.start_span(name, context=_parent_context(parent), kind=SpanKind[kind], **more)
 
 
 def traceparent(span: Any = None) -> str | None:

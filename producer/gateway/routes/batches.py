@@ -109,10 +109,10 @@ def _add_reads(router: APIRouter, state: State) -> None:
         token = request.state.principal.name
         await state.owners.require(request.state.principal, id)
         try:
-            counts, found = await state.threads.lookup(token, lambda: read_after(state, id, last_event_id))
+            counts, page = await state.threads.lookup(token, lambda: read_after(state, id, last_event_id))
         except BrokerError as error:
             raise translate(error) from None
-        if counts.complete and not found and "last-event-id" in request.headers:
+        if counts.complete and not page and "last-event-id" in request.headers:
             return Response(status_code=204)
         return ResultEvents(state, id, after=last_event_id, token=token)
 
