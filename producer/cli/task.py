@@ -130,8 +130,8 @@ def _cancellation_text(id: str, answer: "Cancellation") -> str:
     if answer.found is None:
         return f"{id}: not found, so it has ended or never was"
     if answer.found.state is TaskState.DEAD:
-        location = answer.found
-        return f"{id}: already a dead letter; look at it with: millpond dead show {location.queue} {location.letter}"
+        letter = f"{answer.found.queue} {answer.found.letter}"
+        return f"{id}: already a dead letter; look at it with: millpond dead show {letter}"
     if answer.settled:
         return f"{id}: cancelled before it started"
     return f"{id}: cancelled; {answer.found.process or 'its worker'} drops it unless it has already started"
