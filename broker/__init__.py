@@ -14,7 +14,7 @@ states and the keys.
 - `scripts/`: the Lua scripts; `keys.py`: the name of every key; `errors.py`: the errors
 
 Every function that takes a `Store` makes at least one round trip unless its docstring says otherwise. It may
-raise `BrokerAway` if the server cannot be reached or answers too late, `NoConnectionFree` if all connections
+raise `BrokerAway` if the server cannot be reached or replies too late, `NoConnectionFree` if all connections
 of the client are in use, and `BrokerError`, the base of both, if the server refuses the command. Loops of a
 worker catch redis-py's errors instead: functions of `consume/` raise those.
 """

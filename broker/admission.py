@@ -33,7 +33,7 @@ def new_ticket(wants: int) -> str:
 
 
 def wait_for_room(store: Store, queue: str, ticket: str, seconds: float) -> int:
-    """Sleep until the ticket is granted room; return the number of messages granted.
+    """Sleep until the ticket is granted room. Return the number of messages granted.
 
     Returns 0 after `seconds` without a grant, and after a lost connection that came back: the ticket may be
     lost too, so the caller publishes again. Raises `BrokerAway` if the broker does not come back.
@@ -72,7 +72,7 @@ def _blpop(pool: Any, key: str, seconds: float) -> int:
 
 
 def _wait_for_broker(store: Store) -> None:
-    """Wait until the broker answers again. Raises `BrokerAway` after `AWAY_SECONDS`."""
+    """Wait until the broker replies again. Raises `BrokerAway` after `AWAY_SECONDS`."""
     deadline = time.monotonic() + AWAY_SECONDS
     while True:
         # Random pauses: many producers must not return to the same server at once.

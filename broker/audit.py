@@ -18,7 +18,7 @@ KEPT = 1_000
 
 @dataclass(frozen=True)
 class Change:
-    """One change by a person; its time is ms by the server's clock."""
+    """One change by a person. Its time is ms by the server's clock."""
 
     at_ms: int
     user: str

@@ -39,7 +39,7 @@ class CallerLease:
 
     @contextmanager
     def holding(self, delivery: Delivery) -> Iterator[bool]:
-        """Renew the lease for as long as the block runs; yield True if the task was cancelled before."""
+        """Renew the lease while the block runs. Yields True if the task was cancelled before."""
         self._lease.add(delivery)
         done = threading.Event()
         renewer = threading.Thread(
@@ -53,7 +53,7 @@ class CallerLease:
             renewer.join()
 
     def settle(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Settle the message and end the lease; an outcome after an expired lease changes nothing."""
+        """Settle the message and end the lease. An outcome after an expired lease changes nothing."""
         lease = self._lease
         lease.settle(delivery, outcome)
         with translate_errors("settling"):

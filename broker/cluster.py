@@ -1,7 +1,7 @@
 """A server in cluster mode: used if every key lies in one slot, and refused in one line if not.
 
-A prefix that is a hash tag, `{millpond}:`, puts every key into one slot; the node that serves it is used as
-any server is. Only the keys of that slot count; other keys of the cluster do not matter.
+A prefix that is a hash tag, `{millpond}:`, puts every key into one slot. The node that serves the slot is
+used like any server. Only the keys of that slot count.
 """
 
 from redis.crc import key_slot
@@ -59,7 +59,7 @@ def fixes_hash_slot(prefix: str) -> bool:
 
 
 def _other_node_note(store: Store, prefix: str) -> str:
-    """Return in brackets which other node serves the slot of a prefix; nothing if this one does."""
+    """Return in brackets the other node that serves the slot of a prefix; empty if this node does."""
     with translate_errors("asking the broker for the node of a slot"):
         try:
             store.client.exists(writing_key(prefix))

@@ -76,7 +76,7 @@ class Store:
 
     @cached_property
     def sleepers(self) -> Any:
-        """The connections of threads that sleep on the server; they must not keep others from a free one."""
+        """The connections of threads that sleep on the server. Other threads do not wait for one of these."""
         pool = self.client.connection_pool
         return ConnectionPool(pool.connection_class, MAX_SLEEPERS, **pool.connection_kwargs)
 

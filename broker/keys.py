@@ -22,7 +22,7 @@ def step_of(priority: int) -> int:
 
 @dataclass(frozen=True)
 class QueueKeys:
-    """The keys of one queue; each begins with `prefix`."""
+    """The keys of one queue. Each begins with `prefix`."""
 
     queue: str
     prefix: str = ""
@@ -133,7 +133,7 @@ class QueueKeys:
 
 @lru_cache(maxsize=1_024)
 def batch_key(batch: str | None, prefix: str = "") -> str:
-    """The record of a batch; `…:results` is the stream of its results. Empty for no batch."""
+    """The record of a batch; empty if there is none. `…:results` is the stream of its results."""
     return f"{prefix}millpond:batch:{{{batch}}}" if batch else ""
 
 
@@ -223,7 +223,7 @@ def probe_cost_key(pool: str, prefix: str = "") -> str:
 
 
 def window_key(pool: str, prefix: str = "") -> str:
-    """The prefix of a pool's windows; the number of ten seconds since 1970 follows."""
+    """The prefix of a pool's windows. The number of the ten seconds since 1970 follows."""
     return f"{prefix}millpond:pool:{pool}:window:"
 
 

@@ -19,7 +19,7 @@ _TABLE = "table:"
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of a queue; zero means no limit.
+    """The limits of a queue. Zero means no limit.
 
     `bound` and `delayed_bound` count messages. A bound given as a time is `bound_seconds`, and `bound` is
     its present value in messages. `rate` is tasks a second, with bursts of `burst`; `in_flight` is tasks at
@@ -101,7 +101,7 @@ def _limits_in_force(stored: Mapping[bytes, bytes], measured_bound: bytes | None
 
 
 def read_overrides(store: Store, queue: str) -> dict[str, str]:
-    """Return the limits set at run time, as text; they win over the pools table."""
+    """Return the limits set at run time, as text. They override the pools table."""
     with translate_errors(f"reading the limits of queue {queue!r}"):
         raw = store.client.hgetall(QueueKeys(queue, store.prefix).limits)
     return {name.decode(): value.decode() for name, value in raw.items() if name.decode() in NAMES}

@@ -1,7 +1,7 @@
 """Publish messages to their queues: the one write path, for one message as for a million.
 
 Each chunk is one call of `publish.lua`, which takes the claims, looks at the bound and wakes a consumer,
-atomically; chunks of different queues go out in one pipeline.
+atomically. Chunks of different queues go out in one pipeline.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -89,7 +89,7 @@ Answer = Accepted | Duplicate | Full | Closed | Late | HandedToCaller
 class Caller:
     """The sender of a call, for the policies that need it.
 
-    `ticket` is a producer's entry in the admission line; `stays` is True if it waits on when not everything
+    `ticket` is a producer's entry in the admission line. `stays` is True if it waits on when not everything
     fits. Under `caller_runs`, `consumer` runs a message that does not fit, with a lease of `lease_ms`.
     """
 

@@ -17,7 +17,7 @@ class Schedule:
     """The state of one schedule. Times are ms by the server's clock; zero means never.
 
     `since_ms` is the time at which a scheduler first saw it. Earlier periods do not count as missed. `missed`
-    counts the periods in which no scheduler ran or the queue had no room; the last of several such periods
+    counts the periods in which no scheduler ran or the queue had no room. The last of several such periods
     was fired late. `trouble` is the reason why the period that is due has not been fired yet. `by` is the
     scheduler that fired last.
     """

@@ -20,14 +20,14 @@ elapsed_seconds = partial(time.clock_gettime, _CLOCK)
 
 
 def server_time_ms(store: Store) -> int:
-    """Return the server's time (Redis TIME) in ms since the epoch. A round trip; raises `BrokerAway`."""
+    """Return the server's time (Redis TIME) in ms since the epoch. Raises `BrokerAway`."""
     with translate_errors("reading the broker's clock"):
         seconds, micros = store.client.time()
     return int(seconds) * 1000 + int(micros) // 1000
 
 
 def is_reachable(url: str, *, timeout_seconds: float = 1.0) -> bool:
-    """True if the server at `url` accepts the login and answers PING; False while it loads its data."""
+    """True if the server at `url` accepts the login and PING; False while it loads its data."""
     store = connect(url, timeout_seconds=timeout_seconds)
     try:
         return bool(store.client.ping())
@@ -52,8 +52,8 @@ def server_version(store: Store) -> tuple[str, str] | None:
 def write_refusal(store: Store) -> str | None:
     """Return the server's reason for refusing writes; None if it takes writes, or if the login may not try.
 
-    A server whose disk or memory is full still answers. The probe writes no bytes to a key that does not
-    exist, so it changes nothing. Raises `BrokerAway`.
+    A server whose disk or memory is full still replies to PING. The probe writes no bytes to a key that does
+    not exist, so it changes nothing. Raises `BrokerAway`.
     """
     with translate_errors("asking whether the broker takes writes"):
         try:

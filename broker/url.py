@@ -51,7 +51,7 @@ _PASSED_ON: Final = (
 
 @dataclass(frozen=True)
 class BrokerURL:
-    """A broker and how to connect to it; neither `str()` nor `repr()` shows a password."""
+    """A broker and the options to connect to it. Neither `str()` nor `repr()` shows a password."""
 
     #: `redis`, `rediss`, `unix` or `sentinel`.
     scheme: str

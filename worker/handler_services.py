@@ -1,4 +1,4 @@
-"""The services of a running handler: whether to stop, where to report progress, how to send further tasks.
+"""The services of a running handler: it reads whether to stop, reports progress, and sends further tasks.
 
 The body may run in a prefork child, which shares nothing with the process that has its message, so every
 service uses a store of its own. Each reply is kept for a moment, so that a body may call a service in a tight

@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     The exit code is Celery's, or `EX_CONFIG` if the settings or a module they name prevent the start.
     """
     asked = _read_arguments(argv)
-    # Celery restarts itself on SIGHUP with these arguments; the descriptor is closed by then.
+    # Celery restarts itself on SIGHUP with these arguments. The descriptor is closed by then.
     sys.argv = ["-P", "-m", "millpond.worker.process", asked.pool, str(asked.number)]
     configured = settings()
     if configured.table.pools[asked.pool].executor == "prefork":

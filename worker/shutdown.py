@@ -1,8 +1,8 @@
 """End a worker process in three steps: stop fetching, finish running tasks, release the rest at the deadline.
 
-Celery's warm shutdown does the first two without a deadline; this watches over it. A second signal is a
-deadline of now. In a drained pool running tasks have the same deadline; if one still runs then, the process
-ends, and its supervisor starts another, which waits until the pool resumes.
+Celery's warm shutdown does the first two without a deadline, and this module adds one. A second signal moves
+it to now. In a drained pool running tasks have the same deadline. If one still runs then, the process ends,
+and its supervisor starts another, which waits until the pool resumes.
 """
 
 import logging

@@ -10,7 +10,7 @@ KEPT_SECONDS = 3600
 
 @dataclass(frozen=True)
 class Progress:
-    """The progress of a task, in its own units; `total` is None if the task does not know it."""
+    """The progress of a task, in its own units. `total` is None if the task does not know it."""
 
     done: int
     total: int | None

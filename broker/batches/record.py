@@ -208,7 +208,7 @@ def results(
 
 
 def last_failures(store: Store, batch: str, *, limit: int = 50, among: int = 5_000) -> list[Result]:
-    """Return at most `limit` results that are no successes, of the `among` latest; the newest first."""
+    """Return at most `limit` results that are no successes, of the `among` latest, the newest first."""
     stream = batch_key(batch, store.prefix) + ":results"
     failures: list[Result] = []
     end, left = "+", among
@@ -261,7 +261,7 @@ def _parse_result(entry: bytes, fields: dict[bytes, bytes]) -> Result:
 
 
 def _parse_detail(text: bytes) -> tuple[Any, str | None]:
-    """Return the value and the error of a result; both None if the entry is not readable."""
+    """Return the value and the error of a result; None, None if the entry is not readable."""
     try:
         detail = loads(text or b"{}")
         value, error = detail.get("value"), detail.get("error")

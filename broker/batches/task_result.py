@@ -19,7 +19,7 @@ def record_id(task_id: str) -> str:
 
 
 def open_record(store: Store, task_id: str, kind: str, *, keep_ms: int = KEEP_MS) -> bool:
-    """Open the record of a task that will be sent; False if there is one already."""
+    """Open the record of a task that will be sent. False if there is one already."""
     key = batch_key(record_id(task_id), store.prefix)
     at = server_time_ms(store)
     with translate_errors(f"tracking task {task_id}"), store.client.pipeline() as pipe:
@@ -30,7 +30,7 @@ def open_record(store: Store, task_id: str, kind: str, *, keep_ms: int = KEEP_MS
 
 
 def close_record(store: Store, task_id: str) -> None:
-    """Close the record of a task that was sent; delete that of a task that was not taken."""
+    """Close the record of a task that was sent, or delete the record of a task that was refused."""
     key = batch_key(record_id(task_id), store.prefix)
     if batches_record.close_batch(store, record_id(task_id)).sent == 0:
         with translate_errors(f"deleting the record of task {task_id}"):

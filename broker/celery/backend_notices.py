@@ -1,7 +1,7 @@
 """Notices to an application's result backend of tasks that ended without a run.
 
 A script of the broker buries a message that was delivered too often, sheds one, or cancels one that waits. It
-leaves the message in a list (`leave_untold`, scripts/_queue.lua); a worker that has the task marks it failed
+leaves the message in a list (`leave_untold`, scripts/_queue.lua). A worker that has the task marks it failed
 or revoked, with its chord and its errbacks, as a stock worker does. So a `.get()` on its result ends.
 """
 
@@ -39,7 +39,7 @@ class BackendNotifier:
         self.look_at = monotonic() + random.uniform(0, LOOK_SECONDS)
 
     def tick(self, channel: Any) -> None:
-        """Notify for each queue that a channel consumes; called from `look_at` on."""
+        """Notify for each queue that a channel consumes. Called from `look_at` on."""
         self.look_at = monotonic() + LOOK_SECONDS
         app = _tls.current_app
         if app is None:  # a program that consumes, and no worker

@@ -97,12 +97,12 @@ class WatchedPool(AsynPool):
 
 
 def children_started(pool: Any) -> int:
-    """Return the number of children that a worker's pool has started so far; 0 of threads."""
+    """Return the number of children that a worker's pool has started so far; 0 if it has threads."""
     return getattr(getattr(pool, "_pool", None), "started", 0)
 
 
 class PoolChoice(bootsteps.Step):
-    """Makes a prefork pool start watched children; called before it starts any."""
+    """Makes a prefork pool start watched children. Called before it starts any."""
 
     requires = ("celery.worker.components:Pool",)
 

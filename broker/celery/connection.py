@@ -47,7 +47,7 @@ def url_of(connection: Any) -> BrokerURL | None:
 
 
 def hide_url_of(connection: Any) -> None:
-    """Parse the URL of a connection that kombu left whole, and hide it where kombu shows a connection.
+    """Parse the URL of a connection that kombu left whole, and hide it when kombu shows a connection.
 
     kombu's own way of trying one sentinel after the other would change to a transport of its own.
     """
@@ -148,7 +148,7 @@ class Connecting(stock.Channel):
             client.psubscribe(*patterns)
 
     def _receive(self) -> bool:
-        """Read the messages of a subscription; without one, a read would wait for ever."""
+        """Read the messages of a subscription. Without one, a read would wait for ever."""
         connection = self.subclient.connection
         if connection is None or connection._sock is None or not connection.can_read(timeout=0):
             return False

@@ -34,7 +34,7 @@ FEW = 100
 
 
 class KombuMessage(virtual.Message):
-    """kombu's message with its delivery; None for a message of remote control."""
+    """kombu's message with its delivery, which is None if the message is of remote control."""
 
     def __init__(self, payload: dict[str, Any], channel: Any = None, **kwargs: Any) -> None:
         super().__init__(payload, channel, **kwargs)
@@ -126,7 +126,7 @@ class Consuming(Settling):
         return answer
 
     def basic_qos(self, prefetch_size: int = 0, prefetch_count: int = 0, apply_global: bool = False) -> None:
-        """Set the maximum of messages in flight; zero and None mean no limit.
+        """Set the maximum of messages in flight. Zero and None mean no limit.
 
         For a worker of Millpond's it is the number of slots, to which the pool's prefetch is added.
         """
@@ -157,7 +157,7 @@ class Consuming(Settling):
         self.settle(delivery, RELEASE)
 
     def gather_if_due(self) -> None:
-        """Take in messages of stock clients with other priority steps; called from `gather_at` on."""
+        """Move messages of stock clients with other priority steps to ours. Called from `gather_at` on."""
         self.gather_at = monotonic() + LOOK_SECONDS
         if self.has_other_steps and self.fetcher is not None:
             for queue in self.fetcher.active:
@@ -211,7 +211,7 @@ class Consuming(Settling):
         return for_kombu(fetched[0])
 
     def _fetch_one(self, lease: QueueLease, fetched: list[Delivery]) -> bool:
-        """Fetch one message; return False if there was none."""
+        """Fetch one message. False if there was none."""
         if lease.queue in self._unread or lease.lease_lost:
             # Messages of a reply that was never read are redelivered first.
             resume(self.store, self.in_flight, lease, lease_ms=self.lease_ms)

@@ -42,7 +42,7 @@ class Poller(stock.MultiChannelPoller):
                     self._notices.tick(channel)
 
     def wake_up_in(self, seconds: float | None) -> None:
-        """Wake the event loop when something is due; without a loop, `get` looks every second.
+        """Wake the event loop when something is due. Without a loop, `get` looks every second.
 
         The loop reads from its timers how long it may sleep before it ticks, so a timer that a tick sets
         counts only from the next tick. A timer set outside a tick is therefore planned at once.
@@ -97,7 +97,7 @@ class Poller(stock.MultiChannelPoller):
         return LOOK_SECONDS if seconds is None else float(seconds)
 
     def handle_event(self, fileno: int, event: int) -> Any:
-        """Handle a reply; return nothing if it brought no message, so that `drain_events` goes on."""
+        """Handle a reply. Returns None if it brought no message, so that `drain_events` goes on."""
         channel, kind = self._fd_to_chan.get(fileno, (None, None))
         before = channel.delivered if channel is not None else 0
         answer = super().handle_event(fileno, event)

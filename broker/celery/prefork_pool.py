@@ -57,7 +57,7 @@ def finish_reading(pool: Any) -> None:
 
 
 def reclaim_unsent(pool: Any) -> set[str]:
-    """Remove from the pool the tasks that no child has been given; return their ids."""
+    """Remove from the pool the tasks that were not sent to a child, and return their ids."""
     children = children_of(pool)
     if children is None:
         return set()
@@ -83,7 +83,7 @@ def read_results_when_ready(pool: Any, *, meanwhile: Callable[[], None]) -> None
     flush, done_with = handler._flush_outqueue, set[int]()
 
     def flush_or_wait(fd: int, remove: Any, processes: Any, on_state_change: Any) -> Any:
-        """Read the results of one child; wait a moment if none is there yet."""
+        """Read the results of one child. Wait a moment if none is there yet."""
 
         def drop(fd: int) -> Any:
             done_with.add(fd)

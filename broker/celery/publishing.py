@@ -31,7 +31,7 @@ Sending = tuple[publish.Policy, Outgoing]
 
 
 class SendingFailed(BrokerAway, OperationalError):
-    """The broker could not be reached; kombu tries again as the publish policy says."""
+    """The broker could not be reached. kombu tries again as the publish policy says."""
 
 
 class SendingRefused(BrokerError, OperationalError):
@@ -50,7 +50,7 @@ class PublishBatch(stock.PublishBatch):
         self._gathered: list[Sending] = []
 
     def publish(self, message: Any, **kwargs: Any) -> Any:
-        """Route one message; the batch is sent once it is large enough, or when it ends."""
+        """Route one message. The batch is sent once it is large enough, or when it ends."""
         answer = super().publish(message, **kwargs)
         if len(self._gathered) >= self.max_size:
             self.flush()

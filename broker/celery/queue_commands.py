@@ -32,7 +32,7 @@ class QueueCommands(Connecting):
 
     @cached_property
     def store(self) -> Store:
-        """The one client for synchronous commands; kombu would create a new one for each command."""
+        """The one client for synchronous commands. kombu would create a new one for each command."""
         client = stock.redis.Redis(connection_pool=self.pool)
         seconds = COPY_SHARE * (self.socket_timeout or PATIENCE_SECONDS)
         return Store(client, self.global_keyprefix, self.send_copies, seconds)
@@ -152,7 +152,7 @@ class QueueCommands(Connecting):
     # Expiry
 
     def expire(self, queue: str) -> None:
-        """Restart the expiry of a queue with `x-expires`; its messages in flight do not expire."""
+        """Restart the expiry of a queue with `x-expires`. Its messages in flight do not expire."""
         milliseconds = self._expires.get(queue)
         if milliseconds is None:
             return

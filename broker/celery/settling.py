@@ -36,7 +36,7 @@ LEASE_SECONDS = 15.0
 
 
 class QoS(virtual.QoS):
-    """Turns acknowledgements into outcomes; `InFlightMessages` counts the messages in flight."""
+    """Turns acknowledgements into outcomes. `InFlightMessages` counts the messages in flight."""
 
     def __init__(self, channel: Any, prefetch_count: int = 0) -> None:
         super().__init__(channel, prefetch_count)

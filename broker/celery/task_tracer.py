@@ -18,7 +18,7 @@ from millpond.broker.celery.backend_notices import notify_end
 from millpond.broker.celery.request import request_dict
 from millpond.broker.delivery import Delivery
 
-#: The stack whose top is `current_task`; each task's own stack has its requests.
+#: The stack whose top is `current_task`. Each task's own stack has its requests.
 task_stack = _task_stack
 
 
@@ -34,9 +34,9 @@ def needs_no_backend(task: Task) -> bool:
 
 
 def run_traced(task: Task, delivery: Delivery, hostname: str) -> Any:
-    """Run a task by Celery's tracer; return its value or raise its error.
+    """Run a task by Celery's tracer. Return its value or raise its error.
 
-    A result backend is told by the tracer, or by this function if the tracer did not come to it.
+    A result backend is notified by the tracer, or by this function if the tracer did not come to it.
     """
     args, kwargs, embed = delivery.message.arguments
     request = request_dict(delivery, hostname)

@@ -65,7 +65,7 @@ class WaitingTasks:
     def _own_requests(
         self, items: list[Any], request_of: Callable[[Any], Any], put_back: Callable[[Any], None]
     ) -> Iterator[Any]:
-        """Yield the requests of items that came by this channel; put the other items back."""
+        """Yield the requests of items that came by this channel, and return the other items to their line."""
         for item in items:
             request = request_of(item)
             message = getattr(request, "message", None)

@@ -42,7 +42,7 @@ class ChannelLeases(LeaseRenewer):
         self._has_released = False
 
     def start(self) -> None:
-        """Start the thread; messages in flight when the process ends are settled then."""
+        """Start the thread. Messages in flight when the process ends are settled then."""
         _open.add(self)
         super().start()
 
@@ -57,7 +57,7 @@ class ChannelLeases(LeaseRenewer):
         self._closed_until = time.monotonic() + self.lease_ms / 1000
 
     def _is_over(self) -> bool:
-        """True once nothing is left to renew; releases the tasks that have not started."""
+        """True once nothing is left to renew. Releases the tasks that have not started."""
         if not self._closed_until:
             return False
         try:

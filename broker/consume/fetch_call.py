@@ -35,7 +35,7 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The reply of a call; `lease` is False if it had expired, and then nothing was done.
+    """The reply of a call. `lease` is False if it had expired, and then nothing was done.
 
     `unlisted`: the list of consumers had been deleted, and the lease holds again. `limited`: messages wait
     for a permit of the in-flight limit.

@@ -221,7 +221,7 @@ class Fetcher:
             raise fetch_call.server_error("a script", error) from error
 
     def _accept_reply(self, request: FetchRequest, reply: fetch_call.Reply) -> None:
-        """Accept the reply of a call: deliver its messages, or take up the lease again if it had expired."""
+        """Accept the reply of a call: deliver its messages, or resume the lease if it had expired."""
         if not reply.lease:
             lease = request.lease
             lease.late += reply.late
@@ -290,11 +290,11 @@ class Fetcher:
         if self._behind is not None:
             self.wait_client.connection.disconnect()
             lease, self._behind, self._waiting = self._behind.lease, None, None
-            # Messages that the call behind the wait fetched meanwhile go back.
+            # Messages that the call behind the wait fetched meanwhile return to the queue.
             resume(self.channel.store, self.in_flight, lease, lease_ms=self.lease_ms)
 
     def close(self) -> None:
-        """Await the reply of the call that is under way, unread: its messages go back with the lease."""
+        """Skip the reply of the call that is under way: its messages return to the queue with the lease."""
         for queue in tuple(self.active):
             self.stop(queue)
         request, self._request = self._request, None

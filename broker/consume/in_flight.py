@@ -2,7 +2,7 @@
 
 The `InFlightMessages` of a worker of `millpond worker` live as long as its process: connections and channels
 come and go under them, so that a task which was fetched before a lost connection is settled after it. Every
-other channel has its own. Slots append finished deliveries; the event loop alone changes the rest; the thread
+other channel has its own. Slots append finished deliveries. Only the event loop changes the rest. The thread
 that renews leases sets flags.
 """
 
@@ -89,9 +89,9 @@ class InFlightMessages:
         self.leases: dict[str, QueueLease] = {}
         #: Queue -> the term of a lease on it.
         self.lease_terms_ms: Mapping[str, int] = {}
-        #: Deliveries that have ended, with their outcomes; slots append, `next_request` empties it.
+        #: Deliveries that have ended, with their outcomes. Slots append, and `next_request` empties it.
         self.finished: deque[tuple[Delivery, Outcome]] = deque()
-        #: Set whenever outcomes were taken to be sent; threads that are far ahead wait for it.
+        #: Set whenever outcomes were taken to be sent. Threads that are far ahead wait for it.
         self.outcomes_taken = threading.Event()
         #: Calls a function soon in the event loop; None if there is no loop, as with greenlets.
         self._call_soon: Callable[[Callable[[], None]], Any] | None = None

@@ -59,7 +59,7 @@ class LeaseRenewer:
         )
 
     def stop(self) -> None:
-        """End the thread; the leases then run out by themselves."""
+        """End the thread. The leases then expire by themselves."""
         self._stop.set()
         self._wait(1)
 

@@ -29,16 +29,16 @@ class QueueLease:
     in_flight: dict[str, Delivery] = field(default_factory=dict)
     outcomes: deque[tuple[Delivery, Outcome]] = field(default_factory=deque)
     outcomes_since: float = 0.0
-    #: The calls so far, of which each token has one; and the greatest sequence of a delivery.
+    #: The number of calls so far, which is part of each token, and the greatest sequence of a delivery.
     calls: int = 0
     seen: int = 0
     registered: bool = False
     lease_lost: bool = False
     #: True once messages were searched for whose consumer is not listed (broker/consume/orphans.py).
     orphans_sought: bool = False
-    #: Until when the lease surely lasts, by `elapsed_seconds`; endless before its first renewal.
+    #: The time until which the lease surely lasts, by `elapsed_seconds`; infinite before its first renewal.
     leased_until: float = math.inf
-    #: True if a fetch may find something; and when to fetch without being woken (monotonic seconds).
+    #: True if a fetch may find something, and the time to fetch without being woken (monotonic seconds).
     fetchable: bool = True
     #: True if messages wait for a permit of an in-flight limit: the call that settles one fetches the next.
     is_limited: bool = False
@@ -98,7 +98,7 @@ class QueueLease:
         return True
 
     def forget(self, tokens: Iterable[str]) -> int:
-        """Mark deliveries that the server does not have in flight as lost; return how many had not ended."""
+        """Mark deliveries that the server does not have in flight as lost. Return how many had not ended."""
         lost = [self.in_flight[token] for token in tokens if token in self.in_flight]
         for delivery in lost:
             delivery.lost = True

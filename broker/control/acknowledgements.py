@@ -6,13 +6,13 @@ from millpond.broker.connection import Store
 from millpond.broker.inspect.depth import declared_queues
 from millpond.broker.keys import QueueKeys, known_epochs_key
 
-#: The longest wait: a living process acknowledges in less; the lease of a dead one expires in less.
+#: The longest wait: a living process acknowledges in less, and the lease of a dead one expires in less.
 ACK_TIMEOUT_SECONDS = 30.0
 _LOOK_SECONDS = 0.01
 
 
 def wait_for_acknowledgements(store: Store, epoch: int, timeout_seconds: float) -> tuple[str, ...]:
-    """Wait until every process with messages in flight knows an epoch; return those that still do not."""
+    """Wait until every process with messages in flight knows an epoch. Return the processes that do not."""
     deadline = time.monotonic() + timeout_seconds
     while (unacknowledged := _unacknowledged(store, epoch)) and time.monotonic() < deadline:
         time.sleep(_LOOK_SECONDS)

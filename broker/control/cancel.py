@@ -30,7 +30,7 @@ KEPT_UNKNOWN_MS = 3600 * 1000
 
 @dataclass(frozen=True)
 class Cancellation:
-    """The result of a cancellation; `epoch` is its number.
+    """The result of a cancellation. `epoch` is its number.
 
     `unacknowledged` names the processes that did not acknowledge it in time. If it is empty, no cancelled
     task starts any more. `settled` counts the ready and delayed messages that were settled as cancelled.

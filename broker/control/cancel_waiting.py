@@ -38,7 +38,7 @@ def _has_pending(store: Store, batch: str) -> bool:
 
 
 def _settle_list(store: Store, keys: QueueKeys, which: str, kind: str, wanted: str, effort: Effort) -> int:
-    """Settle the messages of one list that belong to the task or batch; return their number."""
+    """Settle the messages of one list that belong to the task or batch, and return their number."""
     index, settled = 0, 0
     for page in effort.pages():
         args = (which, index, page, kind, wanted, store.prefix)

@@ -20,7 +20,10 @@ from millpond.broker.server import server_time_ms
 
 @dataclass(frozen=True)
 class ProcessLoad:
-    """The number of messages that a worker process has in flight; in a drained pool these are running."""
+    """The number of messages that a worker process has in flight.
+
+    In a drained pool all of these are running.
+    """
 
     process: str
     in_flight: int
@@ -71,7 +74,7 @@ def running_processes(store: Store, pool: str, queues: Iterable[str]) -> list[Pr
 
 
 def _announce_change(store: Store, change: Callable[[Any], object]) -> int:
-    """Make a change and announce it to every process, in one transaction; return its epoch."""
+    """Make a change and announce it to every process, in one transaction, and return its epoch."""
     key = epoch_key(store.prefix)
     with store.client.pipeline() as pipe:
         change(pipe)

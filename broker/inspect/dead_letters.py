@@ -80,7 +80,7 @@ def read_dead_letters(
 
 @dataclass(frozen=True)
 class _Filter:
-    """The values by which dead letters are searched; None matches any."""
+    """The values by which dead letters are searched. None matches any."""
 
     kind: str | None
     reason: str | None

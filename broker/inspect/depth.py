@@ -1,4 +1,4 @@
-"""The depth of queues: their messages by state, age and counters; and which queues are fetchable."""
+"""The depth of queues: their messages by state, age and counters, and whether a queue is fetchable."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -19,7 +19,7 @@ from millpond.broker.task_state import TaskState
 
 @dataclass(frozen=True)
 class TaskLocation:
-    """The state of a task and where it is.
+    """The state of a task and its place.
 
     `ready`: `behind` messages of its priority step are fetched before it. `delayed`: until `due_ms` or, if it
     waits for a process that has its kind, `wants_kind`. `running`: in flight in the worker process `process`,

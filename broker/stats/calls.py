@@ -26,7 +26,7 @@ _MICROS = 1_000_000
 
 @dataclass
 class CallFigures:
-    """Sums over the calls to one peer by runs of one kind; times are microseconds.
+    """Sums over the calls to one peer by runs of one kind. Times are microseconds.
 
     `runs` to `millis_millis` are of calls with a known number of items. `looks` and `segments` are of
     connections seen for the first time, with the round trips that they had made; `again_segments` and

@@ -17,7 +17,7 @@ from millpond.broker.stats.window import WINDOW_MS, KindFigures
 #: The lengths of an entry, and how many are kept.
 STEP_MS, STEPS = 5 * 60 * 1000, 36
 HOUR_MS, HOURS = 3_600_000, 8 * 24
-#: Most kinds of an entry.
+#: The maximum of kinds of an entry.
 KINDS = 60
 
 #: The errors of an entry, which are not kept. All entries share one object, because there are many.

@@ -1,7 +1,7 @@
 """The history: a sample of every queue and pool each ten seconds, kept for an hour.
 
 Worker processes and Flower write the samples. Once a second each tries to take a lock in Redis that lasts
-ten seconds (workers with their heartbeat); the process that gets it writes the samples of all queues and
+ten seconds (workers with their heartbeat). The process that gets it writes the samples of all queues and
 pools. So there is a history as long as any process runs. Each queue or pool has a bounded stream that expires
 by itself.
 """

@@ -22,16 +22,16 @@ from millpond.broker.stats.elasticity import STEP_LEAST, Elasticity
 #: takes nearly as many at once as there are slots gains from half to all, and no more: the step shows it.
 HALF, STEP = 0.5, 0.75
 
-#: Turns that compare all of them; later ones compare the part that is in doubt.
+#: The number of turns that compare all limits. Later turns compare the limit that is in doubt.
 TURNS_OF_ALL = 2
 
-#: The shortest window, its length in mean service times, and the longest window; seconds.
+#: The shortest window (seconds), its length in mean service times, and the longest window (seconds).
 LEAST_SECONDS, SERVICE_TIMES, MOST_SECONDS = 1.5, 4.0, 12.0
 
 #: The interval is of 90 %.
 Z = 1.645
 
-#: Student's t for an interval of 90 %, by the number of pairs of windows; Z beyond.
+#: Student's t for an interval of 90 %, by the number of pairs of windows. For more pairs, Z is used.
 _STUDENT = {2: 6.31, 3: 2.92, 4: 2.35, 5: 2.13, 6: 2.02, 7: 1.94, 8: 1.89}
 
 
@@ -203,7 +203,7 @@ class Probe:
             return math.log(whole.rate / some.rate) / step, 2 * counting / step, whole.rate, some.rate
         mean = sum(logs) / len(logs)
         spread = math.sqrt(sum((each - mean) ** 2 for each in logs) / (len(logs) - 1) / len(logs))
-        # Runs of equal length end more evenly than by chance; the spread between the pairs counts then. It is
+        # Runs of equal length end more evenly than by chance. The spread between the pairs counts then. It is
         # never taken for much less than chance, because few pairs may agree by chance as well.
         error = min(counting, _STUDENT.get(len(logs), Z) * spread)
         error = max(error, Z * spread, counting / 5)

@@ -223,7 +223,7 @@ def _parse_place(text: str) -> Place:
 
 @lru_cache(maxsize=4_096)
 def _parse_list(text: str, count: int) -> Sequence[str]:
-    """Return the texts of a field; as many empty ones if it is of another version."""
+    """Return the `count` texts of a field; empty texts if it is of another version."""
     try:
         items = loads(text)
         if isinstance(items, list) and len(items) == count:

@@ -23,8 +23,8 @@ def worker(
 ) -> None:
     """Run the processes of pools, and restart those that die.
 
-    SIGTERM or Ctrl-C: finish the running tasks, release the others at the drain deadline, exit with 0; a
-    second signal does not wait. SIGHUP: replace every process; each finishes its running tasks.
+    SIGTERM or Ctrl-C: finish the running tasks, release the others at the drain deadline, exit with 0. A
+    second signal does not wait. SIGHUP: replace every process, and each finishes its running tasks.
     """
     import os
 

@@ -3,7 +3,7 @@
 A task that turns out long delays no other: the worker reclaims the tasks behind it, and settles the tasks
 that ended before it. When the child dies, only the task that ran in it counts as delivered.
 
-Worker and child share a semaphore with one unit for each task; it is made before the child is forked. The
+Worker and child share a semaphore with one unit for each task. It is made before the child is forked. The
 child claims a task before it starts it, from the front. The worker reclaims tasks from the end. Each task is
 claimed once, by one of the two, and neither waits for the other. A claim of a dead child stays, so the worker
 knows which tasks the child never started.
@@ -47,7 +47,7 @@ class ChunkJob:
     def send(self, pool: Any) -> Any:
         """Send the chunk to the pool and return its `ApplyResult`.
 
-        The child is killed at the shortest time limit of any task; the others are then sent one by one.
+        The child is killed at the shortest time limit of any task. The others are then sent one by one.
         """
         for request in self.members:
             request.in_child, request.chunk = True, self
@@ -144,7 +144,7 @@ class ChunkJob:
 
 
 def run_all(number: int, tasks: list[tuple[Any, ...]]) -> list[Answer]:
-    """Run tasks one after the other in a child until the rest is reclaimed; return a result for each."""
+    """Run tasks one after the other in a child until the rest is reclaimed. Return a result for each."""
     memory, answers = _memories[number], list[Answer]()
     memory.begin()
     for each in tasks:
@@ -155,7 +155,7 @@ def run_all(number: int, tasks: list[tuple[Any, ...]]) -> list[Answer]:
     return answers
 
 
-#: The results of a chunk are kept in shared memory up to this many bytes; the rest is sent when it ends.
+#: The results of a chunk are kept in shared memory up to this many bytes. The rest is sent when it ends.
 KEPT_BYTES = 65_536
 
 _LENGTH_BYTES = 4
@@ -225,7 +225,7 @@ class ChunkMemory:
             self._ended.release()  # in this order: the worker reads only results that were released
 
 
-#: The memories of all chunks of this process, by their numbers; its children inherit them.
+#: The memories of all chunks of this process, by their numbers. Its children inherit them.
 _memories: list[ChunkMemory] = []
 
 

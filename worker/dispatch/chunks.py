@@ -50,7 +50,7 @@ class Chunks:
         call_after: Callable[[float, Callable[[], None]], Any],
         start: Callable[[list[SlotRequest]], None],
     ) -> None:
-        """Check the chunks under way by these timers; `start` runs the tasks that were reclaimed."""
+        """Check the chunks under way by these timers. `start` runs the tasks that were reclaimed."""
         self._call_after, self._start = call_after, start
         if self._shares:
             self._slots, self._waiting = waiting_for_slots(self._pool)
@@ -110,7 +110,7 @@ class Chunks:
             self._call_after(LONG_SECONDS, self._check_chunks)
 
     def _check_chunks(self) -> None:
-        """Settle the tasks that the children have ended; reclaim tasks behind one that runs for long."""
+        """Settle the tasks that the children have ended, and reclaim tasks behind one that runs for long."""
         self._will_look = False
         if self._call_after is None:
             return
@@ -122,7 +122,7 @@ class Chunks:
         self._start(taken)
 
     def _end_chunk(self, chunk: ChunkJob, succeeded: bool) -> None:
-        """Free the memory of a chunk; that of a failed child only after a while."""
+        """Free the memory of a chunk. The memory of a failed child is free only after a while."""
         self._under_way.discard(chunk)
         if succeeded:
             self._free.appendleft((0.0, chunk.memory))

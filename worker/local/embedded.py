@@ -42,7 +42,7 @@ class Embedded:
         return self.settings.broker_url or ""
 
     def wait(self) -> str:
-        """Wait until a service ends unexpectedly and return its name; Ctrl-C interrupts."""
+        """Wait until a service ends unexpectedly and return its name. Ctrl-C interrupts."""
         while True:
             ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
             for name, pid in self.pids.items():
@@ -153,7 +153,7 @@ class _Services:
                 str(fd),
             ]
 
-        # The supervisor keeps its own deadline; the second margin is for its exit.
+        # The supervisor has a deadline of its own. The second margin is for its exit.
         stop_seconds = settings.drain_seconds + 2 * STOP_MARGIN_SECONDS
         return self._start_service("pools", command, settings, stop_seconds)
 

@@ -20,7 +20,7 @@ Category = Literal[
     "processor", "runnable", "interpreter", "peer", "lock", "thread", "file", "child", "sleep", "unknown"
 ]
 
-#: System calls that block, by number; the names are Linux's.
+#: System calls that block, by number. The names are Linux's.
 _CALLS = {
     "x86_64": {
         0: "read", 1: "write", 7: "poll", 17: "pread", 18: "pwrite", 19: "read", 20: "write",

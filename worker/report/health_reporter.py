@@ -140,7 +140,10 @@ class HealthReporter:
 
 
 def _pool_and_number(hostname: str, queues: list[str], settings: Settings) -> tuple[str, int]:
-    """Return the pool and the number of `email.1@host`; for other names, the pools of the queues, and 1."""
+    """Return the pool and the number of `email.1@host`.
+
+    For other names, return the pools of the queues, and 1.
+    """
     pool, _, number = hostname.partition("@")[0].rpartition(".")
     if pool in settings.table.pools and number.isdigit():
         return pool, int(number)

@@ -1,4 +1,4 @@
-"""Sample where the time of a process's slots goes, a few times a second, without a change of any handler.
+"""Sample how the slots of a process spend their time, a few times a second, without a change of a handler.
 
 A thread looks at each slot that runs a task: its clock has the time that it ran and that it waited for a
 processor since the last look. For the rest of that time the kernel names the cause that blocks the slot
