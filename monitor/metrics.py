@@ -72,7 +72,7 @@ QUEUE_COUNTERS = {
 
 
 def metrics_text(snapshot: Snapshot | BrokerError, diagnoses: Sequence[Diagnosis] = ()) -> bytes:
-    """Return the metrics as text; for an error, only that the broker is unreachable."""
+    """Return the metrics as text. For an error, the only metric is that the broker is unreachable."""
     return prometheus_text.format_metrics([*_all_metrics(snapshot), *_diagnosis_metrics(diagnoses)])
 
 

@@ -1,6 +1,6 @@
 """A handle to a batch: send tasks into it, close or cancel it, read its results.
 
-The batch itself is a record in Redis. The producer closes it, since only the producer knows that it has sent
+A batch is a record in Redis. The producer closes it, because only the producer knows that it has sent
 its last task; a closed batch is complete once every task in it is settled.
 """
 

@@ -9,7 +9,7 @@ from millpond.broker.task_state import TaskState
 
 @dataclass(frozen=True, slots=True)
 class RanHere:
-    """How a task ended that the caller ran itself, since its queue was full (`caller_runs`).
+    """How a task ended that the caller ran itself, because its queue was full (`caller_runs`).
 
     `value` is its result; `error` is the reason why it failed, in one line. A task that failed is a dead
     letter, as in the pool. `delayed`: its handler requested a retry, which the pool runs.

@@ -2,7 +2,7 @@
 
 A sample of the server's clock, taken once a minute, is extended by this machine's monotonic clock, so that a
 step of the local wall clock moves no due time. A step of the server's is noticed within a second, by one
-question as often, while the time is asked for.
+request as often, while the time is in use.
 """
 
 from millpond.broker.connection import Store

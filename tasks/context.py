@@ -30,7 +30,7 @@ class Context:
     """The values and services that a handler gets beside its contract. The defaults suit a call in a test.
 
     `id` is the task's, the same through retries and redeliveries; `retries` counts earlier runs that
-    asked to be run again, `deliveries` how often the broker handed the message out (1: the first time).
+    asked to be run again, `deliveries` how often the broker delivered the message (1: the first time).
     """
 
     id: str = "by-hand"

@@ -1,4 +1,4 @@
-"""Name everything that can go wrong with a task: the tree of errors that both sides share.
+"""The errors of a task: one tree, which producers and workers share.
 
 A body raises `Retry…` to be run again later and `Final…` to fail for good; any other exception is final too,
 with its traceback kept in the dead letter. A message is one line that names the next step.

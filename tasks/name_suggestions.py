@@ -33,5 +33,5 @@ def list_names(name: str, known: Iterable[str]) -> str:
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
-    """Return the error text for an unknown name; `what`: pool, queue, kind …."""
+    """Return the error text for an unknown name. `what` is the name's type: pool, queue, kind …."""
     return f"no {what} is named {name!r}; {list_names(name, known)}"

@@ -130,7 +130,7 @@ class BrokerOptions(TypedDict):
 class Settings(BaseModel):
     """Every setting in force: the arguments here, then the environment, the file, the defaults.
 
-    Raises `SettingsError`, one line that names each value at fault and where it was written.
+    Raises `SettingsError`, one line that names each value at fault and its source.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -268,7 +268,7 @@ def settings() -> Settings:
 
 
 def is_debug() -> bool:
-    """True if `MILLPOND_DEBUG` asks for tracebacks beside the one line that an error gets."""
+    """True if `MILLPOND_DEBUG` requests tracebacks beside the one line of an error."""
     return os.environ.get("MILLPOND_DEBUG", "").lower() not in ("", "0", "false", "no", "off")
 
 

@@ -7,7 +7,7 @@ app = typer.Typer()
 
 @app.command(epilog="Example: millpond metrics > /var/lib/node_exporter/millpond.prom")
 def metrics() -> None:
-    """Print the metrics of queues, pools and tasks in Prometheus' text format, where Flower does not run."""
+    """Print the metrics of queues, pools and tasks in Prometheus' text format, if Flower does not run."""
     from millpond.broker.errors import BrokerError
     from millpond.monitor.cli.store import open_store
     from millpond.monitor.diagnosis import diagnose_all

@@ -1,4 +1,4 @@
-"""The two pictures of a diagnosis: where a slot's time goes, and throughput against slots."""
+"""The two pictures of a diagnosis: the parts of a slot's time, and throughput against slots."""
 
 import math
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Point:
-    """A point of throughput against slots: where it is drawn, and its figures."""
+    """A point of throughput against slots: its place in the drawing, and its figures."""
 
     x: float
     y: float
@@ -35,7 +35,7 @@ class Point:
 
 @dataclass(frozen=True)
 class AxisTick:
-    """A number on the axis of the throughput, and where it is drawn."""
+    """A number on the axis of the throughput, and its place in the drawing."""
 
     y: float
     rate: float

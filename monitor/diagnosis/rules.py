@@ -4,11 +4,11 @@ facts        no worker, processes missing, paused, drained, a limit reached
 calm         idle, keeps up, catching up, bursts, skew
 too little   fewer than 30 ends or 10 seconds: too little data, or runs too long to measure
 failing      most runs fail or are retried: more slots would not help
-broker       slots wait for messages, because the broker answers late
+broker       slots wait for messages, because the broker's replies are late
 recycling    slots are empty while their child processes are replaced
 batching     fetching tasks costs more than running them
 dependency   runs take much longer than usual for their kinds, and wait
-batching     a run asks a peer many times, or a call costs much whatever it carries
+batching     a run calls a peer many times, or a call costs much whatever its size
 processor    slots compute, or wait for a processor or the interpreter
 lock         slots wait for a lock, named
 elasticity   measured: throughput grows with slots (workers), or it does not (dependency, lock)

@@ -187,7 +187,7 @@ def suffice(slots: int) -> str:
 
 
 def compared(measured: Elasticity) -> str:
-    """Return the throughput of a part of the slots and of all, as it was measured; the part that decides."""
+    """Return the measured throughput of a part of the slots and of all; the part is the one that decides."""
     slots, rate = measured.part, measured.part_rate
     if measured.step is not None and measured.high > SATURATED and not measured.grows:
         slots, rate = measured.step_part, measured.step_rate

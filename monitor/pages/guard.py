@@ -1,6 +1,6 @@
 """The rules of the whole server, applied before any handler: Flower's own pages, its API and its files too.
 
-1. Without a login, only requests to a host name of loopback are answered: a page elsewhere whose name was
+1. Without a login, only requests to a host name of loopback are served: a page elsewhere whose name was
    pointed at this machine (DNS rebinding) is refused.
 2. Logins may have any characters: Flower compares them as ASCII, so here they become ASCII.
 3. Behind a proxy under a sub-path, requests are the same whether the proxy strips the sub-path or not.
@@ -64,7 +64,7 @@ def path_prefix(prefix: str | None) -> str:
 
 
 def _make_login_ascii(headers: HTTPHeaders) -> None:
-    """Replace the login of a request by its form in ASCII, since Flower refuses any other."""
+    """Replace the login of a request by its form in ASCII, because Flower refuses any other."""
     kind, _, encoded = headers.get("Authorization", "").partition(" ")
     if kind.lower() != "basic":
         return

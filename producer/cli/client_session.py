@@ -24,7 +24,7 @@ Embedded = Callable[["Settings", Sequence[str]], AbstractContextManager[str]]
 class Launcher:
     """A function that starts workers for commands.
 
-    The `millpond` command gives it, since the producer imports no worker.
+    The `millpond` command gives it, because the producer imports no worker.
     """
 
     embedded: Embedded | None = None

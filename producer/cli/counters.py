@@ -25,7 +25,7 @@ class Counters:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def add_label(self, id: str, label: str) -> None:
-        """Remember the label of a task; called before it is sent, since its result may come at once."""
+        """Remember the label of a task; called before it is sent, because its result may come at once."""
         with self._lock:
             self.labels[id] = label
 

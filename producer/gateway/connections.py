@@ -20,13 +20,13 @@ from millpond.tasks.settings import Gateway
 
 #: All headers of a request together, its trailers, and the bytes of a chunk beside its data.
 MAX_HEADER_BYTES = 64 * 1024
-#: The time that a header may take; the idle timeout of bodies if that is less.
+#: The time that a header may take, unless the idle timeout of bodies is less.
 HEADER_SECONDS = 10.0
 #: The part of the connections that is kept for requests on their way: probes among them.
 _RESERVED = 0.1
 #: Connections that may be silent since they opened, as a part of the others, and their minimum number.
 _SILENT, _LEAST_SILENT = 0.1, 16
-#: The loop's time to accept a connection and to end it, which cannot be measured: most of it is asyncio's.
+#: The loop's time to accept a connection and to end it. It is not measured: most of it is asyncio's.
 CONNECTION_SECONDS = 0.0003
 #: Files that are open beside the connections of clients.
 _OTHER_FILES = 500

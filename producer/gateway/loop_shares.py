@@ -26,7 +26,7 @@ _COUNTED_SECONDS = 0.1
 #: A token with no more requests under way, and no larger part of the loop's time, is light.
 MANY, MUCH = 16, 0.2
 #: The loop's time that a refused request of a heavy token is charged for, beside the time it took, so that
-#: it costs its token time; and the maximum that a token owes for them.
+#: it costs its token time. The second is the maximum that a token owes for them.
 REFUSAL_SECONDS, MOST_OWED_SECONDS = 0.005, 1.0
 #: A heavy token stays so for at least this time.
 HEAVY_SECONDS = 1.0

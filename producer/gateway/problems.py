@@ -37,7 +37,7 @@ class FieldError(BaseModel):
 
 
 class Problem(BaseModel):
-    """A refusal with its reason; the last four fields only where they apply."""
+    """A refusal with its reason. The last four fields are there only if they apply."""
 
     code: str
     message: str
@@ -48,7 +48,7 @@ class Problem(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """The body of every error answer."""
+    """The body of every error response."""
 
     error: Problem
 

@@ -10,7 +10,7 @@ from millpond.producer.send_outcomes import Sent
 
 
 class Accepted(BaseModel):
-    """The task that was accepted; if `duplicate`, the earlier task with its unique key."""
+    """The task that was accepted, or, if `duplicate`, the earlier task with its unique key."""
 
     id: str
     queue: str
@@ -53,14 +53,14 @@ class CancelView(BaseModel):
 
 
 class ProgressView(BaseModel):
-    """The progress of a task, in units of its handler; `total` is null where it is unknown."""
+    """The progress of a task, in units of its handler; `total` is null if it is unknown."""
 
     done: int
     total: int | None
 
 
 class TaskView(BaseModel):
-    """The state of a task: how it ended if it was tracked, or else where it is.
+    """The state of a task: its end if it was tracked, or else its place.
 
     `value` is its result, `error` the reason why it failed, in one line.
     """

@@ -36,7 +36,7 @@ POLICY_SECONDS = 5.0
 
 _NO_WAIT = timedelta(0)
 
-#: The outcome of a message; an exception instead of `Refused` means that it was not sent, or may have been.
+#: The outcome of a message. An exception instead of `Refused` means that it was not sent, or may have been.
 SendResult = Sent | Refused | Exception
 
 

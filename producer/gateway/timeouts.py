@@ -1,4 +1,4 @@
-"""The idle timeout of request bodies: one timer for all of them, since all may wait equally long.
+"""The idle timeout of request bodies: one timer for all of them, because all may wait equally long.
 
 A timer a request would cost most of the wait for its body: nearly all are cancelled at once, and each stays
 in the event loop's heap until it would have run.

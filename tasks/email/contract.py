@@ -111,8 +111,8 @@ class SendCampaign(Mail, kind="email.campaign", queue="email"):
     """Send one message for each row of a CSV: to the address in `column`, with all columns as the context.
 
     A run sends at most `chunk` messages, and then itself again for the rest. `campaign` is the name of the
-    whole campaign, by default the first task's id. The last four fields are where a run begins: leave them
-    out.
+    whole campaign, by default the first task's id. The last four fields are set by
+    a run for its continuation: leave them out.
     """
 
     source: Annotated[str, StringConstraints(min_length=1, max_length=4096), AfterValidator(require_one_line)]

@@ -18,7 +18,7 @@ class CampaignOutbox(Protocol):
         """
 
     def again(self, job: Contract, *, after_seconds: float) -> None:
-        """Send a continuation of this task, beyond the bound of its queue, since this task leaves it."""
+        """Send a continuation of this task, beyond the bound of its queue, because this task leaves it."""
 
 
 def outbox_of(context: Context) -> CampaignOutbox:

@@ -167,7 +167,7 @@ def _send_recipients(
 
 
 def _check_reply(code: int, text: bytes | str, what: str) -> None:
-    """Raise the error for a refusing reply. `what` is the part of the mail that was refused."""
+    """Raise the error for a refusing reply. `what` names the part of the mail that was refused."""
     if 200 <= code < 300:
         return
     if 500 <= code < 600:

@@ -37,7 +37,7 @@ DECLARED: dict[ColumnType, tuple[Any, ...]] = {
 _DECIMAL = r"^-?(0|[1-9][0-9]{0,14})(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?$"
 _DECIMAL_CHARACTERS = 24
 _WORD_BOOLEAN = r"^([tT]rue|TRUE|[fF]alse|FALSE)$"
-#: A number of at most this many characters, without an exponent, is what a double prints.
+#: A double prints a number of at most this many characters, without an exponent, unchanged.
 _SURELY_EXACT_CHARACTERS = 16
 #: Integers up to here are the same as doubles.
 EXACT = 2**53

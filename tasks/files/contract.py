@@ -121,7 +121,7 @@ class ToParquet(_Conversion, kind="files.parquet", queue="files"):
     """
 
     format: TableFormat | None = None
-    #: The delimiter between the columns of a CSV: a tab where the source's name ends in .tsv, else a comma.
+    #: The delimiter between the columns of a CSV: a tab if the source's name ends in .tsv, else a comma.
     delimiter: Delimiter | None = None
     encoding: Encoding = "utf-8"
     compression: Codec = "zstd"
@@ -186,7 +186,7 @@ class TableResult(FileResult):
 
 
 class TextResult(FileResult):
-    """The text that was written, and how much of a document it covers; `note` where a person should look."""
+    """The text that was written, and the part of a document that it covers. `note` is for people."""
 
     pages: int
     characters: int

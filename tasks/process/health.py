@@ -1,6 +1,6 @@
 """Judge the health of a service on this host by the heartbeats of its processes: three questions.
 
-    live     the loop turns, or the process is shutting down. Not live: kill it, since nothing else helps
+    live     the loop turns, or the process is shutting down. Not live: kill it, because nothing else helps
     ready    live, the broker replies, the leases hold, and all processes are there
     working  ready, and messages were fetched or settled lately if any were fetchable
 

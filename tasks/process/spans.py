@@ -61,7 +61,7 @@ def _cached_tracer(provider: Any) -> Any:
 
 @lru_cache(maxsize=1)
 def _own_provider(_process: int) -> Any:
-    """Return the provider of this process; a forked child makes its own, since it has no threads."""
+    """Return the provider of this process; a forked child makes its own, because it has no threads."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
