@@ -1,7 +1,7 @@
 """Validate and normalize mail addresses: `ann@example.org`, `Ann Lee <ann@example.org>`.
 
 A domain is kept in its ASCII form (IDNA 2008), so only a local part outside ASCII needs a server with
-SMTPUTF8. No DNS request is made. The validating library is imported at the first address because that takes long.
+SMTPUTF8. No DNS request is made. The validating library is imported at the first address: that takes long.
 """
 
 import re
