@@ -41,8 +41,8 @@ def record_command(store: Store, action: str) -> None:
 def recent_changes(store: Store, *, limit: int = 20) -> Iterator[Change]:
     """Yield the latest changes, the newest first."""
     with translate_errors("reading the audit"):
-        found = store.client.xrevrange(audit_key(store.prefix), count=limit)
-    for entry, fields in found:
+        entries = store.client.xrevrange(audit_key(store.prefix), count=limit)
+    for entry, fields in entries:
         at_ms = int(entry.split(b"-")[0])
         yield Change(at_ms, fields[b"who"].decode(errors="replace"), fields[b"what"].decode(errors="replace"))
 

@@ -124,12 +124,12 @@ def connect(
 
 def server_options(url: BrokerURL) -> dict[str, Any]:
     """Return how redis-py connects to the one server of a URL."""
-    found = {"db": url.db, **url.login, **(url.tls or {})}
+    shared = {"db": url.db, **url.login, **(url.tls or {})}
     if url.scheme == "unix":
-        return {"connection_class": UnixDomainSocketConnection, "path": url.path, **found}
+        return {"connection_class": UnixDomainSocketConnection, "path": url.path, **shared}
     [(host, port)] = url.nodes
-    kind = Connection if url.tls is None else SSLConnection
-    return {"connection_class": kind, "host": host, "port": port, **found}
+    connection_class = Connection if url.tls is None else SSLConnection
+    return {"connection_class": connection_class, "host": host, "port": port, **shared}
 
 
 def sentinel_pool(

@@ -91,8 +91,8 @@ def read_limits_of_all(store: Store, queues: Sequence[str]) -> list[Limits]:
 
 def _limits_in_force(stored: Mapping[bytes, bytes], measured_bound: bytes | None) -> Limits:
     """Return the limits of a queue: those set at run time before the table's, a bound by time as measured."""
-    found = {name.decode(): value.decode() for name, value in stored.items()}
-    values = {name: found.get(name, found.get(_TABLE + name)) for name in NAMES}
+    texts = {name.decode(): value.decode() for name, value in stored.items()}
+    values = {name: texts.get(name, texts.get(_TABLE + name)) for name in NAMES}
     seconds = (values["bound"] or "").removesuffix("s") if (values["bound"] or "").endswith("s") else "0"
     if seconds != "0":
         values["bound"] = (measured_bound or str(FIRST_BOUND).encode()).decode()

@@ -57,13 +57,13 @@ def read_unacked(store: Store, queues: Iterable[str] = ()) -> Iterator[Unacked]:
                     yield Unacked(tag.decode(), queue, message, times.get(tag.decode(), 0.0))
 
 
-def take_in(store: Store, found: Iterable[Unacked]) -> int:
+def take_in(store: Store, messages: Iterable[Unacked]) -> int:
     """Move unacknowledged messages to the head of their queues, the oldest first, and return their number.
 
     No delivery is counted. Messages that a worker has acknowledged meanwhile are not moved.
     """
     by_queue: dict[str, list[Unacked]] = {}
-    for each in sorted(found, key=lambda each: -each.since):
+    for each in sorted(messages, key=lambda each: -each.since):
         by_queue.setdefault(each.queue, []).append(each)
     taken = 0
     with translate_errors("taking in what stock workers left"):

@@ -165,10 +165,10 @@ def _parse_parts(scheme: str, text: str) -> BrokerURL:
         raise ValueError("it has a space or a control character in it")
     if "#" in text:
         raise ValueError("it has a # in it: write %23 in a password")
-    kind = _SCHEMES[scheme]
-    *others, last = _split_nodes(kind, text)
+    scheme = _SCHEMES[scheme]
+    *others, last = _split_nodes(scheme, text)
     query = _parse_query(last.query)
-    tls = _tls_options(kind, query)
+    tls = _tls_options(scheme, query)
     if any(other.path.strip("/") or other.query for other in others):
         raise ValueError("a path or an option stands before its last sentinel: write them once, at the end")
     login = _login_of([*others, last], query)
@@ -179,13 +179,13 @@ def _parse_parts(scheme: str, text: str) -> BrokerURL:
         "max_connections": query.get("max_connections"),
         "pool_timeout": query.get("timeout"),
     }
-    if kind == "unix":
+    if scheme == "unix":
         common["options"].pop("socket_keepalive", None)  # of TCP alone
-        return BrokerURL(kind, path=_socket_path(last), db=_database_of(query, ""), **common)
+        return BrokerURL(scheme, path=_socket_path(last), db=_database_of(query, ""), **common)
     nodes = tuple(
-        (_percent_decode(node.hostname or "localhost"), _port_of(kind, node)) for node in (*others, last)
+        (_percent_decode(node.hostname or "localhost"), _port_of(scheme, node)) for node in (*others, last)
     )
-    if kind != "sentinel":
+    if scheme != "sentinel":
         _refuse_sentinel_options(query)
         return BrokerURL(
             "redis" if tls is None else "rediss",
@@ -195,7 +195,7 @@ def _parse_parts(scheme: str, text: str) -> BrokerURL:
         )
     master, db = _split_master(last.path)
     return BrokerURL(
-        kind,
+        scheme,
         nodes,
         master=query.get("master_name") or master or DEFAULT_MASTER,
         db=_database_of(query, db),
@@ -206,9 +206,9 @@ def _parse_parts(scheme: str, text: str) -> BrokerURL:
     )
 
 
-def _split_nodes(kind: str, text: str) -> list[SplitResult]:
+def _split_nodes(scheme: str, text: str) -> list[SplitResult]:
     """Split the URL of several sentinels, whose scheme may be said once or for each."""
-    if kind != "sentinel":
+    if scheme != "sentinel":
         if _SEVERAL.search(text):
             raise ValueError(
                 "it names several servers: only sentinels may be several (sentinel://a;sentinel://b)"
@@ -247,18 +247,18 @@ def _parse_query(text: str) -> dict[str, Any]:
     return options
 
 
-def _tls_options(kind: str, query: dict[str, Any]) -> dict[str, Any] | None:
+def _tls_options(scheme: str, query: dict[str, Any]) -> dict[str, Any] | None:
     """Return the options of TLS; None without TLS.
 
     Raises `ValueError` for options that contradict each other.
     """
     given = {name: query[name] for name in TLS if name in query}
-    wanted = query.get("ssl", bool(given) or kind == "rediss")
+    wanted = query.get("ssl", bool(given) or scheme == "rediss")
     if not wanted:
-        if given or kind == "rediss":
+        if given or scheme == "rediss":
             raise ValueError("its option ssl=false says the opposite of the rest: leave it out")
         return None
-    if kind == "unix":
+    if scheme == "unix":
         raise ValueError("a Unix socket is not encrypted: leave out its ssl options")
     checked = given.get("ssl_cert_reqs", ssl.CERT_REQUIRED)
     if checked == ssl.CERT_NONE and given.get("ssl_check_hostname"):
@@ -293,7 +293,7 @@ def _percent_decode(text: str | None) -> str:
     raise ValueError("what is percent-encoded in it is not UTF-8")
 
 
-def _port_of(kind: str, node: SplitResult) -> int:
+def _port_of(scheme: str, node: SplitResult) -> int:
     """Return the port of a node, by default the usual one. Raises `ValueError`."""
     try:
         port = node.port
@@ -304,7 +304,7 @@ def _port_of(kind: str, node: SplitResult) -> int:
             "its port is not a number from 1 to 65535 (in a password write %2F for /, %3F for ?, %23 for #, "
             "%40 for @, %3A for :)"
         )
-    return _PORTS[kind] if port is None else port
+    return _PORTS[scheme] if port is None else port
 
 
 def _socket_path(node: SplitResult) -> str:

@@ -56,10 +56,10 @@ def _users_app(name: str, configured: Settings, pools: tuple[str, ...], *, quiet
     def tell(**_: Any) -> None:
         """Log the changes to the application when its worker starts."""
         user_app.check_results(app)  # here Django is set up, whose models a backend may use
-        if told := user_app.changes_text(
+        if text := user_app.changes_text(
             [*changes, *user_options.ignored_options(app), *user_app.of_tasks(app)]
         ):
-            logger.warning("%s", told)
+            logger.warning("%s", text)
 
     if not quiet:
         app.tell_of_changes = tell  # signals keep weak references

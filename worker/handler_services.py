@@ -85,7 +85,7 @@ def cancellations(_process: int) -> Cancellations:
     return Cancellations(lambda names: cancelled_among(store(), names))
 
 
-class Progress:
+class ProgressReporter:
     """Pass the progress of one task on, at a bounded rate. The last report is always passed on."""
 
     def __init__(self, task_id: str) -> None:

@@ -31,7 +31,7 @@ def process_command(pool: str, number: int, *, ready_fd: int | None = None) -> l
 
 def worker_options(name: str, number: int, pool: Pool) -> dict[str, Any]:
     """Return the options of Celery's worker for one process of a pool."""
-    chosen: dict[str, Any] = {
+    options: dict[str, Any] = {
         "hostname": f"{name}.{number}@{gethostname()}",
         "pool": pool.executor,
         "concurrency": pool.concurrency,
@@ -42,10 +42,10 @@ def worker_options(name: str, number: int, pool: Pool) -> dict[str, Any]:
         "without_mingle": True,
     }
     if pool.executor == "prefork" and pool.max_tasks_per_child:
-        chosen["max_tasks_per_child"] = pool.max_tasks_per_child
+        options["max_tasks_per_child"] = pool.max_tasks_per_child
     if pool.executor == "prefork" and pool.max_memory_per_child_mb:
-        chosen["max_memory_per_child"] = pool.max_memory_per_child_mb * 1024
-    return chosen
+        options["max_memory_per_child"] = pool.max_memory_per_child_mb * 1024
+    return options
 
 
 def main(argv: Sequence[str] | None = None) -> None:

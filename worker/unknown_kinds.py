@@ -68,12 +68,12 @@ def kind_remedy(kind: str) -> str:
     return "start one with MILLPOND_KINDS=MODULE, the module that declares it"
 
 
-def missing_kinds(queues: Collection[str], known: Collection[str]) -> dict[str, str]:
+def missing_kinds(queues: Collection[str], present: Collection[str]) -> dict[str, str]:
     """Return why kinds of these queues cannot be run here, the kinds of one reason joined by commas."""
     load_shipped()
     reasons: dict[str, list[str]] = {}
     for kind, contract in sorted(kinds().items()):
-        if kind not in known and contract.queue in queues:
+        if kind not in present and contract.queue in queues:
             module = modules_left_out().get(_handler_module(contract.__module__))
             why = f"{module} is not installed" if module else "no module has declared its handler"
             reasons.setdefault(f"{why}: {kind_remedy(kind)}", []).append(kind)

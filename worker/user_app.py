@@ -67,7 +67,7 @@ INSTEAD = {
 
 
 @dataclass(frozen=True)
-class Change:
+class SettingChange:
     """A setting of the application that Millpond replaces or cannot honour."""
 
     setting: str
@@ -104,7 +104,7 @@ def _millpond_defaults() -> Iterator[dict[str, Any]]:
         DEFAULTS.update(stock)
 
 
-def configure_app(app: Celery, configured: Settings, pools: tuple[str, ...] = ()) -> list[Change]:
+def configure_app(app: Celery, configured: Settings, pools: tuple[str, ...] = ()) -> list[SettingChange]:
     """Apply the settings of Millpond to an application.
 
     Return the changes, and the settings that cannot hold.
@@ -118,7 +118,7 @@ def configure_app(app: Celery, configured: Settings, pools: tuple[str, ...] = ()
         if theirs != ours:
             app.conf[name] = ours
             if name.startswith("task_") or theirs != DEFAULTS[name]:
-                changes.append(Change(name, theirs, ours, why))
+                changes.append(SettingChange(name, theirs, ours, why))
     for name in OF_THE_ENVIRONMENT:  # Celery would prefer them to the settings here
         os.environ.pop(name, None)
     app.amqp_cls = "millpond.tasks.app:NamedAMQP"
@@ -138,36 +138,40 @@ def _kept_options(theirs: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in theirs.items() if name not in INSTEAD}
 
 
-def _transport_changes(theirs: dict[str, Any], ours: dict[str, Any]) -> Iterator[Change]:
+def _transport_changes(theirs: dict[str, Any], ours: dict[str, Any]) -> Iterator[SettingChange]:
     """Yield the transport options of the application that are replaced or have no effect."""
     for name, value in theirs.items():
         shown = f"broker_transport_options[{name!r}]"
         if name in WITHOUT_EFFECT:
-            yield Change(shown, value, "-", "leases take its place")
+            yield SettingChange(shown, value, "-", "leases take its place")
         elif name in INSTEAD and value != ours.get(name):
-            yield Change(shown, value, ours.get(name, "-"), INSTEAD[name])
+            yield SettingChange(shown, value, ours.get(name, "-"), INSTEAD[name])
 
 
-def _broker_changes(app: Celery, url: BrokerURL) -> Iterator[Change]:
+def _broker_changes(app: Celery, url: BrokerURL) -> Iterator[SettingChange]:
     """Yield each broker of the application that is not the one in use, and TLS that its URL does not have."""
     for name in ("broker_write_url", "broker_read_url"):
         written = getattr(app.conf, name)
         theirs = celery_application.parse_broker_url(celery_application.add_tls_options(app, written))
         if written and (theirs is None or theirs.without_login != url.without_login):
-            yield Change(name, theirs or "-", url, "MILLPOND_BROKER_URL, or else broker_write_url, says it")
+            yield SettingChange(
+                name, theirs or "-", url, "MILLPOND_BROKER_URL, or else broker_write_url, says it"
+            )
     if app.conf.broker_use_ssl and url.tls is None:
         why = "write rediss:// and its ssl_… options in the broker's URL"
-        yield Change("broker_use_ssl", "set", "-", why)
+        yield SettingChange("broker_use_ssl", "set", "-", why)
 
 
-def _ineffective_settings(app: Celery, configured: Settings, pools: tuple[str, ...]) -> Iterator[Change]:
+def _ineffective_settings(
+    app: Celery, configured: Settings, pools: tuple[str, ...]
+) -> Iterator[SettingChange]:
     """Yield the settings that have no effect here, or another than on stock."""
     conf, table = app.conf, configured.table
     if pools and all(table.pools[pool].executor == "threads" for pool in pools):
         for name in ("task_time_limit", "task_soft_time_limit"):
             if conf[name]:
                 why = 'a thread cannot be killed: give the pool executor = "prefork"'
-                yield Change(name, conf[name], "-", why)
+                yield SettingChange(name, conf[name], "-", why)
     for name, instead in (
         ("worker_concurrency", "the pools table says it: `concurrency` of the pool"),
         ("worker_autoscaler", "a fixed number of slots: scale processes or containers"),
@@ -178,13 +182,13 @@ def _ineffective_settings(app: Celery, configured: Settings, pools: tuple[str, .
         ("worker_state_db", "the broker remembers what `millpond task cancel` cancels"),
     ):
         if conf[name] and conf[name] != DEFAULTS.get(name):
-            yield Change(name, conf[name], "-", instead)
+            yield SettingChange(name, conf[name], "-", instead)
     if conf.task_default_rate_limit:
-        yield Change("task_default_rate_limit", conf.task_default_rate_limit, "-", _RATE)
+        yield SettingChange("task_default_rate_limit", conf.task_default_rate_limit, "-", _RATE)
     served = {queue for pool in table.pools.values() for queue in pool.queues}
     named = {conf.task_default_queue, *(queue.name for queue in conf.task_queues or ())}
     for queue in sorted(named - served):
-        yield Change(f"queue {queue}", "-", "-", _no_pool_text(queue))
+        yield SettingChange(f"queue {queue}", "-", "-", _no_pool_text(queue))
 
 
 def check_results(app: Celery) -> None:
@@ -197,25 +201,25 @@ def check_results(app: Celery) -> None:
         sys.exit(os.EX_CONFIG)
 
 
-def of_tasks(app: Celery) -> Iterator[Change]:
+def of_tasks(app: Celery) -> Iterator[SettingChange]:
     """Yield the options of tasks that keep a promise from holding, once every task is there."""
     traced = sys.modules.get("opentelemetry.instrumentation.celery")
     if traced is not None and traced.CeleryInstrumentor().is_instrumented_by_opentelemetry:
         why = "each run has a span of Millpond's too: leave the instrumentor to programs that send"
-        yield Change("CeleryInstrumentor", "on", "on", why)
+        yield SettingChange("CeleryInstrumentor", "on", "on", why)
     for name, task in sorted(app.tasks.items()):
         if name.startswith("celery."):
             continue
         if not task.acks_late:
-            yield Change(
+            yield SettingChange(
                 f"acks_late of {name}", False, False, "a killed worker loses it, and it has no dead letter"
             )
         flush_every, ahead = getattr(task, "flush_every", 0), getattr(app, "in_flight", None)
         if ahead is not None and isinstance(flush_every, int) and flush_every > ahead.prefetch:
             why = f"celery-batches collects what a process holds: give its pool prefetch = {flush_every}"
-            yield Change(f"flush_every of {name}", flush_every, f"prefetch {ahead.prefetch}", why)
+            yield SettingChange(f"flush_every of {name}", flush_every, f"prefetch {ahead.prefetch}", why)
         if task.rate_limit:
-            yield Change(f"rate_limit of {name}", task.rate_limit, task.rate_limit, _RATE)
+            yield SettingChange(f"rate_limit of {name}", task.rate_limit, task.rate_limit, _RATE)
 
 
 _RATE = "it holds for each process: `rate` of the queue holds for the whole fleet"
@@ -225,7 +229,7 @@ def _no_pool_text(queue: str) -> str:
     return f'no pool of the table takes from it: queues = ["{queue}"] in the [pools.NAME] of its workers'
 
 
-def changes_text(changes: list[Change]) -> str:
+def changes_text(changes: list[SettingChange]) -> str:
     """Return the changes as lines for the log of a starting worker; empty if there are none."""
     if not changes:
         return ""

@@ -8,7 +8,7 @@ from typing import Any
 
 from celery import Celery
 
-from millpond.worker.user_app import Change
+from millpond.worker.user_app import SettingChange
 
 _WHY = "`millpond worker` has no options of an application: read it from a setting or its environment"
 
@@ -24,11 +24,11 @@ def install(app: Celery, chosen: dict[str, Any]) -> dict[str, Any]:
     return {**_default_values(app, "worker"), **chosen}
 
 
-def ignored_options(app: Celery) -> Iterator[Change]:
+def ignored_options(app: Celery) -> Iterator[SettingChange]:
     """Yield the options of the application that cannot be given here."""
     for kind in ("preload", "worker"):
         for name, value in sorted(_default_values(app, kind).items()):
-            yield Change(f"option --{name.replace('_', '-')}", "-", value, _WHY)
+            yield SettingChange(f"option --{name.replace('_', '-')}", "-", value, _WHY)
 
 
 def _default_values(app: Celery, kind: str) -> dict[str, Any]:

@@ -25,10 +25,10 @@ def report_progress(store: Store, task_id: str, done: int, total: int | None) ->
 def read_progress(store: Store, task_id: str) -> Progress | None:
     """Return the progress of a task; None if it reported none within the last hour."""
     with translate_errors(f"reading the progress of task {task_id}"):
-        found = store.client.get(_key(store, task_id))
-    if found is None:
+        stored = store.client.get(_key(store, task_id))
+    if stored is None:
         return None
-    done, _, total = found.decode().partition("/")
+    done, _, total = stored.decode().partition("/")
     return Progress(int(done), int(total) if total else None)
 
 

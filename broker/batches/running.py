@@ -31,9 +31,9 @@ def running_tasks(store: Store, batch: str, *, limit: int = 50) -> list[RunningT
                 for message in store.client.hvals(keys.in_flight(name)):
                     if batch.encode() in message and len(in_flight) < limit:
                         in_flight.append((process_of(name), Message.decode(message)))
-    found = [
+    running = [
         RunningTask(message.id, message.kind, process, read_progress(store, message.id))
         for process, message in in_flight
         if message.batch == batch
     ]
-    return sorted(found, key=lambda each: (each.progress is None, each.id))
+    return sorted(running, key=lambda each: (each.progress is None, each.id))

@@ -107,8 +107,8 @@ def notify_end(app: Celery, message: Message, state: str, error: BaseException |
         logger.exception("the result backend did not take how task %s[%s] ended", message.kind, message.id)
         return False
     if not isinstance(backend, DisabledBackend):
-        told = (message.kind, message.id, state, error or "-")
-        logger.info("Task %s[%s] is %s in the result backend: %s", *told)
+        details = (message.kind, message.id, state, error or "-")
+        logger.info("Task %s[%s] is %s in the result backend: %s", *details)
     return True
 
 

@@ -108,7 +108,7 @@ class Connecting(stock.Channel):
             return dict(super()._connparams(asynchronous))
         url.check_files()
         server = {"db": url.db} if url.is_sentinel else server_options(url)
-        found = {
+        options = {
             "max_connections": self.max_connections,
             "socket_timeout": self.socket_timeout,
             "socket_connect_timeout": self.socket_connect_timeout,
@@ -124,14 +124,14 @@ class Connecting(stock.Channel):
         if url.scheme == "unix":
             kind = UnixDomainSocketConnection
         else:
-            found |= {
+            options |= {
                 "socket_keepalive": url.options.get("socket_keepalive", self.socket_keepalive),
                 "socket_keepalive_options": self.socket_keepalive_options,
             }
             encrypted = url.tls is not None or bool(connection.ssl)
             kind = self.connection_class_ssl if encrypted else self.connection_class
-        self._process_credential_provider(connection.credential_provider, found)
-        return {**found, "connection_class": self._with_poller(kind) if asynchronous else kind}
+        self._process_credential_provider(connection.credential_provider, options)
+        return {**options, "connection_class": self._with_poller(kind) if asynchronous else kind}
 
     def _subscribe(self) -> None:
         """Subscribe by name if a topic is no pattern: an ACL lets a pattern pass only to the letter."""

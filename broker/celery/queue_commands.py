@@ -71,10 +71,10 @@ class QueueCommands(Connecting):
         keys, client, moved = self.queue_keys(queue), self.store.client, 0
         for step in self.priority_steps:
             source = self.global_keyprefix + self._q_for_pri(queue, step)
-            if source in keys.ready or not (found := client.llen(source)):
+            if source in keys.ready or not (count := client.llen(source)):
                 continue
             with client.pipeline(transaction=False) as pipe:
-                for _ in range(min(found, GATHERED_AT_ONCE)):
+                for _ in range(min(count, GATHERED_AT_ONCE)):
                     pipe.lmove(source, keys.ready[step_of(step)], "RIGHT", "LEFT")
                 moved += sum(each is not None for each in pipe.execute())
         if moved and not client.llen(keys.wake):

@@ -73,10 +73,10 @@ class _MessageCatcher:
     def make(self, signature: Signature, options: Mapping[str, Any]) -> SignatureMessage:
         """Return the one message with which a signature begins. Raises `TypeError` for several."""
         self._made.clear()
-        sent, chosen = signature.clone(), dict(options)
+        sent, own = signature.clone(), dict(options)
         if isinstance(sent, _chain):  # which does not pass a producer on to the first of its tasks
-            sent, chosen["chain"] = _split_chain(sent, chosen.pop("link_error", None))
-        sent.apply_async(producer=self._producer, retry=False, add_to_parent=False, **chosen)
+            sent, own["chain"] = _split_chain(sent, own.pop("link_error", None))
+        sent.apply_async(producer=self._producer, retry=False, add_to_parent=False, **own)
         if len(self._made) == 1:
             return self._made[0]
         raise TypeError(

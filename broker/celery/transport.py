@@ -58,10 +58,10 @@ class Transport(TransportByUrl):
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
         """Set the poller's event loop, and register each socket once instead of in every iteration."""
         # The loop outlives its connections, and would go on calling for each that was lost.
-        known = {each for each in loop.on_tick if not (isinstance(each, Tick) and each.is_over)}
+        callbacks = {each for each in loop.on_tick if not (isinstance(each, Tick) and each.is_over)}
         super().register_with_event_loop(connection, loop)
         self.cycle.hub, self.cycle.thread = loop, get_ident()
-        loop.on_tick = {*known, Tick(self, loop)}
+        loop.on_tick = {*callbacks, Tick(self, loop)}
 
     def _reject_inbound_message(self, raw_message: dict[str, Any]) -> None:
         """Release a message that was fetched for a consumer that has been cancelled meanwhile."""

@@ -73,13 +73,13 @@ class ControlListener:
             return  # it starts no tasks, so no change of the control state concerns it
         self._read_at = time.monotonic()
         try:
-            known = state.read_state(self._channel.store, since)
+            control = state.read_state(self._channel.store, since)
         except BrokerError as error:  # the server is unreachable or busy; the worker outlives that
             raise RedisConnectionError(str(error)) from error
         before = self._in_flight.control
-        if known.epoch and known.epoch == before.epoch and (since is not None or known == before):
+        if control.epoch and control.epoch == before.epoch and (since is not None or control == before):
             return
-        self._in_flight.control = known
+        self._in_flight.control = control
         for lease in self._in_flight.leases.values():
             lease.fetchable = True  # a pool that was drained may go on
         self._in_flight.on_control(self._acknowledge)

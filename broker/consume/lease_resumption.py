@@ -22,9 +22,9 @@ def resume(store: Store, in_flight: InFlightMessages, lease: QueueLease, *, leas
 
     This is done even if no call ever got a reply: the server may have carried out the first one.
     """
-    known = [*lease.in_flight, *(delivery.token for delivery, _ in lease.outcomes)]
+    tokens = [*lease.in_flight, *(delivery.token for delivery, _ in lease.outcomes)]
     successor = in_flight.new_consumer()
-    words = (lease.consumer, lease.term_ms(lease_ms), successor, lease.seen, *known)
+    words = (lease.consumer, lease.term_ms(lease_ms), successor, lease.seen, *tokens)
     held, returned, forgotten, until_ms, *missing = script("resume_lease").run(
         store.client, lease.keys.all, words
     )

@@ -22,17 +22,17 @@ def lease_orphaned_messages(store: Store, keys: QueueKeys, *, lease_ms: int) -> 
 
     The messages of a dead consumer become ready when the lease expires. A living one renews it.
     """
-    found, prefix = 0, keys.in_flight("")
+    count, prefix = 0, keys.in_flight("")
     pattern = re.sub(r"([\\*?\[\]])", r"\\\1", prefix) + "*"
     for key in store.client.scan_iter(pattern, count=_PAGE):
         words = (key[len(prefix.encode()) :], lease_ms)
-        found += int(script("adopt").run(store.client, keys.all, words))
-    if found:
+        count += int(script("adopt").run(store.client, keys.all, words))
+    if count:
         logger.warning(
             "queue %s: %d messages in flight had no listed consumer, as after %s was deleted: they go back "
             "to the queue unless their consumer renews its lease",
             keys.queue,
-            found,
+            count,
             keys.consumers,
         )
-    return found
+    return count

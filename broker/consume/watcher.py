@@ -152,10 +152,10 @@ class Watcher:
         if self._expected:
             times.append(self._expected[0][2] + self._patience)
         if self.is_tracking:
-            known = self._queues.values()
+            queues = self._queues.values()
             times += [
                 min(watched.claim_at, watched.ask_at) if watched.place else watched.claim_at
-                for watched in known
+                for watched in queues
             ]
         self.due_at = min(times)
 
@@ -212,10 +212,10 @@ class Watcher:
             if answer < len(watched.keys.watcher_places):
                 watched.claim_at = 0.0
         elif kind == "look" and watched is not None:
-            found, due_ms = map(int, answer.split())
-            self.passed_on += found > 0
+            count, due_ms = map(int, answer.split())
+            self.passed_on += count > 0
             longer = max(SHORTEST_PAUSE_SECONDS, 2 * watched.pause)
-            watched.pause = min(LONGEST_PAUSE_SECONDS, longer) if found else 0.0
+            watched.pause = min(LONGEST_PAUSE_SECONDS, longer) if count else 0.0
             if due_ms >= 0:
                 watched.ask_at = min(watched.ask_at, time.monotonic() + due_ms / 1000 + watched.apart)
         self._plan_next()

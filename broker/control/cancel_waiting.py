@@ -42,9 +42,9 @@ def _settle_list(store: Store, keys: QueueKeys, which: str, kind: str, wanted: s
     index, settled = 0, 0
     for page in effort.pages():
         args = (which, index, page, kind, wanted, store.prefix)
-        seen, gone = script("cancel_waiting").run(store.client, keys.all, args)
+        read, gone = script("cancel_waiting").run(store.client, keys.all, args)
         settled += int(gone)
-        index += int(seen) - int(gone)
-        if seen < page:
+        index += int(read) - int(gone)
+        if read < page:
             break
     return settled

@@ -51,8 +51,8 @@ def resume_pool(store: Store, pool: str) -> bool:
 def drained_pools(store: Store) -> dict[str, int]:
     """Return the drained pools, each with the time it was drained (ms by the server's clock)."""
     with translate_errors("reading which pools are drained"):
-        found = store.client.hgetall(drained_key(store.prefix))
-    return {name.decode(): int(at) for name, at in found.items()}
+        times = store.client.hgetall(drained_key(store.prefix))
+    return {name.decode(): int(at) for name, at in times.items()}
 
 
 def running_processes(store: Store, pool: str, queues: Iterable[str]) -> list[ProcessLoad]:

@@ -12,8 +12,8 @@ def announced_kinds(store: Store, queue: str, *, now_ms: int) -> dict[str, froze
     keys = QueueKeys(queue, store.prefix)
     with translate_errors(f"reading the kinds of queue {queue!r}"):
         consumers = [name.decode() for name in store.client.zrangebyscore(keys.consumers, now_ms, "+inf")]
-        found = store.client.hmget(keys.kinds, consumers) if consumers else []
+        kinds_of_each = store.client.hmget(keys.kinds, consumers) if consumers else []
     return {
         name: frozenset((kinds or b"").decode().split("\n")) - {""}
-        for name, kinds in zip(consumers, found, strict=True)
+        for name, kinds in zip(consumers, kinds_of_each, strict=True)
     }

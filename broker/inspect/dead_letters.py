@@ -74,8 +74,10 @@ def read_dead_letters(
     start = "-" if since_ms is None else str(max(0, since_ms))
     end = "+" if until_ms is None else str(max(0, until_ms))
     for entry, fields in _read_entries(store, queue, start, end, newest_first):
-        if wanted.may_match(fields) and wanted.matches(found := _parse_letter(queue, entry.decode(), fields)):
-            yield found
+        if wanted.may_match(fields) and wanted.matches(
+            letter := _parse_letter(queue, entry.decode(), fields)
+        ):
+            yield letter
 
 
 @dataclass(frozen=True)
@@ -136,8 +138,8 @@ def read_dead_letter(store: Store, queue: str, id: str) -> DeadLetter | None:
     """Return one dead letter; None if the queue has none of this id."""
     keys = QueueKeys(queue, store.prefix)
     with translate_errors(f"reading dead letter {id}"):
-        found = store.client.xrange(keys.dead, min=id, max=id)
-    return _parse_letter(queue, found[0][0].decode(), found[0][1]) if found else None
+        entries = store.client.xrange(keys.dead, min=id, max=id)
+    return _parse_letter(queue, entries[0][0].decode(), entries[0][1]) if entries else None
 
 
 def requeue(store: Store, queue: str, id: str) -> bool:

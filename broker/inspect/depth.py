@@ -93,11 +93,11 @@ def sent_at_ms(message: bytes) -> int | None:
     None for a message that a foreign client sent.
     """
     try:
-        found = Message.decode(message)
-        due_ms = found.due_ms
+        decoded = Message.decode(message)
+        due_ms = decoded.due_ms
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    return None if found.sent_ms is None else max(found.sent_ms, due_ms or 0)
+    return None if decoded.sent_ms is None else max(decoded.sent_ms, due_ms or 0)
 
 
 def with_ready(store: Store, queues: Sequence[str]) -> list[str]:
@@ -105,7 +105,7 @@ def with_ready(store: Store, queues: Sequence[str]) -> list[str]:
     with translate_errors("looking for ready messages"), store.client.pipeline(transaction=False) as pipe:
         for queue in queues:
             pipe.exists(*QueueKeys(queue, store.prefix).ready)
-        return [queue for queue, found in zip(queues, pipe.execute(), strict=True) if found]
+        return [queue for queue, ready in zip(queues, pipe.execute(), strict=True) if ready]
 
 
 def limits_of_fetchable(store: Store, queues: Sequence[str]) -> list[Limits]:
@@ -115,10 +115,10 @@ def limits_of_fetchable(store: Store, queues: Sequence[str]) -> list[Limits]:
     due later, so the caller must consider the rate.
     """
     waiting = with_ready(store, queues)
-    found = zip(waiting, read_limits_of_all(store, waiting), strict=True) if waiting else ()
+    pairs = zip(waiting, read_limits_of_all(store, waiting), strict=True) if waiting else ()
     return [
         limits
-        for queue, limits in found
+        for queue, limits in pairs
         if not limits.paused and not (limits.in_flight and _in_flight(store, queue) >= limits.in_flight)
     ]
 

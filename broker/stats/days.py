@@ -35,9 +35,9 @@ def fold_if_due(store: Store, pools: Sequence[str]) -> None:
     if not _take_lock(store, folding_key(store.prefix), STEP_MS - WINDOW_MS // 2):
         return
     now_ms = _now_ms(store)
-    seen = window.read_windows(store, pools, now_ms=now_ms, seconds=STEP_MS / 1000 - WINDOW_MS / 1000)
+    windows = window.read_windows(store, pools, now_ms=now_ms, seconds=STEP_MS / 1000 - WINDOW_MS / 1000)
     five_minutes = [day_key(pool, store.prefix) for pool in pools]
-    _write_entries(store, five_minutes, [each.kinds for each in seen], STEPS, STEP_MS)
+    _write_entries(store, five_minutes, [each.kinds for each in windows], STEPS, STEP_MS)
     if _take_lock(store, folding_key(store.prefix) + ":hour", HOUR_MS - STEP_MS // 2):
         steps = _read_streams(store, five_minutes)
         hours = [_sum_figures(kinds for at, kinds in entries if at > now_ms - HOUR_MS) for entries in steps]
@@ -52,11 +52,11 @@ def read_days(store: Store, pools: Sequence[str], *, since_ms: int = 0) -> list[
 
 
 def _write_entries(
-    store: Store, keys: Sequence[str], found: Iterable[Mapping[str, KindFigures]], most: int, step_ms: int
+    store: Store, keys: Sequence[str], figures: Iterable[Mapping[str, KindFigures]], most: int, step_ms: int
 ) -> None:
     """Write an entry for each pool: the kinds that took most time, with their runs, failures and seconds."""
     with translate_errors("folding the windows"), store.client.pipeline(transaction=False) as pipe:
-        for key, kinds in zip(keys, found, strict=True):
+        for key, kinds in zip(keys, figures, strict=True):
             largest = sorted(kinds.items(), key=lambda each: -each[1].service_seconds)[:KINDS]
             entry = {
                 kind: [each.ended, each.failed, round(each.service_seconds, 3)]
@@ -74,10 +74,10 @@ def _read_streams(store: Store, keys: Sequence[str], since_ms: int = 0) -> list[
     with translate_errors("reading the history of kinds"), store.client.pipeline(transaction=False) as pipe:
         for key in keys:
             pipe.xrange(key, min=since_ms)
-        found = pipe.execute()
+        replies = pipe.execute()
     return [
         [(int(entry.split(b"-")[0]), _parse_figures(fields)) for entry, fields in entries]
-        for entries in found
+        for entries in replies
     ]
 
 

@@ -150,8 +150,8 @@ class PondConsumer(Consumer):
     @property
     def in_flight(self) -> InFlightMessages:
         """Return the messages that this process has in flight."""
-        found: InFlightMessages = self.app.in_flight
-        return found
+        in_flight: InFlightMessages = self.app.in_flight
+        return in_flight
 
     def _prepare_slots(self) -> None:
         """Announce the kinds, and prepare the pool for deliveries."""
@@ -243,5 +243,5 @@ class PondConsumer(Consumer):
             logger.warning("%s What is held comes back when its lease runs out.", error)
 
     def _known_requests(self) -> list[PondRequest]:
-        known = {*state.reserved_requests, *state.active_requests, *state.requests.values()}
-        return [request for request in known if isinstance(request, PondRequest)]
+        requests = {*state.reserved_requests, *state.active_requests, *state.requests.values()}
+        return [request for request in requests if isinstance(request, PondRequest)]

@@ -55,11 +55,11 @@ def scheduled(state: Any, **_: Any) -> list[dict[str, Any]]:
 def query_task(state: Any, ids: Any, **options: Any) -> dict[str, Any]:
     """Return the state of tasks and their known fields, by id."""
     wanted = set(maybe_list(ids))
-    found: dict[str, Any] = dict(_query_of_celery(state, list(wanted), **options))
+    states: dict[str, Any] = dict(_query_of_celery(state, list(wanted), **options))
     for delivery, _due_ms in _delayed_requests(state.consumer):
-        if delivery.message.id in wanted - found.keys():
-            found[delivery.message.id] = ("scheduled", _describe_request(delivery, state.consumer.hostname))
-    return found
+        if delivery.message.id in wanted - states.keys():
+            states[delivery.message.id] = ("scheduled", _describe_request(delivery, state.consumer.hostname))
+    return states
 
 
 def _delayed_requests(consumer: Any) -> Iterator[tuple[Delivery, int]]:

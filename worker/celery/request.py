@@ -338,5 +338,5 @@ def _log_failed_hook(hook: Any, when: str) -> None:
 def _unwrap_error(exc_info: Any) -> BaseException:
     """Return the error, without the text of its traceback that a child sends along."""
     error = exc_info.exception
-    found: BaseException = error.exc if isinstance(error, ExceptionWithTraceback) else error
-    return found
+    unwrapped: BaseException = error.exc if isinstance(error, ExceptionWithTraceback) else error
+    return unwrapped

@@ -47,7 +47,7 @@ from millpond.tasks.execute import classify_failure, error_line, execute, outcom
 from millpond.tasks.handlers import Handler
 from millpond.tasks.process.spans import SDK
 from millpond.tasks.settings import settings
-from millpond.worker.handler_services import FRESH_SECONDS, Outbox, Progress, cancellations
+from millpond.worker.handler_services import FRESH_SECONDS, Outbox, ProgressReporter, cancellations
 from millpond.worker.report.noted_calls import calling, note_run
 from millpond.worker.report.noted_calls import switch as NOTES
 from millpond.worker.report.slot_sampler import RUNNING
@@ -123,9 +123,9 @@ class TaskContext(Context):
         return calling(self.kind, peer, items)
 
     @cached_property
-    def report(self) -> "Progress":
+    def report(self) -> "ProgressReporter":
         """Report progress."""
-        return Progress(self.id)
+        return ProgressReporter(self.id)
 
     @cached_property
     def outbox(self) -> "Outbox":

@@ -67,13 +67,13 @@ def up(
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
-    chosen = with_roots(settings(), root or [])
-    pools = pool or list(chosen.table.pools)
-    require_extras(chosen, pools, flower=flower)
-    if chosen.broker_url and (port is not None or password is not None):
+    merged = with_roots(settings(), root or [])
+    pools = pool or list(merged.table.pools)
+    require_extras(merged, pools, flower=flower)
+    if merged.broker_url and (port is not None or password is not None):
         raise BadInput("MILLPOND_BROKER_URL names the broker: leave out --port and --password, or unset it")
     typer.echo("Starting…")
-    run_services(chosen, pools, RequestedAddresses(port, password, flower_port), flower=flower, data=data)
+    run_services(merged, pools, RequestedAddresses(port, password, flower_port), flower=flower, data=data)
     typer.echo("Stopped. The remaining tasks are kept for the next start.")
 
 

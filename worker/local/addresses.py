@@ -105,9 +105,9 @@ def write_privately(path: Path, text: str) -> None:
 def _read_addresses(path: Path) -> dict[str, Any]:
     """Return the usable entries of the file. The others are chosen again."""
     try:
-        found = json.loads(path.read_text())
+        entries = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
-    kept = found if isinstance(found, dict) else {}
+    kept = entries if isinstance(entries, dict) else {}
     fits = {"port": int, "flower_port": int, "password": str}
     return {name: value for name, value in kept.items() if isinstance(value, fits.get(name, ()))}

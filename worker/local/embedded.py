@@ -68,8 +68,8 @@ def embedded(
     stay the same unless others are requested. Call this on a thread that outlives the block: the children die
     with the thread that started them. Raises `StartError` and `SettingsError`.
     """
-    chosen = list(settings.table.pools) if pools is None else list(pools)
-    for name in chosen:
+    names = list(settings.table.pools) if pools is None else list(pools)
+    for name in names:
         settings.table.pool(name)
     with ExitStack() as stack:
         folder = stack.enter_context(locked_folder(data_dir))
@@ -81,7 +81,7 @@ def embedded(
             settings = settings.model_copy(update={"broker_url": server.url})
             pids["valkey"] = server.process.pid
         page = services.flower(settings, flower_port) if flower else None
-        supervisor = services.pools(settings, chosen) if chosen else None
+        supervisor = services.pools(settings, names) if names else None
         pids |= {service.name: service.process.pid for service in (page, supervisor) if service}
         if supervisor:
             _require_ready(supervisor)
@@ -90,7 +90,7 @@ def embedded(
             scheduler_ = services.scheduler(settings)
             pids[scheduler_.name] = scheduler_.process.pid
             scheduler_.wait_until_ready(READY_SECONDS)
-        folder.announce(_describe_instance(settings, chosen, flower_url))
+        folder.announce(_describe_instance(settings, names, flower_url))
         yield Embedded(settings, folder.path, flower_url, pids)
 
 

@@ -97,19 +97,19 @@ class HealthReporter:
     def _check_broker(self, store: Store) -> None:
         """Record whether the broker replies, and since when fetchable messages wait untouched."""
         try:
-            found = limits_of_fetchable(store, self._queues)
+            fetchable = limits_of_fetchable(store, self._queues)
         except MillpondError as error:
             logger.debug("%s", error)
             self._broker_state["broker_answered_at"] = None
             return
         self._broker_state["broker_answered_at"] = boot_clock()
-        seen, before = self._in_flight.fetched_and_settled, self._seen
-        self._seen = seen
-        if not found or seen != before or self._in_flight.drained:
+        counts, before = self._in_flight.fetched_and_settled, self._seen
+        self._seen = counts
+        if not fetchable or counts != before or self._in_flight.drained:
             self._broker_state["stalled_since"] = None
         elif self._broker_state["stalled_since"] is None:
             self._broker_state["stalled_since"] = boot_clock()
-        slowest = min((limits.rate for limits in found if limits.rate), default=0.0)
+        slowest = min((limits.rate for limits in fetchable if limits.rate), default=0.0)
         self._broker_state["stall_limit_seconds"] = max(
             self._allowed_seconds(), 2 / slowest if slowest else 0.0
         )

@@ -82,11 +82,11 @@ class Metering(Middleware):
         service_seconds = used = 0.0
         shown = left_out = 0
         while self.ended:
-            kind, state, wait, service, cpu, chosen = self.ended.popleft()
+            kind, state, wait, service, cpu, sampled = self.ended.popleft()
             used += cpu
-            if chosen is False and state is TaskState.SUCCEEDED:
+            if sampled is False and state is TaskState.SUCCEEDED:
                 left_out += 1
-            elif chosen or (chosen is False and state is not None):
+            elif sampled or (sampled is False and state is not None):
                 shown += 1
             if state is None:
                 continue

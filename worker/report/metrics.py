@@ -40,7 +40,7 @@ COUNTERS: tuple[tuple[str, str, Callable[[Record], float]], ...] = (
 def supervisor_metrics(pools: Sequence[str], supervisor: int) -> Iterator[Metric]:
     """Yield the metrics of the processes of a supervisor."""
     yield from _health_metrics(pools, supervisor)
-    found = [
+    records = [
         (
             {"pool": str(record["pool"]), "process": str(record["name"])},
             {**record, "totals": parse_totals(record["totals"])},
@@ -49,13 +49,16 @@ def supervisor_metrics(pools: Sequence[str], supervisor: int) -> Iterator[Metric
     ]
     for name, help_, read in GAUGES:
         yield Metric(
-            f"millpond_worker_{name}", "gauge", help_, [(labels, read(record)) for labels, record in found]
+            f"millpond_worker_{name}", "gauge", help_, [(labels, read(record)) for labels, record in records]
         )
     for name, help_, read in COUNTERS:
         yield Metric(
-            f"millpond_worker_{name}", "counter", help_, [(labels, read(record)) for labels, record in found]
+            f"millpond_worker_{name}",
+            "counter",
+            help_,
+            [(labels, read(record)) for labels, record in records],
         )
-    yield from _task_metrics([(labels, record["totals"]) for labels, record in found])
+    yield from _task_metrics([(labels, record["totals"]) for labels, record in records])
 
 
 def _health_metrics(pools: Sequence[str], supervisor: int) -> Iterator[Metric]:
@@ -66,15 +69,15 @@ def _health_metrics(pools: Sequence[str], supervisor: int) -> Iterator[Metric]:
             f"millpond_worker_{question}",
             "gauge",
             f"1 if the pool is {question} on this host",
-            [({"pool": pool}, int(not found.faults(question))) for pool, found in health.items()],
+            [({"pool": pool}, int(not report.faults(question))) for pool, report in health.items()],
         )
 
 
-def _task_metrics(found: Sequence[tuple[Labels, Totals]]) -> Iterator[Metric]:
+def _task_metrics(totals_of_each: Sequence[tuple[Labels, Totals]]) -> Iterator[Metric]:
     """Yield the metrics of runs by kind: how they ended, waits, times in the handler."""
     ended = [
         ({**labels, "kind": kind, "state": state}, count)
-        for labels, totals in found
+        for labels, totals in totals_of_each
         for (state, kind), count in sorted(totals.ended.items())
     ]
     yield Metric("millpond_worker_task_ended", "counter", "Runs ended, by state", ended)
@@ -83,7 +86,7 @@ def _task_metrics(found: Sequence[tuple[Labels, Totals]]) -> Iterator[Metric]:
         """Return the histograms with this name, each with its labels."""
         return [
             ({**labels, "kind": kind}, histogram)
-            for labels, totals in found
+            for labels, totals in totals_of_each
             for kind, histogram in sorted(getattr(totals, name).items())
         ]
 

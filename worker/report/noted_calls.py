@@ -24,14 +24,14 @@ switch = {"on": False}
 
 def note_run(kind: str, kwargs: Mapping[str, Any], seconds: float) -> None:
     """Note the length of the only list among the arguments of a run."""
-    found = None
+    items = None
     for value in kwargs.values():
         if type(value) is list:
-            if found is not None:
+            if items is not None:
                 return
-            found = value
-    if found is not None:
-        _NOTED.append((kind, "", len(found), seconds))
+            items = value
+    if items is not None:
+        _NOTED.append((kind, "", len(items), seconds))
 
 
 @contextmanager

@@ -51,12 +51,12 @@ class SlotTimes:
 
     def _add_child_samples(self) -> None:
         """Add the samples that prefork children have written since the last time."""
-        seen: dict[int, Counter[str]] = {}
+        children: dict[int, Counter[str]] = {}
         for said in read_metrics(self._pid):
             now = Counter({str(name): int(value) for name, value in said.get("places", {}).items()})
-            seen[said["pid"]] = now
+            children[said["pid"]] = now
             self._unsent.update(now - self._children.get(said["pid"], Counter()))
-        self._children = seen
+        self._children = children
 
 
 def _window_fields(sampler: SlotSampler) -> Counter[str]:

@@ -94,7 +94,7 @@ def _descendants_of(pid: int) -> list[int]:
                 stat = (folder / "stat").read_text() if folder.name.isdigit() else ""
                 if stat:
                     children[int(stat.rpartition(")")[2].split()[1])].append(int(folder.name))
-    found = list(children[pid])
-    for each in found:  # grows meanwhile
-        found += children[each]
-    return found
+    pids = list(children[pid])
+    for each in pids:  # grows meanwhile
+        pids += children[each]
+    return pids

@@ -240,10 +240,10 @@ class Supervisor:
 def _next_ended() -> int | None:
     """Return the id of a process that has ended, without reaping it."""
     try:
-        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        status = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return None
-    return found.si_pid if found else None
+    return status.si_pid if status else None
 
 
 def main(argv: Sequence[str] | None = None) -> None:
