@@ -53,7 +53,7 @@ def serve(
 
     page = _flower_application(configured, address, port, logins, prefix)
     try:
-        taken = page.start_http_server()
+        bound_port = page.start_http_server()
     except OSError as error:
         reason = error.strerror or str(error)
         raise StartError(
@@ -61,7 +61,7 @@ def serve(
         ) from None
     for number in (signal.SIGTERM, signal.SIGINT):
         page.io_loop.asyncio_loop.add_signal_handler(number, page.stop)
-    page.io_loop.add_callback(on_ready, f"http://{_bracket_ipv6(address)}:{taken}{path_prefix(prefix)}/")
+    page.io_loop.add_callback(on_ready, f"http://{_bracket_ipv6(address)}:{bound_port}{path_prefix(prefix)}/")
     page.start()
 
 

@@ -27,10 +27,10 @@ Row = tuple[tuple[str, ...], str]
 
 def table_console() -> Console:
     """Return the console on which tables are shown; into a pipe or a file it is as wide as they are."""
-    made = Console(highlight=False)
-    if not made.is_terminal:
-        made.width = 100_000
-    return made
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 100_000
+    return console
 
 
 def show_table(shown: Console, table: Group) -> None:
@@ -132,18 +132,18 @@ def _make_block(
     columns: tuple[str, ...],
     cells: Sequence[tuple[str, ...]],
     styles: Sequence[str],
-    chosen: Sequence[int],
+    numbers: Sequence[int],
     *,
     fits: bool,
 ) -> Table:
     """Return the table of some of the columns."""
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
     overflow: OverflowMethod = "fold" if fits else "ignore"  # else it is cut; "ignore" does not align
-    for number in chosen:
+    for number in numbers:
         name = columns[number]
         table.add_column(name, justify="left" if name in _WORDS else "right", no_wrap=True, overflow=overflow)
     for row, style in zip(cells, styles, strict=True):
-        table.add_row(*(Text(row[number]) for number in chosen), style=style)
+        table.add_row(*(Text(row[number]) for number in numbers), style=style)
     return table
 
 

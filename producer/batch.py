@@ -54,7 +54,7 @@ class Batch:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the batch, after an error too, so that it can complete."""
         self._open_in_thread = None
@@ -143,10 +143,10 @@ class Batch:
         )
         pause = 0.01
         while not self._is_complete(summary := self.summary()):
-            left = pause if ends_at is None else ends_at - time.monotonic()
-            if left <= 0:
+            seconds_left = pause if ends_at is None else ends_at - time.monotonic()
+            if seconds_left <= 0:
                 break
-            time.sleep(min(pause, left))
+            time.sleep(min(pause, seconds_left))
             pause = min(0.25, pause * 1.5)
         return summary
 

@@ -64,13 +64,13 @@ class CallerRuns:
         """Yield the replies for a chunk. Run here each message that the broker returns to the caller."""
         if flow.queue_full:
             self._prepare(some[0])  # a task that cannot run here is refused before anything is taken
-            held = CallerLease(self.store, some[0].queue)
-            answers = publish(self.store, some, policy="caller_runs", caller=held.caller)
+            lease = CallerLease(self.store, some[0].queue)
+            answers = publish(self.store, some, policy="caller_runs", caller=lease.caller)
         else:
             answers = publish(self.store, some, policy="reject")
         flow.queue_full = any(isinstance(answer, Full) and not answer.delayed for answer in answers)
         for message, answer in zip(some, answers, strict=True):
-            yield self._run_here(held, message, answer) if isinstance(answer, HandedToCaller) else answer
+            yield self._run_here(lease, message, answer) if isinstance(answer, HandedToCaller) else answer
 
     def _prepare(self, message: Outgoing) -> tuple[Handler, Delivery]:
         """Return the handler and the delivery of a message. Raises `HandlerMissing`, `BadContract`."""
@@ -92,10 +92,10 @@ class CallerRuns:
         validate_job(handler, args, kwargs)
         return handler, delivery
 
-    def _run_here(self, held: CallerLease, message: Outgoing, given: HandedToCaller) -> Ran:
+    def _run_here(self, lease: CallerLease, message: Outgoing, handed: HandedToCaller) -> Ran:
         """Run a message under a lease, settle it, and return how it ended."""
         handler, delivery = self._prepare(message)
-        delivery.token = given.token
+        delivery.token = handed.token
         about = delivery.message
         context = Context(
             id=about.id,
@@ -107,13 +107,13 @@ class CallerRuns:
         )
         outcome: Outcome = RELEASE  # unless it ends, it goes to the pool
         try:
-            with held.holding(delivery) as cancelled:
+            with lease.holding(delivery) as cancelled:
                 if cancelled:
                     outcome = NOT_RUN
                 else:
                     outcome = execute(handler, delivery, context, self.around, keep_result=True)
         finally:
-            held.settle(delivery, outcome)
+            lease.settle(delivery, outcome)
         return Ran(about.id, _describe_outcome(outcome))
 
 

@@ -60,7 +60,7 @@ def compose_celery_task(
 
 def _with_options(
     message: Message,
-    made: "SignatureMessage",
+    composed: "SignatureMessage",
     now_ms: int,
     batch: str | None,
     after: Mapping[str, Any] | None,
@@ -68,18 +68,18 @@ def _with_options(
 ) -> Outgoing:
     """Return a message that Celery made, with the options and fields that Celery does not know."""
     due_ms, expires_ms, deadline_ms = message.times(now_ms)
-    headers = made.envelope["headers"]
-    headers.update(more(made.queue, headers["id"]))
+    headers = composed.envelope["headers"]
+    headers.update(more(composed.queue, headers["id"]))
     headers[OWN] = millpond_header(now_ms, batch, after, None if message.claim_ms else message.once)
     if due_ms is not None:
         headers["eta"] = format_eta(due_ms)
     if expires_ms is not None:
         headers["expires"] = format_eta(expires_ms)
     return Outgoing(
-        made.queue,
+        composed.queue,
         str(headers["id"]),
-        _write(made.envelope),
-        int(made.envelope["properties"].get("priority") or 0),
+        _write(composed.envelope),
+        int(composed.envelope["properties"].get("priority") or 0),
         due_ms if due_ms is not None else parse_eta_ms(headers.get("eta")),
         batch,
         message.once,

@@ -59,9 +59,9 @@ class QueueCache:
             raise unknown_queue_error(queue, {*declared, *self._table.queues})
 
 
-def unknown_queue_error(queue: str, known: Iterable[str]) -> UnknownQueue:
+def unknown_queue_error(queue: str, queues: Iterable[str]) -> UnknownQueue:
     """Return the error for a queue without a pool."""
     return UnknownQueue(
-        f"no pool takes from a queue named {queue!r}; {list_names(queue, known)} "
+        f"no pool takes from a queue named {queue!r}; {list_names(queue, queues)} "
         f"Add a [queues.{queue}] table to the millpond.toml of the workers, or start them first"
     )

@@ -128,20 +128,20 @@ class Sender:
         hooks = self.hooks[SDK in modules]
         try:
             if isinstance(job, Call):
-                made = self._compose_celery_task(message, sending, hooks)
+                composed = self._compose_celery_task(message, sending, hooks)
             else:
                 if hooks.on_sending:
                     add_headers(hooks.on_sending, sending)
-                made = _compose_contract(message, sending, now_ms=self.clock.now_ms())
-            if len(made.payload) > self.queues.least_length:
-                self.queues.check_length(made)
+                composed = _compose_contract(message, sending, now_ms=self.clock.now_ms())
+            if len(composed.payload) > self.queues.least_length:
+                self.queues.check_length(composed)
         except Exception as error:
             for on_sent in hooks.on_sent:
                 on_sent(sending, error)
             raise
         if hooks.on_sent:
-            self.unanswered[made.id] = sending
-        return made
+            self.unanswered[composed.id] = sending
+        return composed
 
     def _compose_celery_task(
         self,

@@ -55,11 +55,11 @@ class ServerClock:
         """Return the local time of the quickest of a few requests, and the server's reply to it."""
         quickest, sample = float("inf"), (0.0, 0)
         for _ in range(MOST_SAMPLES):
-            asked = elapsed_seconds()
+            sent_at = elapsed_seconds()
             server_ms = server_time_ms(self._store)
-            took = elapsed_seconds() - asked
+            took = elapsed_seconds() - sent_at
             if took < quickest:
-                quickest, sample = took, (asked, server_ms)
+                quickest, sample = took, (sent_at, server_ms)
             if quickest <= QUICK_SECONDS:
                 break
         return sample

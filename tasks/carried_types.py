@@ -42,11 +42,11 @@ def unsupported_fields(model: type[BaseModel]) -> Iterator[str]:
     yield from _model_faults(model, "", set())
 
 
-def _model_faults(model: type[BaseModel], place: str, seen: set[type]) -> Iterator[str]:
+def _model_faults(model: type[BaseModel], place: str, models: set[type]) -> Iterator[str]:
     """Yield a line for each fault of a model and its nested models; `seen` has the models checked before."""
-    if model in seen:
+    if model in models:
         return
-    seen.add(model)
+    models.add(model)
     for name in model.__private_attributes__:
         yield f"{place}{name} is private and is not sent: make it a field, or a property"
     for name in model.model_computed_fields:
@@ -63,7 +63,7 @@ def _model_faults(model: type[BaseModel], place: str, seen: set[type]) -> Iterat
         tagged = field.discriminator is not None
         for each in metadata:
             yield from _metadata_faults(each, f"{place}{name}")
-        yield from _type_faults(field.annotation, f"{place}{name}", seen, encoded=encoded, tagged=tagged)
+        yield from _type_faults(field.annotation, f"{place}{name}", models, encoded=encoded, tagged=tagged)
 
 
 def _field_faults(model: type[BaseModel], place: str, name: str, field: FieldInfo) -> Iterator[str]:
@@ -94,7 +94,7 @@ def _metadata_faults(each: Any, place: str) -> Iterator[str]:
 
 
 def _type_faults(
-    annotation: Any, place: str, seen: set[type], *, encoded: bool, tagged: bool
+    annotation: Any, place: str, models: set[type], *, encoded: bool, tagged: bool
 ) -> Iterator[str]:
     """Yield a line for each part of a type that JSON cannot carry unchanged."""
     origin, arguments = get_origin(annotation), get_args(annotation)
@@ -119,9 +119,9 @@ def _type_faults(
         elif issubclass(annotation, bytes | bytearray) and not encoded:
             yield f"{place} is bytes, which JSON has not: write Base64Bytes"
         elif issubclass(annotation, BaseModel):
-            yield from _model_faults(annotation, f"{place}.", seen)
+            yield from _model_faults(annotation, f"{place}.", models)
         elif is_dataclass(annotation) or is_typeddict(annotation) or hasattr(annotation, "_fields"):
-            yield from _class_faults(annotation, place, seen)
+            yield from _class_faults(annotation, place, models)
         elif annotation in _REMEDIES:
             yield f"{place} is {annotation.__name__}, which {_REMEDIES[annotation]}"
     elif origin in _REMEDIES:
@@ -131,20 +131,20 @@ def _type_faults(
         yield f"{place} is Secret, which is sent as stars: write the type in it and Field(repr=False)"
         return
     for each in arguments:
-        yield from _type_faults(each, place, seen, encoded=encoded, tagged=False)
+        yield from _type_faults(each, place, models, encoded=encoded, tagged=False)
 
 
-def _class_faults(kind: type, place: str, seen: set[type]) -> Iterator[str]:
+def _class_faults(class_: type, place: str, models: set[type]) -> Iterator[str]:
     """Yield a line for each fault of a dataclass, a typed dictionary or a named tuple."""
-    if kind in seen:
+    if class_ in models:
         return
-    seen.add(kind)
-    for name, hint in get_type_hints(kind, include_extras=True).items():
+    models.add(class_)
+    for name, hint in get_type_hints(class_, include_extras=True).items():
         # A field of these may be hidden, but for one of a tuple, which is sent without its name.
-        named = get_origin(hint) is Annotated and not issubclass(kind, tuple)
+        named = get_origin(hint) is Annotated and not issubclass(class_, tuple)
         encoded = any(isinstance(each, EncodedBytes) for each in get_args(hint))
         annotation = get_args(hint)[0] if named else hint
-        yield from _type_faults(annotation, f"{place}.{name}", seen, encoded=encoded, tagged=False)
+        yield from _type_faults(annotation, f"{place}.{name}", models, encoded=encoded, tagged=False)
 
 
 def _is_secret(annotation: Any) -> bool:

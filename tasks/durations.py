@@ -92,9 +92,9 @@ def parse_bound(value: object) -> int | str:
 
 def format_seconds(length: float) -> str:
     """Return seconds as this grammar writes them, the largest units first: `2m30s`, `1d`, `500ms`, `0s`."""
-    left, parts = round(length * 1000), []
+    milliseconds, parts = round(length * 1000), []
     for unit in _UNITS:
-        count, left = divmod(left, round(_SECONDS[unit] * 1000))
+        count, milliseconds = divmod(milliseconds, round(_SECONDS[unit] * 1000))
         parts += [f"{count}{unit}"] if count else []
     return "".join(parts) or "0s"
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 ALIKE = 0.7
 
 
-def closest_name(name: str, known: Iterable[str]) -> str | None:
+def closest_name(name: str, names: Iterable[str]) -> str | None:
     """Return the most similar known name, or the only one that begins with `name`."""
     from difflib import get_close_matches
 
-    by_lower = {each.lower().replace("-", "_"): each for each in known}
+    by_lower = {each.lower().replace("-", "_"): each for each in names}
     plain = name.lower().replace("-", "_")
     longer = [each for each in by_lower if each.startswith(f"{plain}_")]
     slips = [each for each in by_lower if _is_typing_error(plain, each)]
@@ -32,6 +32,6 @@ def list_names(name: str, known: Iterable[str]) -> str:
     return listed if meant is None else f"{listed} Did you mean {meant!r}?"
 
 
-def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
+def unknown_name(what: str, name: str, names: Iterable[str]) -> str:
     """Return the error text for an unknown name. `what` is the name's type: pool, queue, kind …."""
-    return f"no {what} is named {name!r}; {list_names(name, known)}"
+    return f"no {what} is named {name!r}; {list_names(name, names)}"

@@ -144,12 +144,12 @@ def _described_fields(model: type[Any]) -> "Mapping[str, FieldInfo]":
 @lru_cache(maxsize=1_000)
 def nested_models(contract: "type[BaseModel]") -> "frozenset[type[BaseModel]]":
     """Return a contract and all models nested in it."""
-    models, left = set["type[BaseModel]"](), [contract]
-    while left:
-        model = left.pop()
+    models, waiting = set["type[BaseModel]"](), [contract]
+    while waiting:
+        model = waiting.pop()
         if model not in models:
             models.add(model)
-            left.extend(
+            waiting.extend(
                 nested
                 for each in _described_fields(model).values()
                 for nested in models_in_annotation(each.annotation)

@@ -64,7 +64,7 @@ def _adopt_messages(store: "Store", queues: "Iterable[str]", everything: bool) -
     from millpond.monitor.cli.store import require_queue
 
     asked_at = server_time_ms(store) / 1000
-    held = set() if everything else _tasks_of_workers()
+    worker_tasks = set() if everything else _tasks_of_workers()
     unacked: dict[str, list[Unacked]] = {name: [] for name in queues}
     for each in read_unacked(store, queues):
         unacked.setdefault(each.queue, []).append(each)
@@ -75,7 +75,7 @@ def _adopt_messages(store: "Store", queues: "Iterable[str]", everything: bool) -
     for queue, entries in sorted(unacked.items()):
         ready = read_depth(store, queue).ready
         # A message that was fetched after the request was not in any reply.
-        free = [e for e in entries if everything or (e.message.id not in held and e.since < asked_at)]
+        free = [e for e in entries if everything or (e.message.id not in worker_tasks and e.since < asked_at)]
         rows.append(
             {
                 "queue": queue,
@@ -97,11 +97,11 @@ def _tasks_of_workers() -> set[str]:
     configured = settings()
     app = celery_app(configured.model_copy(update={"broker_url": configured_broker(configured)}))
     inspect = app.control.inspect(timeout=ANSWER_SECONDS)
-    held = set()
+    ids = set()
     for question in ("active", "reserved", "scheduled"):
         for tasks in (getattr(inspect, question)() or {}).values():
-            held |= {each.get("request", each)["id"] for each in tasks}
-    return held
+            ids |= {each.get("request", each)["id"] for each in tasks}
+    return ids
 
 
 def _hand_back_delayed(store: "Store", queues: "Iterable[str]") -> list[dict[str, Any]]:

@@ -91,7 +91,7 @@ def _watch_drain(
             return running
         if busy != printed:
             printed = busy
-            words = ", ".join(f"{held} on {process}" for process, held in busy.items())
+            words = ", ".join(f"{count} on {process}" for process, count in busy.items())
             _print_result(
                 {"pool": name, "running": sum(busy.values()), "on": busy}, f"{name}: {words}", as_json
             )

@@ -57,15 +57,15 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--json", action="store_true", help="write one JSON object")
     try:
-        given = parser.parse_args(list(arguments))
+        options = parser.parse_args(list(arguments))
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 2
-    asked = "live" if given.live else "ready" if given.ready else "working"
+    asked = "live" if options.live else "ready" if options.ready else "working"
     health = judge_health(
-        read_heartbeats(given.pool, pid=given.pid), within_seconds=given.within, service=given.pool
+        read_heartbeats(options.pool, pid=options.pid), within_seconds=options.within, service=options.pool
     )
     faults = health.faults(asked)
-    if given.json:
+    if options.json:
         answers = {question: not health.faults(question) for question in QUESTIONS}
         text = json.dumps({"asked": asked, **answers, "faults": faults, "processes": health.processes})
     else:

@@ -67,7 +67,7 @@ def set_(
     """Set limits of a queue; they apply at once, until they are unset."""
     from millpond.tasks.durations import parse_bound, parse_rate
 
-    given: dict[str, Any] = {
+    options: dict[str, Any] = {
         "bound": None if bound is None else parse_bound(bound),
         "overflow": overflow,
         "rate": None if rate is None else parse_rate(rate),
@@ -75,24 +75,24 @@ def set_(
         "in_flight": in_flight,
         "max_deliveries": max_deliveries,
     }
-    _change_limits(name, as_json, _checked_changes(given, unset or ()))
+    _change_limits(name, as_json, _checked_changes(options, unset or ()))
 
 
-def _checked_changes(given: dict[str, Any], unset: Sequence[str]) -> dict[str, Any]:
+def _checked_changes(options: dict[str, Any], unset: Sequence[str]) -> dict[str, Any]:
     """Return each limit that changes; None unsets it. Raises `BadInput`."""
     from millpond.tasks.errors import BadInput
     from millpond.tasks.name_suggestions import list_names
     from millpond.tasks.pools import Overflow
 
-    changes = {limit: value for limit, value in given.items() if value is not None}
+    changes = {limit: value for limit, value in options.items() if value is not None}
     to_unset = [limit.replace("-", "_") for limit in unset]
     if not changes and not to_unset:
         raise BadInput("nothing to set: name a limit, as in --bound 5000")
     for limit in to_unset:
-        if limit not in given:
-            raise BadInput(f"{limit!r} is not a limit that can be unset; {list_names(limit, given)}")
-    if given["overflow"] not in (None, *get_args(Overflow)):
-        raise BadInput(f"--overflow is block, reject, shed or caller_runs, not {given['overflow']!r}")
+        if limit not in options:
+            raise BadInput(f"{limit!r} is not a limit that can be unset; {list_names(limit, options)}")
+    if options["overflow"] not in (None, *get_args(Overflow)):
+        raise BadInput(f"--overflow is block, reject, shed or caller_runs, not {options['overflow']!r}")
     return {**changes, **dict.fromkeys(to_unset)}
 
 

@@ -249,8 +249,10 @@ def _before_of_young(
 ) -> list[list[Window]]:
     """Return the windows of the last minutes of pools with few entries of the last days; `[]` for others."""
     young = [name for name, entries in zip(names, past_days, strict=True) if len(entries) < SETTLED_ENTRIES]
-    read = window.read_windows_apart(store, young, now_ms=now_ms, seconds=360, before_seconds=SETTLED_SECONDS)
-    windows = dict(zip(young, read, strict=True))
+    earlier = window.read_windows_apart(
+        store, young, now_ms=now_ms, seconds=360, before_seconds=SETTLED_SECONDS
+    )
+    windows = dict(zip(young, earlier, strict=True))
     return [windows.get(name, []) for name in names]
 
 

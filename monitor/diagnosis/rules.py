@@ -89,12 +89,12 @@ def _paused_queue(facts: PoolFacts) -> Diagnosis | None:
     )
 
 
-def _has_other_backlog(facts: PoolFacts, held: QueueView) -> bool:
+def _has_other_backlog(facts: PoolFacts, limited: QueueView) -> bool:
     """True if the pool is full and behind with other queues, which nothing holds."""
     others = [
         queue
         for queue in facts.waiting
-        if queue is not held and not queue.limits.paused and not _limit_reached(queue, facts)
+        if queue is not limited and not queue.limits.paused and not _limit_reached(queue, facts)
     ]
     ready = sum(queue.depth.ready for queue in others)
     return facts.use >= causes.FULL and ready > max(facts.view.slots, facts.rate * SOON_SECONDS)

@@ -48,11 +48,11 @@ def _check_version(store: Store) -> Finding:
 
 def _check_clock(store: Store) -> Finding:
     """Compare the clocks in the middle of one round trip."""
-    asked = time.time()
+    sent_at = time.time()
     theirs = server.server_time_ms(store) / 1000
     answered = time.time()
-    ahead = theirs - (asked + answered) / 2
-    if abs(ahead) - (answered - asked) < CLOCK_SECONDS:
+    ahead = theirs - (sent_at + answered) / 2
+    if abs(ahead) - (answered - sent_at) < CLOCK_SECONDS:
         return ok("clock", f"the broker's clock and this host's differ by {abs(ahead) * 1000:.0f} ms")
     which = "ahead of" if ahead > 0 else "behind"
     return warn(

@@ -31,8 +31,8 @@ class SearchHandler(PageHandler):
 
     def exactly(self, name: str) -> list[str]:
         """Return the values of a field as they were sent; Tornado strips them, and replaces characters."""
-        sent = self.request.arguments.get(name, [])
-        return [self.decode_argument(value, name=name) for value in sent]
+        values = self.request.arguments.get(name, [])
+        return [self.decode_argument(value, name=name) for value in values]
 
     def search(self) -> Search:
         """Return the search of the request's fields; blocks on the broker. Raises `BadInput`."""

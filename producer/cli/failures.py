@@ -36,14 +36,14 @@ class Failures:
 
     def summary(self) -> Iterator[str]:
         """Yield a line for each kind of failure of which some were not printed, the most frequent first."""
-        left = self._counts - self._printed
-        for kind, count in left.most_common(_KINDS):
+        unprinted = self._counts - self._printed
+        for kind, count in unprinted.most_common(_KINDS):
             more = "more" if self._printed[kind] else "others"
             yield f"… {count:,} {more} failed like this: {self._reasons[kind]}"
-        further = len(left) - _KINDS
+        further = len(unprinted) - _KINDS
         if further > 0:
-            yield f"… and {sum(sorted(left.values())[:further]):,} for {further:,} other reasons"
-        if left:
+            yield f"… and {sum(sorted(unprinted.values())[:further]):,} for {further:,} other reasons"
+        if unprinted:
             yield "--json prints every failure"
 
 

@@ -98,9 +98,9 @@ def _make_entry(
     from millpond.tasks.errors import BadInput
     from millpond.tasks.settings import GatewayToken
 
-    given = {"name": name, "hash": hash, "kinds": kinds, "queues": queues, "rights": rights}
+    entry = {"name": name, "hash": hash, "kinds": kinds, "queues": queues, "rights": rights}
     try:
-        return GatewayToken.model_validate(given)
+        return GatewayToken.model_validate(entry)
     except ValidationError as error:
         if error.errors()[0]["loc"][0] == "rights":
             raise BadInput(f"{', '.join(rights)} is no right of a token: use shed or priority") from None

@@ -55,8 +55,8 @@ def kind_as_text(name: str, contract: "type[Contract]") -> str:
     for field, described in schema.get("properties", {}).items():
         default = "required" if field in required else _default_words(described)
         lines.append(f"    {field}: {_type_words(described)}, {default}")
-    given = ", ".join(f"{field}={value!r}" for field, value in example_fields(contract).items())
-    lines.append(f"  Example: client.send({contract.__name__}({given}))")
+    options = ", ".join(f"{field}={value!r}" for field, value in example_fields(contract).items())
+    lines.append(f"  Example: client.send({contract.__name__}({options}))")
     return "\n".join([*lines, ""])
 
 

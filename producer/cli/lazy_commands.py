@@ -74,9 +74,9 @@ def _typer_command(app: typer.Typer, cls: type[TyperGroup]) -> Any:
     return get_command(app)
 
 
-def _print_version(asked: bool) -> None:
+def _print_version(is_wanted: bool) -> None:
     """Print the version and exit, if `--version` was given."""
-    if asked:
+    if is_wanted:
         from importlib.metadata import version
 
         print(f"millpond {version('millpond')}")

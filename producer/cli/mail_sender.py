@@ -24,20 +24,20 @@ from millpond.tasks.files.contract import file_url
 from millpond.tasks.settings import settings
 
 
-def mail_fields(given: Mapping[str, Any]) -> dict[str, Any]:
+def mail_fields(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields that both kinds share, from the parameters of a command. Raises `BadInput`."""
-    text, text_file, html_file = given["text"], given["text_file"], given["html_file"]
+    text, text_file, html_file = options["text"], options["text_file"], options["html_file"]
     if text is not None and text_file is not None:
         raise BadInput("--text and --text-file both give the plain text: leave one out")
     return {
-        "sender": given["sender"],
-        "subject": given["subject"],
+        "sender": options["sender"],
+        "subject": options["subject"],
         "text": text if text_file is None else _read_text(text_file),
         "html": None if html_file is None else _read_text(html_file),
-        "template": given["template"],
-        "reply_to": tuple(given["reply_to"] or ()),
-        "attachments": tuple(map(_attachment_url, given["attach"] or ())),
-        "headers": dict(map(_parse_header, given["header"] or ())),
+        "template": options["template"],
+        "reply_to": tuple(options["reply_to"] or ()),
+        "attachments": tuple(map(_attachment_url, options["attach"] or ())),
+        "headers": dict(map(_parse_header, options["header"] or ())),
     }
 
 

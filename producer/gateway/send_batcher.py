@@ -126,21 +126,21 @@ class SendBatcher:
     def _start_calls(self) -> None:
         """Start calls for pending messages while fewer than `CONCURRENT_CALLS` run."""
         while self._pending and self._calls < CONCURRENT_CALLS:
-            taken = self._take_messages()
+            messages = self._take_messages()
             self._calls += 1
-            future = asyncio.get_running_loop().run_in_executor(self._threads, partial(self._send, taken))
-            future.add_done_callback(partial(self._deliver_results, taken))
+            future = asyncio.get_running_loop().run_in_executor(self._threads, partial(self._send, messages))
+            future.add_done_callback(partial(self._deliver_results, messages))
 
     def _take_messages(self) -> list[_Pending]:
         """Take the messages of one call from the batch that waits longest of the token whose turn it is."""
         token = next(iter(self._pending))
         batch = next(iter(self._pending[token]))
-        taken = self._taken(token, batch, MESSAGES_A_CALL)
+        messages = self._taken(token, batch, MESSAGES_A_CALL)
         if batch is None:
             for other in [each for each, batches in self._pending.items() if None in batches]:
-                taken += self._taken(other, None, MESSAGES_A_CALL - len(taken))
-        self._count -= len(taken)
-        return taken
+                messages += self._taken(other, None, MESSAGES_A_CALL - len(messages))
+        self._count -= len(messages)
+        return messages
 
     def _taken(self, token: str, batch: str | None, most: int) -> list[_Pending]:
         """Take messages of one batch. The rest of the batch, and of the token, goes to the end."""
@@ -148,12 +148,12 @@ class SendBatcher:
             return []
         batches = self._pending.pop(token)
         queue = batches.pop(batch)
-        taken = [queue.popleft() for _ in range(min(len(queue), most))]
+        messages = [queue.popleft() for _ in range(min(len(queue), most))]
         if queue:
             batches[batch] = queue
         if batches:
             self._pending[token] = batches
-        return taken
+        return messages
 
     def _send(self, taken: list[_Pending]) -> list[SendResult]:
         """Send messages of one batch, a run of equal overflow policy at a time."""
@@ -177,12 +177,12 @@ class SendBatcher:
             return "reject"  # its application routes it later
         return self._policies.of(queue or contract_from(item).queue)
 
-    def _deliver_results(self, taken: list[_Pending], done: "asyncio.Future[list[SendResult]]") -> None:
+    def _deliver_results(self, messages: list[_Pending], done: "asyncio.Future[list[SendResult]]") -> None:
         """Give each message of a call its outcome, and start the next calls."""
         self._calls -= 1
         error = done.exception()
-        results: list[SendResult] = done.result() if error is None else [_as_exception(error)] * len(taken)
-        for pending, result in zip(taken, results, strict=True):
+        results: list[SendResult] = done.result() if error is None else [_as_exception(error)] * len(messages)
+        for pending, result in zip(messages, results, strict=True):
             if not pending.result.done():
                 pending.result.set_result(result)
         self._start_calls()

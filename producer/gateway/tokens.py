@@ -73,8 +73,8 @@ def hash_token(token: str) -> str:
 def find_principal(tokens: Sequence[GatewayToken], presented: str) -> Principal | None:
     """Return the principal of a presented token, in the same time for every token; None if not known."""
     principal = None
-    given = hash_token(presented)
+    hashed = hash_token(presented)
     for token in tokens:
-        if hmac.compare_digest(token.hash, given):
+        if hmac.compare_digest(token.hash, hashed):
             principal = Principal(token.name, token.kinds, token.queues, token.rights)
     return principal

@@ -102,9 +102,9 @@ def _table_prefixes(model: type[BaseModel]) -> tuple[str, ...]:
     return tuple(f"{name.upper()}_" for name in (*names, *LIFTED))
 
 
-def _entry_names(path: Path, known: Mapping[str, Any]) -> list[str]:
+def _entry_names(path: Path, tables: Mapping[str, Any]) -> list[str]:
     """Return the names of a table by name that are known: those of the file, and those that ship."""
-    table: Any = known
+    table: Any = tables
     for part in path:
         table = table.get(part) if isinstance(table, dict) else None
     return [str(name) for name in table] if isinstance(table, dict) else []

@@ -43,22 +43,24 @@ __all__ = [
 
 def settings() -> Settings:
     """Return Millpond's settings with those that Django's name in `MILLPOND`. Raises `SettingsError`."""
-    given = getattr(django_settings, "MILLPOND", None)
-    return Settings(**{name.lower(): value for name, value in given.items()}) if given else read_settings()
+    options = getattr(django_settings, "MILLPOND", None)
+    return (
+        Settings(**{name.lower(): value for name, value in options.items()}) if options else read_settings()
+    )
 
 
-def result_of(task: Any, id: str, job: RunDjangoTask, status: Any, **known: Any) -> Any:
+def result_of(task: Any, id: str, job: RunDjangoTask, status: Any, **outcome: Any) -> Any:
     """Return Django's `TaskResult` of a task; `value` is the result of its function."""
-    value = known.pop("value", None)
-    sent = job.enqueued_at_ms
+    value = outcome.pop("value", None)
+    enqueued_at_ms = job.enqueued_at_ms
     fields: dict[str, Any] = {
-        "enqueued_at": None if sent is None else datetime.fromtimestamp(sent / 1000, UTC),
+        "enqueued_at": None if enqueued_at_ms is None else datetime.fromtimestamp(enqueued_at_ms / 1000, UTC),
         "started_at": None,
         "finished_at": None,
-        "last_attempted_at": known.get("started_at"),
+        "last_attempted_at": outcome.get("started_at"),
         "errors": [],
         "worker_ids": [],
-        **known,
+        **outcome,
     }
     result = TaskResult(
         task=task, id=id, status=status, args=job.args, kwargs=job.kwargs, backend=job.backend, **fields

@@ -29,14 +29,14 @@ def _check_headers(headers: dict[str, str]) -> dict[str, str]:
     """Return the headers unchanged. Raises `ValueError` that names the header at fault."""
     if len(headers) > MAX_HEADERS:
         raise ValueError(f"{len(headers)} headers are over the limit of {MAX_HEADERS}")
-    seen: set[str] = set()
+    names: set[str] = set()
     for name, value in headers.items():
-        _check_name(name, seen)
+        _check_name(name, names)
         _check_value(name, value)
     return headers
 
 
-def _check_name(name: str, seen: set[str]) -> None:
+def _check_name(name: str, names: set[str]) -> None:
     """Raise `ValueError` for a name that is malformed, reserved for Millpond or a server, or given twice."""
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} cannot be the name of a header: use letters, digits and hyphens")
@@ -45,9 +45,9 @@ def _check_name(name: str, seen: set[str]) -> None:
         raise ValueError(
             f"the header {name} cannot be set here: use the field of the contract, or leave it out"
         )
-    if lower in seen:
+    if lower in names:
         raise ValueError(f"the header {name} is given twice")
-    seen.add(lower)
+    names.add(lower)
 
 
 def _check_value(name: str, value: str) -> None:

@@ -121,6 +121,6 @@ def _read_chunk(job: SendCampaign, stream: BinaryIO, campaign_id: str) -> _Chunk
         raise BadInput(
             f"{job.source} was changed while the campaign was sent, at row {job.row}: send the rest anew"
         )
-    read = read_mails(job, stream, campaign_id=campaign_id)
-    entries = list(islice(read, job.chunk))
+    mails = read_mails(job, stream, campaign_id=campaign_id)
+    entries = list(islice(mails, job.chunk))
     return _Chunk(entries, is_last=len(entries) < job.chunk, size=size)

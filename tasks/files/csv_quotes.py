@@ -98,9 +98,9 @@ def first_fault(text: io.RawIOBase, delimiter: str) -> QuoteFault | None:
 
 def line_at(text: io.RawIOBase, offset: int) -> int:
     """Return the number of the line that holds the byte at this offset."""
-    line, before, left = 1, b"", offset
-    while left and (chunk := text.read(min(_CHUNK, left))):
+    line, before, bytes_left = 1, b"", offset
+    while bytes_left and (chunk := text.read(min(_CHUNK, bytes_left))):
         line += chunk.count(b"\n") + chunk.count(b"\r") - chunk.count(b"\r\n")
         line -= before == b"\r" and chunk.startswith(b"\n")
-        before, left = chunk[-1:], left - len(chunk)
+        before, bytes_left = chunk[-1:], bytes_left - len(chunk)
     return line

@@ -35,7 +35,9 @@ def refuse_too_large(
 
 def _bytes_per_pixel(picture: Picture) -> int:
     """Return the bytes that a decoder takes for a pixel."""
-    held = picture.bytes_per_pixel * _HELD_WHOLE.get(picture.format, 0)
+    per_pixel = picture.bytes_per_pixel * _HELD_WHOLE.get(picture.format, 0)
     if picture.is_interlaced:
-        held = picture.bands * _PROGRESSIVE_SAMPLE if picture.format == "JPEG" else picture.bytes_per_pixel
-    return _STREAMED + held + (picture.bytes_per_pixel if picture.is_turned else 0)
+        per_pixel = (
+            picture.bands * _PROGRESSIVE_SAMPLE if picture.format == "JPEG" else picture.bytes_per_pixel
+        )
+    return _STREAMED + per_pixel + (picture.bytes_per_pixel if picture.is_turned else 0)

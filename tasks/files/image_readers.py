@@ -100,8 +100,8 @@ def _open_tiff(url: str, path: str) -> Picture:
 
     def load(access: str) -> Any:
         image = loader(access=access, memory=access == "random", fail_on=fail_on)
-        kept = page.colour_count + page.has_alpha
-        image = image if image.bands <= kept else image.extract_band(0, n=kept)
+        samples = page.colour_count + page.has_alpha
+        image = image if image.bands <= samples else image.extract_band(0, n=samples)
         return image if page.ycbcr is None else _ycbcr_to_rgb(image, page.ycbcr)
 
     return _describe_picture(loader(access="sequential"), "TIFF", load)

@@ -102,14 +102,14 @@ def _flatten(image: Any, form: ImageFormat, background: str) -> Any:
 def _encode(image: Any, file: BinaryIO, form: ImageFormat, quality: int) -> None:
     """Encode into the file. An error of the file's own is raised as it is, not as libvips reports it."""
     vips = libvips()
-    met: list[Exception] = []
+    errors: list[Exception] = []
 
     def write(data: Any) -> int:
         """Write for libvips; keep an error of the file and report the failure as -1."""
         try:
             return file.write(data)
         except Exception as error:
-            met.append(error)
+            errors.append(error)
             return -1
 
     target = vips.TargetCustom()
@@ -126,7 +126,7 @@ def _encode(image: Any, file: BinaryIO, form: ImageFormat, quality: int) -> None
         else:
             image.heifsave_target(target, Q=quality, compression="av1", effort=2, keep="none")
     except vips.Error:
-        if not met:
+        if not errors:
             raise
-    if met:
-        raise met[0]
+    if errors:
+        raise errors[0]

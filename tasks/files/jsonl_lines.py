@@ -72,19 +72,19 @@ def split_block(block: Block, width: int) -> Iterator[Block]:
     Every line is an object from its first to its last character, so no parser can nest across lines: the
     depth that is checked here is the depth that the parser meets.
     """
-    held: list[bytes] = []
+    lines: list[bytes] = []
     first, cells, rows = block.first_line, 0, 0
     for number, line in enumerate(block.data.split(b"\n"), block.first_line):
         objects = _check_line(line.strip(), block.url, number) * width
         if objects > MAX_CELLS:
             raise TooLarge(f"{block.url}, line {number}: over {MAX_CELLS} values, counting absent ones")
         if cells + objects > MAX_CELLS:
-            yield Block(block.url, first, b"\n".join(held), rows)
-            held, first, cells, rows = [], number, 0, 0
-        held.append(line)
+            yield Block(block.url, first, b"\n".join(lines), rows)
+            lines, first, cells, rows = [], number, 0, 0
+        lines.append(line)
         cells, rows = cells + objects, rows + bool(objects)
     if rows:
-        yield Block(block.url, first, b"\n".join(held), rows)
+        yield Block(block.url, first, b"\n".join(lines), rows)
 
 
 def parse_block(block: Block) -> list[dict[str, Any]]:

@@ -146,8 +146,8 @@ def _upload(system: Any, file: BinaryIO, path: str, url: str) -> None:
             system.makedirs(folder, exist_ok=True)
         try:
             file.seek(0)
-            with system.open(temporary, "wb") as sent:
-                shutil.copyfileobj(file, sent, _CHUNK)
+            with system.open(temporary, "wb") as target:
+                shutil.copyfileobj(file, target, _CHUNK)
             _move_to_target(system, temporary, path)
             _check_uploaded(system, path, url, file.seek(0, os.SEEK_END))
         except BaseException:

@@ -36,10 +36,10 @@ class Utf8Reader(io.RawIOBase):
         """Fill the buffer with decoded text; 0 only at the end of the file."""
         while not self._ready and not self._ended:
             self._read_next()
-        taken = min(len(buffer), len(self._ready))
-        buffer[:taken] = self._ready[:taken]
-        self._ready = self._ready[taken:]
-        return taken
+        size = min(len(buffer), len(self._ready))
+        buffer[:size] = self._ready[:size]
+        self._ready = self._ready[size:]
+        return size
 
     def _read_next(self) -> None:
         """Read and convert the next chunk, and report the bytes consumed."""

@@ -30,8 +30,8 @@ class Health:
 
     def faults(self, question: str) -> tuple[str, ...]:
         """Return the faults for one of `QUESTIONS`, those of the questions before it included."""
-        asked = QUESTIONS[: QUESTIONS.index(question) + 1]
-        return tuple(fault for each in asked for fault in getattr(self, each))
+        questions = QUESTIONS[: QUESTIONS.index(question) + 1]
+        return tuple(fault for each in questions for fault in getattr(self, each))
 
 
 def judge_health(

@@ -80,10 +80,10 @@ def read_task_view(store: Store, id: str) -> TaskView:
     The search reads a bounded number of messages. A tracked task that is pending and was not found counts as
     ready.
     """
-    reached = progress.read_progress(store, id)
+    reported = progress.read_progress(store, id)
     view, is_pending = TaskView(id=id, state=TaskState.UNKNOWN), False
-    if reached is not None:
-        view.progress = ProgressView(done=reached.done, total=reached.total)
+    if reported is not None:
+        view.progress = ProgressView(done=reported.done, total=reported.total)
     with suppress(UnknownBatch):
         summary = record.summary(store, task_result.record_id(id))
         view.kind, is_pending = summary.description, summary.pending > 0
