@@ -43,7 +43,7 @@ def adopt(
 
     with open_store() as store:
         rows = (
-            _hand_back_delayed(store, queues or ())
+            _make_delayed_ready(store, queues or ())
             if back
             else _adopt_messages(store, queues or (), everything)
         )
@@ -104,7 +104,7 @@ def _tasks_of_workers() -> set[str]:
     return ids
 
 
-def _hand_back_delayed(store: "Store", queues: "Iterable[str]") -> list[dict[str, Any]]:
+def _make_delayed_ready(store: "Store", queues: "Iterable[str]") -> list[dict[str, Any]]:
     """Move the delayed messages of these queues to their ready lists; return a row for each queue."""
     from millpond.broker.inspect import depth
     from millpond.broker.stock_unacked import hand_back

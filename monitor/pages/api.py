@@ -19,7 +19,7 @@ from millpond.monitor.scaling import read_demand
 class JsonHandler(PageHandler):
     """A handler whose responses are JSON, errors included."""
 
-    def answer(self, value: Any) -> None:
+    def send_json(self, value: Any) -> None:
         """Send a value as JSON."""
         self.set_header("Content-Type", "application/json")
         self.finish(json.dumps(value))
@@ -32,7 +32,7 @@ class JsonHandler(PageHandler):
         error = (kwargs.get("exc_info") or (None, None))[1]
         message = error.get_message() if isinstance(error, HTTPError) else None
         self.set_status(status_code)
-        self.answer({"error": message or "internal error: see Flower's log"})
+        self.send_json({"error": message or "internal error: see Flower's log"})
 
 
 class Ready(JsonHandler):
@@ -40,10 +40,10 @@ class Ready(JsonHandler):
 
     async def get(self) -> None:
         """Respond with 200, or with 503 and the reason."""
-        refusal = await self.ask(server.write_refusal, self.store)
+        refusal = await self.call_broker(server.write_refusal, self.store)
         if refusal is not None:
             raise HTTPError(503, f"the broker refuses writes: {refusal}")
-        self.answer({"ready": True})
+        self.send_json({"ready": True})
 
 
 class PoolsJson(JsonHandler):
@@ -51,9 +51,9 @@ class PoolsJson(JsonHandler):
 
     async def get(self) -> None:
         """Respond with a list of pools."""
-        current = await self.ask(snapshot.read_snapshot, self.store, self.table)
-        diagnoses = await self.ask(diagnose_all, self.store, current)
-        self.answer(
+        current = await self.call_broker(snapshot.read_snapshot, self.store, self.table)
+        diagnoses = await self.call_broker(diagnose_all, self.store, current)
+        self.send_json(
             [json_views.pool_json(view, each) for view, each in zip(current.pools, diagnoses, strict=True)]
         )
 
@@ -63,8 +63,8 @@ class QueuesJson(JsonHandler):
 
     async def get(self) -> None:
         """Respond with a list of queues."""
-        views = await self.ask(snapshot.queue_views, self.store, self.table)
-        self.answer([json_views.queue_json(view) for view in views])
+        views = await self.call_broker(snapshot.queue_views, self.store, self.table)
+        self.send_json([json_views.queue_json(view) for view in views])
 
 
 class QueueJson(JsonHandler):
@@ -72,10 +72,10 @@ class QueueJson(JsonHandler):
 
     async def get(self, name: str) -> None:
         """Respond with the queue, or 404."""
-        views = await self.ask(snapshot.queue_views, self.store, self.table)
+        views = await self.call_broker(snapshot.queue_views, self.store, self.table)
         for view in views:
             if view.name == name:
-                self.answer(json_views.queue_json(view))
+                self.send_json(json_views.queue_json(view))
                 return
         raise HTTPError(404, f"no queue is named {name!r}")
 
@@ -85,8 +85,8 @@ class BatchesJson(JsonHandler):
 
     async def get(self) -> None:
         """Respond with a list of batches, the newest first."""
-        summaries = await self.ask(lambda: list(record.recent_batches(self.store)))
-        self.answer([json_views.batch_json(summary) for summary in summaries])
+        summaries = await self.call_broker(lambda: list(record.recent_batches(self.store)))
+        self.send_json([json_views.batch_json(summary) for summary in summaries])
 
 
 class Scaling(JsonHandler):
@@ -96,7 +96,7 @@ class Scaling(JsonHandler):
         """Respond with `tasks` and `oldest_seconds`, or 404."""
         if pool not in self.table.pools:
             raise HTTPError(404, f"no pool is named {pool!r}")
-        self.answer(asdict(await self.ask(read_demand, self.store, self.table, pool)))
+        self.send_json(asdict(await self.call_broker(read_demand, self.store, self.table, pool)))
 
 
 class Metrics(PageHandler):
@@ -105,7 +105,7 @@ class Metrics(PageHandler):
     async def get(self) -> None:
         """Respond even while the broker is unreachable; a metric shows it."""
         self.application.purge_offline_worker_metrics()
-        ours = await self.ask(self._exposition)
+        ours = await self.call_broker(self._exposition)
         self.set_header("Content-Type", prometheus_client.CONTENT_TYPE_LATEST)
         self.finish(prometheus_client.generate_latest() + ours)
 

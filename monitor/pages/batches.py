@@ -21,7 +21,7 @@ class BatchesPage(PageHandler):
 
     async def get(self) -> None:
         """Render the batches, the newest first."""
-        summaries = await self.ask(lambda: list(record.recent_batches(self.store, limit=SHOWN + 1)))
+        summaries = await self.call_broker(lambda: list(record.recent_batches(self.store, limit=SHOWN + 1)))
         self.show(
             "batches.html",
             tab="batches",
@@ -37,8 +37,8 @@ class BatchPage(PageHandler):
     async def get(self, id: str) -> None:
         """Render its counts, running tasks and last failures, or 404."""
         summary = await self._read_summary(id)
-        failures = await self.ask(record.last_failures, self.store, id)
-        running = [] if summary.complete else await self.ask(running_tasks, self.store, id)
+        failures = await self.call_broker(record.last_failures, self.store, id)
+        running = [] if summary.complete else await self.call_broker(running_tasks, self.store, id)
         self.show(
             "batch.html", tab="batches", batch=summary, running=running, failures=failures, state_of=state_of
         )
@@ -46,7 +46,7 @@ class BatchPage(PageHandler):
     async def _read_summary(self, id: str) -> Summary:
         """Return the counts of a batch, or raise 404."""
         try:
-            return await self.ask(record.summary, self.store, id)
+            return await self.call_broker(record.summary, self.store, id)
         except HTTPError as error:
             if isinstance(error.__cause__, UnknownBatch):
                 raise HTTPError(404, str(error.__cause__)) from None
@@ -59,8 +59,8 @@ class Cancel(PageHandler):
     async def post(self, id: str) -> None:
         """Render the confirmation; cancel the batch once it is confirmed."""
         self.require_change_right()
-        summary = await self.ask(record.summary, self.store, id)
-        if self.asked("confirmed") != "yes":
+        summary = await self.call_broker(record.summary, self.store, id)
+        if self.field("confirmed") != "yes":
             self.show(
                 "confirm.html",
                 tab="batches",
@@ -73,7 +73,9 @@ class Cancel(PageHandler):
                 back=self.reverse_url("batch", id),
             )
             return
-        done = await self.ask(cancel.cancel_batch, self.store, id, timeout_seconds=ACK_TIMEOUT_SECONDS)
+        done = await self.call_broker(
+            cancel.cancel_batch, self.store, id, timeout_seconds=ACK_TIMEOUT_SECONDS
+        )
         await self.audit(f"cancelled batch {id}")
         message = "Cancelled: no task of it starts any more."
         if done.unacknowledged:

@@ -24,28 +24,28 @@ FIELDS = ("queue", "kind", "reason", "task", "since", "before")
 class SearchHandler(PageHandler):
     """A handler with the search fields of the request."""
 
-    def asked(self, name: str) -> str | None:
+    def field(self, name: str) -> str | None:
         """Return a field with its control characters; only a queue keeps the spaces around its name."""
-        value = (self.exactly(name) or [""])[-1]
+        value = (self.raw_values(name) or [""])[-1]
         return (value if name == "queue" else value.strip()) or None
 
-    def exactly(self, name: str) -> list[str]:
+    def raw_values(self, name: str) -> list[str]:
         """Return the values of a field as they were sent; Tornado strips them, and replaces characters."""
         values = self.request.arguments.get(name, [])
         return [self.decode_argument(value, name=name) for value in values]
 
     def search(self) -> Search:
         """Return the search of the request's fields; blocks on the broker. Raises `BadInput`."""
-        queue, now = self.asked("queue"), server.server_time_ms(self.store)
-        since, before, until = self.asked("since"), self.asked("before"), self.asked("until_ms")
+        queue, now = self.field("queue"), server.server_time_ms(self.store)
+        since, before, until = self.field("since"), self.field("before"), self.field("until_ms")
         until_ms = int(until) if until and until.isdecimal() else now
         if before is not None:
             until_ms = min(until_ms, now - parse_milliseconds(before))
         return Search(
             queues=(queue,) if queue else tuple(self.known_queues()),
-            kind=self.asked("kind"),
-            reason=self.asked("reason"),
-            task_id=self.asked("task"),
+            kind=self.field("kind"),
+            reason=self.field("reason"),
+            task_id=self.field("task"),
             since_ms=None if since is None else now - parse_milliseconds(since),
             until_ms=until_ms,
         )
@@ -60,7 +60,7 @@ class DeadLetters(SearchHandler):
 
     async def get(self) -> None:
         """Render the dead letters that match the search, the newest first."""
-        letters, reasons, queues, total = await self.ask(self._found_letters)
+        letters, reasons, queues, total = await self.call_broker(self._found_letters)
         self.show(
             "dead.html",
             tab="dead",
@@ -71,7 +71,7 @@ class DeadLetters(SearchHandler):
             counted=None if len(letters) < COUNTED else COUNTED,
             total=total,
             all_queues=queues,
-            asked={name: self.asked(name) or "" for name in FIELDS},
+            asked={name: self.field(name) or "" for name in FIELDS},
             error_of=error_line,
         )
 
@@ -88,7 +88,7 @@ class DeadLetterPage(PageHandler):
 
     async def get(self, queue: str, id: str) -> None:
         """Render the whole dead letter with redacted arguments, or 404."""
-        letter = await self.ask(dead_letters.read_dead_letter, self.store, queue, id)
+        letter = await self.call_broker(dead_letters.read_dead_letter, self.store, queue, id)
         if letter is None:
             raise HTTPError(404, f"{queue} has no dead letter {id}: it was requeued or purged")
         whole = whole_dead_letter_json(letter)
@@ -101,16 +101,16 @@ class Action(SearchHandler):
     async def post(self, what: str) -> None:
         """Render the confirmation; requeue or purge once it is confirmed."""
         self.require_change_right()
-        chosen = [_parse_id(text) for text in self.exactly("id")]
-        everything = self.asked("all") == "yes"
+        chosen = [_parse_id(text) for text in self.raw_values("id")]
+        everything = self.field("all") == "yes"
         if not chosen and not everything:
             raise HTTPError(400, "Choose dead letters first")
-        if self.asked("confirmed") != "yes":
+        if self.field("confirmed") != "yes":
             await self._render_confirmation(what, chosen, everything)
             return
         if everything:
-            chosen = await self.ask(self._search_ids)
-        count = await self.ask(dead_letter_search.apply_to, self.store, what, chosen)
+            chosen = await self.call_broker(self._search_ids)
+        count = await self.call_broker(dead_letter_search.apply_to, self.store, what, chosen)
         done = ACTIONS[what][1]
         ids = ", ".join(f"{queue} {id}" for queue, id in chosen[:20]) + (", …" if len(chosen) > 20 else "")
         await self.audit(f"{done} {count} dead letter{_plural_s(count)}: {ids}")
@@ -118,9 +118,9 @@ class Action(SearchHandler):
 
     async def _render_confirmation(self, what: str, ids: list[tuple[str, str]], everything: bool) -> None:
         """Render the form that confirms a change of these dead letters, or of all that match."""
-        count = len(await self.ask(self._search_ids)) if everything else len(ids)
-        now_ms = await self.ask(server.server_time_ms, self.store)
-        fields: dict[str, Any] = {name: self.asked(name) for name in FIELDS} if everything else {}
+        count = len(await self.call_broker(self._search_ids)) if everything else len(ids)
+        now_ms = await self.call_broker(server.server_time_ms, self.store)
+        fields: dict[str, Any] = {name: self.field(name) for name in FIELDS} if everything else {}
         self.show(
             "confirm.html",
             tab="dead",

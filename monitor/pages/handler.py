@@ -108,29 +108,29 @@ class PageHandler(BaseHandler):
         table: Table = self.application.table
         return table
 
-    async def ask(self, question: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    async def call_broker(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Run a blocking call to the broker in a thread. Raises 503 if the broker is unreachable."""
 
         def call() -> T:
-            return question(*args, **kwargs)
+            return function(*args, **kwargs)
 
         try:
-            answer: T = await self.application.io_loop.run_in_executor(None, call)
+            result: T = await self.application.io_loop.run_in_executor(None, call)
         except BrokerAway as away:
             raise HTTPError(503, str(away)) from away
         except MillpondError as error:
             raise HTTPError(400, str(error)) from error
-        return answer
+        return result
 
     async def audit(self, what: str) -> None:
         """Record a change by this user in the audit."""
-        await self.ask(
+        await self.call_broker(
             audit.log_change, self.store, f"{self.user_name} by Flower from {self.request.remote_ip}", what
         )
 
     # Rendering
 
-    def asked(self, name: str) -> str | None:
+    def field(self, name: str) -> str | None:
         """Return a field of the query or the form; None if it is empty or missing."""
         value = RequestHandler.get_argument(self, name, None)
         return value or None

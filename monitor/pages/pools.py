@@ -17,7 +17,9 @@ class PoolsPage(PageHandler):
 
     async def get(self) -> None:
         """Render a snapshot of the pools."""
-        current, sparklines, diagnoses = await self.ask(_read_pools, self.store, self.table, self.history)
+        current, sparklines, diagnoses = await self.call_broker(
+            _read_pools, self.store, self.table, self.history
+        )
         self.show(
             "pools.html",
             tab="pools",

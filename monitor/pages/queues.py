@@ -21,7 +21,7 @@ class QueuesPage(PageHandler):
 
     async def get(self) -> None:
         """Render the queues."""
-        data = await self.ask(_queues_data, self.store, self.table, self.history)
+        data = await self.call_broker(_queues_data, self.store, self.table, self.history)
         self.show("queues.html", tab="queues", **data)
 
 
@@ -30,7 +30,7 @@ class QueuePage(PageHandler):
 
     async def get(self, name: str) -> None:
         """Render the queue, or 404."""
-        data = await self.ask(_queue_data, self.store, self.table, self.history, name)
+        data = await self.call_broker(_queue_data, self.store, self.table, self.history, name)
         self.show(
             "queue.html", tab="queues", names=LIMITS, overflows=OVERFLOWS, counters=QUEUE_COUNTERS, **data
         )
@@ -42,18 +42,18 @@ class QueueChange(PageHandler):
     async def post(self, name: str, what: str) -> None:
         """Make the change; an empty field of the form unsets its limit."""
         self.require_change_right()
-        _queue_or_404(await self.ask(snapshot.queue_views, self.store, self.table), name)
+        _queue_or_404(await self.call_broker(snapshot.queue_views, self.store, self.table), name)
         if what == "limits":
-            changes = await self.ask(parse_limits, {limit: self.asked(limit) for limit in LIMITS})
+            changes = await self.call_broker(parse_limits, {limit: self.field(limit) for limit in LIMITS})
             message = f"The limits of {name} are set."
             listed = ", ".join(f"{limit}={value}" for limit, value in changes.items() if value is not None)
             note = f"set the limits of queue {name}: {listed or 'all as in the pools table'}"
         else:
             changes = {"paused": True if what == "pause" else None}
             message, note = f"{name} is {what}d.", f"{what}d queue {name}"
-        await self.ask(limits.change_limits, self.store, name, **changes)
+        await self.call_broker(limits.change_limits, self.store, name, **changes)
         await self.audit(note)
-        back = ("queues",) if self.asked("back") == "list" else ("queue", name)
+        back = ("queues",) if self.field("back") == "list" else ("queue", name)
         self.redirect_with(self.reverse_url(*back), message)
 
 

@@ -143,7 +143,7 @@ def _endpoint_app(endpoint: SendEndpoint) -> ASGIApp:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response of the endpoint, or the one for an internal error."""
         try:
-            response = await endpoint.answer(scope, receive)
+            response = await endpoint.respond(scope, receive)
         except ApiError:
             raise
         except Exception:

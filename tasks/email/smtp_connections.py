@@ -94,7 +94,7 @@ class SmtpConnections:
             raise
         finally:
             if reusable:
-                self._put_back(connection)
+                self._keep_idle(connection)
             else:
                 connection.client.close()
 
@@ -118,7 +118,7 @@ class SmtpConnections:
             return connection.client.rset()[0] == 250
         return False
 
-    def _put_back(self, connection: _Connection) -> None:
+    def _keep_idle(self, connection: _Connection) -> None:
         connection.used = self._clock()
         with self._lock:
             self._idle.append(connection)

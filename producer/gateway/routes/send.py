@@ -57,7 +57,7 @@ class SendEndpoint:
         self.kind, self.contract = kind, contract
         self._state = state
 
-    async def answer(self, scope: Scope, receive: Receive) -> Response:
+    async def respond(self, scope: Scope, receive: Receive) -> Response:
         """Return the response to one request. Raises `ApiError`."""
         principal = scope["state"]["principal"]
         require_kind(principal, self.kind)
@@ -107,7 +107,7 @@ def routes(state: State) -> APIRouter:
     async def other(kind: str, request: Request) -> Response:
         if kind not in state.app_tasks:
             contract_of(kind)
-        return await SendEndpoint(state, kind).answer(request.scope, request.receive)
+        return await SendEndpoint(state, kind).respond(request.scope, request.receive)
 
     return router
 
@@ -127,7 +127,7 @@ def _add_route(router: APIRouter, path: str, endpoint: SendEndpoint) -> None:
     body: Any = Annotated[contract, Body(examples=[example_fields(contract)])]
 
     async def send(request: Request, job: body) -> Response:  # noqa: ARG001
-        return await endpoint.answer(request.scope, request.receive)
+        return await endpoint.respond(request.scope, request.receive)
 
     router.add_api_route(
         path,

@@ -19,7 +19,7 @@ class _Answering:
     """The place of a `SendEndpoint`."""
 
     def __init__(self, answer: Answer) -> None:
-        self.answer = answer
+        self.respond = answer
 
 
 def ask(answers: Answer, *bodies: Receive) -> list[int]:
