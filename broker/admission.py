@@ -61,14 +61,14 @@ def _blpop(pool: Any, key: str, seconds: float) -> int:
     try:
         connection.send_command("BLPOP", key, seconds)
         if not connection.can_read(timeout=seconds + _REPLY_SECONDS):
-            raise RedisTimeoutError(f"no answer within {seconds + _REPLY_SECONDS} s")
-        answer = connection.read_response()
+            raise RedisTimeoutError(f"no reply within {seconds + _REPLY_SECONDS} s")
+        reply = connection.read_response()
     except BaseException:
         connection.disconnect()  # a late reply must not be taken for the reply to another command
         raise
     finally:
         pool.release(connection)
-    return int(answer[1]) if answer else 0
+    return int(reply[1]) if reply else 0
 
 
 def _wait_for_broker(store: Store) -> None:

@@ -180,33 +180,33 @@ class _BlockingSentinelPool(SentinelConnectionPool, BlockingConnectionPool):
 
 
 @contextmanager
-def translate_errors(what: str) -> Iterator[None]:
-    """Raise `BrokerError` for an error of redis-py: one line with the failed action and the remedy."""
+def translate_errors(action: str) -> Iterator[None]:
+    """Raise `BrokerError` for an error of redis-py: one line with the failed `action` and the remedy."""
     try:
         yield
     except AuthenticationError as error:  # redis-py derives it from its connection error
         raise BrokerAway(
-            f"{what}: the broker refuses the login of its URL ({error}). Write it as in "
+            f"{action}: the broker refuses the login of its URL ({error}). Write it as in "
             "redis://user:password@host:6379/0, or redis://:password@…, with %40 for @ and the like"
         ) from None
     except MaxConnectionsError as error:  # another of them, raised before anything is sent
         raise NoConnectionFree(
-            f"{what}: no connection of this client is free ({error}): use fewer threads, or raise their "
+            f"{action}: no connection of this client is free ({error}): use fewer threads, or raise their "
             "number: ?max_connections=N at the end of the broker URL"
         ) from None
     except (RedisConnectionError, RedisTimeoutError, OSError) as error:
         raise BrokerAway(
-            f"{what}: the broker cannot be reached ({_error_text(error)}). "
+            f"{action}: the broker cannot be reached ({_error_text(error)}). "
             "Is it running, and is its URL right?"
         ) from None
     except ReadOnlyError:  # until it is a master again, or another is found
         raise BrokerAway(
-            f"{what}: the broker is a read-only replica. Send to the master, or through Sentinel"
+            f"{action}: the broker is a read-only replica. Send to the master, or through Sentinel"
         ) from None
     except ResponseError as error:
-        raise BrokerError(f"{what}: {_refusal_reason(error)}") from None
+        raise BrokerError(f"{action}: {_refusal_reason(error)}") from None
     except RedisError as error:
-        raise BrokerError(f"{what}: the broker answered {error}") from None
+        raise BrokerError(f"{action}: the broker answered {error}") from None
 
 
 def _error_text(error: Exception) -> str:

@@ -242,9 +242,9 @@ def folding_key(prefix: str = "") -> str:
     return f"{prefix}millpond:folding"
 
 
-def samples_key(what: str, prefix: str = "") -> str:
+def samples_key(name: str, prefix: str = "") -> str:
     """The history stream of `queue:<name>` or `pool:<name>`."""
-    return f"{prefix}millpond:samples:{what}"
+    return f"{prefix}millpond:samples:{name}"
 
 
 def sampling_key(prefix: str = "") -> str:

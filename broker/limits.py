@@ -83,9 +83,9 @@ def read_limits_of_all(store: Store, queues: Sequence[str]) -> list[Limits]:
         for queue in queues:
             keys = QueueKeys(queue, store.prefix)
             pipe.hgetall(keys.limits).hget(keys.drain_rate, "bound")
-        answers = pipe.execute()
+        replies = pipe.execute()
         return [
-            _limits_in_force(stored, bound) for stored, bound in zip(answers[::2], answers[1::2], strict=True)
+            _limits_in_force(stored, bound) for stored, bound in zip(replies[::2], replies[1::2], strict=True)
         ]
 
 

@@ -67,7 +67,7 @@ class Consuming(Settling):
 
     def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:
         """Consume a queue: a task queue by fetch calls, a queue of remote control as kombu does."""
-        answer = super().basic_consume(queue, no_ack, *args, **kwargs)
+        tag = super().basic_consume(queue, no_ack, *args, **kwargs)
         if self.holds_tasks(queue):
             self._without_ack.discard(queue)
             if no_ack:
@@ -78,7 +78,7 @@ class Consuming(Settling):
             self.keep_leases()
             self._start_fetching(self.fetcher, queue)
         self.polls_kombu = bool(self.active_queues)
-        return answer
+        return tag
 
     def _start_fetching(self, fetcher: Fetcher, queue: str) -> None:
         """Declare a queue and start fetching. An error counts as a lost connection, so Celery retries."""
@@ -114,7 +114,7 @@ class Consuming(Settling):
     def _basic_cancel(self, consumer_tag: str) -> Any:
         """Stop fetching from a queue once it has no consumer left."""
         queue = self._tag_to_queue.get(consumer_tag)
-        answer = super()._basic_cancel(consumer_tag)
+        result = super()._basic_cancel(consumer_tag)
         if self.fetcher is not None and queue is not None:
             if queue not in self._active_queues:
                 self.fetcher.stop(queue)
@@ -123,7 +123,7 @@ class Consuming(Settling):
                 self.fetcher.rest()
                 self.flush()
         self.polls_kombu = bool(self.active_queues)
-        return answer
+        return result
 
     def basic_qos(self, prefetch_size: int = 0, prefetch_count: int = 0, apply_global: bool = False) -> None:
         """Set the maximum of messages in flight. Zero and None mean no limit.

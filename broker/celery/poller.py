@@ -100,8 +100,8 @@ class Poller(stock.MultiChannelPoller):
         """Handle a reply. Returns None if it brought no message, so that `drain_events` goes on."""
         channel, kind = self._fd_to_chan.get(fileno, (None, None))
         before = channel.delivered if channel is not None else 0
-        answer = super().handle_event(fileno, event)
-        return answer if kind not in (FETCH, WAIT, CONTROL) or channel.delivered != before else None
+        result = super().handle_event(fileno, event)
+        return result if kind not in (FETCH, WAIT, CONTROL) or channel.delivered != before else None
 
     def maybe_restore_messages(self) -> None:
         """Do nothing: messages that were not settled become ready again when their lease expires."""

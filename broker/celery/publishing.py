@@ -51,10 +51,10 @@ class PublishBatch(stock.PublishBatch):
 
     def publish(self, message: Any, **kwargs: Any) -> Any:
         """Route one message. The batch is sent once it is large enough, or when it ends."""
-        answer = super().publish(message, **kwargs)
+        result = super().publish(message, **kwargs)
         if len(self._gathered) >= self.max_size:
             self.flush()
-        return answer
+        return result
 
     def gather(self, sending: Sending) -> None:
         """Add a message for a queue of tasks."""

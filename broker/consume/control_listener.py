@@ -107,6 +107,6 @@ class ControlListener:
                 case [*_]:
                     pass
                 case _:
-                    self.watcher.on_answer(read)
+                    self.watcher.on_reply(read)
             if not connection.can_read(timeout=0):
                 return

@@ -126,10 +126,10 @@ class Fetcher:
         patience = self._patience
         if self._request is not None and now - self._request_since > patience:
             self._drop_call()
-            raise RedisTimeoutError(f"no answer to a fetch for {patience} s")
+            raise RedisTimeoutError(f"no reply to a fetch for {patience} s")
         if self._waiting is not None and now > self._waiting_until + patience:
             self._waiting = self._behind = None
-            raise RedisTimeoutError(f"no answer to a wait for {patience} s")
+            raise RedisTimeoutError(f"no reply to a wait for {patience} s")
 
     def wake(self) -> None:
         """Wake the event loop in time for the next call."""
@@ -301,7 +301,7 @@ class Fetcher:
         if request is not None:
             try:
                 if not self.fetch_client.connection.can_read(self._patience):
-                    raise RedisTimeoutError("no answer to a fetch")
+                    raise RedisTimeoutError("no reply to a fetch")
                 reply = fetch_call.read(self.fetch_client.connection.read_response())
                 if reply.lease:
                     fetch_call.note_queue_state(request, reply)

@@ -48,7 +48,7 @@ class WatchedQueue:
     keys: QueueKeys
     place: int = 0
     taken: int = 0
-    answered_at: float = 0.0
+    replied_at: float = 0.0
     claim_at: float = 0.0
     asked_at: float = 0.0
     ask_at: float = 0.0
@@ -93,7 +93,7 @@ class Watcher:
         return (
             watched is not None
             and watched.taken > 0
-            and time.monotonic() - watched.answered_at < LOOK_SECONDS + PLACE_SECONDS
+            and time.monotonic() - watched.replied_at < LOOK_SECONDS + PLACE_SECONDS
         )
 
     def on_tick(
@@ -105,7 +105,7 @@ class Watcher:
         """
         self._patience = patience
         if self._is_answer_overdue(now):
-            raise RedisTimeoutError(f"no answer to a watching call for {patience} s")
+            raise RedisTimeoutError(f"no reply to a watching call for {patience} s")
         if self.is_tracking:
             self._send_watch_commands(queues, keys_of, now)
         self._plan_next()
@@ -189,30 +189,30 @@ class Watcher:
                 watched.ask_at = min(watched.ask_at, at)
         self._plan_next()
 
-    def on_answer(self, answer: Any) -> None:
+    def on_reply(self, reply: Any) -> None:
         """Read the reply to the oldest request."""
         kind, watched, _since = self._expected.popleft()
-        if isinstance(answer, NoScriptError):
+        if isinstance(reply, NoScriptError):
             for name in ("claim_watch", "watch"):
                 self._store.client.script_load(script(name).source)
             if watched is not None:
                 watched.claim_at = watched.ask_at = 0.0
-        elif isinstance(answer, ResponseError):
-            self._stop_watching(kind, answer)
+        elif isinstance(reply, ResponseError):
+            self._stop_watching(kind, reply)
         elif kind == "tracking":
             self.is_tracking, self.due_at = True, 0.0
             return
         elif kind == "claim" and watched is not None:
-            before, (watched.place, watched.taken) = watched.place, divmod(answer, 10)
-            watched.answered_at = time.monotonic()
+            before, (watched.place, watched.taken) = watched.place, divmod(reply, 10)
+            watched.replied_at = time.monotonic()
             if watched.place and not before:
                 watched.is_tracked, watched.ask_at = False, 0.0
         elif kind == "places" and watched is not None:
-            watched.taken, watched.answered_at = answer, time.monotonic()
-            if answer < len(watched.keys.watcher_places):
+            watched.taken, watched.replied_at = reply, time.monotonic()
+            if reply < len(watched.keys.watcher_places):
                 watched.claim_at = 0.0
         elif kind == "look" and watched is not None:
-            count, due_ms = map(int, answer.split())
+            count, due_ms = map(int, reply.split())
             self.passed_on += count > 0
             longer = max(SHORTEST_PAUSE_SECONDS, 2 * watched.pause)
             watched.pause = min(LONGEST_PAUSE_SECONDS, longer) if count else 0.0

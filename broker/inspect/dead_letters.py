@@ -150,13 +150,13 @@ def requeue(store: Store, queue: str, id: str) -> bool:
     """
     keys = QueueKeys(queue, store.prefix)
     with translate_errors(f"requeueing dead letter {id}"):
-        answer = script("requeue").run(store.client, keys.all, (id, store.prefix))
-    if isinstance(answer, bytes):
+        reply = script("requeue").run(store.client, keys.all, (id, store.prefix))
+    if isinstance(reply, bytes):
         raise BrokerError(
-            f"the unique key of dead letter {id} belongs to task {answer.decode()} now: "
+            f"the unique key of dead letter {id} belongs to task {reply.decode()} now: "
             "requeue it when that task has ended"
         )
-    return bool(answer)
+    return bool(reply)
 
 
 def purge(store: Store, queue: str, id: str) -> bool:

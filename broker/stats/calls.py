@@ -80,37 +80,37 @@ _NAMES = frozenset(each.name for each in fields(CallFigures))
 def note_items(into: Counter[str], kind: str, peer: str, items: int, seconds: float) -> None:
     """Add a call with a known number of items to the fields of a window."""
     micros = int(seconds * _MICROS)
-    of = _call_key(kind, peer)
+    key = _call_key(kind, peer)
     for name, value in (
         ("runs", 1), ("items", items), ("micros", micros), ("items_items", items * items),
         ("items_micros", items * micros), ("millis_millis", round(seconds * 1000) ** 2),
     ):  # fmt: skip
-        into[f"{CALL}:{name}:{of}"] += value
+        into[f"{CALL}:{name}:{key}"] += value
 
 
 def note_connection(
     into: Counter[str], kind: str, peer: str, trips: int, since_seconds: float | None
 ) -> None:
     """Add the round trips of a connection: all, or those since it was seen last."""
-    of = _call_key(kind, peer)
+    key = _call_key(kind, peer)
     if since_seconds is None:
-        into.update({f"{CALL}:looks:{of}": 1, f"{CALL}:segments:{of}": trips})
+        into.update({f"{CALL}:looks:{key}": 1, f"{CALL}:segments:{key}": trips})
         return
     into.update(
         {
-            f"{CALL}:again_looks:{of}": 1,
-            f"{CALL}:again_segments:{of}": trips,
-            f"{CALL}:again_micros:{of}": int(since_seconds * _MICROS),
+            f"{CALL}:again_looks:{key}": 1,
+            f"{CALL}:again_segments:{key}": trips,
+            f"{CALL}:again_micros:{key}": int(since_seconds * _MICROS),
         }
     )
 
 
 def add_field(calls: dict[tuple[str, str], CallFigures], rest: str, value: int) -> None:
     """Add a field of a window, its text after the first colon. A field of another version is ignored."""
-    name, _, of = rest.partition(":")
+    name, _, text = rest.partition(":")
     if name not in _NAMES:
         return
-    if (key := _kind_and_peer(of)) is None:
+    if (key := _kind_and_peer(text)) is None:
         return
     figures = calls.setdefault(key, CallFigures())
     setattr(figures, name, getattr(figures, name) + value)

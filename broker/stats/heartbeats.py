@@ -154,12 +154,12 @@ def parse_totals(fields: Mapping[str, int]) -> Totals:
     ended: dict[tuple[str, str], int] = {}
     buckets: dict[str, dict[str, dict[str, int]]] = {"wait": {}, "service": {}}
     for name, value in fields.items():
-        what, _, rest = name.partition(":")
+        group, _, rest = name.partition(":")
         part, _, kind = rest.partition(":")
-        if what == "ended":
+        if group == "ended":
             ended[part, kind] = value
-        elif what in buckets:
-            buckets[what].setdefault(kind, {})[part] = value
+        elif group in buckets:
+            buckets[group].setdefault(kind, {})[part] = value
     return Totals(
         ended=ended,
         wait={kind: _parse_histogram(parts) for kind, parts in buckets["wait"].items()},

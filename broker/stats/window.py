@@ -194,26 +194,26 @@ def _sum_windows(windows: Iterable[Mapping[bytes, bytes]], numbers: Sequence[int
 
 def _add_field(window: Window, name: str, value: int) -> None:
     """Add the value of a stored field to a window."""
-    what, _, rest = name.partition(":")
+    group, _, rest = name.partition(":")
     if name == "slot_us":
         window.slot_seconds += value / _MICROS
     elif name == "children":
         window.children += value
     elif name == "busy_us":
         window.busy_seconds += value / _MICROS
-    elif what == "place":
+    elif group == "place":
         window.places[_parse_place(rest)] += value
-    elif what == CALL:
+    elif group == CALL:
         add_field(window.calls, rest, value)
-    elif what == "error":
+    elif group == "error":
         kind, error = _parse_list(rest, 2)
         window.kinds.setdefault(kind, KindFigures()).errors[error] += value
-    elif what in ("ended", "failed", "retried", "wait", "service"):
+    elif group in ("ended", "failed", "retried", "wait", "service"):
         figures = window.kinds.setdefault(rest, KindFigures())
-        if what in ("ended", "failed", "retried"):
-            setattr(figures, what, getattr(figures, what) + value)
-        elif what in ("wait", "service"):
-            setattr(figures, f"{what}_seconds", getattr(figures, f"{what}_seconds") + value / _MICROS)
+        if group in ("ended", "failed", "retried"):
+            setattr(figures, group, getattr(figures, group) + value)
+        elif group in ("wait", "service"):
+            setattr(figures, f"{group}_seconds", getattr(figures, f"{group}_seconds") + value / _MICROS)
 
 
 @lru_cache(maxsize=4_096)

@@ -52,7 +52,7 @@ def run_handler(task: Task, handler: Handler, args: tuple[Any, ...], kwargs: dic
         context = Context(id=task.request.id or "by-hand", kind=handler.kind, retries=retries)
     job = validate_job(handler, args, kwargs)
     try:
-        answer = call_without_fork(handler.function, job, context)
+        result = call_without_fork(handler.function, job, context)
     except RetryLater as later:
         if retries >= handler.retries:
             raise
@@ -61,4 +61,4 @@ def run_handler(task: Task, handler: Handler, args: tuple[Any, ...], kwargs: dic
         raise asked from later
     except SystemExit as exit_:
         raise FinalError(f"the body called sys.exit({exit_.code!r}); a body returns or raises") from exit_
-    return answer.model_dump(mode="json") if isinstance(answer, BaseModel) else answer
+    return result.model_dump(mode="json") if isinstance(result, BaseModel) else result

@@ -36,8 +36,8 @@ def rate_limit(state: Any, task_name: str, rate_limit: Any, **options: Any) -> d
     task = state.app.tasks.get(task_name)
     if task is not None and task.Strategy == POND:
         return {"error": "a rate limit holds for the fleet: millpond queue set QUEUE --rate 50/s"}
-    answer: dict[str, str] = _rate_limit_of_celery(state, task_name, rate_limit, **options)
-    return answer
+    reply: dict[str, str] = _rate_limit_of_celery(state, task_name, rate_limit, **options)
+    return reply
 
 
 def scheduled(state: Any, **_: Any) -> list[dict[str, Any]]:

@@ -43,7 +43,7 @@ from millpond.tasks.contract import Contract
 from millpond.tasks.execute import error_line
 from millpond.tasks.process.spans import SDK
 from millpond.tasks.redaction import scrub, secrets_in
-from millpond.worker.celery.slot import Answer, run, run_in_child
+from millpond.worker.celery.slot import SlotResult, run, run_in_child
 from millpond.worker.dispatch.chunk_job import ChunkJob
 from millpond.worker.dispatch.chunks import WEIGHT, Chunks
 from millpond.worker.dispatch.thread_pool import ThreadSlots
@@ -149,7 +149,7 @@ class PondRequest(DeliveryRequest):
         self.on_accepted(getpid(), time.monotonic())
         self.on_success(run(self.delivery))
 
-    def _run_if_still_wanted(self, delivery: Delivery) -> Answer:
+    def _run_if_still_wanted(self, delivery: Delivery) -> SlotResult:
         return run(delivery) if self.may_start() else (RELEASE, 0.0, 0.0)
 
     def release(self) -> None:
@@ -181,12 +181,12 @@ class PondRequest(DeliveryRequest):
 
     # Ending
 
-    def on_success(self, answer: Any, **_: Any) -> None:
+    def on_success(self, result: Any, **_: Any) -> None:
         """Settle a task with the result of its slot."""
-        if not isinstance(answer, tuple):
-            self.on_failure(answer)
+        if not isinstance(result, tuple):
+            self.on_failure(result)
             return
-        outcome, seconds, used = answer
+        outcome, seconds, used = result
         if type(outcome) is Release:  # it was not wanted any more when its slot came to it
             self.undo_start()
             self.release()

@@ -59,7 +59,7 @@ logger = logging.getLogger(__name__)
 Around = tuple[Callable[..., Any], ...]
 
 #: How it ended, the seconds it took, and the seconds of them on a processor.
-Answer = tuple[Outcome, float, float]
+SlotResult = tuple[Outcome, float, float]
 
 outcomes_of_errors[Ignore] = lambda _error: SUCCEEDED
 outcomes_of_errors[Reject] = lambda error: REQUEUE if error.requeue else REJECTED
@@ -143,7 +143,7 @@ class TaskContext(Context):
         return {}
 
 
-def run(delivery: Delivery) -> Answer:
+def run(delivery: Delivery) -> SlotResult:
     """Run a delivery and return its outcome, also for any error of its handler: a slot is never lost."""
     tasks, _accept, hostname = of_this_process
     thread, kind = threading.get_ident(), delivery.message.kind
@@ -165,7 +165,7 @@ def run(delivery: Delivery) -> Answer:
     return outcome, seconds, clock() - used
 
 
-def run_in_child(*fields: Any) -> Answer:
+def run_in_child(*fields: Any) -> SlotResult:
     """Run the delivery of these fields in a child of the process that has it."""
     return run(Delivery(*fields))
 

@@ -20,7 +20,7 @@ from billiard import get_start_method
 from billiard.exceptions import Terminated
 
 from millpond.broker.delivery import Delivery, delivery_fields
-from millpond.worker.celery.slot import Answer, run
+from millpond.worker.celery.slot import SlotResult, run
 from millpond.worker.dispatch.slot_request import SlotRequest
 
 
@@ -70,7 +70,7 @@ class ChunkJob:
 
     def settle_ended(self) -> None:
         """Settle the tasks that the child has ended so far."""
-        self._settle_answers(self.memory.answers())
+        self._settle_results(self.memory.take_results())
 
     def reclaim_unstarted(self) -> list[SlotRequest]:
         """Settle the ended tasks, and return the unstarted ones, which the child can no longer start."""
@@ -84,15 +84,15 @@ class ChunkJob:
             self._mark_as_running(self.running)
         return taken
 
-    def _settle_answers(self, answers: Sequence[Answer]) -> None:
+    def _settle_results(self, results: Sequence[SlotResult]) -> None:
         """Settle the next tasks, one with each result, and mark the task after them as running."""
-        for answer in answers:
+        for result in results:
             request = self.members[self._settled]
             self._settled += 1
             if request.time_start is None:
                 request.note_start(self.pid, self.running_since)
-            self.running_since += answer[1]
-            request.on_success(answer)
+            self.running_since += result[1]
+            request.on_success(result)
         if self._settled < len(self.members):
             self._mark_as_running(self.members[self._settled])
 
@@ -112,15 +112,15 @@ class ChunkJob:
         if self._settled < len(self.members):
             self._mark_as_running(self.members[self._settled])
 
-    def on_success(self, answers: Any, **_: Any) -> None:
+    def on_success(self, results: Any, **_: Any) -> None:
         """Settle each task with its result.
 
         If billiard passes an `ExceptionInfo` instead of a list, the child has failed: see `on_failure`.
         """
-        if not isinstance(answers, list):
-            self.on_failure(answers)
+        if not isinstance(results, list):
+            self.on_failure(results)
             return
-        self._settle_answers(answers[self._settled :])
+        self._settle_results(results[self._settled :])
         self._on_end(self, True)
 
     def on_failure(self, exc_info: Any, **_: Any) -> None:
@@ -143,16 +143,16 @@ class ChunkJob:
         self._on_end(self, False)
 
 
-def run_all(number: int, tasks: list[tuple[Any, ...]]) -> list[Answer]:
+def run_all(number: int, tasks: list[tuple[Any, ...]]) -> list[SlotResult]:
     """Run tasks one after the other in a child until the rest is reclaimed. Return a result for each."""
-    memory, answers = _memories[number], list[Answer]()
+    memory, results = _memories[number], list[SlotResult]()
     memory.begin()
     for each in tasks:
         if not memory.claim():
             break
-        answers.append(run(Delivery(*each)))
-        memory.keep(answers[-1])
-    return answers
+        results.append(run(Delivery(*each)))
+        memory.keep(results[-1])
+    return results
 
 
 #: The results of a chunk are kept in shared memory up to this many bytes. The rest is sent when it ends.
@@ -191,7 +191,7 @@ class ChunkMemory:
             count += 1
         return count
 
-    def answers(self) -> list[Any]:
+    def take_results(self) -> list[Any]:
         """Return the results, in order, that have come since the last call."""
         results = []
         while self._ended.acquire(False):
@@ -210,12 +210,12 @@ class ChunkMemory:
         """Claim the next task; False if it and all tasks behind it were reclaimed."""
         return self._unstarted.acquire(False)
 
-    def keep(self, answer: Any) -> None:
+    def keep(self, result: Any) -> None:
         """Keep the result of the task that just ended, unless it or one before it cannot be kept."""
         if self._written > KEPT_BYTES:
             return
         try:
-            text = pickle.dumps(answer)
+            text = pickle.dumps(result)
         except Exception:  # the error is raised again when the result is sent
             self._written = KEPT_BYTES + 1
             return

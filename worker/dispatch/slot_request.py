@@ -53,7 +53,7 @@ class SlotRequest(Protocol):
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         """Note that the handler starts, and end the task if that was requested meanwhile."""
 
-    def on_success(self, answer: Any) -> None:
+    def on_success(self, result: Any) -> None:
         """Settle the delivery by the slot's result."""
 
     def on_failure(self, exc_info: Any) -> None:

@@ -24,9 +24,9 @@ class DataFolder:
     path: Path
     lock: int
 
-    def announce(self, where: LocalInstance) -> None:
+    def announce(self, instance: LocalInstance) -> None:
         """Write the addresses of the services, for other commands of the same user."""
-        write_privately(self.path / ADDRESS, where.to_json())
+        write_privately(self.path / ADDRESS, instance.to_json())
 
 
 @contextmanager

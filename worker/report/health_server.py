@@ -92,5 +92,5 @@ def _handler_class(services: Sequence[str]) -> type[BaseHTTPRequestHandler]:
     return HealthHandler
 
 
-def _encode_json(answer: object) -> bytes:
-    return dumps(answer).encode() + b"\n"
+def _encode_json(value: object) -> bytes:
+    return dumps(value).encode() + b"\n"

@@ -35,8 +35,8 @@ def test_a_child_claims_from_the_front_and_the_worker_takes_the_rest_back() -> N
     assert shared.reclaim_unstarted() == 3
     assert shared.reclaim_unstarted() == 0
     assert not shared.claim()
-    assert shared.answers() == [("answer", 0), ("answer", 1)]
-    assert shared.answers() == []
+    assert shared.take_results() == [("answer", 0), ("answer", 1)]
+    assert shared.take_results() == []
 
 
 def test_two_that_claim_at_once_have_each_task_once() -> None:
@@ -50,7 +50,7 @@ def test_two_that_claim_at_once_have_each_task_once() -> None:
         while child.is_alive():
             taken += shared._unstarted.acquire(False)
         child.join()
-        assert taken + len(shared.answers()) == 500
+        assert taken + len(shared.take_results()) == 500
 
 
 def _claim_all(shared: ChunkMemory) -> None:
@@ -72,7 +72,7 @@ def test_what_a_killed_child_started_is_known() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     assert in_a_child(die_in_the_second) == -signal.SIGKILL
-    assert (shared.reclaim_unstarted(), shared.answers()) == (3, ["done"])
+    assert (shared.reclaim_unstarted(), shared.take_results()) == (3, ["done"])
 
 
 def test_nothing_is_left_over_for_the_next_piece() -> None:
@@ -86,7 +86,7 @@ def test_nothing_is_left_over_for_the_next_piece() -> None:
     shared.begin()
     assert [shared.claim() for _ in range(3)] == [True, True, False]
     shared.keep("now")
-    assert shared.answers() == ["now"]
+    assert shared.take_results() == ["now"]
 
 
 @pytest.mark.parametrize("unfit", ["x" * KEPT_BYTES, lambda: None], ids=["too long", "cannot be pickled"])
@@ -97,7 +97,7 @@ def test_answers_that_cannot_be_kept_are_left_out_in_order(unfit: object) -> Non
     shared.begin()
     for answer in ("first", unfit, "third"):
         shared.keep(answer)
-    assert shared.answers() == ["first"]
+    assert shared.take_results() == ["first"]
 
 
 def test_claims_are_made_for_children_that_inherit_them() -> None:
