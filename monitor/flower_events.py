@@ -68,7 +68,7 @@ class BufferedEvents(Events):
         self._is_scheduled = False
 
     def on_event(self, event: dict[str, Any]) -> None:
-        """Buffer an event for the loop; called by the receiving thread."""
+        """Buffer an event for the loop. The receiving thread calls this."""
         self._waiting.append(event)
         if not self._is_scheduled:
             self._schedule()

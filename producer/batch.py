@@ -40,7 +40,7 @@ class _Client(Protocol):
 
 
 class Batch:
-    """A batch; made by `Client.batch` and `Client.open_batch`, on any host, any number of times."""
+    """A batch. `Client.batch` and `Client.open_batch` make it, on any host, any number of times."""
 
     def __init__(self, client: _Client, id: str) -> None:
         self._client = client

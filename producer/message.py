@@ -76,7 +76,7 @@ class Message(SendOptions):
 
     @property
     def claim_ms(self) -> int:
-        """Return for how long the unique key of `once` is kept; 0: for as long as the task lives."""
+        """Return for how long the unique key of `once` is kept, in ms; 0 means as long as the task lives."""
         return 0 if self.for_ is None else durations.to_timedelta(self.for_, "for_") // _MS
 
     def times(self, now_ms: int) -> tuple[int | None, int | None, int | None]:

@@ -44,7 +44,7 @@ class ServerClock:
         return sample[1] + int((elapsed_seconds() - sample[0]) * 1000)
 
     def _has_stepped(self, sample: tuple[float, int], elapsed: float) -> bool:
-        """True if the server's clock was set to another time since the sample; checked once a second."""
+        """True if the server's clock was set to another time since the sample. Checked once a second."""
         self._checked_at = elapsed
         server_ms = server_time_ms(self._store)
         expected = sample[1] + (elapsed - sample[0]) * 1000

@@ -93,7 +93,7 @@ def _parse_period(value: Any) -> timedelta:
     return timedelta(seconds=durations.parse_seconds(value))
 
 
-#: The time between two periods of a schedule; written back in units.
+#: The time between two periods of a schedule. It is shown in units.
 Period = Annotated[
     timedelta,
     BeforeValidator(_parse_period),

@@ -109,10 +109,10 @@ class Middleware:
         return line
 
     def on_outcome(self, delivery: "Delivery", outcome: "Outcome", seconds: float | None) -> None:
-        """Note how a delivery ended, in the worker's process; `seconds` it ran, None: it did not."""
+        """Note the outcome of a delivery, in the worker's process. It ran for `seconds`; None if it did not run."""
 
     def on_worker_start(self) -> None:
-        """Prepare a worker process, before it takes its first message; also each prefork child."""
+        """Prepare a worker process, or a prefork child, before it takes its first message."""
 
     def on_worker_stop(self) -> None:
         """Clean up as a worker process ends."""

@@ -14,7 +14,7 @@ from millpond.broker.connection import Store
 from millpond.broker.stats import heartbeats
 from millpond.tasks.errors import BadInput, MillpondError
 
-#: The time in which it has to be ready, and in which it finishes its task at the end; seconds.
+#: The time in which it has to be ready, and in which it finishes its task at the end, seconds.
 READY_SECONDS, STOP_SECONDS = 120.0, 120.0
 #: Seconds that it has to run before its pool is measured.
 RUN_SECONDS = 5.0

@@ -10,7 +10,7 @@ from millpond.monitor.diagnosis import words
 from millpond.monitor.diagnosis.diagnosis import Diagnosis
 from millpond.monitor.diagnosis.facts import PoolFacts
 
-#: Below this mean service time, fetching a task costs more than running it; seconds.
+#: Below this mean service time, fetching a task costs more than running it, seconds.
 SHORT_SECONDS = 0.002
 #: A run is chatty if this many round trips take this share of its time, or if more take a smaller share.
 CHATTY, CHATTY_SHARE = 8, 0.4

@@ -49,8 +49,8 @@ def slots_wanted(slots: int, *, in_rate: float, service_seconds: float) -> int:
 def slots_that_suffice(measured: Elasticity, *, usual_seconds: float | None) -> int:
     """Return the fewest slots that keep a saturated dependency busy.
 
-    If the service time without queueing is known, this is the rate times that time (Little's law); else the
-    part of the slots that gave the same throughput.
+    If the service time without queueing is known, this is the rate times that time (Little's law).
+    Otherwise it is the part of the slots that gave the same throughput.
     """
     if usual_seconds:
         return max(1, min(measured.slots, math.ceil(measured.rate * usual_seconds)))

@@ -42,7 +42,7 @@ class AxisTick:
 
 
 def parts(diagnosis: Diagnosis) -> list[Part]:
-    """Return the parts of a slot's time, the largest first, adding up to 1; small ones as one."""
+    """Return the parts of a slot's time, the largest first, adding up to 1. Small parts are one part."""
     large = [(label, share) for label, share in diagnosis.slot_time if share >= LEAST]
     small = sum(share for _, share in diagnosis.slot_time) - sum(share for _, share in large)
     if small > 0.005:

@@ -12,7 +12,7 @@ batching     a run calls a peer many times, or a call costs much whatever its si
 processor    slots compute, or wait for a processor or the interpreter
 lock         slots wait for a lock, named
 elasticity   measured: throughput grows with slots (workers), or it does not (dependency, lock)
-unclear      the cause is not known; how to find it out
+unclear      the cause is not known, and the advice is how to find it
 """
 
 from collections.abc import Callable

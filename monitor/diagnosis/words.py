@@ -129,7 +129,7 @@ def slot_time(facts: PoolFacts) -> Iterator[tuple[str, float]]:
 
 
 def trend(facts: PoolFacts) -> str:
-    """Return when the backlog is cleared, or how fast it grows; empty without a backlog."""
+    """Return when the backlog is cleared, or how fast it grows; empty if there is no backlog."""
     stands = not facts.view.running or facts.view.drained_at_ms is not None
     if not facts.ready or stands or all(queue.limits.paused for queue in facts.waiting):
         return ""

@@ -35,7 +35,7 @@ class SearchHandler(PageHandler):
         return [self.decode_argument(value, name=name) for value in values]
 
     def search(self) -> Search:
-        """Return the search of the request's fields; blocks on the broker. Raises `BadInput`."""
+        """Return the search of the request's fields. Blocks on the broker. Raises `BadInput`."""
         queue, now = self.field("queue"), server.server_time_ms(self.store)
         since, before, until = self.field("since"), self.field("before"), self.field("until_ms")
         until_ms = int(until) if until and until.isdecimal() else now
@@ -51,7 +51,7 @@ class SearchHandler(PageHandler):
         )
 
     def known_queues(self) -> list[str]:
-        """Return the queues of the table and all others that were declared; blocks on the broker."""
+        """Return the queues of the table and all others that were declared. Blocks on the broker."""
         return sorted({*self.table.queues, *depth.declared_queues(self.store)})
 
 

@@ -79,7 +79,7 @@ def run_batch(
 
 @contextmanager
 def _raise_on_sigterm() -> Iterator[None]:
-    """Raise `Terminated` on SIGTERM; only in the main thread, which alone receives signals."""
+    """Raise `Terminated` on SIGTERM, if this is the main thread, which alone receives signals."""
 
     def stop(*_: object) -> None:
         raise Terminated

@@ -49,7 +49,7 @@ class Counters:
             self.skipped += 1
 
     def longest_pending(self) -> tuple[str, str]:
-        """Return the id and the label of the task that has been pending longest; empty texts for none."""
+        """Return the id and the label of the task that has been pending longest; empty texts if none is."""
         with self._lock:
             return next(iter(self.labels.items()), ("", ""))
 

@@ -102,7 +102,7 @@ FULL_SECONDS = 5.0
 
 
 class BatchOwners:
-    """The owners of batches, cached; used by one event loop."""
+    """The owners of batches, cached. One event loop uses it."""
 
     def __init__(self, store: Store, threads: ThreadPools) -> None:
         self._store = store

@@ -22,7 +22,7 @@ CUT_OFF = 499
 
 
 class RequestMetrics:
-    """The numbers since the gateway started; used by one event loop."""
+    """The numbers since the gateway started. One event loop uses them."""
 
     def __init__(self, streams: Mapping[str, int]) -> None:
         self._requests: Counter[tuple[str, str, int]] = Counter()

@@ -70,7 +70,7 @@ def send_each(
 
 
 class OverflowPolicies:
-    """The overflow policies of queues for requests, which never wait for room; shared by threads."""
+    """The overflow policies of queues for requests, which never wait for room. Threads share it."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -96,7 +96,7 @@ class _Pending:
 
 
 class SendBatcher:
-    """Sends single messages in shared calls; used by one event loop."""
+    """Sends single messages in shared calls. One event loop uses it."""
 
     def __init__(self, client: Client, threads: Executor, policies: OverflowPolicies) -> None:
         self._client = client

@@ -22,7 +22,7 @@ _WAIT_PART = 0.3
 
 
 class State:
-    """The state of one gateway; made inside the event loop that serves it.
+    """The state of one gateway. It is made inside the event loop that serves it.
 
     `stopping` is set by SIGTERM: streams of results end, because they can be resumed elsewhere. `cut` is set
     shortly before the drain deadline: streams of tasks end.

@@ -35,7 +35,7 @@ class Setting:
 
     path: tuple[str, ...]
     field: FieldInfo
-    #: The path of the list whose entries have this field; empty: none.
+    #: The path of the list whose entries have this field; empty if there is none.
     within: tuple[str, ...] = ()
 
     @property

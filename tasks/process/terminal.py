@@ -1,4 +1,4 @@
-"""Break long lines on a terminal at spaces; left to itself it breaks them in the middle of a word.
+"""Break long lines on a terminal at spaces. A terminal itself breaks them in the middle of a word.
 
 Into a pipe or a file a line stays a line, and so does JSON, which is for machines.
 """
