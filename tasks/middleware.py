@@ -109,7 +109,7 @@ class Middleware:
         return line
 
     def on_outcome(self, delivery: "Delivery", outcome: "Outcome", seconds: float | None) -> None:
-        """Note the outcome of a delivery, in the worker's process. It ran for `seconds`; None if it did not run."""
+        """Note the outcome of a delivery, in the worker's process. `seconds` is the time it ran, or None."""
 
     def on_worker_start(self) -> None:
         """Prepare a worker process, or a prefork child, before it takes its first message."""
