@@ -1,0 +1,1 @@
+"""The commands of operators: status, top, why, queues, dead letters, drain, schedules, health and doctor."""

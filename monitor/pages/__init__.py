@@ -1,0 +1,1 @@
+"""Millpond's pages within Flower, their JSON API, and the guard of the whole server."""

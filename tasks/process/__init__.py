@@ -1,0 +1,1 @@
+"""One process on its host: logs, spans, metrics, heartbeat and health files, its terminal and its signals."""

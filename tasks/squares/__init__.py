@@ -1,0 +1,1 @@
+"""The kind `squares.square`: the smallest example of a contract and its handler."""

@@ -1,0 +1,1 @@
+"""The routes of the gateway: sending, streams, tasks, batches, results and health."""
