@@ -1,1 +1,1 @@
-"""The commands of producers: sending mails and files, tasks, batches, settings, the gateway, the scheduler."""
+"""The commands of producers: mails, files, tasks, batches, settings, the gateway and the scheduler."""
