@@ -207,7 +207,7 @@ def _parse_parts(scheme: str, text: str) -> BrokerURL:
 
 
 def _split_nodes(scheme: str, text: str) -> list[SplitResult]:
-    """Split the URL of several sentinels, whose scheme may be said once or for each."""
+    """Split the URL of several sentinels, whose scheme may be written once or for each."""
     if scheme != "sentinel":
         if _SEVERAL.search(text):
             raise ValueError(

@@ -18,7 +18,7 @@ from millpond.broker.inspect.delete import delete_queue
 from millpond.broker.inspect.purge import purge_queue
 from millpond.broker.keys import PRIORITY_STEPS, SEPARATOR, QueueKeys, queues_key, step_of
 
-#: The most messages of one list that are moved at a time.
+#: The maximum of messages of one list that are moved at a time.
 GATHERED_AT_ONCE = 1_000
 
 

@@ -225,7 +225,7 @@ class Fetcher:
         if not reply.lease:
             lease = request.lease
             lease.late += reply.late
-            # It expired, or the server has forgotten it, with all that came since: that is said and counted.
+            # It expired, or the server has forgotten it and all that came since. This is logged and counted.
             resume(self.channel.store, self.in_flight, lease, lease_ms=self.lease_ms)
             if request.consumer == lease.consumer:
                 self.in_flight.lose(lease)

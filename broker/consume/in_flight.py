@@ -2,8 +2,8 @@
 
 The `InFlightMessages` of a worker of `millpond worker` live as long as its process: connections and channels
 come and go under them, so that a task which was fetched before a lost connection is settled after it. Every
-other channel has its own. Slots append finished deliveries. Only the event loop changes the rest. The thread
-that renews leases sets flags.
+other channel has its own. Slots append finished deliveries, the thread of the leases sets flags, and only the
+event loop changes the rest.
 """
 
 import itertools
@@ -37,7 +37,7 @@ GATHERED_SECONDS = 0.005
 #: then: no more than slots + 16 finished tasks run again after a kill, however many were fetched.
 AHEAD = 16
 
-#: The most messages of one call.
+#: The maximum of messages of one call.
 AT_ONCE = 1_000
 
 #: The slots of a channel that set no limit to its messages in flight.
@@ -58,8 +58,7 @@ os.register_at_fork(after_in_child=_forget_all)
 class InFlightMessages:
     """The registry of a process or a channel: a lease for each queue, one credit of `slots` + `prefetch`.
 
-    A worker process starts no cancelled task and no task of a drained pool. The user of a channel
-    (`of_channel`) gets every message that was consumed.
+    Cancellations and drained pools hold for a worker process, not for the user of a channel (`of_channel`).
     """
 
     draining = False
@@ -82,7 +81,7 @@ class InFlightMessages:
         self.prefetch = prefetch
         #: How much of the prefetch is in use, learnt from the tasks that end here.
         self.ahead = Prefetch()
-        #: The most messages that one call fetches.
+        #: The maximum of messages that one call fetches.
         self.at_once = AT_ONCE
         #: `round_robin`; or `priority` (the queues first consumed come first) or `sorted`, as kombu has them.
         self.queue_order = "round_robin"
@@ -107,8 +106,7 @@ class InFlightMessages:
         self.fetcher: Any = None
         #: The receiver of a delivery; None if it is kombu's consumer.
         self.receive: Callable[[Delivery], None] | None = None
-        #: Called after a control change: it gives up cancelled tasks that have not started, then calls
-        #: its argument.
+        #: Called after a control change: it drops cancelled unstarted tasks, then calls its argument.
         self.on_control: Callable[[Callable[[], None]], None] = lambda confirm: confirm()
         #: For `worker_disable_prefetch`: one message is fetched at a time, and only while this is true.
         self.may_fetch: Callable[[], bool] | None = None
@@ -292,9 +290,7 @@ class InFlightMessages:
         return len(self.finished) + sum(len(lease.outcomes) for lease in tuple(self.leases.values()))
 
     def next_request(self, active: set[str], now: float) -> FetchRequest | None:
-        """Return the next call to send: outcomes of finished deliveries, and room for more.
-
-        None if it is not time yet.
+        """Return the next call to send, with outcomes and room for more; None if it is not time yet.
 
         Queues take turns. Outcomes wait a moment for company, unless a slot is about to be free, or messages
         wait for the permits that they free.

@@ -18,7 +18,7 @@ from millpond.tasks.contract import kinds
 from millpond.tasks.redaction import hides_fields
 from millpond.worker.celery.stock_tasks import POND
 
-#: The most delayed tasks that are listed of a queue, those due first.
+#: The maximum of delayed tasks that are listed of a queue, the earliest due first.
 MOST = 1_000
 
 _query_of_celery, _rate_limit_of_celery = control.query_task, control.rate_limit
