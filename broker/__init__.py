@@ -5,7 +5,8 @@ outcome is settled (`outcomes.py`). Every change of a message's state is one Lua
 states and the keys.
 
 - `connection.py`, `url.py`, `server.py`, `cluster.py`: the connections, and the server itself
-- `message.py`, `message_body.py`, `message_compression.py`, `message_names.py`: Celery's protocol 2
+- `message.py`, `message_body.py`, `message_compression.py`, `message_names.py`,
+  `header_times.py`: Celery's protocol 2
 - `publish.py`, `admission.py`, `limits.py`, `schedules.py`: sending, its limits, and who may send a schedule
 - `delivery.py`, `outcomes.py`, `consume/`: fetching, leases, prefetch, settling
 - `celery/`: kombu's transport, and the parts of Celery that need one of their own

@@ -14,13 +14,13 @@ import socket
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache, cached_property
 from typing import Any, Self
 
 from pydantic_core import from_json
 
 from millpond.broker import message_body, message_names
+from millpond.broker.header_times import format_eta, parse_eta_ms
 from millpond.broker.message_body import Arguments as Arguments
 from millpond.broker.message_body import BadMessage as BadMessage
 
@@ -134,15 +134,14 @@ class Message:
     @property
     def due_ms(self) -> int | None:
         """Return the time from which the task may run; None if at once. Raises `ValueError`, `TypeError`."""
-        return parse_eta_ms(self.headers.get("eta"))
+        eta = self.headers.get("eta")
+        return None if eta is None else parse_eta_ms(eta)
 
     @property
     def expires_ms(self) -> int | None:
-        """Return the time by which the task must have started; None if there is no limit.
-
-        Raises `ValueError`, `TypeError`.
-        """
-        return parse_eta_ms(self.headers.get("expires"))
+        """Return the time by which the task must have started, or None. Raises `ValueError`, `TypeError`."""
+        expires = self.headers.get("expires")
+        return None if expires is None else parse_eta_ms(expires)
 
     @property
     def time_limits(self) -> tuple[float | None, float | None]:
@@ -202,25 +201,6 @@ def parse_json(text: bytes | str) -> Any:
         return from_json(text)
     except (ValueError, TypeError):  # json.loads takes half a surrogate pair, deep nesting, another encoding
         return _read(text)
-
-
-def parse_eta_ms(written: Any) -> int | None:
-    """Return a time of Celery's headers in ms since the epoch. A time without a zone is UTC.
-
-    Raises `ValueError` or `TypeError` for an invalid time.
-    """
-    if written is None:
-        return None
-    moment = datetime.fromisoformat(written)
-    try:
-        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
-    except OverflowError as error:
-        raise ValueError(str(error)) from error
-
-
-def format_eta(ms: int | None) -> str | None:
-    """Return a time in the format of Celery's headers."""
-    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC).isoformat()
 
 
 @dataclass(frozen=True, slots=True)

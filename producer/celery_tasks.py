@@ -8,7 +8,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from millpond.broker.message import OWN, Outgoing, compose, format_eta, millpond_header, parse_eta_ms
+from millpond.broker.header_times import format_eta, parse_eta_ms
+from millpond.broker.message import OWN, Outgoing, compose, millpond_header
 from millpond.producer.message import Call, Message
 from millpond.tasks.errors import BadContract, UnknownQueue
 

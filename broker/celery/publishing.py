@@ -18,7 +18,8 @@ from millpond.broker import limits, publish
 from millpond.broker.admission import leave_line, new_ticket, wait_for_room
 from millpond.broker.celery.queue_commands import QueueCommands
 from millpond.broker.errors import BrokerAway, BrokerError, QueueFull
-from millpond.broker.message import OWN, Outgoing, parse_eta_ms
+from millpond.broker.header_times import parse_eta_ms
+from millpond.broker.message import OWN, Outgoing
 
 #: A waiting sender checks so often that it still has its place in line.
 CHECK_SECONDS = 15.0

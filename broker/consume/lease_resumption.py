@@ -11,7 +11,7 @@ import logging
 from millpond.broker.connection import Store
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.consume.queue_lease import QueueLease
-from millpond.broker.message import format_eta
+from millpond.broker.header_times import format_eta
 from millpond.broker.scripts import script
 
 logger = logging.getLogger(__name__)

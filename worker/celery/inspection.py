@@ -13,7 +13,8 @@ from celery.worker import control
 
 from millpond.broker.consume.queue_lease import QueueLease
 from millpond.broker.delivery import Delivery
-from millpond.broker.message import BadMessage, Message, format_eta
+from millpond.broker.header_times import format_eta
+from millpond.broker.message import BadMessage, Message
 from millpond.tasks.contract import kinds
 from millpond.tasks.redaction import hides_fields
 from millpond.worker.celery.stock_tasks import POND
