@@ -1,8 +1,8 @@
 """The services of a running handler: it reads whether to stop, reports progress, and sends further tasks.
 
-The body may run in a prefork child, which shares nothing with the process that has its message, so every
-service uses a store of its own. Each reply is kept for a moment, so that a body may call a service in a tight
-loop.
+The handler may run in a prefork child, which shares nothing with the process that has its message, so every
+service uses a store of its own. Each reply is kept for a moment, so that a handler may call a service in a
+tight loop.
 """
 
 import os
@@ -30,15 +30,15 @@ from millpond.worker import middleware
 FRESH_SECONDS = 0.25
 PROGRESS_SECONDS = 0.5
 
-#: Cancellations are read for this long after the last call of a body: most bodies call again, or have ended.
+#: Cancellations are read for this long after the last call of a handler: most call again, or have ended.
 ASKED_SECONDS = 5.0
 
-#: How long a task that a body sent under a name of its own is not sent again.
+#: How long a task that a handler sent under a name of its own is not sent again.
 SENT_ONCE_MS = 7 * 24 * 3600 * 1000
 
 
 def store() -> Store:
-    """Return the store that the bodies of this process share."""
+    """Return the store that the handlers of this process share."""
     return _connect_store(os.getpid())
 
 
@@ -82,6 +82,7 @@ class Cancellations:
 
 @lru_cache(maxsize=1)
 def cancellations(_process: int) -> Cancellations:
+    """Return the cancellations that the handlers of a process share. `_process` is its id."""
     return Cancellations(lambda names: cancelled_among(store(), names))
 
 
@@ -124,7 +125,7 @@ class Outbox:
             taken += 1
         return taken
 
-    def again(self, job: Contract, *, after_seconds: float) -> None:
+    def send_continuation(self, job: Contract, *, after_seconds: float) -> None:
         """Send a continuation of this task, beyond the bound of its queue if need be."""
         due_ms = self._now_ms() + int(after_seconds * 1000) if after_seconds else None
         publish(store(), [self._compose_message(job, due_ms=due_ms)], policy="exempt")

@@ -211,7 +211,11 @@ class Consuming(Settling):
         return for_kombu(fetched[0])
 
     def _fetch_one(self, lease: QueueLease, fetched: list[Delivery]) -> bool:
-        """Fetch one message. False if there was none."""
+        """Fetch one message into `fetched`. Return False if the queue had none.
+
+        Return True if a message came, or if the lease was lost. If `fetched` is still empty then, its message
+        could not be used, and the caller may try again.
+        """
         if lease.queue in self._unread or lease.lease_lost:
             # Messages of a reply that was never read are redelivered first.
             resume(self.store, self.in_flight, lease, lease_ms=self.lease_ms)

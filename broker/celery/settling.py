@@ -57,7 +57,7 @@ class QoS(virtual.QoS):
         """Do nothing: the message was recorded as in flight before it was delivered."""
 
     def get(self, delivery_tag: str) -> Any:
-        """Raise `KeyError`: settled messages are not kept."""
+        """Raise `KeyError` always: kombu keeps no messages here. `in_flight.find` finds those in flight."""
         raise KeyError(delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:

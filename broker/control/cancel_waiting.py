@@ -22,26 +22,33 @@ def cancel_waiting(store: Store, effort: Effort = SWEEP, *, id: str = "", batch:
 
     The search ends when the batch has no task left.
     """
-    kind, wanted = ("batch", batch) if batch else ("id", id)
+    id_type, value = ("batch", batch) if batch else ("id", id)
     settled = 0
     for queue in declared_queues(store):
-        for which in LISTS:
+        for list_name in LISTS:
             if batch and not _has_pending(store, batch):
                 return settled
-            settled += _settle_list(store, QueueKeys(queue, store.prefix), which, kind, wanted, effort)
+            keys = QueueKeys(queue, store.prefix)
+            settled += _cancel_in_list(store, keys, list_name, id_type, value, effort)
     return settled
 
 
 def _has_pending(store: Store, batch: str) -> bool:
+    """True if a batch has tasks that have not ended."""
     sent, ended = store.client.hmget(batch_key(batch, store.prefix), "sent", "settled")
     return int(sent or 0) > int(ended or 0)
 
 
-def _settle_list(store: Store, keys: QueueKeys, which: str, kind: str, wanted: str, effort: Effort) -> int:
-    """Settle the messages of one list that belong to the task or batch, and return their number."""
+def _cancel_in_list(
+    store: Store, keys: QueueKeys, list_name: str, id_type: str, id: str, effort: Effort
+) -> int:
+    """Settle as cancelled the messages of one list that belong to a task or batch, and return their number.
+
+    `id_type` is `id` for the id of a task, `batch` for that of a batch.
+    """
     index, settled = 0, 0
     for page in effort.pages():
-        args = (which, index, page, kind, wanted, store.prefix)
+        args = (list_name, index, page, id_type, id, store.prefix)
         read, gone = script("cancel_waiting").run(store.client, keys.all, args)
         settled += int(gone)
         index += int(read) - int(gone)

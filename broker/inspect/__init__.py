@@ -1,0 +1,1 @@
+"""Reading and clearing queues: depths, the search for a task, dead letters, purging and deleting."""

@@ -109,9 +109,10 @@ SHIFTED = 1.6
 
 
 def still_holds(result: Elasticity, service_seconds: float, *, slots: int | None = None) -> bool:
-    """True if a result still holds for runs of this mean length.
+    """True if the mean service time is within a factor `SHIFTED` of the measured one.
 
-    With fewer `slots` than were measured, runs that waited for each other are shorter.
+    It is also true if either time is unknown (0). If `slots` differs from the measured number, the lower
+    bound changes in proportion: with fewer slots, runs that wait for each other are shorter.
     """
     if not result.service_seconds or not service_seconds:
         return True

@@ -109,7 +109,7 @@ def _send_rows(
     after = done[-1].after if done else Position(job.row, job.line, job.offset)
     where = {"row": after.row, "line": after.line, "offset": after.offset, "size": chunk.size}
     rest = job.model_copy(update={"campaign": campaign_id, **where})
-    outbox.again(rest, after_seconds=0.0 if done is chunk.entries else FULL_PAUSE_SECONDS)
+    outbox.send_continuation(rest, after_seconds=0.0 if done is chunk.entries else FULL_PAUSE_SECONDS)
     return step.model_copy(update={"next_row": after.row})
 
 

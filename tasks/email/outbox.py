@@ -17,7 +17,7 @@ class CampaignOutbox(Protocol):
         A task whose id was sent before counts as accepted.
         """
 
-    def again(self, job: Contract, *, after_seconds: float) -> None:
+    def send_continuation(self, job: Contract, *, after_seconds: float) -> None:
         """Send a continuation of this task, beyond the bound of its queue, because this task leaves it."""
 
 

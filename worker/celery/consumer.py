@@ -59,7 +59,7 @@ class PondConsumer(Consumer):
     def ensure_connected(self, conn: Any) -> Any:
         """Wait until the broker can be reached."""
         self.first_connection_attempt = False
-        return reconnect(conn, self.app.health.turn)
+        return reconnect(conn, self.app.health.record_loop_alive)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Connect again, without Celery's advice to end running tasks: they are under a lease, and go on."""
@@ -80,7 +80,7 @@ class PondConsumer(Consumer):
             self.event_dispatcher.on_send_buffered = None
             hub.call_repeatedly(EVENTS_SECONDS, self.send_events)
         self.in_flight.on_control = self._on_control
-        hub.call_repeatedly(HEARTBEAT_SECONDS, self.app.health.turn)
+        hub.call_repeatedly(HEARTBEAT_SECONDS, self.app.health.record_loop_alive)
         self.chunks.watch(hub.call_later, self._queue_again)
 
     def send_events(self) -> None:

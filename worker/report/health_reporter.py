@@ -49,7 +49,7 @@ class HealthReporter:
             "stalled_since": None,
         }
 
-    def turn(self) -> None:
+    def record_loop_alive(self) -> None:
         """Record that the event loop turns, or waits for the broker as intended."""
         self._turned_at = boot_clock()
 
@@ -127,13 +127,18 @@ class HealthReporter:
         leases, at = tuple(self._in_flight.leases.values()), elapsed_seconds()
         self._first_seen = {lease.consumer: self._first_seen.get(lease.consumer, at) for lease in leases}
         return bool(leases) and all(
-            lease.registered
-            and not lease.lease_lost
-            and min(lease.leased_until, self._first_seen[lease.consumer] + self._lease_seconds(lease)) > at
-            for lease in leases
+            lease.registered and not lease.lease_lost and self._valid_until(lease) > at for lease in leases
         )
 
-    def _lease_seconds(self, lease: QueueLease) -> float:
+    def _valid_until(self, lease: QueueLease) -> float:
+        """Return the time at which a lease expires unless it is renewed."""
+        return min(lease.leased_until, self._first_seen[lease.consumer] + self._first_term_seconds(lease))
+
+    def _first_term_seconds(self, lease: QueueLease) -> float:
+        """Return the seconds of the first term of a lease that was never renewed.
+
+        Return infinity once it was renewed: `leased_until` is known then.
+        """
         if math.isfinite(lease.leased_until):
             return math.inf
         return lease.term_ms(self._in_flight.lease_renewer.lease_ms) / 1000

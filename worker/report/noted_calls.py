@@ -50,8 +50,8 @@ def calling(kind: str, peer: str, items: int) -> Iterator[None]:
             _NOTED.append((kind, peer, items, time.monotonic() - began))
 
 
-def take_notes() -> Counter[str]:
-    """Return the notes since the last call, as fields of a window."""
+def pop_noted_calls() -> Counter[str]:
+    """Remove the noted calls, and return their sums as fields of a window."""
     fields: Counter[str] = Counter()
     while _NOTED:
         note_items(fields, *_NOTED.popleft())

@@ -117,7 +117,7 @@ class SlotSampler:
         """Return the calls seen and noted since the last call of this, as fields of a window."""
         with self._lock:
             taken, self._calls = self._calls, Counter()
-        return taken + noted_calls.take_notes()
+        return taken + noted_calls.pop_noted_calls()
 
     def look(self) -> None:
         """Look once at every slot that runs a task."""

@@ -64,15 +64,19 @@ def supervise(pools: Sequence[str], *, ready_fd: int | None = None) -> int:
 
 
 def child_processes(pools: Iterable[str], table: Table, numbers: ProcessNumbers) -> Iterable[ChildProcess]:
-    """Yield the processes of the pools, as the pools table defines them."""
+    """Yield the processes of the pools, as the pools table defines them.
+
+    Raises `SettingsError` for a pool that the table does not have.
+    """
     for name in pools:
         if name not in table.pools:
             raise SettingsError(unknown_name("pool", name, table.pools))
         for number in islice(numbers.free(name), table.pools[name].processes):
-            yield ChildProcess(name, number, partial(_worker_command, name, number))
+            yield ChildProcess(name, number, partial(_process_command, name, number))
 
 
-def _worker_command(pool: str, number: int, ready_fd: int) -> list[str]:
+def _process_command(pool: str, number: int, ready_fd: int) -> list[str]:
+    """Return the command line of a worker process, which writes to `ready_fd` once it is ready."""
     return process_command(pool, number, ready_fd=ready_fd)
 
 

@@ -144,7 +144,7 @@ class Box:
             taken += 1
         return taken
 
-    def again(self, job, *, after_seconds) -> None:
+    def send_continuation(self, job, *, after_seconds) -> None:
         self.rest.append((job, after_seconds))
 
 
@@ -154,7 +154,7 @@ class _Dropping:
     def __init__(self, box: Box) -> None:
         self.send_many = box.send_many
 
-    def again(self, job, *, after_seconds) -> None:
+    def send_continuation(self, job, *, after_seconds) -> None:
         raise RetryLater("broker away")
 
 
