@@ -15,7 +15,9 @@ _SLOTS = 16_384
 
 
 def check_at_start(url: str, *, prefix: str, timeout_seconds: float) -> str | None:
-    """Return the line of `check_cluster`; None also if the broker is unreachable: a worker starts anyway.
+    """Return the line of `check_cluster`, or None if there is none or the broker is unreachable.
+
+    A worker starts although the broker is unreachable.
 
     Raises `BadBrokerUrl`.
     """
@@ -29,7 +31,7 @@ def check_at_start(url: str, *, prefix: str, timeout_seconds: float) -> str | No
 
 
 def check_cluster(store: Store) -> str | None:
-    """Return a line that says how a cluster is used; None if the server is no cluster, or does not say.
+    """Return a line that says how a cluster is used, or None if the server is no cluster or does not say.
 
     Raises `BadBrokerUrl` with the setting that helps if the cluster cannot be used, and `BrokerAway`.
     """
@@ -59,7 +61,7 @@ def fixes_hash_slot(prefix: str) -> bool:
 
 
 def _other_node_note(store: Store, prefix: str) -> str:
-    """Return in brackets the other node that serves the slot of a prefix; empty if this node does."""
+    """Return in brackets the other node that serves the slot of a prefix. Return "" if this node does."""
     with translate_errors("asking the broker for the node of a slot"):
         try:
             store.client.exists(writing_key(prefix))

@@ -101,7 +101,7 @@ def connect(
 
     Nothing is sent yet. Every command is bounded by `timeout_seconds`, and so is the wait for a free
     connection. The options of the URL override these. A command that the server certainly has not received is
-    sent again; a command without a reply is not. Raises `BadBrokerUrl`.
+    sent again. A command without a reply is not sent again. Raises `BadBrokerUrl`.
     """
     url = url if isinstance(url, BrokerURL) else BrokerURL.parse(url)
     url.check_files()
@@ -181,7 +181,11 @@ class _BlockingSentinelPool(SentinelConnectionPool, BlockingConnectionPool):
 
 @contextmanager
 def translate_errors(action: str) -> Iterator[None]:
-    """Raise `BrokerError` for an error of redis-py: one line with the failed `action` and the remedy."""
+    """Raise `BrokerError` for an error of redis-py: one line with the failed `action` and the remedy.
+
+    It is `BrokerAway` if the server is unreachable, refuses the login or is a replica, and `NoConnectionFree`
+    if all connections of the client are in use.
+    """
     try:
         yield
     except AuthenticationError as error:  # redis-py derives it from its connection error

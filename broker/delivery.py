@@ -14,8 +14,9 @@ class Delivery:
     """A message, the token by which this handing-out of it is settled, and the deliveries before it.
 
     `clock_ms` leads from this host's clock to the server's. `lease` is the one under which its process has it
-    (broker/consume/queue_lease.py); None if it only runs. Once that lease expired the delivery is `lost`:
-    another consumer may have the message. `on_settled` is called once the broker has confirmed its outcome.
+    (broker/consume/queue_lease.py), or None in a child, which only runs it. Once that lease expired the
+    delivery is `lost`: another consumer may have the message. `on_settled` is called once the broker has
+    confirmed its outcome.
     """
 
     message: Message
@@ -46,7 +47,7 @@ class Delivery:
 
     @property
     def ready_ms(self) -> int | None:
-        """Return when the message became ready, by the server's clock; None if its sender did not say."""
+        """Return when the message became ready, by the server's clock, or None if its sender did not say."""
         sent_ms, due_ms = self.message.sent_ms, self.due_ms
         return sent_ms if due_ms is None else due_ms if sent_ms is None else max(sent_ms, due_ms)
 

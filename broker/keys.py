@@ -27,8 +27,9 @@ class QueueKeys:
     queue: str
     prefix: str = ""
 
-    def _own(self, part: str) -> str:
-        return f"{self.prefix}millpond:{{{self.queue}}}:{part}"
+    def _own(self, name: str) -> str:
+        """Return a key of Millpond's own beside the ready lists of the queue."""
+        return f"{self.prefix}millpond:{{{self.queue}}}:{name}"
 
     @cached_property
     def ready(self) -> tuple[str, ...]:
@@ -133,7 +134,7 @@ class QueueKeys:
 
 @lru_cache(maxsize=1_024)
 def batch_key(batch: str | None, prefix: str = "") -> str:
-    """The record of a batch; empty if there is none. `…:results` is the stream of its results."""
+    """The record of a batch, or "" without a batch. `…:results` is the stream of its results."""
     return f"{prefix}millpond:batch:{{{batch}}}" if batch else ""
 
 

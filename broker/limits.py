@@ -22,7 +22,7 @@ class Limits:
     """The limits of a queue. Zero means no limit.
 
     `bound` and `delayed_bound` count messages. A bound given as a time is `bound_seconds`, and `bound` is
-    its present value in messages. `rate` is tasks a second, with bursts of `burst`; `in_flight` is tasks at
+    its present value in messages. `rate` is tasks a second, with bursts of `burst`. `in_flight` is tasks at
     once. A message becomes a dead letter after `max_deliveries`, or at once if it is longer than
     `message_bytes`. Up to `dead_bound` dead letters are kept, for `dead_keep_ms`.
     """

@@ -133,7 +133,7 @@ class Message:
 
     @property
     def due_ms(self) -> int | None:
-        """Return the time from which the task may run; None if at once. Raises `ValueError`, `TypeError`."""
+        """Return the time from which the task may run, or None: at once. Raises `ValueError`, `TypeError`."""
         eta = self.headers.get("eta")
         return None if eta is None else parse_eta_ms(eta)
 
@@ -250,7 +250,7 @@ def compose(
 ) -> Outgoing:
     """Compose one message.
 
-    `kwargs` must be JSON; `shown` is the part that may be shown (default: all). Times are ms since the epoch,
+    `kwargs` must be JSON. `shown` is the part that may be shown (default: all). Times are ms since the epoch,
     by the server's clock. `time_limits` are (hard, soft) seconds. `after` describes the batch that the task
     follows. `headers` are further headers, JSON, for the task's handler.
     """

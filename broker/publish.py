@@ -109,8 +109,8 @@ def publish(
 
     `block` and `reject` both refuse messages that do not fit. A producer that blocks waits outside the server
     and calls again. If the store requires copies, this returns only once that many replicas have the accepted
-    messages. Raises `BrokerAway` if it is not known whether the last call was carried out, or will last;
-    `BrokerError` if it was refused.
+    messages. Raises `BrokerAway` if it is not known whether the last call was carried out, or will last.
+    Raises `BrokerError` if it was refused.
     """
     chunks = list(_group_messages(messages))
     with translate_errors("sending"):

@@ -14,7 +14,7 @@ from millpond.broker.scripts import script
 
 @dataclass(frozen=True)
 class Schedule:
-    """The state of one schedule. Times are ms by the server's clock; zero means never.
+    """The state of one schedule. Times are ms by the server's clock. Zero means never.
 
     `since_ms` is the time at which a scheduler first saw it. Earlier periods do not count as missed. `missed`
     counts the periods in which no scheduler ran or the queue had no room. The last of several such periods
@@ -57,7 +57,7 @@ def give_up_lead(store: Store, scheduler: str) -> None:
 
 
 def leading_scheduler(store: Store) -> str | None:
-    """Return the name of the leading scheduler; None if none runs."""
+    """Return the name of the leading scheduler, or None if none runs."""
     with translate_errors("reading which scheduler leads"):
         name = store.client.get(scheduler_key(store.prefix))
     return None if name is None else str(name.decode())
@@ -71,7 +71,7 @@ def all_schedules(store: Store) -> list[Schedule]:
 
 
 def read_schedules(store: Store, names: Iterable[str]) -> list[Schedule]:
-    """Return the states of the named schedules; an empty state for a schedule without one."""
+    """Return the states of the named schedules. A schedule without one has an empty state."""
     listed = list(names)
     with translate_errors("reading the schedules"), store.client.pipeline(transaction=False) as pipe:
         for name in listed:

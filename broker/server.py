@@ -27,7 +27,7 @@ def server_time_ms(store: Store) -> int:
 
 
 def is_reachable(url: str, *, timeout_seconds: float = 1.0) -> bool:
-    """True if the server at `url` accepts the login and PING; False while it loads its data."""
+    """True if the server at `url` accepts the login and PING, which it refuses while it loads its data."""
     store = connect(url, timeout_seconds=timeout_seconds)
     try:
         return bool(store.client.ping())
@@ -38,7 +38,7 @@ def is_reachable(url: str, *, timeout_seconds: float = 1.0) -> bool:
 
 
 def server_version(store: Store) -> tuple[str, str] | None:
-    """Return the server's name and its version; None if INFO is denied. Raises `BrokerAway`."""
+    """Return the server's name and its version, or None if INFO is denied. Raises `BrokerAway`."""
     with translate_errors("asking the broker for its version"):
         try:
             info = store.client.info("server")
@@ -50,7 +50,9 @@ def server_version(store: Store) -> tuple[str, str] | None:
 
 
 def write_refusal(store: Store) -> str | None:
-    """Return the server's reason for refusing writes; None if it takes writes, or if the login may not try.
+    """Return the server's reason for refusing writes.
+
+    Return None if it takes writes, or if the login may not try.
 
     A server whose disk or memory is full still replies to PING. The probe writes no bytes to a key that does
     not exist, so it changes nothing. Raises `BrokerAway`.

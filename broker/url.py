@@ -248,7 +248,7 @@ def _parse_query(text: str) -> dict[str, Any]:
 
 
 def _tls_options(scheme: str, query: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the options of TLS; None without TLS.
+    """Return the options of TLS, or None without TLS.
 
     Raises `ValueError` for options that contradict each other.
     """

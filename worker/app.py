@@ -27,15 +27,15 @@ from millpond.worker.supervise import process_tree
 
 logger = logging.getLogger(__name__)
 
-#: The modules of the bodies that ship with Millpond. A module whose extra is not installed is left out.
+#: The modules of the handlers that ship with Millpond. A module whose extra is not installed is left out.
 SHIPPED = ("millpond.tasks.email.task", "millpond.tasks.files.task", "millpond.tasks.squares.task")
 
 
 def make_app(configured: Settings, *, pools: tuple[str, ...] = (), quiet: bool = False) -> Celery:
-    """Return an application that knows every body of the shipped and of the configured kinds.
+    """Return an application that knows every handler of the shipped and of the configured kinds.
 
-    Its workers are of these pools; if none are given, of the pools that consume their queues. `quiet` leaves
-    out the log lines of a start.
+    Its workers are of these pools. Without any, they are of the pools that consume their queues. `quiet`
+    leaves out the log lines of a start.
     """
     if configured.app is None:
         app = celery_app(configured)

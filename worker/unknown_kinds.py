@@ -98,14 +98,14 @@ def _handler_module(contract_module: str) -> str:
 
 
 def _extra_of(kind: str) -> str:
-    """Return the extra that a kind of Millpond's own needs; empty if it is another kind."""
+    """Return the extra that a kind of Millpond's own needs, or "" for another kind."""
     contract = kinds().get(kind)
     folder = contract.__module__.removeprefix("millpond.tasks.").partition(".")[0] if contract else ""
     return folder if folder in ("email", "files") else ""
 
 
 def _expires_ms(delivery: Delivery) -> int | None:
-    """Return the time at which a message expires; None if it does not, or if the time is unreadable."""
+    """Return the time at which a message expires, or None if it does not or the time is unreadable."""
     try:
         return delivery.message.expires_ms
     except (ValueError, TypeError):

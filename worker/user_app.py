@@ -230,7 +230,7 @@ def _no_pool_text(queue: str) -> str:
 
 
 def changes_text(changes: list[SettingChange]) -> str:
-    """Return the changes as lines for the log of a starting worker; empty if there are none."""
+    """Return the changes as lines for the log of a starting worker, or "" if there are none."""
     if not changes:
         return ""
     rows = [

@@ -23,7 +23,7 @@ def report_progress(store: Store, task_id: str, done: int, total: int | None) ->
 
 
 def read_progress(store: Store, task_id: str) -> Progress | None:
-    """Return the progress of a task; None if it reported none within the last hour."""
+    """Return the progress of a task, or None if it reported none within the last hour."""
     with translate_errors(f"reading the progress of task {task_id}"):
         stored = store.client.get(_key(store, task_id))
     if stored is None:

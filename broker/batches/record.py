@@ -140,14 +140,14 @@ def open_batch(
     return batch
 
 
-def has_room(store: Store, owner: str, most: int) -> bool:
-    """True if fewer than `most` batches of an owner are kept, open or complete.
+def has_room(store: Store, owner: str, max_count: int) -> bool:
+    """True if fewer than `max_count` batches of an owner are kept, open or complete.
 
     At the bound, the oldest entries whose record has expired are removed first.
     """
     key = batches_of_key(owner, store.prefix)
     with translate_errors(f"counting the batches of {owner}"):
-        if store.client.zcard(key) < most:
+        if store.client.zcard(key) < max_count:
             return True
         oldest = store.client.zrange(key, 0, LOOKED_AT - 1)
         with store.client.pipeline(transaction=False) as pipe:
@@ -246,7 +246,7 @@ def recent_batches(store: Store, *, limit: int = 100, still_open: bool = False) 
 
 
 def completed_batch(header: Mapping[str, Any] | None) -> Summary | None:
-    """Return the counts with which the batch of a batch callback was completed; None for other messages."""
+    """Return the counts with which the batch of a callback was completed, or None for other messages."""
     if not header or not isinstance(header.get("counts"), list):
         return None
     filled: dict[str, Any] = dict(zip((*_FILLED_IN, *_OR_NEVER), header["counts"], strict=False))
@@ -261,7 +261,7 @@ def _parse_result(entry: bytes, fields: dict[bytes, bytes]) -> Result:
 
 
 def _parse_detail(text: bytes) -> tuple[Any, str | None]:
-    """Return the value and the error of a result; None, None if the entry is not readable."""
+    """Return the value and the error of a result. The error also reports an unreadable entry."""
     try:
         detail = loads(text or b"{}")
         value, error = detail.get("value"), detail.get("error")

@@ -97,7 +97,7 @@ class WatchedPool(AsynPool):
 
 
 def children_started(pool: Any) -> int:
-    """Return the number of children that a worker's pool has started so far; 0 if it has threads."""
+    """Return the number of children that a worker's pool has started so far, or 0 if it has threads."""
     return getattr(getattr(pool, "_pool", None), "started", 0)
 
 
@@ -121,9 +121,9 @@ def install(
 ) -> None:
     """Make the workers of this application notice the death of every child.
 
-    `prepare` is called in a child before it takes tasks; `kill` ends a child, by its process id, and what its
-    task has started. `spawned` is called in a child that does not inherit from its parent, with the worker's
-    host name last.
+    `prepare` is called in a child before it takes tasks. `kill` ends a child, by its process id, and the
+    processes that its task has started. `spawned` is called in a child that does not inherit from its parent,
+    with the worker's host name last.
     """
     Child.prepare, HardLimits.kill = staticmethod(prepare), staticmethod(kill)
     WatchedPool.spawned = spawned

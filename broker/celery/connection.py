@@ -41,7 +41,7 @@ class Connection(KombuConnection):
 
 
 def url_of(connection: Any) -> BrokerURL | None:
-    """Return the URL of a connection; None if the application gave kombu a host by its name."""
+    """Return the URL of a connection, or None if the application gave kombu a host by its name."""
     url = (connection.transport_options or {}).get("url")
     return url if isinstance(url, BrokerURL) else None
 

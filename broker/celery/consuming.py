@@ -120,7 +120,7 @@ class Consuming(Settling):
                 self.fetcher.stop(queue)
             if not self.fetcher.active and self.in_flight.of_channel and not self.closed:
                 self.fetcher.finish()
-                self.fetcher.rest()
+                self.fetcher.end_wait()
                 self.flush()
         self.polls_kombu = bool(self.active_queues)
         return result
@@ -186,7 +186,7 @@ class Consuming(Settling):
     # Single gets
 
     def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:
-        """Fetch one message, for kombu's SimpleQueue and other callers; None if there is none."""
+        """Fetch one message, for kombu's SimpleQueue and other callers. Return None if the queue is empty."""
         message = super().basic_get(queue, no_ack=no_ack, **kwargs)
         if message is not None and no_ack and message.delivery is not None:
             self.settle(message.delivery, SUCCEEDED)

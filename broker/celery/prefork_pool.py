@@ -114,6 +114,6 @@ def put_first_in_line(controller: Any, requests: Sequence[Any]) -> None:
 
 
 def children_of(pool: Any) -> Any:
-    """Return billiard's pool of children behind a pool of Celery's; None if that is no prefork pool."""
+    """Return billiard's pool of children behind a pool of Celery's, or None if that is no prefork pool."""
     children = getattr(pool, "_pool", None)
     return children if isinstance(children, AsynPool) else None

@@ -190,10 +190,11 @@ def _translate_for_kombu() -> Iterator[None]:
 
 
 def carried_fields(own: Mapping[str, Any], id: str) -> dict[str, Any] | None:
-    """Return the fields that a message keeps of the header of the task that sends it; None if there are none.
+    """Return the fields that a message keeps of the header `own` with which a task sends it.
 
-    `of` names that task. Its retry is the same task and stays in its batch. A body that copies its request's
-    headers into another task does not put that task into the batch.
+    `of` in the header names the task that it belongs to. A retry has the id of that task, and stays in its
+    batch. For another `id` this returns None: a handler that copies its request's headers into another task
+    does not put that task into the batch.
     """
     if own.get("of", id) != id:
         return None

@@ -51,7 +51,7 @@ class QueueCommands(Connecting):
         return QueueKeys(queue, self.global_keyprefix)
 
     def holds_tasks(self, queue: str) -> bool:
-        """True if a queue is Millpond's; False if it is of remote control, which stays kombu's."""
+        """True if a queue is Millpond's. Queues of remote control stay kombu's."""
         return not (
             queue in self.active_fanout_queues or queue in self._fanout_queues or is_remote_control(queue)
         )

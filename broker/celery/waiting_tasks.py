@@ -94,7 +94,7 @@ def _request_of_work(work: Any) -> Any:
 
 
 def waiting_tasks_of(channel: Any) -> WaitingTasks | None:
-    """Return the waiting tasks of the worker that consumes on this channel; None if no worker does."""
+    """Return the waiting tasks of the worker that consumes on this channel, or None if no worker does."""
     for consumer in tuple(_consumers):
         if getattr(consumer.task_consumer, "channel", None) is channel:
             return WaitingTasks(consumer, channel)

@@ -8,7 +8,7 @@ CLOCK_GOOD_SECONDS = 25.0
 
 
 def pipelined_request(in_flight: InFlightMessages, active: set[str], until: float) -> FetchRequest | None:
-    """Return the fetch call to pipeline behind a blocking pop that ends at `until`; None if there is none.
+    """Return the fetch call to pipeline behind a blocking pop that ends at `until`, or None.
 
     A fetch is pipelined only if the process consumes one queue, requests several messages at a time, has read
     the server's clock lately, has a free slot, and need not fetch at a set time before `until`. Under an

@@ -138,7 +138,7 @@ class Fetcher:
             cycle.wake_up_in(0.0 if self._is_limited else GATHERED_SECONDS)
 
     def seconds_to_next(self) -> float | None:
-        """Return the seconds until `on_tick` has something to do although nothing arrives; None if never."""
+        """Return the seconds until `on_tick` has something to do unless something arrives, or None."""
         now = time.monotonic()
         times = [self.watcher.due_at]
         if self.in_flight.has_waiting:
@@ -307,10 +307,10 @@ class Fetcher:
                     fetch_call.note_queue_state(request, reply)
             except (RedisError, OSError):
                 request.lease.put_back(request.outcomes)
-        self.rest()
+        self.end_wait()
 
-    def rest(self) -> None:
-        """Wait no more: a token that a wait takes now would wake nobody."""
+    def end_wait(self) -> None:
+        """End the wait for a wake token: a token that it takes now would wake nobody."""
         if self._waiting is not None and self.wait_client.connection is not None:
             self.wait_client.connection.disconnect()
         self._waiting = self._behind = None
@@ -320,6 +320,7 @@ class Fetcher:
         self._drop_call()
 
     def _drop_call(self) -> None:
+        """Forget the call that is under way, and put its outcomes back."""
         request, self._request = self._request, None
         if request is not None:
             request.lease.put_back(request.outcomes)

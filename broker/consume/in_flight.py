@@ -181,7 +181,7 @@ class InFlightMessages:
         return self.ahead.line is not None and self.count > self.reach[0] and not self.starts_nothing
 
     def release_overdue(self, now: float) -> None:
-        """Release the messages that wait for a slot if the first has waited too long; see `Prefetch`."""
+        """Release the messages that wait for a slot if the first has waited too long (`Prefetch`)."""
         if now >= self.ahead.look_at and self.has_waiting:
             lines = [tuple(lease.in_flight.values()) for lease in self.leases.values()]  # threads settle
             self.ahead.release_overdue(lines, self.reach[0], now)
@@ -243,7 +243,7 @@ class InFlightMessages:
         self._call_soon, self._settle_now, self._is_asked = call_soon, settle_now, False
 
     def finish(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Settle a delivery soon. Any thread may call this; the loop sends several outcomes in one call."""
+        """Settle a delivery soon, with others, or at once while draining. Any thread may call this."""
         self.finished.append((delivery, outcome))
         if self.draining:
             self._settle_now()
@@ -290,7 +290,7 @@ class InFlightMessages:
         return len(self.finished) + sum(len(lease.outcomes) for lease in tuple(self.leases.values()))
 
     def next_request(self, active: set[str], now: float) -> FetchRequest | None:
-        """Return the next call to send, with outcomes and room for more; None if it is not time yet.
+        """Return the next call to send, with outcomes and room for more, or None if it is not time yet.
 
         Queues take turns. Outcomes wait a moment for company, unless a slot is about to be free, or messages
         wait for the permits that they free.

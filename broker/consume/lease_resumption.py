@@ -18,9 +18,10 @@ logger = logging.getLogger(__name__)
 
 
 def resume(store: Store, in_flight: InFlightMessages, lease: QueueLease, *, lease_ms: int) -> None:
-    """Resume a lease under a new name of its consumer; if it has expired, it is lost.
+    """Resume a lease under a new name of its consumer. A lease that has expired is lost.
 
-    This is done even if no call ever got a reply: the server may have carried out the first one.
+    This is done even if no call ever got a reply: the server may have carried out the first one. The log
+    names how many messages were lost, forgotten or returned to the queue.
     """
     tokens = [*lease.in_flight, *(delivery.token for delivery, _ in lease.outcomes)]
     successor = in_flight.new_consumer()

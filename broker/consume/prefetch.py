@@ -65,12 +65,12 @@ class Prefetch:
         line = self.line
         return granted if line is None or line.slots is None else line.slots(granted)
 
-    def allowed(self, most: int) -> int:
-        """Return the number of messages that may be fetched beyond the slots, at most `most`."""
-        return most if self.line is None or self.depth >= most else int(self.depth)
+    def allowed(self, max_count: int) -> int:
+        """Return the number of messages that may be fetched beyond the slots, at most `max_count`."""
+        return max_count if self.line is None or self.depth >= max_count else int(self.depth)
 
     def measure(self, now: float, *, is_full: bool) -> None:
-        """Set the depth by the rate of ends; if slots were free meanwhile, the depth can only grow."""
+        """Set the depth by the rate of ends. If slots were free meanwhile, the depth can only grow."""
         self._was_full = self._was_full and is_full
         seconds = now - self._since
         if seconds < COUNTED_SECONDS and self.ended < COUNTED_ENDS:

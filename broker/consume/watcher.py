@@ -174,9 +174,9 @@ class Watcher:
     # The server's words
 
     def on_notice(self, keys: Any) -> None:
-        """Ask again about the queues that changed; None means that any may have changed.
+        """Ask again about the queues whose `keys` changed. With None, any of them may have changed.
 
-        A change to delayed messages alone can wait a little: where tasks are retried there are many.
+        A change to delayed messages alone can wait a little: there are many if tasks are retried.
         """
         changed = None if keys is None else {key.decode() for key in keys}
         for watched in self._queues.values():

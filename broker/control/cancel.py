@@ -34,8 +34,8 @@ class Cancellation:
 
     `unacknowledged` names the processes that did not acknowledge it in time. If it is empty, no cancelled
     task starts any more. `settled` counts the ready and delayed messages that were settled as cancelled.
-    `found` is the place where the task was; None if it has ended or was never sent. A dead letter is left as
-    it is.
+    `found` is the place where the task was, or None if it has ended or was never sent. A dead letter is left
+    as it is.
     """
 
     epoch: int

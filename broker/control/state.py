@@ -71,7 +71,8 @@ def read_state(store: Store, known: ControlState | None = None) -> ControlState:
 def _read_changes(store: Store, known: ControlState) -> ControlState | None:
     """Return a known state with the cancellations since.
 
-    None if the list of the latest does not have all of them.
+    Return None if the list of the latest does not have all of them, or if the state was last read whole
+    more than `READ_AGAIN_AFTER` changes ago.
     """
     with translate_errors("reading the control state"):
         epoch = int(store.client.get(epoch_key(store.prefix)) or 0)

@@ -43,7 +43,7 @@ class DeadLetter:
 
     @property
     def kwargs(self) -> dict[str, Any]:
-        """Return the task's arguments as they were sent, not redacted; empty if the message is unreadable."""
+        """Return the task's arguments as they were sent, not redacted, or {} if the message is unreadable."""
         try:
             payload = json.loads(self.message)
             body = payload["body"]
@@ -112,7 +112,7 @@ def _error_of(letter: DeadLetter) -> str:
 
 
 def _json_form(text: str | None) -> bytes:
-    """Return the text as every JSON encoder writes it; empty if encoders differ."""
+    """Return the text as every JSON encoder writes it, or b"" if encoders differ."""
     return text.encode() if text and _PLAIN.fullmatch(text) else b""
 
 
@@ -135,7 +135,7 @@ def _read_entries(
 
 
 def read_dead_letter(store: Store, queue: str, id: str) -> DeadLetter | None:
-    """Return one dead letter; None if the queue has none of this id."""
+    """Return one dead letter, or None if the queue has none of this id."""
     keys = QueueKeys(queue, store.prefix)
     with translate_errors(f"reading dead letter {id}"):
         entries = store.client.xrange(keys.dead, min=id, max=id)
@@ -187,7 +187,7 @@ def _parse_headers(message: bytes) -> dict[str, Any]:
 
 
 def _parse_object(text: bytes) -> dict[str, Any]:
-    """Return a JSON object; empty if the text is none."""
+    """Return a JSON object, or {} if the text is none."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

@@ -15,23 +15,23 @@ def purge_queue(store: Store, queue: str) -> int:
     """
     dropped = 0
     with translate_errors(f"purging queue {queue!r}"):
-        for which in ("delayed", "1", "2", "3", "4"):
-            dropped += _purge_list(store, queue, which)
+        for list_name in ("delayed", "1", "2", "3", "4"):
+            dropped += _purge_list(store, queue, list_name)
     return dropped
 
 
-def _purge_list(store: Store, queue: str, which: str) -> int:
+def _purge_list(store: Store, queue: str, list_name: str) -> int:
     """Delete the messages that one list had when this began, and return their number."""
     keys, dropped = QueueKeys(queue, store.prefix), 0
     # Messages that are sent meanwhile are not purged, so this ends although producers go on.
     left = (
         store.client.zcard(keys.delayed)
-        if which == "delayed"
-        else store.client.llen(keys.all[int(which) - 1])
+        if list_name == "delayed"
+        else store.client.llen(keys.all[int(list_name) - 1])
     )
     while dropped < left:
         page = int(
-            script("purge").run(store.client, keys.all, (which, min(PAGE, left - dropped), store.prefix))
+            script("purge").run(store.client, keys.all, (list_name, min(PAGE, left - dropped), store.prefix))
         )
         dropped += page
         if not page:

@@ -41,7 +41,10 @@ class TaskLocation:
 
 
 def find_task(store: Store, id: str, effort: Effort = FULL) -> TaskLocation | None:
-    """Return the place of a task; None if it has ended, never was, or is further back than `effort` reads."""
+    """Return the place of a task.
+
+    Return None if it has ended, was never sent, or is further back in its list than `effort` reads.
+    """
     with translate_errors(f"looking for task {id}"):
         every = [QueueKeys(queue, store.prefix) for queue in declared_queues(store)]
         # A message moves from delayed to ready to in flight, or back to ready: two places are read twice.
@@ -54,7 +57,7 @@ def find_task(store: Store, id: str, effort: Effort = FULL) -> TaskLocation | No
 
 
 def _find_delayed(store: Store, keys: QueueKeys, id: str, effort: Effort) -> TaskLocation | None:
-    """Return the place of a task among the delayed messages; None if it is not found."""
+    """Return the place of a task among the delayed messages, or None if it is not found."""
     entry = _search_list(store, keys, "delayed", id, effort)
     if not entry:
         return None
@@ -63,7 +66,7 @@ def _find_delayed(store: Store, keys: QueueKeys, id: str, effort: Effort) -> Tas
 
 
 def _find_ready(store: Store, keys: QueueKeys, id: str, effort: Effort) -> TaskLocation | None:
-    """Return the place of a task among the ready messages; None if it is not found."""
+    """Return the place of a task among the ready messages, or None if it is not found."""
     for step, ready in enumerate(keys.ready, start=1):
         entry = _search_list(store, keys, str(step), id, effort)
         if entry is not None:
@@ -73,7 +76,7 @@ def _find_ready(store: Store, keys: QueueKeys, id: str, effort: Effort) -> TaskL
 
 
 def _find_in_flight(store: Store, keys: QueueKeys, id: str, _effort: Effort) -> TaskLocation | None:
-    """Return the place of a task among the messages in flight; None if it is not found."""
+    """Return the place of a task among the messages in flight, or None if it is not found."""
     for consumer in store.client.zrange(keys.consumers, 0, -1):
         name = consumer.decode()
         _next, *entry = script("find_task").run(store.client, keys.all, ("held", 0, 0, id, name))
@@ -88,12 +91,15 @@ def _find_dead(store: Store, keys: QueueKeys, id: str, effort: Effort) -> TaskLo
 
 
 def _search_list(
-    store: Store, keys: QueueKeys, which: str, id: str, effort: Effort, first: str = "0"
+    store: Store, keys: QueueKeys, list_name: str, id: str, effort: Effort, first: str = "0"
 ) -> list[bytes] | None:
-    """Return the task that a search of one list found, page by page; None if it found none."""
+    """Search one list for a task, page by page.
+
+    Return its message with its due time, position or id in the list, or None if it is not found.
+    """
     position: str | bytes = first
     for page in effort.pages():
-        position, *entry = script("find_task").run(store.client, keys.all, (which, position, page, id))
+        position, *entry = script("find_task").run(store.client, keys.all, (list_name, position, page, id))
         if entry:
             return list(entry)
         if not position:

@@ -29,8 +29,8 @@ class CallFigures:
     """Sums over the calls to one peer by runs of one kind. Times are microseconds.
 
     `runs` to `millis_millis` are of calls with a known number of items. `looks` and `segments` are of
-    connections seen for the first time, with the round trips that they had made; `again_segments` and
-    `again_micros` of those seen again, with the durations added before.
+    connections seen for the first time, with the round trips that they had made. `again_segments` and
+    `again_micros` are of connections seen again, with the durations added before.
     """
 
     runs: int = 0
@@ -52,7 +52,7 @@ class CallFigures:
 
     @property
     def cost_line(self) -> tuple[float, float] | None:
-        """Return a and b of R = a + b * items, in seconds; None if the numbers of items differ too little.
+        """Return a and b of R = a + b * items, in seconds, or None if the numbers of items differ too little.
 
         b is the upper end of its interval, so that no cost of items is counted as one of the call.
         """
@@ -66,7 +66,7 @@ class CallFigures:
         return (self.micros - slope * self.items) / self.runs / _MICROS, slope / _MICROS
 
     def round_trips(self, service_seconds: float) -> float | None:
-        """Return the round trips of a run that takes `seconds`; None if too few were seen."""
+        """Return the round trips of a run that takes `service_seconds`, or None if too few were seen."""
         if self.again_looks >= LOOKS and self.again_looks >= self.looks / 3:
             return self.again_segments / self.again_micros * service_seconds * _MICROS
         if self.looks >= LOOKS:  # seen at a random moment of the run, half of its round trips are done
@@ -118,7 +118,7 @@ def add_field(calls: dict[tuple[str, str], CallFigures], rest: str, value: int) 
 
 @lru_cache(maxsize=4_096)
 def _kind_and_peer(text: str) -> tuple[str, str] | None:
-    """Return the kind and the peer of a field; None if it cannot be read."""
+    """Return the kind and the peer of a field, or None if it cannot be read."""
     try:
         kind, peer = json.loads(text)
     except (ValueError, TypeError):

@@ -52,9 +52,16 @@ def read_days(store: Store, pools: Sequence[str], *, since_ms: int = 0) -> list[
 
 
 def _write_entries(
-    store: Store, keys: Sequence[str], figures: Iterable[Mapping[str, KindFigures]], most: int, step_ms: int
+    store: Store,
+    keys: Sequence[str],
+    figures: Iterable[Mapping[str, KindFigures]],
+    max_entries: int,
+    step_ms: int,
 ) -> None:
-    """Write an entry for each pool: the kinds that took most time, with their runs, failures and seconds."""
+    """Write an entry for each pool: the kinds that took most time, with their runs, failures and seconds.
+
+    The last `max_entries` are kept, for twice the time that they cover at one each `step_ms`.
+    """
     with translate_errors("folding the windows"), store.client.pipeline(transaction=False) as pipe:
         for key, kinds in zip(keys, figures, strict=True):
             largest = sorted(kinds.items(), key=lambda each: -each[1].service_seconds)[:KINDS]
@@ -64,8 +71,8 @@ def _write_entries(
                 if each.ended
             }
             if entry:
-                pipe.xadd(key, {"kinds": json.dumps(entry)}, maxlen=most, approximate=False)
-                pipe.pexpire(key, 2 * most * step_ms)
+                pipe.xadd(key, {"kinds": json.dumps(entry)}, maxlen=max_entries, approximate=False)
+                pipe.pexpire(key, 2 * max_entries * step_ms)
         pipe.execute()
 
 

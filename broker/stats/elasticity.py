@@ -141,7 +141,7 @@ def earlier_elasticity(store: Store, pools: Sequence[str]) -> list[Elasticity | 
 
 
 def _read_results(store: Store, keys: Sequence[str]) -> list[Elasticity | None]:
-    """Return the stored results of some keys, in their order; None for a key without one."""
+    """Return the stored results of some keys, in their order, with None for a key without one."""
     if not keys:
         return []
     with translate_errors("reading what was measured"):

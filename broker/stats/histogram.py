@@ -34,11 +34,11 @@ class Histogram:
 
     @property
     def mean(self) -> float | None:
-        """The mean in seconds; None if the histogram is empty."""
+        """The mean in seconds, or None if the histogram is empty."""
         return self.seconds / self.count if self.count else None
 
     def quantile(self, share: float) -> float | None:
-        """Return the duration in seconds that a `share` of all durations does not exceed; None if empty.
+        """Return the duration in seconds that a `share` of all durations does not exceed, or None if empty.
 
         Within a bucket the durations are assumed to be spread evenly, as Prometheus does.
         """

@@ -117,7 +117,7 @@ class Probe:
         return {self._slots, step if result.step < STEP_LEAST else half}
 
     def _measure_turn(self, limits: set[int]) -> _Turn | None:
-        """Count the ends under each limit, in random order; None if the queues ran empty."""
+        """Count the ends under each limit, in random order, or return None as `_measure_window` does."""
         turn: _Turn = {}
         for limit in self._chance.sample(sorted(limits), len(limits)):
             measured = self._measure_window(limit)
@@ -127,7 +127,7 @@ class Probe:
         return turn
 
     def _measure_window(self, limit: int) -> _Window | None:
-        """Count the ends under an in-flight limit; None if it is not kept, or if the queues ran empty."""
+        """Count the ends under an in-flight limit. Return None if it was not kept or the queues ran empty."""
         now_ms, settling = _now_ms(self._store), self._settling_seconds(self._count_in_flight())
         until_ms = int((self._window_seconds + settling) * 1000) + 2_000
         shares = self._divide_limit(limit)
@@ -190,11 +190,11 @@ class Probe:
         of_windows *= max(1.0, since / (sum(measured.seconds for _, measured in windows) or since or 1.0))
         return max(0.0, of_windows, self._free_rate * since - (ends - self._first[0]))
 
-    def _compare(self, turns: Sequence[_Turn], part: int) -> tuple[float, float, float, float]:
-        """Return the elasticity between a part and all slots, its error, and the two rates."""
-        pairs = [(turn[self._slots], turn[part]) for turn in turns if part in turn]
+    def _compare(self, turns: Sequence[_Turn], fewer: int) -> tuple[float, float, float, float]:
+        """Return the elasticity between `fewer` and all slots, its error, and their rates."""
+        pairs = [(turn[self._slots], turn[fewer]) for turn in turns if fewer in turn]
         whole, some = _sum_windows(a for a, _ in pairs), _sum_windows(b for _, b in pairs)
-        step = math.log(self._slots / part)
+        step = math.log(self._slots / fewer)
         if not whole.ends or not some.ends:
             return 0.0, math.inf, whole.rate, some.rate
         logs = [math.log(a.rate / b.rate) for a, b in pairs if a.ends and b.ends]
@@ -261,15 +261,16 @@ def _sum_windows(windows: Iterable[_Window]) -> _Window:
     return total
 
 
-def _limit_in_flight(store: Store, queue: str, most: int, until_ms: int) -> None:
+def _limit_in_flight(store: Store, queue: str, max_count: int, until_ms: int) -> None:
     """Limit the in-flight tasks of a queue until a time. A time in the past ends the limit."""
-    value: Any = f"{most}@{until_ms}" if until_ms else ""
+    value: Any = f"{max_count}@{until_ms}" if until_ms else ""
     keys = (*QueueKeys(queue, store.prefix).all, queues_key(store.prefix))
     with translate_errors(f"probing queue {queue!r}"):
         script("set_limits").run(store.client, keys, (queue, "probe", value))
 
 
 def _now_ms(store: Store) -> int:
+    """Return the server's time, ms. Raises `BrokerAway`."""
     with translate_errors("reading the server's clock"):
         seconds, micros = store.client.time()
     return int(seconds) * 1000 + int(micros) // 1000

@@ -90,7 +90,7 @@ def _not_paused(store: Store, waiting: Sequence[Depth]) -> list[Depth]:
 
 
 def _busy_reason(store: Store, pool: str, slots: int, waiting: Sequence[Depth]) -> str:
-    """Return why no slot of a pool can be left idle for a while; empty if one can."""
+    """Return why no slot of a pool can be left idle for a while, or "" if one can."""
     if not slots:
         return "no process of it runs"
     if slots < 2:
@@ -109,7 +109,7 @@ def _count_slots(store: Store, pool: str) -> int:
 
 
 def _known_cause(minute: Window, running: Sequence[heartbeats.Heartbeat]) -> str:
-    """Return an explanation of the backlog, or why too little is known; empty if neither."""
+    """Return an explanation of the backlog, or why too little is known, or "" if neither."""
     if minute.ended < ENDS or minute.seconds < SECONDS:
         return f"only {minute.ended} tasks ended in the last minute, {ENDS} are needed"
     if (minute.use or 0.0) < FULL:

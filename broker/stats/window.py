@@ -41,7 +41,7 @@ class KindFigures:
 
     @property
     def mean(self) -> float | None:
-        """The mean service time in seconds; None if no run ended."""
+        """The mean service time in seconds, or None if no run ended."""
         return self.service_seconds / self.ended if self.ended else None
 
 
@@ -77,7 +77,7 @@ class Window:
 
     @property
     def use(self) -> float | None:
-        """The share of slot time that was used; None if no process reported."""
+        """The share of slot time that was used, or None if no process reported."""
         return min(1.0, self.busy_seconds / self.slot_seconds) if self.slot_seconds > 0 else None
 
     def share(self, *categories: str) -> float:
@@ -223,7 +223,7 @@ def _parse_place(text: str) -> Place:
 
 @lru_cache(maxsize=4_096)
 def _parse_list(text: str, count: int) -> Sequence[str]:
-    """Return the `count` texts of a field; empty texts if it is of another version."""
+    """Return the `count` texts of a field. Of another version's field, return `OTHERS` and empty texts."""
     try:
         items = loads(text)
         if isinstance(items, list) and len(items) == count:

@@ -153,7 +153,7 @@ class PondRequest(DeliveryRequest):
         return run(delivery) if self.may_start() else (RELEASE, 0.0, 0.0)
 
     def release(self) -> None:
-        """Release the message; a task that was cancelled or has expired is settled as such."""
+        """Release the message. A task that was cancelled or has expired is settled as such."""
         if self.acknowledged:
             return
         if self.process.in_flight.is_cancelled(self.delivery):

@@ -25,12 +25,12 @@ class RequestStack(threading.local):
         self.stack.append(request)
 
     def pop(self) -> Any:
-        """Remove the newest request and return it; None if there is none."""
+        """Remove the newest request and return it, or None if there is none."""
         return self.stack.pop() if self.stack else None
 
     @property
     def top(self) -> Any:
-        """Return the newest request; None if there is none."""
+        """Return the newest request, or None if there is none."""
         return self.stack[-1] if self.stack else None
 
     def __len__(self) -> int:

@@ -96,7 +96,10 @@ def make_receiver(
 
 
 def _level_of_received(task: Task) -> int | None:
-    """Return the level at which its receipt is logged, lower if a handler runs it; None if that is off."""
+    """Return the level at which the receipt of a task is logged, or None if that level is off.
+
+    It is DEBUG for a task with a handler, INFO for a plain Celery task.
+    """
     level = logging.DEBUG if hasattr(task, "handler") else logging.INFO
     return level if logger.isEnabledFor(level) else None
 

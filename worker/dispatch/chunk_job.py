@@ -65,7 +65,7 @@ class ChunkJob:
 
     @property
     def running(self) -> SlotRequest | None:
-        """Return the task that runs in the child after a reclaim; None if all are settled."""
+        """Return the task that runs in the child after a reclaim, or None if all are settled."""
         return self.members[-1] if len(self.members) > self._settled else None
 
     def settle_ended(self) -> None:
@@ -207,7 +207,7 @@ class ChunkMemory:
         self._written = 0
 
     def claim(self) -> bool:
-        """Claim the next task; False if it and all tasks behind it were reclaimed."""
+        """Claim the next task. Return False if it and all tasks behind it were reclaimed."""
         return self._unstarted.acquire(False)
 
     def keep(self, result: Any) -> None:

@@ -63,7 +63,7 @@ class Chunks:
         self._reclaim(list(self._under_way))
 
     def job_for(self, request: SlotRequest) -> ChunkJob | None:
-        """Return a chunk of this task and tasks that wait for a slot; None if it is sent alone."""
+        """Return a chunk of this task and tasks that wait for a slot, or None if it is sent alone."""
         if not self._may_share(request) or self._call_after is None or not self._free:
             return None
         if self._free[0][0] > monotonic():

@@ -76,7 +76,7 @@ class ThreadSlots:
                 in_flight.outcomes_taken.wait(LOOK_SECONDS)
 
     def _next_request(self) -> SlotRequest | None:
-        """Return the next request; None once none has come for `LINGER_SECONDS`."""
+        """Return the next request, or None if none came for `LINGER_SECONDS`."""
         while True:
             try:
                 return self._waiting.get(timeout=LINGER_SECONDS)

@@ -21,7 +21,7 @@ _ATTEMPTS = 100
 
 @dataclass(frozen=True)
 class RequestedAddresses:
-    """The requested addresses. None means the address of the last start; port 0 means any free port."""
+    """The requested addresses. None means the address of the last start, port 0 any free port."""
 
     port: int | None = None
     password: str | None = field(default=None, repr=False)
@@ -31,33 +31,34 @@ class RequestedAddresses:
 class Addresses:
     """The addresses kept in a folder, updated by the requested ones."""
 
-    def __init__(self, folder: Path, wanted: RequestedAddresses) -> None:
+    def __init__(self, folder: Path, requested: RequestedAddresses) -> None:
         self._path = folder / KEPT
-        self._wanted = wanted
+        self._requested = requested
         self._kept = _read_addresses(self._path)
 
     def broker(self) -> tuple[int, str]:
         """Return a free port and the password for the broker. Raises `StartError` and `BadInput`."""
-        password = self._wanted.password
+        password = self._requested.password
         if password is not None and (not password or not password.isprintable()):
             raise BadInput("--password must have at least one character, and no control characters")
         password = password or self._kept.get("password") or secrets.token_urlsafe(24)
-        return self._choose_port("port", self._wanted.port, "--port"), self._store_entry("password", password)
+        port = self._choose_port("port", self._requested.port, "--port")
+        return port, self._store_entry("password", password)
 
     def flower(self) -> int:
         """Return a free port for Flower. Raises `StartError`."""
-        return self._choose_port("flower_port", self._wanted.flower_port, "--flower-port")
+        return self._choose_port("flower_port", self._requested.flower_port, "--flower-port")
 
-    def _choose_port(self, name: str, wanted: int | None, option: str) -> int:
+    def _choose_port(self, name: str, requested: int | None, option: str) -> int:
         """Return the requested port, the one of the last start, or a free one.
 
         Raises `StartError` if it is in use.
         """
-        port = self._kept.get(name) if wanted is None else wanted
+        port = self._kept.get(name) if requested is None else requested
         if not port:
             return self._store_entry(name, free_port())
         if not is_free(port):
-            before = ", which it had at its last start," if wanted is None else ""
+            before = ", which it had at its last start," if requested is None else ""
             raise StartError(
                 f"port {port}{before} is in use: stop the program that listens there, or choose another with "
                 f"{option} PORT ({option} 0 takes a free one)"

@@ -62,7 +62,7 @@ def embedded(
     data_dir: Path | None = None,
     addresses: RequestedAddresses | None = None,
 ) -> Iterator[Embedded]:
-    """Run a broker and the named pools (None: all; empty: none), and yield when all services are ready.
+    """Run a broker and `pools` (default: all), and yield when all services are ready.
 
     Without `data_dir` nothing is kept. With it, tasks that remain run after the next start, and the addresses
     stay the same unless others are requested. Call this on a thread that outlives the block: the children die

@@ -44,7 +44,7 @@ class Server:
 
 @contextmanager
 def run_server(data_dir: Path, *, binary: str | None = None, extra: Sequence[str] = ()) -> Iterator[Server]:
-    """Run a private server for the length of a `with` block; see `start_server`."""
+    """Run a private server for the length of a `with` block, as `start_server` starts it."""
     server = start_server(data_dir, binary=binary, extra=extra)
     try:
         yield server

@@ -66,7 +66,7 @@ class Clock:
 
 
 def thread_clock(tid: int) -> Clock | None:
-    """Return the clock of a thread by its kernel id; None if the kernel does not report it."""
+    """Return the clock of a thread by its kernel id, or None if the kernel does not report it."""
     with suppress(OSError, ValueError, IndexError):
         ran, waited = Path(f"/proc/self/task/{tid}/schedstat").read_text().split()[:2]
         return Clock(int(ran) / 1e9, int(waited) / 1e9)
@@ -164,7 +164,7 @@ def _likeliest_cause(descriptors: list[int]) -> Blocked:
 
 
 def _on_descriptor(fd: int) -> Blocked:
-    """Return the peer of a socket. A pipe leads to a child; any other descriptor is a file."""
+    """Return the peer of a socket or a named pipe. A pipe leads to a child. All others are files."""
     with suppress(OSError):
         path = Path(f"/proc/self/fd/{fd}").readlink()
         target = path.name

@@ -23,7 +23,7 @@ class HostCpu:
     def sample_busy_share(self) -> float:
         """Take a sample, and return the share of time that the processors were busy, 0 to 1.
 
-        It covers the last ten samples; 0 if not known.
+        It covers the last ten samples. It is 0 if it is not known.
         """
         with suppress(OSError, ValueError):
             with self._stat.open() as file:
@@ -46,7 +46,7 @@ class CpuQuota:
     def sample_throttled_share(self) -> float:
         """Take a sample, and return the share of periods that used up the quota, 0 to 1.
 
-        It covers the last ten samples; 0 if not known.
+        It covers the last ten samples. It is 0 if it is not known.
         """
         with suppress(OSError, ValueError, KeyError):
             counts = dict(line.split() for line in self._counts_file().read_text().splitlines())

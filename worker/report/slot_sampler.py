@@ -283,7 +283,7 @@ def _known_lock(stack: list[FrameType], blocked: Blocked, library: str) -> str |
 
 
 def _polled(module: str, frame: FrameType) -> str:
-    """Return the name of the lock that a library polls; empty if the frame polls none."""
+    """Return the name of the lock that a library polls, or "" if the frame polls none."""
     attribute = next((each for prefix, each in _POLLED.items() if module.startswith(prefix)), "")
     name = getattr(frame.f_locals.get("self"), attribute, "") if attribute else ""
     name = name.decode() if isinstance(name, bytes) else str(name)

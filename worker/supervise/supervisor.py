@@ -141,7 +141,7 @@ class Supervisor:
             self._kill_children()
 
     def _seconds_to_next_timer(self) -> float | None:
-        """Return the seconds until a restart or the deadline is due; None if neither is."""
+        """Return the seconds until a restart or the deadline is due, or None if neither is."""
         times = [child.restart_at for child in self.children if child.restart_at is not None]
         if self.deadline is not None and not self.killed:
             times.append(self.deadline)

@@ -248,7 +248,7 @@ def test_a_look_costs_the_same_in_a_large_fleet(
         for _ in range(10):
             for each in processes:
                 each.in_flight.leases[QUEUE].fetchable = True
-                each.fetcher.rest()
+                each.fetcher.end_wait()
             turn(processes, lambda processes=processes: all(each.is_waiting for each in processes))
         looks = sum(each.in_flight.fetch_calls for each in processes) - looks
         assert looks >= 10 * count
