@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
-from millpond.broker.batches.record import Result
+from millpond.broker.batches.record import Result, Summary
 from millpond.broker.errors import BrokerError
 from millpond.broker.task_state import TaskState
 from millpond.producer.batch import Batch
@@ -68,7 +68,8 @@ def run_batch(
         reader.start()
         stop = _send_inputs(batch, inputs, reader)
         # The server's count: the task of an interrupted call may have been accepted.
-        counters.sent = batch.close().sent
+        closed, stop = _close(batch, stop)
+        counters.sent = closed.sent
         counters.total = counters.sent + counters.skipped
         stop = _wait_for_results(session, batch, reader, stop)
     output.summary(title, batch.id, counters)
@@ -112,6 +113,19 @@ def _send_inputs(
             error.add_note(f"{reader.counters.sent} tasks had been sent: millpond batch {batch.id}")
         raise
     return None
+
+
+def _close(batch: Batch, stop: KeyboardInterrupt | None) -> tuple[Summary, KeyboardInterrupt | None]:
+    """Close the batch; return its counts, and the signal that has stopped the command by then, if any.
+
+    After a first Ctrl-C the batch is closed too, because its results are awaited. A second one leaves.
+    """
+    try:
+        return batch.close(), stop
+    except KeyboardInterrupt as interrupt:
+        if stop is not None:
+            raise
+        return batch.close(), interrupt
 
 
 def _wait_for_results(

@@ -14,6 +14,7 @@ from millpond.broker.control import drain
 from millpond.broker.message import compose
 from millpond.broker.publish import publish
 from millpond.broker.server import server_time_ms
+from millpond.producer.batch import Batch
 from millpond.producer.cli import stall_hints
 from millpond.producer.cli.batch_runner import LabelledMessage, run_batch
 from millpond.producer.cli.client_session import Launcher, Session
@@ -56,6 +57,34 @@ def test_a_queue_without_workers_is_named(
         (batch,) = opened.client.batches()
         opened.client.open_batch(batch.id).cancel()
         assert command.result(30) == 1
+
+
+def test_a_ctrl_c_while_the_batch_is_being_closed_waits_as_any_other(
+    opened: Session,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The command prints the pending tasks and waits for them; its exit code is 130."""
+    close, printed = Batch.close, list[str]()
+
+    def interrupted(batch: Batch) -> None:
+        monkeypatch.setattr(Batch, "close", close)
+        close(batch)
+        raise KeyboardInterrupt
+
+    def has_printed() -> bool:
+        printed.append(capsys.readouterr().err)
+        return "1 tasks are pending in batch" in "".join(printed)
+
+    monkeypatch.setattr(Batch, "close", interrupted)
+    with ThreadPoolExecutor(1) as threads:
+        job = LabelledMessage("seven", Message(Square(n=7)))
+        command = threads.submit(run_batch, opened, [job], title="squares", output=Output(as_json=False))
+        eventually(has_printed)
+        (batch,) = opened.client.batches()
+        opened.client.open_batch(batch.id).cancel()
+        assert command.result(30) == 130
 
 
 def test_a_queue_that_hands_nothing_out_is_named_while_the_sender_waits_for_room(
