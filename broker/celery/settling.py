@@ -234,8 +234,21 @@ class Settling(Publishing):
 
 
 def started_tags() -> Set[str]:
-    """Return the tags of the deliveries that run in this process, if a worker of Celery's does in it."""
+    """Return the tags of the deliveries that run in this process, if a worker of Celery's does in it.
+
+    So does a task that was sent to a prefork child: Celery notes its start when it reads the child's reply.
+    """
     worker = sys.modules.get("celery.worker.state")
     if worker is None:
         return frozenset()
-    return {getattr(request.message, "delivery_tag", "") for request in tuple(worker.active_requests)}
+    # Copies of the plain sets: threads add to them meanwhile.
+    active = [reference() for reference in tuple(worker.active_requests.data)]
+    reserved = [reference() for reference in tuple(worker.reserved_requests.data)]
+    started = [*active, *filter(_is_with_child, reserved)]
+    return {getattr(request.message, "delivery_tag", "") for request in started if request is not None}
+
+
+def _is_with_child(request: Any) -> bool:
+    """True for a task that was sent to a prefork child."""
+    sent = getattr(request, "_apply_result", None)
+    return sent is not None and type(sent()).__module__ == "billiard.pool"

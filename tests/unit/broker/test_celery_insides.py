@@ -8,8 +8,10 @@ import ast
 import importlib
 import inspect
 import re
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -194,6 +196,28 @@ def test_a_semaphore_keeps_what_waits_as_callback_and_arguments() -> None:
     semaphore.acquire(print, 2)
     assert list(semaphore._waiting) == [(print, (2,), {})]
     assert semaphore.initial_value == 1
+
+
+def test_a_task_that_was_sent_to_a_child_has_started() -> None:
+    """Celery notes the start later, when it reads the child's word; a task that waits has not started."""
+    from billiard.pool import ApplyResult
+    from celery.worker import request, state
+
+    from millpond.broker.celery.settling import started_tags
+
+    class Reserved:
+        def __init__(self, tag: str, result: Any) -> None:
+            self.message = SimpleNamespace(delivery_tag=tag)
+            self._apply_result = result
+
+    sent = ApplyResult({}, None)
+    requests = [Reserved("sent", weakref.ref(sent)), Reserved("waits", None)]
+    for each in requests:
+        state.reserved_requests.add(each)
+    assert started_tags() == {"sent"}
+    assert request.Request._apply_result is None
+    assert "self._apply_result = " in inspect.getsource(request.Request.execute_using_pool)
+    assert "self._apply_result = " in inspect.getsource(request.create_request_cls)
 
 
 def test_a_prefork_pool_has_the_pipes_that_the_drain_sees_to() -> None:
