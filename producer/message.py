@@ -76,7 +76,7 @@ class Message(SendOptions):
 
     @property
     def claim_ms(self) -> int:
-        """Return for how long the unique key of `once` is kept, in ms; 0 means as long as the task lives."""
+        """Return for how long the unique key of `once` is kept, in ms. 0 means as long as the task lives."""
         return 0 if self.for_ is None else durations.to_timedelta(self.for_, "for_") // _MS
 
     def times(self, now_ms: int) -> tuple[int | None, int | None, int | None]:
@@ -92,7 +92,10 @@ class Message(SendOptions):
 
 
 def callback_message(what: Sendable | Message) -> Message:
-    """Return the callback of a batch as a message. It is sent when the batch completes, and only then."""
+    """Return the callback of a batch as a message. It is sent when the batch completes, and only then.
+
+    Raises `ValueError` for a message with a time of its own (`delay`, `at`, `expires`, `deadline`) or `once`.
+    """
     message = what if isinstance(what, Message) else Message(what)
     for name in ("delay", "at", "expires", "deadline", "once"):
         if getattr(message, name) is not None:
@@ -106,7 +109,8 @@ def callback_message(what: Sendable | Message) -> Message:
 def contract_from(item: Sendable) -> Contract:
     """Return the contract itself, or the one that a kind and its fields make.
 
-    Raises `BadContract`, `UnknownKind`; `TypeError` for anything else.
+    Raises `UnknownKind` for an unknown kind or a contract without one, and `BadContract` for fields that do
+    not fit. Raises `TypeError` if the item is neither a contract nor a pair.
     """
     if isinstance(item, Contract):
         if not item.kind:

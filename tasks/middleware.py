@@ -195,7 +195,10 @@ def _load_entry_points() -> tuple[Middleware, ...]:
 
 
 def add_headers(on_sending: Iterable[Callable[[Sending], None]], sending: Sending) -> Sending:
-    """Return a task that is about to be sent, with the headers that middleware gives it."""
+    """Return a task that is about to be sent, with the headers that middleware gives it.
+
+    Raises `ValueError` for a header that Celery or Millpond uses.
+    """
     for hook in on_sending:
         hook(sending)
     for name in sending.headers:

@@ -42,7 +42,7 @@ def why(
     from millpond.monitor.cli.second_process import second_process
     from millpond.monitor.cli.store import open_store
     from millpond.monitor.diagnosis import diagnose_all
-    from millpond.monitor.diagnosis.words import lines
+    from millpond.monitor.diagnosis.words import diagnosis_lines
     from millpond.monitor.snapshot import read_snapshot
     from millpond.tasks.errors import BadInput
     from millpond.tasks.name_suggestions import unknown_name
@@ -64,7 +64,10 @@ def why(
             snapshot = read_snapshot(store, settings().table)
             views = tuple(view for view in snapshot.pools if pool in (None, view.name))
             for diagnosis in diagnose_all(store, replace(snapshot, pools=views)):
-                print(json.dumps(asdict(diagnosis)) if as_json else "\n".join(lines(diagnosis)), flush=True)
+                print(
+                    json.dumps(asdict(diagnosis)) if as_json else "\n".join(diagnosis_lines(diagnosis)),
+                    flush=True,
+                )
             if not watch:
                 return
             sleep(2)

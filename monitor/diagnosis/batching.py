@@ -30,23 +30,24 @@ def advice(peer: str = "") -> str:
     return "put many items into one message, so that one task does the work of many"
 
 
-def short(facts: PoolFacts) -> Diagnosis | None:
+def short_tasks(facts: PoolFacts) -> Diagnosis | None:
     """Tasks are so short that fetching them costs more than running them."""
     mean = facts.mean
     if mean is None or mean >= SHORT_SECONDS:
         return None
-    return words.diagnosis(
+    return words.make_diagnosis(
         facts,
         "batching",
-        f"a task takes {words.duration(mean)}, {words.rate(facts)}: fetching it costs more than running it",
+        f"a task takes {words.duration(mean)}, {words.rate_text(facts)}: "
+        "fetching it costs more than running it",
         advice(),
         confidence=0.9,
     )
 
 
-def chatty(facts: PoolFacts) -> Diagnosis | None:
+def chatty_runs(facts: PoolFacts) -> Diagnosis | None:
     """Each run sends many requests to a peer, one after the other."""
-    peer_time = facts.most("peer")
+    peer_time = facts.largest_place("peer")
     if peer_time is None or peer_time[0].library in _TALKATIVE:
         return None
     place, share = peer_time
@@ -56,10 +57,10 @@ def chatty(facts: PoolFacts) -> Diagnosis | None:
         return None
     gain = 1 / max(0.02, 1 - share * (1 - 1 / trips))
     evidence = f"a run of {place.kind} has about {trips:.0f} round trips to {place.name}"
-    return words.diagnosis(
+    return words.make_diagnosis(
         facts,
         "batching",
-        f"{evidence}, {share:.0%} of its time; {words.use(facts)}",
+        f"{evidence}, {share:.0%} of its time; {words.use_text(facts)}",
         f"{advice(place.name)}; up to {gain:.1f} times as many runs",
         name=place.name,
         confidence=0.8,
@@ -90,13 +91,13 @@ def fixed_cost(facts: PoolFacts) -> Diagnosis | None:
     gain = many / items / (fixed + (1 - fixed) * many / items)
     if fixed < FIXED or gain < LEAST_GAIN:
         return None
-    place = facts.most("peer", "child", "file")
+    place = facts.largest_place("peer", "child", "file")
     name = peer or (place[0].name or place[0].library if place is not None and place[1] >= 0.3 else "")
     evidence = f"{fixed:.0%} of a run of {kind} does not depend on its {items:.1f} items"
-    return words.diagnosis(
+    return words.make_diagnosis(
         facts,
         "batching",
-        f"{evidence} (R = a + b * items); {words.use(facts)}",
+        f"{evidence} (R = a + b * items); {words.use_text(facts)}",
         f"{advice(name)}: {many} items at once would do {gain:.1f} times as many a second",
         name=name,
         confidence=0.8,
@@ -129,4 +130,4 @@ def _growth_evidence(facts: PoolFacts) -> tuple[str, ...]:
     measured = facts.current_elasticity
     if measured is None or not measured.grows:
         return ()
-    return (f"throughput grows with slots as well ({words.elasticity(measured)})",)
+    return (f"throughput grows with slots as well ({words.elasticity_text(measured)})",)

@@ -25,7 +25,7 @@ NO_ROOM = 1.1
 LATE_USE, LATE_SECONDS, OFTEN = 0.7, 0.01, 20
 
 
-def failing(facts: PoolFacts) -> Diagnosis | None:
+def failing_runs(facts: PoolFacts) -> Diagnosis | None:
     """Most runs fail or are retried: more slots would fail faster."""
     window = facts.recent if facts.recent.ended >= ENOUGH else facts.minute
     bad = {kind: figures.failed + figures.retried for kind, figures in window.kinds.items()}
@@ -37,10 +37,10 @@ def failing(facts: PoolFacts) -> Diagnosis | None:
     named = f", most with {error[0][0]}" if error else ""
     how = "are retried" if figures.retried > figures.failed else "fail"
     share = bad[kind] / max(1, figures.ended)
-    return words.diagnosis(
+    return words.make_diagnosis(
         facts,
         "failing",
-        f"{share:.0%} of the runs of {kind} {how}{named}; {words.ready(facts)}",
+        f"{share:.0%} of the runs of {kind} {how}{named}; {words.ready_text(facts)}",
         "find out why they fail; more slots would only fail faster",
         name=kind,
         confidence=0.95,
@@ -48,7 +48,7 @@ def failing(facts: PoolFacts) -> Diagnosis | None:
     )
 
 
-def processor(facts: PoolFacts) -> Diagnosis | None:
+def busy_processors(facts: PoolFacts) -> Diagnosis | None:
     """Slots compute, wait for a processor or for the interpreter."""
     view, measured = facts.view, facts.current_elasticity
     computing = facts.share("processor", "runnable", "interpreter")
@@ -63,10 +63,10 @@ def processor(facts: PoolFacts) -> Diagnosis | None:
         evidence.append(f"the processors of their hosts are {busy:.0%} busy")
     more, advice, command = _for_processors(facts, busy)
     evidence += more
-    return words.diagnosis(
+    return words.make_diagnosis(
         facts,
         "processor",
-        f"{'; '.join(evidence)}; {words.use(facts)}",
+        f"{'; '.join(evidence)}; {words.use_text(facts)}",
         advice,
         confidence=0.9,
         evidence=tuple(evidence),
@@ -88,16 +88,16 @@ def _for_processors(facts: PoolFacts, busy: float) -> tuple[list[str], str, str]
     measured = facts.current_elasticity
     if measured is not None and measured.saturated:
         advice = "make the handlers faster, or add hosts: measured, more slots on these hosts bring no more"
-        return [words.compared(measured)], advice, ""
+        return [words.throughput_text(measured)], advice, ""
     if facts.has_room and busy < FULL_HOST:
         free = f"the slots compute on {cores / facts.headroom:.1f} of {cores} processors"
-        return [free], "there is room for more processes; measure what they bring", words.probe(facts)
+        return [free], "there is room for more processes; measure what they bring", words.probe_command(facts)
     return [], "add workers on another host; more slots on these hosts would only wait longer", ""
 
 
-def lock(facts: PoolFacts) -> Diagnosis | None:
+def contended_lock(facts: PoolFacts) -> Diagnosis | None:
     """Slots wait for a lock."""
-    lock_time = facts.most("lock")
+    lock_time = facts.largest_place("lock")
     if lock_time is None or lock_time[1] < MOST:
         return None
     place, share = lock_time
@@ -108,10 +108,11 @@ def lock(facts: PoolFacts) -> Diagnosis | None:
     if name.startswith(CONNECTION_POOL):
         advice = "make it larger if the dependency can bear it, or hold a connection for a shorter time"
         inside = " (each process has one)"
-    return words.diagnosis(
+    return words.make_diagnosis(
         facts,
         "lock",
-        f"{share:.0%} of the slots' time is spent waiting for {name}{by} at {place.line}; {words.use(facts)}",
+        f"{share:.0%} of the slots' time is spent waiting for {name}{by} at {place.line}; "
+        f"{words.use_text(facts)}",
         f"{advice}; more slots would only wait longer{inside}",
         name=name,
         confidence=min(0.95, share + 0.2),
@@ -121,7 +122,7 @@ def lock(facts: PoolFacts) -> Diagnosis | None:
 
 def slow_dependency(facts: PoolFacts) -> Diagnosis | None:
     """Runs take much longer than usual for their kinds, and wait for a peer."""
-    slower, wait = facts.slower, facts.most("peer", "child", "file", "sleep", "thread", "unknown")
+    slower, wait = facts.slowdown, facts.largest_place("peer", "child", "file", "sleep", "thread", "unknown")
     if slower is None or slower < SLOWER or wait is None or wait[1] < MOST:
         return None
     measured = facts.current_elasticity
@@ -132,8 +133,8 @@ def slow_dependency(facts: PoolFacts) -> Diagnosis | None:
     against: tuple[str, ...] = ()
     more = "; more slots would hide the cause, not remove it"
     if measured is not None and measured.grows:
-        against = (f"throughput still grows with slots ({words.elasticity(measured)})",)
-    return words.diagnosis(
+        against = (f"throughput still grows with slots ({words.elasticity_text(measured)})",)
+    return words.make_diagnosis(
         facts,
         "dependency",
         f"runs take {slower:.1f} times their usual time, {share:.0%} of it waiting for {name}",
@@ -145,8 +146,12 @@ def slow_dependency(facts: PoolFacts) -> Diagnosis | None:
     )
 
 
-def elastic(facts: PoolFacts) -> Diagnosis | None:
-    """Return the diagnosis by the measured elasticity (workers, saturated, unclear); None if not measured."""
+def measured_elasticity(facts: PoolFacts) -> Diagnosis | None:
+    """Return the diagnosis by the measured elasticity: too few workers, a saturated dependency, or unclear.
+
+    Return None if the elasticity is not measured, if fewer slots than `FULL` are in use, or if there is no
+    room for more slots.
+    """
     measured = facts.current_elasticity
     if measured is None or facts.use < FULL:
         return None
@@ -154,20 +159,23 @@ def elastic(facts: PoolFacts) -> Diagnosis | None:
         return _too_few_workers(facts, measured)
     if measured.saturated:
         return _saturated_dependency(facts, measured)
-    why = f"{words.use(facts)}; {words.compared(measured)}: it is not yet certain whether throughput grows "
-    why += f"with slots ({words.elasticity(measured)})"
-    return words.diagnosis(
+    why = f"{words.use_text(facts)}; {words.throughput_text(measured)}: it is not yet certain whether "
+    why += f"throughput grows with slots ({words.elasticity_text(measured)})"
+    return words.make_diagnosis(
         facts,
         "unclear",
         why,
         "measure it again",
         confidence=0.4,
-        command=words.probe(facts),
+        command=words.probe_command(facts),
     )
 
 
 def _too_few_workers(facts: PoolFacts, measured: Elasticity) -> Diagnosis | None:
-    """Return the diagnosis that more slots help, with their number; None if there is no room."""
+    """Return the diagnosis that more slots help, with their number.
+
+    Return None if the hosts' processors or a queue's limit leave no room for them.
+    """
     slots, mean, most = facts.view.slots, facts.mean or 0.0, facts.headroom
     if most < NO_ROOM:
         return None  # the processors would be full
@@ -183,17 +191,19 @@ def _too_few_workers(facts: PoolFacts, measured: Elasticity) -> Diagnosis | None
     setting = f"concurrency = {math.ceil(wanted / max(1, len(facts.view.running)))}"
     if measured.slots != slots:  # it was measured with more processes: slots of one may share an interpreter
         setting = f"processes = {math.ceil(len(facts.view.running) * wanted / slots)}"
-    grown = f"{words.compared(measured)}: throughput grows with slots ({words.elasticity(measured)})"
+    grown = (
+        f"{words.throughput_text(measured)}: throughput grows with slots ({words.elasticity_text(measured)})"
+    )
     hog = _dominant_kind(facts)
     full = f"the processors of the hosts are full at {most:.1f} times the rate"
     against = (*((full,) if most < processors.ROOM else ()), *capped)
-    return words.diagnosis(
+    return words.make_diagnosis(
         facts,
         "workers",
-        f"{grown}; {words.use(facts)}; {words.ready(facts)}{hog and '; ' + hog}",
+        f"{grown}; {words.use_text(facts)}; {words.ready_text(facts)}{hog and '; ' + hog}",
         f"{gain}: set {setting} under [pools.{facts.view.name}] in millpond.toml",
         confidence=min(0.95, 0.6 + measured.low / 3),
-        evidence=(words.compared(measured), *((hog,) if hog else ())),
+        evidence=(words.throughput_text(measured), *((hog,) if hog else ())),
         against=against,
         slots_wanted=wanted,
         predicted_rate=rate,
@@ -202,7 +212,10 @@ def _too_few_workers(facts: PoolFacts, measured: Elasticity) -> Diagnosis | None
 
 
 def _under_limits(facts: PoolFacts, wanted: int) -> tuple[int, tuple[str, ...]]:
-    """Return the slots that the limits of the only queue that waits can use, and the words for a limit."""
+    """Return the wanted slots, or the in-flight limit of the only waiting queue if that is lower.
+
+    The second value is the evidence for the limit. It is empty if no limit applies.
+    """
     limits = facts.waiting[0].limits if len(facts.waiting) == 1 else None
     if limits is None or not limits.in_flight or limits.in_flight >= wanted:
         return wanted, ()
@@ -211,7 +224,10 @@ def _under_limits(facts: PoolFacts, wanted: int) -> tuple[int, tuple[str, ...]]:
 
 
 def _dominant_kind(facts: PoolFacts) -> str:
-    """Return which kind takes most of the slots' time with few of the runs; empty if none does."""
+    """Return the advice about a kind that takes most of the slots' time with few of the runs.
+
+    It is empty if there is no such kind.
+    """
     window = facts.newest
     for kind, figures in window.kinds.items():
         time, runs = facts.part_of(kind), figures.ended / max(1, window.ended)
@@ -228,15 +244,16 @@ def _saturated_dependency(facts: PoolFacts, measured: Elasticity) -> Diagnosis:
     enough = numbers.slots_that_suffice(measured, usual_seconds=usual)
     name, named, evidence = _saturated_by(facts)
     queue = facts.waiting[0].name if facts.waiting else ""
-    return words.diagnosis(
+    return words.make_diagnosis(
         facts,
         "dependency",
-        f"{named} is saturated: {words.compared(measured)}, so throughput does not grow with slots "
-        f"({words.elasticity(measured)}); {words.use(facts)}",
-        f"{words.suffice(enough)}, more would only wait; make {named} faster, or call it less often",
+        f"{named} is saturated: {words.throughput_text(measured)}, so throughput does not grow with slots "
+        f"({words.elasticity_text(measured)}); {words.use_text(facts)}",
+        f"{words.slots_suffice_text(enough)}, more would only wait; "
+        f"make {named} faster, or call it less often",
         name=name,
         confidence=0.9 if name else 0.7,
-        evidence=(words.compared(measured), *evidence),
+        evidence=(words.throughput_text(measured), *evidence),
         slots_wanted=enough,
         predicted_rate=measured.rate,
         command=f"millpond queue set {queue} --in-flight {enough}" if queue else "",
@@ -248,13 +265,13 @@ def _saturated_by(facts: PoolFacts) -> tuple[str, str, tuple[str, ...]]:
 
     Handlers whose requests are refused sleep until the next request: the diagnosis names their peer then.
     """
-    wait = facts.most("peer", "child", "file", "lock", "thread")
+    wait = facts.largest_place("peer", "child", "file", "lock", "thread")
     if wait is None or wait[1] < NAMED:
-        wait = facts.most("sleep")
+        wait = facts.largest_place("sleep")
     if wait is None or wait[1] < NAMED:
         return "", "the dependency", ()
     place, share = wait
-    asked = facts.most("peer") if place.category == "sleep" else None
+    asked = facts.largest_place("peer") if place.category == "sleep" else None
     sleeps = f"{share:.0%} of the slots' time is spent asleep at {place.line}"
     if asked is not None:
         return asked[0].name, f"{asked[0].name} (asked at {asked[0].line})", (sleeps,)
@@ -265,16 +282,16 @@ def _saturated_by(facts: PoolFacts) -> tuple[str, str, tuple[str, ...]]:
     return place.name or place.library or place.line, named, (spent,)
 
 
-def broker(facts: PoolFacts) -> Diagnosis | None:
+def late_broker(facts: PoolFacts) -> Diagnosis | None:
     """Slots wait for messages because the broker's replies are late."""
     answer, mean = facts.broker_seconds, facts.mean
     if mean is None or facts.is_probed or facts.use >= LATE_USE or answer < max(LATE_SECONDS, mean / 2):
         return None
-    return words.diagnosis(
+    return words.make_diagnosis(
         facts,
         "broker",
         f"the broker answers in {words.duration(answer)} and a task takes {words.duration(mean)}: slots wait "
-        f"for messages {1 - facts.use:.0%} of the time although {words.ready(facts)}",
+        f"for messages {1 - facts.use:.0%} of the time although {words.ready_text(facts)}",
         "raise prefetch, put the broker nearer, or find out what keeps it busy",
         confidence=0.85,
         evidence=(f"the broker answers in {words.duration(answer)}",),
@@ -282,14 +299,15 @@ def broker(facts: PoolFacts) -> Diagnosis | None:
     )
 
 
-def recycling(facts: PoolFacts) -> Diagnosis | None:
+def recycled_children(facts: PoolFacts) -> Diagnosis | None:
     """Slots are empty while their child processes are replaced."""
     children = facts.newest.children
     if facts.is_probed or facts.use >= LATE_USE or children < max(ENOUGH / 2, facts.newest.ended / OFTEN):
         return None
     tasks = facts.newest.ended / children
-    why = f"a child is replaced after {tasks:.1f} tasks; {words.use(facts)} although {words.ready(facts)}"
-    return words.diagnosis(
+    why = f"a child is replaced after {tasks:.1f} tasks; "
+    why += f"{words.use_text(facts)} although {words.ready_text(facts)}"
+    return words.make_diagnosis(
         facts,
         "recycling",
         why,

@@ -33,8 +33,8 @@ CALM = ("idle", "keeps up", "catching up")
 class KindShare:
     """One kind of a pool in the newest window: its part of the slots' time, 0 to 1, its rate, times and ends.
 
-    `usual_seconds` is its usual mean service time, None if not known; `failed` and `retried` are shares of
-    its runs, `error` the commonest of its errors.
+    `usual_seconds` is its usual mean service time, None if not known. `failed` and `retried` are shares of
+    its runs. `error` is the commonest of its errors.
     """
 
     kind: str
@@ -51,9 +51,9 @@ class KindShare:
 class Diagnosis:
     """The state of a pool: `why` in figures, `advice` in a sentence, and the `command` to type next.
 
-    `name` is the peer, lock, kind or queue concerned; `confidence` is between 0 and 1. The pool has `slots`;
-    `slots_wanted` would suffice, with `predicted_rate` ends a second, and clear the backlog in
-    `clear_seconds`. `elasticity` ± `elasticity_error` (90 %) is how throughput grew with slots when it was
+    `name` is the peer, lock, kind or queue concerned. `confidence` is between 0 and 1. The pool has
+    `slots`. With `slots_wanted`, `predicted_rate` tasks would end a second, and the backlog would be cleared
+    in `clear_seconds`. `elasticity` ± `elasticity_error` (90 %) is how throughput grew with slots when it was
     measured last.
     """
 

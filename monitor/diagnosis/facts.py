@@ -88,8 +88,11 @@ class PoolFacts:
         return self.minute.service_seconds / self.minute.ended if self.minute.ended else None
 
     @property
-    def slower(self) -> float | None:
-        """The service time as a multiple of the usual one for the same kinds; None if not known."""
+    def slowdown(self) -> float | None:
+        """The service time as a multiple of the usual one for the same kinds.
+
+        None if fewer than half of the runs are of kinds whose usual time is known.
+        """
         newest = self.newest
         compared = [
             (kind, figures) for kind, figures in newest.kinds.items() if figures.ended and kind in self.usual
@@ -105,7 +108,7 @@ class PoolFacts:
         return self.recent if self.recent.ended >= ENOUGH else self.minute
 
     def mean_of(self, kind: str) -> float | None:
-        """Return the mean service time of a kind, seconds; None if no run of it ended."""
+        """Return the mean service time of a kind, in seconds. Return None if no run of it ended."""
         figures = self.newest.kinds.get(kind)
         return figures.mean if figures is not None else None
 
@@ -140,9 +143,10 @@ class PoolFacts:
         return processors.processors_are_free(self.sampled, self.view.running)
 
     def slower_than(self, seconds: float, within_seconds: float) -> float | None:
-        """Return the service time as a multiple of the earlier one of the same kinds; None if not known.
+        """Return the service time as a multiple of the earlier one of the same kinds.
 
         The earlier one was measured `seconds` ago, or at most `within_seconds` before or after that time.
+        Return None if none was.
         """
         then = self.now_ms - seconds * 1000
         near = [kinds for at, kinds in self.days if abs(at - then) <= within_seconds * 1000]
@@ -165,8 +169,11 @@ class PoolFacts:
         """Return the share of the running time that was spent in these categories, 0 to 1."""
         return self.sampled.share(*categories)
 
-    def most(self, *categories: str) -> tuple[Place, float] | None:
-        """Return the place of these categories with the largest share of time, and the share."""
+    def largest_place(self, *categories: str) -> tuple[Place, float] | None:
+        """Return the place of these categories with the largest share of time, and the share.
+
+        Return None if the slots were seen at no such place.
+        """
         places = self.places
         named: Counter[tuple[str, str]] = Counter()
         for place, micros in places.items():
@@ -204,7 +211,10 @@ class PoolFacts:
 
     @property
     def elasticity_before(self) -> Elasticity | None:
-        """The last elasticity measured with other slots than now; today's throughput is compared with it."""
+        """The last elasticity that was measured with another number of slots than now.
+
+        Today's throughput is compared with it.
+        """
         measured = (self.elasticity, self.earlier)
         return next((each for each in measured if each is not None and each.slots != self.view.slots), None)
 
@@ -247,7 +257,10 @@ def read_pool_facts(store: Store, snapshot: Snapshot) -> list[PoolFacts]:
 def _before_of_young(
     store: Store, names: Sequence[str], past_days: Sequence[Sequence[Entry]], now_ms: int
 ) -> list[list[Window]]:
-    """Return the windows of the last minutes of pools with few entries of the last days; `[]` for others."""
+    """Return the windows of the last minutes for each pool that has few entries of the last days.
+
+    A pool with enough entries gets an empty list.
+    """
     young = [name for name, entries in zip(names, past_days, strict=True) if len(entries) < SETTLED_ENTRIES]
     earlier = window.read_windows_apart(
         store, young, now_ms=now_ms, seconds=360, before_seconds=SETTLED_SECONDS
@@ -257,7 +270,7 @@ def _before_of_young(
 
 
 def _extend_if_few_ended(store: Store, names: Sequence[str], minute: list[Window], now_ms: int) -> None:
-    """Take five minutes instead of one for pools of which few runs ended: long runs, or few of them."""
+    """Replace the window by one of five minutes for each pool that ended few runs in a minute."""
     few = [n for n, last in enumerate(minute) if last.slot_seconds > 0 and last.ended < ENOUGH_ENDS]
     longer = (
         window.read_windows(store, [names[n] for n in few], now_ms=now_ms, seconds=FEW_SECONDS) if few else []

@@ -34,8 +34,11 @@ def rate_now(measured: Elasticity) -> float:
     return (best_rate + min(most, MOST_UNSEEN * best_rate)) / 2 if most > best_rate else best_rate
 
 
-def realised(measured: Elasticity, slots: int, rate: float) -> tuple[float, float]:
-    """Return the gains by a change of slots that was predicted and that came true, as shares of the rate."""
+def predicted_and_actual_gain(measured: Elasticity, slots: int, rate: float) -> tuple[float, float]:
+    """Return two gains of a change to `slots`: the predicted one and the actual one.
+
+    Each is a share of the rate before the change. `rate` is today's ends a second.
+    """
     before = rate_now(measured)
     return predicted_rate(measured, slots) / before - 1, rate / before - 1
 
@@ -58,5 +61,5 @@ def slots_that_suffice(measured: Elasticity, *, usual_seconds: float | None) -> 
 
 
 def clear_seconds(ready: int, *, rate: float, in_rate: float) -> float | None:
-    """Return the seconds to clear the ready tasks; None if more tasks arrive than end."""
+    """Return the seconds to clear the ready tasks. Return None if no fewer tasks arrive than end."""
     return ready / (rate - in_rate) if rate > in_rate else None

@@ -40,7 +40,7 @@ def diagnose(facts: PoolFacts) -> Diagnosis:
     for rule in RULES:
         if (diagnosis := rule(facts)) is not None:
             return diagnosis
-    return unknown.unclear(facts)
+    return unknown.unclear_cause(facts)
 
 
 # Facts
@@ -50,10 +50,10 @@ def _no_worker(facts: PoolFacts) -> Diagnosis | None:
     """No process of the pool runs, and tasks are ready."""
     if not facts.waiting or facts.view.running:
         return None
-    return words.diagnosis(
+    return words.make_diagnosis(
         facts,
         "no worker",
-        f"{words.ready(facts)} and no process of the pool runs",
+        f"{words.ready_text(facts)} and no process of the pool runs",
         "start a worker",
         command=f"millpond worker {facts.view.name}",
     )
@@ -64,8 +64,10 @@ def _processes_missing(facts: PoolFacts) -> Diagnosis | None:
     view = facts.view
     if not facts.waiting or not view.processes_missing or view.pool is None:
         return None
-    why = f"{view.processes_missing} of {view.pool.processes} processes are missing; {words.ready(facts)}"
-    return words.diagnosis(
+    why = (
+        f"{view.processes_missing} of {view.pool.processes} processes are missing; {words.ready_text(facts)}"
+    )
+    return words.make_diagnosis(
         facts,
         "processes missing",
         why,
@@ -79,7 +81,7 @@ def _paused_queue(facts: PoolFacts) -> Diagnosis | None:
     queue = next((queue for queue in facts.waiting if queue.limits.paused), None)
     if queue is None or _has_other_backlog(facts, queue):
         return None
-    return words.diagnosis(
+    return words.make_diagnosis(
         facts,
         "paused",
         f"queue {queue.name} is paused and has {queue.depth.ready:,} ready tasks",
@@ -103,8 +105,10 @@ def _has_other_backlog(facts: PoolFacts, limited: QueueView) -> bool:
 def _drained_pool(facts: PoolFacts) -> Diagnosis | None:
     if facts.view.drained_at_ms is None or not facts.waiting:
         return None
-    why = f"the pool is drained and starts nothing; {words.ready(facts)}"
-    return words.diagnosis(facts, "drained", why, "resume it", command=f"millpond resume {facts.view.name}")
+    why = f"the pool is drained and starts nothing; {words.ready_text(facts)}"
+    return words.make_diagnosis(
+        facts, "drained", why, "resume it", command=f"millpond resume {facts.view.name}"
+    )
 
 
 def _queue_limit(facts: PoolFacts) -> Diagnosis | None:
@@ -112,23 +116,23 @@ def _queue_limit(facts: PoolFacts) -> Diagnosis | None:
     for queue in facts.waiting:
         if (reached := _limit_reached(queue, facts)) and not _has_other_backlog(facts, queue):
             alone = facts.use < 0.95
-            return words.diagnosis(
+            return words.make_diagnosis(
                 facts,
                 "limit",
-                f"queue {queue.name} has reached its limit of {reached}; {words.ready(facts)}",
+                f"queue {queue.name} has reached its limit of {reached}; {words.ready_text(facts)}",
                 "raise the limit if the dependency that it protects can bear it; more slots change nothing",
                 name=queue.name,
                 confidence=0.95 if alone else 0.75,
                 against=()
                 if alone
-                else (f"{words.use(facts)}: without the limit, the slots may be too few",),
+                else (f"{words.use_text(facts)}: without the limit, the slots may be too few",),
                 command=f"millpond queue show {queue.name}",
             )
     return None
 
 
 def _limit_reached(queue: QueueView, facts: PoolFacts) -> str | None:
-    """Return the limit that a queue has reached, in words; None if it has reached none."""
+    """Return the limit that a queue has reached, in words. Return None if it has reached none."""
     limits = queue.limits
     if limits.rate and (queue.out_rate or 0.0) >= REACHED * limits.rate:
         return f"{limits.rate:g} tasks a second"
@@ -153,24 +157,24 @@ def _keeps_up(facts: PoolFacts) -> Diagnosis | None:
         if not facts.minute.ended and not facts.view.busy:
             delayed = sum(queue.depth.delayed for queue in facts.view.queues)
             later = f"; {delayed:,} are delayed until their time" if delayed else ""
-            return words.diagnosis(
+            return words.make_diagnosis(
                 facts, "idle", f"no task is ready and none ended in the last minute{later}"
             )
-        return _bursts(facts) or words.diagnosis(
-            facts, "keeps up", f"{words.use(facts)}; {words.rate(facts)}"
+        return _bursts(facts) or words.make_diagnosis(
+            facts, "keeps up", f"{words.use_text(facts)}; {words.rate_text(facts)}"
         )
     if rate and facts.ready / rate <= MOMENT_SECONDS:
-        return _bursts(facts) or words.diagnosis(
-            facts, "keeps up", f"{words.use(facts)}; {words.rate(facts)}"
+        return _bursts(facts) or words.make_diagnosis(
+            facts, "keeps up", f"{words.use_text(facts)}; {words.rate_text(facts)}"
         )
     clear = numbers.clear_seconds(facts.ready, rate=rate, in_rate=facts.in_rate) if rate else None
     arriving = facts.in_rate / rate if rate else 0.0
     soon = STREAM_SOON_SECONDS if arriving >= 0.1 else SOON_SECONDS
     if clear is not None and clear <= soon and arriving < 0.9:
-        return words.diagnosis(
+        return words.make_diagnosis(
             facts,
             "catching up",
-            f"{words.ready(facts)}, cleared in {words.duration(clear)}; {words.rate(facts)}",
+            f"{words.ready_text(facts)}, cleared in {words.duration(clear)}; {words.rate_text(facts)}",
         )
     return None
 
@@ -182,8 +186,9 @@ def _bursts(facts: PoolFacts) -> Diagnosis | None:
         return None
     if worst < max(2.0, 10 * mean) or facts.use > 0.9:
         return None
-    why = f"on average it keeps up ({words.use(facts)}); in bursts a task waits up to {words.duration(worst)}"
-    return words.diagnosis(
+    why = f"on average it keeps up ({words.use_text(facts)}); "
+    why += f"in bursts a task waits up to {words.duration(worst)}"
+    return words.make_diagnosis(
         facts,
         "bursts",
         why,
@@ -204,7 +209,7 @@ def _skewed(facts: PoolFacts) -> Diagnosis | None:
     held, idle = most.in_flight - most.busy, sum(each.slots - each.in_flight for each in empty)
     if held < 2 or idle < 2:
         return None
-    return words.diagnosis(
+    return words.make_diagnosis(
         facts,
         "skew",
         f"{held} tasks wait in process {most.name}, which is full; other processes have {idle} free slots",
@@ -222,8 +227,8 @@ def _too_little_data(facts: PoolFacts) -> Diagnosis | None:
     if seconds >= LONG_SECONDS and facts.use >= causes.FULL:
         return unknown.long_runs(facts)
     sentence = f"too little data yet: {ends} ends in {words.duration(seconds)}"
-    why = f"{words.ready(facts)}; {sentence}; {words.use(facts)}"
-    return words.diagnosis(facts, "unclear", why, "ask again in a few seconds", confidence=0.2)
+    why = f"{words.ready_text(facts)}; {sentence}; {words.use_text(facts)}"
+    return words.make_diagnosis(facts, "unclear", why, "ask again in a few seconds", confidence=0.2)
 
 
 RULES: tuple[Rule, ...] = (
@@ -234,15 +239,15 @@ RULES: tuple[Rule, ...] = (
     _queue_limit,
     _keeps_up,
     _too_little_data,
-    causes.failing,
-    causes.broker,
-    causes.recycling,
-    batching.short,
+    causes.failing_runs,
+    causes.late_broker,
+    causes.recycled_children,
+    batching.short_tasks,
     causes.slow_dependency,
-    batching.chatty,
+    batching.chatty_runs,
     batching.fixed_cost,
-    causes.processor,
-    causes.lock,
+    causes.busy_processors,
+    causes.contended_lock,
     unknown.free_slots,
-    causes.elastic,
+    causes.measured_elasticity,
 )

@@ -11,7 +11,7 @@ def free_slots(facts: PoolFacts) -> Diagnosis | None:
     if facts.is_probed or facts.use >= causes.FULL:
         return None
     running = facts.view.running
-    why = f"{words.ready(facts)} although only {words.use(facts)}"
+    why = f"{words.ready_text(facts)} although only {words.use_text(facts)}"
     held = sum(max(0, report.in_flight - report.busy) for report in running)
     if held >= max(1, facts.view.slots / 2):
         busy = max(report.host_busy for report in running)
@@ -21,24 +21,27 @@ def free_slots(facts: PoolFacts) -> Diagnosis | None:
     else:
         why += ": slots wait for messages"
         advice = "check the latency of the broker and the health of the pool"
-    return words.diagnosis(
+    return words.make_diagnosis(
         facts, "unclear", why, advice, confidence=0.4, command=f"millpond health {facts.view.name}"
     )
 
 
 def long_runs(facts: PoolFacts) -> Diagnosis:
-    """Too few runs end to measure the effect of slots: the slots' time is known, and failures."""
+    """Return the diagnosis of a pool whose runs are too long to measure the effect of slots.
+
+    A cause that shows in the slots' time or in failures is named.
+    """
     if (cause := _likely_cause(facts)) is not None:
         return cause
     window, mean = facts.minute, facts.mean
     takes = f"a run takes {words.duration(mean)}, {window.ended}" if mean else "no run"
     wait = f"{words.duration(window.seconds * ENOUGH_ENDS / window.ended)}" if window.ended else "an hour"
     place, spent = _main_wait(facts)
-    return words.diagnosis(
+    return words.make_diagnosis(
         facts,
         "unclear",
-        f"{words.use(facts)}{spent}; {takes} ended in {words.duration(window.seconds)}: too few "
-        f"to measure whether more slots would help; {words.ready(facts)}",
+        f"{words.use_text(facts)}{spent}; {takes} ended in {words.duration(window.seconds)}: too few "
+        f"to measure whether more slots would help; {words.ready_text(facts)}",
         f"add one worker process, and compare how many end in {wait}",
         name=(place.name or place.library) if place is not None else "",
         confidence=0.3,
@@ -47,14 +50,17 @@ def long_runs(facts: PoolFacts) -> Diagnosis:
 
 
 def _main_wait(facts: PoolFacts) -> tuple[Place | None, str]:
-    """Return the place at which slots wait most, and the words for it; empty if they do not wait."""
-    wait = facts.most("peer", "child", "file", "sleep", "thread")
+    """Return the place at which slots wait most, and the words for it.
+
+    Return None and an empty text if they do not wait.
+    """
+    wait = facts.largest_place("peer", "child", "file", "sleep", "thread")
     if wait is None:
         return None, ""
     return wait[0], f", {wait[1]:.0%} of that time waiting for {words.bottleneck_name(facts, wait[1])}"
 
 
-def unclear(facts: PoolFacts) -> Diagnosis:
+def unclear_cause(facts: PoolFacts) -> Diagnosis:
     """The cause is not known, and a command measures it."""
     place, spent = _main_wait(facts)
     if facts.is_probed:
@@ -64,11 +70,12 @@ def unclear(facts: PoolFacts) -> Diagnosis:
         one = facts.view.slots == 1
         how = "with a second slot, where two tasks may run at once" if one else "for up to half a minute"
         advice = f"measure it {how}"
-        command = words.probe(facts)
-    return words.diagnosis(
+        command = words.probe_command(facts)
+    return words.make_diagnosis(
         facts,
         "unclear",
-        f"{words.use(facts)}{spent}; {words.ready(facts)}; it is not known whether more slots would help",
+        f"{words.use_text(facts)}{spent}; {words.ready_text(facts)}; "
+        "it is not known whether more slots would help",
         advice,
         name=(place.name or place.library) if place is not None else "",
         confidence=0.3,
@@ -77,5 +84,5 @@ def unclear(facts: PoolFacts) -> Diagnosis:
 
 
 def _likely_cause(facts: PoolFacts) -> Diagnosis | None:
-    rules = (causes.failing, causes.processor, causes.lock, causes.slow_dependency)
+    rules = (causes.failing_runs, causes.busy_processors, causes.contended_lock, causes.slow_dependency)
     return next((cause for rule in rules if (cause := rule(facts)) is not None), None)

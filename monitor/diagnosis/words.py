@@ -9,8 +9,8 @@ from millpond.monitor.diagnosis.diagnosis import Diagnosis, KindShare
 from millpond.monitor.diagnosis.facts import PoolFacts
 
 
-def diagnosis(facts: PoolFacts, state: str, why: str, advice: str = "", **more: object) -> Diagnosis:
-    """Return a diagnosis with the fields that all have in common."""
+def make_diagnosis(facts: PoolFacts, state: str, why: str, advice: str = "", **more: object) -> Diagnosis:
+    """Return a diagnosis with the fields that all have in common. `more` are further fields."""
     measured = facts.current_elasticity
     return Diagnosis(
         pool=facts.view.name,
@@ -18,11 +18,11 @@ def diagnosis(facts: PoolFacts, state: str, why: str, advice: str = "", **more: 
         why=why,
         advice=advice,
         slots=facts.view.slots,
-        trend=trend(facts),
+        trend=backlog_trend(facts),
         slot_time=tuple(slot_time(facts)),
-        kinds=kinds(facts),
+        kinds=kind_shares(facts),
         measured=() if measured is None else _measured_points(measured),
-        outcome=outcome(facts),
+        outcome=slot_change_outcome(facts),
         probe_seconds=round(facts.probe_seconds, 1),
         compared=slower_than_before(facts),
         elasticity=None if measured is None else round(measured.value, 2),
@@ -41,8 +41,8 @@ def _measured_points(measured: Elasticity) -> tuple[tuple[int, float], ...]:
 KINDS = 20
 
 
-def kinds(facts: PoolFacts) -> tuple[KindShare, ...]:
-    """Return the figures of the kinds that take most of the slots' time, the first one most."""
+def kind_shares(facts: PoolFacts) -> tuple[KindShare, ...]:
+    """Return the figures of the kinds that take most of the slots' time, the largest share first."""
     largest = sorted(facts.newest.kinds.items(), key=lambda each: -each[1].service_seconds)[:KINDS]
     return tuple(
         KindShare(
@@ -65,8 +65,11 @@ USED, WAITING = 0.7, 1
 NO_GAIN = 0.2
 
 
-def outcome(facts: PoolFacts) -> str:
-    """Return the effect of the last change of slots, beside the predicted one; empty if it is not known."""
+def slot_change_outcome(facts: PoolFacts) -> str:
+    """Return the effect of the last change of slots, beside the predicted one.
+
+    It is empty if no change was measured, or if the pool is too little used to show the effect.
+    """
     before, slots, recent = facts.elasticity_before, facts.view.slots, facts.recent
     if before is facts.current_elasticity:
         return ""  # it was measured with more slots for a while: nothing was changed
@@ -74,7 +77,7 @@ def outcome(facts: PoolFacts) -> str:
         return ""
     if not recent.seconds or recent.ended < 20:
         return ""
-    predicted, came = numbers.realised(before, slots, recent.ended / recent.seconds)
+    predicted, came = numbers.predicted_and_actual_gain(before, slots, recent.ended / recent.seconds)
     grew = f"{'grew' if slots > before.slots else 'shrank'} from {before.slots} to {slots} slots: {came:+.0%}"
     if slots > before.slots and came < NO_GAIN * (slots / before.slots - 1):
         return f"{grew}, {predicted:+.0%} predicted: no gain, go back to {before.slots}"
@@ -88,7 +91,10 @@ CHANGED = 1.25
 
 
 def slower_than_before(facts: PoolFacts) -> str:
-    """Return how long runs take beside an hour ago and yesterday; empty if that is alike, or not known."""
+    """Return how long runs take, compared with an hour ago and with yesterday.
+
+    It is empty if the times are alike, or not known.
+    """
     multiples = [
         f"{times:.1f} times as long as {when}"
         for when, ago, within in TIMES
@@ -114,7 +120,7 @@ CATEGORIES = {
 
 
 def slot_time(facts: PoolFacts) -> Iterator[tuple[str, float]]:
-    """Yield the parts of a slot's time, the largest share first; the shares add up to 1."""
+    """Yield the parts of a slot's time with their shares, the largest first. The shares add up to 1."""
     places, use = facts.places, facts.use
     total = sum(places.values())
     if not total or not facts.view.running:
@@ -128,8 +134,11 @@ def slot_time(facts: PoolFacts) -> Iterator[tuple[str, float]]:
     yield from sorted([*shares, ("waiting for a message", 1 - use)], key=lambda each: -each[1])
 
 
-def trend(facts: PoolFacts) -> str:
-    """Return when the backlog is cleared, or how fast it grows; empty if there is no backlog."""
+def backlog_trend(facts: PoolFacts) -> str:
+    """Return when the backlog is cleared, or how fast it grows.
+
+    It is empty if there is no backlog, and if no process fetches from it.
+    """
     stands = not facts.view.running or facts.view.drained_at_ms is not None
     if not facts.ready or stands or all(queue.limits.paused for queue in facts.waiting):
         return ""
@@ -141,7 +150,7 @@ def trend(facts: PoolFacts) -> str:
 
 def bottleneck_name(facts: PoolFacts, share: float) -> str:
     """Return the name of the place with the largest share, with the library and the line that wait."""
-    wait = facts.most("peer", "child", "file", "sleep", "lock", "thread")
+    wait = facts.largest_place("peer", "child", "file", "sleep", "lock", "thread")
     if wait is None or not share:
         return "the dependency"
     place = wait[0]
@@ -158,36 +167,39 @@ def bottleneck_name(facts: PoolFacts, share: float) -> str:
     return f"{name}{by}"
 
 
-def probe(facts: PoolFacts) -> str:
-    """Return the command that measures the effect of more slots; a pool of one slot needs a second one."""
+def probe_command(facts: PoolFacts) -> str:
+    """Return the command that measures the effect of more slots. For a pool of one slot it adds a second."""
     second = " --second-slot" if facts.view.slots == 1 else ""
     return f"millpond why {facts.view.name} --probe{second}"
 
 
-def use(facts: PoolFacts) -> str:
+def use_text(facts: PoolFacts) -> str:
     """Return the share of slots in use."""
     if facts.view.slots == 1:
         return f"the one slot is in use {facts.use:.0%} of the time"
     return f"{facts.use:.0%} of {facts.view.slots} slots are in use"
 
 
-def rate(facts: PoolFacts) -> str:
+def rate_text(facts: PoolFacts) -> str:
     """Return the rate at which tasks end."""
     return f"{facts.rate:,.1f} tasks end a second"
 
 
-def ready(facts: PoolFacts) -> str:
+def ready_text(facts: PoolFacts) -> str:
     """Return the number of ready tasks."""
     return "1 task is ready" if facts.ready == 1 else f"{facts.ready:,} tasks are ready"
 
 
-def suffice(slots: int) -> str:
-    """Return the sentence that this number of slots is enough."""
+def slots_suffice_text(slots: int) -> str:
+    """Return the clause that this number of slots suffices."""
     return "1 slot suffices" if slots == 1 else f"{slots} slots suffice"
 
 
-def compared(measured: Elasticity) -> str:
-    """Return the measured throughput of a part of the slots and of all; the part is the one that decides."""
+def throughput_text(measured: Elasticity) -> str:
+    """Return the measured throughput of a part of the slots, and of all of them.
+
+    If the smaller step showed that throughput does not grow, the part is that of the step.
+    """
     slots, rate = measured.part, measured.part_rate
     if measured.step is not None and measured.high > SATURATED and not measured.grows:
         slots, rate = measured.step_part, measured.step_rate
@@ -195,7 +207,7 @@ def compared(measured: Elasticity) -> str:
     return f"{part} gave {rate:,.1f} tasks a second, {measured.slots} gave {measured.rate:,.1f}"
 
 
-def elasticity(measured: Elasticity) -> str:
+def elasticity_text(measured: Elasticity) -> str:
     """Return a measured elasticity with its interval."""
     return f"elasticity {measured.value:.2f} ± {measured.error:.2f}"
 
@@ -207,7 +219,7 @@ def duration(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.1f} ms"
 
 
-def lines(result: Diagnosis) -> Iterator[str]:
+def diagnosis_lines(result: Diagnosis) -> Iterator[str]:
     """Yield the lines of a diagnosis for a person."""
     trend = f" ({result.trend})" if result.trend else ""
     yield f"{result.pool}: {result.state}{trend}. {result.why}"

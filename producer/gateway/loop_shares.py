@@ -1,5 +1,7 @@
 """The share of each token in the time of the event loop, which serves one request's step at a time.
 
+`shares.py` bounds numbers instead: the requests, streams and threads that a token has at once.
+
 A token that has used more of the last moment than its share waits with its next request, or its next piece of
 a body, while those of others are served. A token that is alone has all the time there is.
 
@@ -106,7 +108,10 @@ class LoopShares:
         self._account(token).forward.discard(connection)
 
     async def turn(self, token: str) -> None:
-        """Return at once while the token is within its share, or else in its turn; requests start in line."""
+        """Wait until a request of the token may start. Requests of one token start in the order of arrival.
+
+        Return at once if the token is within its share and no earlier request of it waits.
+        """
         now = monotonic()
         account = self._account(token)
         account.asked_at = now
@@ -119,7 +124,7 @@ class LoopShares:
         await mine
 
     async def metered(self, token: str, call: Awaitable[None]) -> None:
-        """Await a call; each of its steps is charged to the token."""
+        """Await a call, and charge the loop's time of each of its steps to the token."""
         await _MeteredAwaitable(call, lambda seconds: self.charge(token, seconds))
 
     def charge(self, token: str, seconds: float) -> None:
@@ -129,7 +134,7 @@ class LoopShares:
         account.paid_at = max(account.paid_at, now - seconds) + seconds * self._count_active(now)
 
     def refused(self, token: str) -> None:
-        """Charge a refused request to a heavy token as many that are served."""
+        """Charge a heavy token for a refused request: more than its time. A light token is not charged."""
         account, now = self._account(token), monotonic()
         if account.is_heavy(now) and account.paid_at < now + MOST_OWED_SECONDS:
             account.paid_at = max(account.paid_at, now) + REFUSAL_SECONDS * self._count_active(now)

@@ -1,5 +1,7 @@
-"""The share of each token in the gateway's resources: if there are several tokens, none has more than
-half."""
+"""The share of each token in what the gateway has a limited number of: requests, streams, bodies, threads.
+
+If there are several tokens, none has more than half. `loop_shares.py` shares the time of the event loop.
+"""
 
 import asyncio
 from collections import Counter, defaultdict
@@ -9,17 +11,17 @@ from contextlib import contextmanager
 from millpond.producer.gateway.problems import api_error
 
 
-def share_of(most: int, tokens: int) -> int:
-    """Return the number of `most` that one of this many tokens may have."""
-    return most if tokens < 2 else max(1, most // 2)
+def share_of(max_count: int, tokens: int) -> int:
+    """Return how many of `max_count` units one of this many tokens may have."""
+    return max_count if tokens < 2 else max(1, max_count // 2)
 
 
 class Shares:
     """Counts the units that each token holds, and refuses a token that has its share."""
 
-    def __init__(self, most: int, tokens: int, what: str) -> None:
-        self._share = share_of(most, tokens)
-        self._what = what
+    def __init__(self, max_count: int, tokens: int, unit_name: str) -> None:
+        self._share = share_of(max_count, tokens)
+        self._unit_name = unit_name
         self._held: Counter[str] = Counter()
 
     @contextmanager
@@ -29,7 +31,9 @@ class Shares:
         Raises `ApiError` 503 if the token has as many at once as its share.
         """
         if self._held[token] >= self._share:
-            text = f"the token {token} has {self._share} {self._what} at once, its share: try again later"
+            text = (
+                f"the token {token} has {self._share} {self._unit_name} at once, its share: try again later"
+            )
             raise api_error(503, "share_used", text, retry_after=1)
         self._held[token] += 1
         try:
@@ -41,9 +45,9 @@ class Shares:
 class Turns:
     """Makes the calls of one token wait for each other, so that those of another find a free thread."""
 
-    def __init__(self, most: int, tokens: int) -> None:
+    def __init__(self, max_count: int, tokens: int) -> None:
         self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(
-            lambda: asyncio.Semaphore(share_of(most, tokens))
+            lambda: asyncio.Semaphore(share_of(max_count, tokens))
         )
 
     def turn_of(self, token: str) -> asyncio.Semaphore:

@@ -19,7 +19,10 @@ _WHERE = re.compile(r"\s*\(at (?:line (\d+), column \d+|end of document)\)$")
 
 
 def config_file() -> Path:
-    """Return the TOML file in force, which need not exist unless `MILLPOND_CONFIG` names it."""
+    """Return the path of the TOML file in force: `MILLPOND_CONFIG`, or else `millpond.toml` in this folder.
+
+    `millpond.toml` need not exist. Raises `SettingsError` if `MILLPOND_CONFIG` names no file.
+    """
     named = os.environ.get("MILLPOND_CONFIG")
     if named and not Path(named).is_file():
         raise SettingsError(
@@ -46,7 +49,7 @@ class TomlFile:
             raise SettingsError(self._syntax_error(str(error))) from None
 
     def line(self, path: Keys) -> int | None:
-        """Return the line of a value, or of the table around it; None if it is not found."""
+        """Return the line of a value, or else of the table around it. Return None if neither is found."""
         best: tuple[int, int] | None = None
         for number, keys in self._key_lines():
             depth = _common_length(keys, path)

@@ -71,26 +71,27 @@ def unknown_variable_warning(
         return f"is written in capitals: write {variable_name(path)}"
     rest = name[len("MILLPOND_") :].upper().removeprefix("TABLE__").removeprefix("TABLE_")
     if not rest.strip("_"):
-        return _warning_text(None)
+        return _unknown_setting_text(None)
     if rest in _SYNONYMS:
-        return _warning_text(_SYNONYMS[rest])
+        return _unknown_setting_text(_SYNONYMS[rest])
     every = list(_setting_paths(model, (), known))
     by_plain = {_normalize_name(".".join(each)): each for each in every}
     if found := by_plain.get(_normalize_name(rest)):
-        return _warning_text(".".join(found))
+        return _unknown_setting_text(".".join(found))
     plain = _normalize_name(rest)
     prefix = next((each for each in _table_prefixes(model) if plain.startswith(each)), "")
     near = {each[len(prefix) :]: by_plain[each] for each in by_plain if each.startswith(prefix)}
     best = closest_name(plain[len(prefix) :], near if prefix else [*near, *_ELSEWHERE])
     if best is None or len(plain) <= len(prefix) + 2:
-        return _warning_text(None) if "__" in rest else None
-    return _warning_text(".".join(near.get(best, (best,))))
+        return _unknown_setting_text(None) if "__" in rest else None
+    return _unknown_setting_text(".".join(near.get(best, (best,))))
 
 
-def _warning_text(setting: str | None) -> str:
-    if setting is None:
+def _unknown_setting_text(suggestion: str | None) -> str:
+    """Return the warning that no setting has a variable's name, with the setting that may be meant."""
+    if suggestion is None:
         return "is set, and no setting is called so: see millpond config, or unset it"
-    return f"is set, and no setting is called so: did you mean {variable_name(tuple(setting.split('.')))}?"
+    return f"is set, and no setting is called so: did you mean {variable_name(tuple(suggestion.split('.')))}?"
 
 
 def _normalize_name(name: str) -> str:
@@ -126,7 +127,10 @@ def _setting_paths(annotation: Any, path: Path, known: Mapping[str, Any]) -> Ite
 
 
 def _type_below(annotation: Any, part: str) -> Any:
-    """Return the type of a part of a table; None if the table has no such part."""
+    """Return the annotation of a table's field, or of the values of a table by name.
+
+    Return None if the table has no such field, or is no table.
+    """
     model = model_of(annotation)
     if model is not None:
         field = model.model_fields.get(part)

@@ -45,7 +45,7 @@ EXACT = 2**53
 
 @dataclass
 class Column:
-    """Infer the type of one column from its batches, in order; `declared` fixes it."""
+    """Infers the type of one column from its record batches, in order, unless `declared` fixes it."""
 
     name: str
     declared: ColumnType | None = None
@@ -53,7 +53,7 @@ class Column:
     _wide: bool = False
 
     def learn(self, texts: Any) -> bool:
-        """Learn from one batch; return False if it does not fit the declared type."""
+        """Learn from one record batch. Return False if a value does not fit the declared type."""
         if texts.null_count == len(texts) or self.type == pa.string():
             return True
         if self.declared:
@@ -120,7 +120,7 @@ def empty_to_null(texts: Any) -> Any:
 
 def _cast_exactly(values: Any, type_: Any) -> Any | None:
     """Return the values as `type_` if nothing of how they are written is lost, else None."""
-    if type_ == pa.float64() and not _all_true(_is_short_decimal(values)):
+    if type_ == pa.float64() and not _all_true(_short_decimal_mask(values)):
         return None
     if type_ == pa.bool_() and not _all_true(pc.match_substring_regex(values, _WORD_BOOLEAN)):
         return None
@@ -151,9 +151,10 @@ def _keeps_all_digits(values: Any, doubles: Any) -> bool:
     return all(is_exact_double(digits) for digits in values.filter(doubtful).to_pylist())
 
 
-def _is_short_decimal(values: Any) -> Any:
-    short = pc.less_equal(pc.binary_length(values), _DECIMAL_CHARACTERS)
-    return pc.and_(short, pc.match_substring_regex(values, _DECIMAL))
+def _short_decimal_mask(texts: Any) -> Any:
+    """Return a boolean array: True for each text that is a decimal number of few characters."""
+    short = pc.less_equal(pc.binary_length(texts), _DECIMAL_CHARACTERS)
+    return pc.and_(short, pc.match_substring_regex(texts, _DECIMAL))
 
 
 def _has_wide_integer(converted: Any) -> bool:

@@ -43,7 +43,11 @@ class CsvRows:
         self._is_sound = False
 
     def schema(self) -> Any:
-        """Read the file once and return the schema of every row; raise `BadInput` with the line at fault."""
+        """Return the schema that every row fits. This is the first pass over the file.
+
+        Raises `BadInput` with the line at fault, and `TooLarge` for a row that is longer than the largest
+        block or for too many columns.
+        """
         self._names = self._read_header()
         for self._block in BLOCK_BYTES:
             columns = [Column(name, self._job.types.get(name)) for name in self._names]
@@ -55,8 +59,11 @@ class CsvRows:
                 continue
         raise self._long_row_error()
 
-    def batches(self, schema: Any) -> Iterator[Any]:
-        """Read the file again, converted; raise `BadInput` if the file changed since `schema` was called."""
+    def record_batches(self, schema: Any) -> Iterator[Any]:
+        """Yield the rows as Arrow record batches of `schema`. This is the second pass over the file.
+
+        Raises `BadInput` if the file has changed since `schema` was called.
+        """
         for batch in self._text_batches():
             columns = [convert(batch.column(at), field.type) for at, field in enumerate(schema)]
             if any(column is None for column in columns):
@@ -136,7 +143,10 @@ class CsvRows:
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:
-        """Translate an error in the block: a quote at fault, a row of another width, or too long."""
+        """Turn Arrow's error or a `QuoteFault` of the block into `BadInput` with the line.
+
+        Raises `_RowOverBlock` if a row is longer than the block that the reader takes at once.
+        """
         try:
             yield
         except QuoteFault as fault:

@@ -45,7 +45,10 @@ class TypeLearner:
         return pa.schema(list(self.types.items()))
 
     def learn(self, part: Any) -> None:
-        """Learn from a part of the file: a table as pyarrow inferred it, or objects as Python parsed them."""
+        """Learn from a part of the file: a table as pyarrow inferred it, or objects as Python parsed them.
+
+        Raises `TooLarge` if the file has more than `MAX_COLUMNS` names.
+        """
         columns = (
             _values_by_name(part)
             if isinstance(part, list)
@@ -62,7 +65,10 @@ class TypeLearner:
             raise TooLarge(f"{self._url} has more than {MAX_COLUMNS} names: is its data keyed by a value?")
 
     def finish(self, declared: Mapping[str, str]) -> None:
-        """Fix the types: values that no Parquet file or no double can hold are text."""
+        """Fix the types: values that no Parquet file or no double can hold are text.
+
+        Raises `BadInput` if the file has no names, or lacks one whose type is declared.
+        """
         if not self.types:
             raise BadInput(f"{self._url} names no value: there is no column to write")
         if unknown := sorted(set(declared) - set(self.types)):

@@ -70,7 +70,8 @@ def split_block(block: Block, width: int) -> Iterator[Block]:
     """Yield a block in pieces whose objects, with up to `width` names each, stay below `MAX_CELLS`.
 
     Every line is an object from its first to its last character, so no parser can nest across lines: the
-    depth that is checked here is the depth that the parser meets.
+    depth that is checked here is the depth that the parser meets. Raises `BadInput` for a line that is no
+    object. Raises `TooLarge` for a line that nests too deep or alone has more than `MAX_CELLS` values.
     """
     lines: list[bytes] = []
     first, cells, rows = block.first_line, 0, 0
@@ -96,7 +97,10 @@ def parse_block(block: Block) -> list[dict[str, Any]]:
 
 
 def _check_line(line: bytes, url: str, number: int) -> int:
-    """Return the number of objects on a line, nested ones included. Raises `BadInput` unless it is one."""
+    """Return the number of objects on a line, nested ones included: 0 for an empty line.
+
+    Raises `BadInput` if the line is no object, and `TooLarge` if it nests deeper than `MAX_DEPTH`.
+    """
     if not line:
         return 0
     if line[:1] != b"{" or line[-1:] != b"}":
@@ -179,12 +183,12 @@ def has_inexact_fraction(data: bytes) -> bool:
 
 
 def value_to_text(value: Any) -> str | None:
-    """Return a value for a column of text: a text as it is, anything else as JSON."""
+    """Return a string unchanged, None as None, and any other value as JSON text."""
     return value if value is None or (isinstance(value, str)) else _to_json(value)
 
 
 def _to_json(value: Any) -> str:
-    """Return a value as JSON; numbers that were kept as digits stay as they were written."""
+    """Return a value as JSON text. A number kept as `Digits` has the digits that were written."""
     match value:
         case Digits():
             return str(value)

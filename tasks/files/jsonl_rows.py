@@ -31,14 +31,18 @@ from millpond.tasks.files.text import Utf8Reader
 
 
 class JsonlRows:
-    """The objects of a JSONL file as record batches of one schema; a name that an object lacks is null."""
+    """The objects of a JSONL file as record batches of one schema. A name that an object lacks is null."""
 
     def __init__(self, job: ToParquet, opener: Callable[..., Utf8Reader], most_values: int) -> None:
         self._job, self._open, self._most_values = job, opener, most_values
         self._types = json_types.TypeLearner(job.source)
 
     def schema(self) -> Any:
-        """Read the file once and return the schema that every object fits."""
+        """Return the schema that every object fits. This is the first pass over the file.
+
+        Raises `BadInput` for a line that is no object, and for a declared name that no object has. Raises
+        `TooLarge` if rows times columns is over the limit of values.
+        """
         rows = 0
         for block in read_blocks(self._open(again=True), self._job.source):
             for piece in split_block(block, len(block.names()) or 1):
@@ -52,8 +56,11 @@ class JsonlRows:
             )
         return pa.schema([pa.field(name, self._target_type(name)) for name in self._types.names])
 
-    def batches(self, schema: Any) -> Iterator[Any]:
-        """Read the file again, converted; raise `BadInput` with the line of a value of another type."""
+    def record_batches(self, schema: Any) -> Iterator[Any]:
+        """Yield the rows as Arrow record batches of `schema`. This is the second pass over the file.
+
+        Raises `BadInput` with the line of a value that does not fit.
+        """
         readable = self._types.schema()
         for block in read_blocks(self._open(again=True), self._job.source):
             for piece in split_block(block, self._types.leaf_count):
@@ -99,7 +106,11 @@ class JsonlRows:
 
 
 def _read_with_arrow(piece: Block, schema: Any = None) -> Any | None:
-    """Return a piece as pyarrow parses it; None if Python has to parse it, or to find the fault."""
+    """Return a piece as pyarrow parses it.
+
+    Return None if pyarrow cannot parse it, or may have rounded a number. Python's parser then reads the
+    piece, or finds its fault.
+    """
     if schema is None and has_inexact_fraction(piece.data):
         return None
     try:

@@ -136,7 +136,7 @@ class _Form:
                 pdfium.FPDFPage_CloseAnnot(annotation)
 
     def _line_of(self, annotation: Any) -> str:
-        """Return the line for a filled field or a comment; empty for any other annotation."""
+        """Return the line for a filled field or a comment. It is empty for any other annotation."""
         pdfium = self._pdfium
         subtype = pdfium.FPDFAnnot_GetSubtype(annotation)
         if subtype in (pdfium.FPDF_ANNOT_LINK, pdfium.FPDF_ANNOT_POPUP):
@@ -156,7 +156,10 @@ class _Form:
         return "field"
 
     def _field_value(self, annotation: Any) -> str:
-        """Return the value of a field as a person would see it; empty if that is nothing."""
+        """Return the value of a field as a person would see it.
+
+        It is empty for an unchecked box, a password and a type of field that shows no value.
+        """
         pdfium, field = self._pdfium, (self._form, annotation)
         match pdfium.FPDFAnnot_GetFormFieldType(*field):
             case pdfium.FPDF_FORMFIELD_CHECKBOX | pdfium.FPDF_FORMFIELD_RADIOBUTTON:
@@ -185,7 +188,7 @@ class _Form:
             name = ctypes.create_string_buffer(_NAME_BYTES)
             pdfium.FPDF_GetXFAPacketName(self._document, at, name, _NAME_BYTES)
             if name.value == b"datasets":
-                yield from _element_lines(self._read_packet(at))
+                yield from _xml_leaf_lines(self._read_packet(at))
 
     def _read_packet(self, at: int) -> bytes:
         """Return the content of an XFA packet, by its number."""
@@ -202,8 +205,11 @@ class _Form:
         return buffer.raw.decode("utf-16-le", "replace").rstrip("\0").strip()
 
 
-def _element_lines(data: bytes) -> Iterator[str]:
-    """Yield a line for each element of an XML document that contains text alone."""
+def _xml_leaf_lines(data: bytes) -> Iterator[str]:
+    """Yield `tag: text` for each XML element that has text and no child.
+
+    Yield nothing if the XML is damaged.
+    """
     try:
         elements = ElementTree.fromstring(data).iter()
     except ElementTree.ParseError:

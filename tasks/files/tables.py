@@ -22,13 +22,13 @@ ALWAYS_VALUES = 10_000_000
 
 
 class Rows(Protocol):
-    """Read a table twice: `schema` first, then `batches` of that schema."""
+    """Read a table twice: `schema` first, then `record_batches` of that schema."""
 
     def schema(self) -> Any:
         """Return the schema that every row fits."""
 
-    def batches(self, schema: Any) -> Iterator[Any]:
-        """Yield all rows as record batches."""
+    def record_batches(self, schema: Any) -> Iterator[Any]:
+        """Yield all rows as Arrow record batches of `schema`."""
 
 
 def to_parquet(job: ToParquet, storage: Storage, context: Context) -> TableResult:
@@ -41,7 +41,7 @@ def to_parquet(job: ToParquet, storage: Storage, context: Context) -> TableResul
         rows = _open_rows(job, table_format, file, storage, context)
         schema = rows.schema()
         with storage.open_output(job.target) as output:
-            count = _write_batches(rows.batches(schema), schema, job, output)
+            count = _write_record_batches(rows.record_batches(schema), schema, job, output)
             size = file_length(output)
     return TableResult(target=job.target, bytes=size, rows=count, columns=len(schema))
 
@@ -78,21 +78,23 @@ def _open_rows(
     return JsonlRows(job, opener, max(ALWAYS_VALUES, length * storage.limits.max_unpacked_ratio))
 
 
-def _write_batches(batches: Iterator[Any], schema: Any, job: ToParquet, output: BinaryIO) -> int:
-    """Write all batches in row groups; return the number of rows."""
+def _write_record_batches(
+    record_batches: Iterator[Any], schema: Any, job: ToParquet, output: BinaryIO
+) -> int:
+    """Write all record batches in row groups, and return the number of rows."""
     count = 0
     with pq.ParquetWriter(output, schema, compression=job.compression) as writer:
-        for group in gather_row_groups(batches, schema, job.row_group_rows):
+        for group in gather_row_groups(record_batches, schema, job.row_group_rows):
             writer.write_table(group, row_group_size=job.row_group_rows)
             count += len(group)
     return count
 
 
-def gather_row_groups(batches: Iterator[Any], schema: Any, rows: int) -> Iterator[Any]:
-    """Gather batches to tables of `rows` rows, or of fewer if these would take more than `GROUP_BYTES`."""
+def gather_row_groups(record_batches: Iterator[Any], schema: Any, rows: int) -> Iterator[Any]:
+    """Yield tables of `rows` rows from record batches. A table that reaches `GROUP_BYTES` has fewer."""
     held: list[Any] = []
     held_rows = held_bytes = 0
-    for batch in batches:
+    for batch in record_batches:
         held.append(batch)
         held_rows, held_bytes = held_rows + len(batch), held_bytes + batch.nbytes
         if held_rows < rows and held_bytes < GROUP_BYTES:

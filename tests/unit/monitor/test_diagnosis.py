@@ -9,7 +9,7 @@ from millpond.broker.stats.window import KindFigures, Place
 from millpond.monitor.diagnosis import PoolFacts, diagnose
 from millpond.monitor.diagnosis.facts import usual_seconds
 from millpond.monitor.diagnosis.numbers import clear_seconds, predicted_rate, slots_that_suffice, slots_wanted
-from millpond.monitor.diagnosis.words import lines
+from millpond.monitor.diagnosis.words import diagnosis_lines
 from millpond.monitor.formatting import as_sentence
 from tests.harness.pool_facts import (
     BUSY,
@@ -79,7 +79,7 @@ def test_each_cause_is_told_from_the_others(seen: PoolFacts, state: str, name: s
     assert name in verdict.name
     assert words in verdict.why
     assert 0 < verdict.confidence <= 1
-    assert "\n".join(lines(verdict)).startswith(f"p: {state}")
+    assert "\n".join(diagnosis_lines(verdict)).startswith(f"p: {state}")
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_the_usual_is_by_kind_so_that_a_mixture_may_change() -> None:
         "report": KindFigures(ended=80, service_seconds=80.0),
     }
     seen = replace(BUSY, recent=mixed, minute=mixed, usual=usual)
-    assert seen.slower == pytest.approx(1.0)
+    assert seen.slowdown == pytest.approx(1.0)
     assert diagnose(seen).state == "unclear"
 
 
@@ -157,7 +157,7 @@ def test_what_came_of_more_slots_is_said_beside_what_was_predicted(came: float, 
     recent.kinds["order"].ended = round(before.rate * came * 10)
     found = diagnose(replace(BUSY, view=view, recent=recent, elasticity=before))
     assert words in found.outcome
-    assert words in "\n".join(lines(found))
+    assert words in "\n".join(diagnosis_lines(found))
 
 
 def test_runs_are_compared_with_an_hour_ago_and_yesterday() -> None:

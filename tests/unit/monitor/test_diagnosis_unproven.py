@@ -8,7 +8,7 @@ from millpond.broker.limits import Limits
 from millpond.broker.stats.elasticity import Elasticity
 from millpond.broker.stats.window import Place, Window
 from millpond.monitor.diagnosis import PoolFacts, diagnose
-from millpond.monitor.diagnosis.words import lines
+from millpond.monitor.diagnosis.words import diagnosis_lines
 from millpond.monitor.snapshot import QueueView
 from tests.harness.pool_facts import (
     BUSY,
@@ -47,7 +47,7 @@ def test_one_slot_is_told_with_a_second_one(
     """`workers` is said of one slot only if a second one was measured to bring more."""
     found = diagnose(of_few_slots((place, 0.9), elasticity=measured))
     assert found.state == state
-    assert words in "\n".join(lines(found))
+    assert words in "\n".join(diagnosis_lines(found))
     assert found.slots_wanted == {"workers": 2, "dependency": 1}.get(state)
 
 
