@@ -1,4 +1,4 @@
-"""Pools, queues, tasks and dead letters as people and machines see them; everything is read from Redis.
+"""Pools, queues, tasks and dead letters as people and machines see them. Everything is read from Redis.
 
 `pages/`, `templates/` and `static/` are Millpond's pages in Flower, and the JSON API beside them.
 `cli/` has the commands of operators, as `millpond status`, `why` and `drain`.

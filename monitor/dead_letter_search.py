@@ -43,6 +43,6 @@ class Search:
 
 
 def apply_to(store: Store, name: str, letters: Iterable[tuple[str, str]]) -> int:
-    """Requeue or purge dead letters, by (queue, id); return the number of those that were still there."""
+    """Requeue or purge dead letters, by (queue, id). Return the number of those that were still there."""
     action, _done = ACTIONS[name]
     return sum(action(store, queue, id) for queue, id in list(letters))

@@ -38,9 +38,9 @@ def serve(
     url_prefix: str | None = None,
     on_ready: Callable[[str], None],
 ) -> None:
-    """Serve until SIGTERM or SIGINT; `on_ready` gets the URL. Port 0 takes a free port.
+    """Serve until SIGTERM or SIGINT. `on_ready` gets the URL. Port 0 takes a free port.
 
-    `basic_auth` adds user:password pairs to those of the settings; `url_prefix` is the sub-path of a proxy,
+    `basic_auth` adds user:password pairs to those of the settings. `url_prefix` is the sub-path of a proxy,
     if not the settings'. Raises `SettingsError` or `StartError`.
     """
     logins = [*basic_auth, *(login.get_secret_value() for login in configured.flower_basic_auth)]
@@ -142,7 +142,7 @@ def _bracket_ipv6(address: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Serve as a child process; write the URL to the descriptor given as `--ready-fd`."""
+    """Serve as a child process, and write the URL to the descriptor given as `--ready-fd`."""
     parser = ArgumentParser(prog="millpond.monitor.flower")
     parser.add_argument("--port", type=int, default=5555)
     parser.add_argument("--ready-fd", type=int, required=True)

@@ -78,7 +78,7 @@ class BufferedEvents(Events):
         self.io_loop.add_callback(self._process_buffered)
 
     def _process_buffered(self) -> None:
-        """Process buffered events for `TURN_SECONDS`; schedule another call if some are left."""
+        """Process buffered events for `TURN_SECONDS`. Schedule another call if some are left."""
         self._is_scheduled = False
         until = time.monotonic() + TURN_SECONDS
         try:

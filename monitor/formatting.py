@@ -1,4 +1,4 @@
-"""Figures as short texts for people; a dash means an unknown value."""
+"""Figures as short texts for people. A dash means an unknown value."""
 
 from datetime import UTC, datetime
 

@@ -16,7 +16,7 @@ from millpond.tasks.errors import UnknownKind
 
 
 def queue_json(view: QueueView) -> dict[str, Any]:
-    """Return a queue; `depth` is the number of ready messages of every priority, as KEDA expects it.
+    """Return a queue. `depth` is the number of ready messages of every priority, as KEDA expects it.
 
     Counters have the names of the metrics.
     """
@@ -62,7 +62,7 @@ def pool_json(view: PoolView, diagnosis: Diagnosis | None = None) -> dict[str, A
 
 
 def batch_json(summary: Summary) -> dict[str, Any]:
-    """Return the counts of a batch; times are ms by the server's clock."""
+    """Return the counts of a batch. Times are ms by the server's clock."""
     return {**asdict(summary), "pending": summary.pending, "complete": summary.complete}
 
 
@@ -86,12 +86,12 @@ def whole_dead_letter_json(letter: DeadLetter) -> dict[str, Any]:
 
 
 def error_line(letter: DeadLetter) -> str:
-    """Return the error of a dead letter in one line; empty if there is none."""
+    """Return the error of a dead letter in one line. The line is empty if it has none."""
     return str(letter.detail.get("error", ""))
 
 
 def shown_kwargs(letter: DeadLetter) -> Mapping[str, Any]:
-    """Return the redacted arguments; none of them is shown if the kind is unknown here."""
+    """Return the redacted arguments. None of them is shown if the kind is unknown here."""
     try:
         return redact(contract_of(letter.kind), letter.kwargs)
     except UnknownKind:

@@ -15,7 +15,7 @@ OVERFLOWS: tuple[str, ...] = get_args(Overflow)
 
 
 def parse_limits(written: Mapping[str, str | None]) -> dict[str, Any]:
-    """Return the limits to change; the value None unsets a limit. Raises `BadInput`."""
+    """Return the limits to change. The value None unsets a limit. Raises `BadInput`."""
     return {name: None if text is None else LIMITS[name](text) for name, text in written.items()}
 
 

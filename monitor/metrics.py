@@ -169,7 +169,7 @@ def _labelled_metrics(
     figures: Sequence[Figure],
     views: Mapping[str, Any],
 ) -> Iterator[Metric]:
-    """Yield one metric for each figure, with one sample for each view; the keys of `views` are the label."""
+    """Yield one metric for each figure, with one sample for each view. The keys of `views` are the label."""
     for name, help_, read in figures:
         values = [({label: labelled}, read(view)) for labelled, view in views.items()]
         yield Metric(f"millpond_{label}_{name}", metric_type, help_, values)

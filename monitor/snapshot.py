@@ -216,7 +216,10 @@ def _pool_view(
 def _rate_since(
     counters: Mapping[str, int], before: Sample | None, names: Sequence[str], now_ms: int
 ) -> float | None:
-    """Return the growth of counters a second since an earlier sample; None if there is no such sample."""
+    """Return the growth of counters a second since an earlier sample.
+
+    Return None if there is no such sample.
+    """
     if before is None or now_ms <= before.at_ms:
         return None
     grown = sum(counters.get(name, 0) - int(before.values[name]) for name in names)

@@ -26,7 +26,7 @@ Row = tuple[tuple[str, ...], str]
 
 
 def table_console() -> Console:
-    """Return the console on which tables are shown; into a pipe or a file it is as wide as they are."""
+    """Return the console on which tables are shown. In a pipe or a file it is as wide as the tables."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 100_000
@@ -34,7 +34,7 @@ def table_console() -> Console:
 
 
 def show_table(shown: Console, table: Group) -> None:
-    """Print a table; into a pipe or a file without blanks at the ends of its lines."""
+    """Print a table. In a pipe or a file its lines do not end with blanks."""
     if shown.is_terminal:
         shown.print(table)
         return
@@ -45,19 +45,19 @@ def show_table(shown: Console, table: Group) -> None:
 
 
 def pools_table(pools: Iterable[PoolView], width: int) -> Group:
-    """Return a table of the pools; a pool that is short of processes is coloured."""
+    """Return a table of the pools. A pool that is short of processes is coloured."""
     return _make_table(
         POOL_COLUMNS, [(pool_row(view), "red" if view.processes_missing else "") for view in pools], width
     )
 
 
 def queues_table(queues: Iterable[QueueView], width: int) -> Group:
-    """Return a table of the queues; a queue that is full, paused or served by no worker is coloured."""
+    """Return a table of the queues. A queue that is full, paused or served by no worker is coloured."""
     return _make_table(QUEUE_COLUMNS, [(queue_row(view), _queue_style(view)) for view in queues], width)
 
 
 def pool_row(view: PoolView) -> tuple[str, ...]:
-    """Return the cells of a pool; `wait` and `service` are 95th percentiles of the last minute."""
+    """Return the cells of a pool. `wait` and `service` are 95th percentiles of the last minute."""
     wanted = view.pool.processes if view.pool else len(view.running)
     return (
         view.name,
@@ -117,7 +117,7 @@ def _total_width(widths: Sequence[int]) -> int:
 
 
 def _split_columns(widths: Sequence[int], width: int) -> Iterator[list[int]]:
-    """Yield the columns of each block, by number; the first column is in all of them."""
+    """Yield the columns of each block, by number. The first column is in all of them."""
     block, used = [0], widths[0]
     for number in range(1, len(widths)):
         if len(block) > 1 and used + _GAP + widths[number] > width:

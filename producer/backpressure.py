@@ -2,7 +2,7 @@
 
 `reject` and `shed` are decided by the publish script. For `block` the script gives a refused producer a place
 in the line of admission, and the script that makes room calls the first producer in line with the number of
-messages that it may send. A waiting producer does not poll; it only checks now and then that it still has its
+messages that it may send. A waiting producer does not poll. It only checks now and then that it still has its
 place.
 """
 
@@ -74,7 +74,7 @@ class Timeout:
 
 @dataclass(frozen=True)
 class AdmissionLine:
-    """The line of one queue; `now_ms` returns the server's time."""
+    """The line of one queue. `now_ms` returns the server's time."""
 
     store: Store
     now_ms: Callable[[], int]
@@ -83,7 +83,7 @@ class AdmissionLine:
     def send(self, messages: Sequence[Outgoing], timeout: Timeout, flow: FlowControl) -> list[Answer]:
         """Send the first messages of one queue, as far as there is room, once it is this producer's turn.
 
-        Return the outcomes; an empty list at the timeout, or if another try is needed.
+        Return the outcomes. The list is empty at the timeout, and if another try is needed.
         """
         first, ticket = messages[0], new_ticket(len(messages))
         is_in_line = False
@@ -126,7 +126,7 @@ def send_blocking(
 ) -> Iterator[Answer]:
     """Return the outcomes of the messages, as they come under `block`, in order.
 
-    Waits for room until no message was accepted for `timeout_seconds` (None: for ever); the outcome of every
+    Waits for room until no message was accepted for `timeout_seconds` (None: for ever). The outcome of every
     message that is left then is `Full`.
     """
     return chain.from_iterable(_send_in_order(messages, line, timeout_seconds, flow))

@@ -1,7 +1,7 @@
 """A handle to a batch: send tasks into it, close or cancel it, read its results.
 
 A batch is a record in Redis. The producer closes it, because only the producer knows that it has sent
-its last task; a closed batch is complete once every task in it is settled.
+its last task. A closed batch is complete once every task in it is settled.
 """
 
 import logging
@@ -79,7 +79,7 @@ class Batch:
         return tally
 
     def send_each(self, items: Iterable[Sendable | Message], **options: Any) -> Iterator[Sent | Refused]:
-        """Send while the result is iterated, and yield the outcome of each item; see `Client.send_each`."""
+        """Send while the result is iterated, and yield the outcome of each item. See `Client.send_each`."""
         return map(self._count_accepted, self._client.send_each(items, batch=self, **options))
 
     def close(self) -> Summary:
@@ -103,7 +103,7 @@ class Batch:
         """Close the batch and cancel its tasks: none starts any more, and running ones are asked to stop.
 
         With `terminate`, tasks that run on a `prefork` pool are killed and count as cancelled. Returns when
-        every worker with tasks of the batch in flight has acknowledged; no task starts after that, and the
+        every worker with tasks of the batch in flight has acknowledged. No task starts after that, and the
         tasks that were ready or delayed are settled.
         """
         return control_cancel.cancel_batch(self._client.store, self.id, terminate=terminate)

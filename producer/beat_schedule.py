@@ -1,7 +1,7 @@
 """The `beat_schedule` of a Celery application, for `millpond scheduler --app`.
 
 Numbers of seconds, `timedelta` and `crontab` are known here. A period counts from the epoch, so that any
-number of schedulers agree on it; `celery beat` counts it from its last run. A `crontab` is in the time zone
+number of schedulers agree on it. `celery beat` counts it from its last run. A `crontab` is in the time zone
 of the application, and both of its fields for days hold, as Celery has it.
 """
 
@@ -49,7 +49,7 @@ class BeatEntry:
         return " ".join(str(getattr(cron, f"_orig_{name}")) for name in fields) + f" {cron.tz}"
 
     def next_due(self, at_ms: int) -> int:
-        """Return the first due time after `at_ms`; both are ms since the epoch."""
+        """Return the first due time after `at_ms`. Both are ms since the epoch."""
         if (period := self._period_ms) is not None:
             return (at_ms // period + 1) * period
         return next(self._due_times(at_ms))

@@ -1,7 +1,7 @@
 """Run a task in the process that sends it, when its queue is full and the policy is `caller_runs`.
 
 The producer is slowed down by the work itself, as in Java's `CallerRunsPolicy`. A task that is run here is
-counted, settled and buried as if the pool had run it; only its time limits do not hold.
+counted, settled and buried as if the pool had run it. Only its time limits do not hold.
 """
 
 import time

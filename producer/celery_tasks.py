@@ -42,7 +42,7 @@ def compose_celery_task(
     after: Mapping[str, Any] | None = None,
     more: Callable[[str, str], Mapping[str, Any]] = lambda _queue, _id: {},
 ) -> Outgoing:
-    """Compose the message of a Celery task; `app` is the application that the settings name.
+    """Compose the message of a Celery task. `app` is the application that the settings name.
 
     `more` returns further headers, once the queue and the id are known: a signature that was frozen has an
     id, and that of a chain is its first task's.

@@ -1,6 +1,6 @@
 """The client of an application: send tasks and batches, find, follow and cancel them.
 
-A `Client` may be shared by threads and used on both sides of a fork; its only state is connections and
+A `Client` may be shared by threads and used on both sides of a fork. Its only state is connections and
 caches. It imports neither Celery nor a handler.
 """
 
@@ -97,7 +97,7 @@ class Client:
     ) -> Tally:
         """Send every task of an iterable, in constant memory, and return their number by outcome.
 
-        Stops at the first refusal and raises it; `send_each` goes on and yields it. `queue` and `priority`
+        Stops at the first refusal and raises it. `send_each` goes on and yields it. `queue` and `priority`
         apply to items that are not a `Message`. Under `block`, `timeout` bounds the time without an accepted
         task.
         """
@@ -120,7 +120,7 @@ class Client:
         timeout: Duration | None = None,
         batch: "Batch | str | None" = None,
     ) -> Iterator[Sent | Refused]:
-        """Send while the result is iterated, and yield the outcome of each item, in order; none is raised."""
+        """Send while the result is iterated, and yield the outcome of each item, in order. None is raised."""
         return self._sender.stream(self._as_messages(items), **_check_arguments(overflow, timeout, batch))
 
     def batch(
@@ -132,9 +132,9 @@ class Client:
     ) -> Batch:
         """Open a batch. A `with` block closes it at its end.
 
-        `then`, the batch callback, is sent exactly once when the batch is complete, however its tasks ended;
-        its handler finds the counts in `context.batch_summary`. `owner` names a token of the HTTP gateway
-        that may use the batch too; a token for every kind always may. Raises `BadContract`, `UnknownQueue`.
+        `then`, the batch callback, is sent exactly once when the batch is complete, however its tasks ended.
+        Its handler finds the counts in `context.batch_summary`. `owner` names a token of the HTTP gateway
+        that may use the batch too. A token for every kind always may. Raises `BadContract`, `UnknownQueue`.
         """
         id = str(uuid4())
         callback = (
@@ -149,10 +149,10 @@ class Client:
         return Batch(self, id)
 
     def cancel(self, id: str, *, terminate: bool = False) -> Cancellation:
-        """Cancel a task by its id; return when every worker that may have it in flight has acknowledged.
+        """Cancel a task by its id. Return when every worker that may have it in flight has acknowledged.
 
-        It does not start any more. If it runs, it is asked to stop; with `terminate`, on a `prefork` pool, it
-        is killed. `found` of the result is its location; None if the task has ended or never existed.
+        It does not start any more. If it runs, it is asked to stop. With `terminate`, on a `prefork` pool, it
+        is killed. `found` of the result is its location, or None if the task has ended or never existed.
         """
         return control_cancel.cancel_task(self.store, id, terminate=terminate)
 
@@ -161,11 +161,14 @@ class Client:
         return server_time_ms(self.store)
 
     def find(self, id: str) -> TaskLocation | None:
-        """Return the location of a task; None if it has ended or never existed."""
+        """Return the location of a task. Return None if it has ended or never existed."""
         return task_lookup.find_task(self.store, id)
 
     def progress(self, id: str) -> Progress | None:
-        """Return the progress that a running task reported; None if it reported none in the last hour."""
+        """Return the progress that a running task reported.
+
+        Return None if it reported none in the last hour.
+        """
         return progress.read_progress(self.store, id)
 
     def batches(self, limit: int = 100, *, still_open: bool = False) -> Iterator[Summary]:

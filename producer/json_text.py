@@ -18,7 +18,7 @@ def parse(text: bytes | bytearray) -> Any:
 
 
 def require_finite(job: BaseModel, text: bytes | bytearray) -> None:
-    """Raise `ValueError` for a contract with NaN or an infinity; pydantic makes one of "NaN" too."""
+    """Raise `ValueError` for a contract with NaN or an infinity. Pydantic makes NaN of the text "NaN" too."""
     small = text.lower()
     if b"nan" in small or b"inf" in small:
         _check_finite(job.model_dump())

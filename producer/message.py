@@ -139,7 +139,7 @@ def compose_contract(
 ) -> Outgoing:
     """Compose a message for the broker.
 
-    `after` describes the batch that it follows; `id`, `traceparent` and `headers` are those of a message that
+    `after` describes the batch that it follows. `id`, `traceparent` and `headers` are those of a message that
     middleware has seen. Fields that have their default are left out, so that an older worker takes the rest.
     """
     kwargs = _json_fields(contract)

@@ -3,7 +3,7 @@
 The leader has a lease in Redis. When it dies, another scheduler leads within the length of the lease. Each
 period is sent with its own unique key and its own id. It is therefore sent once even if two schedulers
 believe to lead, or if one is killed between sending a period and recording it. Of the periods that no
-scheduler could send, only the last is sent, late; the log and the state of the schedule say how many were
+scheduler could send, only the last is sent, late. The log and the state of the schedule say how many were
 missed. A period without room in its queue is tried again every second until the next period is due.
 """
 

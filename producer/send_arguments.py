@@ -24,7 +24,7 @@ _Answer = TypeVar("_Answer")
 class BatchSend(Message):
     """A message and how it is sent.
 
-    `overflow` replaces the overflow policy of the queue; under `block`, `timeout` bounds the wait (None: no
+    `overflow` replaces the overflow policy of the queue. Under `block`, `timeout` bounds the wait (None: no
     bound).
     """
 

@@ -11,7 +11,7 @@ from millpond.broker.task_state import TaskState
 class RanHere:
     """How a task ended that the caller ran itself, because its queue was full (`caller_runs`).
 
-    `value` is its result; `error` is the reason why it failed, in one line. A task that failed is a dead
+    `value` is its result. `error` is the reason why it failed, in one line. A task that failed is a dead
     letter, as in the pool. `delayed`: its handler requested a retry, which the pool runs.
     """
 
@@ -24,7 +24,7 @@ class RanHere:
 class Sent:
     """The message is on its queue, unless it is a duplicate or was run by the caller.
 
-    `duplicate_of` is the id of the earlier task with the same unique key; this message was then not accepted.
+    `duplicate_of` is the id of the earlier task with the same unique key. This message was then not accepted.
     `ran_here` is how the task ended if the caller ran it.
     """
 
@@ -36,7 +36,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The message was not accepted and left nothing behind; `error` says why, and the remedy."""
+    """The message was not accepted and left nothing behind. `error` states the reason and the remedy."""
 
     id: str
     queue: str

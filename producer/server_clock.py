@@ -20,7 +20,7 @@ MOST_SAMPLES = 4
 
 
 class ServerClock:
-    """The clock of one server; threads may share it, since a sample is replaced as a whole."""
+    """The clock of one server. Threads may share it, since a sample is replaced as a whole."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

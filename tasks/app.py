@@ -1,6 +1,6 @@
 """The Celery application: its settings, without any task.
 
-The worker adds the handlers (`worker/app.py`); Flower and `celery inspect` need only the settings.
+The worker adds the handlers (`worker/app.py`). Flower and `celery inspect` need only the settings.
 """
 
 from typing import Any

@@ -43,7 +43,7 @@ def unsupported_fields(model: type[BaseModel]) -> Iterator[str]:
 
 
 def _model_faults(model: type[BaseModel], place: str, models: set[type]) -> Iterator[str]:
-    """Yield a line for each fault of a model and its nested models; `seen` has the models checked before."""
+    """Yield a line for each fault of a model and its nested models. `seen` has the models checked before."""
     if model in models:
         return
     models.add(model)
@@ -158,7 +158,7 @@ def _writes_bytes_as_text(model: type[BaseModel]) -> bool:
 
 
 def _find_confusable_members(members: tuple[Any, ...]) -> str:
-    """Return two members of a union that JSON writes alike, as words; empty if there are none."""
+    """Return two members of a union that JSON writes alike, as words. The text is empty if there are none."""
     first: dict[str, type] = {}
     for each in members:
         for form, kind in _json_forms(each):
@@ -185,7 +185,7 @@ def _json_forms(member: Any) -> Iterator[tuple[str, type]]:
 
 
 def _unreadable_key(key: Any) -> str:
-    """Return the name of a key's type that does not come back from text; empty if it does."""
+    """Return the name of a key's type that does not come back from text. The name is empty if it does."""
     origin, arguments = get_origin(key), get_args(key)
     if origin is Annotated:
         return _unreadable_key(arguments[0])

@@ -63,7 +63,10 @@ def add_tls_options(app: Celery, written: Any) -> str:
 
 
 def parse_broker_url(url: Any) -> BrokerURL | None:
-    """Return a URL of the application's settings as Millpond reads it; None if it is no Redis or Valkey."""
+    """Return a URL of the application's settings as Millpond reads it.
+
+    Return None if it is no Redis or Valkey.
+    """
     try:
         return BrokerURL.parse(_join_urls(url))
     except BadBrokerUrl:

@@ -29,8 +29,8 @@ def _ignore_call(_peer: str, _items: int) -> AbstractContextManager[None]:
 class Context:
     """The values and services that a handler gets beside its contract. The defaults suit a call in a test.
 
-    `id` is the task's, the same through retries and redeliveries; `retries` counts earlier runs that
-    asked to be run again, `deliveries` how often the broker delivered the message (1: the first time).
+    `id` is the task's, the same through retries and redeliveries. `retries` counts earlier runs that
+    asked to be run again. `deliveries` counts how often the broker delivered the message (1: the first time).
     """
 
     id: str = "by-hand"
@@ -71,5 +71,5 @@ class Context:
         return self.mark_call(peer, items)
 
     def progress(self, done: int, total: int | None = None) -> None:
-        """Report how far the body got, in units of its own; cheap to call often, sent at a bounded rate."""
+        """Report how far the handler got, in its own units. Calls are cheap: few of them are sent."""
         self.report(done, total)

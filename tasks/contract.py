@@ -1,6 +1,6 @@
 """Contracts: the base class of the models of tasks' arguments, and the registry of kinds.
 
-A contract is a frozen pydantic model; its fields are the task's keyword arguments, so a stock Celery client
+A contract is a frozen pydantic model. Its fields are the task's keyword arguments, so a stock Celery client
 sends the same task with `send_task(kind, kwargs={...}, queue=...)`. A field declared with `repr=False` is
 redacted wherever arguments are shown.
 """
@@ -77,7 +77,7 @@ def missing_kind_error(contract: type[Contract]) -> UnknownKind:
 
 
 def contract_of(kind: str) -> type[Contract]:
-    """Return the contract of a kind; raise `UnknownKind` with the kinds there are."""
+    """Return the contract of a kind. Raises `UnknownKind`, which names the known kinds."""
     if kind not in _kinds:
         load_shipped()
     try:

@@ -50,7 +50,7 @@ def parse_seconds(value: object) -> float:
 
 
 def to_timedelta(value: Duration, name: str) -> timedelta:
-    """Return a duration of the Python interface; `name` is the argument's. Raises `BadQuantity`."""
+    """Return a duration of the Python interface. `name` is the argument's. Raises `BadQuantity`."""
     if isinstance(value, timedelta):
         return value
     try:

@@ -1,6 +1,6 @@
 """The errors of a task: one tree, which producers and workers share.
 
-A body raises `Retry…` to be run again later and `Final…` to fail for good; any other exception is final too,
+A body raises `Retry…` to be run again later and `Final…` to fail for good. Any other exception is final too,
 with its traceback kept in the dead letter. A message is one line that names the next step.
 """
 

@@ -79,7 +79,7 @@ def execute(
     *,
     keep_result: bool = False,
 ) -> Outcome:
-    """Run a delivery and return how it ended; `around` is `Hooks.around_executing` of the middleware.
+    """Run a delivery and return how it ended. `around` is `Hooks.around_executing` of the middleware.
 
     The value is kept as JSON for a task of a batch, and with `keep_result` for any.
     Raises `KeyboardInterrupt` and `SystemExit`, which may be meant for the program: the caller decides.

@@ -28,7 +28,7 @@ def require_extras(purpose: str, *extras: str) -> None:
 
 
 def missing_packages(*extras: str) -> dict[str, list[str]]:
-    """Return the packages that are not installed, by extra; complete extras are left out."""
+    """Return the packages that are not installed, by extra. Complete extras are left out."""
     packages = {extra: [name for name in _packages_of(extra) if not _is_installed(name)] for extra in extras}
     return {extra: names for extra, names in packages.items() if names}
 
@@ -39,7 +39,7 @@ def extras_of_queues(queues: Iterable[str]) -> list[str]:
 
 
 def extra_of_module(module: str) -> str | None:
-    """Return the extra that installs a module; None if no extra installs it."""
+    """Return the extra that installs a module. Return None if no extra installs it."""
     top = module.partition(".")[0]
     for extra in sorted({*_metadata_field("Provides-Extra")} - {"all"}):
         if any(name == top or name.startswith(f"{top}-") for name in _packages_of(extra)):
@@ -88,7 +88,7 @@ def _packages_of(extra: str) -> Iterator[str]:
 
 
 def _metadata_field(field: str) -> list[str]:
-    """Return the lines of a field of the metadata; none if Millpond runs without being installed."""
+    """Return the lines of a field of the metadata. There are none if Millpond is not installed."""
     try:
         return [str(line) for line in metadata.metadata("millpond").get_all(field) or ()]
     except metadata.PackageNotFoundError:

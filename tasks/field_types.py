@@ -20,7 +20,7 @@ class ValidValues:
 
 
 def require_whole(value: Any) -> Any:
-    """Refuse true and false for a whole number, which pydantic would read as 1 and 0."""
+    """Raise `BadQuantity` for true and false, which pydantic would read as the whole numbers 1 and 0."""
     if isinstance(value, bool):
         raise BadQuantity(f"{value!r} is not a number")
     return value

@@ -30,7 +30,7 @@ HandlerFunction = Callable[[C, Context], Any]
 class Handler:
     """A kind and the function that does its work.
 
-    `retries` bounds how often `RetryLater` is followed; the wait before the n-th is drawn evenly from zero
+    `retries` bounds how often `RetryLater` is followed. The wait before the n-th is drawn evenly from zero
     to `backoff_seconds` x 2^n, at most `backoff_limit_seconds` (full jitter: Brooker, "Exponential backoff
     and jitter").
     """
@@ -51,7 +51,7 @@ class Handler:
 
     @cached_property
     def contract_with_secrets(self) -> type[Contract] | None:
-        """Return the contract if it hides fields; None if it hides none."""
+        """Return the contract if it hides fields. Return None if it hides none."""
         return self.contract if self.contract is not None and hides_fields(self.contract) else None
 
 
@@ -63,9 +63,9 @@ def handler(
 ) -> Callable[[HandlerFunction[C]], HandlerFunction[C]]:
     """Declare the decorated function as the handler of this contract's kind.
 
-    Raises `UnknownKind` for a contract without a kind, and if another function handles that kind;
-    `TypeError` for a class that is no contract, and for a function that a slot cannot call with a job and a
-    context.
+    Raises `UnknownKind` for a contract without a kind, and if another function handles that kind.
+    Raises `TypeError` for a class that is no contract, and for a function that a slot cannot call with a job
+    and a context.
     """
     if not (isinstance(contract, type) and issubclass(contract, Contract)):
         raise TypeError(f"{contract!r:.80} is no contract: write @handler(Greet) above the handler of Greet")
@@ -134,7 +134,7 @@ def modules_left_out() -> dict[str, str]:
 
 
 def load_handler(contract: type[Contract], modules: Iterable[str] = ()) -> Handler:
-    """Return the handler of a kind; import its module: `task` beside `contract`, or one of `modules`.
+    """Return the handler of a kind. Import its module: `task` beside `contract`, or one of `modules`.
 
     Raises `HandlerMissing` if it, or a library that it imports, is not installed here.
     """

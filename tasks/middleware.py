@@ -57,7 +57,7 @@ RESERVED = frozenset(
 
 @dataclass(slots=True)
 class Sending:
-    """A task that is about to be sent; entries added to `headers` (JSON) travel with its message."""
+    """A task that is about to be sent. Entries added to `headers` (JSON) travel with its message."""
 
     #: A contract, or for a task of a Celery application a `Call`: `kind`, `args` and `kwargs`.
     job: Any
@@ -70,7 +70,7 @@ class Sending:
 
 
 class Middleware:
-    """Base of every middleware; each method does nothing of its own."""
+    """Base of every middleware. Each method does nothing of its own."""
 
     def on_sending(self, sending: Sending) -> None:
         """Add headers to a task before it is sent. If this raises, the task is not sent.
@@ -84,7 +84,7 @@ class Middleware:
     def around_executing(
         self, job: Any, context: "Context", call_next: Callable[[Any, "Context"], Any]
     ) -> Any:
-        """Run one task; return the result of `call_next`, and let its errors pass.
+        """Run one task. Return the result of `call_next`, and let its errors pass.
 
         `context.message` has the headers. Called in the slot: in its thread, or in its prefork child.
         """
@@ -119,7 +119,7 @@ class Middleware:
 
 
 class Hooks:
-    """The methods that middleware overrides, bound, each in the order of its calls; compiled once.
+    """The methods that middleware overrides, bound, each in the order of its calls. They are compiled once.
 
     A task is seen by the outermost first, and its end by the innermost first.
     """

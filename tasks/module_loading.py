@@ -1,4 +1,4 @@
-"""Import the modules named in the settings; they declare kinds when they are imported."""
+"""Import the modules named in the settings. They declare kinds when they are imported."""
 
 import importlib
 import importlib.util
@@ -28,7 +28,7 @@ def import_modules(modules: Iterable[str], *, setting: str = "kinds") -> None:
 
 
 def check_module(module: str, *, setting: str = "kinds") -> None:
-    """Raise `SettingsError` unless the module, or the package it names, exists; import nothing."""
+    """Raise `SettingsError` unless the module, or the package it names, exists. Import nothing."""
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(_position_for_applications(), here)
@@ -54,7 +54,7 @@ def check_module(module: str, *, setting: str = "kinds") -> None:
 def _position_for_applications() -> int:
     """Return the position in `sys.path` after the standard library and before installed packages.
 
-    An application's own `broker.py` comes before PyPI's `broker`; its `calendar.py` must not hide Python's
+    An application's own `broker.py` comes before PyPI's `broker`. Its `calendar.py` must not hide Python's
     from a library.
     """
     for position, entry in enumerate(sys.path):

@@ -1,6 +1,6 @@
 """The pools and the queues: one table, overridable from millpond.toml.
 
-A pool is processes x concurrency slots of one executor that take from its queues; a queue is bounded and
+A pool is processes x concurrency slots of one executor that take from its queues. A queue is bounded and
 has an overflow policy. Every deployment (embedded, compose, Kubernetes, systemd) reads this table.
 """
 
@@ -123,7 +123,7 @@ def default_queues() -> dict[str, Queue]:
 def default_pools() -> dict[str, Pool]:
     """Return the pools that ship with Millpond, by name.
 
-    Mail waits for a network, so it runs on threads; file bodies use the processor and may crash, so they
+    Mail waits for a network, so it runs on threads. File bodies use the processor and may crash, so they
     run in child processes, one a core.
     """
     return {

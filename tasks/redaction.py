@@ -44,7 +44,7 @@ def redact(contract: "type[BaseModel]", kwargs: Mapping[str, Any]) -> dict[str, 
 
 
 def _redact_fields(models: "list[type[BaseModel]]", value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of one of these models as they may be shown; any model may hide a field."""
+    """Return the fields of one of these models as they may be shown. Any model may hide a field."""
     by_name: dict[str, list[FieldInfo]] = {}
     for model in models:
         for own, field in _described_fields(model).items():
@@ -61,7 +61,7 @@ def _redact_fields(models: "list[type[BaseModel]]", value: Mapping[str, Any]) ->
 
 
 def _redact_value(annotations: list[Any], value: Any) -> Any:
-    """Return a value as it may be shown; its type is one of these, and all of them are followed."""
+    """Return a value as it may be shown. Its type is one of these, and all of them are followed."""
     types = [member for each in annotations for member in _member_types(each)]
     if value is None or not any(
         hides_fields(model) for each in types for model in models_in_annotation(each)

@@ -87,7 +87,7 @@ class Periodic(BaseModel):
         return f"{self.cron} {self.timezone}"
 
     def next_due(self, at_ms: int) -> int:
-        """Return the first due time after `at_ms`; both are ms since the epoch."""
+        """Return the first due time after `at_ms`. Both are ms since the epoch."""
         if self.every is not None:
             period = self._period_ms(self.every)
             return (at_ms // period + 1) * period

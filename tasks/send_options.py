@@ -1,6 +1,6 @@
 """The options of a send, stated once.
 
-`Client.send`, `Batch.send` and `Message` have them as they are; the gateway's options and a schedule's
+`Client.send`, `Batch.send` and `Message` have them as they are. The gateway's options and a schedule's
 settings take their names and descriptions from here.
 """
 

@@ -254,7 +254,7 @@ def shipped_names() -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """Read the settings once a process; raise `SettingsError` or `BadBrokerUrl`, one line of every fault."""
+    """Read the settings once a process. Raises `SettingsError` or `BadBrokerUrl`, a line of all faults."""
     configured = Settings()
     if configured.broker_url is not None:
         try:

@@ -22,7 +22,7 @@ _NS = 1_000_000
 
 
 class Tracing(Middleware):
-    """Traces tasks. `endpoint` is the collector's URL; None: that of the program's own OpenTelemetry.
+    """Traces tasks. `endpoint` is the collector's URL. None stands for the program's own OpenTelemetry.
 
     Raises `SettingsError` if OpenTelemetry is not installed and there is an endpoint.
     """
@@ -33,7 +33,7 @@ class Tracing(Middleware):
         self._sending: dict[str, Any] = {}
 
     def on_sending(self, sending: Sending) -> None:
-        """Begin the span of a task, which ends with the broker's reply; the message carries its name."""
+        """Begin the span of a task, which ends with the broker's reply. The message carries its name."""
         span = spans.begin_span(f"send {sending.queue}", "PRODUCER", sending.traceparent)
         if span is None:
             return
@@ -86,7 +86,7 @@ class Tracing(Middleware):
 
 
 def _begin_run(delivery: Delivery) -> Any:
-    """Trace the wait of a task until now, and begin the span of its run; None if tracing is off."""
+    """Trace the wait of a task until now, and begin the span of its run. Return None if tracing is off."""
     if spans.tracer() is None:
         return None
     message = delivery.message
@@ -105,7 +105,7 @@ def _begin_run(delivery: Delivery) -> Any:
 
 
 def _shown_error(error: BaseException, message: Message) -> str | None:
-    """Return an error as a span shows it, without secrets; None if the error means a success."""
+    """Return an error as a span shows it, without secrets. Return None if the error means a success."""
     for error_type, outcome_of in outcomes_of_errors.items():
         if isinstance(error, error_type):
             return getattr(outcome_of(error), "error", None)

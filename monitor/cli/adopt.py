@@ -57,7 +57,7 @@ def adopt(
 
 
 def _adopt_messages(store: "Store", queues: "Iterable[str]", everything: bool) -> list[dict[str, Any]]:
-    """Take in the unacknowledged messages of these queues that no worker has; return a row for each queue."""
+    """Take in the unacknowledged messages of these queues that no worker has. Return a row for each queue."""
     from millpond.broker.inspect.depth import read_depth
     from millpond.broker.server import server_time_ms
     from millpond.broker.stock_unacked import read_unacked, take_in
@@ -105,7 +105,7 @@ def _tasks_of_workers() -> set[str]:
 
 
 def _make_delayed_ready(store: "Store", queues: "Iterable[str]") -> list[dict[str, Any]]:
-    """Move the delayed messages of these queues to their ready lists; return a row for each queue."""
+    """Move the delayed messages of these queues to their ready lists. Return a row for each queue."""
     from millpond.broker.inspect import depth
     from millpond.broker.stock_unacked import hand_back
     from millpond.monitor.cli.store import require_queue

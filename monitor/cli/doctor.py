@@ -35,7 +35,7 @@ def doctor(
 
 
 def findings() -> "Iterator[Finding]":
-    """Yield the findings one by one; settings that cannot be read end the checks."""
+    """Yield the findings one by one. Settings that cannot be read end the checks."""
     from millpond.monitor.doctor import machine
     from millpond.monitor.doctor.finding import fail, ok, warn
     from millpond.tasks.configuration import sources

@@ -78,7 +78,7 @@ def _require_pool(name: str) -> "Pool":
 def _watch_drain(
     store: "Store", name: str, pool: "Pool", seconds: float, as_json: bool
 ) -> list["ProcessLoad"]:
-    """Print every change until no task runs or the time is up; return the last state."""
+    """Print every change until no task runs or the time is up. Return the last state."""
     from time import monotonic, sleep
 
     from millpond.broker.control import drain as control_drain

@@ -79,7 +79,7 @@ def set_(
 
 
 def _checked_changes(options: dict[str, Any], unset: Sequence[str]) -> dict[str, Any]:
-    """Return each limit that changes; None unsets it. Raises `BadInput`."""
+    """Return each limit that changes. The value None unsets a limit. Raises `BadInput`."""
     from millpond.tasks.errors import BadInput
     from millpond.tasks.name_suggestions import list_names
     from millpond.tasks.pools import Overflow

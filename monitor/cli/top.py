@@ -36,7 +36,7 @@ def top(
 
 
 def _redraw(look: Callable[[], Any], shown: Any, seconds: float) -> None:
-    """Show the result of `look` until `q` is pressed; Ctrl-C interrupts."""
+    """Show the result of `look` until `q` is pressed. Ctrl-C interrupts."""
     import signal
 
     from rich.live import Live

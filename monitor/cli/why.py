@@ -76,7 +76,7 @@ def why(
 
 
 def _probe_pool(store: "Store", pool: str) -> None:
-    """Measure the elasticity of a pool; if another process measures it already, wait for that."""
+    """Measure the elasticity of a pool. If another process measures it already, wait for that."""
     from time import monotonic, sleep
 
     from millpond.broker.stats import probing

@@ -1,4 +1,4 @@
-"""The rules, in their order; the first one that applies is the diagnosis.
+"""The rules, in their order. The first one that applies is the diagnosis.
 
 facts        no worker, processes missing, paused, drained, a limit reached
 calm         idle, keeps up, catching up, bursts, skew

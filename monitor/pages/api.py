@@ -103,7 +103,7 @@ class Metrics(PageHandler):
     """Prometheus metrics: Flower's of events, then Millpond's of queues, pools and tasks."""
 
     async def get(self) -> None:
-        """Respond even while the broker is unreachable; a metric shows it."""
+        """Respond even while the broker is unreachable. A metric shows it."""
         self.application.purge_offline_worker_metrics()
         ours = await self.call_broker(self._exposition)
         self.set_header("Content-Type", prometheus_client.CONTENT_TYPE_LATEST)

@@ -25,12 +25,12 @@ class SearchHandler(PageHandler):
     """A handler with the search fields of the request."""
 
     def field(self, name: str) -> str | None:
-        """Return a field with its control characters; only a queue keeps the spaces around its name."""
+        """Return a field with its control characters. Only a queue keeps the spaces around its name."""
         value = (self.raw_values(name) or [""])[-1]
         return (value if name == "queue" else value.strip()) or None
 
     def raw_values(self, name: str) -> list[str]:
-        """Return the values of a field as they were sent; Tornado strips them, and replaces characters."""
+        """Return the values of a field as they were sent. Tornado strips them, and replaces characters."""
         values = self.request.arguments.get(name, [])
         return [self.decode_argument(value, name=name) for value in values]
 

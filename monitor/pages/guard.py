@@ -36,7 +36,7 @@ class GuardedFlower(Flower):
         return super().find_handler(request, **more)
 
     def reverse_url(self, name: str, *args: str) -> str:
-        """Return the path of a page; each of `args` stays one segment of it."""
+        """Return the path of a page. Each of `args` stays one segment of it."""
         path: str = super().reverse_url(name, *(quote(each, safe="") for each in args))
         return path.replace("%25", "%")  # Tornado has encoded them again, and leaves a slash as it is
 

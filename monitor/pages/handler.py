@@ -131,7 +131,7 @@ class PageHandler(BaseHandler):
     # Rendering
 
     def field(self, name: str) -> str | None:
-        """Return a field of the query or the form; None if it is empty or missing."""
+        """Return a field of the query or the form. Return None if it is empty or missing."""
         value = RequestHandler.get_argument(self, name, None)
         return value or None
 

@@ -15,7 +15,7 @@ LOOK_MS = 1_000
 
 
 def install(application: Any) -> None:
-    """Check once a second, in a thread, whether samples are due; checks do not overlap."""
+    """Check once a second, in a thread, whether samples are due. Checks do not overlap."""
 
     async def look() -> None:
         await application.io_loop.run_in_executor(None, _write_if_due, application.store)
@@ -24,7 +24,7 @@ def install(application: Any) -> None:
 
 
 def _write_if_due(store: Any) -> None:
-    """Write the samples if it is this process's turn; an error of the broker is only logged."""
+    """Write the samples if it is this process's turn. An error of the broker is only logged."""
     try:
         if history.take_sampling_turn(store):
             history.write_samples(store)

@@ -40,7 +40,7 @@ class QueueChange(PageHandler):
     """Pause or resume one queue, or set its limits."""
 
     async def post(self, name: str, what: str) -> None:
-        """Make the change; an empty field of the form unsets its limit."""
+        """Make the change. An empty field of the form unsets its limit."""
         self.require_change_right()
         _queue_or_404(await self.call_broker(snapshot.queue_views, self.store, self.table), name)
         if what == "limits":

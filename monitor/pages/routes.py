@@ -32,7 +32,7 @@ ROUTES = (
 
 
 def install(application: Any) -> None:
-    """Add the routes before Flower's own; `/metrics`, `/broker` and the queue lengths replace Flower's."""
+    """Add the routes before Flower's own. `/metrics`, `/broker` and the queue lengths replace Flower's."""
     before = path_prefix(application.options.url_prefix)
     rules = [url(before + pattern, handler, name=name) for pattern, handler, name in ROUTES]
     folder = {"path": str(static_files.FOLDER)}

@@ -93,7 +93,7 @@ def print_unacknowledged(processes: tuple[str, ...]) -> None:
 
 
 def in_words(summary: "Summary", now_ms: int | None = None) -> str:
-    """Return a summary as a line for people; at `now_ms`, an open batch shows the age of its last send."""
+    """Return a summary as a line for people. At `now_ms`, an open batch shows the age of its last send."""
     counts = [f"{summary.sent:,} sent", f"{summary.succeeded:,} succeeded"]
     counts += [
         f"{getattr(summary, n):,} {n}" for n in ("failed", "cancelled", "expired") if getattr(summary, n)

@@ -55,7 +55,7 @@ def run_batch(
 ) -> int:
     """Send a task for each input, wait for the results, and return the exit code.
 
-    `title` names the work ("thumbnails"); `estimate_total` is for the progress bar.
+    `title` names the work ("thumbnails"). `estimate_total` is for the progress bar.
     """
     counters = Counters()
     batch = session.client.batch(description=title)
@@ -98,7 +98,7 @@ def _raise_on_sigterm() -> Iterator[None]:
 def _send_inputs(
     batch: Batch, inputs: Iterable[LabelledMessage | Skipped], reader: "ResultReader"
 ) -> KeyboardInterrupt | None:
-    """Send every input and return the signal that stopped it, if any; close the batch before an error."""
+    """Send every input and return the signal that stopped it, if any. Close the batch before an error."""
     try:
         for outcome in batch.send_each(reader.messages(inputs), overflow="block"):
             if isinstance(outcome, Refused):
@@ -174,7 +174,7 @@ class ResultReader(threading.Thread):
         self.finished = threading.Event()
 
     def run(self) -> None:
-        """Read until the batch is complete; keep an error for the main thread."""
+        """Read until the batch is complete. Keep an error for the main thread."""
         try:
             for result in self._batch.results():
                 self._handle(result)
@@ -184,7 +184,7 @@ class ResultReader(threading.Thread):
             self.finished.set()
 
     def messages(self, inputs: Iterable[LabelledMessage | Skipped]) -> Iterator[Message]:
-        """Yield the messages to send, each with an id; count and print the inputs that are skipped.
+        """Yield the messages to send, each with an id. Count and print the inputs that are skipped.
 
         Raises the error of the thread that reads results.
         """

@@ -86,7 +86,7 @@ def open_session(launcher: Launcher | None, *, queue: str, roots: Sequence[str] 
 
 @contextmanager
 def open_client() -> Iterator["Client"]:
-    """Open a client of the configured broker, or of the `millpond up` on this machine; start no worker."""
+    """Open a client of the configured broker, or of the `millpond up` on this machine. Start no worker."""
     from millpond.producer.client import Client
     from millpond.tasks.process.running_up import settings_or_local
 
@@ -95,7 +95,10 @@ def open_client() -> Iterator["Client"]:
 
 
 def _missing_part(local: "LocalInstance", queue: str, roots: Sequence[str]) -> str | None:
-    """Return the part of a running `millpond up` that this command misses; None if nothing is missing."""
+    """Return the part of a running `millpond up` that this command misses.
+
+    Return None if nothing is missing.
+    """
     from millpond.tasks.errors import BadInput
     from millpond.tasks.files.locations import locate
 

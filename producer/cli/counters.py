@@ -10,7 +10,7 @@ from millpond.broker.task_state import TaskState
 
 @dataclass
 class Counters:
-    """The inputs of a command by outcome; two threads write them, under one lock.
+    """The inputs of a command by outcome. Two threads write them, under one lock.
 
     `labels` has the pending tasks only, by id, so the bounds of the queues bound its size.
     """
@@ -25,7 +25,7 @@ class Counters:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def add_label(self, id: str, label: str) -> None:
-        """Remember the label of a task; called before it is sent, because its result may come at once."""
+        """Remember the label of a task. Call this before the task is sent: its result may come at once."""
         with self._lock:
             self.labels[id] = label
 
@@ -49,7 +49,7 @@ class Counters:
             self.skipped += 1
 
     def longest_pending(self) -> tuple[str, str]:
-        """Return the id and the label of the task that has been pending longest; empty texts if none is."""
+        """Return id and label of the task that has been pending longest. Both are empty if none is."""
         with self._lock:
             return next(iter(self.labels.items()), ("", ""))
 

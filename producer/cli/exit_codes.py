@@ -39,7 +39,7 @@ _WRONG_INPUT = (BadBrokerUrl, BadContract, BadInput, SettingsError, UnknownBatch
 
 
 def run_command(command: Any, arguments: Sequence[str], *, program: str, obj: Any) -> int:
-    """Run a command line and return its exit code; nothing is raised."""
+    """Run a command line and return its exit code. Nothing is raised."""
     try:
         code = command.main(list(arguments), prog_name=program, standalone_mode=False, obj=obj)
         return _flush_output(code if isinstance(code, int) else 0)
@@ -56,7 +56,7 @@ def run_command(command: Any, arguments: Sequence[str], *, program: str, obj: An
 
 
 def _flush_output(code: int) -> int:
-    """Write the rest of the output; return the code, or that of a reader that went away."""
+    """Write the rest of the output. Return the code, or that of a reader that went away."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -129,7 +129,7 @@ def _usage_text(error: TyperException) -> str:
 
 
 def _install_hint(module: str) -> str | None:
-    """Return the command that installs the extra which brings a module; None if no extra brings it."""
+    """Return the command that installs the extra which brings a module. Return None if no extra brings it."""
     from millpond.tasks.extras import extra_of_module, install_command
 
     extra = extra_of_module(module)

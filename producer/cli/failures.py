@@ -23,7 +23,7 @@ class Failures:
         self._printed: Counter[str] = Counter()
 
     def add(self, label: str, reason: str) -> str | None:
-        """Add a failure; return its line, or None if it is only counted."""
+        """Add a failure. Return its line, or None if it is only counted."""
         kind = _kind_of_reason(label, reason)
         if kind not in self._counts and len(self._counts) >= _REMEMBERED:
             kind = reason = "other reasons"

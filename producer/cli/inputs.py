@@ -97,7 +97,10 @@ class Inputs:
 
 
 def paths_from(descriptor: int) -> Iterator[str]:
-    """Yield the paths from a descriptor, as they come. The first block shows how they are separated."""
+    """Yield the paths from a descriptor, as they come. The first block shows how they are separated.
+
+    Raises `BadInput`.
+    """
     rest, separator = b"", None
     while block := os.read(descriptor, _READ_BYTES):
         rest += block

@@ -23,14 +23,14 @@ class Group(TyperGroup):
     """A command that has others under it, and no option that changes them."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Pass a command's name and arguments on; typer would import pydantic to find --help absent."""
+        """Pass a command's name and arguments on. Typer would import pydantic to find --help absent."""
         if not args or args[0].startswith("-"):
             return super().parse_args(ctx, args)
         ctx._protected_args, ctx.args = args[:1], args[1:]
         return args[1:]
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """List the commands with their whole first sentence; typer would cut it."""
+        """List the commands with their whole first sentence. Typer would cut it."""
         named = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
         with formatter.section("Commands"):
             formatter.write_dl([(name, each.get_short_help_str(_WHOLE)) for name, each in named if each])

@@ -78,7 +78,7 @@ def send_campaign(
     queue: str | None,
     as_json: bool,
 ) -> int:
-    """Send one mail for each row of the file and return the exit code; rows are read as mails are sent."""
+    """Send one mail for each row of the file and return the exit code. Rows are read as mails are sent."""
     campaign = contract_from((SendCampaign.kind, {**fields, "source": file}))
     assert isinstance(campaign, SendCampaign)
     with Path(file).open("rb") as stream:

@@ -117,7 +117,7 @@ def output_naming(operation: Operation) -> Naming:
 
 
 def _image_naming(format: str | None) -> Naming:
-    """Keep an extension that fits the format; otherwise take the format's own, or .jpg."""
+    """Keep an extension that fits the format. Otherwise take the format's own, or .jpg."""
 
     def name(original: str) -> str:
         image_format = IMAGE_TARGETS.get(PurePosixPath(original).suffix.lower())

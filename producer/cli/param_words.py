@@ -18,7 +18,10 @@ def describe_parameters(command: Any) -> None:
 
 
 def refusal_line(error: Any) -> str | None:
-    """Return the line about a value that does not fit its parameter; None if the error has its own line."""
+    """Return the line about a value that does not fit its parameter.
+
+    Return None if the error has its own line.
+    """
     param, cause = getattr(error, "param", None), error.__cause__
     if param is None or not hasattr(cause, "errors"):
         return None
@@ -33,7 +36,7 @@ def _valid_values(param: Any) -> str:
 
 
 def _limit_words(param: Any) -> str | None:
-    """Return the numbers between which a value lies, "from 1 on"; None if there is no bound."""
+    """Return the numbers between which a value lies, "from 1 on". Return None if there is no bound."""
     least, most = getattr(param, "min", None), getattr(param, "max", None)
     if least is None:
         return None if most is None else f"up to {most}"

@@ -20,7 +20,7 @@ QUIET_SECONDS = 10.0
 
 
 class StallWatch:
-    """Checks, in a thread and during a `with` block, that results come; calls `print` once if none does."""
+    """Checks in a thread, during a `with` block, that results come. Calls `print` once if none does."""
 
     def __init__(self, session: Session, counters: Counters, print: Callable[[str], None]) -> None:
         self._session = session
@@ -46,7 +46,7 @@ class StallWatch:
 
 
 def stall_hint(session: Session, counters: Counters) -> str | None:
-    """Return why the task that has been pending longest does not end; None if no reason was found."""
+    """Return why the task that has been pending longest does not end. Return None if no reason was found."""
     id, label = counters.longest_pending()
     if not id:
         return None
@@ -63,7 +63,7 @@ def stall_hint(session: Session, counters: Counters) -> str | None:
 
 
 def _fetch_obstacle(store: Store, queue: str) -> str | None:
-    """Return why no worker fetches from a queue; None if a worker may."""
+    """Return why no worker fetches from a queue. Return None if a worker may."""
     if limits.read_limits(store, queue).paused:
         return f"the queue {queue} is paused: resume it with millpond queue resume {queue}"
     pools = settings().table.pools_of(queue)

@@ -72,7 +72,7 @@ class Acceptor:
             self._end_old()
 
     def _begin(self, opened: socket.socket) -> None:
-        """Give a connection whose first byte has come to its protocol; close it if it has ended."""
+        """Give a connection whose first byte has come to its protocol. Close it if it has ended."""
         with suppress(OSError):
             if opened.recv(1, socket.MSG_PEEK):
                 self._loop.remove_reader(opened.fileno())

@@ -22,7 +22,7 @@ duplicate is 200 with the first id; every error is `{"error": {"code", "message"
 
 
 def application(state: State) -> FastAPI:
-    """Return the application; every contract must have been declared."""
+    """Return the application. Every contract must have been declared."""
     app = FastAPI(
         title="Millpond", version="1", description=_ABOUT, openapi_url=None, docs_url=None, redoc_url=None
     )

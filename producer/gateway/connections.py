@@ -154,7 +154,7 @@ class BoundedConnection(HttpToolsProtocol):
         self.scope["state"]["connection"] = self
 
     def on_headers_complete(self) -> None:
-        """Start a request, or respond with 503 if too many are under way; a probe is always started."""
+        """Start a request, or respond with 503 if too many are under way. A probe is always started."""
         self._incomplete = 0
         self._stop_waiting()
         may_start = len(self.tasks) < self._limits.requests or self.url.startswith(b"/health/")

@@ -32,7 +32,7 @@ _BODIES, _LEAST_BODIES = 0.2, 32
 
 
 class RequestGuard:
-    """Wraps the application; sets `scope["state"]["principal"]`.
+    """Wraps the application, and sets `scope["state"]["principal"]`.
 
     `endpoints` handle the busiest paths without FastAPI, whose work before an endpoint costs more than the
     endpoint. Every other path that leads to such a route is handled by the application.
@@ -128,7 +128,7 @@ class RequestGuard:
         return _bounded(received, limit, self._idle, lambda: self._loop.turn(token), is_stream=is_stream)
 
     def _body_in_share(self, token: str, receive: Receive, *, is_stream: bool) -> Receive:
-        """Return a `receive` that holds a body of the token while it waits; streams have a bound already."""
+        """Return a `receive` that holds a body of the token while it waits. Streams have a bound already."""
 
         async def waiting() -> Message:
             with self._bodies.hold(token):

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line and its number, from 1; `text` is None if it was longer than allowed."""
+    """A line and its number, from 1. `text` is None if it was longer than allowed."""
 
     number: int
     text: bytes | None
 
 
 class LineSplitter:
-    """Splits pieces into lines of at most `longest` bytes; empty lines are counted and left out."""
+    """Splits pieces into lines of at most `longest` bytes. Empty lines are counted and left out."""
 
     def __init__(self, longest: int) -> None:
         self._longest = longest

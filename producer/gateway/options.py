@@ -150,7 +150,7 @@ def read_query(model: type[Query], query: bytes) -> Query:
 
 
 def traceparent(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """Return the trace that the header `traceparent` names; None if it is missing or invalid."""
+    """Return the trace that the header `traceparent` names. Return None if it is missing or invalid."""
     for name, value in headers:
         if name == b"traceparent":
             match = _TRACEPARENT.match(value)

@@ -62,7 +62,7 @@ class Background:
         return self.state == len(REST) - 1
 
     def light_began(self) -> int:
-        """Count a light request that begins; return its number."""
+        """Count a light request that begins, and return its number."""
         number = next(self._requests)
         self._light[number] = self._asked_at = self._clock()
         return number
@@ -121,7 +121,7 @@ class PrioritySelector(selectors.BaseSelector):
         self._is_started = True
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        """Register a socket."""
+        """Register a socket. Raises `KeyError` if it is registered."""
         fd = _number(fileobj)
         if fd in self._keys:
             raise KeyError(f"{fileobj!r} is registered already")
@@ -147,7 +147,7 @@ class PrioritySelector(selectors.BaseSelector):
         return key
 
     def put(self, fd: int, place: SocketPlace) -> None:
-        """Put a socket into a place; before it is closed, it is counted as new."""
+        """Put a socket into a place. Before it is closed, it is counted as new."""
         if self._places.get(fd, SocketPlace.NEW) is place:
             return
         key = self._keys.get(fd)

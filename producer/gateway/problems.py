@@ -73,7 +73,7 @@ class ApiError(HTTPException):
 def api_error(
     status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None, **more: Any
 ) -> ApiError:
-    """Return an error; `more` are further fields of `Problem`."""
+    """Return an error. `more` are further fields of `Problem`."""
     return ApiError(status, Problem(code=code, message=message, **more), headers)
 
 

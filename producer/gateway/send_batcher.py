@@ -1,8 +1,8 @@
 """Gather the single tasks of many requests into few calls to the broker.
 
-The first task is sent at once; tasks that arrive during its call share the next call. A lone request
+The first task is sent at once. Tasks that arrive during its call share the next call. A lone request
 therefore waits for no other, and under load the cost of a round trip is shared. Tokens take turns, and so do
-the batches of a token; tasks outside of batches share a call whatever token sent them.
+the batches of a token. Tasks outside of batches share a call whatever token sent them.
 """
 
 import asyncio

@@ -40,7 +40,7 @@ _SWITCH_SECONDS = 0.0005
 
 
 def serve(configured: Settings, *, host: str, port: int, on_ready: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT; `on_ready` is called with the URL. Port 0 is any free port.
+    """Serve until SIGTERM or SIGINT. `on_ready` is called with the URL. Port 0 is any free port.
 
     Raises `SettingsError`, `BadBrokerUrl` or `StartError`.
     """

@@ -42,7 +42,7 @@ class StreamSender:
     """Sends the lines of one stream for one principal.
 
     `room` is the number of tasks that the batch may still hold, None: any. Under `block` a line waits until
-    no line was accepted for `wait_seconds`; `longest_wait` bounds a single call. Setting `stop` ends all
+    no line was accepted for `wait_seconds`. `longest_wait` bounds a single call. Setting `stop` ends all
     waits. `broker_away` is True once the broker could not be reached.
     """
 
@@ -71,7 +71,7 @@ class StreamSender:
         self.broker_away = False
 
     def send(self, lines: Sequence[Line]) -> Iterator[bytes]:
-        """Yield an outcome for each line, which it names by its number; refused lines come first."""
+        """Yield an outcome for each line, which it names by its number. Refused lines come first."""
         pending: list[tuple[int, Message]] = []
         for line in lines:
             try:
@@ -93,7 +93,7 @@ class StreamSender:
             pending = full
 
     def _send_each(self, pending: Sequence[tuple[int, Message]]) -> Iterator[SendResult]:
-        """Send messages with the options of the stream; yield their outcomes."""
+        """Send messages with the options of the stream. Yield their outcomes."""
         return send_each(
             self._client,
             [message for _, message in pending],

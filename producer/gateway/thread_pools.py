@@ -22,7 +22,7 @@ CANCELLATIONS = 4
 class ThreadPools:
     """Threads for sends, streams, lookups, searches, cancellations and probes.
 
-    `streams` bounds the concurrent streams; `tokens` is the number of tokens that share the threads.
+    `streams` bounds the concurrent streams. `tokens` is the number of tokens that share the threads.
     """
 
     def __init__(self, streams: int, tokens: int) -> None:

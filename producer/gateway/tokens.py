@@ -1,4 +1,4 @@
-"""Make tokens, and find the token that a request presents; only hashes of tokens are stored.
+"""Make tokens, and find the token that a request presents. Only hashes of tokens are stored.
 
 The id of every task of a restricted token begins with the token's name and a colon, and its unique keys with
 the name and a slash. A token's name has neither character, so no two tokens share an id or a key.
@@ -61,7 +61,7 @@ ANONYMOUS = Principal("anybody", ("*",))
 
 
 def new_token() -> str:
-    """Return a new token; its prefix lets scanners for secrets recognize it."""
+    """Return a new token. Its prefix lets scanners for secrets recognize it."""
     return f"millpond_{secrets.token_urlsafe(32)}"
 
 
@@ -71,7 +71,10 @@ def hash_token(token: str) -> str:
 
 
 def find_principal(tokens: Sequence[GatewayToken], presented: str) -> Principal | None:
-    """Return the principal of a presented token, in the same time for every token; None if not known."""
+    """Return the principal of a presented token, in the same time for every token.
+
+    Return None if the token is unknown.
+    """
     principal = None
     hashed = hash_token(presented)
     for token in tokens:

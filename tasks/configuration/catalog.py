@@ -45,12 +45,12 @@ class Setting:
 
     @property
     def variable(self) -> str:
-        """Return the variable of the environment that sets it; fields of a list are set with the list."""
+        """Return the variable of the environment that sets it. Fields of a list are set with the list."""
         return variable_name(self.within or self.path)
 
     @property
     def default(self) -> str:
-        """Return its default as TOML; empty for one that must be given or is not set."""
+        """Return the default as TOML. The text is empty if there is none, or if it is unset."""
         if self.field.is_required() or self.field.default is None:
             return ""
         return to_toml(self.field.get_default(call_default_factory=True))
@@ -58,7 +58,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class InForce:
-    """A setting with its value in force and the source of the value; secrets are hidden."""
+    """A setting with its value in force and the source of the value. Secrets are hidden."""
 
     name: str
     value: Any
@@ -136,7 +136,7 @@ def to_json_value(value: Any) -> Any:
 
 
 def to_toml(value: Any) -> str:
-    """Return a value as TOML; an empty text for None, which TOML cannot express."""
+    """Return a value as TOML. The text is empty for None, which TOML cannot express."""
     import json
 
     json_value = to_json_value(value)

@@ -30,13 +30,13 @@ def strip_annotated(annotation: Any) -> Any:
 
 
 def model_of(annotation: Any) -> type[BaseModel] | None:
-    """Return the pydantic model class of an annotation; None if it is no model."""
+    """Return the pydantic model class of an annotation. Return None if it is no model."""
     type_ = strip_annotated(annotation)
     return type_ if isinstance(type_, type) and issubclass(type_, BaseModel) else None
 
 
 def value_type_of(annotation: Any) -> Any:
-    """Return the type of the values of a table by name; None if the type is no such table."""
+    """Return the type of the values of a table by name. Return None if the type is no such table."""
     type_ = strip_annotated(annotation)
     return get_args(type_)[1] if get_origin(type_) is dict else None
 
@@ -52,7 +52,7 @@ def is_table(annotation: Any) -> bool:
 
 
 def field_at(model: type[BaseModel], path: Iterable[int | str]) -> FieldInfo | None:
-    """Return the field that governs a path, or that the path lies in; None if there is none."""
+    """Return the field that governs a path, or that the path lies in. Return None if there is none."""
     found: FieldInfo | None = None
     annotation: Any = model
     for part in path:

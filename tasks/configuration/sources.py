@@ -24,7 +24,10 @@ class Sources:
     unused: tuple[str, ...] = ()
 
     def variable(self, path: Keys) -> str | None:
-        """Return the variable that a value, or a part of it, comes from; None if there is no variable."""
+        """Return the variable that a value, or a part of it, comes from.
+
+        Return None if there is no variable.
+        """
         inside = [each for each in self.names if path[: len(each)] == each]
         if inside:
             return self.names[max(inside, key=len)]
@@ -53,7 +56,10 @@ class Sources:
         return f"{self.file.path}{f' line {line}' if line else ''}"
 
     def place(self, path: Keys) -> str | None:
-        """Return the source of a value: a variable, or a file with its line; None if it has no source."""
+        """Return the source of a value: a variable, or a file with its line.
+
+        Return None if it has no source.
+        """
         if name := self.variable(path):
             return name
         for end in range(len(path), 0, -1):
@@ -64,7 +70,7 @@ class Sources:
 
 
 def read(model: type[BaseModel], shipped: Mapping[str, Any]) -> Sources:
-    """Read the file and the variables; `shipped` has the names that every table by name starts with.
+    """Read the file and the variables. `shipped` has the names that every table by name starts with.
 
     Raises `SettingsError`, one line with everything that is wrong.
     """

@@ -66,7 +66,10 @@ def resolve(name: str, model: type[BaseModel], known: Mapping[str, Any]) -> Path
 def unknown_variable_warning(
     name: str, path: Path | None, model: type[BaseModel], known: Mapping[str, Any]
 ) -> str | None:
-    """Return the warning about a variable that sets nothing; None if it may belong to another program."""
+    """Return the warning about a variable that sets nothing.
+
+    Return None if it may belong to another program.
+    """
     if path is not None:
         return f"is written in capitals: write {variable_name(path)}"
     rest = name[len("MILLPOND_") :].upper().removeprefix("TABLE__").removeprefix("TABLE_")

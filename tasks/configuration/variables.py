@@ -40,7 +40,7 @@ class VariablesRead(NamedTuple):
 def read_variables(
     environ: Mapping[str, str], model: type[BaseModel], known: Mapping[str, Any]
 ) -> VariablesRead:
-    """Read all variables of Millpond; `known` has the names of the file's pools, queues and schedules.
+    """Read all variables of Millpond. `known` has the names of the file's pools, queues and schedules.
 
     Shorter names come first, so that MILLPOND_SMTP__HOST replaces one field of MILLPOND_SMTP.
     """

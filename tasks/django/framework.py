@@ -1,6 +1,6 @@
 """Django's tasks framework, wherever it is installed: in Django from 6.0 on, else as `django_tasks`.
 
-Only modules that need Django import it; Millpond itself needs none.
+Only modules that need Django import it. Millpond itself needs none.
 """
 
 from datetime import UTC, datetime
@@ -50,7 +50,7 @@ def settings() -> Settings:
 
 
 def result_of(task: Any, id: str, job: RunDjangoTask, status: Any, **outcome: Any) -> Any:
-    """Return Django's `TaskResult` of a task; `value` is the result of its function."""
+    """Return Django's `TaskResult` of a task. `value` is the result of its function."""
     value = outcome.pop("value", None)
     enqueued_at_ms = job.enqueued_at_ms
     fields: dict[str, Any] = {

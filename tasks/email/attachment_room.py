@@ -12,7 +12,7 @@ from threading import Condition
 
 
 class AttachmentRoom:
-    """The bytes of attachments that one process may hold; threads get them in the order of their requests."""
+    """The bytes of attachments that one process may hold. Threads get them in the order of their requests."""
 
     def __init__(self, bytes_: int) -> None:
         self._bytes = bytes_

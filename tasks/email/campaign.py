@@ -34,7 +34,7 @@ class CampaignMail:
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row without a valid mail, and the reason; `line` counts from 1."""
+    """A row without a valid mail, and the reason. `line` counts from 1."""
 
     line: int
     reason: str

@@ -1,7 +1,7 @@
 """The contracts of mail: one message, or one message for each row of a CSV.
 
 With a `context`, the fields `subject`, `text` and `html` are templates with its variables, in the syntax of
-Jinja (`README.md`); without a `context` they are sent unchanged. A field that becomes a header is refused
+Jinja (`README.md`). Without a `context` they are sent unchanged. A field that becomes a header is refused
 if it could end the header's line. On the wire, `from` is an alias of `sender`.
 """
 

@@ -1,6 +1,6 @@
-"""Refuse the characters that end a header line or that no mail may hold; this prevents header injection.
+"""Refuse the characters that end a header line or that no mail may hold. This prevents header injection.
 
-Contracts check every field that becomes a header; `headers.py` checks the rendered headers again.
+Contracts check every field that becomes a header. `headers.py` checks the rendered headers again.
 """
 
 import unicodedata

@@ -55,7 +55,7 @@ def read_rows(stream: BinaryIO, start: Position = BEGINNING) -> tuple[list[str],
 
 
 def _rows_from(lines: "_Lines", number: int) -> Iterator[Row]:
-    """Yield the rows from here to the end of the file, numbered from `number`; blank lines are no rows."""
+    """Yield the rows from here to the end of the file, numbered from `number`. Blank lines are no rows."""
     reader = csv.reader(lines, strict=True)
     while True:
         first_line = lines.line + 1
@@ -68,7 +68,7 @@ def _rows_from(lines: "_Lines", number: int) -> Iterator[Row]:
 
 
 def _next_cells(reader: Iterator[list[str]], lines: "_Lines") -> list[str] | None:
-    """Return the cells of the next row; None at the end. Raises `BadInput` with the line."""
+    """Return the cells of the next row. Return None at the end. Raises `BadInput` with the line."""
     try:
         return next(reader)
     except StopIteration:
@@ -78,7 +78,7 @@ def _next_cells(reader: Iterator[list[str]], lines: "_Lines") -> list[str] | Non
 
 
 class _Lines:
-    """The lines of a file for a CSV reader, which reads only as far as it needs; counts lines and bytes."""
+    """The lines of a file for a CSV reader, which reads no further than it needs. Counts lines and bytes."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream

@@ -35,7 +35,7 @@ OpenInput = Callable[[str], AbstractContextManager[BinaryIO]]
 
 @dataclass(frozen=True)
 class Mailer:
-    """Sends the mails of one process; `open_input` opens attachments."""
+    """Sends the mails of one process. `open_input` opens attachments."""
 
     settings: Smtp
     connections: SmtpConnections
@@ -58,7 +58,7 @@ class Mailer:
             return self._send_claimed(job, task_id)
 
     def __post_init__(self) -> None:
-        """Make the one room that all threads share; made at its first use, it could be two."""
+        """Make the room that all threads share. Two threads could each make one at the first use."""
         object.__setattr__(self, "room", AttachmentRoom(self.settings.max_attachment_bytes))
 
     def _attachment_size(self, url: str) -> int:
@@ -68,7 +68,7 @@ class Mailer:
         return 0  # opening it again raises the error
 
     def _send_claimed(self, job: SendEmail, task_id: str) -> Receipt:
-        """Send a mail once the ledger has given this delivery the claim; return the receipt."""
+        """Send a mail once the ledger has given this delivery the claim. Return the receipt."""
         owner, claimed = uuid4().hex, time.monotonic()
         claim = self._claim(task_id, owner)
         message_id = message_id_of(task_id, self.settings.message_id_domain)

@@ -31,7 +31,7 @@ CHECKED_MAILS = 3
 
 @dataclass(frozen=True)
 class _Chunk:
-    """The mails and bad rows of a chunk, in order; `size` is the size of the file in bytes."""
+    """The mails and bad rows of a chunk, in order. `size` is the size of the file in bytes."""
 
     entries: list[CampaignMail | BadRow]
     is_last: bool
@@ -60,6 +60,7 @@ def send_chunk(
     """Send the mails of at most `job.chunk` rows, and a continuation unless these were the last rows.
 
     `templates` is the folder of templates. Raises `BadInput` if they fail for each of the first rows.
+    Raises `RetryLater` while another delivery sends this chunk, and if the ledger cannot be reached.
     """
     campaign_id = job.campaign or context.id
     key, owner = f"{campaign_id}/{job.row}", uuid4().hex

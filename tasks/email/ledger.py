@@ -30,7 +30,7 @@ _STATES: tuple[ClaimState, ...] = ("taken", "busy", "sent")
 
 @dataclass(frozen=True)
 class Claim:
-    """The result of a claim: `taken`, `busy` for `wait_seconds`, or `sent`; and the `outcomes` by address."""
+    """The result of a claim: `taken`, `busy` for `wait_seconds`, or `sent`. `outcomes` are by address."""
 
     state: ClaimState
     wait_seconds: float = 0.0

@@ -12,7 +12,7 @@ class CampaignOutbox(Protocol):
     """Sends tasks from inside a task, and never waits for room in a queue."""
 
     def send_many(self, jobs: Iterable[tuple[str, Contract]]) -> int:
-        """Send tasks, by id, until the queue is full; return the number accepted.
+        """Send tasks, by id, until the queue is full. Return the number accepted.
 
         A task whose id was sent before counts as accepted.
         """

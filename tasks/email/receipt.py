@@ -21,7 +21,7 @@ class Receipt(BaseModel):
 class CampaignStep(BaseModel):
     """One run of a campaign: messages sent, rows skipped and why, and the row at which the next run begins.
 
-    `next_row` is None at the end of the file; `reasons` has the first of the skipped rows.
+    `next_row` is None at the end of the file. `reasons` has the first of the skipped rows.
     """
 
     model_config = ConfigDict(frozen=True)

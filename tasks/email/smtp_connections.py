@@ -1,7 +1,7 @@
-"""The SMTP connections of one process: a slot that sends takes the idle one used last, or opens a new one.
+"""The SMTP connections of one process. A slot that sends takes the idle one used last, or opens a new one.
 
 There are never more connections than slots. A connection that was idle is checked by RSET before its next
-use; one that was idle for `keep_seconds` is closed at the next use of any. After a server refused the login
+use. One that was idle for `keep_seconds` is closed at the next use of any. After a server refused the login
 or its certificate was refused, no message tries again for a while.
 """
 
@@ -41,7 +41,7 @@ class _Connection:
 
 
 class SmtpConnections:
-    """The idle connections to one server; threads may share them."""
+    """The idle connections to one server. Threads may share them."""
 
     def __init__(self, settings: Smtp, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
@@ -80,7 +80,7 @@ class SmtpConnections:
         recipients: Sequence[str],
         before_data: Callable[[], None],
     ) -> SmtpResult:
-        """Submit a message over a connection; keep the connection if its session can go on, else close it."""
+        """Submit a message over a connection. Close the connection unless its session can go on."""
         connection.clean = False
         reusable = False
         try:
@@ -99,7 +99,7 @@ class SmtpConnections:
                 connection.client.close()
 
     def _take_idle(self) -> _Connection | None:
-        """Return an idle connection whose server still replies; None if there is none."""
+        """Return an idle connection whose server still replies. Return None if there is none."""
         self._close_stale()
         while True:
             with self._lock:

@@ -1,4 +1,4 @@
-"""Logins outside ASCII: names and passwords as UTF-8 (RFC 4616); the standard library refuses them."""
+"""Logins outside ASCII: names and passwords as UTF-8 (RFC 4616). The standard library refuses them."""
 
 import smtplib
 from typing import Any

@@ -106,7 +106,7 @@ def _tls_context(settings: Smtp) -> ssl.SSLContext:
 def submit(
     client: smtplib.SMTP, envelope: Envelope, recipients: Sequence[str], *, before_data: Callable[[], None]
 ) -> SmtpResult:
-    """Submit a message for `recipients`; `before_data` is called before the message is committed.
+    """Submit a message for `recipients`. `before_data` is called before the message is committed.
 
     Raises `ConnectionBroken`, and `RetryLater` or `FinalError` for the whole message.
     """

@@ -54,7 +54,7 @@ def _error_place(error: TemplateError) -> dict[str, Any]:
 
 
 def _render(request: dict[str, Any], fuel: int | None) -> str | None:
-    """Render the template of a request; return None if there is no file of that name."""
+    """Return the rendered template of a request. Return None if there is no file of that name."""
     folder, name, is_html = request["folder"], request["name"], request["html"]
     source = request["source"]
     load = _folder_loader(Path(folder)) if folder is not None else _refuse_include
@@ -79,7 +79,7 @@ def _folder_loader(folder: Path) -> Callable[[str], str | None]:
     folder = folder.resolve()
 
     def load(name: str) -> str | None:
-        """Return the text of a template; None if the folder has no such file."""
+        """Return the text of a template. Return None if the folder has no such file."""
         path = (folder / name).resolve()
         if not path.is_relative_to(folder) or not path.is_file():
             return None
@@ -109,7 +109,7 @@ def _to_template_value(value: Any) -> Any:
 def _truncate(
     text: str, length: int = 255, killwords: bool = False, end: str = "...", leeway: int = 5
 ) -> str:
-    """Shorten a text as Jinja's filter does; the arguments may be given by position."""
+    """Shorten a text as Jinja's filter does. The arguments may be given by position."""
     if len(text) <= length + leeway:
         return text
     cut = text[: length - len(end)]
@@ -117,7 +117,7 @@ def _truncate(
 
 
 def _urlize(text: str) -> str:
-    """Make links of the addresses in a text that begin with http:// or https://; escape the rest."""
+    """Make links of the addresses in a text that begin with http:// or https://. Escape the rest."""
     return safe(_LINK.sub(r'<a href="\g<0>" rel="noopener">\g<0></a>', str(escape(text))))
 
 

@@ -28,7 +28,7 @@ class TemplateProcess:
     def render(
         self, name: str, source: str | None, values: dict[str, Any], *, html: bool, folder: Path | None
     ) -> str | None:
-        """Return the rendered text; None if `source` is None and there is no file of that name.
+        """Return the rendered text. Return None if `source` is None and there is no file of that name.
 
         Raises `BadInput` with the reason, and `RetryLater` if the process was killed from outside.
         """
@@ -68,7 +68,7 @@ class TemplateProcess:
         return line
 
     def _start_if_needed(self) -> "subprocess.Popen[bytes]":
-        """Return the running process; start one if there is none."""
+        """Return the running process. Start one if there is none."""
         if self._child is None or self._child.poll() is not None:
             self.stop()
             self._child = subprocess.Popen(

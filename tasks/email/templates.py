@@ -45,7 +45,10 @@ def check_templates(jobs: Sequence[SendEmail], *, folder: Path | None) -> None:
 
 
 def _render_files(name: str, values: dict[str, Any], folder: Path | None) -> tuple[str | None, str | None]:
-    """Return the text and the HTML of a named template; None if a form has no file. Raises `BadInput`."""
+    """Return the text and the HTML of a named template.
+
+    Return None if a form has no file. Raises `BadInput`.
+    """
     if folder is None:
         raise BadInput(
             f"template {name!r} cannot be used: set MILLPOND_SMTP__TEMPLATES to the folder it is in"
@@ -65,7 +68,10 @@ def _render_inline(what: str, source: str, values: dict[str, Any], folder: Path 
 
 
 def _render(what: str, source: str | None, values: dict[str, Any], folder: Path | None) -> str | None:
-    """Return the rendered text; None if the file does not exist. Raises `BadInput` with the template."""
+    """Return the rendered text.
+
+    Return None if the file does not exist. Raises `BadInput` with the template.
+    """
     html = what == "html" or what.endswith(".html")
     try:
         return template_process().render(what, source, values, html=html, folder=folder)

@@ -36,7 +36,7 @@ class Entry:
 
 
 class Quota:
-    """Counters of the output of an archive of `packed_bytes`; `TooLarge` is raised over a limit.
+    """Counters of the output of an archive of `packed_bytes`. `TooLarge` is raised over a limit.
 
     The claims of an archive's own headers are never believed.
     """
@@ -47,7 +47,7 @@ class Quota:
         self.entries = self.folders = self.files = self.bytes = self._skipped = 0
 
     def entry(self) -> int:
-        """Add an entry; return its number, from 1."""
+        """Count an entry, and return its number, from 1. Raises `TooLarge` over the limit."""
         self.entries += 1
         self._check_entries()
         return self.entries
@@ -73,7 +73,7 @@ class Quota:
         raise TooLarge(f"{self._url} unpacks to over {limit}: a decompression bomb, or raise the limit")
 
     def count_padding(self, count: int) -> None:
-        """Add bytes of headers and padding, which are not kept; each entry may have some.
+        """Add bytes of headers and padding, which are not kept. Each entry may have some.
 
         Raises `TooLarge`.
         """
@@ -95,7 +95,7 @@ class Names:
         self._files: set[str] = set()
 
     def accept(self, name: str, number: int, *, folder: bool) -> str:
-        """Return the path to make, empty for the target itself."""
+        """Return the path to make, empty for the target itself. Raises `BadInput`."""
         where = f"{self._url}, entry {number} ({printable(name)})"
         parts = _safe_parts(name, where)
         path = "/".join(parts)

@@ -22,9 +22,9 @@ _COMPRESSED = ("gzip", "bzip2", "xz", "zstd")
 
 
 def unpack(job: Unpack, storage: Storage, context: Context) -> FolderResult:
-    """Unpack `job.source` below the new folder `job.target`; progress is in bytes of the archive.
+    """Unpack `job.source` below the new folder `job.target`. Progress is in bytes of the archive.
 
-    Raises `BadInput` with the entry at fault, `TooLarge` over a limit of the settings; then nothing is left.
+    Raises `BadInput` with the entry at fault, and `TooLarge` over a limit. Nothing is left then.
     """
     with storage.open_input(job.source, empty_allowed=False) as file:
         length = file_length(file)

@@ -26,12 +26,12 @@ _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def claim_file(folder: int, name: str) -> tuple[str, int]:
-    """Make and lock a new partial file for the target `name`; return its name and descriptor."""
+    """Make and lock a new partial file for the target `name`. Return its name and descriptor."""
     return _make_locked(folder, name, lambda partial: os.open(partial, _FILE, 0o666, dir_fd=folder))
 
 
 def claim_folder(folder: int, name: str) -> tuple[str, int]:
-    """Make and lock a new partial folder for the target `name`; return its name and descriptor."""
+    """Make and lock a new partial folder for the target `name`. Return its name and descriptor."""
 
     def make(partial: str) -> int:
         os.mkdir(partial, dir_fd=folder)
@@ -92,7 +92,7 @@ def _remove_leftover(folder: int, partial: str) -> None:
 
 
 def _lock(folder: int, partial: str, descriptor: int, *, where_unsupported: bool) -> bool:
-    """Lock the open file; return True if that worked and the name still leads to it.
+    """Lock the open file. Return True if that worked and the name still leads to it.
 
     On a file system without such locks a partial just made counts as locked, and none counts as left over.
 

@@ -10,8 +10,8 @@ _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 def is_same(one: int, one_name: str, other: int, other_name: str) -> bool:
     """True if `one_name` in the folder `one` equals `other_name` in the folder `other`.
 
-    Both folders are descriptors. Regular files of the same bytes are equal, and folders of the same names
-    that are equal; nothing else is.
+    Both folders are descriptors. Regular files are equal if their bytes are, and folders if they have the
+    same names and each pair is equal. Anything else is unequal.
     """
     first = os.stat(one_name, dir_fd=one, follow_symlinks=False)
     second = os.stat(other_name, dir_fd=other, follow_symlinks=False)

@@ -10,7 +10,7 @@ CHUNK_BYTES = 1024 * 1024
 
 
 def read_chunks(file: BinaryIO, context: Context) -> Iterator[bytes]:
-    """Yield the whole file in pieces of `CHUNK_BYTES`, the last one shorter; report progress in bytes."""
+    """Yield the whole file in pieces of `CHUNK_BYTES`, the last one shorter. Report progress in bytes."""
     total, done = file_length(file), 0
     while True:
         context.checkpoint()

@@ -1,6 +1,6 @@
 """Find lines in a CSV file: the header, the delimiter that it shows, and the line of an error.
 
-pyarrow counts rows, people count lines; blank lines and line breaks in quotes make the difference. Only the
+pyarrow counts rows, people count lines. Blank lines and line breaks in quotes make the difference. Only the
 header is read on a good file, so this may be slow, but never large.
 """
 
@@ -75,7 +75,7 @@ def find_ragged_row(
 
 
 def line_of_row(text: io.RawIOBase, delimiter: str, index: int, lines_before: int) -> int | str:
-    """Return the line at which the row of this index below the header begins; `?` if it is not found."""
+    """Return the line at which the row of this index below the header begins, or `?` if there is none."""
     try:
         for at, (line, _) in enumerate(
             _read_rows(_read_lines(text, lines_before), delimiter, lines_before), -1

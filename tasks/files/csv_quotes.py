@@ -43,7 +43,7 @@ class QuoteCheck:
         self._held, self._held_at = b"\n", -1
 
     def check(self, chunk: bytes) -> None:
-        """Check the fields that this chunk completes."""
+        """Check the fields that this chunk completes. Raises `QuoteFault`."""
         if not chunk:
             if len(self._held) > 1:
                 raise QuoteFault(self._held_at + 1, closes=False)

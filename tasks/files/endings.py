@@ -34,6 +34,9 @@ DOCUMENTS = (".pdf",)
 
 
 def known_ending(name: str, endings: Iterable[str]) -> str | None:
-    """Return the ending of a file's name or URL in lower case; None if no operation reads such files."""
+    """Return the ending of a file's name or URL in lower case.
+
+    Return None if no operation reads such files.
+    """
     lowered = name.lower()
     return next((ending for ending in endings if lowered.endswith(ending)), None)

@@ -30,7 +30,7 @@ class Folder:
 
     @contextmanager
     def create(self, name: str) -> Iterator[BinaryIO]:
-        """Yield a new file called `name` to write, seekable; missing folders above it are made."""
+        """Yield a new file called `name` to write, seekable. Missing folders above it are made."""
         *above, last = self._safe_parts(name)
         url = f"{self.url.rstrip('/')}/{printable(name)}"
         with translate_os_errors(url, "write"):

@@ -1,8 +1,8 @@
 """Open a picture by the format that its content shows: its size first, its pixels on demand.
 
-libvips reads JPEG, PNG, WebP, GIF, TIFF and AVIF; HEIC, of telephones, and BMP have readers of their own, for
-the wheel of libvips has no HEVC decoder and no BMP. A picture that no reader shows as other programs do is
-refused.
+libvips reads JPEG, PNG, WebP, GIF, TIFF and AVIF. HEIC, of telephones, and BMP have readers of their own,
+because the wheel of libvips has no HEVC decoder and no BMP. A picture that no reader shows as other programs
+do is refused.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ _CMYK_WITH_ALPHA = 5
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture whose pixels are not decoded yet; `load` decodes them with the access that libvips names.
+    """A picture whose pixels are not decoded yet. `load` decodes them with the access that libvips names.
 
     `shrinks` is True if `Image.thumbnail` may open the file itself, which is faster.
     """

@@ -58,7 +58,7 @@ def _row_access(picture: Picture) -> str:
 def _write_image(
     job: Thumbnail | ConvertImage, storage: Storage, context: Context, load: Callable[[str, Picture], Any]
 ) -> ImageResult:
-    """Read an image, change it by `load`, and write it to the job's target; return its size."""
+    """Read an image, change it by `load`, and write it to the job's target. Return its size."""
     form = job.target_format
     storage.refuse_same(job.source, job.target)
     with storage.local_input(job.source, empty_allowed=False) as path:
@@ -89,7 +89,7 @@ def _refuse_too_many_pixels(url: str, picture: Picture, most: int) -> None:
 
 
 def _flatten(image: Any, form: ImageFormat, background: str) -> Any:
-    """Bring an image to 8-bit sRGB or grey; opaque if the format has no transparency."""
+    """Bring an image to 8-bit sRGB or grey, and make it opaque if the format has no transparency."""
     grey = image.interpretation in ("b-w", "grey16") and image.bands == 1
     image = image.colourspace("b-w" if grey else "srgb")
     if image.format != "uchar":
@@ -105,7 +105,7 @@ def _encode(image: Any, file: BinaryIO, form: ImageFormat, quality: int) -> None
     errors: list[Exception] = []
 
     def write(data: Any) -> int:
-        """Write for libvips; keep an error of the file and report the failure as -1."""
+        """Write for libvips. Keep an error of the file and report the failure as -1."""
         try:
             return file.write(data)
         except Exception as error:

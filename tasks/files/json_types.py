@@ -148,7 +148,7 @@ def _leaf_arrays(array: Any, path: Path) -> Iterator[tuple[Path, Any]]:
 
 
 def _type_at(type_: Any, path: Path) -> Any | None:
-    """Return the type at the end of a path; None if the path leads to no type."""
+    """Return the type at the end of a path. Return None if the path leads to no type."""
     for name in path:
         if pa.types.is_list(type_):
             type_ = type_.value_type

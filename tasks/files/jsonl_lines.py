@@ -51,7 +51,7 @@ class Block:
 
 
 def read_blocks(text: io.RawIOBase, url: str) -> Iterator[Block]:
-    """Yield the file in blocks; raise `TooLarge` with the line that fits none."""
+    """Yield the file in blocks. Raises `TooLarge` with the line that fits none."""
     line, tail = 1, b""
     while chunk := text.read(BLOCK_BYTES):
         end = chunk.rfind(b"\n") + 1

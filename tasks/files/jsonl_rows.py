@@ -2,7 +2,7 @@
 
 pyarrow parses a block at a time. A block that it cannot parse (values of several types under one name,
 integers that a double would round) goes through Python's parser, slower and exact. A name with values of
-several kinds becomes a column of text that holds them as JSON; texts stay texts, because JSON has no dates.
+several kinds becomes a column of text that holds them as JSON. Texts stay texts, because JSON has no dates.
 """
 
 import io

@@ -1,7 +1,7 @@
 """Read and write files on a local disk, by descriptors below a root.
 
-An output is a locked partial beside the target (`atomic_output.py`), which is synced and renamed; then its
-folder is synced.
+An output is a locked partial beside the target (`atomic_output.py`), which is synced and renamed. Its folder
+is synced then.
 """
 
 import os
@@ -20,7 +20,7 @@ from millpond.tasks.files.safe_open import make_folder, open_folder
 
 @contextmanager
 def open_input(location: LocalLocation) -> Iterator[BinaryIO]:
-    """Open a regular file for reading; devices, pipes and folders are refused before they are opened."""
+    """Open a regular file for reading. Devices, pipes and folders are refused before they are opened."""
     with translate_os_errors(location.url, "read"), open_folder(location.root, location.parts[:-1]) as folder:
         name = location.parts[-1]
         _refuse_irregular(os.stat(name, dir_fd=folder, follow_symlinks=False), location.url)

@@ -121,7 +121,7 @@ def _scheme(url: str) -> str | None:
 
 
 def _local_path(url: str) -> str:
-    """Return the path of a local URL or of a plain path; only a URL is percent-decoded."""
+    """Return the path of a local URL or of a plain path. Only a URL is percent-decoded."""
     if _scheme(url) is None:
         return url
     path = os.fsdecode(unquote_to_bytes(url.split("://", 1)[1]))

@@ -26,7 +26,7 @@ _CHUNK = 256 * 1024
 
 
 def pdf_text(job: PdfText, storage: Storage, context: Context) -> TextResult:
-    """Write the text of `job.source` to `job.target`, UTF-8, a form feed between pages; progress is in pages.
+    """Write the text of `job.source` to `job.target`, UTF-8, a form feed between pages. Progress is in pages.
 
     A document without a text layer is no error: its text is empty and the result's note says so. Raises
     `BadInput` for a file that is no PDF, is cut off or damaged, or is encrypted without the right password.
@@ -54,7 +54,7 @@ def pdf_text(job: PdfText, storage: Storage, context: Context) -> TextResult:
 
 
 def _length_of_whole_pdf(file: BinaryIO, url: str) -> int:
-    """Return the offset of a PDF's end; raise `BadInput` for one cut off, which PDFium would mend."""
+    """Return the offset of a PDF's end. Raises `BadInput` for one cut off, which PDFium would mend."""
     head = file.read(_HEAD_BYTES)
     if b"%PDF-" not in head:
         raise BadInput(f"{url} is no PDF: {describe_head(head)}")
@@ -68,7 +68,7 @@ def _length_of_whole_pdf(file: BinaryIO, url: str) -> int:
 
 
 def _describe_missing_text(pages: int, blank: int, kind: int) -> str | None:
-    """Return the result's note on pages without text; None if every page has text."""
+    """Return the result's note on pages without text. Return None if every page has text."""
     if kind & pdf_pages.HAS_XFA:
         return "an XFA form, whose pages only Adobe's reader makes: the values of its fields are at the end"
     if blank == pages and kind & pdf_pages.HAS_FORM:
@@ -111,7 +111,7 @@ class _PageReader:
     job: PdfText
 
     def read_start(self, most: int) -> tuple[int, int]:
-        """Return the number of pages, and the kind of the document."""
+        """Return the number of pages, and the flags of the document. Raises `TooLarge`."""
         pages, kind = pdf_pages.COUNT.unpack(self._read_exactly(pdf_pages.COUNT.size, 0))
         if pages > most:
             raise TooLarge(f"{self.job.source} has {pages} pages, over {most} (max_entries)")

@@ -1,7 +1,7 @@
 """Read and write objects in a storage service through fsspec, with credentials from fsspec's configuration.
 
 An output is collected in an unnamed local file first, sent under a temporary key that is made of its
-content, and moved. A killed task can leave that key, never half an object under the target's; the next run,
+content, and moved. A killed task can leave that key, never half an object under the target's. The next run,
 whose bytes are the same, takes it up. A folder is sent object by object: each appears whole, the folder
 does not appear at once, because such services have no folders.
 """
@@ -33,7 +33,7 @@ _CHUNK = 1024 * 1024
 
 @contextmanager
 def open_input(location: RemoteLocation) -> Iterator[BinaryIO]:
-    """Open an object for reading. It is fetched in blocks as it is read."""
+    """Open an object for reading. It is fetched in blocks as it is read. Raises `BadInput`."""
     system = _file_system(location)
     with _translate_service_errors(location.url, "read"):
         if system.isdir(location.path):
@@ -197,7 +197,7 @@ def _list_objects(system: Any, path: str) -> list[str]:
 
 
 def _file_system(location: RemoteLocation) -> Any:
-    """Return fsspec's file system for a protocol; fsspec keeps them, one a process and thread."""
+    """Return fsspec's file system for a protocol. Fsspec keeps them, one a process and thread."""
     try:
         return fsspec.filesystem(location.protocol)
     except (ImportError, ValueError) as error:

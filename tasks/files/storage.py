@@ -1,6 +1,6 @@
 """Open the inputs and outputs of file operations: confined to the roots, written whole or not at all.
 
-An output goes to a temporary name beside its target, is made durable and renamed there on success; on
+An output goes to a temporary name beside its target, is made durable and renamed there on success. On
 any error, a cancellation included, it is removed. Local disks are reached through descriptors (`local.py`,
 `folders.py`), everything else through fsspec (`remote.py`), whose own interface to local disks could not be
 held inside a root.
@@ -20,7 +20,7 @@ from millpond.tasks.settings import Files, settings
 
 @dataclass(frozen=True)
 class Storage:
-    """Open files below `roots`; `limits` bounds their reading and the outputs of handlers.
+    """Open files below `roots`. `limits` bounds their reading and the outputs of handlers.
 
     Every method takes a URL or a path as in the contracts, and raises `OutsideRoots`, `BadInput`, `TooLarge`,
     `FinalError` (no access) or `RetryLater` (a full disk, an unreachable service).
@@ -68,7 +68,7 @@ class Storage:
 
     @contextmanager
     def local_output(self, url: str) -> Iterator[str]:
-        """Yield a local path to write to, for a library that takes no file; otherwise like `open_output`.
+        """Like `open_output`, but yield a local path to write to, for a library that takes no file.
 
         The path is that of an open file, so its name says nothing of the format, and it must be written in
         place.
@@ -79,7 +79,7 @@ class Storage:
     def output_folder(self, url: str) -> AbstractContextManager["folders.Folder"]:
         """Return a context with a new folder. It appears as `url`, at once, if the block raises no error.
 
-        A target that already holds exactly this is left as it is (a second run of the same task); any other
+        A target that already holds exactly this is left as it is (a second run of the same task). Any other
         content is `BadInput`, because a folder is never replaced or mixed.
         """
         location = locate(url, self.roots, to_write=True)

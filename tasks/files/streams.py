@@ -32,7 +32,7 @@ class Readable(Protocol):
 class Decompressed:
     """The content of a compressed stream, and nothing after its end.
 
-    With `many`, streams that follow each other are read as one, as the formats define it for files; other
+    With `many`, streams that follow each other are read as one, as the formats define it for files. Other
     data that follows is left alone, as gzip and tar do. Raises `BadInput`, with the name `what`, for a stream
     that is damaged or ends too early.
     """
@@ -46,7 +46,7 @@ class Decompressed:
         self._input = b""
 
     def read(self, size: int, /) -> bytes:
-        """Return at least one and at most `size` bytes, none at the end."""
+        """Return at least one and at most `size` bytes, none at the end. Raises `BadInput`."""
         try:
             while not self._decompressor.eof or self._begin_next_stream():
                 if self._decompressor.needs_input and not self._input:
@@ -62,7 +62,7 @@ class Decompressed:
             raise _refusal_reason(self._what, error) from error
 
     def _begin_next_stream(self) -> bool:
-        """Begin the stream that follows the one that ended; zero bytes at the end are padding."""
+        """Begin the stream that follows the one that ended. Zero bytes at the end are padding."""
         rest = self._decompressor.unused_data.lstrip(b"\0")
         while len(rest) < _BEGINNING_BYTES and (more := self._packed.read(_CHUNK)):
             rest = (rest + more).lstrip(b"\0")
@@ -147,7 +147,10 @@ class _Zstd:
 
 
 def raw_lzma_decompressor(properties: bytes, what: str) -> Any:
-    """Return a decompressor of LZMA without a container, by its five bytes of properties."""
+    """Return a decompressor of LZMA without a container, by its five bytes of properties.
+
+    Raises `BadInput` if they are invalid.
+    """
     if len(properties) < 5 or properties[0] >= 9 * 5 * 5:
         raise BadInput(f"{what} is damaged: its LZMA properties make no sense")
     rest, lc = divmod(properties[0], 9)

@@ -1,4 +1,4 @@
-"""Read a tar, front to back, in bounded memory; `tarfile` reads the headers, nothing else."""
+"""Read a tar, front to back, in bounded memory. `tarfile` reads the headers, and nothing else."""
 
 import tarfile
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ def is_tar(head: bytes) -> bool:
 
 
 def read_entries(stream: Readable, url: str, encoding: str | None, quota: Quota) -> Iterator[Entry]:
-    """Yield the entries of the tar; raise `BadInput` if it is damaged, cut off or has odd entries."""
+    """Yield the entries of the tar. Raises `BadInput` if it is damaged, cut off or has odd entries."""
     forward = _Forward(stream, url, quota)
     if not is_tar(forward.peek(_BLOCK)):
         raise BadInput(f"{url} holds no tar, by its first header: only archives are unpacked")
@@ -63,7 +63,7 @@ def _kept_entries(forward: "_Forward", url: str, encoding: str | None) -> Iterat
 
 
 def _read_headers(forward: "_Forward", url: str, before: int) -> Iterator[tarfile.TarInfo]:
-    """Yield the headers of one archive up to its end mark; `before` is how many entries came before it."""
+    """Yield the headers of one archive up to its end mark. `before` is how many entries came before it."""
     number = before
     tar, member = _open_tar(forward, url)
     while member is not None:
@@ -147,7 +147,7 @@ def _open_tar(forward: "_Forward", url: str) -> tuple[tarfile.TarFile, tarfile.T
 
 
 def _next_header(tar: tarfile.TarFile, forward: "_Forward", url: str) -> tarfile.TarInfo | None:
-    """Return the next entry; None at the end. Raises the error for a damaged archive."""
+    """Return the next entry. Return None at the end. Raises `BadInput` for a damaged archive."""
     forward.begin_header()
     try:
         return tar.next()
@@ -173,7 +173,7 @@ class _Forward:
         return self._position
 
     def seek(self, position: int) -> None:
-        """Skip the bytes between; tarfile goes over padding so."""
+        """Skip the bytes up to `position`, as tarfile does for padding. Raises `BadInput`."""
         if position < self._position:
             raise BadInput(f"{self._url} has a header that points back: the archive is damaged")
         while self._position < position:
@@ -183,7 +183,7 @@ class _Forward:
                 return
 
     def read(self, size: int) -> bytes:
-        """Return `size` bytes of a header, fewer only at the end."""
+        """Return `size` bytes of a header, fewer only at the end. Raises `TooLarge`."""
         self._header_bytes += max(size, 0)
         if size < 0 or self._header_bytes > MAX_HEADER_BYTES:
             raise TooLarge(f"{self._url} has an entry whose headers are over {MAX_HEADER_BYTES} bytes")
@@ -206,7 +206,7 @@ class _Forward:
         self._header_bytes = 0
 
     def chunks(self, size: int) -> Iterator[bytes]:
-        """Yield the content of the entry whose header was read last."""
+        """Yield the content of the entry whose header was read last. Raises `BadInput`."""
         while size:
             chunk = self._read_available(min(CHUNK_BYTES, size))
             if not chunk:
@@ -215,7 +215,7 @@ class _Forward:
             yield chunk
 
     def skip_zeros(self) -> bool:
-        """Skip blocks of zeros; return True if the header of another archive follows."""
+        """Skip blocks of zeros. Return True if the header of another archive follows."""
         while (block := self.peek(_BLOCK)) and not block.strip(b"\0"):
             self._quota.count_padding(len(self._read_available(len(block))))
         return is_tar(block)

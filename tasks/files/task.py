@@ -1,4 +1,4 @@
-"""The handlers of the file tasks; every operation is a module of its own, loaded when it is first run.
+"""The handlers of the file tasks. Every operation is a module of its own, loaded when it is first run.
 
 So a child process carries only the libraries that its tasks need, and libvips is not loaded before a fork.
 """

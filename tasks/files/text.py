@@ -33,7 +33,7 @@ class Utf8Reader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill the buffer with decoded text; 0 only at the end of the file."""
+        """Fill the buffer with decoded text. Return the number of bytes, 0 only at the end of the file."""
         while not self._ready and not self._ended:
             self._read_next()
         size = min(len(buffer), len(self._ready))
@@ -93,7 +93,7 @@ class Utf8Reader(io.RawIOBase):
 
 
 def _strict_decoder(encoding: str) -> codecs.IncrementalDecoder:
-    """Return a strict decoder of a text encoding; codecs that make bytes of bytes are not known here."""
+    """Return a strict decoder of a text encoding. Codecs that make bytes of bytes are not known here."""
     try:
         with suppress(UnicodeError):
             b"a".decode(encoding)

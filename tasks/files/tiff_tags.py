@@ -1,7 +1,7 @@
 """Read the tags of a TIFF, to choose the page that is the picture and refuse one that would come out wrong.
 
 libvips takes every sample that it can unpack for RGB or grey, against the tags of colours, and the first
-page for the picture. TIFF 6.0 (1992) names the tags; BigTIFF and Adobe's technical notes add to them.
+page for the picture. TIFF 6.0 (1992) names the tags. BigTIFF and Adobe's technical notes add to them.
 """
 
 import struct
@@ -77,7 +77,7 @@ class Page:
 
     @property
     def ycbcr(self) -> "YCbCr | None":
-        """Return the constants that make RGB of the samples; None if the reader does that itself."""
+        """Return the constants that make RGB of the samples. Return None if the reader does that itself."""
         if self.first(_PHOTOMETRIC, 1) != _YCBCR or self.first(_COMPRESSION, 1) == _JPEG:
             return None
         return YCbCr(
@@ -129,7 +129,7 @@ def choose_page(file: BinaryIO) -> Page:
 
 
 def _unsupported_reason(page: Page) -> str | None:
-    """Return why a page cannot be read right; None if it can be read."""
+    """Return why a page cannot be read right. Return None if it can be read."""
     photometric, compression = page.first(_PHOTOMETRIC, 1), page.first(_COMPRESSION, 1)
     bits = set(page.tags.get(_BITS, (1,)))
     samples = page.first(_SAMPLES, 1)
@@ -151,7 +151,7 @@ def _unsupported_reason(page: Page) -> str | None:
 
 
 def _unsupported_ycbcr_reason(page: Page) -> str | None:
-    """Return why a page in Y, Cb and Cr cannot be read right; None if it can."""
+    """Return why a page in Y, Cb and Cr cannot be read right. Return None if it can."""
     # Where the tag is missing TIFF has the colours at half the width and height.
     if page.tags.get(_SUBSAMPLING, (2, 2)) != (1, 1):
         return "its colours (Cb, Cr) have fewer samples than its brightness, and are not in JPEG"

@@ -21,7 +21,7 @@ LOADERS = {
 
 
 def libvips() -> Any:
-    """Return the pyvips module, set up; raise `RuntimeError` in a process forked from one that used it."""
+    """Return the pyvips module, set up. Raises `RuntimeError` in a process forked from one that used it."""
     module, process = _set_up()
     if process != os.getpid():
         raise RuntimeError(
@@ -32,7 +32,7 @@ def libvips() -> Any:
 
 @cache
 def _set_up() -> tuple[Any, int]:
-    """Import pyvips and set it up for untrusted input; return it with the id of this process."""
+    """Import pyvips and set it up for untrusted input. Return pyvips and the id of this process."""
     import pyvips
 
     # It logs every step of libvips, and each damaged tile of a picture that is refused whole.

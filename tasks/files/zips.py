@@ -52,7 +52,7 @@ _DAMAGE = (
 
 
 def read_entries(file: BinaryIO, url: str, encoding: str | None, limits: Files) -> Iterator[Entry]:
-    """Return the entries in the order of their bytes; raise `BadInput` for a directory that is refused."""
+    """Return the entries in the order of their bytes. Raises `BadInput` for a directory that is refused."""
     try:
         directory = zipfile.ZipFile(cast(Any, _Directory(file, url, limits)))
     except _DAMAGE as error:
@@ -157,7 +157,7 @@ def _content_offsets(file: BinaryIO, entries: list[_ZipEntry], directory_begins:
 
 
 def _file_content(file: BinaryIO, entry: _ZipEntry, begin: int) -> Iterator[bytes]:
-    """Yield a file's bytes; raise `BadInput` unless length and checksum are those of the directory."""
+    """Yield a file's bytes. Raises `BadInput` unless length and checksum are those of the directory."""
     file.seek(begin)
     packed: Readable = _Slice(file, entry.info.compress_size)
     codec = _CODECS[entry.info.compress_type]

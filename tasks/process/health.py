@@ -21,7 +21,7 @@ QUESTIONS = ("live", "ready", "working")
 
 @dataclass(frozen=True)
 class Health:
-    """The faults of each check, one line each; a check without faults has passed."""
+    """The faults of each check, one line each. A check without faults has passed."""
 
     live: tuple[str, ...]
     ready: tuple[str, ...]
@@ -37,7 +37,7 @@ class Health:
 def judge_health(
     heartbeats: Sequence[ProcessState], *, within_seconds: float | None = None, service: str | None = None
 ) -> Health:
-    """Return the health of processes; `within_seconds` replaces every time limit, `service` names theirs."""
+    """Return the health of processes. `within_seconds` replaces every time limit, `service` names theirs."""
     if not heartbeats:
         return Health((f"no process of {service or 'it'} runs here",), (), ())
     at = boot_clock()
@@ -57,7 +57,7 @@ def judge_health(
 
 
 def _liveness_fault(heartbeat: ProcessState, at: float, limit: float) -> str | None:
-    """Return the fault of a process that is frozen or whose loop is blocked; None if it is live."""
+    """Return the fault of a process that is frozen or whose loop is blocked. Return None if it is live."""
     if at - heartbeat.written_at > limit:
         return f"{heartbeat.name} is frozen: its last heartbeat is {at - heartbeat.written_at:.0f} s old"
     if not heartbeat.draining and at - heartbeat.loop_at > limit:
@@ -66,7 +66,10 @@ def _liveness_fault(heartbeat: ProcessState, at: float, limit: float) -> str | N
 
 
 def _readiness_fault(heartbeat: ProcessState, at: float, limit: float) -> str | None:
-    """Return why a process is not ready: it stops, or misses the broker or its lease; None if it is ready."""
+    """Return why a process is not ready: it stops, or misses the broker or its lease.
+
+    Return None if it is ready.
+    """
     if heartbeat.draining:
         return f"{heartbeat.name} is stopping"
     if heartbeat.broker_answered_at is None or at - heartbeat.broker_answered_at > limit:
@@ -77,7 +80,10 @@ def _readiness_fault(heartbeat: ProcessState, at: float, limit: float) -> str | 
 
 
 def _progress_fault(heartbeat: ProcessState, at: float, limit: float | None) -> str | None:
-    """Return why a process does not work: messages wait and none was fetched or settled; None if it works."""
+    """Return why a process does not work: messages wait and none was fetched or settled.
+
+    Return None if it works.
+    """
     if heartbeat.stalled_since is None or heartbeat.draining:
         return None
     stalled = at - heartbeat.stalled_since

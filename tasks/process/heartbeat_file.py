@@ -25,12 +25,13 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 @dataclass(frozen=True)
 class ProcessState:
-    """The state of one process; times are seconds by `boot_clock()`, which all processes of a host share.
+    """The state of one process. Times are seconds by `boot_clock()`, which all processes of a host share.
 
-    `service` is a pool, or `scheduler`; `expected` the number of its processes on this host. `parent` is the
-    supervisor's pid. `loop_at` is the time of the loop's last turn, `broker_answered_at` that of the broker's
-    last reply (None: the last request failed). `has_lease` is True if its leases hold. Messages are fetchable
-    since `stalled_since`, and none was fetched or settled; over `stall_limit_seconds` of that is a fault.
+    `service` is a pool, or `scheduler`. `expected` is the number of its processes on this host. `parent` is
+    the supervisor's pid. `loop_at` is the time of the loop's last turn. `broker_answered_at` is the time of
+    the broker's last reply, None if the last request failed. `has_lease` is True if its leases hold. Messages
+    are fetchable since `stalled_since`, and none was fetched or settled. More than `stall_limit_seconds` of
+    that is a fault.
     """
 
     service: str
@@ -90,7 +91,7 @@ class HeartbeatFile:
 
 
 def read_heartbeats(service: str | None = None, *, pid: int | None = None) -> list[ProcessState]:
-    """Return the heartbeats of this user's living processes on this host; remove the files of dead ones.
+    """Return the heartbeats of this user's living processes on this host. Remove the files of dead ones.
 
     `service` selects the processes of a service, `pid` one process or those of one supervisor.
     """
@@ -123,7 +124,7 @@ def boot_clock() -> float:
 
 
 def start_time(pid: int) -> str:
-    """Return when a process was started, in the kernel's ticks; an empty text if it is gone or unreadable."""
+    """Return when a process was started, in the kernel's ticks. Return "" if it is gone or unreadable."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except OSError:

@@ -16,7 +16,7 @@ _IMPORTS = "<frozen importlib._bootstrap>"
 
 
 def end_quietly() -> None:
-    """End this process at a SIGINT while it imports; otherwise raise `KeyboardInterrupt`.
+    """End this process at a SIGINT while it imports. Otherwise the SIGINT raises `KeyboardInterrupt`.
 
     A process that was started to ignore SIGINT, as by nohup, goes on ignoring it.
     """
@@ -38,7 +38,7 @@ def discard_output() -> None:
 
 
 def _on_interrupt(_number: int, frame: FrameType | None) -> None:
-    """End the process if it imports a module; otherwise raise `KeyboardInterrupt`."""
+    """End the process if it imports a module. Otherwise raise `KeyboardInterrupt`."""
     while frame is not None:
         if frame.f_code.co_filename == _IMPORTS:
             os._exit(INTERRUPTED)

@@ -32,7 +32,7 @@ def log_to_stderr(log_format: str, *, level: int = logging.INFO) -> None:
 def formatter(
     log_format: str, plain: logging.Formatter | None = None, hooks: Hooks = _BUILT_IN
 ) -> logging.Formatter:
-    """Return the formatter for a format; plain lines are written by `plain`."""
+    """Return the formatter for a format. Plain lines are written by `plain`."""
     if log_format == "json":
         return JsonFormatter(hooks)
     return (
@@ -58,8 +58,8 @@ class PlainFormatter(logging.Formatter):
 class JsonFormatter(logging.Formatter):
     """Writes one JSON object a line.
 
-    `time` (UTC), `level`, `logger` and `message` always; `task`, `kind`, `batch`, `trace` and `error` (a
-    traceback) if there is one.
+    It always has `time` (UTC), `level`, `logger` and `message`. It has `task`, `kind`, `batch`, `trace` and
+    `error` (a traceback) if there is one.
     """
 
     def __init__(self, hooks: Hooks = _BUILT_IN) -> None:

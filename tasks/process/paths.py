@@ -17,7 +17,7 @@ def scratch_folder() -> Path:
 
 
 def private_scratch_folder() -> Path:
-    """Return the path of this user's own folder in the scratch folder; `open_private_scratch` makes it."""
+    """Return the path of this user's own folder in the scratch folder. `open_private_scratch` makes it."""
     return scratch_folder() / f"millpond-{os.getuid()}"
 
 
@@ -65,7 +65,7 @@ def open_private_folder(name: str) -> int:
 
 
 def is_own_folder(path: Path) -> bool:
-    """True if the path is a folder of this user's; no link is followed. Raises `OSError` if it is missing."""
+    """True if the path is a folder of this user's. No link is followed. Raises `OSError` if it is missing."""
     status = path.lstat()
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
 

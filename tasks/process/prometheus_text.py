@@ -1,6 +1,6 @@
 """Write metrics in the text format of Prometheus, version 0.0.4.
 
-The library of Prometheus writes the metrics of Flower itself; this module writes ours in a fraction of its
+The library of Prometheus writes the metrics of Flower itself. This module writes ours in a fraction of its
 time.
 """
 

@@ -30,7 +30,7 @@ class LocalInstance:
     roots: tuple[str, ...] = ()
 
     def to_json(self) -> str:
-        """Return the content of the file; it holds the broker's password."""
+        """Return the content of the file. It holds the broker's password."""
         return json.dumps(asdict(self))
 
     def apply_to(self, configured: Settings) -> Settings:
@@ -42,7 +42,10 @@ class LocalInstance:
 
 
 def find_local_instance(folder: Path | None = None) -> LocalInstance | None:
-    """Return the instance that runs in a folder (None: the user's own folder); None if no instance runs."""
+    """Return the instance that runs in a folder (None: the user's own folder).
+
+    Return None if no instance runs.
+    """
     folder = folder or state_folder()
     try:
         lock = os.open(folder / LOCK, os.O_RDWR)
@@ -89,7 +92,7 @@ def configured_broker(configured: Settings) -> str:
 
 
 def try_lock(lock: int, *, shared: bool = False) -> bool:
-    """Lock a descriptor; return False if another process has the lock. `shared` is for readers."""
+    """Lock a descriptor. Return False if another process has the lock. `shared` is for readers."""
     try:
         fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:

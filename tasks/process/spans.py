@@ -44,7 +44,7 @@ def configure(endpoint: str | None, *, service: str) -> None:
 
 
 def tracer() -> Any:
-    """Return the tracer of this process; None if tracing is off."""
+    """Return the tracer of this process. Return None if tracing is off."""
     if _chosen:
         return _cached_tracer(_own_provider(os.getpid()))
     api = sys.modules.get("opentelemetry.trace")
@@ -74,15 +74,15 @@ def _own_provider(_process: int) -> Any:
 
 
 def flush() -> None:
-    """Send the spans that are buffered; called before a process ends without running its exit handlers."""
+    """Send the buffered spans. Call it before a process ends without running its exit handlers."""
     if _chosen:
         _own_provider(os.getpid()).force_flush(2_000)
 
 
 def begin_span(name: str, kind: str, parent: str | None = None, **more: Any) -> Any:
-    """Begin a span of a kind (`PRODUCER`, `CONSUMER`, `INTERNAL`); return None if tracing is off.
+    """Begin a span: `kind` is `PRODUCER`, `CONSUMER` or `INTERNAL`. Return None if tracing is off.
 
-    `parent` is a traceparent; without one, the current span is the parent. `more` are further arguments of
+    `parent` is a traceparent. Without one, the current span is the parent. `more` are further arguments of
     `Tracer.start_span`.
     """
     own_tracer = tracer()
@@ -94,7 +94,7 @@ def begin_span(name: str, kind: str, parent: str | None = None, **more: Any) -> 
 
 
 def traceparent(span: Any = None) -> str | None:
-    """Return the traceparent of a span, or of the current one; None if tracing is off."""
+    """Return the traceparent of a span, or of the current one. Return None if tracing is off."""
     if span is None:
         if tracer() is None:
             return None
@@ -117,7 +117,7 @@ def make_current(span: Any) -> Iterator[None]:
 
 
 def mark_failed(span: Any, error: str) -> None:
-    """Mark a span as failed; `error` is free of secrets."""
+    """Mark a span as failed. `error` is free of secrets."""
     from opentelemetry.trace import Status, StatusCode
 
     span.set_status(Status(StatusCode.ERROR, error))

@@ -36,7 +36,7 @@ class TerminalWriter(io.TextIOWrapper):
     _begun = ""
 
     def write(self, text: str) -> int:
-        """Write the lines that are complete; keep the rest until it is, or until it is flushed."""
+        """Write the lines that are complete. Keep the rest until it is, or until it is flushed."""
         if "\x1b" in text or "\r" in text:  # steers the terminal, and knows its width
             super().write(self._take_unfinished() + text)
             return len(text)
