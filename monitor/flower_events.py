@@ -71,9 +71,9 @@ class BufferedEvents(Events):
         """Buffer an event for the loop. The receiving thread calls this."""
         self._waiting.append(event)
         if not self._is_scheduled:
-            self._schedule()
+            self._schedule_processing()
 
-    def _schedule(self) -> None:
+    def _schedule_processing(self) -> None:
         self._is_scheduled = True
         self.io_loop.add_callback(self._process_buffered)
 
@@ -86,4 +86,4 @@ class BufferedEvents(Events):
                 self.state.event(self._waiting.popleft())
         finally:
             if self._waiting and not self._is_scheduled:
-                self._schedule()
+                self._schedule_processing()

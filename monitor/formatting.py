@@ -34,9 +34,9 @@ def format_rate(per_second: float | None) -> str:
     return f"{per_second:.1f}/s" if per_second >= 1 or not per_second else f"{per_second * 60:.1f}/min"
 
 
-def format_share(part: float | None) -> str:
+def format_share(share: float | None) -> str:
     """Return a share of one in per cent."""
-    return UNKNOWN if part is None else f"{part:.0%}"
+    return UNKNOWN if share is None else f"{share:.0%}"
 
 
 def format_time(ms: int | None) -> str:

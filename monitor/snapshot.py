@@ -182,7 +182,7 @@ def _pool_view(
     queues: dict[str, QueueView],
     running: Sequence[Heartbeat],
     done: Totals,
-    before: Sample | None,
+    earlier: Sample | None,
     now_ms: int,
 ) -> PoolView:
     """Return one pool: its processes, totals, and figures since an earlier sample."""
@@ -190,11 +190,11 @@ def _pool_view(
     names = pool.queues if pool else sorted({queue for report in running for queue in report.queues})
     wait, service = sum_histograms(done.wait.values()), sum_histograms(done.service.values())
     utilisation = cpu_seconds = window_seconds = None
-    if before is not None:
-        cpu_seconds = done.cpu_seconds - before.values.get("cpu_seconds", 0.0)
-        window_seconds = (now_ms - before.at_ms) / 1000
-        slot_seconds = done.slot_seconds - before.values["slot_seconds"]
-        busy_seconds = done.busy_seconds - before.values["busy_seconds"]
+    if earlier is not None:
+        cpu_seconds = done.cpu_seconds - earlier.values.get("cpu_seconds", 0.0)
+        window_seconds = (now_ms - earlier.at_ms) / 1000
+        slot_seconds = done.slot_seconds - earlier.values["slot_seconds"]
+        busy_seconds = done.busy_seconds - earlier.values["busy_seconds"]
         utilisation = min(1.0, busy_seconds / slot_seconds) if slot_seconds > 0 else None
     return PoolView(
         name=name,
@@ -202,25 +202,25 @@ def _pool_view(
         queues=tuple(queues[queue] for queue in names if queue in queues),
         running=tuple(running),
         totals=done,
-        rate=_rate_since({"ended": done.count()}, before, ("ended",), now_ms),
+        rate=_rate_since({"ended": done.count()}, earlier, ("ended",), now_ms),
         utilisation=utilisation,
         window_seconds=window_seconds,
         cpu_seconds=cpu_seconds,
-        wait=wait - history.stored_histogram(before.values["wait"]) if before else wait,
-        shown=done.shown - (before.values.get("shown", done.shown) if before else 0),
-        left_out=done.left_out - (before.values.get("left_out", done.left_out) if before else 0),
-        service=service - history.stored_histogram(before.values["service"]) if before else service,
+        wait=wait - history.stored_histogram(earlier.values["wait"]) if earlier else wait,
+        shown=done.shown - (earlier.values.get("shown", done.shown) if earlier else 0),
+        left_out=done.left_out - (earlier.values.get("left_out", done.left_out) if earlier else 0),
+        service=service - history.stored_histogram(earlier.values["service"]) if earlier else service,
     )
 
 
 def _rate_since(
-    counters: Mapping[str, int], before: Sample | None, names: Sequence[str], now_ms: int
+    counters: Mapping[str, int], earlier: Sample | None, names: Sequence[str], now_ms: int
 ) -> float | None:
     """Return the growth of counters a second since an earlier sample.
 
     Return None if there is no such sample.
     """
-    if before is None or now_ms <= before.at_ms:
+    if earlier is None or now_ms <= earlier.at_ms:
         return None
-    grown = sum(counters.get(name, 0) - int(before.values[name]) for name in names)
-    return max(0.0, grown * 1000 / (now_ms - before.at_ms))
+    grown = sum(counters.get(name, 0) - int(earlier.values[name]) for name in names)
+    return max(0.0, grown * 1000 / (now_ms - earlier.at_ms))

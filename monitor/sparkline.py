@@ -19,7 +19,7 @@ def level_bars(history: Sequence[Sample], name: str, *, now_ms: int) -> str:
         if level:
             minute = _minute_of(sample, now_ms)
             highest[minute] = max(highest.get(minute, 0.0), level)
-    return _bars(highest)
+    return _bars_path(highest)
 
 
 def rate_bars(history: Sequence[Sample], *names: str, now_ms: int) -> str:
@@ -31,7 +31,7 @@ def rate_bars(history: Sequence[Sample], *names: str, now_ms: int) -> str:
             if grown > 0:
                 minute = _minute_of(sample, now_ms)
                 counted[minute] = counted.get(minute, 0.0) + grown
-    return _bars(counted)
+    return _bars_path(counted)
 
 
 def _minute_of(sample: Sample, now_ms: int) -> int:
@@ -39,7 +39,7 @@ def _minute_of(sample: Sample, now_ms: int) -> int:
     return MINUTES - 1 - min(MINUTES - 1, max(0, (now_ms - sample.at_ms) // _MINUTE_MS))
 
 
-def _bars(values: dict[int, float]) -> str:
+def _bars_path(values: dict[int, float]) -> str:
     """Return the path of the bars, empty for no values. The highest bar fills the height."""
     top = max(values.values(), default=0.0)
     shown = ((minute, value / top) for minute, value in sorted(values.items()) if value > 0)

@@ -63,7 +63,7 @@ class CallerRuns:
     def _offer_chunk(self, some: list[Outgoing], flow: FlowControl) -> Iterator[Answer | Ran]:
         """Yield the replies for a chunk. Run here each message that the broker returns to the caller."""
         if flow.queue_full:
-            self._prepare(some[0])  # a task that cannot run here is refused before anything is taken
+            self._prepare_delivery(some[0])  # a task that cannot run here is refused before anything is taken
             lease = CallerLease(self.store, some[0].queue)
             answers = publish(self.store, some, policy="caller_runs", caller=lease.caller)
         else:
@@ -72,7 +72,7 @@ class CallerRuns:
         for message, answer in zip(some, answers, strict=True):
             yield self._run_here(lease, message, answer) if isinstance(answer, HandedToCaller) else answer
 
-    def _prepare(self, message: Outgoing) -> tuple[Handler, Delivery]:
+    def _prepare_delivery(self, message: Outgoing) -> tuple[Handler, Delivery]:
         """Return the handler and the delivery of a message. Raises `HandlerMissing`, `BadContract`."""
         delivery = Delivery(
             Message.decode(message.payload),
@@ -94,7 +94,7 @@ class CallerRuns:
 
     def _run_here(self, lease: CallerLease, message: Outgoing, handed: HandedToCaller) -> Ran:
         """Run a message under a lease, settle it, and return how it ended."""
-        handler, delivery = self._prepare(message)
+        handler, delivery = self._prepare_delivery(message)
         delivery.token = handed.token
         about = delivery.message
         context = Context(

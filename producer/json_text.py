@@ -43,9 +43,11 @@ def to_text(value: Any, *, separators: tuple[str, str] | None = None) -> str:
     )
 
 
-def describe_fault(what: str, error: Exception) -> str:
+def describe_fault(subject: str, error: Exception) -> str:
     """Return the sentence for a text that `parse` or `require_finite` refused."""
-    return f"{what} is not JSON: {error}" if str(error).startswith(_NOT_FINITE) else f"{what} is not JSON"
+    return (
+        f"{subject} is not JSON: {error}" if str(error).startswith(_NOT_FINITE) else f"{subject} is not JSON"
+    )
 
 
 def _replace_unwritable(value: Any) -> Any:

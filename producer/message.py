@@ -91,12 +91,12 @@ class Message(SendOptions):
         return _to_epoch_ms(self.delay if self.at is None else self.at, now_ms), expires_ms, deadline_ms
 
 
-def callback_message(what: Sendable | Message) -> Message:
+def callback_message(callback: Sendable | Message) -> Message:
     """Return the callback of a batch as a message. It is sent when the batch completes, and only then.
 
     Raises `ValueError` for a message with a time of its own (`delay`, `at`, `expires`, `deadline`) or `once`.
     """
-    message = what if isinstance(what, Message) else Message(what)
+    message = callback if isinstance(callback, Message) else Message(callback)
     for name in ("delay", "at", "expires", "deadline", "once"):
         if getattr(message, name) is not None:
             raise ValueError(

@@ -102,7 +102,7 @@ def read_fields(contract: type[Contract], fields: Mapping[str, Any]) -> Contract
     try:
         return validate_fields(contract, fields)
     except ValidationError as error:
-        raise describe_errors(error, what=contract.kind) from None
+        raise describe_errors(error, subject=contract.kind) from None
 
 
 def validate_fields(model: type[Model], fields: Any) -> Model:
@@ -118,10 +118,10 @@ def validate_fields(model: type[Model], fields: Any) -> Model:
         raise
 
 
-def describe_errors(error: ValidationError, *, what: str) -> BadContract:
+def describe_errors(error: ValidationError, *, subject: str) -> BadContract:
     """Return pydantic's report as an error of one line that names each field at fault."""
     faults = "; ".join(f"{_field_path(fault['loc'])}: {describe_fault(fault)}" for fault in error.errors())
-    return BadContract(f"{what} does not fit its contract: {faults}")
+    return BadContract(f"{subject} does not fit its contract: {faults}")
 
 
 def _field_path(location: tuple[int | str, ...]) -> str:

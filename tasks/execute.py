@@ -132,13 +132,13 @@ def classify_failure(
     An error whose own attributes raise counts as a failure, by its name: no error reaches the slot.
     """
     try:
-        return _classify(handler, delivery, context, error, began)
+        return _outcome_of_error(handler, delivery, context, error, began)
     except BaseException as unsaid:
         name = _error_name(error)
         return DeadLetter(name, f"{name}: (it cannot be read: {_error_name(unsaid)})")
 
 
-def _classify(
+def _outcome_of_error(
     handler: Handler, delivery: Delivery, context: Context, error: BaseException, began: float
 ) -> Outcome:
     """Return the outcome for an error, and log it: retry, cancelled, or dead letter."""
@@ -158,7 +158,7 @@ def _classify(
         error = FinalError(f"the body called sys.exit({error.code!r}); a body returns or raises")
         line = error_line(error)
     expected = isinstance(error, MillpondError | BadMessage)
-    trace = _scrub(handler, delivery, _traceback(error))
+    trace = _scrub(handler, delivery, _handler_traceback(error))
     description = "raised expected" if expected else "raised unexpected"
     _log_end(logging.INFO if expected else logging.ERROR, handler, delivery, description, line, error, trace)
     if isinstance(error, BadContract):
@@ -255,7 +255,7 @@ def _error_text(error: BaseException) -> str:
         return f"(its message cannot be read: __str__ raised {_error_name(unsaid)})"
 
 
-def _traceback(error: BaseException) -> str:
+def _handler_traceback(error: BaseException) -> str:
     """Return the traceback of an error, from the handler on."""
     trace = error.__traceback__
     inner = trace.tb_next if trace is not None else None

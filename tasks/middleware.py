@@ -167,10 +167,10 @@ def _load_one(name: str, setting: str = "middleware") -> Middleware:
         loaded = getattr(importlib.import_module(module), attribute)
     except AttributeError:
         raise SettingsError(f"{setting} names {name!r}, and {module} has no {attribute!r}") from None
-    return _instantiate(loaded, f"{setting} names {name!r}, which")
+    return _instantiate_middleware(loaded, f"{setting} names {name!r}, which")
 
 
-def _instantiate(loaded: Any, subject: str) -> Middleware:
+def _instantiate_middleware(loaded: Any, subject: str) -> Middleware:
     """Return an object of a class, or the object that is one already."""
     try:
         made = loaded() if isinstance(loaded, type) else loaded
@@ -187,7 +187,7 @@ def _load_entry_points() -> tuple[Middleware, ...]:
     from importlib.metadata import entry_points
 
     return tuple(
-        _instantiate(
+        _instantiate_middleware(
             each.load(), f"the entry point {each.name!r} of {each.dist.name if each.dist else 'a package'}"
         )
         for each in sorted(entry_points(group=GROUP), key=lambda each: each.name)

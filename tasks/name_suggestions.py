@@ -24,14 +24,14 @@ def _is_typing_error(name: str, meant: str) -> bool:
     return len(name) == len(meant) > 1 and (differ == 1 or (differ == 2 and sorted(name) == sorted(meant)))
 
 
-def list_names(name: str, known: Iterable[str]) -> str:
+def list_names(name: str, known_names: Iterable[str]) -> str:
     """Return the end of a sentence about an unknown name: the known names, and a suggestion."""
-    names = sorted(known)
+    names = sorted(known_names)
     meant = closest_name(name, names)
     listed = f"there are: {', '.join(names)}." if names else "there are none."
     return listed if meant is None else f"{listed} Did you mean {meant!r}?"
 
 
-def unknown_name(what: str, name: str, names: Iterable[str]) -> str:
-    """Return the error text for an unknown name. `what` is the name's type: pool, queue, kind …."""
-    return f"no {what} is named {name!r}; {list_names(name, names)}"
+def unknown_name(name_type: str, name: str, names: Iterable[str]) -> str:
+    """Return the error text for an unknown name. `name_type` is `pool`, `queue` or `kind`."""
+    return f"no {name_type} is named {name!r}; {list_names(name, names)}"

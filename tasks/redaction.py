@@ -198,12 +198,12 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
         lines = secret.splitlines()[:_MOST_LINES] if "\n" in secret else []
         for part in (secret, *(line.strip() for line in lines if len(line.strip()) >= _SHORTEST_LINE)):
             if len(part) <= len(text):
-                for spelling in _spellings(part):
+                for spelling in _secret_spellings(part):
                     text = text.replace(spelling, REDACTED)
     return text
 
 
-def _spellings(secret: str) -> Iterator[str]:
+def _secret_spellings(secret: str) -> Iterator[str]:
     """Yield a secret as it is, and as Python, JSON and Celery (which escapes quotes alone) write it."""
     yield secret
     if not secret.isalnum() or not secret.isascii():

@@ -282,12 +282,12 @@ def child_environment(configured: Settings) -> dict[str, str]:
     }
     for name, value in configured.model_dump().items():
         if value is not None:
-            text = value if isinstance(value, str) else json.dumps(value, default=_reveal)
+            text = value if isinstance(value, str) else json.dumps(value, default=_reveal_secret)
             env[f"MILLPOND_{name.upper()}"] = text
     return env
 
 
-def _reveal(value: object) -> str:
+def _reveal_secret(value: object) -> str:
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 

@@ -34,17 +34,17 @@ def wire_fields(job: Contract) -> dict[str, Any]:
     """
     contract = type(job)
     if is_plain(contract):
-        return _dump(job, exclude_defaults=True)
+        return _dump_fields(job, exclude_defaults=True)
     options: dict[str, Any] = {"exclude_defaults": True}
     if len(nested_models(contract)) > 1:
         # The defaults of a nested model are sent: they may distinguish it from other models of a union.
         names = {name for name, each in contract.model_fields.items() if getattr(job, name) != each.default}
         options = {"include": names | (job.model_extra or {}).keys()}
-    _refuse_changed(job, _dump(job, **options))
-    return _dump(job, **options)  # anew: a validator may have changed the first
+    _refuse_changed(job, _dump_fields(job, **options))
+    return _dump_fields(job, **options)  # anew: a validator may have changed the first
 
 
-def _dump(job: Contract, **options: Any) -> dict[str, Any]:
+def _dump_fields(job: Contract, **options: Any) -> dict[str, Any]:
     """Return the fields as JSON can write them. Raises `BadContract`."""
     try:
         return job.model_dump(mode="json", **options)

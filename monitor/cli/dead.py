@@ -44,7 +44,7 @@ def list_(
 
     with _open_store() as store:
         letter = None
-        for letter in _search(store, queue, kind, reason, task, since, before):
+        for letter in _find_dead_letters(store, queue, kind, reason, task, since, before):
             text = f"{letter.id}  {letter.kind}  {letter.reason}  {error_line(letter)}"
             _print_result(dead_letter_json(letter), as_json, text)
         if letter is None:
@@ -132,7 +132,7 @@ def _apply_to_letters(
         raise BadInput("no dead letters are named: give ids, a filter such as --reason, or --all")
     count = 0
     with _open_store() as store:
-        letter_ids = ids or [letter.id for letter in _search(store, queue, *filters)]
+        letter_ids = ids or [letter.id for letter in _find_dead_letters(store, queue, *filters)]
         try:
             for id in letter_ids:
                 if _is_id(id) and action(store, queue, id):
@@ -148,7 +148,7 @@ def _apply_to_letters(
     _print_result({"queue": queue, done: count}, as_json, f"{queue}: {count} {done}")
 
 
-def _search(
+def _find_dead_letters(
     store: "Store",
     queue: str,
     kind: str | None,

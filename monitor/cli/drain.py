@@ -48,7 +48,7 @@ def drain(
     running = sum(each.in_flight for each in left)
     ended = {"pool": name, "drained": True, "running": running, "processes": len(left)}
     _print_result(
-        {**ended, "unacknowledged": list(unacknowledged)}, _summary(name, running, len(left)), as_json
+        {**ended, "unacknowledged": list(unacknowledged)}, _drain_summary(name, running, len(left)), as_json
     )
     raise typer.Exit(1 if wait and (running or unacknowledged) else 0)
 
@@ -98,7 +98,7 @@ def _watch_drain(
         sleep(LOOK_SECONDS)
 
 
-def _summary(name: str, running: int, processes: int) -> str:
+def _drain_summary(name: str, running: int, processes: int) -> str:
     if running:
         return f"{name}: drained, {running} still running. Check again with: millpond drain {name}"
     where = f"{processes} processes wait" if processes else "none of its processes is connected"

@@ -183,7 +183,7 @@ def _too_few_workers(facts: PoolFacts, measured: Elasticity) -> Diagnosis | None
     wanted, capped = _under_limits(facts, wanted)
     if wanted <= slots:
         return None
-    rate = numbers.predicted_rate(measured, wanted, most=most)
+    rate = numbers.predicted_rate(measured, wanted, max_growth=most)
     now = numbers.rate_now(measured) if measured.slots == slots else facts.rate
     clear = numbers.clear_seconds(facts.ready, rate=rate, in_rate=facts.in_rate)
     gain = f"{wanted} slots would bring {rate:,.1f} tasks a second (now {now:,.1f})"

@@ -15,12 +15,12 @@ MOST_AT_ONCE = 1.5
 MOST_UNSEEN = 1.4
 
 
-def predicted_rate(measured: Elasticity, slots: int, *, most: float = math.inf) -> float:
+def predicted_rate(measured: Elasticity, slots: int, *, max_growth: float = math.inf) -> float:
     """Return the predicted ends a second with this number of slots, by the measured elasticity.
 
-    The processors of the hosts allow `most` times the rate of today.
+    The processors of the hosts allow `max_growth` times the rate of today.
     """
-    return float(rate_now(measured) * min(most, (slots / measured.slots) ** measured.local))
+    return float(rate_now(measured) * min(max_growth, (slots / measured.slots) ** measured.local))
 
 
 def rate_now(measured: Elasticity) -> float:

@@ -152,7 +152,7 @@ def _keeps_up(facts: PoolFacts) -> Diagnosis | None:
     """The pool is idle, keeps up, or will have caught up soon."""
     rate = facts.rate
     if not facts.ready:
-        if (diagnosis := _skewed(facts)) is not None:
+        if (diagnosis := _skew_diagnosis(facts)) is not None:
             return diagnosis
         if not facts.minute.ended and not facts.view.busy:
             delayed = sum(queue.depth.delayed for queue in facts.view.queues)
@@ -160,11 +160,11 @@ def _keeps_up(facts: PoolFacts) -> Diagnosis | None:
             return words.make_diagnosis(
                 facts, "idle", f"no task is ready and none ended in the last minute{later}"
             )
-        return _bursts(facts) or words.make_diagnosis(
+        return _burst_diagnosis(facts) or words.make_diagnosis(
             facts, "keeps up", f"{words.use_text(facts)}; {words.rate_text(facts)}"
         )
     if rate and facts.ready / rate <= MOMENT_SECONDS:
-        return _bursts(facts) or words.make_diagnosis(
+        return _burst_diagnosis(facts) or words.make_diagnosis(
             facts, "keeps up", f"{words.use_text(facts)}; {words.rate_text(facts)}"
         )
     clear = numbers.clear_seconds(facts.ready, rate=rate, in_rate=facts.in_rate) if rate else None
@@ -179,7 +179,7 @@ def _keeps_up(facts: PoolFacts) -> Diagnosis | None:
     return None
 
 
-def _bursts(facts: PoolFacts) -> Diagnosis | None:
+def _burst_diagnosis(facts: PoolFacts) -> Diagnosis | None:
     """A pool that keeps up on average, with long waits in bursts."""
     worst, mean = facts.view.wait.quantile(0.99), facts.mean
     if worst is None or mean is None or facts.minute.ended < ENOUGH_ENDS:
@@ -197,7 +197,7 @@ def _bursts(facts: PoolFacts) -> Diagnosis | None:
     )
 
 
-def _skewed(facts: PoolFacts) -> Diagnosis | None:
+def _skew_diagnosis(facts: PoolFacts) -> Diagnosis | None:
     """Tasks wait in a process that is full while another process has slots idle."""
     running, ended, mean = facts.view.running, facts.minute.ended, facts.mean
     full = [each for each in running if each.busy >= each.slots and each.in_flight > each.busy]

@@ -105,11 +105,11 @@ class Metrics(PageHandler):
     async def get(self) -> None:
         """Respond even while the broker is unreachable. A metric shows it."""
         self.application.purge_offline_worker_metrics()
-        ours = await self.call_broker(self._exposition)
+        ours = await self.call_broker(self._read_exposition)
         self.set_header("Content-Type", prometheus_client.CONTENT_TYPE_LATEST)
         self.finish(prometheus_client.generate_latest() + ours)
 
-    def _exposition(self) -> bytes:
+    def _read_exposition(self) -> bytes:
         """Return Millpond's metrics in Prometheus' text format."""
         try:
             current = snapshot.read_snapshot(self.store, self.table)

@@ -116,7 +116,7 @@ class Action(SearchHandler):
         await self.audit(f"{done} {count} dead letter{_plural_s(count)}: {ids}")
         self.redirect_with(self.reverse_url("dead"), f"{count:,} dead letter{_plural_s(count)} {done}.")
 
-    async def _render_confirmation(self, what: str, ids: list[tuple[str, str]], everything: bool) -> None:
+    async def _render_confirmation(self, action: str, ids: list[tuple[str, str]], everything: bool) -> None:
         """Render the form that confirms a change of these dead letters, or of all that match."""
         count = len(await self.call_broker(self._search_ids)) if everything else len(ids)
         now_ms = await self.call_broker(server.server_time_ms, self.store)
@@ -124,11 +124,11 @@ class Action(SearchHandler):
         self.show(
             "confirm.html",
             tab="dead",
-            title=f"{what.capitalize()} {count:,} dead letter{_plural_s(count)}?",
-            text=_CONSEQUENCES[what],
-            action=self.reverse_url("act-on-dead", what),
-            button=what.capitalize(),
-            danger=what == "purge",
+            title=f"{action.capitalize()} {count:,} dead letter{_plural_s(count)}?",
+            text=_CONSEQUENCES[action],
+            action=self.reverse_url("act-on-dead", action),
+            button=action.capitalize(),
+            danger=action == "purge",
             fields=[
                 *((name, value) for name, value in fields.items() if value),
                 *(("id", f"{queue} {id}") for queue, id in ids if not everything),

@@ -48,7 +48,7 @@ def batch(
         if cancel or terminate:
             unacknowledged = opened.cancel(terminate=terminate).unacknowledged
             audit.record_command(client.store, f"{'terminated' if terminate else 'cancelled'} batch {id}")
-        summary = _follow(opened) if follow else opened.summary()
+        summary = _follow_batch(opened) if follow else opened.summary()
         if failures:
             for result in opened.failures():
                 line = {"id": result.id, "state": result.state, "error": result.error}
@@ -58,7 +58,7 @@ def batch(
     raise typer.Exit(1 if summary.failed or summary.expired or unacknowledged else 0)
 
 
-def _follow(batch: "Batch") -> "Summary":
+def _follow_batch(batch: "Batch") -> "Summary":
     """Show progress until the batch is complete, from its counts alone."""
     from datetime import timedelta
 

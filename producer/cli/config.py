@@ -38,7 +38,7 @@ def config(
         sys.stdout.write(settings_page(Settings))
         return
     in_force, unused = _settings_in_force()
-    shown = _choose(in_force, names or [])
+    shown = _select_settings(in_force, names or [])
     if as_json:
         for each in shown:
             print(json.dumps(each.as_object()))
@@ -75,7 +75,7 @@ def _settings_in_force() -> "tuple[list[InForce], tuple[str, ...]]":
     return in_force, written.unused
 
 
-def _choose(in_force: "list[InForce]", names: "Iterable[str]") -> "list[InForce]":
+def _select_settings(in_force: "list[InForce]", names: "Iterable[str]") -> "list[InForce]":
     """Return the settings of these names and tables, all without names. Raises `BadInput`."""
     from millpond.tasks.errors import BadInput
     from millpond.tasks.name_suggestions import closest_name

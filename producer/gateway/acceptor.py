@@ -50,9 +50,9 @@ class Acceptor:
 
     def _resume(self) -> None:
         if self._listening.fileno() >= 0:
-            self._loop.add_reader(self._listening.fileno(), self._accept)
+            self._loop.add_reader(self._listening.fileno(), self._accept_connections)
 
-    def _accept(self) -> None:
+    def _accept_connections(self) -> None:
         """Accept some connections and watch each for its first byte."""
         for _ in range(AT_ONCE):
             try:
@@ -65,13 +65,13 @@ class Acceptor:
                 break
             opened.setblocking(False)
             self._silent[opened] = self._loop.time()
-            self._loop.add_reader(opened.fileno(), self._begin, opened)
+            self._loop.add_reader(opened.fileno(), self._begin_protocol, opened)
         while len(self._silent) > self._most:
-            self._begin(next(iter(self._silent)))
+            self._begin_protocol(next(iter(self._silent)))
         if self._timer is None:
             self._end_old()
 
-    def _begin(self, opened: socket.socket) -> None:
+    def _begin_protocol(self, opened: socket.socket) -> None:
         """Give a connection whose first byte has come to its protocol. Close it if it has ended."""
         with suppress(OSError):
             if opened.recv(1, socket.MSG_PEEK):
@@ -100,6 +100,6 @@ class Acceptor:
         for opened, opened_at in list(self._silent.items()):
             if opened_at + self._seconds > now:
                 break
-            self._begin(opened)
+            self._begin_protocol(opened)
         first = next(iter(self._silent.values()), None)
         self._timer = None if first is None else self._loop.call_at(first + self._seconds, self._end_old)

@@ -129,18 +129,18 @@ class BatchOwners:
             text = f"{principal.name} did not open this batch: use the token that did, or one for every kind"
             raise api_error(403, "forbidden_batch", text)
 
-    async def require_room(self, principal: Principal, most: int) -> None:
+    async def require_room(self, principal: Principal, max_batches: int) -> None:
         """Raise `ApiError` 429 if as many batches of the principal are kept as may be."""
         is_full = time.monotonic() < self._full_until.get(principal.name, 0.0)
         if not is_full:
             try:
                 is_full = not await self._threads.lookup(
-                    principal.name, lambda: record.has_room(self._store, principal.name, most)
+                    principal.name, lambda: record.has_room(self._store, principal.name, max_batches)
                 )
             except BrokerError as error:
                 raise translate(error) from None
             if is_full:
                 self._full_until[principal.name] = time.monotonic() + FULL_SECONDS
         if is_full:
-            text = f"{most} batches of {principal.name} are kept, the most of one token (max_batches)"
+            text = f"{max_batches} batches of {principal.name} are kept, the most of one token (max_batches)"
             raise api_error(429, "too_many_batches", text, retry_after=60)

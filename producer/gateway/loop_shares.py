@@ -107,7 +107,7 @@ class LoopShares:
         """Forget a connection that has ended."""
         self._account(token).forward.discard(connection)
 
-    async def turn(self, token: str) -> None:
+    async def wait_turn(self, token: str) -> None:
         """Wait until a request of the token may start. Requests of one token start in the order of arrival.
 
         Return at once if the token is within its share and no earlier request of it waits.
@@ -123,7 +123,7 @@ class LoopShares:
             self._plan_next_start(account)
         await mine
 
-    async def metered(self, token: str, call: Awaitable[None]) -> None:
+    async def run_metered(self, token: str, call: Awaitable[None]) -> None:
         """Await a call, and charge the loop's time of each of its steps to the token."""
         await _MeteredAwaitable(call, lambda seconds: self.charge(token, seconds))
 
@@ -133,7 +133,7 @@ class LoopShares:
         account.used += seconds
         account.paid_at = max(account.paid_at, now - seconds) + seconds * self._count_active(now)
 
-    def refused(self, token: str) -> None:
+    def charge_refusal(self, token: str) -> None:
         """Charge a heavy token for a refused request: more than its time. A light token is not charged."""
         account, now = self._account(token), monotonic()
         if account.is_heavy(now) and account.paid_at < now + MOST_OWED_SECONDS:
@@ -157,10 +157,10 @@ class LoopShares:
                 if each.waiting or each.under_way or each.asked_at > since
             ]
             self._active = len(active)
-            self._weigh([each for each in active if each.heavy_until < inf], fading, now)
+            self._find_heavy([each for each in active if each.heavy_until < inf], fading, now)
         return max(1, self._active)
 
-    def _weigh(self, active: list[_Account], fading: float, now: float) -> None:
+    def _find_heavy(self, active: list[_Account], fading: float, now: float) -> None:
         """Find the heavy ones of the tokens that use the loop."""
         if not active:
             return

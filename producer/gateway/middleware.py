@@ -65,7 +65,7 @@ class RequestGuard:
             try:
                 principal = authenticate(self._settings.tokens, headers)
             except ApiError as error:
-                await self._refuse(error, scope, receive, send)
+                await self._refuse_stranger(error, scope, receive, send)
                 return
             scope.setdefault("state", {})["principal"] = principal
             await self._in_turn(principal.name, headers, scope, receive, send)
@@ -85,26 +85,28 @@ class RequestGuard:
             if connection is not None:
                 connection.put(SocketPlace.FORWARD)
             with self._requests.hold(token):
-                await self._answer(headers, scope, receive, send)
+                await self._handle_authenticated(headers, scope, receive, send)
             return
         if connection is not None:
             connection.belongs_to(token)
         light = self._loop.begin(token, connection)
         try:
             with self._requests.hold(token):
-                await self._loop.turn(token)
-                await self._loop.metered(token, self._answer(headers, scope, receive, send))
+                await self._loop.wait_turn(token)
+                await self._loop.run_metered(token, self._handle_authenticated(headers, scope, receive, send))
         finally:
             self._loop.end(token, light)
 
-    async def _refuse(self, error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _refuse_stranger(self, error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
         """Respond to a request without a known token, in turn."""
         with self._strangers.hold(STRANGERS):
-            await self._loop.turn(STRANGERS)
-            await self._loop.metered(STRANGERS, error.response()(scope, receive, send))
-            self._loop.refused(STRANGERS)
+            await self._loop.wait_turn(STRANGERS)
+            await self._loop.run_metered(STRANGERS, error.response()(scope, receive, send))
+            self._loop.charge_refusal(STRANGERS)
 
-    async def _answer(self, headers: Headers, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _handle_authenticated(
+        self, headers: Headers, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         """Handle a request of an authenticated principal, at its endpoint or by the application."""
         endpoint = self._endpoints.get(scope["path"]) if scope["method"] == "POST" else None
         try:
@@ -125,7 +127,9 @@ class RequestGuard:
         if announced.isdigit() and int(announced) > limit:
             raise _too_large_error(limit)
         received = self._body_in_share(token, receive, is_stream=is_stream)
-        return _bounded(received, limit, self._idle, lambda: self._loop.turn(token), is_stream=is_stream)
+        return _bound_receive(
+            received, limit, self._idle, lambda: self._loop.wait_turn(token), is_stream=is_stream
+        )
 
     def _body_in_share(self, token: str, receive: Receive, *, is_stream: bool) -> Receive:
         """Return a `receive` that holds a body of the token while it waits. Streams have a bound already."""
@@ -154,7 +158,7 @@ def _endpoint_app(endpoint: SendEndpoint) -> ASGIApp:
     return app
 
 
-def _bounded(
+def _bound_receive(
     receive: Receive, limit: int, idle: IdleTimeout, turn: Callable[[], Awaitable[None]], *, is_stream: bool
 ) -> Receive:
     """Return a `receive` of at most `limit` bytes, each piece within the idle timeout.

@@ -13,10 +13,10 @@ class Line:
 
 
 class LineSplitter:
-    """Splits pieces into lines of at most `longest` bytes. Empty lines are counted and left out."""
+    """Splits pieces into lines of at most `max_bytes` bytes. Empty lines are counted and left out."""
 
-    def __init__(self, longest: int) -> None:
-        self._longest = longest
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
         # Grows in place: bytes would be copied for each piece, in all the square of a line's length.
         self._rest = bytearray()
         self._skips = False
@@ -31,14 +31,14 @@ class LineSplitter:
             self._rest.clear()
             if self._skips:
                 self._skips = False
-            elif len(text) > self._longest:
+            elif len(text) > self._max_bytes:
                 yield Line(self._number, None)
             elif text.strip():
                 yield Line(self._number, text)
         if self._skips:
             return
         self._rest += begun
-        if len(self._rest) > self._longest:
+        if len(self._rest) > self._max_bytes:
             self._rest.clear()
             self._skips = True
             yield Line(self._number + 1, None)

@@ -122,27 +122,27 @@ class PrioritySelector(selectors.BaseSelector):
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         """Register a socket. Raises `KeyError` if it is registered."""
-        fd = _number(fileobj)
+        fd = _descriptor_of(fileobj)
         if fd in self._keys:
             raise KeyError(f"{fileobj!r} is registered already")
         if not self._is_started:
             self._places[fd] = SocketPlace.FORWARD
-        self._epoll(fd).register(fd, _mask(events))
+        self._epoll(fd).register(fd, _epoll_mask(events))
         key = self._keys[fd] = selectors.SelectorKey(fileobj, fd, events, data)
         return key
 
     def unregister(self, fileobj: Any) -> selectors.SelectorKey:
         """Forget a socket."""
-        key = self._keys.pop(_number(fileobj))
+        key = self._keys.pop(_descriptor_of(fileobj))
         with suppress(OSError):  # it is closed
             self._epoll(key.fd).unregister(key.fd)
         return key
 
     def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         """Change the events and the data of a socket."""
-        old = self._keys[_number(fileobj)]
+        old = self._keys[_descriptor_of(fileobj)]
         if events != old.events:
-            self._epoll(old.fd).modify(old.fd, _mask(events))
+            self._epoll(old.fd).modify(old.fd, _epoll_mask(events))
         key = self._keys[old.fd] = old._replace(events=events, data=data)
         return key
 
@@ -158,7 +158,7 @@ class PrioritySelector(selectors.BaseSelector):
         else:
             self._places[fd] = place
         if key is not None:
-            self._epoll(fd).register(fd, _mask(key.events))
+            self._epoll(fd).register(fd, _epoll_mask(key.events))
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Return the sockets that are ready, those of the background last."""
@@ -172,12 +172,14 @@ class PrioritySelector(selectors.BaseSelector):
         for fd, mask in events:
             key = keys.get(fd)
             if key is not None:
-                ready.append((key, _events(mask) & key.events))
+                ready.append((key, _asyncio_events(mask) & key.events))
             elif fd == back:
                 went_on = True
         if went_on:
             for each, most in zip(self._rear, AT_ONCE[self._pace.state], strict=True):
-                ready += [(keys[fd], _events(mask) & keys[fd].events) for fd, mask in each.poll(0, most)]
+                ready += [
+                    (keys[fd], _asyncio_events(mask) & keys[fd].events) for fd, mask in each.poll(0, most)
+                ]
         self._pace.leave_select(went_on=went_on)
         return ready
 
@@ -187,7 +189,7 @@ class PrioritySelector(selectors.BaseSelector):
 
     def get_key(self, fileobj: Any) -> selectors.SelectorKey:
         """Return the key that is registered for a socket."""
-        return self._keys[_number(fileobj)]
+        return self._keys[_descriptor_of(fileobj)]
 
     def close(self) -> None:
         """Close the selector."""
@@ -204,16 +206,16 @@ class PrioritySelector(selectors.BaseSelector):
             self._front.modify(self._back_fd, system.EPOLLIN if looks else 0)
 
 
-def _number(fileobj: Any) -> int:
+def _descriptor_of(fileobj: Any) -> int:
     return fileobj if isinstance(fileobj, int) else int(fileobj.fileno())
 
 
-def _mask(events: int) -> int:
+def _epoll_mask(events: int) -> int:
     reads = system.EPOLLIN if events & selectors.EVENT_READ else 0
     return reads | (system.EPOLLOUT if events & selectors.EVENT_WRITE else 0)
 
 
-def _events(mask: int) -> int:
+def _asyncio_events(mask: int) -> int:
     """Return the events of asyncio. An error or a hang-up is both."""
     if mask == 1:  # system.EPOLLIN: nearly always
         return selectors.EVENT_READ

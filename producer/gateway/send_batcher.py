@@ -128,34 +128,39 @@ class SendBatcher:
         while self._pending and self._calls < CONCURRENT_CALLS:
             messages = self._take_messages()
             self._calls += 1
-            future = asyncio.get_running_loop().run_in_executor(self._threads, partial(self._send, messages))
+            future = asyncio.get_running_loop().run_in_executor(
+                self._threads, partial(self._send_batch, messages)
+            )
             future.add_done_callback(partial(self._deliver_results, messages))
 
     def _take_messages(self) -> list[_Pending]:
         """Take the messages of one call from the batch that waits longest of the token whose turn it is."""
         token = next(iter(self._pending))
         batch = next(iter(self._pending[token]))
-        messages = self._taken(token, batch, MESSAGES_A_CALL)
+        messages = self._take_from_batch(token, batch, MESSAGES_A_CALL)
         if batch is None:
             for other in [each for each, batches in self._pending.items() if None in batches]:
-                messages += self._taken(other, None, MESSAGES_A_CALL - len(messages))
+                messages += self._take_from_batch(other, None, MESSAGES_A_CALL - len(messages))
         self._count -= len(messages)
         return messages
 
-    def _taken(self, token: str, batch: str | None, most: int) -> list[_Pending]:
-        """Take messages of one batch. The rest of the batch, and of the token, goes to the end."""
-        if most <= 0:
+    def _take_from_batch(self, token: str, batch: str | None, max_count: int) -> list[_Pending]:
+        """Take at most `max_count` messages of one batch.
+
+        The rest of the batch, and of the token, goes to the end.
+        """
+        if max_count <= 0:
             return []
         batches = self._pending.pop(token)
         queue = batches.pop(batch)
-        messages = [queue.popleft() for _ in range(min(len(queue), most))]
+        messages = [queue.popleft() for _ in range(min(len(queue), max_count))]
         if queue:
             batches[batch] = queue
         if batches:
             self._pending[token] = batches
         return messages
 
-    def _send(self, taken: list[_Pending]) -> list[SendResult]:
+    def _send_batch(self, taken: list[_Pending]) -> list[SendResult]:
         """Send messages of one batch, a run of equal overflow policy at a time."""
         results: list[SendResult] = []
         try:

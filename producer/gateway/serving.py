@@ -53,7 +53,7 @@ def serve(configured: Settings, *, host: str, port: int, on_ready: Callable[[str
         selector = PrioritySelector(background) if hasattr(select, "epoll") else None
         with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
             runner.run(
-                _serve(
+                _serve_socket(
                     configured,
                     listening,
                     LoopShares(background),
@@ -63,7 +63,7 @@ def serve(configured: Settings, *, host: str, port: int, on_ready: Callable[[str
             )
 
 
-async def _serve(
+async def _serve_socket(
     configured: Settings,
     listening: socket.socket,
     shares: LoopShares,
@@ -78,7 +78,7 @@ async def _serve(
     server = _Server(
         limits,
         uvicorn.Config(
-            MeasureRequests(guarded, state.metrics, endpoints, shares.refused),
+            MeasureRequests(guarded, state.metrics, endpoints, shares.charge_refusal),
             http=connection_factory(limits),
             loop="asyncio",
             ws="none",
@@ -115,8 +115,10 @@ async def _serve(
 
 
 class _Server(uvicorn.Server):
-    """Accepts connections by an `Acceptor`, and leaves signals to `_serve`: uvicorn raises them again at its
-    end, so that the exit code is not 0."""
+    """Accepts connections by an `Acceptor`, and leaves signals to `_serve_socket`.
+
+    Uvicorn would raise them again at its end, so that the exit code would not be 0.
+    """
 
     def __init__(self, limits: ConnectionLimits, config: uvicorn.Config) -> None:
         super().__init__(config)

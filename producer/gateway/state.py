@@ -59,20 +59,21 @@ class State:
             loop.call_later(self._drain_seconds * (1 - _SUMMARY_PART), self.cut.set)
 
     @contextmanager
-    def stream(self, of: Literal["tasks", "results"], token: str) -> Iterator[None]:
+    def stream(self, stream_type: Literal["tasks", "results"], token: str) -> Iterator[None]:
         """Count a stream as open during the block.
 
         Raises `ApiError` 503 at the limit of open streams, and if the token has its share of them.
         """
-        if self._streams[of] >= self.settings.max_streams:
-            text = f"{self.settings.max_streams} streams of {of} are open, the most allowed: try again later"
+        if self._streams[stream_type] >= self.settings.max_streams:
+            max_streams = self.settings.max_streams
+            text = f"{max_streams} streams of {stream_type} are open, the most allowed: try again later"
             raise api_error(503, "too_many_streams", text, retry_after=5)
-        with self._shares[of].hold(token):
-            self._streams[of] += 1
+        with self._shares[stream_type].hold(token):
+            self._streams[stream_type] += 1
             try:
                 yield
             finally:
-                self._streams[of] -= 1
+                self._streams[stream_type] -= 1
 
     def close(self) -> None:
         """Release the threads and close the connections."""

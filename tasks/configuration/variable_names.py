@@ -129,13 +129,13 @@ def _setting_paths(annotation: Any, path: Path, known: Mapping[str, Any]) -> Ite
         yield path
 
 
-def _type_below(annotation: Any, part: str) -> Any:
+def _type_below(annotation: Any, name: str) -> Any:
     """Return the annotation of a table's field, or of the values of a table by name.
 
     Return None if the table has no such field, or is no table.
     """
     model = model_of(annotation)
     if model is not None:
-        field = model.model_fields.get(part)
+        field = model.model_fields.get(name)
         return None if field is None else field.annotation
     return value_type_of(annotation)

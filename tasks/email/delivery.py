@@ -70,14 +70,14 @@ class Mailer:
     def _send_claimed(self, job: SendEmail, task_id: str) -> Receipt:
         """Send a mail once the ledger has given this delivery the claim. Return the receipt."""
         owner, claimed = uuid4().hex, time.monotonic()
-        claim = self._claim(task_id, owner)
+        claim = self._claim_mail(task_id, owner)
         message_id = message_id_of(task_id, self.settings.message_id_domain)
         if claim.state == "sent":
             return _make_receipt(message_id, claim.outcomes, duplicate=True)
         try:
             envelope = self._compose_envelope(job, task_id)
             pending = [address for address in envelope.recipients if address not in claim.outcomes]
-            renew = partial(self._renew, task_id, owner, claimed)
+            renew = partial(self._renew_claim, task_id, owner, claimed)
             answers = self.connections.send(envelope, pending, before_data=renew) if pending else SmtpResult()
         except BaseException:
             with suppress(BrokerError):
@@ -85,7 +85,7 @@ class Mailer:
             raise
         return self._record_answers(task_id, owner, envelope, claim.outcomes, answers)
 
-    def _claim(self, task_id: str, owner: str) -> Claim:
+    def _claim_mail(self, task_id: str, owner: str) -> Claim:
         """Claim the mail in the ledger. Raises `RetryLater` if another delivery has the claim."""
         try:
             claim = self.ledger.claim(task_id, owner, seconds=self.claim_seconds)
@@ -98,11 +98,11 @@ class Mailer:
             )
         return claim
 
-    def _renew(self, task_id: str, owner: str, claimed: float) -> None:
+    def _renew_claim(self, task_id: str, owner: str, claimed: float) -> None:
         """Renew an old claim before the message is committed. Raises `RetryLater` if it was lost."""
         if (
             time.monotonic() - claimed > self.claim_seconds / 4
-            and self._claim(task_id, owner).state != "taken"
+            and self._claim_mail(task_id, owner).state != "taken"
         ):
             raise RetryLater(f"another delivery of mail {task_id} overtook this one")
 
@@ -134,7 +134,12 @@ class Mailer:
         return loaded
 
     def _record_answers(
-        self, task_id: str, owner: str, envelope: Envelope, before: Mapping[str, str], answers: SmtpResult
+        self,
+        task_id: str,
+        owner: str,
+        envelope: Envelope,
+        earlier_outcomes: Mapping[str, str],
+        answers: SmtpResult,
     ) -> Receipt:
         """Record the mail server's replies in the ledger and return the receipt.
 
@@ -147,7 +152,7 @@ class Mailer:
                 f"{len(answers.deferred)} of {len(envelope.recipients)} recipients were deferred: "
                 f"{_list_refusals(answers.deferred)}"
             )
-        settled = {**before, **outcomes}
+        settled = {**earlier_outcomes, **outcomes}
         receipt = _make_receipt(envelope.message_id, settled)
         if not receipt.accepted:
             self._write_to_ledger(lambda: self.ledger.forget(task_id, owner), task_id)

@@ -64,10 +64,10 @@ def _check_value(name: str, value: str) -> None:
 
 def _header_line(name: str, value: str) -> bytes:
     _check_value(name, value)
-    return _fold(f"{name}: {value}".rstrip(" \t")).encode() + b"\r\n"
+    return _fold_line(f"{name}: {value}".rstrip(" \t")).encode() + b"\r\n"
 
 
-def _fold(line: str) -> str:
+def _fold_line(line: str) -> str:
     """Return a line folded before spaces. A word longer than a line is on a line of its own."""
     lines = [""]
     for word in _WORD.findall(line):

@@ -51,7 +51,7 @@ class MailLedger:
         """Claim a mail for `seconds`, or renew the owner's claim."""
         with translate_errors("asking the mail ledger"):
             state, wait_ms, *flat = script("mail_claim", __package__).run(
-                self.store.client, [self._key(key)], [owner, int(seconds * 1000), self.ttl_seconds]
+                self.store.client, [self._ledger_key(key)], [owner, int(seconds * 1000), self.ttl_seconds]
             )
         words = [word.decode() for word in flat]
         return Claim(_STATES[state], wait_ms / 1000, dict(zip(words[::2], words[1::2], strict=True)))
@@ -68,8 +68,8 @@ class MailLedger:
     def _write(self, key: str, owner: str, mode: str, pairs: list[str]) -> None:
         with translate_errors("writing the mail ledger"):
             script("mail_record", __package__).run(
-                self.store.client, [self._key(key)], [owner, self.ttl_seconds, mode, *pairs]
+                self.store.client, [self._ledger_key(key)], [owner, self.ttl_seconds, mode, *pairs]
             )
 
-    def _key(self, mail: str) -> str:
+    def _ledger_key(self, mail: str) -> str:
         return f"{self.store.prefix}millpond:mail:{{{mail}}}"

@@ -64,7 +64,7 @@ class SmtpConnections:
             except ConnectionBroken as broken:
                 if broken.data_sent:
                     raise
-        return self._send_over(self._open(), envelope, recipients, before_data)
+        return self._send_over(self._open_connection(), envelope, recipients, before_data)
 
     def close(self) -> None:
         """Close every idle connection."""
@@ -134,7 +134,7 @@ class SmtpConnections:
                 connection = self._idle.popleft()
             disconnect(connection.client)
 
-    def _open(self) -> _Connection:
+    def _open_connection(self) -> _Connection:
         """Open a connection. Raises the last refusal again for some seconds after the server refused one."""
         until, reason = self._refused
         if (wait := until - self._clock()) > 0:

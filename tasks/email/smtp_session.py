@@ -166,14 +166,14 @@ def _send_recipients(
     return accepted, refused, deferred
 
 
-def _check_reply(code: int, text: bytes | str, what: str) -> None:
-    """Raise the error for a refusing reply. `what` names the part of the mail that was refused."""
+def _check_reply(code: int, text: bytes | str, refused_part: str) -> None:
+    """Raise the error for a refusing reply. `refused_part` names the part of the mail that was refused."""
     if 200 <= code < 300:
         return
     if 500 <= code < 600:
-        raise FinalError(f"the SMTP server refuses {what}: {_format_reply(code, text)}")
+        raise FinalError(f"the SMTP server refuses {refused_part}: {_format_reply(code, text)}")
     if 400 <= code < 500 and code != 421:
-        raise RetryLater(f"the SMTP server defers {what}: {_format_reply(code, text)}")
+        raise RetryLater(f"the SMTP server defers {refused_part}: {_format_reply(code, text)}")
     raise ConnectionBroken(f"the SMTP server ended the session: {_format_reply(code, text)}")
 
 

@@ -35,7 +35,7 @@ def answer_request(request: dict[str, Any], *, fuel: int | None = FUEL) -> dict[
     line, with `line` and `file` if they are known.
     """
     try:
-        text = _render(request, fuel)
+        text = _render_template(request, fuel)
     except TemplateError as error:
         return _error_place(error)
     except (ValueError, OSError) as error:
@@ -53,7 +53,7 @@ def _error_place(error: TemplateError) -> dict[str, Any]:
     return {"error": " ".join(reason.split()), "kind": kind, "line": line, "file": file}
 
 
-def _render(request: dict[str, Any], fuel: int | None) -> str | None:
+def _render_template(request: dict[str, Any], fuel: int | None) -> str | None:
     """Return the rendered template of a request. Return None if there is no file of that name."""
     folder, name, is_html = request["folder"], request["name"], request["html"]
     source = request["source"]

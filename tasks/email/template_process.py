@@ -35,7 +35,7 @@ class TemplateProcess:
         request = {"name": name, "source": source, "values": list(values.items()), "html": html}
         line = json.dumps(request | {"folder": folder and str(folder)}).encode() + b"\n"
         with self._lock:
-            answer = json.loads(self._exchange(line))
+            answer = json.loads(self._exchange_request(line))
         if "error" in answer:
             raise BadInput(_fault_line(name, answer))
         return None if answer["text"] is None else str(answer["text"])
@@ -47,7 +47,7 @@ class TemplateProcess:
             self._child.communicate()
             self._child = None
 
-    def _exchange(self, request: bytes) -> bytes:
+    def _exchange_request(self, request: bytes) -> bytes:
         """Write a request to the process and return its reply. Raises an error if the process ended."""
         child = self._start_if_needed()
         try:

@@ -61,19 +61,21 @@ def _render_files(name: str, values: dict[str, Any], folder: Path | None) -> tup
     return text, html
 
 
-def _render_inline(what: str, source: str, values: dict[str, Any], folder: Path | None) -> str:
+def _render_inline(template_name: str, source: str, values: dict[str, Any], folder: Path | None) -> str:
     if "{" not in source:
         return source
-    return _render(what, source, values, folder) or ""
+    return _render(template_name, source, values, folder) or ""
 
 
-def _render(what: str, source: str | None, values: dict[str, Any], folder: Path | None) -> str | None:
+def _render(
+    template_name: str, source: str | None, values: dict[str, Any], folder: Path | None
+) -> str | None:
     """Return the rendered text.
 
     Return None if the file does not exist. Raises `BadInput` with the template.
     """
-    html = what == "html" or what.endswith(".html")
+    html = template_name == "html" or template_name.endswith(".html")
     try:
-        return template_process().render(what, source, values, html=html, folder=folder)
+        return template_process().render(template_name, source, values, html=html, folder=folder)
     except BadInput as error:
-        raise BadInput(f"the template of {what} fails: {error}") from None
+        raise BadInput(f"the template of {template_name} fails: {error}") from None

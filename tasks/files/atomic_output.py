@@ -67,7 +67,7 @@ def _make_locked(folder: int, name: str, make: Callable[[str], int]) -> tuple[st
             descriptor = make(partial)
         except FileExistsError:
             continue
-        if _lock(folder, partial, descriptor, where_unsupported=True):
+        if _lock_partial(folder, partial, descriptor, where_unsupported=True):
             return partial, descriptor
         os.close(descriptor)  # a sweeper took it for a leftover between its making and its locking
     raise RetryLater(f"{SLOTS} tasks write {name!r} at the moment: one target should have one writer")
@@ -85,13 +85,13 @@ def _remove_leftover(folder: int, partial: str) -> None:
         discard_partial(folder, partial)  # a link or a socket: no writer of ours made it
         return
     try:
-        if _lock(folder, partial, descriptor, where_unsupported=False):
+        if _lock_partial(folder, partial, descriptor, where_unsupported=False):
             discard_partial(folder, partial)
     finally:
         os.close(descriptor)
 
 
-def _lock(folder: int, partial: str, descriptor: int, *, where_unsupported: bool) -> bool:
+def _lock_partial(folder: int, partial: str, descriptor: int, *, where_unsupported: bool) -> bool:
     """Lock the open file. Return True if that worked and the name still leads to it.
 
     On a file system without such locks a partial just made counts as locked, and none counts as left over.

@@ -60,15 +60,15 @@ def refuse_ambiguous_delimiter(opened: Callable[[], io.RawIOBase], delimiter: st
 
 
 def find_ragged_row(
-    text: io.RawIOBase, delimiter: str, width: int, lines_before: int, before: int | None
+    text: io.RawIOBase, delimiter: str, width: int, lines_before: int, before_line: int | None
 ) -> tuple[int, int] | None:
     """Return the line and the number of columns of the first row that does not have `width` columns.
 
-    With `before`, only rows that begin above that line are looked at.
+    With `before_line`, only rows that begin above that line are looked at.
     """
     rows = _read_rows(_read_lines(text, lines_before), delimiter, lines_before)
     try:
-        above = takewhile(lambda row: before is None or row[0] < before, rows)
+        above = takewhile(lambda row: before_line is None or row[0] < before_line, rows)
         return next(((line, len(row)) for line, row in above if len(row) != width), None)
     except csv.Error:
         return None

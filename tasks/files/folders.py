@@ -78,13 +78,13 @@ def output_folder(location: LocalLocation) -> Iterator[Folder]:
             yield Folder(location.url, descriptor)
             with translate_os_errors(location.url, "write"):
                 _sync_folder(descriptor)
-                _publish(above, partial, name, location.url)
+                _publish_partial(above, partial, name, location.url)
         except BaseException:
             atomic_output.discard_partial(above, partial)
             raise
 
 
-def _publish(above: int, partial: str, name: str, url: str) -> None:
+def _publish_partial(above: int, partial: str, name: str, url: str) -> None:
     """Rename the partial to the target's name. A target that is there must have the same content."""
     try:
         os.rename(partial, name, src_dir_fd=above, dst_dir_fd=above)  # replaces an empty folder too

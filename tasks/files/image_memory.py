@@ -20,16 +20,16 @@ _PROGRESSIVE_SAMPLE = 2
 
 
 def refuse_too_large(
-    url: str, picture: Picture, box: tuple[int, int] | None, form: ImageFormat, most: int
+    url: str, picture: Picture, box: tuple[int, int] | None, form: ImageFormat, max_bytes: int
 ) -> None:
-    """Raise `TooLarge` if writing the picture as `form`, in a box or whole, takes over `most` bytes."""
+    """Raise `TooLarge` if writing the picture as `form`, in a box or whole, takes over `max_bytes` bytes."""
     pixels = picture.width * picture.height
     written = pixels if box is None else min(pixels, box[0] * box[1])
     needed = pixels * _bytes_per_pixel(picture) + written * _ENCODER[form][picture.bands in (2, 4, 5)]
-    if needed > most:
+    if needed > max_bytes:
         raise TooLarge(
             f"{url} takes about {needed // 1024**2} MiB to read and write as {form}, more than "
-            f"max_image_bytes ({most // 1024**2} MiB): make it smaller or choose another format"
+            f"max_image_bytes ({max_bytes // 1024**2} MiB): make it smaller or choose another format"
         )
 
 

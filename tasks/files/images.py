@@ -82,10 +82,12 @@ def _write_image(
     return ImageResult(target=job.target, bytes=length, format=form, width=image.width, height=image.height)
 
 
-def _refuse_too_many_pixels(url: str, picture: Picture, most: int) -> None:
+def _refuse_too_many_pixels(url: str, picture: Picture, max_pixels: int) -> None:
     """Raise `TooLarge` by the sizes in the header, before a pixel is decoded."""
-    if picture.width * picture.height > most:
-        raise TooLarge(f"{url} is {picture.width} x {picture.height} pixels, more than max_pixels ({most})")
+    if picture.width * picture.height > max_pixels:
+        raise TooLarge(
+            f"{url} is {picture.width} x {picture.height} pixels, more than max_pixels ({max_pixels})"
+        )
 
 
 def _flatten(image: Any, form: ImageFormat, background: str) -> Any:

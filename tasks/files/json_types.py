@@ -169,13 +169,13 @@ def _nulls_to_text(type_: Any) -> Any:
     return _replace_leaves(type_, pa.types.is_null)
 
 
-def _replace_leaves(type_: Any, which: Any) -> Any:
-    """Return a type with text in place of each leaf for which `which` is true."""
+def _replace_leaves(type_: Any, is_replaced: Any) -> Any:
+    """Return a type with text in place of each leaf for which `is_replaced` is true."""
     if pa.types.is_struct(type_):
-        return pa.struct([(field.name, _replace_leaves(field.type, which)) for field in type_])
+        return pa.struct([(field.name, _replace_leaves(field.type, is_replaced)) for field in type_])
     if pa.types.is_list(type_):
-        return pa.list_(_replace_leaves(type_.value_type, which))
-    return pa.string() if which(type_) else type_
+        return pa.list_(_replace_leaves(type_.value_type, is_replaced))
+    return pa.string() if is_replaced(type_) else type_
 
 
 def _count_leaves(type_: Any) -> int:

@@ -56,10 +56,10 @@ def locate(url: str, roots: tuple[str, ...], *, to_write: bool = False) -> Locat
     """
     if not roots:
         raise OutsideRoots("file tasks are refused: no root is configured; set MILLPOND_FILES__ROOTS")
-    scheme = _scheme(url)
+    scheme = _url_scheme(url)
     if scheme is None and not url.startswith("/"):
         first = roots[0]
-        if _scheme(first) not in (None, *_LOCAL):
+        if _url_scheme(first) not in (None, *_LOCAL):
             return _locate_remote(f"{first.rstrip('/')}/{url}", url, roots)
         return _locate_local(os.path.join(_local_path(first), url), url, roots, to_write)  # noqa: PTH118 - no normalisation
     if scheme is None or scheme in _LOCAL:
@@ -81,7 +81,7 @@ def _locate_local(path: str, url: str, roots: tuple[str, ...], to_write: bool) -
         )
     real = f"{os.path.realpath(folder).rstrip('/')}/{name}" if to_write else os.path.realpath(path)
     for root in roots:
-        if _scheme(root) not in (None, *_LOCAL):
+        if _url_scheme(root) not in (None, *_LOCAL):
             continue
         base = os.path.realpath(_local_path(root))
         if real.startswith(f"{base.rstrip('/')}/"):
@@ -97,7 +97,7 @@ def _locate_local(path: str, url: str, roots: tuple[str, ...], to_write: bool) -
 
 def _locate_remote(full: str, url: str, roots: tuple[str, ...]) -> RemoteLocation:
     """Return the location of an object below a root. Raises `OutsideRoots`."""
-    scheme = _scheme(full)
+    scheme = _url_scheme(full)
     assert scheme is not None
     rest = full.split("://", 1)[1]
     # "::" chains file systems in fsspec: the second one would be outside every root.
@@ -105,7 +105,7 @@ def _locate_remote(full: str, url: str, roots: tuple[str, ...]) -> RemoteLocatio
         raise OutsideRoots(f"{url} holds '.', '..' or '::': name the object from its root")
     parts = [part for part in rest.split("/") if part]
     for root in roots:
-        if _scheme(root) != scheme:
+        if _url_scheme(root) != scheme:
             continue
         base = [part for part in root.split("://", 1)[1].split("/") if part]
         if parts[: len(base)] == base and len(parts) > len(base):
@@ -115,14 +115,14 @@ def _locate_remote(full: str, url: str, roots: tuple[str, ...]) -> RemoteLocatio
     )
 
 
-def _scheme(url: str) -> str | None:
+def _url_scheme(url: str) -> str | None:
     match = _SCHEME.match(url)
     return match.group(1).lower() if match else None
 
 
 def _local_path(url: str) -> str:
     """Return the path of a local URL or of a plain path. Only a URL is percent-decoded."""
-    if _scheme(url) is None:
+    if _url_scheme(url) is None:
         return url
     path = os.fsdecode(unquote_to_bytes(url.split("://", 1)[1]))
     if not path.startswith("/"):

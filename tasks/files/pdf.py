@@ -30,12 +30,13 @@ def pdf_text(job: PdfText, storage: Storage, context: Context) -> TextResult:
 
     A document without a text layer is no error: its text is empty and the result's note says so. Raises
     `BadInput` for a file that is no PDF, is cut off or damaged, or is encrypted without the right password.
+    Raises `TooLarge` for too many pages or too much text.
     """
     with storage.open_input(job.source, empty_allowed=False) as file:
         length = _length_of_whole_pdf(file, job.source)
     characters = blank = 0
     with storage.local_input(job.source) as path, _start_reader(path, length, job) as reader:
-        pages, kind = reader.read_start(storage.limits.max_entries)
+        pages, flags = reader.read_start(storage.limits.max_entries)
         with storage.open_output(job.target) as output:
             for number in range(1, pages + 1):
                 context.checkpoint()
@@ -49,7 +50,7 @@ def pdf_text(job: PdfText, storage: Storage, context: Context) -> TextResult:
                 characters, blank = characters + in_page, blank + (not in_page)
                 context.progress(number, pages)
             size = output.tell()
-    note = _describe_missing_text(pages, blank, kind)
+    note = _describe_missing_text(pages, blank, flags)
     return TextResult(target=job.target, bytes=size, pages=pages, characters=characters, note=note)
 
 
@@ -67,11 +68,11 @@ def _length_of_whole_pdf(file: BinaryIO, url: str) -> int:
     return begins + ends + len(_END_MARK)
 
 
-def _describe_missing_text(pages: int, blank: int, kind: int) -> str | None:
+def _describe_missing_text(pages: int, blank: int, flags: int) -> str | None:
     """Return the result's note on pages without text. Return None if every page has text."""
-    if kind & pdf_pages.HAS_XFA:
+    if flags & pdf_pages.HAS_XFA:
         return "an XFA form, whose pages only Adobe's reader makes: the values of its fields are at the end"
-    if blank == pages and kind & pdf_pages.HAS_FORM:
+    if blank == pages and flags & pdf_pages.HAS_FORM:
         return "no page has text, and no field of the form is filled"
     if blank == pages:
         return "no page has a text layer: scanned pages need OCR first"
@@ -110,12 +111,12 @@ class _PageReader:
     child: "subprocess.Popen[bytes]"
     job: PdfText
 
-    def read_start(self, most: int) -> tuple[int, int]:
+    def read_start(self, max_pages: int) -> tuple[int, int]:
         """Return the number of pages, and the flags of the document. Raises `TooLarge`."""
-        pages, kind = pdf_pages.COUNT.unpack(self._read_exactly(pdf_pages.COUNT.size, 0))
-        if pages > most:
-            raise TooLarge(f"{self.job.source} has {pages} pages, over {most} (max_entries)")
-        return int(pages), int(kind)
+        pages, flags = pdf_pages.COUNT.unpack(self._read_exactly(pdf_pages.COUNT.size, 0))
+        if pages > max_pages:
+            raise TooLarge(f"{self.job.source} has {pages} pages, over {max_pages} (max_entries)")
+        return int(pages), int(flags)
 
     def read_page_length(self, number: int) -> tuple[int, int]:
         """Return the length of the next page's text, in bytes and in characters."""

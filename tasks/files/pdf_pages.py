@@ -131,11 +131,11 @@ class _Form:
                 continue
             try:
                 if not pdfium.FPDFAnnot_GetFlags(annotation) & (_HIDDEN | _NOT_SHOWN):
-                    yield self._line_of(annotation)
+                    yield self._annotation_line(annotation)
             finally:
                 pdfium.FPDFPage_CloseAnnot(annotation)
 
-    def _line_of(self, annotation: Any) -> str:
+    def _annotation_line(self, annotation: Any) -> str:
         """Return the line for a filled field or a comment. It is empty for any other annotation."""
         pdfium = self._pdfium
         subtype = pdfium.FPDFAnnot_GetSubtype(annotation)

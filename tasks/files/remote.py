@@ -92,7 +92,7 @@ def open_output(location: RemoteLocation) -> Iterator[BinaryIO]:
     ):
         yield cast(BinaryIO, file)
         file.flush()
-        _upload(_file_system(location), cast(BinaryIO, file), location.path, location.url)
+        _upload_file(_file_system(location), cast(BinaryIO, file), location.path, location.url)
 
 
 @contextmanager
@@ -113,7 +113,7 @@ def output_folder(location: RemoteLocation) -> Iterator[folders.Folder]:
             )
         for name in names:
             with (gathered / name).open("rb") as file:
-                _upload(
+                _upload_file(
                     system,
                     file,
                     f"{location.path}/{name}",
@@ -134,11 +134,11 @@ def _scratch_folder() -> Iterator[str]:
         os.close(descriptor)
 
 
-def _upload(system: Any, file: BinaryIO, path: str, url: str) -> None:
+def _upload_file(system: Any, file: BinaryIO, path: str, url: str) -> None:
     """Upload a file under a temporary name, then move it to its target. Raises `BadInput` for a folder."""
     folder, _, name = path.rpartition("/")
     file.seek(0)
-    temporary = f"{folder}/.{name}.{_digest(file)[:32]}{PARTIAL_SUFFIX}"
+    temporary = f"{folder}/.{name}.{_file_digest(file)[:32]}{PARTIAL_SUFFIX}"
     with _translate_service_errors(url, "write"):
         if system.isdir(path):
             raise BadInput(f"{url} is a folder: name a file")
@@ -184,7 +184,7 @@ def _check_uploaded(system: Any, path: str, url: str, length: int) -> None:
         raise RetryLater(f"{url} {there} after {length} bytes were sent: it is sent again")
 
 
-def _digest(file: BinaryIO) -> str:
+def _file_digest(file: BinaryIO) -> str:
     return hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
 
 

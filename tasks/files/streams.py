@@ -33,14 +33,14 @@ class Decompressed:
     """The content of a compressed stream, and nothing after its end.
 
     With `many`, streams that follow each other are read as one, as the formats define it for files. Other
-    data that follows is left alone, as gzip and tar do. Raises `BadInput`, with the name `what`, for a stream
+    data that follows is left alone, as gzip and tar do. Raises `BadInput`, with the name `name`, for a stream
     that is damaged or ends too early.
     """
 
     def __init__(
-        self, packed: Readable, codec: str | Callable[[], Any], what: str, *, many: bool = True
+        self, packed: Readable, codec: str | Callable[[], Any], name: str, *, many: bool = True
     ) -> None:
-        self._packed, self._codec, self._what, self._many = packed, codec, what, many
+        self._packed, self._codec, self._name, self._many = packed, codec, name, many
         self._make = _CODECS[codec] if isinstance(codec, str) else codec
         self._decompressor = self._make()
         self._input = b""
@@ -52,14 +52,14 @@ class Decompressed:
                 if self._decompressor.needs_input and not self._input:
                     self._input = self._packed.read(_CHUNK)
                     if not self._input:
-                        raise BadInput(f"{self._what} ends too early: it was cut off")
+                        raise BadInput(f"{self._name} ends too early: it was cut off")
                 taken, self._input = self._input, b""
                 output: bytes = self._decompressor.decompress(taken, size)
                 if output:
                     return output
             return b""
         except _DAMAGE as error:
-            raise _refusal_reason(self._what, error) from error
+            raise _refusal_reason(self._name, error) from error
 
     def _begin_next_stream(self) -> bool:
         """Begin the stream that follows the one that ended. Zero bytes at the end are padding."""
@@ -69,7 +69,7 @@ class Decompressed:
         if not rest:
             return False
         if not self._many:
-            raise BadInput(f"{self._what} is damaged: it goes on after its end")
+            raise BadInput(f"{self._name} is damaged: it goes on after its end")
         if detect_format(rest[:_BEGINNING_BYTES]) != self._codec:
             return False
         self._decompressor, self._input = self._make(), rest
@@ -146,31 +146,35 @@ class _Zstd:
             self._to_skip = _ZSTD_HEAD_BYTES + int.from_bytes(self._input[4:_ZSTD_HEAD_BYTES], "little")
 
 
-def raw_lzma_decompressor(properties: bytes, what: str) -> Any:
+def raw_lzma_decompressor(properties: bytes, stream_name: str) -> Any:
     """Return a decompressor of LZMA without a container, by its five bytes of properties.
 
     Raises `BadInput` if they are invalid.
     """
     if len(properties) < 5 or properties[0] >= 9 * 5 * 5:
-        raise BadInput(f"{what} is damaged: its LZMA properties make no sense")
+        raise BadInput(f"{stream_name} is damaged: its LZMA properties make no sense")
     rest, lc = divmod(properties[0], 9)
     pb, lp = divmod(rest, 5)
     window = int.from_bytes(properties[1:5], "little")
     if window > MAX_WINDOW_BYTES:
-        raise BadInput(f"{what} needs a dictionary of {window} bytes, over {MAX_WINDOW_BYTES}: refused")
+        raise BadInput(
+            f"{stream_name} needs a dictionary of {window} bytes, over {MAX_WINDOW_BYTES}: refused"
+        )
     filters = [{"id": lzma.FILTER_LZMA1, "dict_size": max(window, 4096), "lc": lc, "lp": lp, "pb": pb}]
     return lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=filters)
 
 
-def _refusal_reason(what: str, error: Exception) -> BadInput:
+def _refusal_reason(stream_name: str, error: Exception) -> BadInput:
     """Return why a stream is refused: damaged, unless its reader says that a feature is not supported."""
     reason = str(error).lower()
     if isinstance(error, MemoryError) or "memory" in reason:  # xz's limit and zstd's, by their own words
         most = f"a dictionary of {MAX_WINDOW_BYTES} bytes at most"
-        return TooLarge(f"{what} needs more memory to unpack than it may have: compress it with {most}")
+        return TooLarge(
+            f"{stream_name} needs more memory to unpack than it may have: compress it with {most}"
+        )
     if "unsupported" in reason or "dictionary mismatch" in reason:
-        return BadInput(f"{what} is compressed in a way that is not supported here: {error}")
-    return BadInput(f"{what} is damaged: {error}")
+        return BadInput(f"{stream_name} is compressed in a way that is not supported here: {error}")
+    return BadInput(f"{stream_name} is damaged: {error}")
 
 
 _DAMAGE = (OSError, EOFError, ValueError, MemoryError, zlib.error, lzma.LZMAError, zstandard.ZstdError)

@@ -62,9 +62,9 @@ def _kept_entries(forward: "_Forward", url: str, encoding: str | None) -> Iterat
     forward.read_to_end()
 
 
-def _read_headers(forward: "_Forward", url: str, before: int) -> Iterator[tarfile.TarInfo]:
-    """Yield the headers of one archive up to its end mark. `before` is how many entries came before it."""
-    number = before
+def _read_headers(forward: "_Forward", url: str, entries_before: int) -> Iterator[tarfile.TarInfo]:
+    """Yield the headers of one archive up to its end mark. `entries_before` entries came before it."""
+    number = entries_before
     tar, member = _open_tar(forward, url)
     while member is not None:
         number += 1

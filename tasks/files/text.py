@@ -46,12 +46,12 @@ class Utf8Reader(io.RawIOBase):
         chunk = self._file.read(_CHUNK)
         if not self._consumed:
             self._refuse_another_format(chunk[:HEAD_BYTES])
-        self._ready = memoryview(self._convert(chunk))
+        self._ready = memoryview(self._convert_chunk(chunk))
         self._consumed += len(chunk)
         self._ended = not chunk
         self._advance(self._consumed)
 
-    def _convert(self, chunk: bytes) -> bytes:
+    def _convert_chunk(self, chunk: bytes) -> bytes:
         """Return a chunk as UTF-8. An empty chunk ends the file."""
         try:
             text = self._strict_decoder.decode(chunk, final=not chunk)

@@ -150,11 +150,11 @@ def span_attributes(
 def _parent_context(header: str | None) -> Any:
     if header is None:
         return None
-    return _propagator().extract({"traceparent": header})
+    return _trace_propagator().extract({"traceparent": header})
 
 
 @cache
-def _propagator() -> Any:
+def _trace_propagator() -> Any:
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     return TraceContextTextMapPropagator()

@@ -18,8 +18,8 @@ async def use(shares: LoopShares, token: str, seconds: float = USED_SECONDS) -> 
             pass
         await asyncio.sleep(0)
 
-    await shares.turn(token)
-    await shares.metered(token, occupy())
+    await shares.wait_turn(token)
+    await shares.run_metered(token, occupy())
 
 
 def test_a_token_above_its_share_waits_for_the_others_of_now() -> None:
@@ -50,7 +50,7 @@ def test_a_token_that_is_alone_waits_for_nothing() -> None:
     async def run() -> None:
         shares = LoopShares()
         await use(shares, "alone")
-        turn = shares.turn("alone")
+        turn = shares.wait_turn("alone")
         try:
             turn.send(None)
         except StopIteration:
@@ -67,12 +67,12 @@ def test_what_a_client_that_went_left_in_line_holds_up_nobody() -> None:
         shares = LoopShares()
         await use(shares, "other", 0.0)
         await use(shares, "token")
-        gone = [asyncio.create_task(shares.turn("token")) for _ in range(3)]
+        gone = [asyncio.create_task(shares.wait_turn("token")) for _ in range(3)]
         await asyncio.sleep(0)
         for each in gone:
             each.cancel()
         async with asyncio.timeout(30):
-            await shares.turn("token")
+            await shares.wait_turn("token")
 
     asyncio.run(run())
 
@@ -86,10 +86,10 @@ def test_errors_and_answers_pass_through_the_meter() -> None:
 
     async def run() -> None:
         shares = LoopShares()
-        await shares.turn("token")
-        ended = await asyncio.gather(shares.metered("token", fail()), return_exceptions=True)
+        await shares.wait_turn("token")
+        ended = await asyncio.gather(shares.run_metered("token", fail()), return_exceptions=True)
         assert isinstance(ended[0], ValueError)
-        waiting = asyncio.create_task(shares.metered("token", asyncio.sleep(60)))
+        waiting = asyncio.create_task(shares.run_metered("token", asyncio.sleep(60)))
         await asyncio.sleep(0)
         waiting.cancel()
         ended = await asyncio.gather(waiting, return_exceptions=True)
