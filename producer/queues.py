@@ -27,7 +27,7 @@ class QueueCache:
         #: No message of this length or less is too long for any of these queues.
         self.least_length = 0
 
-    def overflow(self, queue: str) -> Overflow:
+    def overflow_policy(self, queue: str) -> Overflow:
         """Return the overflow policy of a queue, as it is in Redis. Raises `UnknownQueue`."""
         cached = self.known.get(queue)
         if cached is not None and time.monotonic() < cached[0]:

@@ -63,7 +63,9 @@ class Sender:
         """Yield the outcome of each message, in order. Each message is validated before its chunk is sent."""
         flow = FlowControl()
         for chunk in _split_chunks((self._compose_message(message, batch) for message in messages), flow):
-            policies = {queue: overflow or self.queues.overflow(queue) for queue in {m.queue for m in chunk}}
+            policies = {
+                queue: overflow or self.queues.overflow_policy(queue) for queue in {m.queue for m in chunk}
+            }
             for policy, run in groupby(chunk, key=lambda m: policies[m.queue]):
                 same_policy = list(run)
                 age = cache(self._oldest_seconds)  # read at most once a chunk, and only if a queue is full
@@ -82,7 +84,7 @@ class Sender:
     ) -> Sent | Refused:
         """Send one message and return its outcome."""
         composed = self._compose_message(message, batch)
-        policy = overflow or self.queues.overflow(composed.queue)
+        policy = overflow or self.queues.overflow_policy(composed.queue)
         with self._notify_unanswered([composed]):
             (answer,) = self._send_under_policy([composed], policy, timeout_seconds, FlowControl())
             return self._make_outcome(composed, answer, self._oldest_seconds)
@@ -108,7 +110,7 @@ class Sender:
             return self._compose_celery_task(message, celerys, self.hooks[0], now_ms=UNKNOWN, after=header)
         contract = contract_from(message.contract)
         queue = message.queue or contract.queue
-        self.queues.overflow(queue)
+        self.queues.overflow_policy(queue)
         sending = Sending(contract, message.id or new_id(), queue)
         add_headers(self.hooks[0].on_sending, sending)
         return _compose_contract(message, sending, now_ms=UNKNOWN, after=header)
@@ -123,7 +125,8 @@ class Sender:
             job = call_of(item) if is_celery_task(item) else contract_from(item)
         queue = message.queue or ("" if isinstance(job, Call) else job.queue)
         if queue and queue not in self.queues.known:
-            self.queues.overflow(queue)  # an unknown queue is refused before any message of its chunk is sent
+            # An unknown queue is refused before any message of its chunk is sent.
+            self.queues.overflow_policy(queue)
         sending = Sending(job, message.id or new_id(), queue, batch, message.traceparent)
         hooks = self.hooks[SDK in modules]
         try:
@@ -157,7 +160,7 @@ class Sender:
         def headers(queue: str, id: str) -> dict[str, Any]:
             """Return the headers of a message, with those that middleware adds."""
             sending.queue, sending.id = queue, id
-            self.queues.overflow(queue)
+            self.queues.overflow_policy(queue)
             add_headers(hooks.on_sending, sending)
             trace = {} if sending.traceparent is None else {"traceparent": sending.traceparent}
             return {**sending.headers, **trace}

@@ -240,7 +240,7 @@ class Settings(BaseModel):
         """Merge the given values over those of the environment and the file."""
         if not isinstance(given, dict):
             return handler(given)
-        written = sources.read(cls, shipped_names())
+        written = sources.read_sources(cls, shipped_names())
         try:
             return handler(sources.merge_tables(written.values, given))
         except ValidationError as error:
@@ -260,7 +260,7 @@ def settings() -> Settings:
         try:
             BrokerURL.parse(configured.broker_url).check_files()
         except BadBrokerUrl as error:
-            place = sources.read(Settings, shipped_names()).place(("broker_url",))
+            place = sources.read_sources(Settings, shipped_names()).place(("broker_url",))
             raise BadBrokerUrl(f"{place}: {error}") from None
     for queue, meant in configured.table.misspelt_queues():
         logger.warning("no pool takes from the queue %s: did you mean %s?", queue, meant)

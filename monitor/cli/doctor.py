@@ -44,7 +44,7 @@ def findings() -> "Iterator[Finding]":
     from millpond.tasks.settings import Settings, settings, shipped_names
 
     try:
-        configured, written = settings(), sources.read(Settings, shipped_names())
+        configured, written = settings(), sources.read_sources(Settings, shipped_names())
     except MillpondError as error:
         yield fail("settings", str(error), "correct it; every setting: millpond config --markdown")
         return

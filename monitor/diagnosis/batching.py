@@ -23,7 +23,7 @@ MORE_ITEMS, LEAST_GAIN = 10, 2.0
 _TALKATIVE = ("smtplib",)
 
 
-def advice(peer: str = "") -> str:
+def batching_advice(peer: str = "") -> str:
     """Return the advice by which many items go in one call, or in one task."""
     if peer:
         return f"ask {peer} once for many items: a bulk statement, a pipeline, or one request with a list"
@@ -40,7 +40,7 @@ def short_tasks(facts: PoolFacts) -> Diagnosis | None:
         "batching",
         f"a task takes {words.duration(mean)}, {words.rate_text(facts)}: "
         "fetching it costs more than running it",
-        advice(),
+        batching_advice(),
         confidence=0.9,
     )
 
@@ -61,7 +61,7 @@ def chatty_runs(facts: PoolFacts) -> Diagnosis | None:
         facts,
         "batching",
         f"{evidence}, {share:.0%} of its time; {words.use_text(facts)}",
-        f"{advice(place.name)}; up to {gain:.1f} times as many runs",
+        f"{batching_advice(place.name)}; up to {gain:.1f} times as many runs",
         name=place.name,
         confidence=0.8,
         evidence=(evidence,),
@@ -98,7 +98,7 @@ def fixed_cost(facts: PoolFacts) -> Diagnosis | None:
         facts,
         "batching",
         f"{evidence} (R = a + b * items); {words.use_text(facts)}",
-        f"{advice(name)}: {many} items at once would do {gain:.1f} times as many a second",
+        f"{batching_advice(name)}: {many} items at once would do {gain:.1f} times as many a second",
         name=name,
         confidence=0.8,
         evidence=(evidence,),

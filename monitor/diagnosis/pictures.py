@@ -41,7 +41,7 @@ class AxisTick:
     rate: float
 
 
-def parts(diagnosis: Diagnosis) -> list[Part]:
+def slot_time_parts(diagnosis: Diagnosis) -> list[Part]:
     """Return the parts of a slot's time, the largest first, adding up to 1. Small parts are one part."""
     large = [(label, share) for label, share in diagnosis.slot_time if share >= LEAST]
     small = sum(share for _, share in diagnosis.slot_time) - sum(share for _, share in large)
@@ -50,7 +50,7 @@ def parts(diagnosis: Diagnosis) -> list[Part]:
     return [Part(label, share, n % 8) for n, (label, share) in enumerate(large)]
 
 
-def points(diagnosis: Diagnosis) -> list[Point]:
+def throughput_points(diagnosis: Diagnosis) -> list[Point]:
     """Return the measured points of throughput against slots, and the predicted one, by slots."""
     measured = _known_points(diagnosis)
     most_slots, most_rate = max((slots for slots, _, _ in measured), default=1), _axis_end(measured)
@@ -66,14 +66,14 @@ def points(diagnosis: Diagnosis) -> list[Point]:
     ]
 
 
-def ticks(diagnosis: Diagnosis) -> list[AxisTick]:
+def axis_ticks(diagnosis: Diagnosis) -> list[AxisTick]:
     """Return the numbers on the axis of the throughput, from 0, in round steps."""
     top = _axis_end(_known_points(diagnosis))
     step = _round_step(top)
     return [AxisTick(_y_position(n * step, top), n * step) for n in range(round(top / step) + 1)]
 
 
-def path(drawn: Sequence[Point]) -> str:
+def line_path(drawn: Sequence[Point]) -> str:
     """Return the line through the points, from the origin."""
     return f"M{LEFT},{HEIGHT - BOTTOM}" + "".join(f"L{each.x},{each.y}" for each in drawn)
 

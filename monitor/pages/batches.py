@@ -76,7 +76,7 @@ class Cancel(PageHandler):
         done = await self.call_broker(
             cancel.cancel_batch, self.store, id, timeout_seconds=ACK_TIMEOUT_SECONDS
         )
-        await self.audit(f"cancelled batch {id}")
+        await self.record_change(f"cancelled batch {id}")
         message = "Cancelled: no task of it starts any more."
         if done.unacknowledged:
             message = f"Cancelled. {len(done.unacknowledged)} worker processes have not acknowledged it yet."

@@ -113,7 +113,7 @@ class Action(SearchHandler):
         count = await self.call_broker(dead_letter_search.apply_to, self.store, what, chosen)
         done = ACTIONS[what][1]
         ids = ", ".join(f"{queue} {id}" for queue, id in chosen[:20]) + (", …" if len(chosen) > 20 else "")
-        await self.audit(f"{done} {count} dead letter{_plural_s(count)}: {ids}")
+        await self.record_change(f"{done} {count} dead letter{_plural_s(count)}: {ids}")
         self.redirect_with(self.reverse_url("dead"), f"{count:,} dead letter{_plural_s(count)} {done}.")
 
     async def _render_confirmation(self, action: str, ids: list[tuple[str, str]], everything: bool) -> None:

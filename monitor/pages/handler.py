@@ -122,7 +122,7 @@ class PageHandler(BaseHandler):
             raise HTTPError(400, str(error)) from error
         return result
 
-    async def audit(self, change: str) -> None:
+    async def record_change(self, change: str) -> None:
         """Record a change by this user in the audit."""
         await self.call_broker(
             audit.log_change, self.store, f"{self.user_name} by Flower from {self.request.remote_ip}", change

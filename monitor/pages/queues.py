@@ -52,7 +52,7 @@ class QueueChange(PageHandler):
             changes = {"paused": True if what == "pause" else None}
             message, note = f"{name} is {what}d.", f"{what}d queue {name}"
         await self.call_broker(limits.change_limits, self.store, name, **changes)
-        await self.audit(note)
+        await self.record_change(note)
         back = ("queues",) if self.field("back") == "list" else ("queue", name)
         self.redirect_with(self.reverse_url(*back), message)
 

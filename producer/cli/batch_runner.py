@@ -72,7 +72,7 @@ def run_batch(
         counters.sent = closed.sent
         counters.total = counters.sent + counters.skipped
         stop = _wait_for_results(session, batch, reader, stop)
-    output.summary(title, batch.id, counters)
+    output.write_summary(title, batch.id, counters)
     if stop is not None:
         return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
     return FAILED if counters.failed or counters.skipped else 0
@@ -192,7 +192,7 @@ class ResultReader(threading.Thread):
             self.raise_error()
             if isinstance(item, Skipped):
                 self.counters.count_skipped()
-                self._output.skipped(item.label, item.reason)
+                self._output.write_skipped(item.label, item.reason)
                 self.progress.print_failure(item.label, item.reason)
                 continue
             message = item.message if item.message.id else replace(item.message, id=str(uuid4()))
@@ -206,6 +206,6 @@ class ResultReader(threading.Thread):
 
     def _handle(self, result: Result) -> None:
         label = self.counters.count_result(result)
-        self._output.result(label, result)
+        self._output.write_result(label, result)
         if result.state is not TaskState.SUCCEEDED:
             self.progress.print_failure(label, result.error or result.state)

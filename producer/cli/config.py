@@ -59,7 +59,7 @@ def _settings_in_force() -> "tuple[list[InForce], tuple[str, ...]]":
     from millpond.tasks.process.running_up import find_local_instance
     from millpond.tasks.settings import Settings, settings, shipped_names
 
-    configured, written = settings(), sources.read(Settings, shipped_names())
+    configured, written = settings(), sources.read_sources(Settings, shipped_names())
     local = find_local_instance() if configured.broker_url is None else None
     if local is not None:
         configured = local.apply_to(configured)

@@ -22,7 +22,7 @@ class Failures:
         self._reasons: dict[str, str] = {}
         self._printed: Counter[str] = Counter()
 
-    def add(self, label: str, reason: str) -> str | None:
+    def add_failure(self, label: str, reason: str) -> str | None:
         """Add a failure. Return its line, or None if it is only counted."""
         kind = _kind_of_reason(label, reason)
         if kind not in self._counts and len(self._counts) >= _REMEMBERED:
@@ -34,7 +34,7 @@ class Failures:
         self._printed[kind] += 1
         return f"{label}: {reason}"
 
-    def summary(self) -> Iterator[str]:
+    def summary_lines(self) -> Iterator[str]:
         """Yield a line for each kind of failure of which some were not printed, the most frequent first."""
         unprinted = self._counts - self._printed
         for kind, count in unprinted.most_common(_KINDS):

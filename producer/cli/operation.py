@@ -84,7 +84,7 @@ def _make_messages(operation: Operation, inputs: Inputs) -> Iterator[LabelledMes
         try:
             fields = {"source": input_.place if input_.is_url else file_url(input_.place)}
             if targets is not None:
-                fields["target"] = targets.target(input_.below)
+                fields["target"] = targets.target_url(input_.below)
             contract = read_fields(contract_of(operation.kind), {**fields, **operation.fields})
         except BadContract as error:
             yield Skipped(input_.place, str(error))

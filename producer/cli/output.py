@@ -26,7 +26,7 @@ class Output:
         self._line = line
         self._lock = threading.Lock()
 
-    def result(self, label: str, result: Result) -> None:
+    def write_result(self, label: str, result: Result) -> None:
         """Write the result of one task."""
         if self._as_json:
             self._write_object(label, result.id, result.state, value=result.value, error=result.error)
@@ -35,12 +35,12 @@ class Output:
             if text is not None:
                 self._write_line(text)
 
-    def skipped(self, label: str, reason: str) -> None:
+    def write_skipped(self, label: str, reason: str) -> None:
         """Write an input without a task, for programs. People read of it on stderr."""
         if self._as_json:
             self._write_object(label, None, "skipped", error=reason)
 
-    def summary(self, title: str, batch: str, counters: Counters) -> None:
+    def write_summary(self, title: str, batch: str, counters: Counters) -> None:
         """Write the counts of the whole command."""
         failed = counters.failed + counters.skipped
         if self._as_json:

@@ -22,7 +22,7 @@ class Targets:
         self._naming = naming
         self._taken: set[int] = set()
 
-    def target(self, below: PurePosixPath) -> str:
+    def target_url(self, below: PurePosixPath) -> str:
         """Return the storage URL of an output. Raises `ValueError` if another input has it already."""
         path = below.with_name(self._naming(below.name))
         mark = int.from_bytes(blake2b(str(path).encode(errors="surrogateescape"), digest_size=8).digest())

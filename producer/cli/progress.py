@@ -45,7 +45,7 @@ class ProgressBar:
             self._thread.join()
             self._update()
             self._make_bar.stop()
-        for line in self._failures.summary():
+        for line in self._failures.summary_lines():
             print(line, file=sys.stderr, flush=True)
 
     def print(self, text: str) -> None:
@@ -57,7 +57,7 @@ class ProgressBar:
 
     def print_failure(self, label: str, reason: str) -> None:
         """Print a failure, unless enough of its kind were printed. The rest is counted by kind at the end."""
-        if line := self._failures.add(label, reason):
+        if line := self._failures.add_failure(label, reason):
             self.print(line)
 
     def _redraw_until_ended(self) -> None:

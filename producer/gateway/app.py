@@ -9,7 +9,13 @@ from starlette.responses import JSONResponse
 
 from millpond.producer.examples import example_fields
 from millpond.producer.gateway.openapi import with_tokens
-from millpond.producer.gateway.problems import ApiError, api_error, internal_error, invalid_fields, translate
+from millpond.producer.gateway.problems import (
+    ApiError,
+    api_error,
+    internal_error,
+    invalid_fields,
+    translate_error,
+)
 from millpond.producer.gateway.routes import batches, health, send, stream, tasks
 from millpond.producer.gateway.schemas import KindView
 from millpond.producer.gateway.state import State
@@ -87,7 +93,7 @@ async def _invalid_request(_request: Request, error: Exception) -> JSONResponse:
 
 
 async def _millpond_error(_request: Request, error: Exception) -> JSONResponse:
-    return translate(error).response()
+    return translate_error(error).response()
 
 
 async def _unexpected_error(_request: Request, _error: Exception) -> JSONResponse:

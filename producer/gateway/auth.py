@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 from millpond.broker.batches import record
 from millpond.broker.connection import Store
 from millpond.producer.gateway.options import SendOptions
-from millpond.producer.gateway.problems import api_error, translate
+from millpond.producer.gateway.problems import api_error, translate_error
 from millpond.producer.gateway.thread_pools import ThreadPools
 from millpond.producer.gateway.tokens import ANONYMOUS, Principal, find_principal
 from millpond.tasks.contract import Contract
@@ -80,19 +80,19 @@ def require_options(
     if queue not in (None, own) and not principal.may_name(queue or ""):
         text = f"the token {name} may not name the queue {queue}: add it to `queues` of the token"
         raise api_error(403, "forbidden_queue", text)
-    if overflow == "shed" and not principal.has("shed"):
+    if overflow == "shed" and not principal.has_right("shed"):
         text = f"the token {name} may not throw out tasks (overflow=shed): add `shed` to its `rights`"
         raise api_error(403, "forbidden_overflow", text)
-    if options.priority != 0 and not principal.has("priority"):
+    if options.priority != 0 and not principal.has_right("priority"):
         text = f"the token {name} may not choose a priority: add `priority` to its `rights`"
         raise api_error(403, "forbidden_priority", text)
-    if options.id is not None and not principal.owns(options.id):
+    if options.id is not None and not principal.owns_task(options.id):
         raise api_error(403, "forbidden_id", f"an id that the token {name} chooses begins with {name}:")
 
 
 def require_task(principal: Principal, task: str) -> None:
     """Raise `ApiError` 403 for an id in the name space of another token, whether there is a task or not."""
-    if not principal.owns(task):
+    if not principal.owns_task(task):
         text = f"the ids of the tasks of the token {principal.name} begin with {principal.name}:"
         raise api_error(403, "forbidden_task", text)
 
@@ -111,17 +111,17 @@ class BatchOwners:
         #: Token -> until when it has as many batches as it may.
         self._full_until: dict[str, float] = {}
 
-    async def require(self, principal: Principal, batch: str) -> None:
+    async def require_owner(self, principal: Principal, batch: str) -> None:
         """Raise `ApiError` 403 if another token opened the batch, or none did."""
         if principal.is_unrestricted:
             return
         if batch not in self._owners:
             try:
-                summary = await self._threads.lookup(
+                summary = await self._threads.run_lookup(
                     principal.name, lambda: record.summary(self._store, batch)
                 )
             except BrokerError as error:
-                raise translate(error) from None
+                raise translate_error(error) from None
             self._owners[batch] = summary.owner
             while len(self._owners) > CACHED_OWNERS:
                 self._owners.popitem(last=False)
@@ -134,11 +134,11 @@ class BatchOwners:
         is_full = time.monotonic() < self._full_until.get(principal.name, 0.0)
         if not is_full:
             try:
-                is_full = not await self._threads.lookup(
+                is_full = not await self._threads.run_lookup(
                     principal.name, lambda: record.has_room(self._store, principal.name, max_batches)
                 )
             except BrokerError as error:
-                raise translate(error) from None
+                raise translate_error(error) from None
             if is_full:
                 self._full_until[principal.name] = time.monotonic() + FULL_SECONDS
         if is_full:

@@ -84,14 +84,14 @@ class RequestGuard:
         if not self._settings.tokens:
             if connection is not None:
                 connection.put(SocketPlace.FORWARD)
-            with self._requests.hold(token):
+            with self._requests.hold_share(token):
                 await self._handle_authenticated(headers, scope, receive, send)
             return
         if connection is not None:
             connection.belongs_to(token)
         light = self._loop.begin(token, connection)
         try:
-            with self._requests.hold(token):
+            with self._requests.hold_share(token):
                 await self._loop.wait_turn(token)
                 await self._loop.run_metered(token, self._handle_authenticated(headers, scope, receive, send))
         finally:
@@ -99,7 +99,7 @@ class RequestGuard:
 
     async def _refuse_stranger(self, error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
         """Respond to a request without a known token, in turn."""
-        with self._strangers.hold(STRANGERS):
+        with self._strangers.hold_share(STRANGERS):
             await self._loop.wait_turn(STRANGERS)
             await self._loop.run_metered(STRANGERS, error.response()(scope, receive, send))
             self._loop.charge_refusal(STRANGERS)
@@ -135,7 +135,7 @@ class RequestGuard:
         """Return a `receive` that holds a body of the token while it waits. Streams have a bound already."""
 
         async def waiting() -> Message:
-            with self._bodies.hold(token):
+            with self._bodies.hold_share(token):
                 return await receive()
 
         return receive if is_stream else waiting

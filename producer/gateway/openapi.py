@@ -36,7 +36,7 @@ PROBLEMS: dict[int, dict[str, Any]] = {
 }
 
 
-def problems(*codes: int) -> dict[int | str, dict[str, Any]]:
+def problem_responses(*codes: int) -> dict[int | str, dict[str, Any]]:
     """Return the descriptions of the error responses with these status codes."""
     return {code: PROBLEMS[code] for code in codes}
 

@@ -93,7 +93,7 @@ class SendOptions(BaseModel):
             raise ValueError("at must be a moment between the years 2000 and 2200")
         return self
 
-    def message(self, contract: Sendable, traceparent: str | None, principal: Principal) -> Message:
+    def to_message(self, contract: Sendable, traceparent: str | None, principal: Principal) -> Message:
         """Return the message for the client, with the principal's unique key and the trace continued."""
         return Message(
             contract,

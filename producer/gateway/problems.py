@@ -63,9 +63,9 @@ class ApiError(HTTPException):
 
     def response(self) -> JSONResponse:
         """Return the error response."""
-        return JSONResponse(self.content(), self.status_code, self.headers)
+        return JSONResponse(self.to_json(), self.status_code, self.headers)
 
-    def content(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Return the body of the error response as a JSON object."""
         return {"error": self.problem.model_dump(exclude_none=True)}
 
@@ -82,7 +82,7 @@ def internal_error() -> ApiError:
     return api_error(500, "internal_error", "an error of the gateway itself: its log says where it happened")
 
 
-def translate(error: Exception) -> ApiError:
+def translate_error(error: Exception) -> ApiError:
     """Return the response to an error of the client. An error of any other type is raised again."""
     message = str(error)
     match error:

@@ -79,7 +79,7 @@ class HealthView(BaseModel):
     status: Literal["live", "ready", "stopping", "broker_away"]
 
 
-def accepted(sent: Sent) -> dict[str, Any]:
+def accepted_json(sent: Sent) -> dict[str, Any]:
     """Return `Accepted` as a JSON object."""
     is_duplicate = sent.duplicate_of is not None
     return {"id": sent.duplicate_of or sent.id, "queue": sent.queue, "duplicate": is_duplicate}

@@ -76,7 +76,7 @@ class OverflowPolicies:
         self._store = store
         self._known: dict[str, tuple[float, Literal["reject", "shed"]]] = {}
 
-    def of(self, queue: str) -> Literal["reject", "shed"]:
+    def policy_of(self, queue: str) -> Literal["reject", "shed"]:
         """Return `shed` if it is the policy of the queue, or else `reject`."""
         until, policy = self._known.get(queue, (0.0, "reject"))
         if time.monotonic() >= until:
@@ -180,7 +180,7 @@ class SendBatcher:
         queue, item = pending.message.queue, pending.message.contract
         if queue is None and is_celery_task(item):
             return "reject"  # its application routes it later
-        return self._policies.of(queue or contract_from(item).queue)
+        return self._policies.policy_of(queue or contract_from(item).queue)
 
     def _deliver_results(self, messages: list[_Pending], done: "asyncio.Future[list[SendResult]]") -> None:
         """Give each message of a call its outcome, and start the next calls."""

@@ -25,7 +25,7 @@ class Shares:
         self._held: Counter[str] = Counter()
 
     @contextmanager
-    def hold(self, token: str) -> Iterator[None]:
+    def hold_share(self, token: str) -> Iterator[None]:
         """Count one request, or connection, of a token during the block.
 
         Raises `ApiError` 503 if the token has as many at once as its share.

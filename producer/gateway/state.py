@@ -68,7 +68,7 @@ class State:
             max_streams = self.settings.max_streams
             text = f"{max_streams} streams of {stream_type} are open, the most allowed: try again later"
             raise api_error(503, "too_many_streams", text, retry_after=5)
-        with self._shares[stream_type].hold(token):
+        with self._shares[stream_type].hold_share(token):
             self._streams[stream_type] += 1
             try:
                 yield

@@ -18,8 +18,8 @@ from millpond.producer.client import Client
 from millpond.producer.gateway.auth import require_kind, require_options
 from millpond.producer.gateway.ndjson import Line
 from millpond.producer.gateway.options import StreamTask
-from millpond.producer.gateway.problems import ApiError, api_error, invalid_fields, translate
-from millpond.producer.gateway.schemas import accepted
+from millpond.producer.gateway.problems import ApiError, api_error, invalid_fields, translate_error
+from millpond.producer.gateway.schemas import accepted_json
 from millpond.producer.gateway.send_batcher import SendResult, send_each
 from millpond.producer.gateway.tokens import Principal
 from millpond.producer.message import Message
@@ -78,7 +78,7 @@ class StreamSender:
                 self._check_room(len(pending))
                 pending.append((line.number, self._parse_line(line)))
             except Exception as error:
-                yield self._refusal_line(line.number, translate(error))
+                yield self._refusal_line(line.number, translate_error(error))
         give_up_at = time.monotonic() + self._wait_seconds
         while pending:
             full: list[tuple[int, Message]] = []
@@ -123,21 +123,21 @@ class StreamSender:
         except (ValueError, RecursionError) as error:
             fault = {"loc": (), "msg": json_text.describe_fault("the line", error)}
             raise invalid_fields([fault], subject=f"line {line.number}") from None
-        return task.message(contract, self._traceparent, self._principal)
+        return task.to_message(contract, self._traceparent, self._principal)
 
     def _outcome_line(self, number: int, result: SendResult) -> bytes:
         """Return the response for a line whose outcome is known, and count it."""
         if isinstance(result, Sent):
             self.counts.accepted += result.duplicate_of is None
             self.counts.duplicates += result.duplicate_of is not None
-            return _encode_line({"line": number, **accepted(result)})
+            return _encode_line({"line": number, **accepted_json(result)})
         self.broker_away = self.broker_away or isinstance(result, BrokerAway)
         error = result.error if isinstance(result, Refused) else result
-        return self._refusal_line(number, translate(error))
+        return self._refusal_line(number, translate_error(error))
 
     def _refusal_line(self, number: int, error: ApiError) -> bytes:
         self.counts.refused += 1
-        return _encode_line({"line": number, "status": error.status_code, **error.content()})
+        return _encode_line({"line": number, "status": error.status_code, **error.to_json()})
 
 
 def _is_full(result: SendResult) -> bool:

@@ -36,22 +36,22 @@ class ThreadPools:
         self._turns_to_search = Turns(SEARCHES, tokens)
         self._turns_to_cancel = Turns(CANCELLATIONS, tokens)
 
-    async def lookup(self, token: str, call: Callable[[], T]) -> T:
+    async def run_lookup(self, token: str, call: Callable[[], T]) -> T:
         """Return the result of a call that takes a round trip or two, in a turn of its token."""
         async with self._turns_to_look_up.turn_of(token):
             return await _run_in_pool(self._lookups, call)
 
-    async def search(self, token: str, call: Callable[[], T]) -> T:
+    async def run_search(self, token: str, call: Callable[[], T]) -> T:
         """Return the result of a call that reads waiting messages, in a turn of its token."""
         async with self._turns_to_search.turn_of(token):
             return await _run_in_pool(self._searches, call)
 
-    async def cancel(self, token: str, call: Callable[[], T]) -> T:
+    async def run_cancel(self, token: str, call: Callable[[], T]) -> T:
         """Return the result of a call that waits for every worker, in a turn of its token."""
         async with self._turns_to_cancel.turn_of(token):
             return await _run_in_pool(self._cancellations, call)
 
-    async def probe(self, call: Callable[[], T]) -> T:
+    async def run_probe(self, call: Callable[[], T]) -> T:
         """Return the result of a call of the gateway itself, which waits for no request."""
         return await _run_in_pool(self._probes, call)
 

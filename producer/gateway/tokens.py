@@ -34,11 +34,11 @@ class Principal:
         """True if this principal may name a queue that is not its kind's own."""
         return self.is_unrestricted or any(fnmatchcase(queue, pattern) for pattern in self.queues)
 
-    def has(self, right: str) -> bool:
+    def has_right(self, right: str) -> bool:
         """True if this principal has a right beyond sending."""
         return self.is_unrestricted or right in self.rights
 
-    def owns(self, task: str) -> bool:
+    def owns_task(self, task: str) -> bool:
         """True if a task's id is in the name space of this principal."""
         return self.is_unrestricted or task.startswith(f"{self.name}:")
 

@@ -52,7 +52,7 @@ class Sources:
         if not self.written_in_file(path):
             return "default"
         assert self.file is not None
-        line = self.file.line(file_path(path))
+        line = self.file.line_of(file_path(path))
         return f"{self.file.path}{f' line {line}' if line else ''}"
 
     def place(self, path: Keys) -> str | None:
@@ -64,12 +64,12 @@ class Sources:
             return name
         for end in range(len(path), 0, -1):
             if self.file is not None and self.written_in_file(path[:end]):
-                line = self.file.line(file_path(path))
+                line = self.file.line_of(file_path(path))
                 return f"{self.file.path}{f' line {line}' if line else ''}"
         return None
 
 
-def read(model: type[BaseModel], shipped: Mapping[str, Any]) -> Sources:
+def read_sources(model: type[BaseModel], shipped: Mapping[str, Any]) -> Sources:
     """Read the file and the variables. `shipped` has the names that every table by name starts with.
 
     Raises `SettingsError`, one line with everything that is wrong.

@@ -48,7 +48,7 @@ class TomlFile:
         except tomllib.TOMLDecodeError as error:
             raise SettingsError(self._syntax_error(str(error))) from None
 
-    def line(self, path: Keys) -> int | None:
+    def line_of(self, path: Keys) -> int | None:
         """Return the line of a value, or else of the table around it. Return None if neither is found."""
         best: tuple[int, int] | None = None
         for number, keys in self._key_lines():

@@ -37,7 +37,7 @@ def variable_name(path: Path) -> str:
     return "MILLPOND_" + "__".join(part.upper() for part in shown)
 
 
-def resolve(name: str, model: type[BaseModel], known: Mapping[str, Any]) -> Path | None:
+def setting_path(name: str, model: type[BaseModel], known: Mapping[str, Any]) -> Path | None:
     """Return the path of the setting that `SMTP__HOST`, a name without its prefix, means.
 
     None for no setting.

@@ -17,7 +17,7 @@ from millpond.tasks.configuration.model_fields import (
     is_table,
     strip_annotated,
 )
-from millpond.tasks.configuration.variable_names import resolve, unknown_variable_warning, variable_name
+from millpond.tasks.configuration.variable_names import setting_path, unknown_variable_warning, variable_name
 
 PREFIX = "MILLPOND_"
 
@@ -49,7 +49,7 @@ def read_variables(
     for name in sorted(ours, key=lambda each: (each.count("__"), each)):
         if _SERVICE_LINK.fullmatch(name) and _is_own_variable(name, environ[name]):
             continue
-        path = resolve(name[len(PREFIX) :], model, known)
+        path = setting_path(name[len(PREFIX) :], model, known)
         if path is None or name != name.upper():
             said = unknown_variable_warning(name, path, model, known)
             result.unused.append(name) if said is None else result.faults.append(f"{name} {said}")

@@ -21,7 +21,7 @@ class AttachmentRoom:
         self._changed = Condition()
 
     @contextmanager
-    def hold(self, needed: int) -> Iterator[None]:
+    def reserve_bytes(self, needed: int) -> Iterator[None]:
         """Reserve bytes during the block, waiting until they are free.
 
         More than there are counts as all of them.

@@ -54,7 +54,7 @@ class Mailer:
 
         Raises `RetryLater` if a recipient was deferred, and `FinalError` if all were refused.
         """
-        with self.room.hold(sum(self._attachment_size(each.url) for each in job.attachments)):
+        with self.room.reserve_bytes(sum(self._attachment_size(each.url) for each in job.attachments)):
             return self._send_claimed(job, task_id)
 
     def __post_init__(self) -> None:

@@ -46,13 +46,13 @@ class Quota:
         self._ratio_bytes = max(RATIO_FROM_BYTES, packed_bytes * limits.max_unpacked_ratio)
         self.entries = self.folders = self.files = self.bytes = self._skipped = 0
 
-    def entry(self) -> int:
+    def count_entry(self) -> int:
         """Count an entry, and return its number, from 1. Raises `TooLarge` over the limit."""
         self.entries += 1
         self._check_entries()
         return self.entries
 
-    def folder(self) -> None:
+    def count_folder(self) -> None:
         """Add a folder that is made without an entry of its own."""
         self.folders += 1
         self._check_entries()
@@ -94,7 +94,7 @@ class Names:
         self._folders: set[str] = set()
         self._files: set[str] = set()
 
-    def accept(self, name: str, number: int, *, folder: bool) -> str:
+    def accept_name(self, name: str, number: int, *, folder: bool) -> str:
         """Return the path to make, empty for the target itself. Raises `BadInput`."""
         where = f"{self._url}, entry {number} ({printable(name)})"
         parts = _safe_parts(name, where)
@@ -108,7 +108,7 @@ class Names:
             raise BadInput(f"{where} is a file and a folder: refused, for only one could be kept")
         for each in above:
             if each not in self._folders:
-                self._quota.folder()
+                self._quota.count_folder()
                 self._folders.add(each)
         (self._folders if folder else self._files).add(path)
         return path

@@ -33,7 +33,7 @@ def unpack(job: Unpack, storage: Storage, context: Context) -> FolderResult:
         entries = _read_entries(file, job, quota)
         with storage.output_folder(job.target) as folder:
             for entry in entries:
-                path = names.accept(entry.name, quota.entry(), folder=entry.chunks is None)
+                path = names.accept_name(entry.name, quota.count_entry(), folder=entry.chunks is None)
                 for _ in _write_entry(folder, path, entry, quota):
                     context.checkpoint()
                     context.progress(min(file.tell(), length), length)

@@ -78,7 +78,7 @@ class Column:
         """Read a batch of a column with a declared type. Return False if a value does not fit the type."""
         assert self.declared is not None
         for candidate in (self.type,) if self.type is not None else DECLARED[self.declared]:
-            if convert(texts, candidate) is not None:
+            if convert_column(texts, candidate) is not None:
                 self.type = candidate
                 return True
         return False
@@ -90,7 +90,7 @@ class Column:
         return pa.field(self.name, self.type if self.type is not None else unseen)
 
 
-def convert(texts: Any, type_: Any) -> Any | None:
+def convert_column(texts: Any, type_: Any) -> Any | None:
     """Return a column of text as `type_`, or None if a value does not fit."""
     if type_ == pa.string():
         return texts
@@ -105,7 +105,7 @@ def first_misfit(texts: Any, type_: Any) -> int:
     low, high = 0, len(texts)
     while high - low > 1:
         middle = (low + high) // 2
-        if convert(texts.slice(low, middle - low), type_) is None:
+        if convert_column(texts.slice(low, middle - low), type_) is None:
             high = middle
         else:
             low = middle

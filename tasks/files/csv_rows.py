@@ -10,7 +10,7 @@ import pyarrow.csv
 
 from millpond.tasks.errors import BadInput, TooLarge
 from millpond.tasks.files import csv_lines
-from millpond.tasks.files.columns import Column, convert, first_misfit
+from millpond.tasks.files.columns import Column, convert_column, first_misfit
 from millpond.tasks.files.contract import ToParquet
 from millpond.tasks.files.csv_quotes import QuoteFault, QuotesChecked, first_fault, line_at
 from millpond.tasks.files.folders import printable
@@ -65,7 +65,7 @@ class CsvRows:
         Raises `BadInput` if the file has changed since `schema` was called.
         """
         for batch in self._text_batches():
-            columns = [convert(batch.column(at), field.type) for at, field in enumerate(schema)]
+            columns = [convert_column(batch.column(at), field.type) for at, field in enumerate(schema)]
             if any(column is None for column in columns):
                 raise BadInput(f"{self._job.source} changed while it was read: send the task again")
             yield pa.record_batch(columns, schema=schema)

@@ -15,7 +15,7 @@ import pyarrow.json
 
 from millpond.tasks.errors import BadInput, TooLarge
 from millpond.tasks.files import json_types
-from millpond.tasks.files.columns import DECLARED, EXACT, convert
+from millpond.tasks.files.columns import DECLARED, EXACT, convert_column
 from millpond.tasks.files.contract import ToParquet
 from millpond.tasks.files.folders import printable
 from millpond.tasks.files.json_types import double_arrays
@@ -97,9 +97,11 @@ class JsonlRows:
         Raises `BadInput` with the line and the value that does not fit.
         """
         texts = column if column.type == pa.string() else column.cast(pa.string())
-        converted = convert(texts, field.type)
+        converted = convert_column(texts, field.type)
         if converted is None:
-            at = next(at for at in range(len(texts)) if convert(texts.slice(at, 1), field.type) is None)
+            at = next(
+                at for at in range(len(texts)) if convert_column(texts.slice(at, 1), field.type) is None
+            )
             where = f"{self._job.source}, line {piece.row_line(at)}, {printable(field.name)!r}"
             raise BadInput(f"{where}: {printable(texts[at].as_py())!r} is no {self._job.types[field.name]}")
         return converted

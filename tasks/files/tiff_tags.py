@@ -47,14 +47,16 @@ class Page:
     number: int
     tags: dict[int, tuple[float, ...]]
 
-    def first(self, tag: int, otherwise: int) -> int:
+    def first_value(self, tag: int, otherwise: int) -> int:
         """Return the first value of a tag as an integer."""
         return int((self.tags.get(tag) or (otherwise,))[0])
 
     @property
     def is_whole_picture(self) -> bool:
         """True unless the page is marked as a mask, or as a smaller version of another page."""
-        return not self.first(_SUBFILE, 0) & (_REDUCED | _MASK) and self.first(_OLD_SUBFILE, 1) != 2
+        return (
+            not self.first_value(_SUBFILE, 0) & (_REDUCED | _MASK) and self.first_value(_OLD_SUBFILE, 1) != 2
+        )
 
     @property
     def is_tiled(self) -> bool:
@@ -67,18 +69,18 @@ class Page:
 
         A palette counts as three, as it is read.
         """
-        photometric = self.first(_PHOTOMETRIC, 1)
+        photometric = self.first_value(_PHOTOMETRIC, 1)
         return 3 if photometric == _PALETTE else _COLOURS[photometric]
 
     @property
     def has_alpha(self) -> bool:
         """True if the sample after the colours is transparency, as it is if the file does not specify it."""
-        return self.first(_EXTRA, 2) in (1, 2)
+        return self.first_value(_EXTRA, 2) in (1, 2)
 
     @property
     def ycbcr(self) -> "YCbCr | None":
         """Return the constants that make RGB of the samples. Return None if the reader does that itself."""
-        if self.first(_PHOTOMETRIC, 1) != _YCBCR or self.first(_COMPRESSION, 1) == _JPEG:
+        if self.first_value(_PHOTOMETRIC, 1) != _YCBCR or self.first_value(_COMPRESSION, 1) == _JPEG:
             return None
         return YCbCr(
             self.tags.get(_COEFFICIENTS, (0.299, 0.587, 0.114)),
@@ -130,9 +132,9 @@ def choose_page(file: BinaryIO) -> Page:
 
 def _unsupported_reason(page: Page) -> str | None:
     """Return why a page cannot be read right. Return None if it can be read."""
-    photometric, compression = page.first(_PHOTOMETRIC, 1), page.first(_COMPRESSION, 1)
+    photometric, compression = page.first_value(_PHOTOMETRIC, 1), page.first_value(_COMPRESSION, 1)
     bits = set(page.tags.get(_BITS, (1,)))
-    samples = page.first(_SAMPLES, 1)
+    samples = page.first_value(_SAMPLES, 1)
     if photometric not in _COLOURS:
         return f"it holds {_NAMES.get(photometric, f'samples of kind {photometric}')}"
     if compression == _OLD_JPEG:
@@ -143,7 +145,7 @@ def _unsupported_reason(page: Page) -> str | None:
         return f"its samples have {', '.join(str(int(each)) for each in sorted(bits))} bits"
     if samples > _COLOURS[photometric] and photometric == _PALETTE:
         return "it has a palette and transparency"
-    if photometric == _CMYK and (page.first(_INK_SET, 1) != 1 or samples < 4):
+    if photometric == _CMYK and (page.first_value(_INK_SET, 1) != 1 or samples < 4):
         return "its inks are not cyan, magenta, yellow and black"
     if photometric == _CIELAB and max(bits) != 16:
         return "it holds CIE L*a*b* colours of 8 bits"
@@ -155,7 +157,7 @@ def _unsupported_ycbcr_reason(page: Page) -> str | None:
     # Where the tag is missing TIFF has the colours at half the width and height.
     if page.tags.get(_SUBSAMPLING, (2, 2)) != (1, 1):
         return "its colours (Cb, Cr) have fewer samples than its brightness, and are not in JPEG"
-    if page.first(_PLANAR, 1) != 1 or page.tags.get(_BITS, (1,)) != (8, 8, 8):
+    if page.first_value(_PLANAR, 1) != 1 or page.tags.get(_BITS, (1,)) != (8, 8, 8):
         return "its samples (Y, Cb, Cr) lie in planes, or have not 8 bits"
     sound = page.ycbcr
     assert sound is not None

@@ -26,10 +26,10 @@ def log_to_stderr(log_format: str, *, level: int = logging.INFO) -> None:
     """Log to stderr from now on, as the setting `log_format` says: `plain` or `json`."""
     logging.basicConfig(format=PLAIN, level=level)
     for handler in logging.getLogger().handlers:
-        handler.setFormatter(formatter(log_format, handler.formatter))
+        handler.setFormatter(make_formatter(log_format, handler.formatter))
 
 
-def formatter(
+def make_formatter(
     log_format: str, plain: logging.Formatter | None = None, hooks: Hooks = _BUILT_IN
 ) -> logging.Formatter:
     """Return the formatter for a format. Plain lines are written by `plain`."""

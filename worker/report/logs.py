@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import Celery, signals
 
-from millpond.tasks.process.logs import JsonFormatter, formatter
+from millpond.tasks.process.logs import JsonFormatter, make_formatter
 from millpond.tasks.settings import Settings
 
 
@@ -25,7 +25,7 @@ def install(app: Celery, settings: Settings) -> None:
 
     def set_formatters(logger: logging.Logger, **_: Any) -> None:
         for handler in logger.handlers:
-            handler.setFormatter(formatter("plain", handler.formatter, app.hooks[0]))
+            handler.setFormatter(make_formatter("plain", handler.formatter, app.hooks[0]))
 
     # Signals keep weak references.
     app.log_set_up = set_up if settings.log_format == "json" else set_formatters

@@ -9,9 +9,9 @@ from starlette.responses import Response
 
 from millpond.broker.batches.record import Summary
 from millpond.broker.control import cancel as control_cancel
-from millpond.producer.gateway.openapi import problems
+from millpond.producer.gateway.openapi import problem_responses
 from millpond.producer.gateway.options import BatchId
-from millpond.producer.gateway.problems import translate
+from millpond.producer.gateway.problems import translate_error
 from millpond.producer.gateway.routes.results import ResultEvents, read_after
 from millpond.producer.gateway.routes.tasks import ACK_TIMEOUT_SECONDS
 from millpond.producer.gateway.schemas import BatchView, CancelView
@@ -35,13 +35,13 @@ _EVENTS: dict[int | str, dict[str, Any]] = {
         "content": {"text/event-stream": {}},
     },
     204: {"description": "The batch is complete, without results behind `Last-Event-ID`: do not reconnect"},
-    **problems(401, 403, 404, 422, 503),
+    **problem_responses(401, 403, 404, 422, 503),
 }
 
 
 def routes(state: State) -> APIRouter:
     """Return the routes of batches."""
-    router = APIRouter(tags=["batches"], responses=problems(401, 403, 422, 503))
+    router = APIRouter(tags=["batches"], responses=problem_responses(401, 403, 422, 503))
     _add_changes(router, state)
     _add_reads(router, state)
     return router
@@ -51,7 +51,11 @@ def _add_changes(router: APIRouter, state: State) -> None:
     """Add the routes that open, close and cancel a batch."""
 
     @router.post(
-        "/batches", status_code=201, response_model=BatchView, summary="Open a batch", responses=problems(429)
+        "/batches",
+        status_code=201,
+        response_model=BatchView,
+        summary="Open a batch",
+        responses=problem_responses(429),
     )
     async def open_(options: Annotated[BatchOptions, Query()], request: Request, response: Response) -> Any:
         """Open a batch. This token, and tokens for every kind, may send into, read, close and cancel it."""
@@ -63,36 +67,36 @@ def _add_changes(router: APIRouter, state: State) -> None:
         response.headers["Location"] = f"/batches/{summary.id}"
         return summary
 
-    @router.post("/batches/{id}/close", response_model=BatchView, responses=problems(404))
+    @router.post("/batches/{id}/close", response_model=BatchView, responses=problem_responses(404))
     async def close(id: BatchId, request: Request) -> Any:
         """Close a batch: it accepts no further task. Closing it again changes nothing."""
-        await state.owners.require(request.state.principal, id)
+        await state.owners.require_owner(request.state.principal, id)
         return await _read_summary(
             state, request.state.principal.name, lambda: state.client.open_batch(id).close()
         )
 
-    @router.post("/batches/{id}/cancel", response_model=CancelView, responses=problems(404))
+    @router.post("/batches/{id}/cancel", response_model=CancelView, responses=problem_responses(404))
     async def cancel(id: BatchId, request: Request) -> Any:
         """Close a batch and start no further task of it; running tasks are asked to stop."""
-        await state.owners.require(request.state.principal, id)
+        await state.owners.require_owner(request.state.principal, id)
         store = state.client.store
         try:
-            cancellation = await state.threads.cancel(
+            cancellation = await state.threads.run_cancel(
                 request.state.principal.name,
                 lambda: control_cancel.cancel_batch(store, id, timeout_seconds=ACK_TIMEOUT_SECONDS),
             )
         except BrokerError as error:
-            raise translate(error) from None
+            raise translate_error(error) from None
         return CancelView(unacknowledged=list(cancellation.unacknowledged))
 
 
 def _add_reads(router: APIRouter, state: State) -> None:
     """Add the routes that read a batch's counts and results."""
 
-    @router.get("/batches/{id}", response_model=BatchView, responses=problems(404))
+    @router.get("/batches/{id}", response_model=BatchView, responses=problem_responses(404))
     async def summary(id: BatchId, request: Request) -> Any:
         """Return the number of tasks sent into a batch, and how they ended."""
-        await state.owners.require(request.state.principal, id)
+        await state.owners.require_owner(request.state.principal, id)
         return await _read_summary(
             state, request.state.principal.name, lambda: state.client.open_batch(id).summary()
         )
@@ -107,11 +111,11 @@ def _add_reads(router: APIRouter, state: State) -> None:
     ) -> Response:
         """Stream results in order of completion, as server-sent events, until the batch is complete."""
         token = request.state.principal.name
-        await state.owners.require(request.state.principal, id)
+        await state.owners.require_owner(request.state.principal, id)
         try:
-            counts, page = await state.threads.lookup(token, lambda: read_after(state, id, last_event_id))
+            counts, page = await state.threads.run_lookup(token, lambda: read_after(state, id, last_event_id))
         except BrokerError as error:
-            raise translate(error) from None
+            raise translate_error(error) from None
         if counts.complete and not page and "last-event-id" in request.headers:
             return Response(status_code=204)
         return ResultEvents(state, id, after=last_event_id, token=token)
@@ -119,6 +123,6 @@ def _add_reads(router: APIRouter, state: State) -> None:
 
 async def _read_summary(state: State, token: str, call: Callable[[], Summary]) -> Summary:
     try:
-        return await state.threads.lookup(token, call)
+        return await state.threads.run_lookup(token, call)
     except BrokerError as error:
-        raise translate(error) from None
+        raise translate_error(error) from None

@@ -54,7 +54,7 @@ async def _broker_answers(state: State) -> bool:
     """True if the broker replies within `BROKER_SECONDS`."""
     try:
         async with asyncio.timeout(BROKER_SECONDS):
-            await state.threads.probe(lambda: server_time_ms(state.client.store))
+            await state.threads.run_probe(lambda: server_time_ms(state.client.store))
     except (BrokerError, TimeoutError):
         return False
     return True

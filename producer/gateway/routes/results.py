@@ -71,7 +71,7 @@ class ResultEvents(Response):
         await self._write_text(send, "retry: 1000\n\n")
         while True:
             try:
-                summary, results = await self._state.threads.lookup(self._token, self._read_next)
+                summary, results = await self._state.threads.run_lookup(self._token, self._read_next)
             except UnknownBatch:
                 return
             except BrokerAway:

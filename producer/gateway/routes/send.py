@@ -22,10 +22,10 @@ from millpond.broker.batches import task_result
 from millpond.producer import json_text
 from millpond.producer.examples import example_fields
 from millpond.producer.gateway.auth import require_kind, require_options
-from millpond.producer.gateway.openapi import problems, query_parameters
+from millpond.producer.gateway.openapi import problem_responses, query_parameters
 from millpond.producer.gateway.options import RequestOptions, read_query, traceparent
-from millpond.producer.gateway.problems import api_error, invalid_fields, translate
-from millpond.producer.gateway.schemas import Accepted, accepted
+from millpond.producer.gateway.problems import api_error, invalid_fields, translate_error
+from millpond.producer.gateway.schemas import Accepted, accepted_json
 from millpond.producer.gateway.state import State
 from millpond.producer.message import Call, Message
 from millpond.producer.send_outcomes import Sent
@@ -34,7 +34,7 @@ from millpond.tasks.errors import MillpondError
 
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"model": Accepted, "description": "A duplicate: the id is that of the first task with this key"},
-    **problems(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503),
+    **problem_responses(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503),
 }
 _DEFAULTS = RequestOptions()
 
@@ -66,16 +66,16 @@ class SendEndpoint:
         options = read_query(RequestOptions, query) if query else _DEFAULTS
         require_options(principal, self.contract, options, options.overflow)
         if options.batch is not None:
-            await self._state.owners.require(principal, options.batch)
+            await self._state.owners.require_owner(principal, options.batch)
         try:
             send = _send_tracked if options.track else _send_message
-            message = options.message(job, traceparent(scope["headers"]), principal)
+            message = options.to_message(job, traceparent(scope["headers"]), principal)
             sent = await send(self._state, message, options, principal.name)
         except (MillpondError, ValueError) as error:
-            raise translate(error) from None
+            raise translate_error(error) from None
         headers = {"Location": f"/tasks/{quote(sent.duplicate_of or sent.id)}"} if options.track else None
         status = 202 if sent.duplicate_of is None else 200
-        return Response(_encode(accepted(sent)), status, headers, "application/json")
+        return Response(_encode(accepted_json(sent)), status, headers, "application/json")
 
     def _validate(self, body: bytearray) -> Contract | Call:
         """Return the contract or call in a body. Raises `ApiError` 422 that names each field at fault."""
@@ -167,13 +167,13 @@ async def _send_tracked(state: State, message: Message, options: RequestOptions,
     """Send a task whose result is kept. Its record is made first, and removed if the task is refused."""
     store, id = state.client.store, str(message.id)
     kind = message.contract.kind if isinstance(message.contract, Contract) else ""
-    if not await state.threads.lookup(token, lambda: task_result.open_record(store, id, kind)):
+    if not await state.threads.run_lookup(token, lambda: task_result.open_record(store, id, kind)):
         raise api_error(409, "id_in_use", f"a task {id} is tracked already: use another id, or once=…")
     try:
         batch = task_result.record_id(id)
         sent = await state.batcher.send(message, token=token, overflow=options.overflow, batch=batch)
     except MillpondError:
-        await state.threads.lookup(token, lambda: task_result.close_record(store, id))
+        await state.threads.run_lookup(token, lambda: task_result.close_record(store, id))
         raise
-    await state.threads.lookup(token, lambda: task_result.close_record(store, id))
+    await state.threads.run_lookup(token, lambda: task_result.close_record(store, id))
     return sent

@@ -22,9 +22,9 @@ from starlette.types import Receive, Scope, Send
 from millpond.broker.batches import record
 from millpond.producer.gateway.middleware import NDJSON
 from millpond.producer.gateway.ndjson import Line, LineSplitter
-from millpond.producer.gateway.openapi import problems
+from millpond.producer.gateway.openapi import problem_responses
 from millpond.producer.gateway.options import BatchId, StreamTask, traceparent
-from millpond.producer.gateway.problems import ApiError, api_error, translate
+from millpond.producer.gateway.problems import ApiError, api_error, translate_error
 from millpond.producer.gateway.state import State
 from millpond.producer.gateway.stream_sender import StreamSender
 from millpond.tasks.errors import BrokerError
@@ -62,7 +62,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
         "description": "A line for each task, with its number; the last line is a summary",
         "content": {NDJSON: {}},
     },
-    **problems(401, 403, 413, 415, 422, 503),
+    **problem_responses(401, 403, 413, 415, 422, 503),
 }
 
 
@@ -89,19 +89,19 @@ def routes(state: State) -> APIRouter:
         status_code=200,
         response_class=Response,
         openapi_extra=_REQUEST_BODY,
-        responses=_ANSWERS | problems(404),
+        responses=_ANSWERS | problem_responses(404),
     )
     async def send_into_batch(
         id: BatchId, request: Request, options: Annotated[StreamOptions, Query()]
     ) -> "DuplexResponse":
         """Send one task a line into an open batch; any number of streams may send into one batch."""
-        await state.owners.require(request.state.principal, id)
+        await state.owners.require_owner(request.state.principal, id)
         try:
-            summary = await state.threads.lookup(
+            summary = await state.threads.run_lookup(
                 request.state.principal.name, lambda: record.summary(state.client.store, id)
             )
         except BrokerError as error:
-            raise translate(error) from None
+            raise translate_error(error) from None
         room = state.settings.max_batch_tasks - summary.sent
         return _make_response(state, request, options, batch=id, room=room)
 

@@ -18,9 +18,9 @@ from millpond.broker.inspect.effort import Effort
 from millpond.broker.task_state import TaskState
 from millpond.producer import json_text
 from millpond.producer.gateway.auth import require_task
-from millpond.producer.gateway.openapi import problems
+from millpond.producer.gateway.openapi import problem_responses
 from millpond.producer.gateway.options import Id
-from millpond.producer.gateway.problems import api_error, translate
+from millpond.producer.gateway.problems import api_error, translate_error
 from millpond.producer.gateway.schemas import CancelView, ProgressView, TaskView
 from millpond.producer.gateway.state import State
 from millpond.tasks.errors import BrokerError, UnknownBatch
@@ -37,17 +37,19 @@ TaskId = Annotated[Id, Path(description="The id in the answer to the send.")]
 
 def routes(state: State) -> APIRouter:
     """Return the routes of tasks."""
-    router = APIRouter(tags=["tasks"], responses=problems(401, 403, 422, 503))
+    router = APIRouter(tags=["tasks"], responses=problem_responses(401, 403, 422, 503))
     store = state.client.store
 
-    @router.get("/tasks/{id}", response_model=TaskView, responses=problems(404))
+    @router.get("/tasks/{id}", response_model=TaskView, responses=problem_responses(404))
     async def task(id: TaskId, request: Request) -> Any:
         """Return the state, progress and result of a task."""
         require_task(request.state.principal, id)
         try:
-            view = await state.threads.search(request.state.principal.name, lambda: read_task_view(store, id))
+            view = await state.threads.run_search(
+                request.state.principal.name, lambda: read_task_view(store, id)
+            )
         except BrokerError as error:
-            raise translate(error) from None
+            raise translate_error(error) from None
         if view.state is TaskState.UNKNOWN and view.kind is None and view.progress is None:
             text = (
                 f"task {id} has ended, never was, or waits behind {SMALL_EFFORT.most} others: send it with "
@@ -61,14 +63,14 @@ def routes(state: State) -> APIRouter:
         """Prevent a task from starting, or ask a running one to stop; an ended task is not changed."""
         require_task(request.state.principal, id)
         try:
-            cancellation = await state.threads.cancel(
+            cancellation = await state.threads.run_cancel(
                 request.state.principal.name,
                 lambda: control_cancel.cancel_task(
                     store, id, timeout_seconds=ACK_TIMEOUT_SECONDS, effort=SMALL_EFFORT
                 ),
             )
         except BrokerError as error:
-            raise translate(error) from None
+            raise translate_error(error) from None
         return CancelView(unacknowledged=list(cancellation.unacknowledged))
 
     return router

@@ -15,7 +15,7 @@ def test_no_more_is_held_than_there_is_and_small_mails_go_on() -> None:
     def send(needed: int) -> None:
         nonlocal held, most
         for _ in range(50):
-            with room.hold(needed):
+            with room.reserve_bytes(needed):
                 with lock:
                     held += min(needed, 100)
                     most = max(most, held)
@@ -34,16 +34,16 @@ def test_a_large_mail_is_not_passed_by_small_ones(eventually: Callable[..., Any]
     room, order = AttachmentRoom(100), list[str]()
 
     def send(name: str, needed: int) -> None:
-        with room.hold(needed):
+        with room.reserve_bytes(needed):
             order.append(name)
 
     threads = []
-    with room.hold(50):
+    with room.reserve_bytes(50):
         for place, (name, needed) in enumerate((("large", 100), ("small", 10)), start=1):
             threads.append(threading.Thread(target=send, args=(name, needed)))
             threads[-1].start()
             eventually(lambda place=place: len(room._line) == place)
-        with room.hold(0):
+        with room.reserve_bytes(0):
             assert order == []
     for each in threads:
         each.join(10)

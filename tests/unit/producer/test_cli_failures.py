@@ -6,8 +6,8 @@ from millpond.producer.cli.failures import Failures
 def seen(*failures: tuple[str, str]) -> list[str]:
     """Return all lines that these failures print."""
     told = Failures()
-    lines = [line for label, reason in failures if (line := told.add(label, reason))]
-    return [*lines, *told.summary()]
+    lines = [line for label, reason in failures if (line := told.add_failure(label, reason))]
+    return [*lines, *told.summary_lines()]
 
 
 def test_a_folder_of_a_thousand_wrong_files_is_one_summary() -> None:

@@ -107,14 +107,15 @@ def test_outputs_are_named_after_their_inputs(
 def test_two_inputs_never_write_one_target(tmp_path: Path) -> None:
     """A second input with the same target is refused, for it would overwrite the first one's result."""
     targets = Targets(str(tmp_path), same_name)
-    assert targets.target(PurePosixPath("x/a.jpg")) == f"{tmp_path}/x/a.jpg"
-    assert targets.target(PurePosixPath("y/a.jpg")) == f"{tmp_path}/y/a.jpg"
+    assert targets.target_url(PurePosixPath("x/a.jpg")) == f"{tmp_path}/x/a.jpg"
+    assert targets.target_url(PurePosixPath("y/a.jpg")) == f"{tmp_path}/y/a.jpg"
     with pytest.raises(ValueError, match="another input"):
-        targets.target(PurePosixPath("x/a.jpg"))
+        targets.target_url(PurePosixPath("x/a.jpg"))
 
 
 def test_a_target_in_a_storage_keeps_its_scheme() -> None:
     """--out may be a storage URL."""
     assert (
-        Targets("s3://bucket/out/", same_name).target(PurePosixPath("x/a.jpg")) == "s3://bucket/out/x/a.jpg"
+        Targets("s3://bucket/out/", same_name).target_url(PurePosixPath("x/a.jpg"))
+        == "s3://bucket/out/x/a.jpg"
     )
