@@ -27,7 +27,7 @@ class Change:
 
 def log_change(store: Store, user: str, action: str) -> None:
     """Record a change in Redis and in the log of this process, always as one line."""
-    user, action = _printable(user), _printable(action)
+    user, action = _replace_unprintable(user), _replace_unprintable(action)
     logger.info("%s: %s", user, action)
     with translate_errors("recording a change"):
         script("record_change").run(store.client, (audit_key(store.prefix),), (user, action, KEPT))
@@ -47,5 +47,6 @@ def recent_changes(store: Store, *, limit: int = 20) -> Iterator[Change]:
         yield Change(at_ms, fields[b"who"].decode(errors="replace"), fields[b"what"].decode(errors="replace"))
 
 
-def _printable(text: str) -> str:
+def _replace_unprintable(text: str) -> str:
+    """Return the text with `?` for each character that cannot be printed."""
     return "".join(character if character.isprintable() else "?" for character in text)

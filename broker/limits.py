@@ -96,7 +96,7 @@ def _limits_in_force(stored: Mapping[bytes, bytes], measured_bound: bytes | None
     seconds = (values["bound"] or "").removesuffix("s") if (values["bound"] or "").endswith("s") else "0"
     if seconds != "0":
         values["bound"] = (measured_bound or str(FIRST_BOUND).encode()).decode()
-    parsed = {name: _parse(name, value) for name, value in values.items() if value is not None}
+    parsed = {name: _parse_limit(name, value) for name, value in values.items() if value is not None}
     return Limits(**parsed, bound_seconds=float(seconds))
 
 
@@ -116,7 +116,7 @@ def change_limits(store: Store, queue: str, **limits: Any) -> Limits:
     for name in limits:
         if name not in NAMES:
             raise BadLimit(f"{name!r} is not a limit of a queue; the limits are: {', '.join(NAMES)}")
-    words = [word for name, value in limits.items() for word in (name, _validate(name, value))]
+    words = [word for name, value in limits.items() for word in (name, _checked_limit_text(name, value))]
     keys = QueueKeys(queue, store.prefix)
     with translate_errors(f"setting the limits of queue {queue!r}"):
         script("set_limits").run(store.client, (*keys.all, queues_key(store.prefix)), (queue, *words))
@@ -140,7 +140,7 @@ def resume(store: Store, queue: str) -> None:
     change_limits(store, queue, paused=None)
 
 
-def _validate(name: str, value: Any) -> str:
+def _checked_limit_text(name: str, value: Any) -> str:
     """Return a limit in its stored form.
 
     Raises `BadLimit`: every consumer would fail on a limit that cannot be parsed.
@@ -149,7 +149,7 @@ def _validate(name: str, value: Any) -> str:
         return ""
     text = _stored_form(value)
     try:
-        parsed = _parse(name, text.removesuffix("s") if name == "bound" else text)
+        parsed = _parse_limit(name, text.removesuffix("s") if name == "bound" else text)
     except (ValueError, OverflowError):
         parsed = math.nan
     if not isinstance(parsed, str) and not 0 <= parsed < math.inf:
@@ -161,7 +161,7 @@ def _stored_form(value: Any) -> str:
     return str(int(value)) if isinstance(value, bool) else str(value)
 
 
-def _parse(name: str, value: str) -> Any:
+def _parse_limit(name: str, value: str) -> Any:
     """Return a limit's value from its text, in the type of the limit."""
     default = getattr(Limits, name)
     if isinstance(default, bool):

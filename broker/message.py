@@ -276,7 +276,7 @@ def compose(
     if traceparent is not None:
         written["traceparent"] = traceparent
     expiry = {} if expires_ms is None else {"expiration": str(max(0, expires_ms - sent_at_ms))}
-    payload = _envelope(written, body, queue, {"correlation_id": id, "priority": priority, **expiry})
+    payload = _write_envelope(written, body, queue, {"correlation_id": id, "priority": priority, **expiry})
     return Outgoing(queue, id, payload, priority, due_ms, batch, claim, claim_ms, deadline_ms)
 
 
@@ -292,7 +292,9 @@ _UNUSED_HEADERS: dict[str, Any] = {
 }
 
 
-def _envelope(headers: Mapping[str, Any], body: bytes, queue: str, properties: Mapping[str, Any]) -> str:
+def _write_envelope(
+    headers: Mapping[str, Any], body: bytes, queue: str, properties: Mapping[str, Any]
+) -> str:
     """Return a message as kombu's Redis transport has it."""
     return _write(
         {

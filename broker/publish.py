@@ -132,12 +132,12 @@ def _run_calls(store: Store, calls: list[tuple[Any, ...]]) -> list[Any]:
 
     Loads the script into a server that has lost it. Raises the first error.
     """
-    replies = _pipeline(store, calls)
+    replies = _pipeline_calls(store, calls)
     # A server that lost its scripts refused these before it did anything. It may have carried out others.
     unseen = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
     if unseen:
         store.client.script_load(script("publish").source)
-        for n, reply in zip(unseen, _pipeline(store, [calls[n] for n in unseen]), strict=True):
+        for n, reply in zip(unseen, _pipeline_calls(store, [calls[n] for n in unseen]), strict=True):
             replies[n] = reply
     for reply in replies:
         if isinstance(reply, Exception):
@@ -145,7 +145,7 @@ def _run_calls(store: Store, calls: list[tuple[Any, ...]]) -> list[Any]:
     return replies
 
 
-def _pipeline(store: Store, calls: list[tuple[Any, ...]]) -> list[Any]:
+def _pipeline_calls(store: Store, calls: list[tuple[Any, ...]]) -> list[Any]:
     """Return the reply of each call, which is an error for a refused call."""
     if len(calls) == 1 and not store.copies:
         try:

@@ -19,18 +19,21 @@ class Progress:
 def report_progress(store: Store, task_id: str, done: int, total: int | None) -> None:
     """Record the progress of a task."""
     with translate_errors("reporting progress"):
-        store.client.set(_key(store, task_id), f"{done}/{'' if total is None else total}", ex=KEPT_SECONDS)
+        store.client.set(
+            _progress_key(store, task_id), f"{done}/{'' if total is None else total}", ex=KEPT_SECONDS
+        )
 
 
 def read_progress(store: Store, task_id: str) -> Progress | None:
     """Return the progress of a task, or None if it reported none within the last hour."""
     with translate_errors(f"reading the progress of task {task_id}"):
-        stored = store.client.get(_key(store, task_id))
+        stored = store.client.get(_progress_key(store, task_id))
     if stored is None:
         return None
     done, _, total = stored.decode().partition("/")
     return Progress(int(done), int(total) if total else None)
 
 
-def _key(store: Store, task_id: str) -> str:
+def _progress_key(store: Store, task_id: str) -> str:
+    """Return the key of the progress of a task."""
     return f"{store.prefix}millpond:progress:{task_id}"

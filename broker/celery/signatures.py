@@ -50,7 +50,7 @@ def message_of_signature(signature: Signature, options: Mapping[str, Any]) -> Si
         catching = _catching.get(signature.app)
         if catching is None:
             catching = _catching[signature.app] = _MessageCatcher(signature.app)
-        return catching.make(signature, options)
+        return catching.make_message(signature, options)
 
 
 class _MessageCatcher:
@@ -60,17 +60,17 @@ class _MessageCatcher:
         self._made: list[SignatureMessage] = []
         channel = app.connection_for_write().channel()
         self._put = channel._put
-        channel._put = self._keep
+        channel._put = self._keep_message
         self._producer = app.amqp.Producer(channel, auto_declare=False)
 
-    def _keep(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
+    def _keep_message(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
         """Keep a message instead of putting it on its queue. Messages of remote control are sent."""
         if is_remote_control(queue):  # the event that a task was sent
             self._put(queue, message, **kwargs)
         else:
             self._made.append(SignatureMessage(queue, message))
 
-    def make(self, signature: Signature, options: Mapping[str, Any]) -> SignatureMessage:
+    def make_message(self, signature: Signature, options: Mapping[str, Any]) -> SignatureMessage:
         """Return the one message with which a signature begins. Raises `TypeError` for several."""
         self._made.clear()
         sent, own = signature.clone(), dict(options)

@@ -82,9 +82,9 @@ class ControlListener:
         self._in_flight.control = control
         for lease in self._in_flight.leases.values():
             lease.fetchable = True  # a pool that was drained may go on
-        self._in_flight.on_control(self._acknowledge)
+        self._in_flight.on_control(self._acknowledge_epoch)
 
-    def _acknowledge(self) -> None:
+    def _acknowledge_epoch(self) -> None:
         """Acknowledge the epoch of the known control state."""
         try:
             state.acknowledge_epoch(self._channel.store, self._in_flight.name, self._in_flight.control.epoch)

@@ -14,7 +14,7 @@ _LOOK_SECONDS = 0.01
 def wait_for_acknowledgements(store: Store, epoch: int, timeout_seconds: float) -> tuple[str, ...]:
     """Wait until every process with messages in flight knows an epoch. Return the processes that do not."""
     deadline = time.monotonic() + timeout_seconds
-    while (unacknowledged := _unacknowledged(store, epoch)) and time.monotonic() < deadline:
+    while (unacknowledged := _processes_behind(store, epoch)) and time.monotonic() < deadline:
         time.sleep(_LOOK_SECONDS)
     return tuple(sorted(unacknowledged))
 
@@ -24,8 +24,8 @@ def process_of(consumer: str) -> str:
     return consumer.rpartition(".")[0]
 
 
-def _unacknowledged(store: Store, epoch: int) -> set[str]:
-    """Return the processes with messages in flight that know only an earlier epoch."""
+def _processes_behind(store: Store, epoch: int) -> set[str]:
+    """Return the processes with messages in flight that have acknowledged only an earlier epoch."""
     fields = store.client.hgetall(known_epochs_key(store.prefix))
     acknowledged = {name.decode(): int(value) for name, value in fields.items()}
     return {process for process in _processes_with_messages(store) if acknowledged.get(process, 0) < epoch}

@@ -61,7 +61,7 @@ def _find_delayed(store: Store, keys: QueueKeys, id: str, effort: Effort) -> Tas
     entry = _search_list(store, keys, "delayed", id, effort)
     if not entry:
         return None
-    place = _location(id, TaskState.DELAYED, keys, entry[0], due_ms=int(entry[1]))
+    place = _make_location(id, TaskState.DELAYED, keys, entry[0], due_ms=int(entry[1]))
     return replace(place, wants_kind=store.client.zscore(keys.aside, place.kind) is not None)
 
 
@@ -71,7 +71,7 @@ def _find_ready(store: Store, keys: QueueKeys, id: str, effort: Effort) -> TaskL
         entry = _search_list(store, keys, str(step), id, effort)
         if entry is not None:
             behind = max(0, store.client.llen(ready) - int(entry[1]) - 1)
-            return _location(id, TaskState.READY, keys, entry[0], behind=behind)
+            return _make_location(id, TaskState.READY, keys, entry[0], behind=behind)
     return None
 
 
@@ -81,13 +81,13 @@ def _find_in_flight(store: Store, keys: QueueKeys, id: str, _effort: Effort) -> 
         name = consumer.decode()
         _next, *entry = script("find_task").run(store.client, keys.all, ("held", 0, 0, id, name))
         if entry:
-            return _location(id, TaskState.RUNNING, keys, entry[0], process=process_of(name))
+            return _make_location(id, TaskState.RUNNING, keys, entry[0], process=process_of(name))
     return None
 
 
 def _find_dead(store: Store, keys: QueueKeys, id: str, effort: Effort) -> TaskLocation | None:
     entry = _search_list(store, keys, "dead", id, effort, first="+")
-    return _location(id, TaskState.DEAD, keys, entry[0], letter=entry[1].decode()) if entry else None
+    return _make_location(id, TaskState.DEAD, keys, entry[0], letter=entry[1].decode()) if entry else None
 
 
 def _search_list(
@@ -107,7 +107,7 @@ def _search_list(
     return None
 
 
-def _location(id: str, state: TaskState, keys: QueueKeys, message: bytes, **where: Any) -> TaskLocation:
+def _make_location(id: str, state: TaskState, keys: QueueKeys, message: bytes, **where: Any) -> TaskLocation:
     """Return the location of a message that was found."""
     decoded = Message.decode(message)
     return TaskLocation(

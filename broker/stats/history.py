@@ -177,7 +177,7 @@ class HistoryCache:
         again = [
             n
             for n, (each, new) in enumerate(zip(cached, entries, strict=True))
-            if each and not _continues(each, new)
+            if each and not _is_same_stream(each, new)
         ]
         for n, whole in zip(
             again, self._read_since([names[n] for n in again], ["-"] * len(again)), strict=True
@@ -213,6 +213,6 @@ class HistoryCache:
         return self._cached[name].samples
 
 
-def _continues(cached: _CachedSamples, entries: Entries) -> bool:
+def _is_same_stream(cached: _CachedSamples, entries: Entries) -> bool:
     """True if the first entry is the last cached one, so the stream is the same."""
     return bool(entries) and entries[0][0] == cached.last

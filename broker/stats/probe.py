@@ -162,7 +162,7 @@ class Probe:
 
     def _make_result(self, turns: Sequence[_Turn], half: int, step: int, seconds: float) -> Elasticity:
         """Return the elasticity between half and all slots, and that of the last step."""
-        value, error, rate, part_rate = self._compare(turns, half)
+        value, error, rate, part_rate = self._elasticity_between(turns, half)
         lost = self._lost_ends(turns, rate)
         result = Elasticity(
             value, error, self._slots, half, rate, part_rate, seconds, lost, _now_ms(self._store),
@@ -170,7 +170,7 @@ class Probe:
         )  # fmt: skip
         if step == half:
             return result
-        value, error, _, step_rate = self._compare(turns, step)
+        value, error, _, step_rate = self._elasticity_between(turns, step)
         return replace(result, step=value, step_error=error, step_part=step, step_rate=step_rate)
 
     def _lost_ends(self, turns: Sequence[_Turn], rate: float) -> float:
@@ -190,7 +190,7 @@ class Probe:
         of_windows *= max(1.0, since / (sum(measured.seconds for _, measured in windows) or since or 1.0))
         return max(0.0, of_windows, self._free_rate * since - (ends - self._first[0]))
 
-    def _compare(self, turns: Sequence[_Turn], fewer: int) -> tuple[float, float, float, float]:
+    def _elasticity_between(self, turns: Sequence[_Turn], fewer: int) -> tuple[float, float, float, float]:
         """Return the elasticity between `fewer` and all slots, its error, and their rates."""
         pairs = [(turn[self._slots], turn[fewer]) for turn in turns if fewer in turn]
         whole, some = _sum_windows(a for a, _ in pairs), _sum_windows(b for _, b in pairs)

@@ -137,9 +137,9 @@ def read_windows(
     `before_seconds` leaves out the newest ones, so that the time before an event can be read.
     """
     newest = (now_ms - int(before_seconds * 1000)) // WINDOW_MS - (1 if before_seconds else 0)
-    numbers = _numbers(newest, seconds)
+    numbers = _window_numbers(newest, seconds)
     end_ms = min(now_ms, (newest + 1) * WINDOW_MS)
-    return [_sum_windows(raw, numbers, end_ms) for raw in _raw(store, pools, numbers)]
+    return [_sum_windows(raw, numbers, end_ms) for raw in _read_raw_windows(store, pools, numbers)]
 
 
 def read_window_spans(
@@ -147,17 +147,20 @@ def read_window_spans(
 ) -> list[list[Window]]:
     """Return the last `seconds` of each pool, for each number of seconds. Each window is read once."""
     newest = now_ms // WINDOW_MS
-    all_ = _numbers(newest, max(seconds))
-    windows = _raw(store, pools, all_)
-    spans = [_numbers(newest, each) for each in seconds]
+    all_ = _window_numbers(newest, max(seconds))
+    windows = _read_raw_windows(store, pools, all_)
+    spans = [_window_numbers(newest, each) for each in seconds]
     return [[_sum_windows(raw[-len(span) :], span, now_ms) for raw in windows] for span in spans]
 
 
-def _numbers(newest: int, seconds: float) -> range:
+def _window_numbers(newest: int, seconds: float) -> range:
+    """Return the numbers of the newest window and of the windows that cover `seconds` before it."""
     return range(newest - max(1, round(seconds * 1000 / WINDOW_MS)), newest + 1)
 
 
-def _raw(store: Store, pools: Sequence[str], numbers: Sequence[int]) -> list[list[Mapping[bytes, bytes]]]:
+def _read_raw_windows(
+    store: Store, pools: Sequence[str], numbers: Sequence[int]
+) -> list[list[Mapping[bytes, bytes]]]:
     """Return the windows of each pool as they are stored."""
     with translate_errors("reading the windows"), store.client.pipeline(transaction=False) as pipe:
         for pool in pools:
@@ -176,7 +179,7 @@ def read_windows_apart(
     numbers = range((now_ms - int(seconds * 1000)) // WINDOW_MS, newest)
     return [
         [_sum_windows([each], [n], (n + 1) * WINDOW_MS) for n, each in zip(numbers, raw, strict=True) if each]
-        for raw in _raw(store, pools, numbers)
+        for raw in _read_raw_windows(store, pools, numbers)
     ]
 
 

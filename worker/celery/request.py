@@ -212,8 +212,8 @@ class PondRequest(DeliveryRequest):
         elif isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt):
             self.redeliver(exc_info)
         elif not self.acknowledged:  # a task that ran into its hard limit is
-            line = error_line(error, self._scrub)
-            trace = self._scrub(str(exc_info.traceback or ""))
+            line = error_line(error, self._scrub_secrets)
+            trace = self._scrub_secrets(str(exc_info.traceback or ""))
             self.mark_failed(error if self.contract_with_secrets is None else DeadLettered(line), trace)
             about = {"traceback": trace, "worker": self.hostname}
             self._finish(DeadLetter(type(error).__name__, line, about))
@@ -223,7 +223,7 @@ class PondRequest(DeliveryRequest):
     def redeliver(self, exc_info: Any) -> None:
         """Redeliver the message: its slot was lost before it returned a result."""
         if not self.acknowledged:
-            why = error_line(_unwrap_error(exc_info), self._scrub)
+            why = error_line(_unwrap_error(exc_info), self._scrub_secrets)
             self._finish(REDELIVER)
             logger.warning("Task %s[%s] goes back to its queue: %s", self.name, self.id, why)
 
@@ -323,7 +323,7 @@ class PondRequest(DeliveryRequest):
         )
         self.delivery.events_shown = True
 
-    def _scrub(self, text: str) -> str:
+    def _scrub_secrets(self, text: str) -> str:
         """Return a text without the secrets of this task."""
         if self.contract_with_secrets is None:
             return text

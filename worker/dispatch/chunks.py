@@ -60,7 +60,7 @@ class Chunks:
     def stop(self) -> None:
         """Reclaim all tasks that no child has started, and check no chunk any more."""
         self._call_after = None
-        self._reclaim(list(self._under_way))
+        self._reclaim_unstarted(list(self._under_way))
 
     def job_for(self, request: SlotRequest) -> ChunkJob | None:
         """Return a chunk of this task and tasks that wait for a slot, or None if it is sent alone."""
@@ -88,17 +88,19 @@ class Chunks:
 
         Their children can no longer start them.
         """
-        return self._reclaim([chunk for chunk in self._under_way if any(map(concerns, chunk.members))])
+        return self._reclaim_unstarted(
+            [chunk for chunk in self._under_way if any(map(concerns, chunk.members))]
+        )
 
     def owns_its_child(self, request: SlotRequest) -> bool:
         """True if the child runs this task now. Reclaims the tasks that the child has not started."""
         chunk = request.chunk
         if chunk is None:
             return True
-        self._start(self._reclaim([chunk]))
+        self._start(self._reclaim_unstarted([chunk]))
         return chunk.running is request
 
-    def _reclaim(self, chunks: list[ChunkJob]) -> list[SlotRequest]:
+    def _reclaim_unstarted(self, chunks: list[ChunkJob]) -> list[SlotRequest]:
         """Return the unstarted tasks of these chunks, which are no longer under way."""
         self._under_way.difference_update(chunks)
         return [request for chunk in chunks for request in chunk.reclaim_unstarted()]
@@ -117,7 +119,7 @@ class Chunks:
         for chunk in tuple(self._under_way):
             chunk.settle_ended()
         begun = monotonic() - LONG_SECONDS
-        taken = self._reclaim([chunk for chunk in self._under_way if chunk.running_since <= begun])
+        taken = self._reclaim_unstarted([chunk for chunk in self._under_way if chunk.running_since <= begun])
         self._check_chunks_later()
         self._start(taken)
 

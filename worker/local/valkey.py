@@ -110,9 +110,9 @@ def _start_process(
     lines = [
         "bind 127.0.0.1",
         f"port {port}",
-        f"requirepass {_quote(password)}",
-        f"dir {_quote(str(data_dir.absolute()))}",
-        f"logfile {_quote(str(log.absolute()))}",
+        f"requirepass {_quote_value(password)}",
+        f"dir {_quote_value(str(data_dir.absolute()))}",
+        f"logfile {_quote_value(str(log.absolute()))}",
         "daemonize no",
         'save ""',
         "appendonly yes",
@@ -149,7 +149,8 @@ def _is_ready(server: Server) -> bool:
     return False
 
 
-def _quote(text: str) -> str:
+def _quote_value(text: str) -> str:
+    """Return a value as the configuration file of the server has it, in quotes."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 

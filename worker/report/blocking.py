@@ -96,7 +96,7 @@ def blocked_on(tid: int) -> Blocked:
     if call in _ON_A_DESCRIPTOR:
         return _on_descriptor(arguments[0])
     return (
-        _likeliest_cause(_descriptors(call, arguments))
+        _likeliest_cause(_awaited_descriptors(call, arguments))
         if call in ("poll", "select", "epoll")
         else Blocked("unknown")
     )
@@ -125,7 +125,7 @@ def _lock_path(fd: int) -> str:
     return ""
 
 
-def _descriptors(call: str, arguments: list[int]) -> list[int]:
+def _awaited_descriptors(call: str, arguments: list[int]) -> list[int]:
     """Return the descriptors that a call waits for, which are in this process's memory or a file of /proc."""
     with suppress(OSError, ValueError, struct.error):
         if call == "epoll":
@@ -135,14 +135,14 @@ def _descriptors(call: str, arguments: list[int]) -> list[int]:
             return [int(each) for each in numbers]
         if call == "poll":
             count = min(arguments[1], 64)
-            return [fd for fd, _, _ in _POLLFD.iter_unpack(_memory(arguments[0], count * _POLLFD.size))]
-        bits = b"".join(_memory(at, (arguments[0] + 7) // 8) for at in arguments[1:3] if at)
+            return [fd for fd, _, _ in _POLLFD.iter_unpack(_read_memory(arguments[0], count * _POLLFD.size))]
+        bits = b"".join(_read_memory(at, (arguments[0] + 7) // 8) for at in arguments[1:3] if at)
         size = (arguments[0] + 7) // 8
         return [n % (8 * size) for n in range(8 * len(bits)) if bits[n // 8] >> n % 8 & 1]
     return []
 
 
-def _memory(address: int, size: int) -> bytes:
+def _read_memory(address: int, size: int) -> bytes:
     """Return bytes of this process, read by the kernel: an address that is gone is an error, not a crash."""
     memory = os.open("/proc/self/mem", os.O_RDONLY)
     try:

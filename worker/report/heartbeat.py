@@ -93,7 +93,7 @@ class HeartbeatReporter:
             "pid": os.getpid(),
             "executor": {"thread": "threads"}.get(pool, pool),
             "queues": queues,
-            "cores": _cores(),
+            "cores": _count_cores(),
         }
         self._file = MetricsFile()
         self._slot_times = SlotTimes(os.getpid(), samples=self._samples_slots)
@@ -149,7 +149,7 @@ class HeartbeatReporter:
                 days.fold_if_due(self._store, heartbeats.read_pools(self._store))
                 self._looks_until = time.monotonic() + heartbeats.SAMPLE_MS / 1000
             if time.monotonic() < self._looks_until:
-                self._probe()
+                self._start_probe()
         except BrokerError as error:
             logger.debug("%s", error)
         except Exception:  # for example of data of another version: the heartbeats must go on
@@ -165,7 +165,7 @@ class HeartbeatReporter:
         happens = state.busy or any(added[name] for name in added if name not in _IDLE_FIELDS)
         return not happens and self._sent == _urgent_facts(state)
 
-    def _probe(self) -> None:
+    def _start_probe(self) -> None:
         """Probe a pool that is behind, in a thread of its own: it takes longer than a heartbeat may."""
         if self._probe_share and (self._prober is None or not self._prober.is_alive()):
             self._prober = threading.Thread(
@@ -211,7 +211,7 @@ def _urgent_facts(state: Heartbeat) -> tuple[object, ...]:
     return state.slots, state.busy, state.in_flight, state.prefetch, state.draining
 
 
-def _cores() -> int:
+def _count_cores() -> int:
     """Return the number of processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

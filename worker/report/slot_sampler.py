@@ -236,20 +236,21 @@ def _handler_stack(frame: FrameType | None) -> list[FrameType]:
 
 def _called_package(stack: list[FrameType]) -> str:
     """Return the package that the handler called: the outermost one that is not the handler's own."""
-    own = _package(stack[-1]) if stack else ""
-    packages = [package for each in reversed(stack) if (package := _package(each)) != own]
+    own = _package_of(stack[-1]) if stack else ""
+    packages = [package for each in reversed(stack) if (package := _package_of(each)) != own]
     others = [package for package in packages if package not in sys.stdlib_module_names]
     return next(iter(others or packages), "")
 
 
 def _waiting_line(stack: list[FrameType]) -> str:
     """Return the module and the line of the handler's package that is waiting, `shop.orders:41`."""
-    own = _package(stack[-1]) if stack else ""
-    inner = next((each for each in stack if _package(each) == own), None)
+    own = _package_of(stack[-1]) if stack else ""
+    inner = next((each for each in stack if _package_of(each) == own), None)
     return f"{inner.f_globals.get('__name__', '?')}:{inner.f_lineno}" if inner else ""
 
 
-def _package(frame: FrameType) -> str:
+def _package_of(frame: FrameType) -> str:
+    """Return the top-level package whose code runs in a frame."""
     return str(frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
@@ -271,7 +272,7 @@ def _known_lock(stack: list[FrameType], blocked: Blocked, library: str) -> str |
     """Return the name of a lock: one in Redis or of a file that is polled, a pool of connections, SQLite."""
     for frame in stack:
         module = str(frame.f_globals.get("__name__"))
-        if name := _polled(module, frame):
+        if name := _polled_lock(module, frame):
             return name
         if blocked.category == "lock" and module.startswith(_CONNECTION_POOLS):
             return blocked.name or f"the connection pool of {library}"
@@ -282,7 +283,7 @@ def _known_lock(stack: list[FrameType], blocked: Blocked, library: str) -> str |
     return blocked.name if blocked.category == "lock" and not _waits_for_others(stack, blocked) else None
 
 
-def _polled(module: str, frame: FrameType) -> str:
+def _polled_lock(module: str, frame: FrameType) -> str:
     """Return the name of the lock that a library polls, or "" if the frame polls none."""
     attribute = next((each for prefix, each in _POLLED.items() if module.startswith(prefix)), "")
     name = getattr(frame.f_locals.get("self"), attribute, "") if attribute else ""

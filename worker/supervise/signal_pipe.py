@@ -14,7 +14,7 @@ def signal_pipe(watched: Sequence[signal.Signals]) -> Iterator[int]:
     For the main thread only. The handlers are restored at the end. Signals beyond 64 KiB are dropped.
     """
     read_end, write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    before = {number: signal.signal(number, _ignore) for number in watched}
+    before = {number: signal.signal(number, _ignore_signal) for number in watched}
     wakeup = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
     try:
         yield read_end
@@ -26,5 +26,5 @@ def signal_pipe(watched: Sequence[signal.Signals]) -> Iterator[int]:
         os.close(write_end)
 
 
-def _ignore(number: int, frame: FrameType | None) -> None:
+def _ignore_signal(number: int, frame: FrameType | None) -> None:
     """Do nothing. Without a handler, Python would not write the signal to the pipe."""

@@ -114,7 +114,7 @@ class Supervisor:
         """Act on the signals that arrived: reap, replace, or stop."""
         for number in os.read(arrived, 4096):
             if number == signal.SIGCHLD:
-                self._reap()
+                self._reap_ended()
             elif number == signal.SIGHUP:
                 self._replace_children()
             else:
@@ -129,7 +129,7 @@ class Supervisor:
             self.has_been_ready = True
             logger.info("%s takes messages after %.1f s", child.name, monotonic() - child.started_at)
             if all(each.ready for each in self.children):
-                self._announce("ready")
+                self._announce_readiness("ready")
 
     def _on_clock(self) -> None:
         """Start the processes whose wait is over, and kill all at the deadline."""
@@ -192,7 +192,7 @@ class Supervisor:
             child.kill()
         self.killed = self.killed or bool(running)
 
-    def _reap(self) -> None:
+    def _reap_ended(self) -> None:
         """Reap every process that has ended, also orphans if this is process 1 of a container."""
         while ended := _next_ended():
             child = next((each for each in self.children if each.process and each.process.pid == ended), None)
@@ -220,19 +220,19 @@ class Supervisor:
         wait = child.plan_restart(asked=id(child) in self.replacing)
         logger.warning("%s pid=%d %s; restarting it in %.1f s", child.name, pid, outcome, wait)
         if not was_ready:
-            self._announce(f"{child.name} {outcome} before it took messages")
+            self._announce_readiness(f"{child.name} {outcome} before it took messages")
 
     def _give_up(self, why: str) -> None:
         """Stop all processes: another attempt would end in the same way."""
         logger.error("%s before it took messages: correct the error above, then start again", why)
-        self._announce(f"{why} before it took messages")
+        self._announce_readiness(f"{why} before it took messages")
         self.cannot_start = True
         self.deadline = monotonic() + self.stop_seconds
         for child in self.children:
             child.restart_at = None
             child.terminate()
 
-    def _announce(self, line: str) -> None:
+    def _announce_readiness(self, line: str) -> None:
         """Write one line to the pipe of readiness, and close it."""
         if self.ready_fd is not None:
             with suppress(BrokenPipeError):  # the reader of the pipe has ended
