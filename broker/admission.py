@@ -38,7 +38,7 @@ def wait_for_room(store: Store, queue: str, ticket: str, seconds: float) -> int:
     Returns 0 after `seconds` without a grant, and after a lost connection that came back: the ticket may be
     lost too, so the caller publishes again. Raises `BrokerAway` if the broker does not come back.
     """
-    key = QueueKeys(queue, store.prefix).grant(ticket)
+    key = QueueKeys(queue, store.prefix).grant_list(ticket)
     try:
         with translate_errors(f"waiting for room in queue {queue!r}"):
             return _blpop(store.sleepers, key, max(0.01, seconds))

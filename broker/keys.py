@@ -122,7 +122,7 @@ class QueueKeys:
         """The sorted set of producers that wait for admission."""
         return self._own("line")
 
-    def grant(self, ticket: str) -> str:
+    def grant_list(self, ticket: str) -> str:
         """The list on which a waiting producer receives its grant."""
         return self._own("line:room:") + ticket
 

@@ -50,7 +50,7 @@ def make_app(configured: Settings, *, pools: tuple[str, ...] = (), quiet: bool =
 
 def _users_app(name: str, configured: Settings, pools: tuple[str, ...], *, quiet: bool) -> Celery:
     """Return the user's own application, with Millpond's changes. The log names each of them."""
-    app = user_app.load(name)
+    app = user_app.load_app(name)
     changes = user_app.configure_app(app, configured, pools)
 
     def tell(**_: Any) -> None:

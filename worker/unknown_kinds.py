@@ -32,7 +32,7 @@ class UnknownKinds:
         self._queues = settings.table.queues
         self._logged: dict[str, float] = {}
 
-    def outcome(self, kind: str, delivery: Delivery) -> Outcome:
+    def outcome_for(self, kind: str, delivery: Delivery) -> Outcome:
         """Return the outcome of a delivery whose kind this process lacks: put aside, or expired."""
         queue, now_ms = delivery.queue, delivery.now_ms()
         seconds = self._queues.get(queue, Queue()).unknown_kind_seconds

@@ -76,7 +76,7 @@ class SettingChange:
     why: str
 
 
-def load(name: str) -> Celery:
+def load_app(name: str) -> Celery:
     """Return the application that a name means, as `celery -A` reads it. Raises `SettingsError`."""
     with _millpond_defaults() as stock:
         app = celery_application.load_app(name)
@@ -254,7 +254,7 @@ def main() -> None:
     Run by the supervisor, which imports no application itself.
     """
     try:
-        app = load(sys.argv[1])
+        app = load_app(sys.argv[1])
         prefix = (app.conf.broker_transport_options or {}).get("global_keyprefix") or ""
         sys.stdout.write(f"\nbroker {celery_application.broker_url(app) or ''}\nprefix {prefix}\n")
     except SettingsError as error:

@@ -227,7 +227,7 @@ class Consuming(Settling):
             self._unread.add(lease.queue)
             raise
         if not reply.lease:
-            self.in_flight.lose(lease)
+            self.in_flight.lose_lease(lease)
             return True
         fetch_call.accept_messages(lease, reply, fetched.append)
         return bool(reply.messages)

@@ -57,7 +57,7 @@ class QoS(virtual.QoS):
         """Do nothing: the message was recorded as in flight before it was delivered."""
 
     def get(self, delivery_tag: str) -> Any:
-        """Raise `KeyError` always: kombu keeps no messages here. `in_flight.find` finds those in flight."""
+        """Raise `KeyError`: kombu keeps no messages here. `in_flight.find_delivery` has those in flight."""
         raise KeyError(delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
@@ -89,13 +89,13 @@ class Settling(Publishing):
         self.fetcher: Fetcher | None = None
         self._make_registry()
         super().__init__(*args, **kwargs)
-        self.use(self.in_flight)
+        self.use_in_flight(self.in_flight)
 
     def _make_registry(self) -> None:
         self.in_flight = InFlightMessages(of_channel=True)
         self.passing = set()
 
-    def use(self, in_flight: InFlightMessages) -> None:
+    def use_in_flight(self, in_flight: InFlightMessages) -> None:
         """Consume for a worker process: its messages in flight outlive this channel."""
         self.in_flight = in_flight
         if self.lease_terms_ms:
@@ -144,7 +144,7 @@ class Settling(Publishing):
         """Settle a delivery that kombu knows by its tag."""
         # Two consumers of one queue share their connection's callback, so it may be another channel's.
         for channel in (self, *(getattr(self.connection, "channels", None) or ())):
-            delivery = channel.in_flight.find(tag)
+            delivery = channel.in_flight.find_delivery(tag)
             if delivery is not None:
                 channel.settle(delivery, outcome)
                 return

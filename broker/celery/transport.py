@@ -70,7 +70,7 @@ class Transport(TransportByUrl):
             super()._reject_inbound_message(raw_message)
             return
         for channel in self.channels:
-            if channel is not None and channel.in_flight.find(delivery.tag) is delivery:
+            if channel is not None and channel.in_flight.find_delivery(delivery.tag) is delivery:
                 channel.release_for_cancelled(delivery)
 
 

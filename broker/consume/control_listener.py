@@ -60,7 +60,7 @@ class ControlListener:
         """Subscribe to the control state, and read its present value."""
         self.connection().send_command("SUBSCRIBE", epoch_key(self._channel.global_keyprefix))
         self.is_subscribed = True
-        self.watcher.begin()
+        self.watcher.begin_tracking()
         self._read_state()
 
     def read_changes(self) -> None:

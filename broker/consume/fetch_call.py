@@ -74,7 +74,7 @@ def fetch_command(request: FetchRequest, *, lease_ms: int) -> tuple[Any, ...]:
     return script("settle_and_fetch").command(keys, args)
 
 
-def read(raw: list[Any]) -> Reply:
+def read_reply(raw: list[Any]) -> Reply:
     """Read the reply of a call."""
     now_ms, lease, late, next_ms, epoch, limited, *rest = raw
     messages = [Fetched(rest[i].decode(), rest[i + 1], rest[i + 2]) for i in range(0, len(rest), 3)]
@@ -86,7 +86,7 @@ def call_and_wait(store: Store, request: FetchRequest, *, lease_ms: int) -> Repl
     words = fetch_command(request, lease_ms=lease_ms)
     keys = words[3 : 3 + words[2]]
     try:
-        reply = read(script("settle_and_fetch").run(store.client, keys, words[3 + len(keys) :]))
+        reply = read_reply(script("settle_and_fetch").run(store.client, keys, words[3 + len(keys) :]))
     except BaseException:
         request.lease.put_back(request.outcomes)
         raise

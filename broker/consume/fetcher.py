@@ -79,7 +79,7 @@ class Fetcher:
     def stop(self, queue: str) -> None:
         """Fetch nothing more from a queue. Its messages in flight are settled as before."""
         self.active.discard(queue)
-        self.watcher.leave(queue)
+        self.watcher.leave_place(queue)
 
     # Sending
 
@@ -211,7 +211,7 @@ class Fetcher:
             self._drop_call()
             raise
         self._request = None
-        self._accept_reply(request, fetch_call.read(raw))
+        self._accept_reply(request, fetch_call.read_reply(raw))
 
     def _load_script(self) -> None:
         """Send the source of the script to a server that has lost it."""
@@ -228,7 +228,7 @@ class Fetcher:
             # It expired, or the server has forgotten it and all that came since. This is logged and counted.
             resume(self.channel.store, self.in_flight, lease, lease_ms=self.lease_ms)
             if request.consumer == lease.consumer:
-                self.in_flight.lose(lease)
+                self.in_flight.lose_lease(lease)
             return
         fetch_call.note_queue_state(request, reply)
         self._is_limited = any(lease.is_limited for lease in self.in_flight.leases.values())
@@ -274,7 +274,7 @@ class Fetcher:
             raise fetch_call.server_error("to fetch", error) from error
         # Under another name by now, this process has lost the lease that the call was for.
         if request.consumer == request.lease.consumer:
-            self._accept_reply(request, fetch_call.read(raw))
+            self._accept_reply(request, fetch_call.read_reply(raw))
 
     def on_control_change(self) -> None:
         """Read that something was cancelled, a pool drained, or a ready list changed."""
@@ -302,7 +302,7 @@ class Fetcher:
             try:
                 if not self.fetch_client.connection.can_read(self._patience):
                     raise RedisTimeoutError("no reply to a fetch")
-                reply = fetch_call.read(self.fetch_client.connection.read_response())
+                reply = fetch_call.read_reply(self.fetch_client.connection.read_response())
                 if reply.lease:
                     fetch_call.note_queue_state(request, reply)
             except (RedisError, OSError):

@@ -49,7 +49,7 @@ _of_this_process = WeakSet["InFlightMessages"]()
 
 def _forget_all() -> None:
     for each in _of_this_process:
-        each.forget()
+        each.forget_all()
 
 
 os.register_at_fork(after_in_child=_forget_all)
@@ -118,7 +118,7 @@ class InFlightMessages:
 
     # The state of this process
 
-    def forget(self) -> None:
+    def forget_all(self) -> None:
         """Forget everything, in a process that was forked: the messages are its parent's."""
         for lease in self.leases.values():
             lease.lease_lost = True  # none of its messages starts here, wherever else they are known
@@ -147,7 +147,7 @@ class InFlightMessages:
         """Return a name that no consumer has had."""
         return f"{self.name}.{next(self._names)}"
 
-    def announce(self, kinds: Iterable[str]) -> None:
+    def announce_kinds(self, kinds: Iterable[str]) -> None:
         """Set the kinds that this process can run. It takes messages of these that others put aside."""
         self._kinds = "\n".join(("", *kinds, ""))
         for lease in self.leases.values():
@@ -173,7 +173,7 @@ class InFlightMessages:
     def reach(self) -> tuple[int, int]:
         """Return how many tasks run at a time, and how many messages may be fetched beyond these."""
         running = self.ahead.slots(self.slots)
-        return running, self.ahead.allowed(self.slots + self.prefetch - running)
+        return running, self.ahead.allowed_count(self.slots + self.prefetch - running)
 
     @property
     def has_waiting(self) -> bool:
@@ -204,11 +204,11 @@ class InFlightMessages:
             lease.consumer, lease.registered, lease.lease_lost = consumer, True, False
             lease.leased_until = math.inf
 
-    def lose(self, lease: QueueLease) -> None:
+    def lose_lease(self, lease: QueueLease) -> None:
         """Give up a lease that expired."""
-        lease.lose(self.new_consumer())
+        lease.begin_anew(self.new_consumer())
 
-    def find(self, tag: str) -> Delivery | None:
+    def find_delivery(self, tag: str) -> Delivery | None:
         """Return a delivery that is in flight, by kombu's tag for it."""
         token, _, queue = tag.partition(" ")
         lease = self.leases.get(queue)
@@ -301,7 +301,7 @@ class InFlightMessages:
         for queue in self._queues_in_order(now):
             lease = self.leases[queue]
             if lease.lease_lost:
-                self.lose(lease)
+                self.lose_lease(lease)
             if lease.look_at and now >= lease.look_at:
                 lease.fetchable, lease.look_at = True, 0.0
             asks = lease.fetchable or (lease.is_limited and bool(lease.outcomes))

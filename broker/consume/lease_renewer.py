@@ -48,7 +48,7 @@ class LeaseRenewer:
 
     def start(self) -> None:
         """Start the thread."""
-        self._wait = native_threads.start(self._renew_until_stopped, "millpond-leases")
+        self._wait = native_threads.start_thread(self._renew_until_stopped, "millpond-leases")
 
     @property
     def store(self) -> Store:

@@ -32,10 +32,10 @@ def resume(store: Store, in_flight: InFlightMessages, lease: QueueLease, *, leas
     lost = 0
     if held:
         in_flight.resume_as(lease, successor)
-        lost = lease.forget(token.decode() for token in missing)
+        lost = lease.mark_lost(token.decode() for token in missing)
     elif lease.registered:
         lost = len(lease.in_flight)
-        in_flight.lose(lease)
+        in_flight.lose_lease(lease)
     if forgotten:
         logger.warning(
             "queue %s: the broker has forgotten what came after %s, with %d deliveries: it was restored from "

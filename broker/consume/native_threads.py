@@ -23,7 +23,7 @@ def native_thread_id() -> int:
     return threading.get_ident()
 
 
-def start(run: Callable[[], None], name: str) -> Callable[[float], Any]:
+def start_thread(run: Callable[[], None], name: str) -> Callable[[float], Any]:
     """Run a function in a thread of its own. Return a function that waits a number of seconds for its end."""
     if are_green():
         hub: Any = importlib.import_module("gevent").get_hub()

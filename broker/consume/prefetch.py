@@ -65,7 +65,7 @@ class Prefetch:
         line = self.line
         return granted if line is None or line.slots is None else line.slots(granted)
 
-    def allowed(self, max_count: int) -> int:
+    def allowed_count(self, max_count: int) -> int:
         """Return the number of messages that may be fetched beyond the slots, at most `max_count`."""
         return max_count if self.line is None or self.depth >= max_count else int(self.depth)
 

@@ -97,14 +97,14 @@ class QueueLease:
         self.outcomes.append((delivery, outcome))
         return True
 
-    def forget(self, tokens: Iterable[str]) -> int:
+    def mark_lost(self, tokens: Iterable[str]) -> int:
         """Mark deliveries that the server does not have in flight as lost. Return how many had not ended."""
         lost = [self.in_flight[token] for token in tokens if token in self.in_flight]
         for delivery in lost:
             delivery.lost = True
         return len(lost)
 
-    def lose(self, successor: str) -> None:
+    def begin_anew(self, successor: str) -> None:
         """Start again after the lease has expired.
 
         The messages that were in flight belong to other consumers, and their outcomes here change nothing.

@@ -79,7 +79,7 @@ class Watcher:
         #: Wake tokens that were requested: requests that found messages.
         self.passed_on = 0
 
-    def begin(self) -> None:
+    def begin_tracking(self) -> None:
         """Ask the server to track for a connection, if it speaks RESP3."""
         connection = self._connection()
         if getattr(connection, "protocol", 2) not in (3, "3"):
@@ -164,7 +164,7 @@ class Watcher:
         late = bool(self._expected) and now - self._expected[0][2] > self._patience
         return late and not self._connection().can_read(timeout=0)
 
-    def leave(self, queue: str) -> None:
+    def leave_place(self, queue: str) -> None:
         """Leave the place at a queue that this process consumes no more."""
         watched = self._queues.pop(queue, None)
         if watched is not None and watched.place and self.is_tracking:

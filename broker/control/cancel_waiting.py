@@ -47,7 +47,7 @@ def _cancel_in_list(
     `id_type` is `id` for the id of a task, `batch` for that of a batch.
     """
     index, settled = 0, 0
-    for page in effort.pages():
+    for page in effort.page_sizes():
         args = (list_name, index, page, id_type, id, store.prefix)
         read, gone = script("cancel_waiting").run(store.client, keys.all, args)
         settled += int(gone)

@@ -16,7 +16,7 @@ class Effort:
     most: int | None = None
     rest: float = 0.0
 
-    def pages(self) -> Iterator[int]:
+    def page_sizes(self) -> Iterator[int]:
         """Yield the number of messages of each next call, until as many as allowed were read."""
         read = 0
         while self.most is None or read < self.most:

@@ -98,7 +98,7 @@ def _search_list(
     Return its message with its due time, position or id in the list, or None if it is not found.
     """
     position: str | bytes = first
-    for page in effort.pages():
+    for page in effort.page_sizes():
         position, *entry = script("find_task").run(store.client, keys.all, (list_name, position, page, id))
         if entry:
             return list(entry)

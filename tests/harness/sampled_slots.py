@@ -34,9 +34,9 @@ class Slots:
         """Return the share of the time that was spent in each place."""
         until = monotonic() + seconds
         while monotonic() < until:
-            self.sampler.look()
+            self.sampler.look_at_slots()
             sleep(0.05)
-        taken = self.sampler.take()
+        taken = self.sampler.take_samples()
         total = sum(taken.values())
         return {place: micros / total for place, micros in taken.items()}
 

@@ -152,7 +152,7 @@ class Mill(RuleBasedStateMachine):
 
     @rule(ticket=st.sampled_from(TICKETS))
     def pick_up_a_call(self, ticket: str) -> None:
-        self.store.client.delete(self.keys.grant(ticket))
+        self.store.client.delete(self.keys.grant_list(ticket))
         self.without_login.pick_up(ticket)
 
     @rule()
@@ -209,7 +209,7 @@ class Mill(RuleBasedStateMachine):
                 lease.settle(delivery, self._dated(outcome, self.now + due, delivery))
         taken = lease.take_outcomes()
         call = FetchRequest(lease, credit, min(slots, credit), taken)
-        reply = fetch_call.read(self._run(fetch_call.fetch_command(call, lease_ms=LEASE_MS)))
+        reply = fetch_call.read_reply(self._run(fetch_call.fetch_command(call, lease_ms=LEASE_MS)))
         settled = [_settled(delivery, outcome) for delivery, outcome in taken]
         slots = min(slots, credit)
         leased, late, fetched = self.without_login.turn(
@@ -222,7 +222,7 @@ class Mill(RuleBasedStateMachine):
             lease.put_back(taken)
         elif not leased:
             lease.in_flight.clear()
-            lease.lose(name)
+            lease.begin_anew(name)
         else:
             fetch_call.note_queue_state(call, reply)
             for token, _, message in fetched:
@@ -272,7 +272,7 @@ class Mill(RuleBasedStateMachine):
         assert forgotten == 0
         if not reply[0] and lease.registered:
             lease.in_flight.clear()
-            lease.lose(name)
+            lease.begin_anew(name)
 
     @rule(name=st.sampled_from(CONSUMERS))
     def leave(self, name: str) -> None:

@@ -21,7 +21,7 @@ def turn(store: Store, lease: QueueLease, credit: int) -> list[str]:
         lease.settle(delivery, SUCCEEDED)
     call = FetchRequest(lease, credit, credit, lease.take_outcomes())
     words = fetch_call.fetch_command(call, lease_ms=LEASE_MS)
-    reply = fetch_call.read(
+    reply = fetch_call.read_reply(
         script("settle_and_fetch").run(store.client, words[3 : 3 + words[2]], words[3 + words[2] :])
     )
     fetch_call.note_queue_state(call, reply)

@@ -131,7 +131,9 @@ class PondConsumer(Consumer):
         """Choose how each kind is received: plain Celery tasks as bodies are."""
         use_millpond_strategy(self.app)
         self._prepare_slots()
-        self.connection.default_channel.use(self.in_flight)  # of all its channels, the one that consumes
+        self.connection.default_channel.use_in_flight(
+            self.in_flight
+        )  # of all its channels, the one that consumes
         super().update_strategies()
 
     def create_task_handler(self) -> Callable[[Any], None]:
@@ -155,7 +157,7 @@ class PondConsumer(Consumer):
 
     def _prepare_slots(self) -> None:
         """Announce the kinds, and prepare the pool for deliveries."""
-        self.in_flight.announce(self.app.tasks)
+        self.in_flight.announce_kinds(self.app.tasks)
         self.in_flight.settle_by(self.hub and self.hub.call_soon, self._settle_now)
         if self.threads is None and isinstance(self.pool, ThreadPool):
             self.threads = ThreadSlots(self.pool.executor, self.pool.limit, self.in_flight)
@@ -177,7 +179,7 @@ class PondConsumer(Consumer):
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
         """Put aside a task of a kind that this worker does not have, for a worker that has it."""
-        outcome = self.app.unknown_kinds.outcome(str(exc.args[0])[:255], message.delivery)
+        outcome = self.app.unknown_kinds.outcome_for(str(exc.args[0])[:255], message.delivery)
         if isinstance(outcome, Expired):
             notify_end(self.app, message.delivery.message, "expired")
         self.in_flight.settle(message.delivery, outcome)

@@ -278,7 +278,7 @@ class PondRequest(DeliveryRequest):
             case DeadLetter() | Redeliver() | Requeue():
                 self.send_event("task-rejected", requeue=outcome is not REJECTED)
 
-    def announce(self) -> None:
+    def send_received_event(self) -> None:
         """Send the event that it was received, if it is chosen for the sample of events."""
         for shows_events in self.process.shows_events:
             try:

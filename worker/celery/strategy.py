@@ -51,7 +51,7 @@ def pond(task: Task, _app: Celery, consumer: Any) -> Callable[..., None]:
         if task_received.receivers:
             task_received.send(sender=consumer, request=request)
         if process.sends_events:
-            request.announce()
+            request.send_received_event()
         else:
             request.is_quiet = True
         task_reserved(request)

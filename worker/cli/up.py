@@ -95,7 +95,7 @@ def run_services(
         settings, pools=pools, flower=flower, scheduler=periodic, data_dir=kept, addresses=addresses
     ) as running:
         try:
-            typer.echo(overview(running, pools, own_broker=not settings.broker_url))
+            typer.echo(overview_text(running, pools, own_broker=not settings.broker_url))
             ended = running.wait()
         except KeyboardInterrupt:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -138,7 +138,7 @@ def with_roots(settings: "Settings", named: list[str]) -> "Settings":
     return settings.model_copy(update={"files": settings.files.model_copy(update={"roots": roots})})
 
 
-def overview(running: "Embedded", pools: list[str], *, own_broker: bool) -> str:
+def overview_text(running: "Embedded", pools: list[str], *, own_broker: bool) -> str:
     """Return the services with their addresses, and how to use and stop them."""
     from millpond.broker.url import BrokerURL
 

@@ -51,7 +51,7 @@ class ChunkJob:
         """
         for request in self.members:
             request.in_child, request.chunk = True, self
-        self.memory.offer(len(self.members))
+        self.memory.offer_chunk(len(self.members))
         limits = [limit for request in self.members for limit in request.limits if limit]
         return pool.apply_async(
             run_all,
@@ -146,12 +146,12 @@ class ChunkJob:
 def run_all(number: int, tasks: list[tuple[Any, ...]]) -> list[SlotResult]:
     """Run tasks one after the other in a child until the rest is reclaimed. Return a result for each."""
     memory, results = _memories[number], list[SlotResult]()
-    memory.begin()
+    memory.begin_chunk()
     for each in tasks:
-        if not memory.claim():
+        if not memory.claim_task():
             break
         results.append(run(Delivery(*each)))
-        memory.keep(results[-1])
+        memory.keep_result(results[-1])
     return results
 
 
@@ -175,7 +175,7 @@ class ChunkMemory:
 
     # The worker's side
 
-    def offer(self, count: int) -> None:
+    def offer_chunk(self, count: int) -> None:
         """Begin with a chunk of `count` tasks. No child may still use the previous chunk."""
         self.reclaim_unstarted()
         while self._ended.acquire(False):
@@ -202,15 +202,15 @@ class ChunkMemory:
 
     # The child's side
 
-    def begin(self) -> None:
+    def begin_chunk(self) -> None:
         """Begin with the first task."""
         self._written = 0
 
-    def claim(self) -> bool:
+    def claim_task(self) -> bool:
         """Claim the next task. Return False if it and all tasks behind it were reclaimed."""
         return self._unstarted.acquire(False)
 
-    def keep(self, result: Any) -> None:
+    def keep_result(self, result: Any) -> None:
         """Keep the result of the task that just ended, unless it or one before it cannot be kept."""
         if self._written > KEPT_BYTES:
             return

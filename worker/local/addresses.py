@@ -36,7 +36,7 @@ class Addresses:
         self._requested = requested
         self._kept = _read_addresses(self._path)
 
-    def broker(self) -> tuple[int, str]:
+    def choose_broker_address(self) -> tuple[int, str]:
         """Return a free port and the password for the broker. Raises `StartError` and `BadInput`."""
         password = self._requested.password
         if password is not None and (not password or not password.isprintable()):
@@ -45,7 +45,7 @@ class Addresses:
         port = self._choose_port("port", self._requested.port, "--port")
         return port, self._store_entry("password", password)
 
-    def flower(self) -> int:
+    def choose_flower_port(self) -> int:
         """Return a free port for Flower. Raises `StartError`."""
         return self._choose_port("flower_port", self._requested.flower_port, "--flower-port")
 

@@ -24,7 +24,7 @@ class DataFolder:
     path: Path
     lock: int
 
-    def announce(self, instance: LocalInstance) -> None:
+    def write_addresses(self, instance: LocalInstance) -> None:
         """Write the addresses of the services, for other commands of the same user."""
         write_privately(self.path / ADDRESS, instance.to_json())
 

@@ -75,22 +75,22 @@ def embedded(
         folder = stack.enter_context(locked_folder(data_dir))
         services, pids = _Services(stack, folder), dict[str, int]()
         kept = Addresses(folder.path, addresses or RequestedAddresses())
-        flower_port = kept.flower() if flower else 0
+        flower_port = kept.choose_flower_port() if flower else 0
         if settings.broker_url is None:
-            server = services.valkey(*kept.broker())
+            server = services.start_valkey(*kept.choose_broker_address())
             settings = settings.model_copy(update={"broker_url": server.url})
             pids["valkey"] = server.process.pid
-        page = services.flower(settings, flower_port) if flower else None
-        supervisor = services.pools(settings, names) if names else None
+        page = services.start_flower(settings, flower_port) if flower else None
+        supervisor = services.start_pools(settings, names) if names else None
         pids |= {service.name: service.process.pid for service in (page, supervisor) if service}
         if supervisor:
             _require_ready(supervisor)
         flower_url = page.wait_until_ready(READY_SECONDS) if page else None
         if scheduler:
-            scheduler_ = services.scheduler(settings)
+            scheduler_ = services.start_scheduler(settings)
             pids[scheduler_.name] = scheduler_.process.pid
             scheduler_.wait_until_ready(READY_SECONDS)
-        folder.announce(_describe_instance(settings, names, flower_url))
+        folder.write_addresses(_describe_instance(settings, names, flower_url))
         yield Embedded(settings, folder.path, flower_url, pids)
 
 
@@ -113,14 +113,14 @@ class _Services:
     stack: ExitStack
     folder: DataFolder
 
-    def valkey(self, port: int, password: str) -> valkey.Server:
+    def start_valkey(self, port: int, password: str) -> valkey.Server:
         """Start the server, which is stopped after the other services."""
         data, keep_open = self.folder.path / "valkey", [self.folder.lock]
         server = valkey.start_server(data, keep_open=keep_open, port=port, password=password)
         self.stack.callback(server.stop)
         return server
 
-    def flower(self, settings: Settings, port: int) -> Service:
+    def start_flower(self, settings: Settings, port: int) -> Service:
         """Start Flower on a port."""
 
         def command(fd: int) -> list[str]:
@@ -138,7 +138,7 @@ class _Services:
 
         return self._start_service("flower", command, settings, _FLOWER_STOP_SECONDS)
 
-    def pools(self, settings: Settings, names: Sequence[str]) -> Service:
+    def start_pools(self, settings: Settings, names: Sequence[str]) -> Service:
         """Start the supervisor of these pools."""
 
         def command(fd: int) -> list[str]:
@@ -157,7 +157,7 @@ class _Services:
         stop_seconds = settings.drain_seconds + 2 * STOP_MARGIN_SECONDS
         return self._start_service("pools", command, settings, stop_seconds)
 
-    def scheduler(self, settings: Settings) -> Service:
+    def start_scheduler(self, settings: Settings) -> Service:
         """Start the scheduler."""
 
         def command(fd: int) -> list[str]:

@@ -102,14 +102,14 @@ def blocked_on(tid: int) -> Blocked:
     )
 
 
-def computes(pid: int) -> bool:
+def is_computing(pid: int) -> bool:
     """True if a child program is on a processor, or waits for one."""
     with suppress(OSError, IndexError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "R"
     return False
 
 
-def children() -> list[int]:
+def child_programs() -> list[int]:
     """Return the process ids of the child programs of this process."""
     pids: list[int] = []
     for thread in Path("/proc/self/task").iterdir():

@@ -123,7 +123,7 @@ class HeartbeatReporter:
     def _send_heartbeat(self) -> None:
         """Send a heartbeat with the counts since the last one. Write samples and probe if that is due."""
         slots, turns = self._in_flight.slots, self._in_flight.fetch_calls
-        added = self._metering.count(slots=slots)
+        added = self._metering.take_counts(slots=slots)
         added["turns"] += turns - self._turns
         self._turns = turns
         children = children_started(self._pool)

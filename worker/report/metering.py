@@ -73,7 +73,7 @@ class Metering(Middleware):
         state = _STATES.get(type(outcome))
         self.ended.append((kind, state, waited, seconds, delivery.cpu_seconds, delivery.events_shown))
 
-    def count(self, *, slots: int) -> Counter[str]:
+    def take_counts(self, *, slots: int) -> Counter[str]:
         """Return the counts since the last call. `slots` is the number of tasks the process can run at once.
 
         A task that still runs counts as busy for its time so far, so a long one shows at once.

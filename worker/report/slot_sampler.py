@@ -20,7 +20,14 @@ from types import FrameType
 from millpond.broker.stats.calls import note_connection
 from millpond.broker.stats.window import Place
 from millpond.worker.report import noted_calls
-from millpond.worker.report.blocking import Blocked, Clock, blocked_on, children, computes, thread_clock
+from millpond.worker.report.blocking import (
+    Blocked,
+    Clock,
+    blocked_on,
+    child_programs,
+    is_computing,
+    thread_clock,
+)
 from millpond.worker.report.noted_calls import CALLING
 
 #: Looks a second.
@@ -107,7 +114,7 @@ class SlotSampler:
         """Stop looking."""
         self._stop.set()
 
-    def take(self) -> Counter[Place]:
+    def take_samples(self) -> Counter[Place]:
         """Return the microseconds spent in each place since the last call."""
         with self._lock:
             taken, self._places = self._places, Counter()
@@ -119,7 +126,7 @@ class SlotSampler:
             taken, self._calls = self._calls, Counter()
         return taken + noted_calls.pop_noted_calls()
 
-    def look(self) -> None:
+    def look_at_slots(self) -> None:
         """Look once at every slot that runs a task."""
         running = dict(self._running)
         frames = _current_frames()
@@ -135,7 +142,7 @@ class SlotSampler:
 
     def _take_samples(self) -> None:
         while not self._stop.wait(1 / LOOKS_PER_SECOND):
-            self.look()
+            self.look_at_slots()
 
     def _note_look(self, ident: int, kind: str, tid: int, frame: FrameType) -> None:
         """Add the time since the last look at a slot: on a processor, waiting for one, or at a place."""
@@ -153,7 +160,7 @@ class SlotSampler:
         blocked = place(kind, wait, frame, shared=len(self._running) > 1)
         if (said := CALLING.get(ident)) is not None and blocked.category in WAITING:
             blocked = replace(blocked, category="peer", name=said)
-        if any(computes(child) for child in _awaited_children(blocked, frame)):
+        if any(is_computing(child) for child in _awaited_children(blocked, frame)):
             blocked = Place("processor", "child programs", kind=kind)
         with self._lock:
             if wait.trips is not None and blocked.category == "peer":
@@ -188,7 +195,7 @@ class SlotSampler:
 def _awaited_children(where: Place, frame: FrameType | None) -> list[int]:
     """Return the child programs that a slot waits for: that of a `subprocess`, or those of its threads."""
     if where.category == "thread":
-        return children()
+        return child_programs()
     while frame is not None and where.category == "child":
         if frame.f_globals.get("__name__") == "subprocess":
             waited = frame.f_locals.get("self", frame.f_locals.get("process"))

@@ -40,7 +40,7 @@ class SlotTimes:
         while errors:
             self._unsent[window.error_field(*errors.popleft())] += 1
         if self._sampler is not None:
-            span_peers.listen()
+            span_peers.note_client_peers()
             self._unsent.update(_window_fields(self._sampler))
             self._add_child_samples()
 
@@ -60,7 +60,7 @@ class SlotTimes:
 
 
 def _window_fields(sampler: SlotSampler) -> Counter[str]:
-    places = Counter({window.place_field(place): micros for place, micros in sampler.take().items()})
+    places = Counter({window.place_field(place): micros for place, micros in sampler.take_samples().items()})
     return places + sampler.take_calls()
 
 
@@ -81,7 +81,7 @@ def _sample_in_child(**_: object) -> None:
         """Write the child's samples to its metrics file until the child ends."""
         places: Counter[str] = Counter()
         while not stop.wait(WRITE_SECONDS):
-            span_peers.listen()
+            span_peers.note_client_peers()
             new = _window_fields(sampler)
             keep_places(places, new)
             if new:

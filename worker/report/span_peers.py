@@ -54,7 +54,7 @@ def peer_of(attributes: Mapping[str, Any]) -> str | None:
     return f"{system} {where}" if system and system != name else where
 
 
-def listen() -> None:
+def note_client_peers() -> None:
     """Note the peers of client spans from now on, once for each provider.
 
     Does nothing if no SDK is set up.

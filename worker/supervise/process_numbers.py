@@ -31,7 +31,7 @@ class ProcessNumbers:
     def __exit__(self, *_: object) -> None:
         self._locks.close()
 
-    def free(self, pool: str) -> Iterator[int]:
+    def lock_free_numbers(self, pool: str) -> Iterator[int]:
         """Yield and lock the numbers from 1 on that no other supervisor has.
 
         If no file can be created or locked, all numbers count as free.

@@ -71,7 +71,7 @@ def child_processes(pools: Iterable[str], table: Table, numbers: ProcessNumbers)
     for name in pools:
         if name not in table.pools:
             raise SettingsError(unknown_name("pool", name, table.pools))
-        for number in islice(numbers.free(name), table.pools[name].processes):
+        for number in islice(numbers.lock_free_numbers(name), table.pools[name].processes):
             yield ChildProcess(name, number, partial(_process_command, name, number))
 
 

@@ -48,7 +48,7 @@ def runs_of_every_kind() -> Counter[str]:
         for seconds in (*BOUNDS, 2 * BOUNDS[-1]):
             meter.ended.append((kind, TaskState.SUCCEEDED, seconds, seconds, 0.0, None))
         meter.ended.append((kind, TaskState.FAILED, 0.1, 0.1, 0.0, None))
-    return meter.count(slots=8)
+    return meter.take_counts(slots=8)
 
 
 def add_all(store: Store, pool: str) -> None:

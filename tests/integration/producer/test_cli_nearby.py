@@ -26,7 +26,7 @@ def up(url: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     settings.cache_clear()
     said = LocalInstance(url, key_prefix=prefix, queues=("files",), roots=(str(tmp_path / "allowed"),))
     with locked_folder(state_folder()) as folder:
-        folder.announce(said)
+        folder.write_addresses(said)
         yield said
     settings.cache_clear()
 

@@ -123,7 +123,9 @@ def run(case: Case, folder: Path, *, truth: bool = True) -> Seen:
 def _second_slot(settings: Settings, stack: ExitStack) -> "subprocess.Popen[bytes]":
     """Measure the pool of one slot by hand, as a person would, while the verdict is watched."""
     numbers = stack.enter_context(ProcessNumbers(settings.broker_url or "", settings.key_prefix))
-    next(numbers.free("default"))  # the number of the worker that runs, as its supervisor would hold it
+    next(
+        numbers.lock_free_numbers("default")
+    )  # the number of the worker that runs, as its supervisor would hold it
     asked = [sys.executable, "-P", "-m", "millpond", "why", "default", "--probe", "--second-slot"]
     measuring = subprocess.Popen(asked, env=child_environment(settings), stdout=subprocess.DEVNULL)
     stack.callback(measuring.terminate)

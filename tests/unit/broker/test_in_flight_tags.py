@@ -24,7 +24,7 @@ def held_twice() -> tuple[InFlightMessages, Delivery, Delivery]:
 def test_an_outcome_is_for_the_queue_of_its_message() -> None:
     """Settling a message of one queue leaves the message of another with the same token in flight."""
     in_flight, one, two = held_twice()
-    assert in_flight.find(two.tag) is two
+    assert in_flight.find_delivery(two.tag) is two
     assert in_flight.settle(two, SUCCEEDED)
     assert [each.message.id for each, _ in in_flight.leases["two"].take_outcomes(10)] == ["task of two"]
     assert list(in_flight.leases["one"].in_flight.values()) == [one]
@@ -44,7 +44,7 @@ def test_an_outcome_is_of_one_delivery() -> None:
 def test_a_lost_lease_is_that_of_one_queue() -> None:
     """A message is lost with the lease of its own queue only."""
     in_flight, one, two = held_twice()
-    in_flight.lose(in_flight.leases["two"])
+    in_flight.lose_lease(in_flight.leases["two"])
     assert not in_flight.may_start(two)
     assert in_flight.may_start(one)
 

@@ -23,18 +23,18 @@ def in_a_child(act: Callable[[], None]) -> int:
 def test_a_child_claims_from_the_front_and_the_worker_takes_the_rest_back() -> None:
     """A task that the child claimed is not the worker's, and one that the worker took not the child's."""
     shared = ChunkMemory(0)
-    shared.offer(5)
+    shared.offer_chunk(5)
 
     def start_two() -> None:
-        shared.begin()
+        shared.begin_chunk()
         for number in range(2):
-            assert shared.claim()
-            shared.keep(("answer", number))
+            assert shared.claim_task()
+            shared.keep_result(("answer", number))
 
     assert in_a_child(start_two) == 0
     assert shared.reclaim_unstarted() == 3
     assert shared.reclaim_unstarted() == 0
-    assert not shared.claim()
+    assert not shared.claim_task()
     assert shared.take_results() == [("answer", 0), ("answer", 1)]
     assert shared.take_results() == []
 
@@ -43,7 +43,7 @@ def test_two_that_claim_at_once_have_each_task_once() -> None:
     """A child that claims and a worker that takes back as fast as they can leave none and share none."""
     shared = ChunkMemory(0)
     for _ in range(5):
-        shared.offer(500)
+        shared.offer_chunk(500)
         child = get_context("fork").Process(target=_claim_all, args=(shared,))
         child.start()
         taken = 0
@@ -54,21 +54,21 @@ def test_two_that_claim_at_once_have_each_task_once() -> None:
 
 
 def _claim_all(shared: ChunkMemory) -> None:
-    shared.begin()
-    while shared.claim():
-        shared.keep(None)
+    shared.begin_chunk()
+    while shared.claim_task():
+        shared.keep_result(None)
 
 
 def test_what_a_killed_child_started_is_known() -> None:
     """It ended one and died in the next: the other three were never started."""
     shared = ChunkMemory(0)
-    shared.offer(5)
+    shared.offer_chunk(5)
 
     def die_in_the_second() -> None:
-        shared.begin()
-        shared.claim()
-        shared.keep("done")
-        shared.claim()
+        shared.begin_chunk()
+        shared.claim_task()
+        shared.keep_result("done")
+        shared.claim_task()
         os.kill(os.getpid(), signal.SIGKILL)
 
     assert in_a_child(die_in_the_second) == -signal.SIGKILL
@@ -78,14 +78,14 @@ def test_what_a_killed_child_started_is_known() -> None:
 def test_nothing_is_left_over_for_the_next_piece() -> None:
     """Claims and answers that were not read are gone when the next piece begins."""
     shared = ChunkMemory(0)
-    shared.offer(3)
-    shared.begin()
-    assert shared.claim()
-    shared.keep("of the piece before")
-    shared.offer(2)
-    shared.begin()
-    assert [shared.claim() for _ in range(3)] == [True, True, False]
-    shared.keep("now")
+    shared.offer_chunk(3)
+    shared.begin_chunk()
+    assert shared.claim_task()
+    shared.keep_result("of the piece before")
+    shared.offer_chunk(2)
+    shared.begin_chunk()
+    assert [shared.claim_task() for _ in range(3)] == [True, True, False]
+    shared.keep_result("now")
     assert shared.take_results() == ["now"]
 
 
@@ -93,10 +93,10 @@ def test_nothing_is_left_over_for_the_next_piece() -> None:
 def test_answers_that_cannot_be_kept_are_left_out_in_order(unfit: object) -> None:
     """After one that was not kept none is: the order says whose answer it is."""
     shared = ChunkMemory(0)
-    shared.offer(3)
-    shared.begin()
+    shared.offer_chunk(3)
+    shared.begin_chunk()
     for answer in ("first", unfit, "third"):
-        shared.keep(answer)
+        shared.keep_result(answer)
     assert shared.take_results() == ["first"]
 
 

@@ -127,17 +127,17 @@ def test_what_is_behind_a_task_that_turned_out_long_is_taken_back(
     assert piece is not None
     ended, running, *others = piece.members
     child = piece.memory
-    child.begin()
-    child.claim()
-    child.keep(ANSWER)
-    child.claim()
+    child.begin_chunk()
+    child.claim_task()
+    child.keep_result(ANSWER)
+    child.claim_task()
     later(monkeypatch)
     timers.fire()
     assert (ended.told, running.told) == ([("on_success", ANSWER)], [])
     assert timers.started == ["c", "d"]
     assert all((other.in_child, other.chunk) == (False, None) for other in others)
     assert piece.running is running
-    assert not child.claim()
+    assert not child.claim_task()
     assert timers.due == [], "nothing more is to be taken back"
     piece.on_success([ANSWER, ANSWER])
     assert ended.told == running.told == [("on_success", ANSWER)]
@@ -152,9 +152,9 @@ def test_a_piece_that_gets_on_is_left_alone(
     timers.fire()
     assert (timers.started, len(timers.due)) == ([], 1)
     child = piece.memory
-    child.begin()
-    child.claim()
-    child.keep(ANSWER)
+    child.begin_chunk()
+    child.claim_task()
+    child.keep_result(ANSWER)
     monkeypatch.setattr("millpond.worker.dispatch.chunks.monotonic", lambda: monotonic() + 0.5)
     timers.fire()
     assert (timers.started, len(timers.due)) == ([], 1)
@@ -169,10 +169,10 @@ def test_when_its_child_dies_only_what_ran_counts_as_delivered(grouper: Chunks) 
     assert piece is not None
     members = list(piece.members)
     child = piece.memory
-    child.begin()
-    child.claim()
-    child.keep(ANSWER)
-    child.claim()
+    child.begin_chunk()
+    child.claim_task()
+    child.keep_result(ANSWER)
+    child.claim_task()
     lost = SimpleNamespace(exception=RuntimeError("killed"))
     piece.on_failure(lost)
     assert [each.told for each in members] == [
@@ -226,7 +226,7 @@ def test_a_child_is_not_ended_for_a_task_that_it_has_not_started(grouper: Chunks
     piece = piece_of(grouper, "a", "b", "c")
     assert piece is not None
     a, b, _c = piece.members
-    assert piece.memory.claim()
+    assert piece.memory.claim_task()
     assert not grouper.owns_its_child(b)
     assert timers.started == ["b", "c"]
     assert grouper.owns_its_child(a)

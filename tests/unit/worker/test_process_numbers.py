@@ -22,7 +22,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def take(numbers: ProcessNumbers, count: int, pool: str = "email") -> list[int]:
     """Return the next free numbers."""
-    return list(islice(numbers.free(pool), count))
+    return list(islice(numbers.lock_free_numbers(pool), count))
 
 
 def test_a_second_supervisor_goes_on_where_the_first_ends() -> None:

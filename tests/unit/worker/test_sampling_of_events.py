@@ -67,10 +67,10 @@ def test_tasks_are_counted_by_whether_their_events_were_chosen() -> None:
     ):
         delivery = Delivery(DELIVERY.message, started_at=0.0, events_shown=chosen)
         metering.on_outcome(delivery, outcome, seconds)
-    counted = metering.count(slots=1)
+    counted = metering.take_counts(slots=1)
     assert (counted["shown"], counted["left_out"]) == (2, 1)
     assert (counted["ended:succeeded:k"], counted["ended:failed:k"]) == (3, 1)
-    assert +metering.count(slots=0) == {}
+    assert +metering.take_counts(slots=0) == {}
 
 
 def test_a_task_is_said_to_start_once() -> None:

@@ -184,7 +184,7 @@ for threshold in range(2, 400):
     gc.set_threshold(threshold, 1, 1)
     for _ in range(20):
         Own()
-        looks.look()
+        looks.look_at_slots()
 print("went on")
 """
 
@@ -215,7 +215,7 @@ def test_a_look_keeps_nothing_that_a_task_held() -> None:
         assert thread.ident is not None
         sampler = SlotSampler({thread.ident: "kind"})
         for _ in range(3):
-            sampler.look()
+            sampler.look_at_slots()
         seen.set()
         thread.join()
         assert held[0]() is None
@@ -227,16 +227,16 @@ def test_places_are_bounded(slots: Slots) -> None:
     """However many peers a process speaks to, its report is bounded."""
     for n in range(1_000):
         slots.sampler._add_seconds(Place("peer", f"10.0.0.{n}:80"), 0.001)
-    assert len(slots.sampler.take()) <= 41
+    assert len(slots.sampler.take_samples()) <= 41
 
 
 def test_a_task_that_ended_is_not_counted(slots: Slots, eventually: Eventually) -> None:
     """A slot without a task has no time to account for."""
     slots.run(lambda: None)
     eventually(lambda: not slots.kinds)
-    slots.sampler.look()
-    slots.sampler.look()
-    assert not slots.sampler.take()
+    slots.sampler.look_at_slots()
+    slots.sampler.look_at_slots()
+    assert not slots.sampler.take_samples()
 
 
 def test_the_round_trips_of_a_connection_are_counted(slots: Slots, eventually: Eventually) -> None:
@@ -294,8 +294,8 @@ def test_a_client_span_names_the_peer(slots: Slots, monkeypatch: pytest.MonkeyPa
     trace, sdk = pytest.importorskip("opentelemetry.trace"), pytest.importorskip("opentelemetry.sdk.trace")
     provider = sdk.TracerProvider()
     monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
-    span_peers.listen()
-    span_peers.listen()
+    span_peers.note_client_peers()
+    span_peers.note_client_peers()
     tracer, stop = provider.get_tracer("client"), threading.Event()
     about = {"server.address": "db.example.org", "server.port": 5432, "db.system.name": "postgresql"}
 
