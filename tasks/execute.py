@@ -155,7 +155,7 @@ def _outcome_of_error(
         _log_end(logging.INFO, handler, delivery, "cancelled", line)
         return CancelledOutcome(line)
     if isinstance(error, SystemExit):
-        error = FinalError(f"the body called sys.exit({error.code!r}); a body returns or raises")
+        error = FinalError(f"the handler called sys.exit({error.code!r}); a handler returns or raises")
         line = error_line(error)
     expected = isinstance(error, MillpondError | BadMessage)
     trace = _scrub(handler, delivery, _handler_traceback(error))

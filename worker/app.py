@@ -101,7 +101,7 @@ def initialize_spawned(pools: tuple[str, ...], hostname: str) -> None:
 
 
 def load_handlers(configured: Settings) -> None:
-    """Import the modules of all kinds, which then declare their bodies."""
+    """Import the modules of all kinds, which then declare their handlers."""
     for module in SHIPPED:
         try:
             importlib.import_module(module)

@@ -61,6 +61,7 @@ class Drain:
             self._in_flight.pools = tuple(name for name, pool in pools.items() if taken & set(pool.queues))
 
     def _cancel_deadline(self) -> None:
+        """Cancel the deadline, if one is set."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

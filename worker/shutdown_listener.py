@@ -21,7 +21,7 @@ class ShutdownListener:
         self._over = threading.Event()
 
     def start(self) -> None:
-        """Start reading into the in_flight."""
+        """Start reading the control state into `in_flight`."""
         threading.Thread(target=self._listen, name="millpond-shutdown", daemon=True).start()
 
     def stop(self) -> None:
@@ -29,6 +29,7 @@ class ShutdownListener:
         self._over.set()
 
     def _listen(self) -> None:
+        """Read the control state every `LOOK_SECONDS` until stopped."""
         while not self._over.wait(LOOK_SECONDS):
             with suppress(BrokerError):  # the drain goes on without a broker too
                 self._in_flight.control = state.read_state(self._store)

@@ -15,7 +15,7 @@ from celery import Celery, bootsteps
 from celery.concurrency.asynpool import AsynPool, Worker
 from celery.concurrency.prefork import TaskPool
 
-#: The first wait before looking again, and the longest: a body may close its pipes and live on.
+#: The first wait before looking again, and the longest: a task may close its pipes and live on.
 SOON_SECONDS = 0.01
 LATEST_SECONDS = 1.0
 

@@ -247,6 +247,6 @@ def for_kombu(delivery: Delivery) -> dict[str, Any]:
         },
     }
     headers = {**message.headers, "redelivered": True} if redelivered else message.headers
-    if message.own:  # the name of the task stays with its header, wherever a body copies that
+    if message.own:  # the name of the task stays with its header, wherever a handler copies that
         headers = {**headers, OWN: {**message.own, "of": message.id}}
     return {**message.envelope, "headers": headers, "properties": properties, "delivery": delivery}

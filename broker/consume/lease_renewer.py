@@ -2,7 +2,7 @@
 lets them run out.
 
 A handler that holds the interpreter itself for longer than a lease belongs on `prefork`: there the leases
-are kept by a process that runs no body.
+are kept by a process that runs no handler.
 """
 
 import logging

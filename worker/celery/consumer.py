@@ -128,12 +128,11 @@ class PondConsumer(Consumer):
     # Messages
 
     def update_strategies(self) -> None:
-        """Choose how each kind is received: plain Celery tasks as bodies are."""
+        """Choose how each kind is received. Plain Celery tasks are received as tasks with a handler are."""
         use_millpond_strategy(self.app)
         self._prepare_slots()
-        self.connection.default_channel.use_in_flight(
-            self.in_flight
-        )  # of all its channels, the one that consumes
+        # Of all channels of the connection, this one consumes.
+        self.connection.default_channel.use_in_flight(self.in_flight)
         super().update_strategies()
 
     def create_task_handler(self) -> Callable[[Any], None]:

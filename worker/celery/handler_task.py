@@ -60,5 +60,7 @@ def run_handler(task: Task, handler: Handler, args: tuple[Any, ...], kwargs: dic
         asked.later = later
         raise asked from later
     except SystemExit as exit_:
-        raise FinalError(f"the body called sys.exit({exit_.code!r}); a body returns or raises") from exit_
+        raise FinalError(
+            f"the handler called sys.exit({exit_.code!r}); a handler returns or raises"
+        ) from exit_
     return result.model_dump(mode="json") if isinstance(result, BaseModel) else result

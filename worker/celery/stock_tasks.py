@@ -11,7 +11,7 @@ POND = "millpond.worker.celery.strategy:pond"
 
 
 def use_millpond_strategy(app: Celery) -> None:
-    """Receive the application's plain tasks like bodies. Tasks with a strategy of their own keep it."""
+    """Receive the application's plain tasks like handlers. Tasks with a strategy of their own keep it."""
     for task in app.tasks.values():
         if _is_plain_task(task):
             task.Strategy = POND

@@ -111,27 +111,34 @@ def run_services(
 
 
 def require_extras(settings: "Settings", pools: list[str], *, flower: bool) -> None:
-    """Raise if a service lacks its extra. Print the extras that handlers of these pools lack."""
+    """Check the extras of the services, and print the extras that handlers of these pools lack.
+
+    Raises the error of `extras.require_extras` if a service lacks its extra.
+    """
     from millpond.tasks import extras
 
     parts = [*([] if settings.broker_url else ["embedded"]), *(["flower"] if flower else [])]
     named = (settings.table.pools[name] for name in pools if name in settings.table.pools)
-    bodies = extras.extras_of_queues(queue for pool in named for queue in pool.queues)
+    handler_extras = extras.extras_of_queues(queue for pool in named for queue in pool.queues)
     if extras.missing_packages(*parts):
-        extras.require_extras("millpond up", *parts, *bodies)
-    if lacking := extras.missing_packages(*bodies):
+        extras.require_extras("millpond up", *parts, *handler_extras)
+    if lacking := extras.missing_packages(*handler_extras):
         names, command = extras.list_packages(lacking), extras.install_command(lacking)
         typer.echo(f"Its pools will lack {names}. Install with: {command}", err=True)
 
 
-def with_roots(settings: "Settings", named: list[str]) -> "Settings":
-    """Return the settings with further file roots: by default the current folder, unless it is `/`."""
+def with_roots(settings: "Settings", added: list[str]) -> "Settings":
+    """Return the settings with further file roots.
+
+    Without any root and without a broker URL, the current folder is the root, unless it is `/`. Raises
+    `BadInput` for a root that is no folder.
+    """
     from millpond.tasks.errors import BadInput
 
-    for each in named:
+    for each in added:
         if "://" not in each and not Path(each).is_dir():
             raise BadInput(f"--root {each} is not a folder: create it, or name another")
-    own = (each if "://" in each else os.path.realpath(each) for each in named)
+    own = (each if "://" in each else os.path.realpath(each) for each in added)
     roots = (*own, *settings.files.roots)
     if not roots and not settings.broker_url and Path.cwd() != Path("/"):
         roots = (str(Path.cwd()),)
