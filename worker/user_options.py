@@ -14,7 +14,7 @@ _WHY = "`millpond worker` has no options of an application: read it from a setti
 
 
 def install(app: Celery, chosen: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of a worker and of the application, and announce its preload options."""
+    """Return the options of a worker with those of the application, and signal its preload options."""
     if not (app.user_options["worker"] or app.user_options["preload"]):
         return chosen
     from celery.signals import user_preload_options
@@ -26,15 +26,15 @@ def install(app: Celery, chosen: dict[str, Any]) -> dict[str, Any]:
 
 def ignored_options(app: Celery) -> Iterator[SettingChange]:
     """Yield the options of the application that cannot be given here."""
-    for kind in ("preload", "worker"):
-        for name, value in sorted(_default_values(app, kind).items()):
+    for group in ("preload", "worker"):
+        for name, value in sorted(_default_values(app, group).items()):
             yield SettingChange(f"option --{name.replace('_', '-')}", "-", value, _WHY)
 
 
-def _default_values(app: Celery, kind: str) -> dict[str, Any]:
-    """Return the options of a kind as a command line without any of them gives them."""
-    if not (declared := app.user_options[kind]):
+def _default_values(app: Celery, group: str) -> dict[str, Any]:
+    """Return the default values of the options of a group, `worker` or `preload`."""
+    if not (declared := app.user_options[group]):
         return {}
     from click import Command  # importing it is left to applications that have options
 
-    return Command(kind, params=list(declared)).make_context(kind, [], resilient_parsing=False).params
+    return Command(group, params=list(declared)).make_context(group, [], resilient_parsing=False).params

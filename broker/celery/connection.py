@@ -122,16 +122,19 @@ class Connecting(stock.Channel):
             **url.options,
         }
         if url.scheme == "unix":
-            kind = UnixDomainSocketConnection
+            connection_class = UnixDomainSocketConnection
         else:
             options |= {
                 "socket_keepalive": url.options.get("socket_keepalive", self.socket_keepalive),
                 "socket_keepalive_options": self.socket_keepalive_options,
             }
             encrypted = url.tls is not None or bool(connection.ssl)
-            kind = self.connection_class_ssl if encrypted else self.connection_class
+            connection_class = self.connection_class_ssl if encrypted else self.connection_class
         self._process_credential_provider(connection.credential_provider, options)
-        return {**options, "connection_class": self._with_poller(kind) if asynchronous else kind}
+        return {
+            **options,
+            "connection_class": self._with_poller(connection_class) if asynchronous else connection_class,
+        }
 
     def _subscribe(self) -> None:
         """Subscribe by name if a topic is no pattern: an ACL lets a pattern pass only to the letter."""
@@ -164,11 +167,11 @@ class Connecting(stock.Channel):
             if patterns:
                 client.punsubscribe(*patterns)
 
-    def _with_poller(self, kind: Any) -> Any:
+    def _with_poller(self, connection_class: Any) -> Any:
         """Return a class of connections that leave the poller when they are closed."""
         channel = self
 
-        class Watched(kind):
+        class Watched(connection_class):
             def disconnect(self, *args: Any, **kwargs: Any) -> None:
                 super().disconnect(*args, **kwargs)
                 if channel._registered:

@@ -59,10 +59,10 @@ class Poller(stock.MultiChannelPoller):
     def _clear_timer(self) -> None:
         self._timer = None
 
-    def connect_watched(self, channel: Any, client: Any, kind: str) -> Any:
-        """Return the connection of a client, connected and watched by the poller."""
-        if not self._client_registered(channel, client, kind):
-            self._register(channel, client, kind)
+    def connect_watched(self, channel: Any, client: Any, handler_name: str) -> Any:
+        """Return the connection of a client, connected and watched by the poller, which calls the handler."""
+        if not self._client_registered(channel, client, handler_name):
+            self._register(channel, client, handler_name)
         return client.connection
 
     def on_readable(self, fileno: int) -> None:
@@ -74,13 +74,13 @@ class Poller(stock.MultiChannelPoller):
         to its health checks too. kombu reads none while its slots are busy, and then takes the connection for
         dead.
         """
-        channel, kind = self._fd_to_chan.get(fileno, (None, None))
-        if kind in (FETCH, WAIT, CONTROL):
-            channel.handlers[kind]()
+        channel, handler_name = self._fd_to_chan.get(fileno, (None, None))
+        if handler_name in (FETCH, WAIT, CONTROL):
+            channel.handlers[handler_name]()
             if channel.fetcher is not None:
                 self.wake_up_in(channel.fetcher.seconds_to_next())
-        elif kind == "LISTEN":
-            channel.handlers[kind]()
+        elif handler_name == "LISTEN":
+            channel.handlers[handler_name]()
         else:
             super().on_readable(fileno)
 
@@ -98,10 +98,10 @@ class Poller(stock.MultiChannelPoller):
 
     def handle_event(self, fileno: int, event: int) -> Any:
         """Handle a reply. Returns None if it brought no message, so that `drain_events` goes on."""
-        channel, kind = self._fd_to_chan.get(fileno, (None, None))
+        channel, handler_name = self._fd_to_chan.get(fileno, (None, None))
         before = channel.delivered if channel is not None else 0
         result = super().handle_event(fileno, event)
-        return result if kind not in (FETCH, WAIT, CONTROL) or channel.delivered != before else None
+        return result if handler_name not in (FETCH, WAIT, CONTROL) or channel.delivered != before else None
 
     def maybe_restore_messages(self) -> None:
         """Do nothing: messages that were not settled become ready again when their lease expires."""

@@ -179,8 +179,8 @@ def _note_fetched(lease: QueueLease, reply: Reply, fetched: Fetched, clock_ms: i
 UNREADABLE = Message({"headers": {}, "properties": {}}, b"")
 
 
-def server_error(asked: str, error: ResponseError) -> RedisConnectionError:
+def server_error(action: str, error: ResponseError) -> RedisConnectionError:
     """Return the error that ends a connection whose server refused. An error of a script's own is logged."""
     if "script" in str(error) and not str(error).startswith("BUSY"):
         logger.error("the script settle_and_fetch.lua failed in the broker: %s", error)
-    return RedisConnectionError(f"the broker refused {asked}: {error}")
+    return RedisConnectionError(f"the broker refused {action}: {error}")

@@ -114,30 +114,30 @@ class Watcher:
         self, queues: Iterable[str], keys_of: Callable[[str], QueueKeys], now: float
     ) -> None:
         """Send what is due for each queue: the claim of a place, and the script that watches, tracked."""
-        asked: list[tuple[tuple[Any, ...], str, WatchedQueue | None]] = []
+        commands: list[tuple[tuple[Any, ...], str, WatchedQueue | None]] = []
         for queue in queues:
             watched = self._queues.get(queue) or self._queues.setdefault(queue, WatchedQueue(keys_of(queue)))
             if now >= watched.claim_at:
                 places = watched.keys.watcher_places
                 if watched.place or watched.taken < len(places):
                     watched.claim_at = now + ROUND_SECONDS
-                    asked.append((self._claim_command(watched, PLACE_SECONDS), "claim", watched))
+                    commands.append((self._claim_command(watched, PLACE_SECONDS), "claim", watched))
                 else:
                     watched.claim_at = now + LOOK_SECONDS
-                    asked.append((("EXISTS", *places), "places", watched))
+                    commands.append((("EXISTS", *places), "places", watched))
             if watched.place and now >= watched.ask_at:
                 watched.is_tracked, watched.asked_at, watched.ask_at = True, now, now + ROUND_SECONDS
                 keys = watched.keys
-                asked.append((("CLIENT", "CACHING", "YES"), "caching", None))
-                asked.append(
+                commands.append((("CLIENT", "CACHING", "YES"), "caching", None))
+                commands.append(
                     (
                         script("watch").command((*keys.ready, keys.delayed), (keys.wake, keys.drain_rate)),
                         "look",
                         watched,
                     )
                 )
-        if asked:
-            self._send_commands(self._connection(), asked)
+        if commands:
+            self._send_commands(self._connection(), commands)
 
     def on_idle(self, queues: Iterable[str]) -> None:
         """Ask at once, because this process has found the queues empty and does not look any more."""
@@ -191,27 +191,27 @@ class Watcher:
 
     def on_reply(self, reply: Any) -> None:
         """Read the reply to the oldest request."""
-        kind, watched, _since = self._expected.popleft()
+        request_type, watched, _since = self._expected.popleft()
         if isinstance(reply, NoScriptError):
             for name in ("claim_watch", "watch"):
                 self._store.client.script_load(script(name).source)
             if watched is not None:
                 watched.claim_at = watched.ask_at = 0.0
         elif isinstance(reply, ResponseError):
-            self._stop_watching(kind, reply)
-        elif kind == "tracking":
+            self._stop_watching(request_type, reply)
+        elif request_type == "tracking":
             self.is_tracking, self.due_at = True, 0.0
             return
-        elif kind == "claim" and watched is not None:
+        elif request_type == "claim" and watched is not None:
             before, (watched.place, watched.taken) = watched.place, divmod(reply, 10)
             watched.replied_at = time.monotonic()
             if watched.place and not before:
                 watched.is_tracked, watched.ask_at = False, 0.0
-        elif kind == "places" and watched is not None:
+        elif request_type == "places" and watched is not None:
             watched.taken, watched.replied_at = reply, time.monotonic()
             if reply < len(watched.keys.watcher_places):
                 watched.claim_at = 0.0
-        elif kind == "look" and watched is not None:
+        elif request_type == "look" and watched is not None:
             count, due_ms = map(int, reply.split())
             self.passed_on += count > 0
             longer = max(SHORTEST_PAUSE_SECONDS, 2 * watched.pause)
@@ -220,11 +220,11 @@ class Watcher:
                 watched.ask_at = min(watched.ask_at, time.monotonic() + due_ms / 1000 + watched.apart)
         self._plan_next()
 
-    def _stop_watching(self, kind: str, error: ResponseError) -> None:
+    def _stop_watching(self, request_type: str, error: ResponseError) -> None:
         """Watch no more: a right is missing, or the server is out of memory. The places expire."""
-        if kind in ("tracking", "caching"):
+        if request_type in ("tracking", "caching"):
             self.is_tracking = False
-        logger.debug("looking out for messages: %s refused: %s", kind, error)
+        logger.debug("looking out for messages: %s refused: %s", request_type, error)
 
     # Asking
 
@@ -232,11 +232,11 @@ class Watcher:
         return script("claim_watch").command(watched.keys.watcher_places, (self._name, int(seconds * 1000)))
 
     def _send_commands(
-        self, connection: Any, asked: list[tuple[tuple[Any, ...], str, WatchedQueue | None]]
+        self, connection: Any, commands: list[tuple[tuple[Any, ...], str, WatchedQueue | None]]
     ) -> None:
         """Send commands in one packet, and note which replies are due."""
-        packed = connection.pack_commands([words for words, _, _ in asked])
+        packed = connection.pack_commands([words for words, _, _ in commands])
         # No health check: its reply would be taken for one of these.
         connection.send_packed_command(packed, check_health=False)
         now = time.monotonic()
-        self._expected.extend((kind, watched, now) for _, kind, watched in asked)
+        self._expected.extend((request_type, watched, now) for _, request_type, watched in commands)

@@ -81,7 +81,7 @@ class PondConsumer(Consumer):
             hub.call_repeatedly(EVENTS_SECONDS, self.send_events)
         self.in_flight.on_control = self._on_control
         hub.call_repeatedly(HEARTBEAT_SECONDS, self.app.health.record_loop_alive)
-        self.chunks.watch(hub.call_later, self._queue_again)
+        self.chunks.watch(hub.call_later, self._queue_reclaimed)
 
     def send_events(self) -> None:
         """Send the events that were gathered."""
@@ -95,7 +95,7 @@ class PondConsumer(Consumer):
         tasks have the drain deadline.
         """
         in_flight = self.in_flight
-        taken = self.chunks.reclaim_unstarted(
+        reclaimed = self.chunks.reclaim_unstarted(
             lambda each: in_flight.drained or in_flight.is_cancelled(each.delivery)
         )
         self._end_terminated()
@@ -103,7 +103,7 @@ class PondConsumer(Consumer):
             if not request.started and (in_flight.drained or in_flight.is_cancelled(request.delivery)):
                 request.release()
         self.app.drain.on_drained(in_flight.drained)
-        self._queue_again(taken)
+        self._queue_reclaimed(reclaimed)
         confirm()
 
     def _end_terminated(self) -> None:
@@ -115,9 +115,9 @@ class PondConsumer(Consumer):
             if request.in_child and alone and self.in_flight.is_terminated(request.delivery):
                 request.terminate(self.pool)
 
-    def _queue_again(self, taken: list[SlotRequest]) -> None:
-        """Queue tasks that were taken back from a child for a slot, before those that came later."""
-        waiting = deque(each for each in taken if not each.acknowledged)
+    def _queue_reclaimed(self, reclaimed: list[SlotRequest]) -> None:
+        """Queue tasks that were reclaimed from a child, before those that came later."""
+        waiting = deque(each for each in reclaimed if not each.acknowledged)
         if not waiting:
             return
         slots = self.controller.semaphore

@@ -203,19 +203,19 @@ def _needs_tracer(task: Task, delivery: Delivery) -> bool:
 
 def _run_traced(
     task: Task,
-    own: Handler | None,
+    own_handler: Handler | None,
     delivery: Delivery,
     context: TaskContext,
     around: Around,
 ) -> Outcome:
     """Run a task by Celery's tracer. If the tracer does not reach the task, notify and log its end here."""
-    came: list[bool] = []
-    handler = _traced_handler(task, own, came)
+    reached: list[bool] = []
+    handler = _traced_handler(task, own_handler, reached)
     try:
         outcome = execute(handler, delivery, context, around)
     except (SystemExit, KeyboardInterrupt) as error:
         return _outcome_of_exit(handler, delivery, context, error)
-    if type(outcome) is DeadLetter and not came:
+    if type(outcome) is DeadLetter and not reached:
         logger.error("Task %s[%s] did not start: %s", task.name, context.id, outcome.error)
         notify_end(task.app, delivery.message, "failed", dead_letter_error(outcome.reason, outcome.error))
     return outcome
@@ -230,12 +230,12 @@ def _outcome_of_exit(
     return classify_failure(handler, delivery, context, error, began=time.time())
 
 
-def _traced_handler(task: Task, own: Handler | None, came: list[bool]) -> Handler:
-    """Return a handler that runs a task by Celery's tracer. `came` gets an entry when the task is reached."""
+def _traced_handler(task: Task, own_handler: Handler | None, reached: list[bool]) -> Handler:
+    """Return a handler that runs a task by Celery's tracer. `reached` gets an entry as it begins."""
 
     def by_tracer(_message: Message, context: Any) -> Any:
         """Run the task by Celery's tracer. Raises the handler's `RetryLater` in place of Celery's `Retry`."""
-        came.append(True)
+        reached.append(True)
         try:
             return run_traced(task, context.delivery, context.worker)
         except Retry as error:
@@ -244,5 +244,5 @@ def _traced_handler(task: Task, own: Handler | None, came: list[bool]) -> Handle
                 raise later from None
             raise
 
-    contract = kinds().get(task.name) if own is None else own.contract
-    return CeleryHandler(contract, by_tracer, 0 if own is None else own.retries)
+    contract = kinds().get(task.name) if own_handler is None else own_handler.contract
+    return CeleryHandler(contract, by_tracer, 0 if own_handler is None else own_handler.retries)

@@ -2,9 +2,9 @@
 
 A task of a millisecond costs more on its way through the child's pipes, and in waking the child up, than in
 its handler. So when a slot comes free and its kind is known to be short, tasks that wait behind it are sent
-with it. A chunk is one job of the pool, and its tasks run one after the other. A task that was delivered before is
-sent alone: it may have killed its child, and must not kill others again. Tasks behind one that turned out
-long are reclaimed, and wait for a slot again.
+with it. A chunk is one job of the pool, and its tasks run one after the other. A task that was delivered
+before is sent alone: it may have killed its child, and must not kill others again. Tasks behind one that
+turned out long are reclaimed, and wait for a slot again.
 """
 
 from collections import defaultdict, deque

@@ -113,6 +113,7 @@ def count_busy() -> int:
 
 
 def _add_duration(counted: Counter[tuple[str, str, str]], field: str, kind: str, seconds: float) -> None:
+    """Add a duration to the histogram `field` of a kind."""
     counted[field, NAMES[bucket_of(seconds)], kind] += 1
     counted[field, "us", kind] += int(seconds * _MICROS)
 

@@ -90,9 +90,12 @@ class ChildProcess:
             self.ready_pipe = None
         return code
 
-    def plan_restart(self, *, asked: bool) -> float:
-        """Set the time of the next start and return the wait in seconds. Each early death doubles it."""
-        steady = asked or monotonic() - self.started_at >= STEADY_SECONDS
+    def plan_restart(self, *, requested: bool) -> float:
+        """Set the time of the next start and return the wait in seconds.
+
+        Each early death doubles it. An end that was `requested` is no early death.
+        """
+        steady = requested or monotonic() - self.started_at >= STEADY_SECONDS
         self.early_deaths = 0 if steady else self.early_deaths + 1
         doubled = _FIRST_WAIT_SECONDS * 2.0 ** max(0, self.early_deaths - 1)
         wait = min(_LONGEST_WAIT_SECONDS, doubled) if self.early_deaths else 0.0

@@ -153,7 +153,7 @@ class Supervisor:
         try:
             pid = child.start()
         except OSError as error:  # no process or descriptor is available now, and the other processes go on
-            wait = child.plan_restart(asked=False)
+            wait = child.plan_restart(requested=False)
             logger.error("%s cannot be started: %s; trying again in %.1f s", child.name, error.strerror, wait)
             return
         assert child.ready_pipe is not None
@@ -217,15 +217,15 @@ class Supervisor:
         if code == os.EX_CONFIG and not self.has_been_ready:
             self._give_up(f"{child.name} {outcome}")
             return
-        wait = child.plan_restart(asked=id(child) in self.replacing)
+        wait = child.plan_restart(requested=id(child) in self.replacing)
         logger.warning("%s pid=%d %s; restarting it in %.1f s", child.name, pid, outcome, wait)
         if not was_ready:
             self._announce_readiness(f"{child.name} {outcome} before it took messages")
 
-    def _give_up(self, why: str) -> None:
+    def _give_up(self, reason: str) -> None:
         """Stop all processes: another attempt would end in the same way."""
-        logger.error("%s before it took messages: correct the error above, then start again", why)
-        self._announce_readiness(f"{why} before it took messages")
+        logger.error("%s before it took messages: correct the error above, then start again", reason)
+        self._announce_readiness(f"{reason} before it took messages")
         self.cannot_start = True
         self.deadline = monotonic() + self.stop_seconds
         for child in self.children:

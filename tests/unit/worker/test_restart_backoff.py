@@ -26,7 +26,7 @@ def test_one_that_dies_at_once_waits_twice_as_long_each_time(now: list[float]) -
     waits = []
     for _ in range(9):
         broken.started_at = now[0]
-        waits.append(broken.plan_restart(asked=False))
+        waits.append(broken.plan_restart(requested=False))
     assert waits == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
     assert broken.restart_at == now[0] + 30
 
@@ -35,7 +35,7 @@ def test_one_that_ran_for_a_while_starts_at_once(now: list[float]) -> None:
     """A worker that was killed after hours is replaced at once, its earlier failures forgotten."""
     worker = ChildProcess("email", 1, _starts_nothing, early_deaths=5)
     worker.started_at = now[0] - child_process.STEADY_SECONDS
-    assert worker.plan_restart(asked=False) == 0
+    assert worker.plan_restart(requested=False) == 0
     assert worker.early_deaths == 0
 
 
@@ -43,7 +43,7 @@ def test_one_that_was_asked_to_go_starts_at_once(now: list[float]) -> None:
     """SIGHUP replaces processes, however young they are."""
     worker = ChildProcess("email", 1, _starts_nothing)
     worker.started_at = now[0]
-    assert worker.plan_restart(asked=True) == 0
+    assert worker.plan_restart(requested=True) == 0
 
 
 @pytest.mark.parametrize(
