@@ -99,13 +99,14 @@ def update_schedule(store: Store, name: str, **values: str | int) -> None:
 
 
 def record_fired(store: Store, name: str, *, due_ms: int, id: str, missed: int, by: str) -> bool:
-    """Record that a period was fired. False if it was recorded before."""
+    """Record that a period was fired. Return False if it was recorded before."""
     with translate_errors(f"recording schedule {name}"):
         words = (due_ms, id, missed, by)
         return bool(script("record_fired").run(store.client, (schedule_key(name, store.prefix),), words))
 
 
 def _parse_schedule(name: str, raw: Mapping[bytes, bytes]) -> Schedule:
+    """Return the state of a schedule from its hash. Unknown fields are left out."""
     fields = {key.decode(): value.decode() for key, value in raw.items()}
     values = {key: int(value) if key in _NUMBERS else value for key, value in fields.items() if key in _NAMES}
     return Schedule(name, **values)  # type: ignore[arg-type]

@@ -219,6 +219,7 @@ def _split_nodes(scheme: str, text: str) -> list[SplitResult]:
 
 
 def _split_url(text: str) -> SplitResult:
+    """Return the parts of one URL. Raises `ValueError` that quotes nothing of it."""
     with suppress(ValueError):  # whose message quotes the part before the host
         return urlsplit(text)
     raise ValueError("it is not a URL")
@@ -308,6 +309,7 @@ def _port_of(scheme: str, node: SplitResult) -> int:
 
 
 def _socket_path(node: SplitResult) -> str:
+    """Return the path of a Unix socket. Raises `ValueError`."""
     if node.hostname or not node.path.strip("/"):
         raise ValueError("it names no socket: write an absolute path, as in unix:///run/redis.sock")
     return _percent_decode(node.path)
@@ -336,6 +338,7 @@ def _database_of(query: dict[str, Any], of_path: str) -> int:
 
 
 def _refuse_sentinel_options(query: dict[str, Any]) -> None:
+    """Raise `ValueError` if a URL without sentinels has an option of theirs."""
     for name in ("master_name", "sentinel_username", "sentinel_password", "sentinel_ssl"):
         if name in query:
             raise ValueError(f"its option {name} belongs to a sentinel:// URL")

@@ -32,12 +32,14 @@ def _parse_seconds(value: str) -> float:
 
 
 def _parse_bool(value: str) -> bool:
+    """Return a truth value. Raises `ValueError` for another text."""
     if value.lower() not in _TRUTHS:
         raise ValueError("is true or false")
     return _TRUTHS[value.lower()]
 
 
 def _parse_cert_reqs(value: str) -> ssl.VerifyMode:
+    """Return how certificates are verified. Raises `ValueError` for another text."""
     if value.lower() not in _CERT_REQS:
         raise ValueError("is CERT_REQUIRED, CERT_OPTIONAL or CERT_NONE (or required, optional, none)")
     return _CERT_REQS[value.lower()]
@@ -52,6 +54,7 @@ def _parse_tls_version(value: str) -> ssl.TLSVersion:
 
 
 def _parse_text(value: str) -> str:
+    """Return a text. Raises `ValueError` if it is empty."""
     if not value:
         raise ValueError("is empty: leave it out")
     return value

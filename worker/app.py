@@ -53,7 +53,7 @@ def _users_app(name: str, configured: Settings, pools: tuple[str, ...], *, quiet
     app = user_app.load_app(name)
     changes = user_app.configure_app(app, configured, pools)
 
-    def tell(**_: Any) -> None:
+    def log_changes(**_: Any) -> None:
         """Log the changes to the application when its worker starts."""
         user_app.check_results(app)  # here Django is set up, whose models a backend may use
         if text := user_app.changes_text(
@@ -62,8 +62,8 @@ def _users_app(name: str, configured: Settings, pools: tuple[str, ...], *, quiet
             logger.warning("%s", text)
 
     if not quiet:
-        app.tell_of_changes = tell  # signals keep weak references
-        signals.celeryd_after_setup.connect(tell)
+        app.tell_of_changes = log_changes  # signals keep weak references
+        signals.celeryd_after_setup.connect(log_changes)
     return app
 
 

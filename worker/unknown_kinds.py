@@ -84,13 +84,14 @@ def install(app: Celery, settings: Settings) -> None:
     """Put unknown kinds aside in this application's workers, and log the missing kinds at their start."""
     app.unknown_kinds = UnknownKinds(settings)
 
-    def tell(instance: Any, **_: Any) -> None:
+    def log_missing_kinds(instance: Any, **_: Any) -> None:
+        """Log the kinds of the queues that this worker lacks, one line a reason."""
         queues = set(instance.app.amqp.queues.consume_from)
         for names, why in missing_kinds(queues, instance.app.tasks).items():
             logger.warning("cannot run %s: %s", names, why)
 
-    app.tell_of_missing_kinds = tell  # signals keep weak references
-    signals.celeryd_after_setup.connect(tell)
+    app.tell_of_missing_kinds = log_missing_kinds  # signals keep weak references
+    signals.celeryd_after_setup.connect(log_missing_kinds)
 
 
 def _handler_module(contract_module: str) -> str:

@@ -19,7 +19,7 @@ def record_id(task_id: str) -> str:
 
 
 def open_record(store: Store, task_id: str, kind: str, *, keep_ms: int = KEEP_MS) -> bool:
-    """Open the record of a task that will be sent. False if there is one already."""
+    """Open the record of a task that will be sent. Return False if there is one already."""
     key = batch_key(record_id(task_id), store.prefix)
     at = server_time_ms(store)
     with translate_errors(f"tracking task {task_id}"), store.client.pipeline() as pipe:

@@ -133,6 +133,7 @@ class QueueCommands(Connecting):
         super().queue_delete(queue)
 
     def _delete(self, queue: str, exchange: str, *args: Any, **kwargs: Any) -> None:
+        """Delete a queue as kombu does, and the messages of a queue of tasks."""
         super()._delete(queue, exchange, *args, **kwargs)
         if self.holds_tasks(queue):
             self._delete_messages(queue)
@@ -146,6 +147,7 @@ class QueueCommands(Connecting):
         self.passing.add(queue)  # this channel's own lease on it may be the last
 
     def _has_consumer(self, queue: str) -> bool:
+        """True if a lease on the queue has not expired."""
         seconds, _micros = self.store.client.time()
         return bool(self.store.client.zcount(self.queue_keys(queue).consumers, seconds * 1000, "+inf"))
 

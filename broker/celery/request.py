@@ -160,7 +160,7 @@ class DeliveryRequest(Request):
         self._terminate_on_ack = pool, number
 
     def settle_revoked(self, *, expired: bool) -> None:
-        """Settle the delivery of a task that Celery revoked before it started."""
+        """Settle the delivery of a task that Celery revoked before it started. Subclasses implement it."""
         raise NotImplementedError
 
     def mark_revoked(self, reason: str) -> None:
@@ -184,6 +184,7 @@ class DeliveryRequest(Request):
             self._announce_revoked("terminated", True, signal, False)
 
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
+        """Settle the delivery of a task that has not started, and announce the revocation as Celery does."""
         if not terminated:
             self.settle_revoked(expired=expired)
         super()._announce_revoked(reason, terminated, signum, expired)
@@ -213,7 +214,7 @@ def request_dict(delivery: Delivery, hostname: str) -> dict[str, Any]:
 
 
 def immediate_writer(pool: Any, hub: Any) -> Callable[[], None]:
-    """Return a function that writes the task which the pool was given last to a free child.
+    """Return a function that writes the newest task of the pool to a free child.
 
     The pool would write it in the loop's next turn but one. `pool` is Celery's, of any kind.
     """
@@ -222,6 +223,7 @@ def immediate_writer(pool: Any, hub: Any) -> Callable[[], None]:
         return lambda: None
 
     def write() -> None:
+        """Write to a child that neither runs nor receives a task, if there is one."""
         free = children._all_inqueues - children._active_writes - children._busy_workers
         if free:
             hub.consolidate_callback([free.pop()])

@@ -278,7 +278,7 @@ class InFlightMessages:
                 lease.outcomes.append(ended)
 
     def settle(self, delivery: Delivery, outcome: Outcome) -> bool:
-        """Queue the outcome of a delivery. False if it is not in flight here."""
+        """Queue the outcome of a delivery. Return False if it is not in flight here."""
         if delivery.lease is None or not delivery.lease.settle(delivery, outcome):
             return False
         self.ahead.ended += type(outcome) is not Release

@@ -81,7 +81,7 @@ class LeaseRenewer:
         return False
 
     def _renew_lease(self, lease: QueueLease) -> bool:
-        """Renew one lease. False if the server did not reply."""
+        """Renew one lease, or mark it as lost if it expired. Return False if the server did not reply."""
         consumer, asked, term_ms = lease.consumer, elapsed_seconds(), lease.term_ms(self.lease_ms)
         try:
             held = script("renew_lease").run(self.store.client, lease.keys.all, (consumer, term_ms))
@@ -102,7 +102,7 @@ class LeaseRenewer:
         return True
 
     def _seek_orphans(self, lease: QueueLease) -> bool:
-        """Search once for messages whose consumer is not listed. False if the server did not reply."""
+        """Search once for messages whose consumer is not listed. Return False without a reply."""
         if not lease.orphans_sought:
             try:
                 lease_orphaned_messages(self.store, lease.keys, lease_ms=lease.term_ms(self.lease_ms))

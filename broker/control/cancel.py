@@ -89,7 +89,7 @@ def cancel_task(
         epoch = _mark_cancelled(store, id, batch=False, terminate=terminate)
         unacknowledged = wait_for_acknowledgements(store, epoch, timeout_seconds)
         settled = cancel_waiting(store, effort, id=id)
-        if location is None and not settled and effort.most is None:
+        if location is None and not settled and effort.max_count is None:
             _keep_for_an_hour(store, id)
         return Cancellation(epoch, unacknowledged, settled, location)
 

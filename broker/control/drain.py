@@ -41,7 +41,7 @@ def drain_pool(store: Store, pool: str, *, timeout_seconds: float = ACK_TIMEOUT_
 
 
 def resume_pool(store: Store, pool: str) -> bool:
-    """Resume a drained pool. False if it was not drained."""
+    """Resume a drained pool. Return False if it was not drained."""
     was_drained = pool in drained_pools(store)
     with translate_errors(f"resuming pool {pool!r}"):
         _announce_change(store, lambda pipe: pipe.hdel(drained_key(store.prefix), pool))

@@ -143,7 +143,7 @@ def read_dead_letter(store: Store, queue: str, id: str) -> DeadLetter | None:
 
 
 def requeue(store: Store, queue: str, id: str) -> bool:
-    """Send a dead letter again. False if it is gone.
+    """Send a dead letter again. Return False if it is gone.
 
     One script does it, so the message is never in both places. Raises `BrokerError` if another task has its
     unique key now.
@@ -160,7 +160,7 @@ def requeue(store: Store, queue: str, id: str) -> bool:
 
 
 def purge(store: Store, queue: str, id: str) -> bool:
-    """Delete a dead letter. False if it is gone."""
+    """Delete a dead letter. Return False if it is gone."""
     with translate_errors(f"purging dead letter {id}"):
         return bool(store.client.xdel(QueueKeys(queue, store.prefix).dead, id))
 

@@ -90,7 +90,7 @@ def _oldest_age(heads: list[bytes | None], now_seconds: float) -> float | None:
 def sent_at_ms(message: bytes) -> int | None:
     """Return when a message was sent, or was due if that is later (ms by the server's clock).
 
-    None for a message that a foreign client sent.
+    Return None if the message cannot be read, or does not say when it was sent.
     """
     try:
         decoded = Message.decode(message)

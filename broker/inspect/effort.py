@@ -7,19 +7,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Effort:
-    """The bounds of a search: messages read in a call, the maximum of each list (None: all), the pauses.
+    """The bounds of a search: messages read in a call, the maximum of a list (None: all), and the pauses.
 
     With `rest` 1.0 the server is left alone after each call for as long as the call took.
     """
 
     page: int = 1_000
-    most: int | None = None
+    max_count: int | None = None
     rest: float = 0.0
 
     def page_sizes(self) -> Iterator[int]:
-        """Yield the number of messages of each next call, until as many as allowed were read."""
+        """Yield the number of messages to read in each call, until `max_count` were read. Rest after each."""
         read = 0
-        while self.most is None or read < self.most:
+        while self.max_count is None or read < self.max_count:
             started = time.monotonic()
             yield self.page
             read += self.page

@@ -113,6 +113,7 @@ def _take_lock(store: Store, lock: str, ms: int) -> bool:
 
 
 def _now_ms(store: Store) -> int:
+    """Return the server's time, ms. Raises `BrokerAway`."""
     with translate_errors("reading the server's clock"):
         seconds, micros = store.client.time()
     return int(seconds) * 1000 + int(micros) // 1000

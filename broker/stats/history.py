@@ -111,9 +111,10 @@ def read_history(store: Store, names: list[str]) -> list[list[Sample]]:
 
 
 def sample_before(store: Store, names: list[str], *, now_ms: int, seconds: float) -> list[Sample | None]:
-    """Return for each the last sample that is at least `seconds` old, to compare the present with.
+    """Return for each name the last sample that is at least `seconds` old, to compare the present with.
 
-    None if there is none within three times `seconds`, or within half a minute if that is longer.
+    It is at most three times `seconds` old, or half a minute if that is longer. If there is none, the oldest
+    younger sample is returned, or None without any.
     """
     oldest = now_ms - int(max(3 * seconds, 30) * 1000)
     with translate_errors("reading the samples"), store.client.pipeline(transaction=False) as pipe:

@@ -127,7 +127,10 @@ def _known_cause(minute: Window, running: Sequence[heartbeats.Heartbeat]) -> str
 def probe_pool(
     store: Store, candidate: Candidate, *, most_seconds: float = MOST_SECONDS
 ) -> Elasticity | None:
-    """Probe a pool and store the result. None if another process probes it, or if too few tasks are ready."""
+    """Probe a pool and store the result.
+
+    Return None if another process probes it, if its queues ran empty or if its number of slots changed.
+    """
     lock = probe_lock_key(candidate.pool, store.prefix)
     with translate_errors("taking the lock of a probe"):
         if not store.client.set(lock, "1", nx=True, px=LOCK_MS):

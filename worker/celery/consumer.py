@@ -162,6 +162,7 @@ class PondConsumer(Consumer):
             self.threads = ThreadSlots(self.pool.executor, self.pool.limit, self.in_flight)
 
     def _settle_now(self) -> None:
+        """Settle the finished deliveries at once, while the consumer has a channel."""
         channel = getattr(self.task_consumer, "channel", None)
         if channel is not None:
             channel.settle_now()

@@ -177,6 +177,7 @@ class _Services:
 
 
 def _require_ready(supervisor: Service) -> None:
+    """Wait until the pools are ready. Raises `StartError` with the last line of the log if they are not."""
     line = supervisor.wait_until_ready(READY_SECONDS)
     if line != "ready":
         raise StartError(f"{line}{supervisor.last_log_line()}")

@@ -57,7 +57,7 @@ class ChildProcess:
         return self.process.pid
 
     def read_ready(self) -> bool:
-        """Read the pipe. False if the process closed it without being ready."""
+        """Read the pipe. Return True if the process wrote that it is ready, False if it closed the pipe."""
         if self.ready_pipe is None:
             return self.ready
         self.ready = bool(os.read(self.ready_pipe, 64))

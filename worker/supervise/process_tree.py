@@ -86,7 +86,7 @@ def _send_signal(pid: int, number: int) -> None:
 
 
 def _descendants_of(pid: int) -> list[int]:
-    """Return the processes below a process, parents first. Empty if the kernel does not show them."""
+    """Return the processes below a process, parents first, or [] if the kernel does not show them."""
     children = defaultdict[int, list[int]](list)
     with suppress(OSError):
         for folder in Path("/proc").iterdir():

@@ -30,7 +30,7 @@ ACK_TIMEOUT_SECONDS = 8.0
 
 #: The cost of a request to the server: the first messages of each list, in calls of a moment with rests
 #: between.
-SMALL_EFFORT = Effort(page=200, most=4_000, rest=4.0)
+SMALL_EFFORT = Effort(page=200, max_count=4_000, rest=4.0)
 
 TaskId = Annotated[Id, Path(description="The id in the answer to the send.")]
 
@@ -52,8 +52,8 @@ def routes(state: State) -> APIRouter:
             raise translate_error(error) from None
         if view.state is TaskState.UNKNOWN and view.kind is None and view.progress is None:
             text = (
-                f"task {id} has ended, never was, or waits behind {SMALL_EFFORT.most} others: send it with "
-                "track=true to know its state and keep its result"
+                f"task {id} has ended, never was, or waits behind {SMALL_EFFORT.max_count} others: send it "
+                "with track=true to know its state and keep its result"
             )
             raise api_error(404, "unknown_task", text)
         return Response(json_text.to_text(view.model_dump()), media_type="application/json")
