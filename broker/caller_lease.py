@@ -38,9 +38,9 @@ class CallerLease:
         self.caller = Caller(consumer=self._lease.consumer, lease_ms=LEASE_MS)
 
     @contextmanager
-    def holding(self, delivery: Delivery) -> Iterator[bool]:
+    def renew_while_running(self, delivery: Delivery) -> Iterator[bool]:
         """Renew the lease while the block runs. Yields True if the task was cancelled before."""
-        self._lease.add(delivery)
+        self._lease.add_delivery(delivery)
         done = threading.Event()
         renewer = threading.Thread(
             target=self._renew_until, args=(done,), name="millpond-caller", daemon=True

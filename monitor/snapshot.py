@@ -202,7 +202,7 @@ def _pool_view(
         queues=tuple(queues[queue] for queue in names if queue in queues),
         running=tuple(running),
         totals=done,
-        rate=_rate_since({"ended": done.count()}, earlier, ("ended",), now_ms),
+        rate=_rate_since({"ended": done.count_ended()}, earlier, ("ended",), now_ms),
         utilisation=utilisation,
         window_seconds=window_seconds,
         cpu_seconds=cpu_seconds,

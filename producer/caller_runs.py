@@ -107,7 +107,7 @@ class CallerRuns:
         )
         outcome: Outcome = RELEASE  # unless it ends, it goes to the pool
         try:
-            with lease.holding(delivery) as cancelled:
+            with lease.renew_while_running(delivery) as cancelled:
                 if cancelled:
                     outcome = NOT_RUN
                 else:

@@ -37,7 +37,7 @@ ASKED_SECONDS = 5.0
 SENT_ONCE_MS = 7 * 24 * 3600 * 1000
 
 
-def store() -> Store:
+def shared_store() -> Store:
     """Return the store that the handlers of this process share."""
     return _connect_store(os.getpid())
 
@@ -83,7 +83,7 @@ class Cancellations:
 @lru_cache(maxsize=1)
 def cancellations(_process: int) -> Cancellations:
     """Return the cancellations that the handlers of a process share. `_process` is its id."""
-    return Cancellations(lambda names: cancelled_among(store(), names))
+    return Cancellations(lambda names: cancelled_among(shared_store(), names))
 
 
 class ProgressReporter:
@@ -100,7 +100,7 @@ class ProgressReporter:
             return
         self._silent_until = now + PROGRESS_SECONDS
         with suppress(BrokerError):  # progress is a courtesy
-            report_progress(store(), self._task_id, done, total)
+            report_progress(shared_store(), self._task_id, done, total)
 
 
 class Outbox:
@@ -116,7 +116,7 @@ class Outbox:
         Return the number accepted.
         """
         outcomes = publish(
-            store(), [self._compose_message(job, id=id, claim=id) for id, job in jobs], policy="reject"
+            shared_store(), [self._compose_message(job, id=id, claim=id) for id, job in jobs], policy="reject"
         )
         taken = 0
         for outcome in outcomes:
@@ -128,7 +128,7 @@ class Outbox:
     def send_continuation(self, job: Contract, *, after_seconds: float) -> None:
         """Send a continuation of this task, beyond the bound of its queue if need be."""
         due_ms = self._now_ms() + int(after_seconds * 1000) if after_seconds else None
-        publish(store(), [self._compose_message(job, due_ms=due_ms)], policy="exempt")
+        publish(shared_store(), [self._compose_message(job, due_ms=due_ms)], policy="exempt")
 
     def _compose_message(
         self, job: Contract, *, id: str | None = None, claim: str | None = None, due_ms: int | None = None

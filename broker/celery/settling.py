@@ -172,7 +172,7 @@ class Settling(Publishing):
     def settle_now(self) -> None:
         """Settle all finished deliveries without the event loop. Any thread may call this.
 
-        If the broker is unreachable, they stay queued and `leave` tries again.
+        If the broker is unreachable, they stay queued and `leave_queues` tries again.
         """
         with self.in_flight.lock:
             self.in_flight.settle_finished()
@@ -195,7 +195,7 @@ class Settling(Publishing):
         """Acknowledge all future cancellations, so that `cancel()` does not wait for this process."""
         state.acknowledge_epoch(self.store, self.in_flight.name, state.ALL_FUTURE)
 
-    def leave(self) -> None:
+    def leave_queues(self) -> None:
         """Settle the finished deliveries, release the others, and end the leases."""
         with self.in_flight.lock:
             self._abandon_call()

@@ -151,7 +151,7 @@ def accept_messages(
 
 
 def _note_fetched(lease: QueueLease, reply: Reply, fetched: Fetched, clock_ms: int) -> Delivery | None:
-    """Note a message as in flight, and return its delivery unless it is unreadable or not due."""
+    """Note a message as in flight and return its delivery, or settle it if it is unreadable or not due."""
     delivery = Delivery(
         UNREADABLE, lease.keys.queue, fetched.token, fetched.deliveries, clock_ms, lease=lease
     )

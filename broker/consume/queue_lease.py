@@ -78,7 +78,7 @@ class QueueLease:
         self.clock_ms = min(self.clocks)
         self.clocked_at = time.monotonic()
 
-    def add(self, delivery: Delivery) -> None:
+    def add_delivery(self, delivery: Delivery) -> None:
         """Note a delivery that was fetched."""
         delivery.lease = self
         self.in_flight[delivery.token] = delivery

@@ -76,7 +76,7 @@ class Totals:
     shown: int = 0
     left_out: int = 0
 
-    def count(self, *states: str) -> int:
+    def count_ended(self, *states: str) -> int:
         """Return the number of runs that ended in one of the states, or in any if none is given."""
         return sum(n for (state, _kind), n in self.ended.items() if not states or state in states)
 

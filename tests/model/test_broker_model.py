@@ -228,7 +228,9 @@ class Mill(RuleBasedStateMachine):
             for token, _, message in fetched:
                 plain = self.without_login
                 claim, id = plain.claim_of.get(message, ""), plain.id_of[message]
-                lease.add(delivery_of(token, id, batch=plain.batch_of[message] or None, unique_key=claim))
+                lease.add_delivery(
+                    delivery_of(token, id, batch=plain.batch_of[message] or None, unique_key=claim)
+                )
             self._check_when_to_look_again(reply.next_ms, credit, len(fetched))
 
     def _dated(self, outcome: Outcome, due: int, delivery: Delivery) -> Outcome:

@@ -26,7 +26,7 @@ def turn(store: Store, lease: QueueLease, credit: int) -> list[str]:
     )
     fetch_call.note_queue_state(call, reply)
     for fetched in reply.messages:
-        lease.add(delivery_of(fetched.token))
+        lease.add_delivery(delivery_of(fetched.token))
     return [fetched.payload.decode() for fetched in reply.messages]
 
 

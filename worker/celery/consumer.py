@@ -231,7 +231,7 @@ class PondConsumer(Consumer):
             self.listening.stop()
         channel = getattr(self.task_consumer, "channel", None)
         if channel is not None:
-            self._run_unless_broker_away(channel.leave)
+            self._run_unless_broker_away(channel.leave_queues)
         if (left := self._known_requests()) and not state.should_terminate:
             logger.error("%d tasks count as running although all have ended: %s", len(left), left[:3])
         super().shutdown()

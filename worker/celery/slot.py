@@ -48,7 +48,7 @@ from millpond.tasks.handlers import Handler
 from millpond.tasks.process.spans import SDK
 from millpond.tasks.settings import settings
 from millpond.worker.handler_services import FRESH_SECONDS, Outbox, ProgressReporter, cancellations
-from millpond.worker.report.noted_calls import calling, note_run
+from millpond.worker.report.noted_calls import note_call, note_run
 from millpond.worker.report.noted_calls import switch as NOTES
 from millpond.worker.report.slot_sampler import RUNNING
 from millpond.worker.supervise import process_tree
@@ -120,7 +120,7 @@ class TaskContext(Context):
 
     def mark_call(self, peer: str, items: int) -> AbstractContextManager[None]:
         """Note a call of a dependency for `millpond why`."""
-        return calling(self.kind, peer, items)
+        return note_call(self.kind, peer, items)
 
     @cached_property
     def report(self) -> "ProgressReporter":

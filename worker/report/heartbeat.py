@@ -131,7 +131,7 @@ class HeartbeatReporter:
         self._children = children
         self._unsent.update(added)
         if self._slot_times is not None:
-            self._slot_times.add(added, self._metering.errors)
+            self._slot_times.add_counts(added, self._metering.errors)
         state = self._make_heartbeat(slots)
         self._write_metrics(state, added)
         began = time.monotonic()
@@ -143,7 +143,7 @@ class HeartbeatReporter:
             self._sent_at, self._sent = began, _urgent_facts(state)
             self._unsent.clear()  # they are counted now, even if the samples fail
             if self._slot_times is not None:
-                self._slot_times.send(self._store, state.pool)
+                self._slot_times.send_to_window(self._store, state.pool)
             if takes_samples:
                 history.write_samples(self._store)
                 days.fold_if_due(self._store, heartbeats.read_pools(self._store))

@@ -34,7 +34,7 @@ class SlotTimes:
         if self._sampler is not None:
             self._sampler.start()
 
-    def add(self, added: Mapping[str, int], errors: "deque[tuple[str, str]]") -> None:
+    def add_counts(self, added: Mapping[str, int], errors: "deque[tuple[str, str]]") -> None:
         """Add the counts and the errors of the task metrics, and the samples taken meanwhile."""
         self._unsent.update(window.window_fields(added))
         while errors:
@@ -44,7 +44,7 @@ class SlotTimes:
             self._unsent.update(_window_fields(self._sampler))
             self._add_child_samples()
 
-    def send(self, store: Store, pool: str) -> None:
+    def send_to_window(self, store: Store, pool: str) -> None:
         """Add all that is unsent to the pool's present window."""
         window.add_to_window(store, pool, self._unsent)
         self._unsent.clear()

@@ -64,7 +64,7 @@ def test_figures_are_those_of_an_independent_count(pond: Embedded, eventually: C
 
     def reported() -> bool:
         [totals] = heartbeats.read_totals(store, ["default"])
-        return totals.count("succeeded") == TASKS
+        return totals.count_ended("succeeded") == TASKS
 
     eventually(reported, 10)
     metrics = ann.get("/metrics").text

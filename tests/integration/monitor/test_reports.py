@@ -39,7 +39,7 @@ def test_reports_stand_for_a_while_and_what_they_add_stays(store: Store) -> None
         "default.2@there",
     ]
     [totals] = heartbeats.read_totals(store, ["default"])
-    assert (totals.count(), totals.count("failed"), totals.busy_seconds) == (5, 1, 0.5)
+    assert (totals.count_ended(), totals.count_ended("failed"), totals.busy_seconds) == (5, 1, 0.5)
     assert (totals.service["a"].count, totals.service["a"].seconds) == (3, 0.12)
     heartbeats.withdraw_heartbeat(store, second.name)
     [silent] = heartbeats.read_processes(store)
@@ -47,7 +47,7 @@ def test_reports_stand_for_a_while_and_what_they_add_stays(store: Store) -> None
     assert 0 < store.client.pttl(key) <= heartbeats.KEPT_MS
     store.client.delete(key)
     assert (silent.name, heartbeats.read_processes(store)) == ("default.1@here", [])
-    assert next(heartbeats.read_totals(store, ["default"])).count() == 5
+    assert next(heartbeats.read_totals(store, ["default"])).count_ended() == 5
 
 
 def test_one_of_all_who_could_takes_the_samples(store: Store) -> None:
@@ -104,4 +104,4 @@ def test_figures_of_a_process_count_once_without_the_samples_too(
     eventually(lambda: len(asked) > 3)
     reporting.on_stopped()
     [totals] = heartbeats.read_totals(store, ["default"])
-    assert totals.count() == 1
+    assert totals.count_ended() == 1

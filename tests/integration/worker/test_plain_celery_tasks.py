@@ -64,5 +64,7 @@ def test_figures_are_of_kinds_whatever_a_sender_calls_its_tasks(
 def _ended(store: Store) -> dict[str, int]:
     [totals] = heartbeats.read_totals(store, ["default"])
     return (
-        {} if totals is None else {s: n for s in ("succeeded", "retried", "failed") if (n := totals.count(s))}
+        {}
+        if totals is None
+        else {s: n for s in ("succeeded", "retried", "failed") if (n := totals.count_ended(s))}
     )

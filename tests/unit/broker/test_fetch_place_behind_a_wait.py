@@ -15,7 +15,7 @@ def waiting(*, slots: int, busy: int) -> InFlightMessages:
     lease = in_flight.lease(QueueKeys("one"))
     lease.registered, lease.clocked_at = True, time.monotonic()
     for number in range(busy):
-        lease.add(delivery_of(f"{number}/0", f"task {number}"))
+        lease.add_delivery(delivery_of(f"{number}/0", f"task {number}"))
     return in_flight
 
 

@@ -28,7 +28,7 @@ def test_a_process_that_was_frozen_starts_nothing_before_it_has_heard_of_its_lea
     lease = in_flight.lease(QueueKeys("cold"))
     lease.registered = True
     delivery = delivery_of("1/0", "one")
-    lease.add(delivery)
+    lease.add_delivery(delivery)
     keeper = LeaseRenewer(in_flight, lease_ms=LEASE_MS, store=Store(Renewing()))
     keeper._renew_lease(lease)
     assert in_flight.may_start(delivery)

@@ -74,7 +74,7 @@ def test_a_burst_after_a_pause_has_the_depth_of_the_one_before(ahead: Prefetch) 
 def test_what_was_given_back_is_no_end(outcome: Outcome, ended: int, by_thread: bool) -> None:
     """A message that went back has not been a short task."""
     in_flight, delivery = InFlightMessages(), delivery_of("1/0", "task")
-    in_flight.lease(QueueKeys("one")).add(delivery)
+    in_flight.lease(QueueKeys("one")).add_delivery(delivery)
     if by_thread:
         in_flight.finish(delivery, outcome)
         in_flight.settle_finished()
@@ -128,8 +128,8 @@ def test_a_busy_process_does_not_fetch_again_what_it_gave_back(ahead: Prefetch) 
     in_flight.ahead = ahead
     lease = in_flight.lease(QueueKeys("one"))
     running, waits = delivery_of("1/0", "runs"), delivery_of("2/0", "waits")
-    lease.add(running)
-    lease.add(waits)
+    lease.add_delivery(running)
+    lease.add_delivery(waits)
     assert in_flight.room == 15
     for late in (0.0, AGAIN_SECONDS):
         in_flight.release_overdue(waits.fetched_at + WAITED_SECONDS + late)

@@ -85,7 +85,7 @@ def test_a_thread_far_ahead_waits_until_what_is_finished_was_sent(
     lease = in_flight.lease(QueueKeys("queue"))
     for n in range(AHEAD):
         delivery = delivery_of(str(n), f"task {n}")
-        lease.add(delivery)
+        lease.add_delivery(delivery)
         in_flight.finish(delivery, SUCCEEDED)
     thread = threading.Thread(target=slots.wait_for_backlog)
     thread.start()

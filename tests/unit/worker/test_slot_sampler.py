@@ -18,7 +18,7 @@ import pytest
 from millpond.broker.stats.calls import CallFigures, add_field
 from millpond.broker.stats.window import Place
 from millpond.worker.report import span_peers
-from millpond.worker.report.noted_calls import CALLING, calling
+from millpond.worker.report.noted_calls import CALLING, note_call
 from millpond.worker.report.slot_sampler import SlotSampler
 from tests.harness.sampled_slots import COMPUTES, Slots, main, main_place, seen_until
 
@@ -280,7 +280,7 @@ def test_a_peer_has_the_name_that_its_handler_gives_it(slots: Slots) -> None:
     stop = threading.Event()
 
     def call() -> None:
-        with calling("order", "crm", 3):
+        with note_call("order", "crm", 3):
             stop.wait(10)
 
     slots.run(call, "order")
