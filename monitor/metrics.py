@@ -153,6 +153,8 @@ def _schedule_metrics(snapshot: Snapshot) -> Iterator[Metric]:
 
 
 def _queue_counters() -> list[Figure]:
+    """Return the name, the help and a reader of each counter of a queue."""
+
     def reader(counter: str) -> Callable[[QueueView], float]:
         return lambda view: view.depth.counters.get(counter, 0)
 

@@ -115,6 +115,7 @@ class AdmissionLine:
         return publish(self.store, messages, policy="block", caller=caller)
 
     def _wait_seconds(self, message: Outgoing, timeout: Timeout) -> float:
+        """Return the seconds until the next look at the place, at most until the timeout or the deadline."""
         seconds = min(timeout.left, random.uniform(*CHECK_SECONDS))
         if message.deadline_ms is not None:
             seconds = min(seconds, max(0.0, (message.deadline_ms - self.now_ms()) / 1000))

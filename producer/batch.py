@@ -67,7 +67,7 @@ class Batch:
 
     @takes(BatchSend)
     def send(self, sending: BatchSend) -> Sent:
-        """Send one task into the batch; options and errors are those of `Client.send`."""
+        """Send one task into the batch. Options and errors are as for `Client.send`."""
         sent = self._client.send_message(sending, self)
         self._taken += sent.duplicate_of is None
         return sent

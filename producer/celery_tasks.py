@@ -44,8 +44,8 @@ def compose_celery_task(
 ) -> Outgoing:
     """Compose the message of a Celery task. `app` is the application that the settings name.
 
-    `more` returns further headers, once the queue and the id are known: a signature that was frozen has an
-    id, and that of a chain is its first task's.
+    `more` returns further headers, once the queue and the id are known. A frozen signature has its own id. A
+    chain has the id of its first task.
 
     Raises `UnknownQueue`, `BadContract`, `SettingsError`, and Celery's errors.
     """

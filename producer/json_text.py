@@ -25,6 +25,7 @@ def require_finite(job: BaseModel, text: bytes | bytearray) -> None:
 
 
 def _check_finite(value: Any) -> None:
+    """Raise `ValueError` if the value contains NaN or an infinity."""
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(_NOT_FINITE)
     for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
@@ -65,6 +66,7 @@ def _replace_unwritable(value: Any) -> Any:
 
 
 def _parse_float(text: str) -> float:
+    """Return the number of a text. Raises `ValueError` if it is too large for a float."""
     number = float(text)
     if math.isinf(number):
         _refuse_constant(text)

@@ -82,7 +82,7 @@ class Message(SendOptions):
     def times(self, now_ms: int) -> tuple[int | None, int | None, int | None]:
         """Return its due time, its expiry and its deadline, ms since the epoch.
 
-        None for each that it does not have.
+        Each is None if the message does not have it.
         """
         if self.delay is None and self.at is None and self.expires is None and self.deadline is None:
             return None, None, None

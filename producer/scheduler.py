@@ -164,6 +164,7 @@ class Scheduler:
 
     @staticmethod
     def _describe_schedule(periodic: Scheduled) -> dict[str, str | int]:
+        """Return the kind, the timing and the queue of a schedule, as its state in Redis has them."""
         sendable = periodic.sendable
         of_kind = contract_from(sendable).queue if isinstance(sendable, tuple) else ""
         queue = periodic.options.queue or of_kind

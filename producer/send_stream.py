@@ -195,12 +195,14 @@ class Sender:
             raise
 
     def _notify_middleware(self, message: Outgoing, error: Exception | None) -> None:
+        """Call `on_sent` of the middleware once for a message, with its error or None."""
         sending = self.unanswered.pop(message.id, None) if self.unanswered else None
         if sending is not None:
             for on_sent in self.hooks[SDK in modules].on_sent:
                 on_sent(sending, error)
 
     def _oldest_seconds(self, queue: str) -> float | None:
+        """Return the age of the oldest message of a queue. Return None if the broker does not reply."""
         try:
             return depth.read_depth(self.store, queue).oldest_seconds
         except BrokerError:

@@ -249,6 +249,7 @@ def _error_name(error: BaseException) -> str:
 
 
 def _error_text(error: BaseException) -> str:
+    """Return the message of an error, or a note if the message cannot be read."""
     try:
         return str.__str__(str(error))  # a plain text: a subclass may have methods of its own
     except BaseException as unsaid:

@@ -149,7 +149,7 @@ def _overriding_methods(middleware: Sequence[Middleware], method: str) -> tuple[
 def load_middleware(names: Iterable[str]) -> tuple[Middleware, ...]:
     """Return the middleware that the setting names, then that of installed packages.
 
-    Returns the same objects at each call in a process. Raises `SettingsError` for a name that is none.
+    Returns the same objects at each call in a process. Raises `SettingsError` for any other name.
     """
     return (*(_load_one(name) for name in names), *_load_entry_points())
 

@@ -99,6 +99,7 @@ def _watch_drain(
 
 
 def _drain_summary(name: str, running: int, processes: int) -> str:
+    """Return the last line of `drain`: how far the pool is, and the command to type next."""
     if running:
         return f"{name}: drained, {running} still running. Check again with: millpond drain {name}"
     where = f"{processes} processes wait" if processes else "none of its processes is connected"

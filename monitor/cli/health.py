@@ -34,6 +34,7 @@ class _OneLineParser(ArgumentParser):
 
 
 def _parse_duration(text: str) -> float:
+    """Return the seconds of an argument. Raises `ArgumentTypeError`, whose text argparse prints."""
     try:
         return parse_seconds(text)
     except BadQuantity as error:

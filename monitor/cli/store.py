@@ -14,7 +14,7 @@ from millpond.tasks.settings import settings
 
 @contextmanager
 def open_store() -> Iterator[Store]:
-    """Yield the store of the settings, else that of a running `millpond up`. Raises `SettingsError`."""
+    """Yield a store of the configured broker, or else of a running `millpond up`. Raises `SettingsError`."""
     configured = settings_or_local(lambda line: print(line, file=sys.stderr))
     store = connect(configured_broker(configured), **configured.broker_options)
     try:

@@ -127,6 +127,7 @@ def _fixed_share(facts: PoolFacts, kind: str, calls: CallFigures) -> float | Non
 
 
 def _growth_evidence(facts: PoolFacts) -> tuple[str, ...]:
+    """Return the evidence that more slots would help as well. It is empty if they would not."""
     measured = facts.current_elasticity
     if measured is None or not measured.grows:
         return ()

@@ -103,6 +103,7 @@ def _has_other_backlog(facts: PoolFacts, limited: QueueView) -> bool:
 
 
 def _drained_pool(facts: PoolFacts) -> Diagnosis | None:
+    """The pool is drained, and tasks are ready."""
     if facts.view.drained_at_ms is None or not facts.waiting:
         return None
     why = f"the pool is drained and starts nothing; {words.ready_text(facts)}"

@@ -198,7 +198,7 @@ def slots_suffice_text(slots: int) -> str:
 def throughput_text(measured: Elasticity) -> str:
     """Return the measured throughput of a part of the slots, and of all of them.
 
-    If the smaller step showed that throughput does not grow, the part is that of the step.
+    If only the last step to all slots did not grow, the part is the slots before that step.
     """
     slots, rate = measured.part, measured.part_rate
     if measured.step is not None and measured.high > SATURATED and not measured.grows:

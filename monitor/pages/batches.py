@@ -57,7 +57,7 @@ class Cancel(PageHandler):
     """Cancel one batch after a confirmation."""
 
     async def post(self, id: str) -> None:
-        """Render the confirmation; cancel the batch once it is confirmed."""
+        """Render the confirmation, or cancel the batch if the form confirms it."""
         self.require_change_right()
         summary = await self.call_broker(record.summary, self.store, id)
         if self.field("confirmed") != "yes":

@@ -44,7 +44,7 @@ class PageHandler(BaseHandler):
 
     @authenticated
     def prepare(self) -> None:
-        """Refuse users without a login; the guard (`guard.py`) has refused foreign host names."""
+        """Refuse users without a login. The guard (`guard.py`) has refused foreign host names."""
 
     def check_xsrf_cookie(self) -> None:
         """Refuse a form without a token of these pages, however the user is authenticated."""

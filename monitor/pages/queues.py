@@ -58,6 +58,7 @@ class QueueChange(PageHandler):
 
 
 def _queue_or_404(views: list[QueueView], name: str) -> QueueView:
+    """Return the queue of this name. Raises `HTTPError` 404."""
     for view in views:
         if view.name == name:
             return view

@@ -116,7 +116,7 @@ def _send_inputs(
 
 
 def _close(batch: Batch, stop: KeyboardInterrupt | None) -> tuple[Summary, KeyboardInterrupt | None]:
-    """Close the batch; return its counts, and the signal that has stopped the command by then, if any.
+    """Close the batch. Return its counts, and the signal that has stopped the command by then, or None.
 
     After a first Ctrl-C the batch is closed too, because its results are awaited. A second one leaves.
     """
@@ -205,6 +205,7 @@ class ResultReader(threading.Thread):
             raise self._error
 
     def _handle(self, result: Result) -> None:
+        """Count a result and write it, and print a failure."""
         label = self.counters.count_result(result)
         self._output.write_result(label, result)
         if result.state is not TaskState.SUCCEEDED:

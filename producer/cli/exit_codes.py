@@ -56,7 +56,7 @@ def run_command(command: Any, arguments: Sequence[str], *, program: str, obj: An
 
 
 def _flush_output(code: int) -> int:
-    """Write the rest of the output. Return the code, or that of a reader that went away."""
+    """Write the rest of the output. Return `code`, or `UNREAD` if the reader of the output went away."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -65,6 +65,7 @@ def _flush_output(code: int) -> int:
 
 
 def _exit_unread() -> int:
+    """Discard the output that nobody reads, and return the exit code for it."""
     from millpond.tasks.process import interrupt
 
     interrupt.discard_output()

@@ -156,6 +156,7 @@ def unpack(
 
 
 def _parse_column_type(text: str) -> tuple[str, str]:
+    """Return the column and the type of `--type`. Raises `BadInput`."""
     column, sign, type_ = text.rpartition("=")
     if not sign:
         raise BadInput(f"--type {text!r} has no '=': give COLUMN=TYPE, such as id=string")
@@ -163,6 +164,7 @@ def _parse_column_type(text: str) -> tuple[str, str]:
 
 
 def _first_line(file: Path) -> str:
+    """Return the password: the first line of its file. Raises `BadInput` if it is not UTF-8."""
     try:
         return file.read_text().split("\n", 1)[0].removesuffix("\r")
     except UnicodeDecodeError:

@@ -67,7 +67,7 @@ class Inputs:
                 yield _named_input(argument)
 
     def count(self) -> int:
-        """Return how many items iterating yields. Not for stdin, which can be read only once."""
+        """Return the number of items that an iteration yields. Stdin is read once: do not count it."""
         return sum(1 for _ in self)
 
     def roots(self, *others: Path) -> list[str]:

@@ -172,6 +172,7 @@ def _read_text(file: str) -> str:
 
 
 def _parse_header(text: str) -> tuple[str, str]:
+    """Return the name and the value of `--header`. Raises `BadInput`."""
     name, colon, value = text.partition(":")
     if not colon:
         raise BadInput(f"--header {text!r} has no colon: give 'NAME: VALUE'")

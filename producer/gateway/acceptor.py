@@ -84,6 +84,7 @@ class Acceptor:
         self._end(opened)
 
     async def _connect(self, opened: socket.socket) -> None:
+        """Connect an accepted socket to a new protocol, or close it if it has ended."""
         try:
             await self._loop.connect_accepted_socket(self._protocol, opened)
         except OSError:  # it has ended meanwhile

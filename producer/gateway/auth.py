@@ -1,4 +1,4 @@
-"""Authenticate requests by token, or by the local machine if no token is configured; authorize their use.
+"""Authenticate requests by token, or by the local machine if no token is configured, and authorize them.
 
 A token may send its kinds, and see and cancel its own tasks and batches. A token for every kind may do all.
 The table is in producer/gateway/README.md.

@@ -183,6 +183,7 @@ class BoundedConnection(HttpToolsProtocol):
             self._header_timer = self.loop.call_later(self._limits.header_seconds, close)
 
     def _stop_waiting(self) -> None:
+        """Stop waiting for the headers of a request."""
         self._limits.waiting.pop(self, None)
         if self._header_timer is not None:
             self._header_timer.cancel()

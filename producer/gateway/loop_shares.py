@@ -45,7 +45,7 @@ class GatewayConnection(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Account:
-    """The time at which a token's use is paid back, that of its last request, and its requests that wait."""
+    """The use of the loop by a token: when it is paid back, the last request, and the requests that wait."""
 
     paid_at: float = 0.0
     asked_at: float = 0.0
@@ -140,6 +140,7 @@ class LoopShares:
             account.paid_at = max(account.paid_at, now) + REFUSAL_SECONDS * self._count_active(now)
 
     def _account(self, token: str) -> _Account:
+        """Return the account of a token, and open it at its first request."""
         account = self._accounts.get(token)
         if account is None:
             account = self._accounts[token] = _Account()
@@ -184,12 +185,14 @@ class LoopShares:
         account.light.clear()
 
     def _wait_seconds(self, account: _Account, now: float) -> float:
+        """Return the seconds until a request of the token may start: 0 or less if it may now."""
         wait_seconds = account.paid_at - AHEAD_SECONDS - now
         if account.is_heavy(now) and self._background.is_held:
             return max(wait_seconds, self._background.rest_seconds())
         return wait_seconds
 
     def _plan_next_start(self, account: _Account) -> None:
+        """Set the timer for the next waiting request of the token, if there is one."""
         account.is_timed = bool(account.waiting)
         if account.is_timed:
             wait_seconds = self._wait_seconds(account, monotonic())

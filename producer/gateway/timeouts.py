@@ -37,7 +37,7 @@ class IdleTimeout:
             asyncio.get_running_loop().call_at(started + self.seconds, self._end_waits)
 
     def _end_waits(self) -> None:
-        """End the waits that have lasted as long as the timeout."""
+        """End the waits that have reached the timeout."""
         now = asyncio.get_running_loop().time()
         for timeout, started in list(self._started.items()):
             if started + self.seconds > now:

@@ -40,7 +40,7 @@ def variable_name(path: Path) -> str:
 def setting_path(name: str, model: type[BaseModel], known: Mapping[str, Any]) -> Path | None:
     """Return the path of the setting that `SMTP__HOST`, a name without its prefix, means.
 
-    None for no setting.
+    Return None if it means no setting.
     """
     parts = name.split("__")
     lifted = LIFTED.get(parts[0].lower())

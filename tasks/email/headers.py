@@ -56,6 +56,7 @@ def _write_address(box: Mailbox) -> str:
 
 
 def _check_value(name: str, value: str) -> None:
+    """Raise `BadInput` for a value that would end the line of its header."""
     try:
         require_one_line(value, tabs_allowed=True)
     except ValueError as error:

@@ -66,6 +66,7 @@ class MailLedger:
         self._write(key, owner, "forget", [])
 
     def _write(self, key: str, owner: str, mode: str, pairs: list[str]) -> None:
+        """Write to the entry of a mail, if `owner` still has its claim."""
         with translate_errors("writing the mail ledger"):
             script("mail_record", __package__).run(
                 self.store.client, [self._ledger_key(key)], [owner, self.ttl_seconds, mode, *pairs]

@@ -119,6 +119,7 @@ class SmtpConnections:
         return False
 
     def _keep_idle(self, connection: _Connection) -> None:
+        """Keep a connection for the next mail, and close those that were idle too long."""
         connection.used = self._clock()
         with self._lock:
             self._idle.append(connection)

@@ -25,7 +25,7 @@ class NoHeader(Exception):
 
 
 def declared_delimiter(text: io.RawIOBase) -> str | None:
-    """Return the delimiter that a first line `sep=;` declares, as Excel writes it."""
+    """Return the delimiter of a first line `sep=X`, as Excel writes it. Return None without such a line."""
     try:
         match = _SAID.match(next(_read_lines(text), "")[:20])
     except csv.Error:

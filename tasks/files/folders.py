@@ -51,6 +51,7 @@ class Folder:
         return open_below(os.dup(self.descriptor), parts, made=[])
 
     def _safe_parts(self, name: str) -> list[str]:
+        """Return the parts of an entry's path. Raises `BadInput` if it leads out of the folder."""
         parts = [part for part in name.split("/") if part not in ("", ".")]
         if name.startswith("/") or ".." in parts or not parts or "\0" in name:
             raise BadInput(f"an entry named {printable(name)} would be written outside {self.url}: refused")

@@ -23,10 +23,10 @@ _NO_MEMORY = re.compile(r"out of memory|unable to allocate|cannot allocate|memor
 
 @contextmanager
 def translate_reader_errors(url: str, *, target: str = "") -> Iterator[None]:
-    """Translate an error of libvips in the block into that of the task for the image `url`.
+    """Turn an error of libvips in the block into the error of a task about the image `url`.
 
-    A pipeline decodes while it encodes. With `target` the block writes that format, and an error without a
-    line of the reader is the writer's.
+    A pipeline decodes while it encodes. With `target` the block writes that format, and an error
+    without a line of the reader comes from the writer.
     """
     vips = libvips()
     try:

@@ -149,6 +149,7 @@ def _parse_line(line: bytes, url: str, number: int) -> dict[str, Any]:
 
 
 def _refuse_duplicate_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of its pairs. Raises `ValueError` if a name occurs twice."""
     row = dict(pairs)
     if len(row) < len(pairs):
         raise ValueError("one object has the same name twice")

@@ -25,7 +25,7 @@ _FINAL = {
 
 @contextmanager
 def translate_os_errors(url: str, doing: Doing) -> Iterator[None]:
-    """Translate an `OSError` of the block into that of the task that reads or writes `url`."""
+    """Turn an `OSError` of the block into the error of a task that reads or writes `url`."""
     try:
         yield
     except OSError as error:
@@ -36,7 +36,7 @@ def translate_os_errors(url: str, doing: Doing) -> Iterator[None]:
 def translate_full_disk(url: str) -> Iterator[None]:
     """Translate a full disk in the block, and leave every other `OSError` as it is.
 
-    For a block that a caller runs while it writes: errors of the caller's own input are not of this file.
+    The caller may read its own input in the block: errors there do not concern this file.
     """
     try:
         yield

@@ -199,6 +199,7 @@ class _Form:
         return buffer.raw
 
     def _read_string(self, get: Callable[..., int], *arguments: Any) -> str:
+        """Return the text that a function of PDFium writes to a buffer, called first for its length."""
         length = get(*arguments, None, 0)
         buffer = ctypes.create_string_buffer(length)
         get(*arguments, ctypes.cast(buffer, ctypes.POINTER(self._pdfium.FPDF_WCHAR)), length)

@@ -70,8 +70,7 @@ class Storage:
     def local_output(self, url: str) -> Iterator[str]:
         """Like `open_output`, but yield a local path to write to, for a library that takes no file.
 
-        The path is that of an open file, so its name says nothing of the format, and it must be written in
-        place.
+        The path leads to an open file: its name has no ending, and the library must write to it in place.
         """
         with self.open_output(url) as file:
             yield local.path_of(file)

@@ -119,6 +119,7 @@ def _file_content(forward: "_Forward", member: tarfile.TarInfo, url: str) -> Ite
 
 
 def _zero_chunks(count: int) -> Iterator[bytes]:
+    """Yield this many zero bytes, for the holes of a sparse file."""
     while count:
         chunk = bytes(min(count, CHUNK_BYTES))
         count -= len(chunk)
@@ -226,6 +227,7 @@ class _Forward:
             self._quota.count_padding(len(rest))
 
     def _read_available(self, size: int) -> bytes:
+        """Return at most `size` bytes, first those that were peeked at. Empty bytes are the end."""
         data, self._ahead = self._ahead[:size], self._ahead[size:]
         data = data or self._stream.read(size)
         self._position += len(data)

@@ -237,6 +237,7 @@ class _TagReader:
         return numbers
 
     def _unpack_next(self, layout: str, missing: int | None = None) -> tuple[Any, ...]:
+        """Return the next values of the file, or `missing` at its end."""
         data = self.file.read(struct.calcsize(layout))
         if missing is not None and len(data) < struct.calcsize(layout):
             return (missing,)

@@ -179,7 +179,7 @@ def _file_content(file: BinaryIO, entry: _ZipEntry, begin: int) -> Iterator[byte
 
 
 class _Slice:
-    """The next bytes of a file, as many as an entry has and no more."""
+    """The next bytes of a file, limited to the length of an entry."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file, self._left = file, size

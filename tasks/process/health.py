@@ -29,7 +29,7 @@ class Health:
     processes: tuple[str, ...] = ()
 
     def faults(self, question: str) -> tuple[str, ...]:
-        """Return the faults for one of `QUESTIONS`, those of the questions before it included."""
+        """Return the faults for one of `QUESTIONS`, and for the questions before it."""
         questions = QUESTIONS[: QUESTIONS.index(question) + 1]
         return tuple(fault for each in questions for fault in getattr(self, each))
 

@@ -93,7 +93,7 @@ class HeartbeatFile:
 def read_heartbeats(service: str | None = None, *, pid: int | None = None) -> list[ProcessState]:
     """Return the heartbeats of this user's living processes on this host. Remove the files of dead ones.
 
-    `service` selects the processes of a service, `pid` one process or those of one supervisor.
+    `service` selects the processes of a service. `pid` selects one process, or all of one supervisor.
     """
     heartbeats = [each for each in _living_heartbeats() if service in (None, each.service)]
     return [each for each in heartbeats if pid is None or pid in (each.pid, each.parent)]

@@ -13,7 +13,7 @@ class LogContext(Middleware):
     def log_fields(self, context: Context) -> Mapping[str, Any]:
         """Return id, kind, batch and trace id of the running task for JSON log lines.
 
-        Empty if the handler was called without a message.
+        Return no fields if the handler was called without a message.
         """
         message = context.message
         if message is None:

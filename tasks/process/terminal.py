@@ -24,6 +24,7 @@ def break_long_lines() -> None:
 
 
 def _wrap_stream(stream: TextIO) -> TextIO:
+    """Return a writer of whole lines for a terminal, and any other stream as it is."""
     if not isinstance(stream, io.TextIOWrapper) or not stream.isatty():
         return stream
     stream.flush()

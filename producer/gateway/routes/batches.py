@@ -122,6 +122,7 @@ def _add_reads(router: APIRouter, state: State) -> None:
 
 
 async def _read_summary(state: State, token: str, call: Callable[[], Summary]) -> Summary:
+    """Return the counts that `call` reads. Raises `ApiError` for an error of the broker."""
     try:
         return await state.threads.run_lookup(token, call)
     except BrokerError as error:
