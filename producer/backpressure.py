@@ -89,7 +89,7 @@ class AdmissionLine:
         is_in_line = False
         try:
             while True:
-                [answer] = self._publish([first], Caller(ticket, stays=True))
+                [answer] = self._publish_messages([first], Caller(ticket, stays=True))
                 is_in_line = isinstance(answer, Full) and not answer.delayed
                 if not isinstance(answer, Full):
                     flow.reset_chunk()
@@ -100,7 +100,7 @@ class AdmissionLine:
                 room = self.wait(self.store, first.queue, ticket, self._wait_seconds(first, timeout))
                 if room:
                     flow.adapt_chunk(room)
-                    answers = self._publish(messages[:room], Caller(ticket, stays=True))
+                    answers = self._publish_messages(messages[:room], Caller(ticket, stays=True))
                     is_in_line = any(isinstance(answer, Full) for answer in answers)
                     if not isinstance(answers[0], Full):
                         return answers  # refused ones among them join the end of the line
@@ -111,7 +111,7 @@ class AdmissionLine:
                 with suppress(BrokerError):
                     leave_line(self.store, first.queue, ticket)
 
-    def _publish(self, messages: Sequence[Outgoing], caller: Caller) -> list[Answer]:
+    def _publish_messages(self, messages: Sequence[Outgoing], caller: Caller) -> list[Answer]:
         return publish(self.store, messages, policy="block", caller=caller)
 
     def _wait_seconds(self, message: Outgoing, timeout: Timeout) -> float:

@@ -1,7 +1,7 @@
 """The errors of a task: one tree, which producers and workers share.
 
-A body raises `Retry…` to be run again later and `Final…` to fail for good. Any other exception is final too,
-with its traceback kept in the dead letter. A message is one line that names the next step.
+A handler raises `Retry…` to be run again later and `Final…` to fail for good. Any other exception is final
+too, with its traceback kept in the dead letter. A message is one line that names the next step.
 """
 
 from millpond.broker.errors import (
@@ -26,7 +26,7 @@ class StartError(MillpondError):
 
 
 class BadContract(MillpondError):
-    """The fields of a task do not fit the contract of its kind; nothing was sent."""
+    """The fields of a task do not fit the contract of its kind. Nothing was sent."""
 
 
 class UnknownKind(MillpondError):
@@ -34,15 +34,15 @@ class UnknownKind(MillpondError):
 
 
 class HandlerMissing(MillpondError):
-    """The body of a kind is not installed in the process that was to run it. Nothing was sent."""
+    """The handler of a kind is not installed in the process that was to run it. Nothing was sent."""
 
 
 class UnknownQueue(MillpondError):
-    """No pool takes from a queue of this name; nothing was sent."""
+    """No pool takes from a queue of this name. Nothing was sent."""
 
 
 class TaskError(MillpondError):
-    """A body could not do its work."""
+    """A handler could not do its work."""
 
 
 class FinalError(TaskError):
@@ -50,7 +50,7 @@ class FinalError(TaskError):
 
 
 class RetryLater(TaskError):
-    """Another try may help: a dependency is unreachable or busy. Raised by a body, retried with backoff.
+    """Another try may help: a dependency is unreachable or busy. Raised by a handler, retried with backoff.
 
     `after_seconds` overrides the backoff, for a dependency that names the time of the next try.
     """
@@ -65,7 +65,7 @@ class BadInput(FinalError):
 
 
 class BadQuantity(BadInput, ValueError):
-    """A text is no duration, rate or bound; pydantic takes it for a fault of the field."""
+    """A text is no duration, rate or bound. Pydantic reports it as a fault of the field."""
 
 
 class OutsideRoots(BadInput):
@@ -77,7 +77,7 @@ class TooLarge(BadInput):
 
 
 class Cancelled(TaskError):
-    """The task was cancelled while it ran, and its body stopped at a checkpoint."""
+    """The task was cancelled while it ran, and its handler stopped at a checkpoint."""
 
 
 __all__ = [

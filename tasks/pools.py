@@ -123,7 +123,7 @@ def default_queues() -> dict[str, Queue]:
 def default_pools() -> dict[str, Pool]:
     """Return the pools that ship with Millpond, by name.
 
-    Mail waits for a network, so it runs on threads. File bodies use the processor and may crash, so they
+    Mail waits for a network, so it runs on threads. File handlers use the processor and may crash, so they
     run in child processes, one a core.
     """
     return {

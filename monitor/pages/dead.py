@@ -99,7 +99,7 @@ class Action(SearchHandler):
     """Requeue or purge dead letters after a confirmation."""
 
     async def post(self, what: str) -> None:
-        """Render the confirmation, or make the change if the form confirms it. Raises 400 if none is chosen."""
+        """Render the confirmation, or make the change once it is confirmed. Raises 400 if none is chosen."""
         self.require_change_right()
         chosen = [_parse_id(text) for text in self.raw_values("id")]
         everything = self.field("all") == "yes"

@@ -68,7 +68,7 @@ def run_batch(
         reader.start()
         stop = _send_inputs(batch, inputs, reader)
         # The server's count: the task of an interrupted call may have been accepted.
-        closed, stop = _close(batch, stop)
+        closed, stop = _close_batch(batch, stop)
         counters.sent = closed.sent
         counters.total = counters.sent + counters.skipped
         stop = _wait_for_results(session, batch, reader, stop)
@@ -115,7 +115,7 @@ def _send_inputs(
     return None
 
 
-def _close(batch: Batch, stop: KeyboardInterrupt | None) -> tuple[Summary, KeyboardInterrupt | None]:
+def _close_batch(batch: Batch, stop: KeyboardInterrupt | None) -> tuple[Summary, KeyboardInterrupt | None]:
     """Close the batch. Return its counts, and the signal that has stopped the command by then, or None.
 
     After a first Ctrl-C the batch is closed too, because its results are awaited. A second one leaves.
@@ -177,7 +177,7 @@ class ResultReader(threading.Thread):
         """Read until the batch is complete. Keep an error for the main thread."""
         try:
             for result in self._batch.results():
-                self._handle(result)
+                self._handle_result(result)
         except BaseException as error:
             self._error = error
         finally:
@@ -204,7 +204,7 @@ class ResultReader(threading.Thread):
         if self._error is not None:
             raise self._error
 
-    def _handle(self, result: Result) -> None:
+    def _handle_result(self, result: Result) -> None:
         """Count a result and write it, and print a failure."""
         label = self.counters.count_result(result)
         self._output.write_result(label, result)

@@ -43,7 +43,7 @@ class ProgressBar:
         self._ended.set()
         if self._thread is not None:
             self._thread.join()
-            self._update()
+            self._update_counts()
             self._make_bar.stop()
         for line in self._failures.summary_lines():
             print(line, file=sys.stderr, flush=True)
@@ -62,9 +62,9 @@ class ProgressBar:
 
     def _redraw_until_ended(self) -> None:
         while not self._ended.wait(REFRESH_SECONDS):
-            self._update()
+            self._update_counts()
 
-    def _update(self) -> None:
+    def _update_counts(self) -> None:
         """Show the present counts."""
         counters = self._counters
         failed = counters.failed + counters.skipped

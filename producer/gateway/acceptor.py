@@ -38,7 +38,7 @@ class Acceptor:
         self._begun: set[asyncio.Task[object]] = set()
         self._timer: asyncio.TimerHandle | None = None
         listening.setblocking(False)
-        self._resume()
+        self._resume_accepting()
 
     def close(self) -> None:
         """Accept nothing more, and close the silent connections."""
@@ -46,9 +46,9 @@ class Acceptor:
         if self._timer is not None:
             self._timer.cancel()
         while self._silent:
-            self._end(next(iter(self._silent)))
+            self._close_silent(next(iter(self._silent)))
 
-    def _resume(self) -> None:
+    def _resume_accepting(self) -> None:
         if self._listening.fileno() >= 0:
             self._loop.add_reader(self._listening.fileno(), self._accept_connections)
 
@@ -61,7 +61,7 @@ class Acceptor:
                 break
             except OSError:
                 self._loop.remove_reader(self._listening.fileno())
-                self._loop.call_later(NO_FILE_SECONDS, self._resume)
+                self._loop.call_later(NO_FILE_SECONDS, self._resume_accepting)
                 break
             opened.setblocking(False)
             self._silent[opened] = self._loop.time()
@@ -77,20 +77,20 @@ class Acceptor:
             if opened.recv(1, socket.MSG_PEEK):
                 self._loop.remove_reader(opened.fileno())
                 del self._silent[opened]
-                task = self._loop.create_task(self._connect(opened))
+                task = self._loop.create_task(self._connect_protocol(opened))
                 self._begun.add(task)
                 task.add_done_callback(self._begun.discard)
                 return
-        self._end(opened)
+        self._close_silent(opened)
 
-    async def _connect(self, opened: socket.socket) -> None:
+    async def _connect_protocol(self, opened: socket.socket) -> None:
         """Connect an accepted socket to a new protocol, or close it if it has ended."""
         try:
             await self._loop.connect_accepted_socket(self._protocol, opened)
         except OSError:  # it has ended meanwhile
             opened.close()
 
-    def _end(self, opened: socket.socket) -> None:
+    def _close_silent(self, opened: socket.socket) -> None:
         self._loop.remove_reader(opened.fileno())
         del self._silent[opened]
         opened.close()

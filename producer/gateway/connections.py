@@ -47,9 +47,9 @@ class ConnectionLimits:
     def make_room(self, open_: set[Any]) -> None:
         """Close connections that wait for their request while more are open than may be."""
         while len(open_) > self.connections and self.waiting:
-            self._close(next(iter(self.waiting)), open_)
+            self._close_waiting(next(iter(self.waiting)), open_)
 
-    def _close(self, connection: "BoundedConnection", open_: set[Any]) -> None:
+    def _close_waiting(self, connection: "BoundedConnection", open_: set[Any]) -> None:
         self.waiting.pop(connection, None)
         open_.discard(connection)
         connection.transport.abort()

@@ -82,7 +82,7 @@ class LoopShares:
 
         Returns the number of a light request, None for another.
         """
-        account = self._account(token)
+        account = self._account_of(token)
         account.under_way += 1
         if account.is_heavy(monotonic()):
             if connection is not None:
@@ -97,7 +97,7 @@ class LoopShares:
 
     def end(self, token: str, light: int | None) -> None:
         """End a request by the value that `begin` returned."""
-        account = self._account(token)
+        account = self._account_of(token)
         account.under_way -= 1
         if light is not None:
             account.light.discard(light)
@@ -105,7 +105,7 @@ class LoopShares:
 
     def forget(self, token: str, connection: GatewayConnection) -> None:
         """Forget a connection that has ended."""
-        self._account(token).forward.discard(connection)
+        self._account_of(token).forward.discard(connection)
 
     async def wait_turn(self, token: str) -> None:
         """Wait until a request of the token may start. Requests of one token start in the order of arrival.
@@ -113,7 +113,7 @@ class LoopShares:
         Return at once if the token is within its share and no earlier request of it waits.
         """
         now = monotonic()
-        account = self._account(token)
+        account = self._account_of(token)
         account.asked_at = now
         if not account.waiting and self._wait_seconds(account, now) <= 0:
             return
@@ -129,17 +129,17 @@ class LoopShares:
 
     def charge(self, token: str, seconds: float) -> None:
         """Charge time of the loop to a token."""
-        account, now = self._account(token), monotonic()
+        account, now = self._account_of(token), monotonic()
         account.used += seconds
         account.paid_at = max(account.paid_at, now - seconds) + seconds * self._count_active(now)
 
     def charge_refusal(self, token: str) -> None:
         """Charge a heavy token for a refused request: more than its time. A light token is not charged."""
-        account, now = self._account(token), monotonic()
+        account, now = self._account_of(token), monotonic()
         if account.is_heavy(now) and account.paid_at < now + MOST_OWED_SECONDS:
             account.paid_at = max(account.paid_at, now) + REFUSAL_SECONDS * self._count_active(now)
 
-    def _account(self, token: str) -> _Account:
+    def _account_of(self, token: str) -> _Account:
         """Return the account of a token, and open it at its first request."""
         account = self._accounts.get(token)
         if account is None:

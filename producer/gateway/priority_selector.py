@@ -43,9 +43,9 @@ class Background:
     @property
     def state(self) -> int:
         """The place in `AT_ONCE` and `REST`: 0 no light token, 1 one is there, 2 its request is under way."""
-        return self._state(self._clock())
+        return self._state_at(self._clock())
 
-    def _state(self, now: float) -> int:
+    def _state_at(self, now: float) -> int:
         """Return the state at a time, and forget light requests that no longer hold up the background."""
         if now >= self._asked_at + THERE_SECONDS:
             return 0
@@ -76,7 +76,7 @@ class Background:
         now = self._clock()
         if now >= self._went_on_at + LONGEST_REST_SECONDS:
             return 0.0
-        rest = self._worked * (1 + REST[self._state(now)])
+        rest = self._worked * (1 + REST[self._state_at(now)])
         return max(0.0, self._went_on_at + min(rest, LONGEST_REST_SECONDS) - now)
 
     def enter_select(self) -> None:
@@ -127,7 +127,7 @@ class PrioritySelector(selectors.BaseSelector):
             raise KeyError(f"{fileobj!r} is registered already")
         if not self._is_started:
             self._places[fd] = SocketPlace.FORWARD
-        self._epoll(fd).register(fd, _epoll_mask(events))
+        self._epoll_of(fd).register(fd, _epoll_mask(events))
         key = self._keys[fd] = selectors.SelectorKey(fileobj, fd, events, data)
         return key
 
@@ -135,14 +135,14 @@ class PrioritySelector(selectors.BaseSelector):
         """Forget a socket."""
         key = self._keys.pop(_descriptor_of(fileobj))
         with suppress(OSError):  # it is closed
-            self._epoll(key.fd).unregister(key.fd)
+            self._epoll_of(key.fd).unregister(key.fd)
         return key
 
     def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         """Change the events and the data of a socket."""
         old = self._keys[_descriptor_of(fileobj)]
         if events != old.events:
-            self._epoll(old.fd).modify(old.fd, _epoll_mask(events))
+            self._epoll_of(old.fd).modify(old.fd, _epoll_mask(events))
         key = self._keys[old.fd] = old._replace(events=events, data=data)
         return key
 
@@ -152,13 +152,13 @@ class PrioritySelector(selectors.BaseSelector):
             return
         key = self._keys.get(fd)
         if key is not None:
-            self._epoll(fd).unregister(fd)
+            self._epoll_of(fd).unregister(fd)
         if place is SocketPlace.NEW:
             del self._places[fd]
         else:
             self._places[fd] = place
         if key is not None:
-            self._epoll(fd).register(fd, _epoll_mask(key.events))
+            self._epoll_of(fd).register(fd, _epoll_mask(key.events))
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Return the sockets that are ready, those of the background last."""
@@ -197,7 +197,7 @@ class PrioritySelector(selectors.BaseSelector):
             each.close()
         self._keys.clear()
 
-    def _epoll(self, fd: int) -> "system.epoll":
+    def _epoll_of(self, fd: int) -> "system.epoll":
         return self._epolls[self._places.get(fd, SocketPlace.NEW)]
 
     def _look_back(self, looks: bool) -> None:

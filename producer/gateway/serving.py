@@ -130,7 +130,7 @@ class _Server(uvicorn.Server):
         await super().startup([])
         limits = self._limits
         self._acceptors = [
-            Acceptor(each, self._connection, silent=limits.silent, seconds=limits.header_seconds)
+            Acceptor(each, self._make_protocol, silent=limits.silent, seconds=limits.header_seconds)
             for each in sockets or ()
         ]
 
@@ -140,7 +140,7 @@ class _Server(uvicorn.Server):
             each.close()
         await super().shutdown(sockets)
 
-    def _connection(self) -> asyncio.Protocol:
+    def _make_protocol(self) -> asyncio.Protocol:
         """Return the protocol of a new connection."""
         loop, state = asyncio.get_running_loop(), self.lifespan.state
         make: Any = self.config.http_protocol_class

@@ -76,27 +76,31 @@ def describe_values(field: FieldInfo) -> str:
     for each in _field_metadata(field):
         if isinstance(each, ValidValues):
             return each.words
-    kind = strip_annotated(field.annotation)
-    if get_origin(kind) is Literal:
-        *most, last = get_args(kind)
+    annotation = strip_annotated(field.annotation)
+    if get_origin(annotation) is Literal:
+        *most, last = get_args(annotation)
         return f"{', '.join(most)} or {last}"
-    if kind is bool:
+    if annotation is bool:
         return "true or false"
-    if is_table(kind):
+    if is_table(annotation):
         return "a table of names and values"
-    if is_list(kind):
+    if is_list(annotation):
         return "a list of tables"
     return {"Path": "a path", "SecretStr": "text, which is kept secret"}.get(
-        getattr(kind, "__name__", ""), "text"
+        getattr(annotation, "__name__", ""), "text"
     )
 
 
 def is_secret(field: FieldInfo) -> bool:
     """True if the field is hidden: a secret, or a field that its model keeps out of its `repr`."""
-    kind = strip_annotated(field.annotation)
-    if field.repr is False or kind is SecretStr or (is_list(kind) and get_args(kind)[0] is SecretStr):
+    annotation = strip_annotated(field.annotation)
+    if (
+        field.repr is False
+        or annotation is SecretStr
+        or (is_list(annotation) and get_args(annotation)[0] is SecretStr)
+    ):
         return True
-    below = model_of(kind) or (model_of(get_args(kind)[0]) if is_list(kind) else None)
+    below = model_of(annotation) or (model_of(get_args(annotation)[0]) if is_list(annotation) else None)
     return below is not None and any(is_secret(each) for each in below.model_fields.values())
 
 

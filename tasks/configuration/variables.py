@@ -82,20 +82,20 @@ def _parse_value(text: str, model: type[BaseModel], path: tuple[str, ...]) -> An
     """Return the value of a variable in its field's type. Raises `ValueError` with the remedy."""
     field = field_at(model, path)
     assert field is not None
-    kind, secret = field.annotation, is_secret(field)
+    annotation, secret = field.annotation, is_secret(field)
     if not text.strip():
-        if is_list(kind) or field.default == "":
-            return () if is_list(kind) else ""
+        if is_list(annotation) or field.default == "":
+            return () if is_list(annotation) else ""
         raise ValueError(f"is empty: write {describe_values(field)}, or unset it")
-    if strip_annotated(kind) is not SecretStr and re.fullmatch(r"\s*(\"[^\"]*\"|'[^']*')\s*", text):
+    if strip_annotated(annotation) is not SecretStr and re.fullmatch(r"\s*(\"[^\"]*\"|'[^']*')\s*", text):
         raise ValueError(
             "is written in quotes, which a shell takes off and nothing else does: leave them out"
         )
-    if is_table(kind):
+    if is_table(annotation):
         return _parse_table(text, variable_name(path), secret=secret)
-    if is_list(kind) and text.lstrip().startswith(("[", "{")):
+    if is_list(annotation) and text.lstrip().startswith(("[", "{")):
         return _parse_structure(text, secret=secret, example=describe_values(field))
-    return text if strip_annotated(kind) is SecretStr else text.strip()
+    return text if strip_annotated(annotation) is SecretStr else text.strip()
 
 
 def _parse_table(text: str, name: str, *, secret: bool) -> Any:

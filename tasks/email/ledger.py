@@ -59,13 +59,13 @@ class MailLedger:
     def record(self, key: str, owner: str, outcomes: Mapping[str, str], *, sent: bool) -> None:
         """Record the mail server's reply for each address and end the claim."""
         pairs = [word for pair in outcomes.items() for word in pair]
-        self._write(key, owner, "sent" if sent else "open", pairs)
+        self._write_entry(key, owner, "sent" if sent else "open", pairs)
 
     def forget(self, key: str, owner: str) -> None:
         """Drop the entry of a mail that no recipient got: it can be sent once its fault is corrected."""
-        self._write(key, owner, "forget", [])
+        self._write_entry(key, owner, "forget", [])
 
-    def _write(self, key: str, owner: str, mode: str, pairs: list[str]) -> None:
+    def _write_entry(self, key: str, owner: str, mode: str, pairs: list[str]) -> None:
         """Write to the entry of a mail, if `owner` still has its claim."""
         with translate_errors("writing the mail ledger"):
             script("mail_record", __package__).run(

@@ -62,7 +62,7 @@ def _render_template(request: dict[str, Any], fuel: int | None) -> str | None:
         return None
     environment = Environment(
         loader=load,
-        filters={"truncate": _truncate, "urlize": _urlize, "wordcount": _wordcount},
+        filters={"truncate": _truncate_text, "urlize": _urlize_text, "wordcount": _count_words},
         fuel=fuel,
         undefined_behavior="strict",
         auto_escape_callback=lambda _name: is_html,
@@ -106,7 +106,7 @@ def _to_template_value(value: Any) -> Any:
     return value
 
 
-def _truncate(
+def _truncate_text(
     text: str, length: int = 255, killwords: bool = False, end: str = "...", leeway: int = 5
 ) -> str:
     """Shorten a text as Jinja's filter does. The arguments may be given by position."""
@@ -116,12 +116,12 @@ def _truncate(
     return (cut if killwords else cut.rsplit(" ", 1)[0]) + end
 
 
-def _urlize(text: str) -> str:
+def _urlize_text(text: str) -> str:
     """Make links of the addresses in a text that begin with http:// or https://. Escape the rest."""
     return safe(_LINK.sub(r'<a href="\g<0>" rel="noopener">\g<0></a>', str(escape(text))))
 
 
-def _wordcount(text: str) -> int:
+def _count_words(text: str) -> int:
     return len(text.split())
 
 

@@ -17,7 +17,7 @@ from millpond.tasks.errors import BadInput
 def render_content(job: SendEmail, *, folder: Path | None) -> Content:
     """Return the rendered subject and bodies. Raises `BadInput`, which names the template at fault."""
     values = job.context or {}
-    subject = job.subject if job.context is None else _render_inline("subject", job.subject, values, folder)
+    subject = job.subject if job.context is None else _render_source("subject", job.subject, values, folder)
     if len(subject) > MAX_SUBJECT_CHARACTERS:
         raise BadInput(f"the rendered subject is over {MAX_SUBJECT_CHARACTERS} characters: shorten it")
     if job.template is not None:
@@ -25,7 +25,7 @@ def render_content(job: SendEmail, *, folder: Path | None) -> Content:
     if job.context is None:
         return Content(subject, job.text, job.html)
     text, html = (
-        None if source is None else _render_inline(what, source, values, folder)
+        None if source is None else _render_source(what, source, values, folder)
         for what, source in (("text", job.text), ("html", job.html))
     )
     return Content(subject, text, html)
@@ -61,7 +61,7 @@ def _render_files(name: str, values: dict[str, Any], folder: Path | None) -> tup
     return text, html
 
 
-def _render_inline(template_name: str, source: str, values: dict[str, Any], folder: Path | None) -> str:
+def _render_source(template_name: str, source: str, values: dict[str, Any], folder: Path | None) -> str:
     if "{" not in source:
         return source
     return _render(template_name, source, values, folder) or ""

@@ -44,15 +44,15 @@ def _read_entries(file: BinaryIO, job: Unpack, quota: Quota) -> Iterator[Entry]:
     """Yield the entries, read by the format that the file's first bytes show."""
     head = file.read(HEAD_BYTES)
     file.seek(0)
-    kind = detect_format(head)
-    if kind == "zip":
+    archive_format = detect_format(head)
+    if archive_format == "zip":
         return zips.read_entries(file, job.source, job.encoding, quota.limits)
-    if kind in _COMPRESSED:
-        what = f"{job.source}, {kind} as its first bytes say,"
+    if archive_format in _COMPRESSED:
+        stream_name = f"{job.source}, {archive_format} as its first bytes say,"
         return tars.read_entries(
-            Decompressed(cast(Readable, file), kind, what), job.source, job.encoding, quota
+            Decompressed(cast(Readable, file), archive_format, stream_name), job.source, job.encoding, quota
         )
-    if kind == "tar" or tars.is_tar(head):
+    if archive_format == "tar" or tars.is_tar(head):
         return tars.read_entries(cast(Readable, file), job.source, job.encoding, quota)
     if zips.is_zip(file):
         return zips.read_entries(file, job.source, job.encoding, quota.limits)

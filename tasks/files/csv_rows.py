@@ -186,8 +186,8 @@ class CsvRows:
 
     def _type_error(self, column: Column, texts: Any, rows_before: int) -> BadInput:
         """Return the error for the first value of a batch that does not fit its column, with its line."""
-        kind = pa.timestamp("us") if column.declared == "timestamp" else column.field.type
-        at = first_misfit(texts, column.type if column.type is not None else kind)
+        expected_type = pa.timestamp("us") if column.declared == "timestamp" else column.field.type
+        at = first_misfit(texts, column.type if column.type is not None else expected_type)
         line = csv_lines.line_of_row(self._open(), self._delimiter, rows_before + at, self._lines_before)
         value = printable(texts[at].as_py() or "")
         where = f"{self._job.source}, line {line}, column {printable(column.name)!r}"

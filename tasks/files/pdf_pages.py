@@ -1,9 +1,9 @@
 """Read a PDF's pages with PDFium, as a program of its own: `pdf.py` starts it and bounds its memory and time.
 
-PDFium ends its process when memory runs out, and is a large C++ program that reads strangers' files. The
-PDF is the standard input, as far as its end mark. Written are the number of pages (4 bytes) and the kind of
-the document is beside its pages (1), and for each page the length of its text in bytes (4), in characters
-(4), and the text: that of the page, then the filled fields and the comments on it. It ends with one of the
+PDFium ends its process when memory runs out, and is a large C++ program that reads strangers' files. The PDF
+is the standard input, as far as its end mark. Written are the number of pages (4 bytes) and the flags of the
+document (1). For each page follow the length of its text in bytes (4) and in characters (4), and the text:
+first the text of the page, then the filled fields and the comments on it. The process exits with one of the
 codes below.
 """
 
@@ -21,7 +21,7 @@ from xml.etree import ElementTree
 
 COUNT = struct.Struct(">IB")
 PAGE = struct.Struct(">II")
-#: The kinds of a document beside its pages.
+#: The flags of a document: what it has beside its pages.
 HAS_FORM, HAS_XFA = 1, 2
 ENCRYPTED, DAMAGED, DAMAGED_PAGE, NO_PDFIUM, UNSUPPORTED_SECURITY = 3, 4, 5, 6, 7
 MEMORY_BYTES = 1024 * 1024 * 1024
@@ -53,7 +53,7 @@ def main() -> int:
         return codes.get(error.err_code, DAMAGED)
     pages = len(document)
     form = _Form(document)
-    sys.stdout.buffer.write(COUNT.pack(pages, form.kind))
+    sys.stdout.buffer.write(COUNT.pack(pages, form.flags))
     sys.stdout.buffer.flush()
     for at in range(pages):
         try:
@@ -116,8 +116,8 @@ class _Form:
         self._form = document.formenv
 
     @property
-    def kind(self) -> int:
-        """Return the kind of the document for `COUNT`."""
+    def flags(self) -> int:
+        """Return the flags of the document for `COUNT`."""
         return (HAS_FORM if self._form else 0) | (
             HAS_XFA if self._type == self._pdfium.FORMTYPE_XFA_FULL else 0
         )

@@ -1,7 +1,7 @@
 """Load libvips for untrusted input: few loaders, one thread, no cache, never before a fork.
 
 libvips starts threads, and a process forked from one that used it waits for them for ever. So it is loaded
-by the first image body that a child process runs, and refuses to work in a process forked after that.
+by the first image handler that a child process runs, and refuses to work in a process forked after that.
 """
 
 import logging
