@@ -27,7 +27,7 @@ class Search:
     since_ms: int | None = None
     until_ms: int | None = None
 
-    def results(self, store: Store) -> Iterator[DeadLetter]:
+    def matching_letters(self, store: Store) -> Iterator[DeadLetter]:
         """Yield the dead letters that match, queue by queue, the newest first."""
         for queue in self.queues:
             yield from dead_letters.read_dead_letters(

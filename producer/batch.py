@@ -20,7 +20,7 @@ from millpond.broker.errors import BrokerError
 from millpond.broker.task_state import TaskState
 from millpond.producer import results
 from millpond.producer.message import Message, Sendable
-from millpond.producer.send_arguments import BatchSend, takes
+from millpond.producer.send_arguments import BatchSend, takes_fields_of
 from millpond.producer.send_outcomes import Refused, Sent, Tally
 from millpond.tasks.durations import Duration, to_timedelta
 
@@ -65,7 +65,7 @@ class Batch:
                 raise
             error.add_note(f"batch {self.id} is still open, since closing it failed: {failed}")
 
-    @takes(BatchSend)
+    @takes_fields_of(BatchSend)
     def send(self, sending: BatchSend) -> Sent:
         """Send one task into the batch. Options and errors are as for `Client.send`."""
         sent = self._client.send_message(sending, self)

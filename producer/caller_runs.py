@@ -47,7 +47,7 @@ class CallerRuns:
     kinds: tuple[str, ...] = ()
     around: tuple[Callable[..., Any], ...] = ()
 
-    def offer(self, messages: Sequence[Outgoing], flow: FlowControl) -> Iterator[Answer | Ran]:
+    def run_all(self, messages: Sequence[Outgoing], flow: FlowControl) -> Iterator[Answer | Ran]:
         """Yield the outcome of each message, in order. Raises `HandlerMissing` before the first is run."""
         answers, yielded = dict[int, Answer | Ran](), 0
         while yielded < len(messages):

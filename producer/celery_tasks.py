@@ -68,7 +68,7 @@ def _with_options(
     more: Callable[[str, str], Mapping[str, Any]],
 ) -> Outgoing:
     """Return a message that Celery made, with the options and fields that Celery does not know."""
-    due_ms, expires_ms, deadline_ms = message.times(now_ms)
+    due_ms, expires_ms, deadline_ms = message.epoch_times(now_ms)
     headers = composed.envelope["headers"]
     headers.update(more(composed.queue, headers["id"]))
     headers[OWN] = millpond_header(now_ms, batch, after, None if message.claim_ms else message.once)
@@ -122,7 +122,7 @@ def _compose_by_name(
             f"the queue of {call.kind} is not known here: give queue=, send its signature, or name the "
             'application in millpond.toml, as in app = "proj"'
         )
-    due_ms, expires_ms, deadline_ms = message.times(now_ms)
+    due_ms, expires_ms, deadline_ms = message.epoch_times(now_ms)
     try:
         return compose(
             call.kind,

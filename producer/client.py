@@ -22,7 +22,7 @@ from millpond.broker.server import server_time_ms
 from millpond.producer.batch import Batch
 from millpond.producer.message import Call, Message, Sendable, callback_message
 from millpond.producer.queues import QueueCache
-from millpond.producer.send_arguments import BatchSend, takes
+from millpond.producer.send_arguments import BatchSend, takes_fields_of
 from millpond.producer.send_outcomes import Refused, Sent, Tally
 from millpond.producer.send_stream import Sender
 from millpond.producer.server_clock import ServerClock
@@ -66,7 +66,7 @@ class Client:
             hooks_without_and_with(tracing, load_middleware(configured.middleware)),
         )
 
-    @takes(ClientSend)
+    @takes_fields_of(ClientSend)
     def send(self, sending: ClientSend) -> Sent:
         """Send one task: a contract, the name of a kind and its fields, a `Call`, or a Celery signature.
 

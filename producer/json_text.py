@@ -12,7 +12,7 @@ from pydantic import BaseModel
 _NOT_FINITE = "NaN and infinities are not JSON"
 
 
-def parse(text: bytes | bytearray) -> Any:
+def parse_json(text: bytes | bytearray) -> Any:
     """Return the value of a text. Raises `ValueError`, also for a number that no float can hold."""
     return loads(text, parse_constant=_refuse_constant, parse_float=_parse_float)
 
@@ -45,7 +45,7 @@ def to_text(value: Any, *, separators: tuple[str, str] | None = None) -> str:
 
 
 def describe_fault(subject: str, error: Exception) -> str:
-    """Return the sentence for a text that `parse` or `require_finite` refused."""
+    """Return the sentence for a text that `parse_json` or `require_finite` refused."""
     return (
         f"{subject} is not JSON: {error}" if str(error).startswith(_NOT_FINITE) else f"{subject} is not JSON"
     )

@@ -79,7 +79,7 @@ class Message(SendOptions):
         """Return for how long the unique key of `once` is kept, in ms. 0 means as long as the task lives."""
         return 0 if self.for_ is None else durations.to_timedelta(self.for_, "for_") // _MS
 
-    def times(self, now_ms: int) -> tuple[int | None, int | None, int | None]:
+    def epoch_times(self, now_ms: int) -> tuple[int | None, int | None, int | None]:
         """Return its due time, its expiry and its deadline, ms since the epoch.
 
         Each is None if the message does not have it.
@@ -143,7 +143,7 @@ def compose_contract(
     middleware has seen. Fields that have their default are left out, so that an older worker takes the rest.
     """
     kwargs = _json_fields(contract)
-    due_ms, expires_ms, deadline_ms = message.times(now_ms)
+    due_ms, expires_ms, deadline_ms = message.epoch_times(now_ms)
     return compose(
         contract.kind,
         kwargs,

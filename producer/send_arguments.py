@@ -33,7 +33,7 @@ class BatchSend(Message):
     timeout: Duration | None = None
 
 
-def takes(
+def takes_fields_of(
     arguments: Callable[_P, _Arguments],
 ) -> Callable[[Callable[[_Owner, _Arguments], _Answer]], Callable[Concatenate[_Owner, _P], _Answer]]:
     """Give a method the parameters of a dataclass. The method is called with one that is made of them."""

@@ -99,7 +99,7 @@ class Sender:
                 return send_blocking(messages, line=line, timeout_seconds=timeout_seconds, flow=flow)
             case "caller_runs":
                 around = self.hooks[0].around_executing
-                return CallerRuns(self.store, self.clock, self.kinds, around).offer(messages, flow)
+                return CallerRuns(self.store, self.clock, self.kinds, around).run_all(messages, flow)
         return publish(self.store, messages, policy=policy)
 
     def compose_callback(self, message: Message, batch: str, description: str) -> Outgoing:

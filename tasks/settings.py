@@ -260,7 +260,7 @@ def settings() -> Settings:
         try:
             BrokerURL.parse(configured.broker_url).check_files()
         except BadBrokerUrl as error:
-            place = sources.read_sources(Settings, shipped_names()).place(("broker_url",))
+            place = sources.read_sources(Settings, shipped_names()).place_of(("broker_url",))
             raise BadBrokerUrl(f"{place}: {error}") from None
     for queue, meant in configured.table.misspelt_queues():
         logger.warning("no pool takes from the queue %s: did you mean %s?", queue, meant)

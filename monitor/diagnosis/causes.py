@@ -51,7 +51,7 @@ def failing_runs(facts: PoolFacts) -> Diagnosis | None:
 def busy_processors(facts: PoolFacts) -> Diagnosis | None:
     """Slots compute, wait for a processor or for the interpreter."""
     view, measured = facts.view, facts.current_elasticity
-    computing = facts.share("processor", "runnable", "interpreter")
+    computing = facts.share_of("processor", "runnable", "interpreter")
     full = bool(view.running) and min(report.host_busy for report in view.running) >= FULL_HOST
     if computing < COMPUTING and not (full and computing >= MOST):
         return None
@@ -76,7 +76,7 @@ def busy_processors(facts: PoolFacts) -> Diagnosis | None:
 
 def _for_processors(facts: PoolFacts, busy: float) -> tuple[list[str], str, str]:
     """Return more evidence of slots that compute, the advice, and the command for it."""
-    running, shared = facts.view.running, facts.share("interpreter")
+    running, shared = facts.view.running, facts.share_of("interpreter")
     cores = sum({report.host: report.cores for report in running}.values())
     threads = any(report.executor == "threads" for report in running)
     if threads and shared >= processors.SHARED and busy < FULL_HOST and cores > len(running):

@@ -165,7 +165,7 @@ class PoolFacts:
         """The newest window in which slots were looked at."""
         return self.recent if sum(self.recent.places.values()) else self.minute
 
-    def share(self, *categories: str) -> float:
+    def share_of(self, *categories: str) -> float:
         """Return the share of the running time that was spent in these categories, 0 to 1."""
         return self.sampled.share(*categories)
 

@@ -78,7 +78,7 @@ class DeadLetters(SearchHandler):
     def _found_letters(self) -> tuple[list[Letter], Counter[tuple[str, str]], list[str], int]:
         """Return the first letters that fit the search, their kinds and reasons, all queues, the total."""
         search = self.search()
-        newest = list(islice(search.results(self.store), COUNTED))
+        newest = list(islice(search.matching_letters(self.store), COUNTED))
         total = sum(each.dead for each in depth.read_depths(self.store, search.queues))
         return newest, Counter((letter.kind, letter.reason) for letter in newest), self.known_queues(), total
 
@@ -138,7 +138,7 @@ class Action(SearchHandler):
         )
 
     def _search_ids(self) -> list[tuple[str, str]]:
-        return [(letter.queue, letter.id) for letter in self.search().results(self.store)]
+        return [(letter.queue, letter.id) for letter in self.search().matching_letters(self.store)]
 
 
 _CONSEQUENCES = {

@@ -61,7 +61,7 @@ def run_batch(
     batch = session.client.batch(description=title)
     with (
         ProgressBar(counters, title, estimate_total) as progress,
-        StallWatch(session, counters, progress.print),
+        StallWatch(session, counters, progress.print_above),
         _raise_on_sigterm(),
     ):
         reader = ResultReader(batch, counters, progress, output)
@@ -136,7 +136,7 @@ def _wait_for_results(
         try:
             if stop is not None:
                 waits = not isinstance(stop, Terminated)
-                reader.progress.print(_pending_text(session, batch, waits=waits))
+                reader.progress.print_above(_pending_text(session, batch, waits=waits))
             if isinstance(stop, Terminated):
                 return stop
             # join() takes a thread for ended after an interruption by Ctrl-C (bpo-45274).

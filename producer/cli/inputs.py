@@ -46,7 +46,7 @@ class Inputs:
     patterns: Sequence[str] = ()
     keep_out: Path | None = None
 
-    def check(self) -> None:
+    def check_arguments(self) -> None:
         """Refuse an argument that names nothing. Raises `BadInput`."""
         for argument in self.arguments:
             if argument != STDIN and "://" not in argument and not os.path.lexists(argument):
@@ -66,11 +66,11 @@ class Inputs:
             else:
                 yield _named_input(argument)
 
-    def count(self) -> int:
+    def count_items(self) -> int:
         """Return the number of items that an iteration yields. Stdin is read once: do not count it."""
         return sum(1 for _ in self)
 
-    def roots(self, *others: Path) -> list[str]:
+    def root_folders(self, *others: Path) -> list[str]:
         """Return the folders that workers must be allowed for these arguments, without those in another."""
         named = {_root_of(argument) for argument in self.arguments} | {
             os.path.realpath(other) for other in others

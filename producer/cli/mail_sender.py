@@ -83,7 +83,7 @@ def send_campaign(
     assert isinstance(campaign, SendCampaign)
     with Path(file).open("rb") as stream:
         mails = _Mails(campaign, stream, name or str(uuid4()), queue)
-        mails.check()
+        mails.check_first()
         with open_session(
             launcher, queue=queue or campaign.queue, roots=_attachment_roots(campaign.attachments)
         ) as opened:
@@ -125,7 +125,7 @@ class _Mails:
         self._size = os.fstat(stream.fileno()).st_size
         self._rows = self._read_bytes = 0
 
-    def check(self) -> None:
+    def check_first(self) -> None:
         """Raise `BadInput` for a file without a row, or a template that fails, before a worker is started."""
         first = list(islice(self._read_text(), CHECKED_MAILS))
         if not first:
@@ -189,4 +189,4 @@ def _attachment_url(path: str) -> str:
 
 
 def _attachment_roots(attachments: Sequence[Any]) -> list[str]:
-    return Inputs([attachment.url for attachment in attachments]).roots()
+    return Inputs([attachment.url for attachment in attachments]).root_folders()

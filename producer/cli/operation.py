@@ -51,7 +51,7 @@ def run_operation(launcher: Launcher | None, operation: Operation, arguments: Se
     """
     out = None if operation.out is None or "://" in operation.out else Path(operation.out)
     inputs = Inputs(arguments, operation.patterns, keep_out=out)
-    inputs.check()
+    inputs.check_arguments()
     _check_fields(operation)
     is_counted = STDIN not in arguments
     if is_counted and next(iter(inputs), None) is None:
@@ -59,7 +59,7 @@ def run_operation(launcher: Launcher | None, operation: Operation, arguments: Se
         raise BadInput(f"{' '.join(arguments)}: holds no {wanted}; name files, or --match GLOB")
     if out is not None and os.path.lexists(out) and not out.is_dir():
         raise BadInput(f"--out {out} is a file: name a folder")
-    roots = inputs.roots(*([out] if out else []), *map(Path, operation.roots))
+    roots = inputs.root_folders(*([out] if out else []), *map(Path, operation.roots))
     if operation.out is not None and out is None:
         roots.append(operation.out)
     with open_session(launcher, queue=_queue_of(operation), roots=roots) as opened:
@@ -97,7 +97,9 @@ def _make_messages(operation: Operation, inputs: Inputs) -> Iterator[LabelledMes
 def _input_counter(inputs: Inputs) -> TotalEstimate:
     """Return a count of the inputs by a second walk beside their use: it is cheap, and keeps nothing."""
     counted: list[int] = []
-    threading.Thread(target=lambda: counted.append(inputs.count()), name="counting", daemon=True).start()
+    threading.Thread(
+        target=lambda: counted.append(inputs.count_items()), name="counting", daemon=True
+    ).start()
     return lambda _count: counted[0] if counted else None
 
 

@@ -48,7 +48,7 @@ class ProgressBar:
         for line in self._failures.summary_lines():
             print(line, file=sys.stderr, flush=True)
 
-    def print(self, text: str) -> None:
+    def print_above(self, text: str) -> None:
         """Print a line above the bar."""
         if self._make_bar is not None:
             self._make_bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -58,7 +58,7 @@ class ProgressBar:
     def print_failure(self, label: str, reason: str) -> None:
         """Print a failure, unless enough of its kind were printed. The rest is counted by kind at the end."""
         if line := self._failures.add_failure(label, reason):
-            self.print(line)
+            self.print_above(line)
 
     def _redraw_until_ended(self) -> None:
         while not self._ended.wait(REFRESH_SECONDS):

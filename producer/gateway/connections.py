@@ -102,9 +102,9 @@ class BoundedConnection(HttpToolsProtocol):
         if token == self._token:
             return
         if self._token is not None:
-            self._limits.shares.forget(self._token, self)
+            self._limits.shares.forget_connection(self._token, self)
         self._token = token
-        self._limits.shares.charge(token, self._uncharged)
+        self._limits.shares.charge_seconds(token, self._uncharged)
 
     def put(self, place: SocketPlace) -> None:
         """Put it forward or behind."""
@@ -125,8 +125,8 @@ class BoundedConnection(HttpToolsProtocol):
         self.put(SocketPlace.NEW)
         self._fd = -1
         if self._token is not None:
-            self._limits.shares.charge(self._token, CONNECTION_SECONDS)
-            self._limits.shares.forget(self._token, self)
+            self._limits.shares.charge_seconds(self._token, CONNECTION_SECONDS)
+            self._limits.shares.forget_connection(self._token, self)
         super().connection_lost(exc)
         # Each of these names this connection: without them it is freed at once, not by a garbage collection.
         self.cycle = self.scope = None  # type: ignore[assignment]
@@ -146,7 +146,7 @@ class BoundedConnection(HttpToolsProtocol):
         if self._token is None:
             self._uncharged += monotonic() - began
         else:
-            self._limits.shares.charge(self._token, monotonic() - began)
+            self._limits.shares.charge_seconds(self._token, monotonic() - began)
 
     def on_message_begin(self) -> None:
         """Begin a request, which knows its connection."""

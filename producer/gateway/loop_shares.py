@@ -62,7 +62,7 @@ class _Account:
         """True if its connections belong into the background."""
         return self.heavy_until > now
 
-    def count(self, fading: float) -> float:
+    def fade_used(self, fading: float) -> float:
         """Return the seconds used in the last moment, with those since the last count added."""
         self.faded = self.faded * fading + self.used
         self.used = 0.0
@@ -77,7 +77,7 @@ class LoopShares:
         self._accounts: dict[str, _Account] = {STRANGERS: _Account(heavy_until=inf)}
         self._active, self._counted_at = 1, 0.0
 
-    def begin(self, token: str, connection: GatewayConnection | None) -> int | None:
+    def begin_request(self, token: str, connection: GatewayConnection | None) -> int | None:
         """Place a request's connection by its token. A request of a light token holds up the background.
 
         Returns the number of a light request, None for another.
@@ -95,15 +95,15 @@ class LoopShares:
         account.light.add(light)
         return light
 
-    def end(self, token: str, light: int | None) -> None:
-        """End a request by the value that `begin` returned."""
+    def end_request(self, token: str, light: int | None) -> None:
+        """End a request by the value that `begin_request` returned."""
         account = self._account_of(token)
         account.under_way -= 1
         if light is not None:
             account.light.discard(light)
             self._background.light_ended(light)
 
-    def forget(self, token: str, connection: GatewayConnection) -> None:
+    def forget_connection(self, token: str, connection: GatewayConnection) -> None:
         """Forget a connection that has ended."""
         self._account_of(token).forward.discard(connection)
 
@@ -125,9 +125,9 @@ class LoopShares:
 
     async def run_metered(self, token: str, call: Awaitable[None]) -> None:
         """Await a call, and charge the loop's time of each of its steps to the token."""
-        await _MeteredAwaitable(call, lambda seconds: self.charge(token, seconds))
+        await _MeteredAwaitable(call, lambda seconds: self.charge_seconds(token, seconds))
 
-    def charge(self, token: str, seconds: float) -> None:
+    def charge_seconds(self, token: str, seconds: float) -> None:
         """Charge time of the loop to a token."""
         account, now = self._account_of(token), monotonic()
         account.used += seconds
@@ -165,7 +165,7 @@ class LoopShares:
         """Find the heavy ones of the tokens that use the loop."""
         if not active:
             return
-        used = [each.count(fading) for each in active]
+        used = [each.fade_used(fading) for each in active]
         many = max(MANY, sum(each.under_way for each in active) / len(active))
         much = max(MUCH * ACTIVE_SECONDS, sum(used) / len(active))
         for account, seconds in zip(active, used, strict=True):

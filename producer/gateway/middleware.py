@@ -89,13 +89,13 @@ class RequestGuard:
             return
         if connection is not None:
             connection.belongs_to(token)
-        light = self._loop.begin(token, connection)
+        light = self._loop.begin_request(token, connection)
         try:
             with self._requests.hold_share(token):
                 await self._loop.wait_turn(token)
                 await self._loop.run_metered(token, self._handle_authenticated(headers, scope, receive, send))
         finally:
-            self._loop.end(token, light)
+            self._loop.end_request(token, light)
 
     async def _refuse_stranger(self, error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
         """Respond to a request without a known token, in turn."""

@@ -22,7 +22,7 @@ class LineSplitter:
         self._skips = False
         self._number = 0
 
-    def split(self, piece: bytes) -> Iterator[Line]:
+    def split_lines(self, piece: bytes) -> Iterator[Line]:
         """Yield the lines that end in this piece."""
         *ended, begun = piece.split(b"\n")
         for end in ended:
@@ -43,6 +43,6 @@ class LineSplitter:
             self._skips = True
             yield Line(self._number + 1, None)
 
-    def end(self) -> Iterator[Line]:
+    def last_line(self) -> Iterator[Line]:
         """Yield the last line, which needs no newline."""
-        yield from self.split(b"\n")
+        yield from self.split_lines(b"\n")

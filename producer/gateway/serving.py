@@ -95,7 +95,7 @@ async def _serve_socket(
     def stop() -> None:
         server.force_exit = server.should_exit
         server.should_exit = True
-        state.stop()
+        state.begin_stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)

@@ -51,7 +51,7 @@ class State:
         }
         self.metrics = RequestMetrics(self._streams)
 
-    def stop(self) -> None:
+    def begin_stop(self) -> None:
         """Set `stopping` now and `cut` before the drain deadline."""
         if not self.stopping.is_set():
             self.stopping.set()
@@ -59,7 +59,7 @@ class State:
             loop.call_later(self._drain_seconds * (1 - _SUMMARY_PART), self.cut.set)
 
     @contextmanager
-    def stream(self, stream_type: Literal["tasks", "results"], token: str) -> Iterator[None]:
+    def count_stream(self, stream_type: Literal["tasks", "results"], token: str) -> Iterator[None]:
         """Count a stream as open during the block.
 
         Raises `ApiError` 503 at the limit of open streams, and if the token has its share of them.

@@ -70,7 +70,7 @@ class StreamSender:
         self.stop = Event()
         self.broker_away = False
 
-    def send(self, lines: Sequence[Line]) -> Iterator[bytes]:
+    def send_lines(self, lines: Sequence[Line]) -> Iterator[bytes]:
         """Yield an outcome for each line, which it names by its number. Refused lines come first."""
         pending: list[tuple[int, Message]] = []
         for line in lines:
@@ -112,7 +112,7 @@ class StreamSender:
         if line.text is None:
             raise api_error(413, "too_large", "the line is longer than a task may be")
         try:
-            task = StreamTask.model_validate(json_text.parse(line.text))
+            task = StreamTask.model_validate(json_text.parse_json(line.text))
             require_kind(self._principal, task.kind)
             require_options(self._principal, contract_of(task.kind), task, self._overflow)
             contract = validate_fields(contract_of(task.kind), task.task)

@@ -111,7 +111,7 @@ def _settings_of(
                 yield from _settings_of(each, (*here, key), (*setting.path, ANY_NAME), sources)
         else:
             shown = HIDDEN if is_secret(field) and value else to_json_value(value)
-            yield InForce(format_path(here), shown, sources.origin(here), setting)
+            yield InForce(format_path(here), shown, sources.origin_of(here), setting)
 
 
 def to_json_value(value: Any) -> Any:

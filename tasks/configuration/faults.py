@@ -30,8 +30,8 @@ def _describe_fault(fault: Mapping[str, Any], model: type[BaseModel], sources: S
     """Return the line about one fault: the place of the value, then its description."""
     path: Keys = tuple(part for part in fault["loc"] if part != "[key]")
     written = path[:-1] if fault["type"] == "missing" else path
-    place = sources.place(written) or ""
-    if not place or sources.variable(written) is None:
+    place = sources.place_of(written) or ""
+    if not place or sources.variable_of(written) is None:
         shown = format_path(path) if path and path != ("table",) else "the pools and queues"
         place = f"{shown} ({place})" if place else shown
     return f"{place}: {_fault_text(fault, path, model, sources)}"

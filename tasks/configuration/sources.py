@@ -23,7 +23,7 @@ class Sources:
     file: TomlFile | None
     unused: tuple[str, ...] = ()
 
-    def variable(self, path: Keys) -> str | None:
+    def variable_of(self, path: Keys) -> str | None:
         """Return the variable that a value, or a part of it, comes from.
 
         Return None if there is no variable.
@@ -44,7 +44,7 @@ class Sources:
                 return False
         return True
 
-    def origin(self, path: Keys) -> str:
+    def origin_of(self, path: Keys) -> str:
         """Return the source of the value in force at a path: a variable, a file's line, or the default."""
         own = tuple(map(str, path))
         if own in self.names:
@@ -55,12 +55,12 @@ class Sources:
         line = self.file.line_of(file_path(path))
         return f"{self.file.path}{f' line {line}' if line else ''}"
 
-    def place(self, path: Keys) -> str | None:
+    def place_of(self, path: Keys) -> str | None:
         """Return the source of a value: a variable, or a file with its line.
 
         Return None if it has no source.
         """
-        if name := self.variable(path):
+        if name := self.variable_of(path):
             return name
         for end in range(len(path), 0, -1):
             if self.file is not None and self.written_in_file(path[:end]):

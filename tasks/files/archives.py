@@ -69,7 +69,7 @@ def _write_entry(folder: Folder, path: str, entry: Entry, quota: Quota) -> Itera
         yield
         return
     quota.files += 1
-    with folder.create(path) as output:
+    with folder.create_file(path) as output:
         for chunk in entry.chunks:
             quota.count_bytes(len(chunk))
             output.write(chunk)

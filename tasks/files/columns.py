@@ -52,7 +52,7 @@ class Column:
     type: Any = None
     _wide: bool = False
 
-    def learn(self, texts: Any) -> bool:
+    def learn_type(self, texts: Any) -> bool:
         """Learn from one record batch. Return False if a value does not fit the declared type."""
         if texts.null_count == len(texts) or self.type == pa.string():
             return True

@@ -42,7 +42,7 @@ class QuoteCheck:
         # The pattern needs a line end before the first field.
         self._held, self._held_at = b"\n", -1
 
-    def check(self, chunk: bytes) -> None:
+    def check_chunk(self, chunk: bytes) -> None:
         """Check the fields that this chunk completes. Raises `QuoteFault`."""
         if not chunk:
             if len(self._held) > 1:
@@ -80,7 +80,7 @@ class QuotesChecked(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         """Fill the buffer from the text. Raises `QuoteFault`."""
         count = cast(Any, self._text).readinto(buffer)
-        self._check.check(bytes(buffer[:count]))
+        self._check.check_chunk(bytes(buffer[:count]))
         return int(count)
 
 
@@ -89,8 +89,8 @@ def first_fault(text: io.RawIOBase, delimiter: str) -> QuoteFault | None:
     check = QuoteCheck(delimiter)
     try:
         while chunk := text.read(_CHUNK):
-            check.check(chunk)
-        check.check(b"")
+            check.check_chunk(chunk)
+        check.check_chunk(b"")
     except QuoteFault as fault:
         return fault
     return None

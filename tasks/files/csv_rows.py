@@ -78,7 +78,7 @@ class CsvRows:
         rows = 0
         for batch in self._text_batches():
             for at, column in enumerate(columns):
-                if not column.learn(batch.column(at)):
+                if not column.learn_type(batch.column(at)):
                     raise self._type_error(column, batch.column(at), rows)
             rows += len(batch)
 

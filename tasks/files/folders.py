@@ -29,7 +29,7 @@ class Folder:
     descriptor: int
 
     @contextmanager
-    def create(self, name: str) -> Iterator[BinaryIO]:
+    def create_file(self, name: str) -> Iterator[BinaryIO]:
         """Yield a new file called `name` to write, seekable. Missing folders above it are made."""
         *above, last = self._safe_parts(name)
         url = f"{self.url.rstrip('/')}/{printable(name)}"

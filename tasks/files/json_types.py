@@ -40,11 +40,11 @@ class TypeLearner:
         """Return the number of values that one object takes, absent ones included."""
         return sum(_count_leaves(type_) for type_ in self.types.values()) or 1
 
-    def schema(self) -> Any:
+    def read_schema(self) -> Any:
         """Return the schema by which the file can be read."""
         return pa.schema(list(self.types.items()))
 
-    def learn(self, part: Any) -> None:
+    def learn_types(self, part: Any) -> None:
         """Learn from a part of the file: a table as pyarrow inferred it, or objects as Python parsed them.
 
         Raises `TooLarge` if the file has more than `MAX_COLUMNS` names.
@@ -64,7 +64,7 @@ class TypeLearner:
         if len(self.types) > MAX_COLUMNS:
             raise TooLarge(f"{self._url} has more than {MAX_COLUMNS} names: is its data keyed by a value?")
 
-    def finish(self, declared: Mapping[str, str]) -> None:
+    def fix_types(self, declared: Mapping[str, str]) -> None:
         """Fix the types: values that no Parquet file or no double can hold are text.
 
         Raises `BadInput` if the file has no names, or lacks one whose type is declared.

@@ -35,19 +35,19 @@ class Block:
     data: bytes
     rows: int = 0
 
-    def lines(self) -> Iterator[tuple[int, bytes]]:
+    def numbered_lines(self) -> Iterator[tuple[int, bytes]]:
         """Yield each line that is not blank with its number."""
         for number, line in enumerate(self.data.split(b"\n"), self.first_line):
             if line := line.strip():
                 yield number, line
 
-    def names(self) -> set[bytes]:
+    def value_names(self) -> set[bytes]:
         """Return the names of all values, at any depth. A text that looks like a name counts as one."""
         return set(_NAME.findall(self.data))
 
     def row_line(self, index: int) -> int:
         """Return the number of the line that holds the row of this index."""
-        return next(number for at, (number, _) in enumerate(self.lines()) if at == index)
+        return next(number for at, (number, _) in enumerate(self.numbered_lines()) if at == index)
 
 
 def read_blocks(text: io.RawIOBase, url: str) -> Iterator[Block]:
@@ -93,7 +93,7 @@ def parse_block(block: Block) -> list[dict[str, Any]]:
 
     Return one dict a line. Raises `BadInput` with the line and column.
     """
-    return [_parse_line(line, block.url, number) for number, line in block.lines()]
+    return [_parse_line(line, block.url, number) for number, line in block.numbered_lines()]
 
 
 def _check_line(line: bytes, url: str, number: int) -> int:

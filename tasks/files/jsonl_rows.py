@@ -45,10 +45,10 @@ class JsonlRows:
         """
         rows = 0
         for block in read_blocks(self._open(again=True), self._job.source):
-            for piece in split_block(block, len(block.names()) or 1):
-                self._types.learn(_read_with_arrow(piece) or parse_block(piece))
+            for piece in split_block(block, len(block.value_names()) or 1):
+                self._types.learn_types(_read_with_arrow(piece) or parse_block(piece))
                 rows += piece.rows
-        self._types.finish(self._job.types)
+        self._types.fix_types(self._job.types)
         if rows * self._types.leaf_count > self._most_values:
             raise TooLarge(
                 f"{self._job.source} makes {rows} rows of {self._types.leaf_count} values, nearly all "
@@ -61,7 +61,7 @@ class JsonlRows:
 
         Raises `BadInput` with the line of a value that does not fit.
         """
-        readable = self._types.schema()
+        readable = self._types.read_schema()
         for block in read_blocks(self._open(again=True), self._job.source):
             for piece in split_block(block, self._types.leaf_count):
                 table = None if self._types.mixed else _read_with_arrow(piece, readable)

@@ -172,10 +172,10 @@ def _read_pages(file: BinaryIO) -> list[Page]:
     try:
         reader = _open_reader(file)
         pages: list[Page] = []
-        offset, offsets = reader.first(), set[int]()
+        offset, offsets = reader.first_offset(), set[int]()
         while offset and offset not in offsets and len(pages) < _MOST_PAGES:
             offsets.add(offset)
-            tags, offset = reader.directory(offset)
+            tags, offset = reader.read_directory(offset)
             pages.append(Page(len(pages), tags))
     except (struct.error, ArithmeticError, ValueError, OSError) as error:
         raise EOFError("a TIFF directory lies outside the file") from error
@@ -201,12 +201,12 @@ class _TagReader:
     order: str
     big: bool
 
-    def first(self) -> int:
+    def first_offset(self) -> int:
         """Return the offset of the first directory."""
         self.file.seek(8 if self.big else 4)
         return int(self._unpack_next("Q" if self.big else "I")[0])
 
-    def directory(self, offset: int) -> tuple[dict[int, tuple[float, ...]], int]:
+    def read_directory(self, offset: int) -> tuple[dict[int, tuple[float, ...]], int]:
         """Return the values of a directory's tags that are used here, and the next directory's offset."""
         self.file.seek(offset)
         (entries,) = self._unpack_next("Q" if self.big else "H")

@@ -40,7 +40,7 @@ class ResultEvents(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Respond to the request with events."""
-        with self._state.stream("results", self._token):
+        with self._state.count_stream("results", self._token):
             await self._answer_until_stopped(receive, send)
 
     async def _answer_until_stopped(self, receive: Receive, send: Send) -> None:

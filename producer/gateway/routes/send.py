@@ -81,7 +81,7 @@ class SendEndpoint:
         """Return the contract or call in a body. Raises `ApiError` 422 that names each field at fault."""
         try:
             model: type[Contract | Arguments] = self.contract or Arguments
-            job = validate_fields(model, json_text.parse(body))
+            job = validate_fields(model, json_text.parse_json(body))
             json_text.require_finite(job, body)
             return Call(self.kind, *job.args, **job.kwargs) if isinstance(job, Arguments) else job
         except ValidationError as error:

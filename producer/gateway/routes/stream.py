@@ -144,7 +144,7 @@ class DuplexResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Stream until the body ends, the client disconnects, or the gateway stops."""
-        with self._state.stream("tasks", self._token):
+        with self._state.count_stream("tasks", self._token):
             await self._stream_outcomes(receive, send)
 
     async def _stream_outcomes(self, receive: Receive, send: Send) -> None:
@@ -153,7 +153,7 @@ class DuplexResponse(Response):
         cut = asyncio.create_task(self._stop_when_cut())
         try:
             async for lines in self._read_lines(receive):
-                async for outcomes in _in_thread(self._state.threads.streams, self._sender.send(lines)):
+                async for outcomes in _in_thread(self._state.threads.streams, self._sender.send_lines(lines)):
                     await self._write_answer(send, outcomes)
                 if self._sender.broker_away:
                     self._aborted = "broker_away"
@@ -174,10 +174,10 @@ class DuplexResponse(Response):
         """Yield the lines of the body in groups, as they arrive."""
         splitter = LineSplitter(self._state.settings.max_task_bytes)
         while (piece := await self._next_piece(receive)) is not None:
-            for lines in _group_lines(splitter.split(piece)):
+            for lines in _group_lines(splitter.split_lines(piece)):
                 yield lines
         if self._aborted is None:
-            for lines in _group_lines(splitter.end()):
+            for lines in _group_lines(splitter.last_line()):
                 yield lines
 
     async def _next_piece(self, receive: Receive) -> bytes | None:

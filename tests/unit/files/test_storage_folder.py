@@ -18,14 +18,14 @@ def fill(store: Storage, url: str, **files: bytes) -> None:
     with store.output_folder(url) as folder:
         folder.mkdir("empty")
         for name, data in files.items():
-            with folder.create(f"sub/{name}") as file:
+            with folder.create_file(f"sub/{name}") as file:
                 file.write(data)
 
 
 def test_a_folder_appears_at_once(store: Storage, root: Path, names: Names) -> None:
     """Nothing is seen under the target's name before the end."""
     with store.output_folder("a/target") as folder:
-        with folder.create("x/y") as file:
+        with folder.create_file("x/y") as file:
             file.write(b"1")
         assert not (root / "a" / "target").exists()
     assert names() == ["a", "a/target", "a/target/x", "a/target/x/y"]
@@ -77,7 +77,7 @@ def test_something_else_in_the_way_is_left_alone(
 def create(store: Storage, *entries: str) -> None:
     with store.output_folder("a/target") as folder:
         for entry in entries:
-            with folder.create(entry) as file:
+            with folder.create_file(entry) as file:
                 file.write(b"1")
 
 
@@ -101,7 +101,7 @@ def test_a_link_put_into_the_folder_is_not_followed(store: Storage, root: Path, 
     """Even with a link where a folder should be, nothing is written outside."""
     with store.output_folder("target") as folder:
         (root / ".target.0.millpond-part" / "out").symlink_to(tmp_path)
-        with pytest.raises(BadInput), folder.create("out/x"):
+        with pytest.raises(BadInput), folder.create_file("out/x"):
             pass
     assert not (tmp_path / "x").exists()
 
@@ -114,7 +114,7 @@ def test_an_interruption_leaves_nothing_behind(store: Storage, names: Names) -> 
 
 
 def _fill_and_stop(store: Storage) -> None:
-    with store.output_folder("a/b/target") as folder, folder.create("x/y"):
+    with store.output_folder("a/b/target") as folder, folder.create_file("x/y"):
         raise KeyboardInterrupt
 
 
@@ -126,7 +126,7 @@ def test_a_folder_killed_while_it_is_filled_is_swept_by_the_next_run(
         import os, signal
         from millpond.tasks.files.storage import Storage
         with Storage(roots=({str(root)!r},)).output_folder("target") as folder:
-            with folder.create("sub/a") as file:
+            with folder.create_file("sub/a") as file:
                 file.write(b"half")
             os.kill(os.getpid(), signal.SIGKILL)
     """

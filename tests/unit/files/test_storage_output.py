@@ -220,7 +220,7 @@ def test_a_disk_that_fills_up_while_a_folder_is_filled_is_tried_later(
 def _fill(store: Storage, url: str, files: int) -> None:
     with store.output_folder(url) as folder:
         for number in range(files):
-            with folder.create(f"a/{number}") as file:
+            with folder.create_file(f"a/{number}") as file:
                 file.write(b"x" * 100_000)
 
 

@@ -227,7 +227,7 @@ def test_a_folder_is_sent_file_by_file(remote: Storage, keys: Any) -> None:
 def fill(store: Storage, *names: str) -> None:
     with store.output_folder("folder") as folder:
         for name in names:
-            with folder.create(name) as file:
+            with folder.create_file(name) as file:
                 file.write(name.encode())
 
 

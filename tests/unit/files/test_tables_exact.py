@@ -90,9 +90,9 @@ def _fault_in_chunks(content: bytes, sizes: list[int], delimiter: str) -> QuoteF
     try:
         while at < len(content):
             size = sizes[turn % len(sizes)]
-            check.check(content[at : at + size])
+            check.check_chunk(content[at : at + size])
             at, turn = at + size, turn + 1
-        check.check(b"")
+        check.check_chunk(b"")
     except QuoteFault as fault:
         return fault
     return None

@@ -114,9 +114,9 @@ def test_a_token_with_many_requests_under_way_is_put_behind() -> None:
     async def held(shares: LoopShares, *, beside: bool) -> tuple[Placed, Placed]:
         bulk, client = Placed(), Placed()
         for _ in range(2 * MANY):
-            shares.begin("bulk", bulk)
+            shares.begin_request("bulk", bulk)
         if beside:
-            shares.begin("client", client)
+            shares.begin_request("client", client)
             await use(shares, "client", 0.0)
         await use(shares, "bulk", 0.0)
         return bulk, client

@@ -21,7 +21,7 @@ class Job(BaseModel):
 def test_what_is_no_number_of_json_is_refused(text: bytes) -> None:
     """The literals that Python takes, and a number that would become an infinity."""
     with pytest.raises(ValueError, match="NaN and infinities are not JSON") as refused:
-        json_text.parse(text)
+        json_text.parse_json(text)
     assert json_text.describe_fault("the body", refused.value).startswith(
         "the body is not JSON: NaN and infinities"
     )
@@ -30,7 +30,7 @@ def test_what_is_no_number_of_json_is_refused(text: bytes) -> None:
 def test_what_is_json_is_read_as_python_does() -> None:
     """Numbers, nesting and text are not touched."""
     text = b'{"a": [1, 2.5, 1e300, -0.0], "b": {"c": "NaN"}, "d": null}'
-    assert json_text.parse(text) == json.loads(text)
+    assert json_text.parse_json(text) == json.loads(text)
 
 
 @pytest.mark.parametrize("job", [Job(x=NAN), Job(x=-INFINITY), Job(many=[{"a": 1.0}, {"b": INFINITY}])])

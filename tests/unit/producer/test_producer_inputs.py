@@ -29,7 +29,7 @@ def test_a_folder_is_walked_for_the_names_that_fit(tree: Path) -> None:
     """A folder gives the files whose names fit, in any case, but not those of the folder written to."""
     inputs = Inputs([str(tree)], patterns=("*.jpg",), keep_out=tree / "out")
     assert below(inputs) == ["B.JPG", "a.jpg", "deep/er/c.jpg"]
-    assert inputs.count() == 3
+    assert inputs.count_items() == 3
 
 
 def test_a_file_that_is_named_is_taken_whatever_its_name(tree: Path) -> None:
@@ -40,7 +40,7 @@ def test_a_file_that_is_named_is_taken_whatever_its_name(tree: Path) -> None:
 def test_a_missing_argument_is_refused_before_anything_starts(tree: Path) -> None:
     """An argument that names nothing, such as a glob that matched nothing, is refused at once."""
     with pytest.raises(BadInput, match=r"\*\.jpg: there is no such file"):
-        Inputs([str(tree / "*.jpg")]).check()
+        Inputs([str(tree / "*.jpg")]).check_arguments()
 
 
 def test_a_folder_that_cannot_be_read_is_told(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +63,7 @@ def test_a_link_to_itself_is_told(tree: Path) -> None:
     (tree / "loop.jpg").symlink_to("loop.jpg")
     inputs = Inputs([str(tree)], patterns=("*.jpg",))
     assert [each.reason for each in inputs if isinstance(each, UnreadableInput)] == [os.strerror(errno.ELOOP)]
-    assert inputs.count() == 5
+    assert inputs.count_items() == 5
 
 
 @pytest.mark.parametrize("separator", [b"\n", b"\0"])
@@ -79,7 +79,9 @@ def test_paths_come_from_stdin_by_line_or_by_nul(separator: bytes) -> None:
 def test_roots_are_the_folders_of_what_was_named(tree: Path) -> None:
     """Workers of a one-off command may touch the folders named and --out, each once, and no parent."""
     inputs = Inputs([str(tree / "deep"), str(tree / "deep/er/c.jpg"), "s3://bucket/in/x.jpg"])
-    assert inputs.roots(tree / "out") == sorted(["s3://bucket/in", str(tree / "deep"), str(tree / "out")])
+    assert inputs.root_folders(tree / "out") == sorted(
+        ["s3://bucket/in", str(tree / "deep"), str(tree / "out")]
+    )
 
 
 @pytest.mark.parametrize(
