@@ -158,6 +158,7 @@ def _checked_limit_text(name: str, value: Any) -> str:
 
 
 def _stored_form(value: Any) -> str:
+    """Return the text of a limit: 1 or 0 for a truth value."""
     return str(int(value)) if isinstance(value, bool) else str(value)
 
 

@@ -148,11 +148,13 @@ class BrokerURL:
         return self._format_with_login(f"{login}@" if login else "")
 
     def _format_with_login(self, login: str) -> str:
+        """Return the URL without options, with this text for the login."""
         nodes = ";".join(f"{self.scheme}://{login}{_format_host(host)}:{port}" for host, port in self.nodes)
         return f"{nodes}/{quote(self.master)}/{self.db}" if self.is_sentinel else f"{nodes}/{self.db}"
 
 
 def _format_host(name: str) -> str:
+    """Return a host as a URL has it: an IPv6 address in brackets."""
     return f"[{name}]" if ":" in name else quote(name)
 
 

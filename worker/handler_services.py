@@ -44,6 +44,7 @@ def shared_store() -> Store:
 
 @lru_cache(maxsize=1)
 def _connect_store(_process: int) -> Store:
+    """Return the store of a process. A forked child makes one of its own."""
     here = settings()
     return connect(here.broker_url or "", **here.broker_options)
 

@@ -95,6 +95,7 @@ def install(app: Celery, settings: Settings) -> None:
 
 
 def _handler_module(contract_module: str) -> str:
+    """Return the module of the handler that belongs to a contract of a shipped kind."""
     return f"{contract_module.rpartition('.')[0]}.task"
 
 

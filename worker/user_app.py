@@ -244,6 +244,7 @@ def changes_text(changes: list[SettingChange]) -> str:
 
 
 def _shorten_value(value: Any) -> str:
+    """Return the text of a value, cut to 24 characters."""
     text = str(value)
     return text if len(text) <= 24 else f"{text[:23]}…"
 

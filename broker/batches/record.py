@@ -255,6 +255,7 @@ def completed_batch(header: Mapping[str, Any] | None) -> Summary | None:
 
 
 def _parse_result(entry: bytes, fields: dict[bytes, bytes]) -> Result:
+    """Return the result of an entry of the stream."""
     state = TaskState(fields[b"state"].decode())
     value, error = _parse_detail(fields[b"detail"])
     return Result(fields[b"id"].decode(), state, value, error, entry.decode())

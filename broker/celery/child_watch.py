@@ -80,10 +80,12 @@ class WatchedPool(AsynPool):
         self._check_later(hub, proc, SOON_SECONDS)
 
     def _check_later(self, hub: Any, proc: Any, seconds: float) -> None:
+        """Check a child again after some seconds, if the pool still has it."""
         if proc in self._pool:
             hub.call_later(seconds, self._check_child, hub, proc, min(2 * seconds, LATEST_SECONDS))
 
     def _check_child(self, hub: Any, proc: Any, seconds: float) -> None:
+        """Reap the children that have ended, and check this one again later."""
         self.maintain_pool()
         self._check_later(hub, proc, seconds)
 

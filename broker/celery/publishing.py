@@ -173,6 +173,7 @@ class Publishing(QueueCommands):
             )
 
     def _policy_of(self, queue: str) -> publish.Policy:
+        """Return the overflow policy of a queue for senders that never wait."""
         return "shed" if self.queues.get(queue, {}).get("overflow") == "shed" else "reject"
 
 

@@ -92,6 +92,7 @@ class Settling(Publishing):
         self.use_in_flight(self.in_flight)
 
     def _make_registry(self) -> None:
+        """Begin with no message in flight and no queue to clean up."""
         self.in_flight = InFlightMessages(of_channel=True)
         self.passing = set()
 
@@ -202,6 +203,7 @@ class Settling(Publishing):
             end_leases(self.store, self.in_flight)
 
     def _abandon_call(self) -> None:
+        """Forget the call of the fetcher that is under way."""
         if self.fetcher is not None:
             self.fetcher.abandon()
 

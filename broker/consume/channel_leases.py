@@ -78,6 +78,7 @@ class ChannelLeases(LeaseRenewer):
         return bool(lease)
 
     def _end_leases(self) -> bool:
+        """Close the store. Return True: there is nothing more to renew."""
         _open.discard(self)
         self.store.close()
         return True
@@ -112,5 +113,6 @@ class ChannelLeases(LeaseRenewer):
 
 @atexit.register
 def _end_with_process() -> None:
+    """Settle and release as the process ends, for each channel that is not closed."""
     for leases in list(_open):
         leases.end_with_process()

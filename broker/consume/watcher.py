@@ -229,6 +229,7 @@ class Watcher:
     # Asking
 
     def _claim_command(self, watched: WatchedQueue, seconds: float) -> tuple[Any, ...]:
+        """Return the command that claims a place at a queue for some seconds, or leaves it for 0."""
         return script("claim_watch").command(watched.keys.watcher_places, (self._name, int(seconds * 1000)))
 
     def _send_commands(

@@ -88,13 +88,14 @@ def _read_changes(store: Store, known: ControlState) -> ControlState | None:
     if not is_whole or by_epoch[known.epoch] != known.last:
         return None
     new = [entry.split(" ", 2) for at, entry in by_epoch.items() if at > known.epoch]
-    cancelled, terminated = _mutable_copy(known.cancelled), _mutable_copy(known.terminated)
+    cancelled, terminated = _as_mutable(known.cancelled), _as_mutable(known.terminated)
     cancelled.update(name for _at, _flag, name in new)
     terminated.update(name for _at, flag, name in new if flag == "1")
     return ControlState(epoch, cancelled, terminated, known.drained, known.read_at, by_epoch[epoch])
 
 
-def _mutable_copy(names: Set[str]) -> set[str]:
+def _as_mutable(names: Set[str]) -> set[str]:
+    """Return the names as a set that can be changed: itself if it is one, else a copy."""
     return names if isinstance(names, set) else set(names)
 
 

@@ -108,6 +108,7 @@ class _Filter:
 
 
 def _error_of(letter: DeadLetter) -> str:
+    """Return the error of a dead letter, or "" without one."""
     return str(letter.detail.get("error", ""))
 
 
@@ -182,6 +183,7 @@ def _parse_letter(queue: str, id: str, fields: dict[bytes, bytes]) -> DeadLetter
 
 
 def _parse_headers(message: bytes) -> dict[str, Any]:
+    """Return the headers of a message, or {} if it is unreadable."""
     headers = _parse_object(message).get("headers")
     return headers if isinstance(headers, dict) else {}
 

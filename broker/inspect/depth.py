@@ -83,6 +83,7 @@ def _parse_depth(queue: str, counted: list[Any], looked: list[Any], now_seconds:
 
 
 def _oldest_age(heads: list[bytes | None], now_seconds: float) -> float | None:
+    """Return the age in seconds of the oldest of some messages, or None if it is not known."""
     sent = [at for at in map(sent_at_ms, filter(None, heads)) if at is not None]
     return max(0.0, now_seconds - min(sent) / 1000) if sent else None
 

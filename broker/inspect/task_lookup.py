@@ -86,6 +86,7 @@ def _find_in_flight(store: Store, keys: QueueKeys, id: str, _effort: Effort) -> 
 
 
 def _find_dead(store: Store, keys: QueueKeys, id: str, effort: Effort) -> TaskLocation | None:
+    """Return the place of a task among the dead letters, newest first, or None if it is not found."""
     entry = _search_list(store, keys, "dead", id, effort, first="+")
     return _make_location(id, TaskState.DEAD, keys, entry[0], letter=entry[1].decode()) if entry else None
 

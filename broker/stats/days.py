@@ -108,6 +108,7 @@ def _sum_figures(entries: Iterable[Mapping[str, KindFigures]]) -> dict[str, Kind
 
 
 def _take_lock(store: Store, lock: str, ms: int) -> bool:
+    """Take a lock for some ms. Return False if another process has it."""
     with translate_errors("taking the lock of the folding"):
         return bool(store.client.set(lock, "1", nx=True, px=ms))
 

@@ -174,4 +174,5 @@ def parse_totals(fields: Mapping[str, int]) -> Totals:
 
 
 def _parse_histogram(parts: Mapping[str, int]) -> Histogram:
+    """Return the histogram whose buckets and sum are stored as fields."""
     return Histogram(tuple(parts.get(name, 0) for name in NAMES), parts.get("us", 0) / _MICROS)

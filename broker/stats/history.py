@@ -144,6 +144,7 @@ def count_and_seconds(values: Mapping[str, Any]) -> tuple[int, float]:
 
 
 def _pack_histogram(histogram: Histogram) -> dict[str, Any]:
+    """Return a histogram as a sample stores it: the buckets in use, and the sum."""
     counts = {name: count for name, count in zip(NAMES, histogram.counts, strict=True) if count}
     return {**counts, "seconds": histogram.seconds}
 

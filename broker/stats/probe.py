@@ -245,6 +245,7 @@ class Probe:
 
 
 def _window_seconds(service_seconds: float) -> float:
+    """Return the length of a window: several service times, within bounds."""
     return min(MOST_SECONDS, max(LEAST_SECONDS, SERVICE_TIMES * service_seconds))
 
 

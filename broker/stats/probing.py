@@ -101,10 +101,12 @@ def _busy_reason(store: Store, pool: str, slots: int, waiting: Sequence[Depth]) 
 
 
 def _processes_of(store: Store, pool: str) -> list[heartbeats.Heartbeat]:
+    """Return the heartbeats of the processes of a pool."""
     return [each for each in heartbeats.read_processes(store) if each.pool == pool]
 
 
 def _count_slots(store: Store, pool: str) -> int:
+    """Return the number of slots of the running processes of a pool."""
     return sum(each.slots for each in _processes_of(store, pool))
 
 
@@ -241,5 +243,6 @@ def _record_cost(store: Store, pool: str, seconds: float) -> None:
 
 
 def _read_cost(store: Store, pool: str) -> float:
+    """Return the cost of the probes of a pool within an hour, in seconds of its throughput."""
     with translate_errors("reading the cost of probes"):
         return float(store.client.get(probe_cost_key(pool, store.prefix)) or 0)

@@ -221,6 +221,7 @@ def _add_field(window: Window, name: str, value: int) -> None:
 
 @lru_cache(maxsize=4_096)
 def _parse_place(text: str) -> Place:
+    """Return the place of a field."""
     return Place(OTHERS) if text == OTHERS else Place(*_parse_list(text, 5))
 
 

@@ -245,5 +245,6 @@ class PondConsumer(Consumer):
             logger.warning("%s What is held comes back when its lease runs out.", error)
 
     def _known_requests(self) -> list[PondRequest]:
+        """Return the requests that Celery knows in this process."""
         requests = {*state.reserved_requests, *state.active_requests, *state.requests.values()}
         return [request for request in requests if isinstance(request, PondRequest)]

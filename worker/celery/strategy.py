@@ -105,6 +105,7 @@ def _level_of_received(task: Task) -> int | None:
 
 
 def _log_received(request: PondRequest, level: int) -> None:
+    """Log the receipt of a task as Celery does."""
     about = {"id": request.id, "name": request.name, "args": request.argsrepr}
     about |= {"kwargs": request.kwargsrepr, "eta": request.delivery.message.headers.get("eta")}
     logger.log(level, trace.LOG_RECEIVED, about, extra={"data": about})

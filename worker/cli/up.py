@@ -171,5 +171,6 @@ def overview_text(running: "Embedded", pools: list[str], *, own_broker: bool) ->
 
 
 def _on_second_interrupt(_number: int, _frame: FrameType | None) -> None:
+    """End at once: the user interrupted the stop."""
     typer.echo("Not waiting.")
     raise KeyboardInterrupt

@@ -156,5 +156,6 @@ def _quote_value(text: str) -> str:
 
 
 def _last_line(log: Path) -> str:
+    """Return the last line of a log that is not empty."""
     lines = log.read_text(errors="replace").split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), "its log is empty")

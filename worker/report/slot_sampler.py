@@ -107,7 +107,9 @@ class SlotSampler:
         """Start the thread that looks, unless it runs."""
         if self._thread is None:
             noted_calls.switch["on"] = True
-            self._thread = threading.Thread(target=self._take_samples, name="millpond-slots", daemon=True)
+            self._thread = threading.Thread(
+                target=self._sample_until_stopped, name="millpond-slots", daemon=True
+            )
             self._thread.start()
 
     def stop(self) -> None:
@@ -140,7 +142,8 @@ class SlotSampler:
         for gone in self._looks.keys() - running.keys():
             del self._looks[gone]
 
-    def _take_samples(self) -> None:
+    def _sample_until_stopped(self) -> None:
+        """Look at the slots several times a second until `stop` is called."""
         while not self._stop.wait(1 / LOOKS_PER_SECOND):
             self.look_at_slots()
 

@@ -60,6 +60,7 @@ class SlotTimes:
 
 
 def _window_fields(sampler: SlotSampler) -> Counter[str]:
+    """Return the samples and the calls since the last call, as fields of a window."""
     places = Counter({window.place_field(place): micros for place, micros in sampler.take_samples().items()})
     return places + sampler.take_calls()
 

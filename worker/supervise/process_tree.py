@@ -81,6 +81,7 @@ def kill_with_descendants(pid: int) -> None:
 
 
 def _send_signal(pid: int, number: int) -> None:
+    """Send a signal to a process, if it still runs and belongs to this user."""
     with suppress(ProcessLookupError, PermissionError):  # it has ended, or runs as another user
         os.kill(pid, number)
 
