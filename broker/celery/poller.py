@@ -93,7 +93,7 @@ class Poller(stock.MultiChannelPoller):
         super().get(callback, timeout)
 
     def _seconds_to_call(self, channel: Any) -> float:
-        """Return the seconds until the fetcher of a channel has something to do, or `LOOK_SECONDS` if never."""
+        """Return the seconds until the fetcher of a channel is due, or `LOOK_SECONDS` if it never is."""
         seconds = channel.fetcher.seconds_to_next() if channel.fetcher is not None else None
         return LOOK_SECONDS if seconds is None else float(seconds)
 

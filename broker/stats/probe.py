@@ -131,11 +131,11 @@ class Probe:
         now_ms, settling = _now_ms(self._store), self._settling_seconds(self._count_in_flight())
         until_ms = int((self._window_seconds + settling) * 1000) + 2_000
         shares = self._divide_limit(limit)
-        for queue, most in zip(self._queues, shares, strict=True):
-            _limit_in_flight(self._store, queue, most, now_ms + until_ms)
+        for queue, max_count in zip(self._queues, shares, strict=True):
+            _limit_in_flight(self._store, queue, max_count, now_ms + until_ms)
         deadline = time.monotonic() + settling
-        most_in_flight = max(limit, sum(shares))
-        while self._count_in_flight() > most_in_flight:
+        max_in_flight = max(limit, sum(shares))
+        while self._count_in_flight() > max_in_flight:
             if time.monotonic() >= deadline:
                 return None
             self._sleep(0.02)
@@ -143,7 +143,7 @@ class Probe:
         first, began = self._count_ended()
         self._sleep(self._window_seconds)
         last, ended = self._count_ended()
-        if not self._count_ready() or self._count_in_flight() > most_in_flight:
+        if not self._count_ready() or self._count_in_flight() > max_in_flight:
             return None
         return _Window(last - first, (ended - began) / 1000)
 

@@ -20,7 +20,7 @@ class EventSampling(Middleware):
 
     def __init__(self, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_second = per_second
-        self._most = self._tokens = per_second * BURST_SECONDS
+        self._max_tokens = self._tokens = per_second * BURST_SECONDS
         self._clock = clock
         self._at = clock()
 
@@ -28,7 +28,7 @@ class EventSampling(Middleware):
         """True if this task is chosen. Only the event loop calls this."""
         del delivery
         now = self._clock()
-        self._tokens = min(self._most, self._tokens + (now - self._at) * self._per_second)
+        self._tokens = min(self._max_tokens, self._tokens + (now - self._at) * self._per_second)
         self._at = now
         if self._tokens < 1:
             return False
