@@ -140,7 +140,7 @@ class Publishing(QueueCommands):
             self.expire(queue)
 
     def _wait_and_send(self, message: Outgoing, full: publish.Full, ends_at: float) -> None:
-        """Wait until a message has room, at max_bytes until a time, and send it."""
+        """Wait until a message has room, at most until a time, and send it."""
         queue, ticket, waits = message.queue, new_ticket(1), False
         if limits.read_limits(self.store, queue).overflow == "shed":  # its workers' table says so
             publish.publish(self.store, [message], policy="shed")
@@ -168,8 +168,9 @@ class Publishing(QueueCommands):
         length, max_bytes = len(message.payload), limits.read_limits(self.store, message.queue).message_bytes
         if length > max_bytes:
             raise SendingRefused(
-                f"a message of {length} bytes is too long for queue {message.queue!r}, which takes {max_bytes}. "
-                f"Send where its data lies instead, or raise `message_bytes` of the queue in the pools table"
+                f"a message of {length} bytes is too long for queue {message.queue!r}, which takes "
+                f"{max_bytes}. Send where its data lies instead, or raise `message_bytes` of the queue in "
+                "the pools table"
             )
 
     def _policy_of(self, queue: str) -> publish.Policy:

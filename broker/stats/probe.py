@@ -80,8 +80,8 @@ class Probe:
         #: The cost of the last run, successful or not, in seconds of the pool's rate.
         self.cost_seconds = 0.0
 
-    def run(self, *, most_seconds: float = 60.0) -> Elasticity | None:
-        """Measure for about `most_seconds` at most, and return the elasticity.
+    def run(self, *, max_seconds: float = 60.0) -> Elasticity | None:
+        """Measure for about `max_seconds` at most, and return the elasticity.
 
         Returns None if too few tasks are ready, if the limits do not hold because another process probes as
         well, or if the pool has changed meanwhile.
@@ -100,7 +100,7 @@ class Probe:
                 turns.append(turn)
                 seconds = time.monotonic() - begun
                 result = self._make_result(turns, half, step, seconds)
-                if (len(turns) >= 2 and result.decides) or seconds * (1 + 1 / len(turns)) > most_seconds:
+                if (len(turns) >= 2 and result.decides) or seconds * (1 + 1 / len(turns)) > max_seconds:
                     break
         finally:
             for queue in self._queues:

@@ -126,9 +126,7 @@ def _known_cause(minute: Window, running: Sequence[heartbeats.Heartbeat]) -> str
     return "its slots compute, or wait for a lock" if minute.share(*causes) >= EXPLAINED else ""
 
 
-def probe_pool(
-    store: Store, candidate: Candidate, *, most_seconds: float = MOST_SECONDS
-) -> Elasticity | None:
+def probe_pool(store: Store, candidate: Candidate, *, max_seconds: float = MOST_SECONDS) -> Elasticity | None:
     """Probe a pool and store the result.
 
     Return None if another process probes it, if its queues ran empty or if its number of slots changed.
@@ -150,7 +148,7 @@ def probe_pool(
             is_as_it_was=lambda: _count_slots(store, candidate.pool) == candidate.slots,
         )
         try:
-            measured = prober.run(most_seconds=most_seconds)
+            measured = prober.run(max_seconds=max_seconds)
         finally:
             _record_cost(store, candidate.pool, prober.cost_seconds)
         if measured is not None:
@@ -205,7 +203,7 @@ def probe_where_due(store: Store, *, share: float) -> None:
                 continue
             if (seconds := _affordable_seconds(candidate, share * HOUR - _read_cost(store, pool))) is None:
                 continue
-            measured = probe_pool(store, candidate, most_seconds=seconds)
+            measured = probe_pool(store, candidate, max_seconds=seconds)
         except BrokerError as error:
             logger.debug("%s", error)
             return

@@ -46,7 +46,7 @@ def probed(url: str, kinds_path: None, tmp_path: Path, eventually: Eventually) -
         with workers(settings, tmp_path):
             eventually(lambda: int(store.client.hget("millpond:{default}:counters", "settled") or 0) > 10)
             found = Probe(store, ["default"], slots=SLOTS, service_seconds=service_seconds).run(
-                most_seconds=120  # it ends when it is certain, later on a busy machine
+                max_seconds=120  # it ends when it is certain, later on a busy machine
             )
             store.client.delete("default")
         assert found is not None
