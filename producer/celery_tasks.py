@@ -40,23 +40,25 @@ def compose_celery_task(
     app: str | None,
     batch: str | None = None,
     after: Mapping[str, Any] | None = None,
-    more: Callable[[str, str], Mapping[str, Any]] = lambda _queue, _id: {},
+    more_headers: Callable[[str, str], Mapping[str, Any]] = lambda _queue, _id: {},
 ) -> Outgoing:
     """Compose the message of a Celery task. `app` is the application that the settings name.
 
-    `more` returns further headers, once the queue and the id are known. A frozen signature has its own id. A
-    chain has the id of its first task.
+    `more_headers` returns further headers, once the queue and the id are known. A frozen signature has its
+    own id. A chain has the id of its first task.
 
     Raises `UnknownQueue`, `BadContract`, `SettingsError`, and Celery's errors.
     """
     item: Any = message.contract
     if isinstance(item, Call):
         if app is None:
-            return _compose_by_name(message, item, id=id, now_ms=now_ms, batch=batch, after=after, more=more)
+            return _compose_by_name(
+                message, item, id=id, now_ms=now_ms, batch=batch, after=after, more_headers=more_headers
+            )
         from millpond.tasks.celery_application import load_app
 
         item = load_app(app).signature(item.kind, item.args, item.kwargs)
-    return _with_options(message, _compose_with_celery(message, item, id), now_ms, batch, after, more)
+    return _with_options(message, _compose_with_celery(message, item, id), now_ms, batch, after, more_headers)
 
 
 def _with_options(
@@ -65,12 +67,12 @@ def _with_options(
     now_ms: int,
     batch: str | None,
     after: Mapping[str, Any] | None,
-    more: Callable[[str, str], Mapping[str, Any]],
+    more_headers: Callable[[str, str], Mapping[str, Any]],
 ) -> Outgoing:
     """Return a message that Celery made, with the options and fields that Celery does not know."""
     due_ms, expires_ms, deadline_ms = message.epoch_times(now_ms)
     headers = composed.envelope["headers"]
-    headers.update(more(composed.queue, headers["id"]))
+    headers.update(more_headers(composed.queue, headers["id"]))
     headers[OWN] = millpond_header(now_ms, batch, after, None if message.claim_ms else message.once)
     if due_ms is not None:
         headers["eta"] = format_eta(due_ms)
@@ -111,7 +113,7 @@ def _compose_by_name(
     now_ms: int,
     batch: str | None,
     after: Mapping[str, Any] | None,
-    more: Callable[[str, str], Mapping[str, Any]],
+    more_headers: Callable[[str, str], Mapping[str, Any]],
 ) -> Outgoing:
     """Compose the message of a task by its name.
 
@@ -139,7 +141,7 @@ def _compose_by_name(
             after=after,
             claim=message.once,
             claim_ms=message.claim_ms,
-            headers=more(message.queue, id),
+            headers=more_headers(message.queue, id),
             ignore_result=False,
         )
     except (TypeError, ValueError) as error:

@@ -173,7 +173,7 @@ class Sender:
             app=self.app,
             batch=sending.batch,
             after=after,
-            more=headers,
+            more_headers=headers,
         )
 
     def _make_outcome(

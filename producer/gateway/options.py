@@ -149,7 +149,7 @@ def read_query(model: type[Query], query: bytes) -> Query:
         raise invalid_fields(error.errors(include_input=False)) from None
 
 
-def traceparent(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+def read_traceparent(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     """Return the trace that the header `traceparent` names. Return None if it is missing or invalid."""
     for name, value in headers:
         if name == b"traceparent":

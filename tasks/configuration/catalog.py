@@ -77,19 +77,19 @@ class InForce:
         }
 
 
-def catalog(annotation: Any, path: tuple[str, ...] = ()) -> Iterator[Setting]:
+def list_settings(annotation: Any, path: tuple[str, ...] = ()) -> Iterator[Setting]:
     """Yield every setting of a model and its tables, of a list of tables the list and its fields."""
     model = model_of(annotation)
     for name, field in model.model_fields.items() if model else ():
         below, values = (*path, name), value_type_of(field.annotation)
         entry = get_args(strip_annotated(field.annotation))[0] if is_list(field.annotation) else None
         if model_of(field.annotation):
-            yield from catalog(field.annotation, below)
+            yield from list_settings(field.annotation, below)
         elif values is not None and model_of(values):
-            yield from catalog(values, (*below, ANY_NAME))
+            yield from list_settings(values, (*below, ANY_NAME))
         else:
             yield Setting(below, field)
-            for inside in catalog(entry, below) if model_of(entry) else ():
+            for inside in list_settings(entry, below) if model_of(entry) else ():
                 yield replace(inside, within=below)
 
 

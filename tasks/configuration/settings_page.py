@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from millpond.tasks.configuration.catalog import ANY_NAME, Setting, catalog, to_toml
+from millpond.tasks.configuration.catalog import ANY_NAME, Setting, list_settings, to_toml
 from millpond.tasks.configuration.model_fields import describe_values
 from millpond.tasks.pools import default_pools, default_queues
 
@@ -39,7 +39,7 @@ _TABLES = (
 
 def settings_page(model: type[BaseModel]) -> str:
     """Return the whole page."""
-    settings = list(catalog(model))
+    settings = list(list_settings(model))
     parts = [_HEAD]
     for table, title, header in _TABLES:
         rows = [_setting_row(each) for each in settings if _table_name(each) == table]

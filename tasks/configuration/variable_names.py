@@ -37,7 +37,7 @@ def variable_name(path: Path) -> str:
     return "MILLPOND_" + "__".join(part.upper() for part in shown)
 
 
-def setting_path(name: str, model: type[BaseModel], known: Mapping[str, Any]) -> Path | None:
+def setting_path(name: str, model: type[BaseModel], known_names: Mapping[str, Any]) -> Path | None:
     """Return the path of the setting that `SMTP__HOST`, a name without its prefix, means.
 
     Return None if it means no setting.
@@ -52,7 +52,7 @@ def setting_path(name: str, model: type[BaseModel], known: Mapping[str, Any]) ->
         if model_of(annotation) is not None:
             key = part.lower()
         elif value_type_of(annotation) is not None and part:
-            names = {each.upper().replace("-", "_"): each for each in _entry_names(path, known)}
+            names = {each.upper().replace("-", "_"): each for each in _entry_names(path, known_names)}
             key = names.get(part.upper().replace("-", "_"), part.lower())
         else:
             return None
@@ -64,7 +64,7 @@ def setting_path(name: str, model: type[BaseModel], known: Mapping[str, Any]) ->
 
 
 def unknown_variable_warning(
-    name: str, path: Path | None, model: type[BaseModel], known: Mapping[str, Any]
+    name: str, path: Path | None, model: type[BaseModel], known_names: Mapping[str, Any]
 ) -> str | None:
     """Return the warning about a variable that sets nothing.
 
@@ -77,7 +77,7 @@ def unknown_variable_warning(
         return _unknown_setting_text(None)
     if rest in _SYNONYMS:
         return _unknown_setting_text(_SYNONYMS[rest])
-    every = list(_setting_paths(model, (), known))
+    every = list(_setting_paths(model, (), known_names))
     by_plain = {_normalize_name(".".join(each)): each for each in every}
     if found := by_plain.get(_normalize_name(rest)):
         return _unknown_setting_text(".".join(found))
@@ -114,17 +114,17 @@ def _entry_names(path: Path, tables: Mapping[str, Any]) -> list[str]:
     return [str(name) for name in table] if isinstance(table, dict) else []
 
 
-def _setting_paths(annotation: Any, path: Path, known: Mapping[str, Any]) -> Iterator[Path]:
+def _setting_paths(annotation: Any, path: Path, known_names: Mapping[str, Any]) -> Iterator[Path]:
     """Yield the path of every setting as the file spells it, with the known names of tables."""
     below, values = model_of(annotation), value_type_of(annotation)
     if below is not None:
         for name, field in below.model_fields.items():
             inner = path if (name == "table" and not path) else (*path, name)
-            yield from _setting_paths(field.annotation, inner, known)
+            yield from _setting_paths(field.annotation, inner, known_names)
     elif values is not None and model_of(values) is not None:
         lifted = LIFTED.get(path[0], path) if path else path
-        for name in (*_entry_names(lifted, known), "NAME"):
-            yield from _setting_paths(values, (*path, name), known)
+        for name in (*_entry_names(lifted, known_names), "NAME"):
+            yield from _setting_paths(values, (*path, name), known_names)
     elif path:
         yield path
 

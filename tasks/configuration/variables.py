@@ -38,9 +38,9 @@ class VariablesRead(NamedTuple):
 
 
 def read_variables(
-    environ: Mapping[str, str], model: type[BaseModel], known: Mapping[str, Any]
+    environ: Mapping[str, str], model: type[BaseModel], known_names: Mapping[str, Any]
 ) -> VariablesRead:
-    """Read all variables of Millpond. `known` has the names of the file's pools, queues and schedules.
+    """Read all variables of Millpond. `known_names` has the names of the file's pools, queues and schedules.
 
     Shorter names come first, so that MILLPOND_SMTP__HOST replaces one field of MILLPOND_SMTP.
     """
@@ -49,9 +49,9 @@ def read_variables(
     for name in sorted(ours, key=lambda each: (each.count("__"), each)):
         if _SERVICE_LINK.fullmatch(name) and _is_own_variable(name, environ[name]):
             continue
-        path = setting_path(name[len(PREFIX) :], model, known)
+        path = setting_path(name[len(PREFIX) :], model, known_names)
         if path is None or name != name.upper():
-            said = unknown_variable_warning(name, path, model, known)
+            said = unknown_variable_warning(name, path, model, known_names)
             result.unused.append(name) if said is None else result.faults.append(f"{name} {said}")
             continue
         try:

@@ -17,7 +17,7 @@ from uuid import uuid4
 from millpond.tasks.email.attachment_room import AttachmentRoom
 from millpond.tasks.email.contract import SendEmail
 from millpond.tasks.email.ledger import ACCEPTED, Claim, MailLedger
-from millpond.tasks.email.message import Envelope, LoadedAttachment, compose, message_id_of
+from millpond.tasks.email.message import Envelope, LoadedAttachment, compose_mail, message_id_of
 from millpond.tasks.email.receipt import Receipt
 from millpond.tasks.email.smtp_connections import SmtpConnections
 from millpond.tasks.email.smtp_session import SmtpResult
@@ -108,7 +108,7 @@ class Mailer:
 
     def _compose_envelope(self, job: SendEmail, task_id: str) -> Envelope:
         """Return the composed mail with its sender and recipients."""
-        return compose(
+        return compose_mail(
             job,
             render_content(job, folder=self.settings.templates),
             self._load_attachments(job),

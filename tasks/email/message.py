@@ -55,7 +55,7 @@ class Envelope:
     needs_smtputf8: bool
 
 
-def compose(
+def compose_mail(
     job: SendEmail,
     content: Content,
     attachments: Sequence[LoadedAttachment],

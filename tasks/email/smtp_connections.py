@@ -21,7 +21,7 @@ from millpond.tasks.email.smtp_session import (
     SmtpResult,
     connect,
     disconnect,
-    submit,
+    submit_message,
 )
 from millpond.tasks.errors import RetryLater
 from millpond.tasks.settings import Smtp
@@ -84,7 +84,7 @@ class SmtpConnections:
         connection.clean = False
         reusable = False
         try:
-            delivery = submit(connection.client, envelope, recipients, before_data=before_data)
+            delivery = submit_message(connection.client, envelope, recipients, before_data=before_data)
             connection.clean = reusable = True
             return delivery
         except ConnectionBroken:

@@ -103,7 +103,7 @@ def _tls_context(settings: Smtp) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=settings.ca_file)
 
 
-def submit(
+def submit_message(
     client: smtplib.SMTP, envelope: Envelope, recipients: Sequence[str], *, before_data: Callable[[], None]
 ) -> SmtpResult:
     """Submit a message for `recipients`. `before_data` is called before the message is committed.

@@ -23,7 +23,7 @@ from millpond.producer import json_text
 from millpond.producer.examples import example_fields
 from millpond.producer.gateway.auth import require_kind, require_options
 from millpond.producer.gateway.openapi import problem_responses, query_parameters
-from millpond.producer.gateway.options import RequestOptions, read_query, traceparent
+from millpond.producer.gateway.options import RequestOptions, read_query, read_traceparent
 from millpond.producer.gateway.problems import api_error, invalid_fields, translate_error
 from millpond.producer.gateway.schemas import Accepted, accepted_json
 from millpond.producer.gateway.state import State
@@ -69,7 +69,7 @@ class SendEndpoint:
             await self._state.owners.require_owner(principal, options.batch)
         try:
             send = _send_tracked if options.track else _send_message
-            message = options.to_message(job, traceparent(scope["headers"]), principal)
+            message = options.to_message(job, read_traceparent(scope["headers"]), principal)
             sent = await send(self._state, message, options, principal.name)
         except (MillpondError, ValueError) as error:
             raise translate_error(error) from None

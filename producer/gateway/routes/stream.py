@@ -23,7 +23,7 @@ from millpond.broker.batches import record
 from millpond.producer.gateway.middleware import NDJSON
 from millpond.producer.gateway.ndjson import Line, LineSplitter
 from millpond.producer.gateway.openapi import problem_responses
-from millpond.producer.gateway.options import BatchId, StreamTask, traceparent
+from millpond.producer.gateway.options import BatchId, StreamTask, read_traceparent
 from millpond.producer.gateway.problems import ApiError, api_error, translate_error
 from millpond.producer.gateway.state import State
 from millpond.producer.gateway.stream_sender import StreamSender
@@ -123,7 +123,7 @@ def _make_response(
         room=room,
         wait_seconds=state.settings.wait_seconds if wait_seconds is None else wait_seconds,
         longest_wait=state.longest_wait,
-        traceparent=traceparent(request.headers.raw),
+        traceparent=read_traceparent(request.headers.raw),
     )
     return DuplexResponse(state, sender, request.state.principal.name)
 

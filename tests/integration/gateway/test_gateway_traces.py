@@ -5,7 +5,7 @@ import json
 import pytest
 
 from millpond.broker.connection import Store
-from millpond.producer.gateway.options import traceparent
+from millpond.producer.gateway.options import read_traceparent
 from tests.harness.gateway_process import NDJSON, Running, stream
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -35,4 +35,4 @@ def test_a_task_continues_the_trace_of_its_request(gateway: Running, broker: Sto
 )
 def test_a_header_that_names_no_trace_is_left_out(given: str, kept: str | None) -> None:
     """Only a trace that is valid by W3C is continued, a later version as this one."""
-    assert traceparent([(b"host", b"here"), (b"traceparent", given.encode())]) == kept
+    assert read_traceparent([(b"host", b"here"), (b"traceparent", given.encode())]) == kept

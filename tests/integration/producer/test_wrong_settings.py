@@ -11,7 +11,7 @@ import pytest
 from wrong_settings import FILES, VARIABLES
 
 import millpond
-from millpond.tasks.configuration.catalog import Setting, catalog
+from millpond.tasks.configuration.catalog import Setting, list_settings
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.settings import Settings, settings
 
@@ -193,7 +193,7 @@ ODD = (
 ).split("|")
 
 
-@pytest.mark.parametrize("setting", list(catalog(Settings)), ids=lambda setting: setting.name)
+@pytest.mark.parametrize("setting", list(list_settings(Settings)), ids=lambda setting: setting.name)
 def test_no_value_of_any_setting_meets_other_words(
     setting: Setting, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from millpond.tasks.email.contract import SendEmail
-from millpond.tasks.email.message import Content, Envelope, LoadedAttachment, compose
+from millpond.tasks.email.message import Content, Envelope, LoadedAttachment, compose_mail
 from millpond.tasks.errors import BadInput
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -75,7 +75,7 @@ def made(
     job: SendEmail, *attachments: LoadedAttachment, task_id: str = "t-1", content: Content | None = None
 ) -> Envelope:
     content = content or Content(job.subject, job.text, job.html)
-    return compose(job, content, attachments, task_id=task_id, domain="mail.example.org", now=NOW)
+    return compose_mail(job, content, attachments, task_id=task_id, domain="mail.example.org", now=NOW)
 
 
 def header_names(payload: bytes) -> list[str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import millpond
-from millpond.tasks.configuration.catalog import catalog
+from millpond.tasks.configuration.catalog import list_settings
 from millpond.tasks.configuration.model_fields import describe_values
 from millpond.tasks.configuration.settings_page import settings_page
 from millpond.tasks.settings import Settings
@@ -13,7 +13,7 @@ from millpond.tasks.settings import Settings
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "tasks" / "SETTINGS.md"
 
-SETTINGS = list(catalog(Settings))
+SETTINGS = list(list_settings(Settings))
 
 
 def test_the_page_is_not_stale() -> None:
