@@ -42,7 +42,7 @@ class QueueCache:
         return overflow
 
     def check_length(self, message: Outgoing) -> None:
-        """Raise `BadContract` for a message that is too long for its queue. Call `overflow` first."""
+        """Raise `BadContract` for a message that is too long for its queue. Call `overflow_policy` first."""
         longest = self.known[message.queue][2]
         if len(message.payload) > longest:
             raise BadContract(

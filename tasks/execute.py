@@ -147,7 +147,7 @@ def _outcome_of_error(
             outcome = outcome_of(error)
             _log_end(logging.INFO, handler, delivery, "raised", f"{_error_name(error)}: {_error_text(error)}")
             return outcome
-    line = error_line(error, partial(_scrub, handler, delivery))
+    line = error_line(error, partial(_cut_secrets, handler, delivery))
     if isinstance(error, RetryLater) and delivery.message.retries < handler.retries:
         _log_end(logging.INFO, handler, delivery, "retry", line)
         return _make_retry(handler, delivery, context, error, line)
@@ -158,11 +158,11 @@ def _outcome_of_error(
         error = FinalError(f"the handler called sys.exit({error.code!r}); a handler returns or raises")
         line = error_line(error)
     expected = isinstance(error, MillpondError | BadMessage)
-    trace = _scrub(handler, delivery, _handler_traceback(error))
+    trace = _cut_secrets(handler, delivery, _handler_traceback(error))
     description = "raised expected" if expected else "raised unexpected"
     _log_end(logging.INFO if expected else logging.ERROR, handler, delivery, description, line, error, trace)
     if isinstance(error, BadContract):
-        return DeadLetter("bad contract", _scrub(handler, delivery, _error_text(error)), expected=True)
+        return DeadLetter("bad contract", _cut_secrets(handler, delivery, _error_text(error)), expected=True)
     if isinstance(error, BadMessage):
         return DeadLetter(error.reason, _error_text(error)[:ERROR_LENGTH], expected=True)
     details = {
@@ -208,7 +208,7 @@ def _make_success(handler: Handler, delivery: Delivery, value: Any, *, keep: boo
         return Succeeded(result)
     shown = repr(value) if type(value) in _PLAIN else _show_value(value)
     return Succeeded(
-        result, shown if handler.contract_with_secrets is None else _scrub(handler, delivery, shown)
+        result, shown if handler.contract_with_secrets is None else _cut_secrets(handler, delivery, shown)
     )
 
 
@@ -232,7 +232,7 @@ def _make_retry(
     return Retry(str(again.text), due_ms, line)
 
 
-def _scrub(handler: Handler, delivery: Delivery, text: str) -> str:
+def _cut_secrets(handler: Handler, delivery: Delivery, text: str) -> str:
     """Cut the secrets of a task out of a text."""
     if handler.contract_with_secrets is None:
         return text

@@ -53,7 +53,7 @@ def _render_files(name: str, values: dict[str, Any], folder: Path | None) -> tup
         raise BadInput(
             f"template {name!r} cannot be used: set MILLPOND_SMTP__TEMPLATES to the folder it is in"
         )
-    text, html = (_render(f"{name}.{ending}", None, values, folder) for ending in ("txt", "html"))
+    text, html = (_render_template(f"{name}.{ending}", None, values, folder) for ending in ("txt", "html"))
     if text is None and html is None:
         raise BadInput(
             f"there is neither {name}.txt nor {name}.html in {folder}: add one, or correct the name"
@@ -64,10 +64,10 @@ def _render_files(name: str, values: dict[str, Any], folder: Path | None) -> tup
 def _render_source(template_name: str, source: str, values: dict[str, Any], folder: Path | None) -> str:
     if "{" not in source:
         return source
-    return _render(template_name, source, values, folder) or ""
+    return _render_template(template_name, source, values, folder) or ""
 
 
-def _render(
+def _render_template(
     template_name: str, source: str | None, values: dict[str, Any], folder: Path | None
 ) -> str | None:
     """Return the rendered text.

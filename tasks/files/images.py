@@ -68,7 +68,7 @@ def _write_image(
         refuse_too_large(job.source, picture, box, form, storage.limits.max_image_bytes)
         context.checkpoint()
         with translate_reader_errors(job.source):
-            image = _flatten(load(path, picture), form, job.background)
+            image = _flatten_image(load(path, picture), form, job.background)
         if max(image.width, image.height) > _LONGEST[form]:
             raise BadInput(
                 f"{job.source} is {image.width} x {image.height} pixels, and {form} holds {_LONGEST[form]} "
@@ -76,7 +76,7 @@ def _write_image(
             )
         with storage.open_output(job.target) as file:
             with translate_reader_errors(job.source, target=form):
-                _encode(image, file, form, job.quality)
+                _encode_image(image, file, form, job.quality)
             context.checkpoint()
             length = file.tell()
     return ImageResult(target=job.target, bytes=length, format=form, width=image.width, height=image.height)
@@ -90,7 +90,7 @@ def _refuse_too_many_pixels(url: str, picture: Picture, max_pixels: int) -> None
         )
 
 
-def _flatten(image: Any, form: ImageFormat, background: str) -> Any:
+def _flatten_image(image: Any, form: ImageFormat, background: str) -> Any:
     """Bring an image to 8-bit sRGB or grey, and make it opaque if the format has no transparency."""
     grey = image.interpretation in ("b-w", "grey16") and image.bands == 1
     image = image.colourspace("b-w" if grey else "srgb")
@@ -101,7 +101,7 @@ def _flatten(image: Any, form: ImageFormat, background: str) -> Any:
     return image
 
 
-def _encode(image: Any, file: BinaryIO, form: ImageFormat, quality: int) -> None:
+def _encode_image(image: Any, file: BinaryIO, form: ImageFormat, quality: int) -> None:
     """Encode into the file. An error of the file's own is raised as it is, not as libvips reports it."""
     vips = libvips()
     errors: list[Exception] = []

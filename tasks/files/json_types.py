@@ -20,7 +20,7 @@ Path = tuple[str, ...]
 
 
 class TypeLearner:
-    """Learns the types of a file's columns: `learn` from each part, then `finish`, then read."""
+    """Learns the types of a file's columns: `learn_types` from each part, then `fix_types`, then read."""
 
     def __init__(self, url: str) -> None:
         self._url = url

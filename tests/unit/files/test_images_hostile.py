@@ -193,7 +193,7 @@ def test_no_memory_is_no_fault_of_the_image(
         raise libvips().Error("vips_tracked_malloc: out of memory")
 
     scene.save(root / "hostile", "JPEG")
-    monkeypatch.setattr(images, "_flatten", fail)
+    monkeypatch.setattr(images, "_flatten_image", fail)
     refused(store, context, RetryLater, "no memory left")
 
 
@@ -214,7 +214,7 @@ def test_a_worker_killed_in_the_middle_of_a_thumbnail_leaves_nothing_half_writte
             file.flush()
             os.kill(os.getpid(), signal.SIGKILL)
 
-        images._encode = save_half
+        images._encode_image = save_half
         job = Thumbnail(source="a.jpg", target="t.jpg")
         images.make_thumbnail(job, Storage(roots=({str(root)!r},)), Context())
     """
