@@ -238,7 +238,7 @@ class Settling(Publishing):
 def started_tags() -> Set[str]:
     """Return the tags of the deliveries that run in this process, if a worker of Celery's does in it.
 
-    So does a task that was sent to a prefork child: Celery notes its start when it reads the child's reply.
+    A task that was sent to a prefork child is one of them: Celery notes its start when the child replies.
     """
     worker = sys.modules.get("celery.worker.state")
     if worker is None:
