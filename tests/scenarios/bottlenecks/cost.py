@@ -96,6 +96,8 @@ def main() -> int:
     for executor in (asked.executor,) if asked.executor else ("threads", "prefork"):
         with tempfile.TemporaryDirectory(prefix="millpond-cost-") as folder, kept_nice():
             cost = run(Path(folder), executor, asked.share, asked.seconds)
+        if not cost.free:
+            parser.error(f"{executor}: a probe ran at every look, so no rate without one: raise --seconds")
         budget = asked.share * 3600
         worst = max(worst, cost.lost / cost.rate / budget)
         seconds, lost = len(cost.probed) * STEP_SECONDS, cost.lost / cost.rate
