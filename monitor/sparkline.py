@@ -12,7 +12,7 @@ _MINUTE_MS = 60_000
 
 
 def level_bars(history: Sequence[Sample], name: str, *, now_ms: int) -> str:
-    """Return the bars of a gauge: its maximum in each minute."""
+    """Return the SVG path of a gauge's bars: the maximum of the field `name` in each minute."""
     highest: dict[int, float] = {}
     for sample in history:
         level = sample.values[name]
@@ -23,7 +23,7 @@ def level_bars(history: Sequence[Sample], name: str, *, now_ms: int) -> str:
 
 
 def rate_bars(history: Sequence[Sample], *names: str, now_ms: int) -> str:
-    """Return the bars of the sum of counters: its growth in each minute."""
+    """Return the SVG path of bars: the growth of the sum of the fields `names` in each minute."""
     counted: dict[int, float] = {}
     for before, sample in pairwise(history):
         for name in names:

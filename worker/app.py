@@ -34,8 +34,8 @@ SHIPPED = ("millpond.tasks.email.task", "millpond.tasks.files.task", "millpond.t
 def make_app(configured: Settings, *, pools: tuple[str, ...] = (), quiet: bool = False) -> Celery:
     """Return an application that knows every handler of the shipped and of the configured kinds.
 
-    Its workers are of these pools. Without any, they are of the pools that consume their queues. `quiet`
-    leaves out the log lines of a start.
+    Its workers serve `pools`, or if that is empty the pools that own their queues. `quiet` leaves out the log
+    lines of a start. Raises `SettingsError` if a module of `kinds` cannot be imported.
     """
     if configured.app is None:
         app = celery_app(configured)

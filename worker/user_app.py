@@ -192,7 +192,7 @@ def _ineffective_settings(
 
 
 def check_results(app: Celery) -> None:
-    """End a worker whose result backend cannot be made, as stock does: no task would end with a result."""
+    """End the process with EX_CONFIG if the application's result backend cannot be made, as stock does."""
     try:
         _ = app.backend
     except Exception as error:

@@ -30,7 +30,7 @@ OTHERS = "others"
 
 @dataclass
 class KindFigures:
-    """Runs of one kind: how many ended and how, and the seconds they waited, ran and were on a processor."""
+    """Runs of one kind: how many ended and how, and the seconds that they waited and ran."""
 
     ended: int = 0
     failed: int = 0

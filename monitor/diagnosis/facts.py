@@ -233,7 +233,7 @@ def read_pool_facts(store: Store, snapshot: Snapshot) -> list[PoolFacts]:
     recent, minute = window.read_window_spans(store, names, now_ms=now_ms, seconds=spans)
     _extend_if_few_ended(store, names, minute, now_ms)
     past_days = days.read_days(store, names, since_ms=now_ms - DAY_MS)
-    before = _before_of_young(store, names, past_days, now_ms)
+    before = _windows_of_new_pools(store, names, past_days, now_ms)
     probed, earlier = elasticity.last_elasticity(store, names), elasticity.earlier_elasticity(store, names)
     probes = probing.probe_state(store, names)
     return [
@@ -254,7 +254,7 @@ def read_pool_facts(store: Store, snapshot: Snapshot) -> list[PoolFacts]:
     ]
 
 
-def _before_of_young(
+def _windows_of_new_pools(
     store: Store, names: Sequence[str], past_days: Sequence[Sequence[Entry]], now_ms: int
 ) -> list[list[Window]]:
     """Return the windows of the last minutes for each pool that has few entries of the last days.

@@ -74,7 +74,7 @@ def axis_ticks(diagnosis: Diagnosis) -> list[AxisTick]:
 
 
 def line_path(drawn: Sequence[Point]) -> str:
-    """Return the line through the points, from the origin."""
+    """Return the `d` of an SVG path from the origin through the points."""
     return f"M{LEFT},{HEIGHT - BOTTOM}" + "".join(f"L{each.x},{each.y}" for each in drawn)
 
 

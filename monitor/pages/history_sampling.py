@@ -15,7 +15,10 @@ LOOK_MS = 1_000
 
 
 def install(application: Any) -> None:
-    """Check once a second, in a thread, whether samples are due. Checks do not overlap."""
+    """Start a timer on Flower's event loop that writes history samples when they are due.
+
+    It checks once a second, in a thread, and checks do not overlap. `application` has `io_loop` and `store`.
+    """
 
     async def look() -> None:
         await application.io_loop.run_in_executor(None, _write_if_due, application.store)

@@ -77,7 +77,10 @@ class OverflowPolicies:
         self._known: dict[str, tuple[float, Literal["reject", "shed"]]] = {}
 
     def policy_of(self, queue: str) -> Literal["reject", "shed"]:
-        """Return `shed` if it is the policy of the queue, or else `reject`."""
+        """Return the queue's policy: `shed` if the queue sheds, or else `reject`.
+
+        It is kept for `POLICY_SECONDS`. Raises `BrokerAway`.
+        """
         until, policy = self._known.get(queue, (0.0, "reject"))
         if time.monotonic() >= until:
             policy = "shed" if limits.read_limits(self._store, queue).overflow == "shed" else "reject"

@@ -79,7 +79,7 @@ class Attachment(BaseModel):
 
     @model_validator(mode="after")
     def _check_has_name(self) -> Self:
-        """Refuse an attachment without a name whose URL does not end in a usable one."""
+        """Refuse an attachment that has no name and whose URL ends in no usable name."""
         if self.name is None:
             try:
                 _check_file_name(_name_in_url(self.url))

@@ -1,8 +1,7 @@
 """The room that one process has for attachments: mails that need more than is left wait for each other.
 
 A mail takes about seven times its attachments while it is composed and sent: read, encoded, joined, with its
-line
-ends checked. Eight slots with the largest mail each would need more than the memory of their container.
+line ends checked. Eight slots with the largest mail each would need more than the memory of their container.
 """
 
 from collections import deque

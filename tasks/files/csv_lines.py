@@ -34,7 +34,10 @@ def declared_delimiter(text: io.RawIOBase) -> str | None:
 
 
 def read_header(text: io.RawIOBase, delimiter: str, url: str, lines_before: int) -> tuple[int, list[str]]:
-    """Return the line and the fields of the first row. Raises `NoHeader` if no row can be read."""
+    """Return the line number and the fields of the first row that is not blank.
+
+    `lines_before` lines are skipped. `text` is UTF-8. Raises `NoHeader` if no row can be read.
+    """
     try:
         row = next(_read_rows(_read_lines(text, lines_before), delimiter, lines_before, strict=True), None)
     except csv.Error as error:

@@ -25,7 +25,9 @@ SDK = "opentelemetry.sdk.trace"
 
 
 def configure(endpoint: str | None, *, service: str) -> None:
-    """Send this process's spans to a collector by OTLP over HTTP, as `service`. None changes nothing.
+    """Set the OTLP/HTTP collector and the service name of this process's spans.
+
+    Only the first endpoint counts. An endpoint of None is ignored.
 
     Raises `SettingsError` if OpenTelemetry is not installed. It is imported here, so that no fork can happen
     while a thread is importing it.

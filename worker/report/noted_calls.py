@@ -36,7 +36,7 @@ def note_run(kind: str, kwargs: Mapping[str, Any], seconds: float) -> None:
 
 @contextmanager
 def note_call(kind: str, peer: str, items: int) -> Iterator[None]:
-    """Record a handler's call of a dependency: the name it gives it, the items, and the seconds."""
+    """Record one call of a peer while the block runs: the handler's name for it, the items, the seconds."""
     thread, began = threading.get_ident(), time.monotonic()
     before, CALLING[thread] = CALLING.get(thread), peer
     try:

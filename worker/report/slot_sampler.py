@@ -129,7 +129,7 @@ class SlotSampler:
         return taken + noted_calls.pop_noted_calls()
 
     def look_at_slots(self) -> None:
-        """Look once at every slot that runs a task."""
+        """Take one sample of each slot that runs a task, and add the time since the last one to its place."""
         running = dict(self._running)
         frames = _current_frames()
         tids = {
@@ -225,7 +225,7 @@ def place(kind: str, blocked: Blocked, frame: FrameType, *, shared: bool) -> Pla
         return Place("interpreter", kind=kind) if shared else Place("unknown", "", library, line, kind)
     if blocked.category == "interpreter":
         return Place("interpreter", kind=kind)
-    if (lock := _known_lock(stack, blocked, library)) is not None:
+    if (lock := _lock_name(stack, blocked, library)) is not None:
         return Place("lock", lock, library, line, kind)
     if blocked.category == "lock":
         return Place("thread", blocked.name, library, line, kind)
@@ -278,8 +278,11 @@ _CONNECTION_POOLS = (
 _TURNS = ("Semaphore.acquire", "BoundedSemaphore.acquire")
 
 
-def _known_lock(stack: list[FrameType], blocked: Blocked, library: str) -> str | None:
-    """Return the name of a lock: one in Redis or of a file that is polled, a pool of connections, SQLite."""
+def _lock_name(stack: list[FrameType], blocked: Blocked, library: str) -> str | None:
+    """Return the name of the lock that a slot waits for. Return None if it waits for no lock.
+
+    That is a polled lock (in Redis, of a file), a connection pool, SQLite, or a lock that the kernel names.
+    """
     for frame in stack:
         module = str(frame.f_globals.get("__name__"))
         if name := _polled_lock(module, frame):
