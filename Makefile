@@ -67,7 +67,7 @@ test-containers: install ## Build the image and run it (starts a container engin
 test-newest: install ## Hold what broker/celery assumes against the newest releases of Celery, kombu and billiard
 	@test -x .venv-newest/bin/python || $(PYTHON) -m venv .venv-newest
 	@printf '%s\n' celery kombu billiard > .venv-newest/newest.txt
-	@$(UV) pip install --quiet --upgrade --python .venv-newest/bin/python --overrides .venv-newest/newest.txt --editable . pytest pytest-timeout pytest-xdist psutil
+	@$(UV) pip install --quiet --upgrade --python .venv-newest/bin/python --overrides .venv-newest/newest.txt --editable . pytest pytest-timeout pytest-xdist psutil hypothesis
 	.venv-newest/bin/python -m pytest -q -p no:cacheprovider tests/unit/broker/test_celery_insides.py
 
 check: install ## Lint, check types and the arrows between the folders
