@@ -21,6 +21,7 @@ from millpond.monitor.diagnosis import diagnose_all
 from millpond.monitor.snapshot import read_snapshot
 from millpond.worker.local.valkey import run_server
 from millpond.worker.report.metering import Metering
+from tests.conftest import Eventually
 from tests.harness.one_worker import settings_for
 
 pytestmark = pytest.mark.slow
@@ -112,7 +113,7 @@ def live_through_days(store: Store) -> None:
             pipe.execute()
 
 
-def test_a_thousand_kinds_in_a_hundred_pools_take_bounded_memory(own: Store) -> None:
+def test_a_thousand_kinds_in_a_hundred_pools_take_bounded_memory(own: Store, eventually: Eventually) -> None:
     """Days of runs of a thousand kinds in each of a hundred pools take less than 600 MB, for good."""
     empty = own.client.info("memory")["used_memory"]
     add_all(own, POOLS[0])
@@ -123,7 +124,8 @@ def test_a_thousand_kinds_in_a_hundred_pools_take_bounded_memory(own: Store) -> 
     for pool in POOLS[:2]:
         add_all(own, pool)
     live_through_days(own)
-    assert own.client.info("memory")["used_memory"] - empty < taken * 1.02
+    # A server frees what a copy replaces in a thread of its own.
+    eventually(lambda: own.client.info("memory")["used_memory"] - empty < taken * 1.02, 30)
     [totals] = heartbeats.read_totals(own, POOLS[:1])
     assert len(totals.wait) == heartbeats.MOST_KINDS + 1
     assert totals.count_ended() == 2 * len(KINDS) * (len(BOUNDS) + 2)
