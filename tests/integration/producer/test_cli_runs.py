@@ -149,17 +149,22 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(fleet: Settings, root:
     assert "Exception" not in shell.stderr
 
 
-@pytest.mark.parametrize("command", ["kinds", "status", "--help", "health default"])
-def test_a_reader_that_reads_nothing_ends_the_command_quietly(fleet: Settings, command: str) -> None:
-    """With `millpond … | true` no command reports a fault in Millpond; a health check keeps its answer."""
-    shell = subprocess.run(
-        ["bash", "-c", f"{' '.join(MILLPOND)} {command} | exec 0<&-; echo ${{PIPESTATUS[0]}}"],
+def run_in_bash(fleet: Settings, line: str) -> subprocess.CompletedProcess[str]:
+    """Return a line of bash once it has ended, with what it wrote."""
+    return subprocess.run(
+        ["bash", "-c", line],
         env=child_environment(fleet),
         capture_output=True,
         text=True,
         timeout=90,
         check=False,
     )
+
+
+@pytest.mark.parametrize("command", ["kinds", "status", "--help", "health default"])
+def test_a_reader_that_reads_nothing_ends_the_command_quietly(fleet: Settings, command: str) -> None:
+    """With `millpond … | true` no command reports a fault in Millpond; a health check keeps its answer."""
+    shell = run_in_bash(fleet, f"{' '.join(MILLPOND)} {command} | exec 0<&-; echo ${{PIPESTATUS[0]}}")
     code = shell.stdout.strip()
     assert (code in ("0", "1") if command.startswith("health") else code == "141", shell.stderr) == (True, "")
 
@@ -167,14 +172,7 @@ def test_a_reader_that_reads_nothing_ends_the_command_quietly(fleet: Settings, c
 @pytest.mark.parametrize("command", ["kinds", "status --json", "--help"])
 def test_output_on_a_full_disk_is_one_line_and_a_failure(fleet: Settings, command: str) -> None:
     """With `millpond … > /dev/full` a command prints that it cannot write, and no fault in Millpond."""
-    shell = subprocess.run(
-        ["bash", "-c", f"{' '.join(MILLPOND)} {command} > /dev/full"],
-        env=child_environment(fleet),
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
+    shell = run_in_bash(fleet, f"{' '.join(MILLPOND)} {command} > /dev/full")
     line = "millpond: the output cannot be written: No space left on device\n"
     assert (shell.returncode, shell.stderr) == (1, line)
 

@@ -51,11 +51,11 @@ class Sockets:
         return {key.fd for key, mask in self.selector.select(0) if mask == selectors.EVENT_READ}
 
     def work(self, seconds: float) -> None:
-        """Let the loop work for so long after it looked."""
+        """Advance the clock by the seconds that the loop works after a look at its sockets."""
         self.clock.now += seconds
 
     def rest(self, seconds: float) -> None:
-        """Let the loop wait for its sockets for so long."""
+        """Advance the clock by the seconds that the loop waits for its sockets."""
         self.background.enter_select()
         self.clock.now += seconds
         self.background.leave_select(went_on=False)
