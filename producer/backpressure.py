@@ -1,9 +1,9 @@
-"""Offer messages to their queues under the overflow policy `block`: wait in line while there is no room.
+"""Send messages under the overflow policy `block`: the producer waits in line while a queue is full.
 
-`reject` and `shed` are decided by the publish script. For `block` the script gives a refused producer a place
-in the line of admission, and the script that makes room calls the first producer in line with the number of
-messages that it may send. A waiting producer does not poll. It only checks now and then that it still has its
-place.
+The publish script alone carries out `reject` and `shed`. Under `block` it puts the ticket of a refused
+producer into the queue's line of admission. A script that makes room grants it to the first ticket, with a
+number of messages, and so wakes its producer. A waiting producer does not poll. It only publishes again from
+time to time, in case its ticket was lost.
 """
 
 import random
@@ -22,13 +22,15 @@ from millpond.broker.publish import Answer, Caller, Full, first_group, publish
 #: The most and the fewest messages that are composed and offered together.
 LARGEST_CHUNK, SMALLEST_CHUNK = 1_000, 16
 
-#: The range of the time after which a waiting producer checks that it still has its place in line.
+#: The range of the time after which a waiting producer publishes again, in case its ticket was lost.
 CHECK_SECONDS = (15.0, 30.0)
 
-#: The range of the pause before another try if no line forms: too many messages are delayed.
+#: The range of the pause before another try when a queue has its maximum of delayed messages: it has no line
+#: for these.
 DELAYED_SECONDS = (0.25, 0.5)
 
-#: Waits for room for a number of seconds. Returns the number of messages that may be sent, 0 at the timeout.
+#: Waits for room in a queue, with a ticket, for a number of seconds. Returns the number of messages that may
+#: be sent, 0 at the timeout.
 WaitForRoom = Callable[[Store, str, str, float], int]
 
 
@@ -36,25 +38,25 @@ WaitForRoom = Callable[[Store, str, str, float], int]
 class FlowControl:
     """The state of a stream of messages from chunk to chunk.
 
-    `queue_full`: the queue was full, so that the next chunk begins with a single message. `chunk` is the
-    number of messages to compose ahead: about twice the room of the last call.
+    `queue_full`: a message was refused, so the producer offers the next one alone and waits in line with it.
+    `chunk_size` is the number of messages to compose ahead: about twice the room of the last grant.
     """
 
     queue_full: bool = False
-    chunk: int = LARGEST_CHUNK
+    chunk_size: int = LARGEST_CHUNK
 
-    def adapt_chunk(self, room: int) -> None:
-        """Adapt the size of the next chunk to the room that a call found."""
-        self.chunk = min(LARGEST_CHUNK, max(SMALLEST_CHUNK, 2 * room))
+    def adapt_chunk_size(self, room: int) -> None:
+        """Set the size of the next chunk to about twice the number of messages that were granted room."""
+        self.chunk_size = min(LARGEST_CHUNK, max(SMALLEST_CHUNK, 2 * room))
 
-    def reset_chunk(self) -> None:
-        """Return to full chunks, because a message did not have to wait."""
-        self.queue_full, self.chunk = False, LARGEST_CHUNK
+    def reset(self) -> None:
+        """Return to the largest chunks, because a message did not have to wait."""
+        self.queue_full, self.chunk_size = False, LARGEST_CHUNK
 
 
 @dataclass
 class Timeout:
-    """The time that a producer waits: `seconds` since a message was last accepted, or for ever if None."""
+    """The longest time that a producer waits: `seconds` since a message was last accepted, None for ever."""
 
     seconds: float | None
     _ends_at: float = field(init=False)
@@ -63,60 +65,59 @@ class Timeout:
         self.restart()
 
     def restart(self) -> None:
-        """Start again: a message was accepted."""
+        """Count the time from now again, because a message was accepted."""
         self._ends_at = float("inf") if self.seconds is None else time.monotonic() + self.seconds
 
     @property
-    def left(self) -> float:
-        """The seconds that are left, at least 0."""
+    def seconds_left(self) -> float:
+        """The seconds until the timeout, at least 0."""
         return max(0.0, self._ends_at - time.monotonic())
 
 
 @dataclass(frozen=True)
 class AdmissionLine:
-    """The line of one queue. `now_ms` returns the server's time."""
+    """Sends messages through the lines of their queues. `now_ms` returns the server's time."""
 
     store: Store
     now_ms: Callable[[], int]
     wait: WaitForRoom = wait_for_room
 
     def send(self, messages: Sequence[Outgoing], timeout: Timeout, flow: FlowControl) -> list[Answer]:
-        """Send the first messages of one queue, as far as there is room, once it is this producer's turn.
+        """Send the first of `messages`, which are of one queue. Wait in its line while there is no room.
 
-        Return the outcomes. The list is empty at the timeout, and if another try is needed.
+        Return the broker's replies to the messages that were offered: to one if there was room at once, or to
+        as many as were granted room. The list is empty at the timeout, and after a short pause if the queue
+        has its maximum of delayed messages.
         """
         first, ticket = messages[0], new_ticket(len(messages))
-        is_in_line = False
+        caller, is_in_line = Caller(ticket, stays=True), False
         try:
             while True:
-                [answer] = self._publish_messages([first], Caller(ticket, stays=True))
+                [answer] = publish(self.store, [first], policy="block", caller=caller)
                 is_in_line = isinstance(answer, Full) and not answer.delayed
                 if not isinstance(answer, Full):
-                    flow.reset_chunk()
+                    flow.reset()
                     return [answer]
                 if answer.delayed:
-                    time.sleep(min(timeout.left, random.uniform(*DELAYED_SECONDS)))
+                    time.sleep(min(timeout.seconds_left, random.uniform(*DELAYED_SECONDS)))
                     return []
-                room = self.wait(self.store, first.queue, ticket, self._wait_seconds(first, timeout))
+                room = self.wait(self.store, first.queue, ticket, self._seconds_to_check(first, timeout))
                 if room:
-                    flow.adapt_chunk(room)
-                    answers = self._publish_messages(messages[:room], Caller(ticket, stays=True))
+                    flow.adapt_chunk_size(room)
+                    answers = publish(self.store, messages[:room], policy="block", caller=caller)
                     is_in_line = any(isinstance(answer, Full) for answer in answers)
                     if not isinstance(answers[0], Full):
-                        return answers  # refused ones among them join the end of the line
-                if not timeout.left:
+                        return answers
+                if not timeout.seconds_left:
                     return []
         finally:
             if is_in_line:
                 with suppress(BrokerError):
                     leave_line(self.store, first.queue, ticket)
 
-    def _publish_messages(self, messages: Sequence[Outgoing], caller: Caller) -> list[Answer]:
-        return publish(self.store, messages, policy="block", caller=caller)
-
-    def _wait_seconds(self, message: Outgoing, timeout: Timeout) -> float:
-        """Return the seconds until the next look at the place, at most until the timeout or the deadline."""
-        seconds = min(timeout.left, random.uniform(*CHECK_SECONDS))
+    def _seconds_to_check(self, message: Outgoing, timeout: Timeout) -> float:
+        """Return the seconds after which to publish again, at most until the timeout or the deadline."""
+        seconds = min(timeout.seconds_left, random.uniform(*CHECK_SECONDS))
         if message.deadline_ms is not None:
             seconds = min(seconds, max(0.0, (message.deadline_ms - self.now_ms()) / 1000))
         return seconds
@@ -125,10 +126,10 @@ class AdmissionLine:
 def send_blocking(
     messages: Sequence[Outgoing], *, line: AdmissionLine, timeout_seconds: float | None, flow: FlowControl
 ) -> Iterator[Answer]:
-    """Return the outcomes of the messages, as they come under `block`, in order.
+    """Yield the broker's replies to the messages under `block`, in order, each as soon as it is known.
 
-    Waits for room until no message was accepted for `timeout_seconds` (None: for ever). The outcome of every
-    message that is left then is `Full`.
+    Waits for room until no message was accepted for `timeout_seconds` (None: for ever). Then the remaining
+    messages are offered once more, and the reply to those that do not fit is `Full`.
     """
     return chain.from_iterable(_send_in_order(messages, line, timeout_seconds, flow))
 
@@ -136,20 +137,27 @@ def send_blocking(
 def _send_in_order(
     messages: Sequence[Outgoing], line: AdmissionLine, timeout_seconds: float | None, flow: FlowControl
 ) -> Iterator[list[Answer]]:
-    """Yield the broker's replies for the messages in order, as soon as each is known."""
+    """Yield lists that together are the replies to the messages, in order.
+
+    A list is empty while the reply that comes next is not known.
+    """
     timeout, replies, yielded = Timeout(timeout_seconds), dict[int, Answer](), 0
     while yielded < len(messages):
-        open_ = [i for i in range(yielded, len(messages)) if i not in replies]
-        is_last = not timeout.left
-        if (flow.queue_full or len(open_) == 1) and not is_last:
-            open_ = open_[: len(first_group([messages[i] for i in open_]))]
-            answers = line.send([messages[i] for i in open_], timeout, flow)
+        unsent = [i for i in range(yielded, len(messages)) if i not in replies]
+        timed_out = not timeout.seconds_left
+        if (flow.queue_full or len(unsent) == 1) and not timed_out:
+            unsent = unsent[: len(first_group([messages[i] for i in unsent]))]
+            answers = line.send([messages[i] for i in unsent], timeout, flow)
         else:
-            answers = publish(line.store, [messages[i] for i in open_], policy="block")
-        decided = {i: a for i, a in zip(open_, answers, strict=False) if is_last or not isinstance(a, Full)}
-        flow.queue_full = flow.queue_full or len(decided) < len(answers)
-        replies.update(decided)
-        if decided:
+            answers = publish(line.store, [messages[i] for i in unsent], policy="block")
+        final = {
+            i: answer
+            for i, answer in zip(unsent, answers, strict=False)
+            if timed_out or not isinstance(answer, Full)
+        }
+        flow.queue_full = flow.queue_full or len(final) < len(answers)
+        replies.update(final)
+        if final:
             timeout.restart()
         in_order = []
         while yielded in replies:

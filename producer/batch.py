@@ -46,8 +46,9 @@ class Batch:
         self._client = client
         self.id = id
         self._open_in_thread: int | None = None
-        #: Tasks that were taken into it here, and whether it was closed here: a broker may forget both.
-        self._taken, self._closed = 0, False
+        #: The number of tasks that this object sent into the batch, and whether it closed the batch. A broker
+        #: that is restored from a copy forgets both.
+        self._accepted, self._closed = 0, False
 
     def __enter__(self) -> Self:
         self._open_in_thread = threading.get_ident()
@@ -69,38 +70,41 @@ class Batch:
     def send(self, sending: BatchSend) -> Sent:
         """Send one task into the batch. Options and errors are as for `Client.send`."""
         sent = self._client.send_message(sending, self)
-        self._taken += sent.duplicate_of is None
+        self._accepted += sent.duplicate_of is None
         return sent
 
     def send_many(self, items: Iterable[Sendable | Message], **options: Any) -> Tally:
         """Send every task of an iterable into the batch, as `Client.send_many` does."""
         tally = self._client.send_many(items, batch=self, **options)
-        self._taken += tally.accepted
+        self._accepted += tally.accepted
         return tally
 
     def send_each(self, items: Iterable[Sendable | Message], **options: Any) -> Iterator[Sent | Refused]:
-        """Send while the result is iterated, and yield the outcome of each item. See `Client.send_each`."""
+        """Send items into the batch while the result is iterated, and yield the outcome of each.
+
+        See `Client.send_each`.
+        """
         return map(self._count_accepted, self._client.send_each(items, batch=self, **options))
 
     def close(self) -> Summary:
-        """Close the batch: it accepts no further task. Closing it again changes nothing.
+        """Close the batch and return its summary. It accepts no further task. A second call changes nothing.
 
-        Logs a warning if the broker has forgotten tasks that were sent into the batch here.
+        Logs a warning if the broker has forgotten tasks that this object sent into the batch.
         """
         summary = record.close_batch(self._client.store, self.id)
-        if summary.sent < self._taken and not self._closed:
+        if summary.sent < self._accepted and not self._closed:
             logger.warning(
                 "batch %s: the broker has %d of the %d tasks that were sent into it: it was restored from a "
                 "copy, or is a replica that lagged. Send the others again",
                 self.id,
                 summary.sent,
-                self._taken,
+                self._accepted,
             )
         self._closed = True
         return summary
 
     def cancel(self, *, terminate: bool = False) -> Cancellation:
-        """Close the batch and cancel its tasks: none starts any more, and running ones are asked to stop.
+        """Close the batch and cancel its tasks. Ask those that run to stop.
 
         With `terminate`, tasks that run on a `prefork` pool are killed and count as cancelled. Returns when
         every worker with tasks of the batch in flight has acknowledged. No task starts after that, and the
@@ -115,24 +119,24 @@ class Batch:
     def results(
         self, *, after: str = results.START, reconnect_timeout: Duration = results.RECONNECT_TIMEOUT
     ) -> Iterator[Result]:
-        """Yield results in order of completion.
+        """Yield results in order of completion, until the batch is complete.
 
-        `after` is the position of the last result seen ("0": none). Ends when the batch is complete. In its
-        `with` block, in the thread that would close it, it ends when all tasks sent so far are settled.
-        Raises `BrokerAway` when the broker stays away for `reconnect_timeout`.
+        `after` is the position of the last result seen ("0": none). In the batch's own `with` block, which
+        has not closed it yet, the iterator ends when all tasks sent so far are settled. Raises `BrokerAway`
+        when the broker stays away for `reconnect_timeout`.
         """
         is_still_open = self._open_in_thread == threading.get_ident()
         return results.read_results(
             self._client.store,
             self.id,
             after=after,
-            ended=_is_settled if is_still_open else self._is_complete,
+            has_ended=_is_settled if is_still_open else self._is_complete,
             reconnect_timeout=to_timedelta(reconnect_timeout, "reconnect_timeout"),
         )
 
     def failures(self) -> Iterator[Result]:
         """Yield the results of tasks that failed or expired so far, without waiting for more."""
-        for result in results.read_results(self._client.store, self.id, ended=lambda _: True):
+        for result in results.read_results(self._client.store, self.id, has_ended=lambda _: True):
             if result.state in (TaskState.FAILED, TaskState.EXPIRED):
                 yield result
 
@@ -151,7 +155,8 @@ class Batch:
         return summary
 
     def _count_accepted(self, outcome: Sent | Refused) -> Sent | Refused:
-        self._taken += isinstance(outcome, Sent) and outcome.duplicate_of is None
+        """Count a task if it was accepted into the batch, and return its outcome."""
+        self._accepted += isinstance(outcome, Sent) and outcome.duplicate_of is None
         return outcome
 
     def _is_complete(self, summary: Summary) -> bool:
@@ -162,4 +167,5 @@ class Batch:
 
 
 def _is_settled(summary: Summary) -> bool:
+    """True if every task that was sent into the batch so far has ended."""
     return summary.complete or summary.pending == 0

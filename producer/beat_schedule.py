@@ -1,8 +1,8 @@
 """The `beat_schedule` of a Celery application, for `millpond scheduler --app`.
 
-Numbers of seconds, `timedelta` and `crontab` are known here. A period counts from the epoch, so that any
-number of schedulers agree on it. `celery beat` counts it from its last run. A `crontab` is in the time zone
-of the application, and both of its fields for days hold, as Celery has it.
+Its schedules may be numbers of seconds, `timedelta` and `crontab`. A period is counted from the epoch, so
+that any number of schedulers agree on it; `celery beat` counts it from its last run. A `crontab` is in the
+time zone of the application. As in Celery, a day is due if both of its fields for days match.
 """
 
 import hashlib
@@ -21,17 +21,18 @@ from millpond.tasks.errors import SettingsError
 from millpond.tasks.schedule import MOST_MISSED
 from millpond.tasks.send_options import SendOptions
 
-#: A day that a crontab names comes at least once in this many days: the 29th of February.
+#: A `crontab` that is ever due is due at least once in this many days: 29 February may be eight years away.
 _MOST_DAYS = 8 * 366
+#: The most characters of an entry's name in the id of its tasks.
 _NAME_LENGTH = 120
 
 
 @dataclass(frozen=True)
 class BeatEntry:
-    """One entry: a signature, and its schedule."""
+    """One entry: a signature, and Celery's schedule of it, a `schedule` or a `crontab`."""
 
     sendable: Signature
-    timing_of_celery: Any
+    celery_schedule: Any
     options: SendOptions
 
     @property
@@ -41,10 +42,10 @@ class BeatEntry:
 
     @property
     def timing(self) -> str:
-        """The timing as text for people."""
+        """The timing as text for people: `every 30 s`, or the fields and the time zone of a `crontab`."""
         if (period := self._period_ms) is not None:
             return f"every {format_seconds(period / 1000)}"
-        cron = self.timing_of_celery
+        cron = self.celery_schedule
         fields = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
         return " ".join(str(getattr(cron, f"_orig_{name}")) for name in fields) + f" {cron.tz}"
 
@@ -61,21 +62,24 @@ class BeatEntry:
         return next(self._due_times(at_ms + 1, backwards=True))
 
     def missed_between(self, last_ms: int, due_ms: int) -> int:
-        """Return the number of due times between two, both excluded, at most `MOST_MISSED`."""
+        """Return the number of due times between two, both excluded: of a `crontab` at most `MOST_MISSED`."""
         if (period := self._period_ms) is not None:
             return max(0, (due_ms - last_ms - 1) // period)
-        return sum(
-            1 for _ in islice(takewhile(lambda at: at < due_ms, self._due_times(last_ms)), MOST_MISSED)
-        )
+        missed = takewhile(lambda ms: ms < due_ms, self._due_times(last_ms))
+        return sum(1 for _ in islice(missed, MOST_MISSED))
 
     @property
     def _period_ms(self) -> int | None:
-        timing = self.timing_of_celery
-        return None if isinstance(timing, crontab) else int(timing.run_every / timedelta(milliseconds=1))
+        """The period in ms, None for a `crontab`."""
+        schedule = self.celery_schedule
+        return None if isinstance(schedule, crontab) else int(schedule.run_every / timedelta(milliseconds=1))
 
     def _due_times(self, at_ms: int, *, backwards: bool = False) -> Iterator[int]:
-        """Yield the due times after (or before) a time, ms since the epoch."""
-        cron = self.timing_of_celery
+        """Yield the due times of a `crontab` after a time, or before it if `backwards`, the nearest first.
+
+        All times are ms since the epoch.
+        """
+        cron = self.celery_schedule
         day = datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(cron.tz).date()
         hours, minutes = sorted(cron.hour, reverse=backwards), sorted(cron.minute, reverse=backwards)
         for _ in range(_MOST_DAYS):
@@ -86,17 +90,20 @@ class BeatEntry:
             ):
                 for hour in hours:
                     for minute in minutes:
-                        at = datetime(day.year, day.month, day.day, hour, minute, tzinfo=cron.tz)
-                        ms = int(at.timestamp()) * 1000
+                        due = datetime(day.year, day.month, day.day, hour, minute, tzinfo=cron.tz)
+                        ms = int(due.timestamp()) * 1000
                         if ms < at_ms if backwards else ms > at_ms:
                             yield ms
             day += timedelta(days=-1 if backwards else 1)
 
 
 def read_entries(app: Celery) -> dict[str, BeatEntry]:
-    """Return the entries of an application, by name. Raises `SettingsError` for another schedule."""
+    """Return the entries of an application's `beat_schedule`, by name.
+
+    Raises `SettingsError` for a schedule of another type, and for a period of less than a second.
+    """
     app.finalize(auto=True)
-    app.loader.import_default_modules()  # `add_periodic_task` may be called there
+    app.loader.import_default_modules()  # these modules may call `add_periodic_task`
     entries = {}
     for name, entry in {**_cleanup_entry(app), **app.conf.beat_schedule}.items():
         timing = maybe_schedule(entry["schedule"], entry.get("relative", False), app=app)
@@ -123,7 +130,7 @@ def read_entries(app: Celery) -> dict[str, BeatEntry]:
 
 
 def _cleanup_entry(app: Celery) -> dict[str, Any]:
-    """Return the entry that `celery beat` adds if a result backend does not expire results itself."""
+    """Return the entry that `celery beat` adds if a result backend does not expire results, or {}."""
     if not app.conf.result_expires or app.backend.supports_autoexpire:
         return {}
     schedule = crontab("0", "4", "*")
@@ -132,7 +139,7 @@ def _cleanup_entry(app: Celery) -> dict[str, Any]:
 
 
 def _shorten_name(name: str) -> str:
-    """Return a name that fits into a task's id."""
+    """Return a name that fits into a task's id: the end of a long one is replaced by a hash."""
     if len(name) <= _NAME_LENGTH:
         return name
     return f"{name[:_NAME_LENGTH]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"

@@ -1,7 +1,8 @@
 """Run a task in the process that sends it, when its queue is full and the policy is `caller_runs`.
 
 The producer is slowed down by the work itself, as in Java's `CallerRunsPolicy`. A task that is run here is
-counted, settled and buried as if the pool had run it. Only its time limits do not hold.
+counted and settled as if the pool had run it, and becomes a dead letter if it fails. Its time limits do not
+apply.
 """
 
 import time
@@ -29,17 +30,17 @@ from millpond.tasks.handlers import Handler, load_handler
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """The message was run by the caller."""
+    """The message was run by the caller, and `outcome` is how it ended."""
 
     id: str
-    how: RanHere
+    outcome: RanHere
 
 
 @dataclass(frozen=True)
 class CallerRuns:
-    """Sends to one broker, and runs here the tasks that do not fit.
+    """Sends messages to one broker, and runs in this process the tasks for which a queue has no room.
 
-    `kinds` are modules of further handlers.
+    `kinds` are modules of further handlers. `around` are the `around_executing` hooks of middleware.
     """
 
     store: Store
@@ -47,36 +48,39 @@ class CallerRuns:
     kinds: tuple[str, ...] = ()
     around: tuple[Callable[..., Any], ...] = ()
 
-    def run_all(self, messages: Sequence[Outgoing], flow: FlowControl) -> Iterator[Answer | Ran]:
+    def send_all(self, messages: Sequence[Outgoing], flow: FlowControl) -> Iterator[Answer | Ran]:
         """Yield the outcome of each message, in order. Raises `HandlerMissing` before the first is run."""
         answers, yielded = dict[int, Answer | Ran](), 0
         while yielded < len(messages):
-            open_ = [i for i in range(yielded, len(messages)) if i not in answers]
-            some = first_group([messages[i] for i in open_])
-            for i, answer in zip(open_, self._offer_chunk(some, flow), strict=False):
+            unsent = [i for i in range(yielded, len(messages)) if i not in answers]
+            group = first_group([messages[i] for i in unsent])
+            for i, answer in zip(unsent, self._send_group(group, flow), strict=False):
                 if not isinstance(answer, Full) or answer.delayed:
                     answers[i] = answer
             while yielded in answers:
                 yield answers.pop(yielded)
                 yielded += 1
 
-    def _offer_chunk(self, some: list[Outgoing], flow: FlowControl) -> Iterator[Answer | Ran]:
-        """Yield the replies for a chunk. Run here each message that the broker returns to the caller."""
+    def _send_group(self, group: list[Outgoing], flow: FlowControl) -> Iterator[Answer | Ran]:
+        """Yield the replies to the messages of one call, and run each message that the broker hands back.
+
+        Once a message was refused (`flow.queue_full`), the next call asks for a message to run.
+        """
         if flow.queue_full:
-            self._prepare_delivery(some[0])  # a task that cannot run here is refused before anything is taken
-            lease = CallerLease(self.store, some[0].queue)
-            answers = publish(self.store, some, policy="caller_runs", caller=lease.caller)
+            self._make_delivery(group[0])  # raises before the broker accepts anything
+            lease = CallerLease(self.store, group[0].queue)
+            answers = publish(self.store, group, policy="caller_runs", caller=lease.caller)
         else:
-            answers = publish(self.store, some, policy="reject")
+            answers = publish(self.store, group, policy="reject")
         flow.queue_full = any(isinstance(answer, Full) and not answer.delayed for answer in answers)
-        for message, answer in zip(some, answers, strict=True):
+        for message, answer in zip(group, answers, strict=True):
             yield self._run_here(lease, message, answer) if isinstance(answer, HandedToCaller) else answer
 
-    def _prepare_delivery(self, message: Outgoing) -> tuple[Handler, Delivery]:
+    def _make_delivery(self, outgoing: Outgoing) -> tuple[Handler, Delivery]:
         """Return the handler and the delivery of a message. Raises `HandlerMissing`, `BadContract`."""
         delivery = Delivery(
-            Message.decode(message.payload),
-            queue=message.queue,
+            Message.decode(outgoing.payload),
+            queue=outgoing.queue,
             clock_ms=self.clock.now_ms() - int(time.time() * 1000),
         )
         kind = delivery.message.kind
@@ -92,20 +96,23 @@ class CallerRuns:
         validate_job(handler, args, kwargs)
         return handler, delivery
 
-    def _run_here(self, lease: CallerLease, message: Outgoing, handed: HandedToCaller) -> Ran:
-        """Run a message under a lease, settle it, and return how it ended."""
-        handler, delivery = self._prepare_delivery(message)
+    def _run_here(self, lease: CallerLease, outgoing: Outgoing, handed: HandedToCaller) -> Ran:
+        """Run a message under a lease, settle it, and return how it ended.
+
+        If the run is interrupted, as by Ctrl-C, the message goes back to the pool.
+        """
+        handler, delivery = self._make_delivery(outgoing)
         delivery.token = handed.token
-        about = delivery.message
+        message = delivery.message
         context = Context(
-            id=about.id,
-            kind=about.kind,
-            batch=about.batch,
-            retries=about.retries,
-            message=about,
+            id=message.id,
+            kind=message.kind,
+            batch=message.batch,
+            retries=message.retries,
+            message=message,
             worker="caller",
         )
-        outcome: Outcome = RELEASE  # unless it ends, it goes to the pool
+        outcome: Outcome = RELEASE
         try:
             with lease.renew_while_running(delivery) as cancelled:
                 if cancelled:
@@ -114,11 +121,11 @@ class CallerRuns:
                     outcome = execute(handler, delivery, context, self.around, keep_result=True)
         finally:
             lease.settle(delivery, outcome)
-        return Ran(about.id, _describe_outcome(outcome))
+        return Ran(message.id, _as_ran_here(outcome))
 
 
-def _describe_outcome(outcome: Outcome) -> RanHere:
-    """Return how a task ended that the caller ran."""
+def _as_ran_here(outcome: Outcome) -> RanHere:
+    """Return the outcome of a task that the caller ran as the value that the client returns."""
     match outcome:
         case Succeeded(result):
             return RanHere(TaskState.SUCCEEDED, value=loads(result or "{}").get("value"))

@@ -1,7 +1,7 @@
-"""Send the tasks of a Celery application by Millpond's client: with its options, into its batches.
+"""Compose the messages of a Celery application's tasks, with the options and batches of Millpond's client.
 
-A signature is made a message by Celery itself (broker/celery/signatures.py). A `Call` is
-too, if the settings name the application. Otherwise it is composed here, as JSON.
+Celery itself makes the message of a signature (`broker/celery/signatures.py`), and that of a `Call` if the
+settings name the application. Without an application, the message of a `Call` is composed here, as JSON.
 """
 
 import json
@@ -12,11 +12,12 @@ from millpond.broker.header_times import format_eta, parse_eta_ms
 from millpond.broker.message import OWN, Outgoing, compose, millpond_header
 from millpond.producer.message import Call, Message
 from millpond.tasks.errors import BadContract, UnknownQueue
+from millpond.tasks.middleware import Sending
 
 if TYPE_CHECKING:
     from millpond.broker.celery.signatures import SignatureMessage
 
-_write = json.JSONEncoder(separators=(",", ":")).encode
+_encode_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def is_celery_task(item: Any) -> bool:
@@ -25,55 +26,55 @@ def is_celery_task(item: Any) -> bool:
 
 
 def call_of(item: Any) -> Call:
-    """Return a signature as a call, as middleware sees it."""
+    """Return a call, or a signature as a call: the form in which middleware sees a Celery task."""
     if isinstance(item, Call):
         return item
-    kwargs = {} if item["subtask_type"] else item["kwargs"]  # those of a chain are its tasks
+    kwargs = {} if item["subtask_type"] else item["kwargs"]  # the kwargs of a chain hold its tasks
     return Call(item["task"], *item["args"], **kwargs)
 
 
 def compose_celery_task(
     message: Message,
+    sending: Sending,
     *,
-    id: str,
     now_ms: int,
     app: str | None,
-    batch: str | None = None,
-    after: Mapping[str, Any] | None = None,
-    more_headers: Callable[[str, str], Mapping[str, Any]] = lambda _queue, _id: {},
+    after: Mapping[str, Any] | None,
+    more_headers: Callable[[str, str], Mapping[str, Any]],
 ) -> Outgoing:
-    """Compose the message of a Celery task. `app` is the application that the settings name.
+    """Compose the message of a Celery task, with the id and the batch of `sending`.
 
-    `more_headers` returns further headers, once the queue and the id are known. A frozen signature has its
-    own id. A chain has the id of its first task.
+    `app` is the application that the settings name. `after` is the header of a batch callback. `more_headers`
+    returns further headers for the queue and the id of the message. A frozen signature keeps its own id, and
+    a chain has the id of its first task.
 
     Raises `UnknownQueue`, `BadContract`, `SettingsError`, and Celery's errors.
     """
     item: Any = message.contract
     if isinstance(item, Call):
         if app is None:
-            return _compose_by_name(
-                message, item, id=id, now_ms=now_ms, batch=batch, after=after, more_headers=more_headers
-            )
+            return _compose_by_name(message, item, sending, now_ms, after, more_headers)
         from millpond.tasks.celery_application import load_app
 
         item = load_app(app).signature(item.kind, item.args, item.kwargs)
-    return _with_options(message, _compose_with_celery(message, item, id), now_ms, batch, after, more_headers)
+    composed = _compose_with_celery(message, item, sending.id)
+    return _add_options(message, composed, sending, now_ms, after, more_headers)
 
 
-def _with_options(
+def _add_options(
     message: Message,
     composed: "SignatureMessage",
+    sending: Sending,
     now_ms: int,
-    batch: str | None,
     after: Mapping[str, Any] | None,
     more_headers: Callable[[str, str], Mapping[str, Any]],
 ) -> Outgoing:
-    """Return a message that Celery made, with the options and fields that Celery does not know."""
+    """Return a message that Celery made, with the options and headers that Celery does not know."""
     due_ms, expires_ms, deadline_ms = message.epoch_times(now_ms)
     headers = composed.envelope["headers"]
     headers.update(more_headers(composed.queue, headers["id"]))
-    headers[OWN] = millpond_header(now_ms, batch, after, None if message.claim_ms else message.once)
+    claim = None if message.claim_ms else message.once
+    headers[OWN] = millpond_header(now_ms, sending.batch, after, claim)
     if due_ms is not None:
         headers["eta"] = format_eta(due_ms)
     if expires_ms is not None:
@@ -81,10 +82,10 @@ def _with_options(
     return Outgoing(
         composed.queue,
         str(headers["id"]),
-        _write(composed.envelope),
+        _encode_json(composed.envelope),
         int(composed.envelope["properties"].get("priority") or 0),
         due_ms if due_ms is not None else parse_eta_ms(headers.get("eta")),
-        batch,
+        sending.batch,
         message.once,
         message.claim_ms,
         deadline_ms,
@@ -92,7 +93,7 @@ def _with_options(
 
 
 def _compose_with_celery(message: Message, item: Any, id: str) -> "SignatureMessage":
-    """Return the message that Celery makes of a signature, with the options that are given here."""
+    """Return the message that Celery makes of a signature. Options of `message` override the signature's."""
     from millpond.broker.celery import signatures
 
     options: dict[str, Any] = {}
@@ -108,16 +109,14 @@ def _compose_with_celery(message: Message, item: Any, id: str) -> "SignatureMess
 def _compose_by_name(
     message: Message,
     call: Call,
-    *,
-    id: str,
+    sending: Sending,
     now_ms: int,
-    batch: str | None,
     after: Mapping[str, Any] | None,
     more_headers: Callable[[str, str], Mapping[str, Any]],
 ) -> Outgoing:
-    """Compose the message of a task by its name.
+    """Compose the message of a call without its application.
 
-    Raises `UnknownQueue`, and `BadContract` for other than JSON.
+    Raises `UnknownQueue` if no queue is given, and `BadContract` for arguments that are not JSON.
     """
     if message.queue is None:
         raise UnknownQueue(
@@ -132,16 +131,16 @@ def _compose_by_name(
             args=call.args,
             queue=message.queue,
             sent_at_ms=now_ms,
-            id=id,
+            id=sending.id,
             priority=message.priority,
             due_ms=due_ms,
             expires_ms=expires_ms,
             deadline_ms=deadline_ms,
-            batch=batch,
+            batch=sending.batch,
             after=after,
             claim=message.once,
             claim_ms=message.claim_ms,
-            headers=more_headers(message.queue, id),
+            headers=more_headers(message.queue, sending.id),
             ignore_result=False,
         )
     except (TypeError, ValueError) as error:

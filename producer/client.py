@@ -21,10 +21,10 @@ from millpond.broker.inspect.task_lookup import TaskLocation
 from millpond.broker.server import server_time_ms
 from millpond.producer.batch import Batch
 from millpond.producer.message import Call, Message, Sendable, callback_message
-from millpond.producer.queues import QueueCache
+from millpond.producer.queue_cache import QueueCache
 from millpond.producer.send_arguments import BatchSend, takes_fields_of
 from millpond.producer.send_outcomes import Refused, Sent, Tally
-from millpond.producer.send_stream import Sender
+from millpond.producer.sender import Sender
 from millpond.producer.server_clock import ServerClock
 from millpond.tasks.contract import Contract
 from millpond.tasks.durations import Duration, to_timedelta
@@ -120,7 +120,10 @@ class Client:
         timeout: Duration | None = None,
         batch: "Batch | str | None" = None,
     ) -> Iterator[Sent | Refused]:
-        """Send while the result is iterated, and yield the outcome of each item, in order. None is raised."""
+        """Send items while the result is iterated, and yield the outcome of each, in order.
+
+        A refusal is yielded, not raised. An item that is not valid raises as in `send`.
+        """
         return self._sender.stream(self._as_messages(items), **_check_arguments(overflow, timeout, batch))
 
     def batch(
@@ -134,7 +137,7 @@ class Client:
 
         `then`, the batch callback, is sent exactly once when the batch is complete, however its tasks ended.
         Its handler finds the counts in `context.batch_summary`. `owner` names a token of the HTTP gateway
-        that may use the batch too. A token for every kind always may. Raises `BadContract`, `UnknownQueue`.
+        that may use the batch too (a token for every kind may use all). Raises `BadContract`, `UnknownQueue`.
         """
         id = str(uuid4())
         callback = (
@@ -144,20 +147,21 @@ class Client:
         return Batch(self, id)
 
     def open_batch(self, id: str) -> Batch:
-        """Return an existing batch, to send into, read, close or cancel it. Raises `UnknownBatch`."""
+        """Return an existing batch by its id, in any process. Raises `UnknownBatch`."""
         record.summary(self.store, id)
         return Batch(self, id)
 
     def cancel(self, id: str, *, terminate: bool = False) -> Cancellation:
         """Cancel a task by its id. Return when every worker that may have it in flight has acknowledged.
 
-        It does not start any more. If it runs, it is asked to stop. With `terminate`, on a `prefork` pool, it
-        is killed. `found` of the result is its location, or None if the task has ended or never existed.
+        The task does not start any more. If it runs, it is asked to stop; with `terminate`, it is killed if
+        its pool is `prefork`. `found` of the result is its location, or None if the task has ended or never
+        existed.
         """
         return control_cancel.cancel_task(self.store, id, terminate=terminate)
 
     def now_ms(self) -> int:
-        """Return the broker's time in ms since the epoch, the clock of every time in a summary."""
+        """Return the broker's time in ms since the epoch, by which all times in a summary are measured."""
         return server_time_ms(self.store)
 
     def find(self, id: str) -> TaskLocation | None:
@@ -165,10 +169,7 @@ class Client:
         return task_lookup.find_task(self.store, id)
 
     def progress(self, id: str) -> Progress | None:
-        """Return the progress that a running task reported.
-
-        Return None if it reported none in the last hour.
-        """
+        """Return the progress that a task reported last, None if it reported none in the last hour."""
         return progress.read_progress(self.store, id)
 
     def batches(self, limit: int = 100, *, still_open: bool = False) -> Iterator[Summary]:
@@ -195,10 +196,9 @@ class Client:
     def _as_messages(
         items: Iterable[Sendable | Message], queue: str | None = None, priority: int = 0
     ) -> Iterator[Message]:
-        """Yield each item as a `Message`. Raises `TypeError` for a single item."""
-        if isinstance(
-            items, Contract | Message | Call | dict | str
-        ):  # a contract is iterable: over its fields
+        """Yield each item as a `Message`. Raises `TypeError` for one item in place of an iterable."""
+        # A contract is iterable too: it yields its fields.
+        if isinstance(items, Contract | Message | Call | dict | str):
             raise TypeError(f"{items!r:.80} is one item: put it into a list, or call send for one task")
         return (
             item if isinstance(item, Message) else Message(item, queue=queue, priority=priority)

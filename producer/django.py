@@ -8,7 +8,6 @@ Needs Django; with a Django before 6.0, `django-tasks` for the backend.
 """
 
 import re
-from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache, partial
 from typing import Any
@@ -39,19 +38,19 @@ def client() -> Client:
 
 
 def send_on_commit(what: Sendable, *, using: str | None = None, **options: Any) -> None:
-    """Send a task when the present transaction commits, at once without one, never if it is rolled back.
+    """Send a task when the current transaction commits, or at once if there is no transaction.
 
-    `options` are those of `Client.send`. `using` names the database. The transaction has committed when the
-    task is sent: an error of the broker, `QueueFull` among them, reaches the caller and undoes nothing.
+    A transaction that is rolled back sends nothing. `options` are those of `Client.send`. `using` names the
+    database. An error of the send, such as `QueueFull`, is raised after the commit and undoes nothing.
     """
     transaction.on_commit(partial(client().send, what, **options), using=using)
 
 
 class MillpondBackend(BaseTaskBackend):
-    """A backend of Django's tasks framework. A Django queue has the name of its Millpond queue.
+    """A backend of Django's tasks framework. A queue has the same name in Django and in Millpond.
 
-    Priorities above 0 go first, then 0, then those down to -50, then the others. A result is kept for a day
-    after the task ended.
+    Priorities above 0 are fetched first, then 0, then those down to -50, then the others. A result is kept
+    for a day after the task ended.
     """
 
     supports_defer = True
@@ -60,20 +59,20 @@ class MillpondBackend(BaseTaskBackend):
     supports_priority = True
 
     def enqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
-        """Send a task, and return its result as it is now. Raises the errors of `Client.send`."""
+        """Send a task and return its result, whose status is READY. Raises the errors of `Client.send`."""
         self.validate_task(task)
-        ours, id = client(), str(uuid4())
+        project_client, id = client(), str(uuid4())
         job = RunDjangoTask(
             path=task.module_path,
             args=framework.normalize_json(list(args)),
             kwargs=framework.normalize_json(dict(kwargs)),
             priority=task.priority,
             backend=self.alias,
-            enqueued_at_ms=ours.now_ms(),
+            enqueued_at_ms=project_client.now_ms(),
         )
-        task_result.open_record(ours.store, id, job.model_dump_json())
+        task_result.open_record(project_client.store, id, job.model_dump_json())
         try:
-            ours.send(
+            project_client.send(
                 job,
                 id=id,
                 queue=task.queue_name,
@@ -82,58 +81,62 @@ class MillpondBackend(BaseTaskBackend):
                 batch=task_result.record_id(id),
             )
         finally:
-            task_result.close_record(ours.store, id)
+            task_result.close_record(project_client.store, id)
         result = framework.result_of(task, id, job, framework.TaskResultStatus.READY)
         framework.task_enqueued.send(type(self), task_result=result)
         return result
 
     def get_result(self, result_id: str) -> Any:
-        """Return the result of a task. Raises `TaskResultDoesNotExist`."""
-        ours = client()
+        """Return the result of a task as it is now. Raises `TaskResultDoesNotExist`."""
+        project_client = client()
         try:
-            summary = record.summary(ours.store, task_result.record_id(result_id))
+            summary = record.summary(project_client.store, task_result.record_id(result_id))
             job = RunDjangoTask.model_validate_json(summary.description)
         except (UnknownBatch, ValueError):
             raise framework.TaskResultDoesNotExist(result_id) from None
-        as_result = partial(framework.result_of, import_string(job.path), result_id, job)
-        for ended in record.results(ours.store, summary.id, wait_ms=0, limit=1):
-            if ended.state is TaskState.SUCCEEDED:
-                return as_result(framework.TaskResultStatus.SUCCESSFUL, **_read_value(ended.value))
-            finished = datetime.fromtimestamp(int(ended.position.partition("-")[0]) / 1000, UTC)
-            about, worker = _task_error(result_id, ended.error or str(ended.state))
+        make_result = partial(framework.result_of, import_string(job.path), result_id, job)
+        for result in record.results(project_client.store, summary.id, wait_ms=0, limit=1):
+            if result.state is TaskState.SUCCEEDED:
+                return make_result(framework.TaskResultStatus.SUCCESSFUL, **_success_fields(result.value))
+            finished = datetime.fromtimestamp(int(result.position.partition("-")[0]) / 1000, UTC)
+            error, worker = _task_error(result_id, result.error or str(result.state))
             failed = framework.TaskResultStatus.FAILED
-            return as_result(failed, errors=[about], worker_ids=[worker], finished_at=finished)
-        place = ours.find(result_id)
-        runs = place is not None and place.state is TaskState.RUNNING
-        status = framework.TaskResultStatus.RUNNING if runs else framework.TaskResultStatus.READY
-        return as_result(status, worker_ids=[place.process] if runs and place is not None else [])
+            return make_result(failed, errors=[error], worker_ids=[worker], finished_at=finished)
+        location = project_client.find(result_id)
+        if location is not None and location.state is TaskState.RUNNING:
+            return make_result(framework.TaskResultStatus.RUNNING, worker_ids=[location.process])
+        return make_result(framework.TaskResultStatus.READY)
 
 
-def _read_value(value: dict[str, Any]) -> dict[str, Any]:
-    """Return the value of a task that succeeded, as Django's result has it."""
+def _success_fields(value: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of Django's result of a task that succeeded with a value of `RunDjangoTask`."""
     times = {name: datetime.fromtimestamp(value[name], UTC) for name in ("started_at", "finished_at")}
     return {"value": value["value"], "worker_ids": [value["worker"]], **times}
 
 
 def _task_error(id: str, line: str) -> tuple[Any, str]:
-    """Return Django's error of a task that failed, and its worker: by its dead letter, if it is there."""
+    """Return Django's error of a task that failed, and the name of its worker.
+
+    Both are read from the task's dead letter. Without one, `line` is the traceback and the worker is "".
+    """
     trace, worker = line, ""
-    ours = client()
-    place = ours.find(id)
-    if place is not None and place.letter is not None:
-        for letter in read_dead_letters(ours.store, place.queue, task_id=id):
+    project_client = client()
+    location = project_client.find(id)
+    if location is not None and location.letter is not None:
+        for letter in read_dead_letters(project_client.store, location.queue, task_id=id):
             trace = letter.detail.get("traceback") or line
             worker = str(letter.detail.get("worker") or "")
-    named = re.match(r"[\w.]+(?=:|$)", trace.strip().rpartition("\n")[2])
-    path = named.group() if named else "Exception"
+    class_name = re.match(r"[\w.]+(?=:|$)", trace.strip().rpartition("\n")[2])
+    path = class_name.group() if class_name else "Exception"
     if "." not in path:
         path = f"builtins.{path}"
-    with suppress(ImportError):
+    try:
         import_string(path)
-        return framework.TaskError(exception_class_path=path, traceback=trace), worker
-    return framework.TaskError(exception_class_path="builtins.Exception", traceback=trace), worker
+    except ImportError:
+        path = "builtins.Exception"
+    return framework.TaskError(exception_class_path=path, traceback=trace), worker
 
 
 def _millpond_priority(priority: int) -> int:
-    """Return Millpond's priority (0 first) of a priority of Django's (100 first)."""
+    """Return the priority in Millpond (0 is fetched first) for a priority in Django (100 is first)."""
     return 0 if priority > 0 else 3 if priority == 0 else 6 if priority >= -50 else 9

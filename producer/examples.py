@@ -31,10 +31,10 @@ _BY_TYPE = {"integer": 1, "number": 1.0, "boolean": True, "array": [], "object":
 
 
 def example_fields(contract: type[Contract]) -> dict[str, Any]:
-    """Return the fields of an example.
+    """Return the fields of an example of a contract.
 
-    It is the first of the contract's own `json_schema_extra` examples, or one of this module, or else the
-    required fields with a value of their type, which need not be valid.
+    It is the first of the contract's own `json_schema_extra` examples, or else the one of this module. For
+    other contracts it has the required fields, each with a value of its type, which need not be valid.
     """
     extra = contract.model_config.get("json_schema_extra")
     if isinstance(extra, dict) and (examples := extra.get("examples")):

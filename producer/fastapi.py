@@ -21,7 +21,7 @@ from millpond.producer.client import Client
 
 @asynccontextmanager
 async def lifespan(app: Any) -> AsyncIterator[dict[str, Client]]:
-    """Open the client of the settings with the application, and close it as the application ends."""
+    """Open a client with the settings when the application starts, and close it when the application ends."""
     del app
     with Client() as client:
         yield {"millpond": client}

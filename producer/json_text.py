@@ -1,6 +1,6 @@
-"""Read and write JSON by RFC 8259, without NaN and infinities, which Python's own module reads and writes.
+"""Read and write JSON by RFC 8259, which has neither NaN nor infinities. Python's own module has both.
 
-They are refused in input, and written as null in results.
+Here they are refused in input, and written as null in results.
 """
 
 import math
@@ -13,14 +13,17 @@ _NOT_FINITE = "NaN and infinities are not JSON"
 
 
 def parse_json(text: bytes | bytearray) -> Any:
-    """Return the value of a text. Raises `ValueError`, also for a number that no float can hold."""
+    """Return the value of a JSON text. Raises `ValueError`, also for a number too large for a float."""
     return loads(text, parse_constant=_refuse_constant, parse_float=_parse_float)
 
 
 def require_finite(job: BaseModel, text: bytes | bytearray) -> None:
-    """Raise `ValueError` for a contract with NaN or an infinity. Pydantic makes NaN of the text "NaN" too."""
-    small = text.lower()
-    if b"nan" in small or b"inf" in small:
+    """Raise `ValueError` if a contract that was read from a JSON text contains NaN or an infinity.
+
+    The string "NaN" is valid JSON, and pydantic reads it as a number where a field is a float.
+    """
+    lower = text.lower()
+    if b"nan" in lower or b"inf" in lower:
         _check_finite(job.model_dump())
 
 
@@ -33,22 +36,23 @@ def _check_finite(value: Any) -> None:
 
 
 def to_text(value: Any, *, separators: tuple[str, str] | None = None) -> str:
-    """Return the text of a value: null for NaN and infinities, U+FFFD for half a surrogate pair."""
+    """Return the JSON text of a value: null for NaN and infinities, U+FFFD for half a surrogate pair."""
     try:
         text = dumps(value, allow_nan=False, separators=separators)
+        if "\\ud" not in text:  # the escape of a surrogate: most parsers refuse half a pair
+            return text
     except ValueError:
-        text = dumps(_replace_unwritable(value), allow_nan=False, separators=separators)
-    # A surrogate is written as an escape; half a pair is one that most parsers refuse.
-    return (
-        dumps(_replace_unwritable(value), allow_nan=False, separators=separators) if "\\ud" in text else text
-    )
+        pass
+    return dumps(_replace_unwritable(value), allow_nan=False, separators=separators)
 
 
 def describe_fault(subject: str, error: Exception) -> str:
-    """Return the sentence for a text that `parse_json` or `require_finite` refused."""
-    return (
-        f"{subject} is not JSON: {error}" if str(error).startswith(_NOT_FINITE) else f"{subject} is not JSON"
-    )
+    """Return the error message for a text that `parse_json` or `require_finite` refused.
+
+    `subject` names the text: "the body". A parser's own message is left out, because it may quote the text.
+    """
+    reason = f": {error}" if str(error).startswith(_NOT_FINITE) else ""
+    return f"{subject} is not JSON{reason}"
 
 
 def _replace_unwritable(value: Any) -> Any:

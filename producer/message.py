@@ -1,4 +1,4 @@
-"""Messages as a producer states them: checked, then composed for the broker."""
+"""The messages of a producer: their options are checked, then they are composed for the broker."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -10,16 +10,17 @@ from millpond.broker.message import Outgoing, compose
 from millpond.tasks import durations
 from millpond.tasks.contract import Contract, contract_of, missing_kind_error, read_fields, redact
 from millpond.tasks.durations import Duration
+from millpond.tasks.middleware import Sending
 from millpond.tasks.redaction import hides_fields
 from millpond.tasks.send_options import SendOptions
 from millpond.tasks.wire_fields import is_plain, wire_fields
 
-#: Characters that an id or the name of a claim may have: both become part of keys.
+#: The most characters of an id or of a unique key, which both become part of keys in Redis.
 NAME_LENGTH = 200
 
 _MS = timedelta(milliseconds=1)
 
-#: The end of the year 9999: a message has its times as dates.
+#: The end of the year 9999, the last that the dates in a message can have.
 _LATEST_MS = 253_402_300_800_000
 
 
@@ -71,18 +72,18 @@ class Message(SendOptions):
                 raise TypeError(f"{name} is a text, not {value!r}: write it as str(…)")
             if not 0 < len(value) <= NAME_LENGTH:
                 raise ValueError(f"{name} must have 1 to {NAME_LENGTH} characters, this has {len(value)}")
-            if any("\ud800" <= each <= "\udfff" for each in value):
+            if any("\ud800" <= character <= "\udfff" for character in value):
                 raise ValueError(f"{name} is {value!r}: half a surrogate pair is no text. Name it otherwise")
 
     @property
     def claim_ms(self) -> int:
-        """Return for how long the unique key of `once` is kept, in ms. 0 means as long as the task lives."""
+        """The time in ms for which the unique key `once` is kept, 0 for as long as the task lives."""
         return 0 if self.for_ is None else durations.to_timedelta(self.for_, "for_") // _MS
 
     def epoch_times(self, now_ms: int) -> tuple[int | None, int | None, int | None]:
-        """Return its due time, its expiry and its deadline, ms since the epoch.
+        """Return the due time, the expiry and the deadline of the message, in ms since the epoch.
 
-        Each is None if the message does not have it.
+        Each is None if the message has none. A deadline is an expiry too. Raises `ValueError`.
         """
         if self.delay is None and self.at is None and self.expires is None and self.deadline is None:
             return None, None, None
@@ -92,9 +93,10 @@ class Message(SendOptions):
 
 
 def callback_message(callback: Sendable | Message) -> Message:
-    """Return the callback of a batch as a message. It is sent when the batch completes, and only then.
+    """Return the callback of a batch as a message.
 
-    Raises `ValueError` for a message with a time of its own (`delay`, `at`, `expires`, `deadline`) or `once`.
+    It is sent once, when the batch completes. Raises `ValueError` for a message that has a time of its own
+    (`delay`, `at`, `expires`, `deadline`) or `once`.
     """
     message = callback if isinstance(callback, Message) else Message(callback)
     for name in ("delay", "at", "expires", "deadline", "once"):
@@ -107,10 +109,10 @@ def callback_message(callback: Sendable | Message) -> Message:
 
 
 def contract_from(item: Sendable) -> Contract:
-    """Return the contract itself, or the one that a kind and its fields make.
+    """Return an item that is a contract, or the contract of an item that is a pair of a kind and its fields.
 
-    Raises `UnknownKind` for an unknown kind or a contract without one, and `BadContract` for fields that do
-    not fit. Raises `TypeError` if the item is neither a contract nor a pair.
+    Raises `UnknownKind` for an unknown kind or a contract without a kind, `BadContract` for fields that are
+    not valid, and `TypeError` for any other item.
     """
     if isinstance(item, Contract):
         if not item.kind:
@@ -126,62 +128,60 @@ def contract_from(item: Sendable) -> Contract:
 
 
 def compose_contract(
-    message: Message,
-    contract: Contract,
-    *,
-    queue: str,
-    now_ms: int,
-    id: str | None = None,
-    batch: str | None = None,
-    after: Mapping[str, Any] | None = None,
-    traceparent: str | None = None,
-    headers: Mapping[str, Any] | None = None,
+    message: Message, sending: Sending, *, now_ms: int, after: Mapping[str, Any] | None = None
 ) -> Outgoing:
-    """Compose a message for the broker.
+    """Compose the message of a contract for the broker, after middleware has seen it as `sending`.
 
-    `after` describes the batch that it follows. `id`, `traceparent` and `headers` are those of a message that
-    middleware has seen. Fields that have their default are left out, so that an older worker takes the rest.
+    `after` is the header of a batch callback. Fields that have their default are left out, so that a worker
+    with an older contract accepts the rest.
     """
+    contract: Contract = sending.job
     kwargs = _json_fields(contract)
     due_ms, expires_ms, deadline_ms = message.epoch_times(now_ms)
     return compose(
         contract.kind,
         kwargs,
-        queue=queue,
+        queue=sending.queue,
         sent_at_ms=now_ms,
-        id=id or message.id,
+        id=sending.id,
         shown=redact(type(contract), kwargs) if hides_fields(type(contract)) else None,
         priority=message.priority,
         due_ms=due_ms,
         expires_ms=expires_ms,
         deadline_ms=deadline_ms,
-        batch=batch,
+        batch=sending.batch,
         after=after,
-        traceparent=traceparent,
-        headers=headers,
+        traceparent=sending.traceparent,
+        headers=sending.headers,
         claim=message.once,
         claim_ms=0 if message.for_ is None else message.claim_ms,
     )
 
 
 def _json_fields(contract: Contract) -> dict[str, Any]:
-    """Return the fields as JSON has them: at once if all types are plain, otherwise field by field."""
-    if is_plain(type(contract)):
-        with suppress(ValueError):  # `wire_fields` names the fault
+    """Return the fields of a contract as JSON, without those that have their default.
+
+    Raises `BadContract` for a value that cannot be written as JSON.
+    """
+    if is_plain(type(contract)):  # pydantic writes all fields at once, which is faster
+        with suppress(ValueError):  # the error of `wire_fields` names the field
             return contract.model_dump(mode="json", exclude_defaults=True)
     return wire_fields(contract)
 
 
 def _to_epoch_ms(when: Duration | datetime | None, now_ms: int) -> int | None:
-    """Return a duration from now, or an aware time, as ms since the epoch. Raises `ValueError`."""
+    """Return a duration from now, or a time with a zone, as ms since the epoch. Return None for None.
+
+    Raises `ValueError` for a time without a zone, and for one before 1970 or after the year 9999.
+    """
     if when is None:
         return None
     if not isinstance(when, datetime):
         when = durations.to_timedelta(when, "a time")
-        moment = now_ms + when // _MS
-        if not 0 <= moment < _LATEST_MS:
+        epoch_ms = now_ms + when // _MS
+        if not 0 <= epoch_ms < _LATEST_MS:
             raise ValueError(f"{when} from now is before 1970 or after the year 9999")
-        return moment
+        return epoch_ms
     if when.tzinfo is None:
         raise ValueError(f"{when} has no time zone: a worker elsewhere would read it differently")
     return int(when.timestamp() * 1000)

@@ -9,11 +9,11 @@ from millpond.broker.batches.record import Result, Summary
 from millpond.broker.connection import Store
 from millpond.broker.errors import BrokerAway
 
-#: How long a read waits at the server before the summary is read again.
+#: How long a read waits in the server for a result before the summary is read again.
 WAIT_MS = 500
-#: Results of one read, each of at most 64 KiB: they bound the memory of a reader.
-PAGE = 200
-#: How long a reader tries to reach the broker.
+#: The most results of one read, each of at most 64 KiB. They bound the memory of a reader.
+PAGE_SIZE = 200
+#: How long a reader tries to reach a broker that is away.
 RECONNECT_TIMEOUT = timedelta(seconds=30)
 
 #: The position before the first result.
@@ -25,22 +25,22 @@ def read_results(
     batch: str,
     *,
     after: str = START,
-    ended: Callable[[Summary], bool],
+    has_ended: Callable[[Summary], bool],
     reconnect_timeout: timedelta = RECONNECT_TIMEOUT,
 ) -> Iterator[Result]:
-    """Yield the results behind a position, in order of completion, until `ended` is True of the summary.
+    """Yield the results after a position, in order of completion, until `has_ended` is True for the summary.
 
     Each result is yielded once, also over a reconnect. Raises `UnknownBatch`, and `BrokerAway` if the broker
     stays away for `reconnect_timeout`.
     """
     away_since: float | None = None
-    more = False
+    page_was_full = False
     while True:
         try:
-            # A full page means that more results wait, even if the summary differs.
-            over = not more and ended(record.summary(store, batch))
-            wait_ms = 0 if over or more else WAIT_MS
-            page = record.results(store, batch, after=after, wait_ms=wait_ms, limit=PAGE)
+            # After a full page there may be more results, whatever the summary says.
+            is_over = not page_was_full and has_ended(record.summary(store, batch))
+            wait_ms = 0 if is_over or page_was_full else WAIT_MS
+            page = record.results(store, batch, after=after, wait_ms=wait_ms, limit=PAGE_SIZE)
         except BrokerAway:
             now = time.monotonic()
             away_since = now if away_since is None else away_since
@@ -48,10 +48,10 @@ def read_results(
                 raise
             time.sleep(0.2)
             continue
-        away_since, more = None, len(page) == PAGE
+        away_since, page_was_full = None, len(page) == PAGE_SIZE
         for result in page:
             yield result
             after = result.position
-        # Results that the summary counts are in the stream: an empty read after it is the end.
-        if over and not page:
+        # A result that the summary counts can be read already: an empty page after the summary is the end.
+        if is_over and not page:
             return

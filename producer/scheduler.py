@@ -1,10 +1,10 @@
-"""Send scheduled tasks when they are due. Of any number of schedulers, one leads.
+"""Send scheduled tasks when they are due. Of any number of schedulers, one is the leader and sends.
 
 The leader has a lease in Redis. When it dies, another scheduler leads within the length of the lease. Each
-period is sent with its own unique key and its own id. It is therefore sent once even if two schedulers
-believe to lead, or if one is killed between sending a period and recording it. Of the periods that no
+period is sent with its own unique key and its own id. It is therefore sent once even if two schedulers act as
+the leader, or if one is killed after it sent a period and before it recorded it. Of the periods that no
 scheduler could send, only the last is sent, late. The log and the state of the schedule say how many were
-missed. A period without room in its queue is tried again every second until the next period is due.
+missed. A period whose queue is full is tried again every second until the next period is due.
 """
 
 import logging
@@ -33,13 +33,13 @@ logger = logging.getLogger("millpond.scheduler")
 LEASE_SECONDS = 10.0
 TICK_SECONDS = 1.0
 
-#: A unique key is kept for two periods and this long, so that a period that was sent and not recorded is
-#: found.
+#: A unique key is kept for two periods and this time, so that a period that was sent and not recorded is not
+#: sent again.
 _KEY_MARGIN = timedelta(hours=1)
 
 
 class Scheduled(Protocol):
-    """A task and the times at which it is due: `Periodic`, or an entry of a `beat_schedule`."""
+    """A task and the times at which it is due: `Periodic` of the settings, or a `BeatEntry`."""
 
     @property
     def kind(self) -> str: ...
@@ -56,9 +56,10 @@ class Scheduled(Protocol):
 
 @dataclass
 class Scheduler:
-    """One of the schedulers of a table of schedules.
+    """A scheduler of a table of schedules, by name. Any number of schedulers may have the same table.
 
-    Raises `SettingsError` for a schedule whose task cannot be sent.
+    `on_ready` is called once, when the broker has replied. Raises `SettingsError` for a schedule whose task
+    cannot be sent.
     """
 
     client: Client
@@ -66,10 +67,10 @@ class Scheduler:
     on_ready: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
-        for name, periodic in self.table.items():
+        for name, scheduled in self.table.items():
             try:
-                if isinstance(periodic.sendable, tuple):
-                    contract_from(periodic.sendable)
+                if isinstance(scheduled.sendable, tuple):
+                    contract_from(scheduled.sendable)
             except (BadContract, UnknownKind) as error:
                 raise SettingsError(f"schedule {name!r}: {error}") from None
         self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
@@ -77,16 +78,16 @@ class Scheduler:
         self._heartbeat_file = HeartbeatFile("scheduler", 1)
 
     def run(self, stop: threading.Event) -> None:
-        """Tick until `stop` is set, then give up the lease."""
+        """Tick until `stop` is set, then give up the lease. Writes a heartbeat file for health checks."""
         try:
             self._heartbeat_file.open()
         except OSError as error:
             logger.warning("health checks cannot see this scheduler: %s", error)
-        ready = False
+        is_ready = False
         while not stop.is_set():
-            seconds = self._tick_or_retry()
-            if not ready and self._heartbeat_file.heartbeat.broker_answered_at is not None:
-                ready = True
+            seconds = self._tick_safely()
+            if not is_ready and self._heartbeat_file.heartbeat.broker_answered_at is not None:
+                is_ready = True
                 self.on_ready()
             stop.wait(seconds)
         try:
@@ -95,8 +96,8 @@ class Scheduler:
             logger.warning("%s Another leads within %.0f s.", error, LEASE_SECONDS)
         self._heartbeat_file.close()
 
-    def _tick_or_retry(self) -> float:
-        """Tick, and survive an unreachable broker. Return the seconds until the next tick."""
+    def _tick_safely(self) -> float:
+        """Tick, log an error of the broker, and write the heartbeat. Return the seconds to the next tick."""
         try:
             seconds = self.tick()
             self._heartbeat_file.write(loop_at=boot_clock(), broker_answered_at=boot_clock(), has_lease=True)
@@ -109,7 +110,7 @@ class Scheduler:
         return seconds
 
     def tick(self) -> float:
-        """Lead if no other scheduler does, and send the periods that are due.
+        """Renew the lease, or take it if it is free. The leader sends the periods that are due.
 
         Return the seconds until the next tick.
         """
@@ -121,38 +122,44 @@ class Scheduler:
         if not was_leader:
             logger.info("leading %d schedules as %s", len(self.table), self.name)
             schedules.declare_schedules(
-                store, {n: self._describe_schedule(p) for n, p in self.table.items()}, now_ms=at_ms
+                store,
+                {name: self._describe_schedule(scheduled) for name, scheduled in self.table.items()},
+                now_ms=at_ms,
             )
         for state in schedules.read_schedules(store, self.table):
-            self._check_schedule(state, self.table[state.name], at_ms)
-        soonest = min((p.next_due(at_ms) for p in self.table.values()), default=at_ms + 60_000)
-        return max(0.0, min(TICK_SECONDS, (soonest - at_ms) / 1000))
+            self._send_if_due(state, self.table[state.name], at_ms)
+        next_ms = min((each.next_due(at_ms) for each in self.table.values()), default=at_ms + 60_000)
+        return max(0.0, min(TICK_SECONDS, (next_ms - at_ms) / 1000))
 
-    def _check_schedule(self, state: Schedule, periodic: Scheduled, at_ms: int) -> None:
-        """Send the period of a schedule that is due, and record when the next one is."""
+    def _send_if_due(self, state: Schedule, scheduled: Scheduled, at_ms: int) -> None:
+        """Send the last period of a schedule if it was not sent yet, and record when the next one is due."""
         last_ms = max(state.last_due_ms, state.since_ms)
-        due_ms = periodic.last_due(at_ms)
+        due_ms = scheduled.last_due(at_ms)
         if due_ms > last_ms:
-            self._fire_period(state, periodic, due_ms, missed=periodic.missed_between(last_ms, due_ms))
-        next_ms = periodic.next_due(at_ms)
+            self._fire_period(state, scheduled, due_ms, missed=scheduled.missed_between(last_ms, due_ms))
+        next_ms = scheduled.next_due(at_ms)
         if next_ms != state.next_due_ms:
             schedules.update_schedule(self.client.store, state.name, next_due_ms=next_ms)
 
-    def _fire_period(self, state: Schedule, periodic: Scheduled, due_ms: int, *, missed: int) -> None:
-        """Send the task of a period, once over all schedulers, and record that it was fired."""
-        name, at = state.name, datetime.fromtimestamp(due_ms / 1000, UTC).isoformat(timespec="seconds")
-        period = timedelta(milliseconds=periodic.next_due(due_ms) - due_ms)
+    def _fire_period(self, state: Schedule, scheduled: Scheduled, due_ms: int, *, missed: int) -> None:
+        """Send the task of a period, once over all schedulers, and record that the period was fired.
+
+        A period that cannot be sent is not recorded: its error becomes the trouble of the schedule, and the
+        next tick tries again.
+        """
+        name, due = state.name, datetime.fromtimestamp(due_ms / 1000, UTC).isoformat(timespec="seconds")
+        period = timedelta(milliseconds=scheduled.next_due(due_ms) - due_ms)
         options = replace(
-            periodic.options,
-            id=f"{name}@{at}",
+            scheduled.options,
+            id=f"{name}@{due}",
             once=f"schedule:{name}:{due_ms}",
             for_=2 * period + _KEY_MARGIN,
         )
         try:
-            sent = self.client.send(periodic.sendable, **options.given(), overflow="reject")
+            sent = self.client.send(scheduled.sendable, **options.given(), overflow="reject")
         except (QueueFull, UnknownQueue) as error:
             if not state.trouble:
-                logger.warning("schedule %s, due %s, is not sent yet: %s", name, at, error)
+                logger.warning("schedule %s, due %s, is not sent yet: %s", name, due, error)
             schedules.update_schedule(self.client.store, name, trouble=str(error))
             return
         if schedules.record_fired(
@@ -160,12 +167,12 @@ class Scheduler:
         ):
             late = f"; the {missed} periods before it were missed" if missed else ""
             again = " before, and only now recorded" if sent.duplicate_of else ""
-            logger.info("schedule %s, due %s: sent as %s%s%s", name, at, sent.id, again, late)
+            logger.info("schedule %s, due %s: sent as %s%s%s", name, due, sent.id, again, late)
 
     @staticmethod
-    def _describe_schedule(periodic: Scheduled) -> dict[str, str | int]:
-        """Return the kind, the timing and the queue of a schedule, as its state in Redis has them."""
-        sendable = periodic.sendable
-        of_kind = contract_from(sendable).queue if isinstance(sendable, tuple) else ""
-        queue = periodic.options.queue or of_kind
-        return {"kind": periodic.kind, "timing": periodic.timing, "queue": queue}
+    def _describe_schedule(scheduled: Scheduled) -> dict[str, str | int]:
+        """Return the kind, the timing and the queue of a schedule, which Redis keeps with its state."""
+        sendable, queue = scheduled.sendable, scheduled.options.queue
+        if not queue:
+            queue = contract_from(sendable).queue if isinstance(sendable, tuple) else ""
+        return {"kind": scheduled.kind, "timing": scheduled.timing, "queue": queue}

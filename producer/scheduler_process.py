@@ -1,7 +1,6 @@
-"""Run a scheduler as a process until SIGTERM or SIGINT.
+"""Run a scheduler in this process until SIGTERM or SIGINT.
 
-It is started as `millpond scheduler`, and by `millpond up` as `python -m
-millpond.producer.scheduler_process`.
+`millpond scheduler` calls it. `millpond up` starts it as `python -m millpond.producer.scheduler_process`.
 """
 
 import os
@@ -24,13 +23,14 @@ from millpond.tasks.settings import Settings, settings
 def run_scheduler(
     configured: Settings, *, app: str | None = None, on_ready: Callable[[], None] = lambda: None
 ) -> None:
-    """Send the scheduled tasks of the settings, and of a Celery application, until SIGTERM or SIGINT.
+    """Send the scheduled tasks of the settings, and those of a Celery application, until SIGTERM or SIGINT.
 
-    Raises `SettingsError` if there is no schedule, or the task of one cannot be sent.
+    `app` names the application. `on_ready` is called once, when the broker has replied. Raises
+    `SettingsError` if there is no schedule, or if the task of a schedule cannot be sent.
     """
     table: dict[str, Scheduled] = dict(configured.schedule)
     if app is not None:
-        table |= _merge_application(app, table)
+        table |= _application_schedules(app, table)
     if not table:
         raise SettingsError(
             "there is no schedule: add a [schedule.NAME] table with kind and every to millpond.toml, or name "
@@ -46,22 +46,22 @@ def run_scheduler(
         Scheduler(client, table, on_ready).run(stop)
 
 
-def _merge_application(name: str, table: Mapping[str, Scheduled]) -> dict[str, Scheduled]:
-    """Return the schedules of an application's `beat_schedule`.
+def _application_schedules(app: str, table: Mapping[str, Scheduled]) -> dict[str, Scheduled]:
+    """Return the schedules of a Celery application's `beat_schedule`, by name.
 
-    Raises `SettingsError` if a name is in both tables.
+    Raises `SettingsError` if one of the names is in `table`, the schedules of millpond.toml, too.
     """
     from millpond.producer.beat_schedule import read_entries
     from millpond.tasks.celery_application import load_app
 
-    schedules: dict[str, Scheduled] = dict(read_entries(load_app(name)))
+    schedules: dict[str, Scheduled] = dict(read_entries(load_app(app)))
     if both := table.keys() & schedules.keys():
         raise SettingsError(f"schedule {min(both)!r} is in millpond.toml and in beat_schedule: rename one")
     return schedules
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run as a child process, which writes to the descriptor `--ready-fd` once it is ready."""
+    """Run a scheduler as a child process. Once the broker has replied, write a line to `--ready-fd`."""
     parser = ArgumentParser(prog="millpond.producer.scheduler_process")
     parser.add_argument("--ready-fd", type=int, required=True)
     arguments = parser.parse_args(argv)

@@ -36,7 +36,10 @@ class BatchSend(Message):
 def takes_fields_of(
     arguments: Callable[_P, _Arguments],
 ) -> Callable[[Callable[[_Owner, _Arguments], _Answer]], Callable[Concatenate[_Owner, _P], _Answer]]:
-    """Give a method the parameters of a dataclass. The method is called with one that is made of them."""
+    """Return a decorator that gives a method the parameters of a dataclass.
+
+    The method itself has one parameter besides its owner: an object of that dataclass.
+    """
 
     def decorate(
         method: Callable[[_Owner, _Arguments], _Answer],
@@ -47,9 +50,9 @@ def takes_fields_of(
         def call(owner: _Owner, /, *args: _P.args, **options: _P.kwargs) -> _Answer:
             return method(owner, arguments(*args, **options))
 
-        itself, _one = signature(method).parameters.values()
+        owner_parameter, _arguments_parameter = signature(method).parameters.values()
         call.__signature__ = signature(arguments).replace(  # type: ignore[attr-defined]
-            parameters=[itself, *signature(arguments).parameters.values()],
+            parameters=[owner_parameter, *signature(arguments).parameters.values()],
             return_annotation=signature(method).return_annotation,
         )
         return call

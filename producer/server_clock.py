@@ -1,8 +1,8 @@
 """The server's time without a round trip for each message.
 
-A sample of the server's clock, taken once a minute, is extended by this machine's monotonic clock, so that a
-step of the local wall clock moves no due time. A step of the server's is noticed within a second, by one
-request as often, while the time is in use.
+The server's clock is sampled once a minute. The time since the sample is that of this machine's monotonic
+clock, so a change of the local wall clock moves no due time. While the time is used, one request a second
+checks that the server's clock was not set to another time.
 """
 
 from millpond.broker.connection import Store
@@ -11,10 +11,11 @@ from millpond.broker.server import elapsed_seconds, server_time_ms
 SAMPLE_SECONDS = 60.0
 CHECK_SECONDS = 1.0
 
-#: A check that is off by this much beyond its own length is a step of the server's clock.
+#: The server's clock was set if a check differs by more than this from the expected time, and from the time
+#: that the check took.
 STEP_MS = 5
 
-#: A sample that took at most this long is used; otherwise the quickest of this many samples is used.
+#: A sample that took at most `QUICK_SECONDS` is used at once, otherwise the quickest of `MOST_SAMPLES`.
 QUICK_SECONDS = 0.001
 MOST_SAMPLES = 4
 
@@ -24,6 +25,7 @@ class ServerClock:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        #: The local monotonic time in seconds, and the server's time in ms that was read then.
         self._sample: tuple[float, int] | None = None
         self._checked_at = 0.0
 
@@ -52,7 +54,7 @@ class ServerClock:
         return not -STEP_MS <= server_ms - expected <= took_ms + STEP_MS
 
     def _take_sample(self) -> tuple[float, int]:
-        """Return the local time of the quickest of a few requests, and the server's reply to it."""
+        """Return the local time at which the quickest of a few requests was sent, and the server's time."""
         quickest, sample = float("inf"), (0.0, 0)
         for _ in range(MOST_SAMPLES):
             sent_at = elapsed_seconds()

@@ -47,7 +47,7 @@ def open_session(launcher: Launcher | None, *, queue: str, roots: Sequence[str] 
     `UnknownQueue` if no pool serves it.
     """
     from millpond.producer.client import Client
-    from millpond.producer.queues import unknown_queue_error
+    from millpond.producer.queue_cache import unknown_queue_error
     from millpond.tasks.extras import extras_of_queues, require_extras
     from millpond.tasks.process.running_up import USED, find_local_instance
     from millpond.tasks.settings import settings

@@ -12,6 +12,7 @@ from millpond.producer.message import Message, compose_contract, contract_from
 from millpond.tasks.contract import Contract, kinds, load_shipped
 from millpond.tasks.email.contract import SendEmail
 from millpond.tasks.errors import BadContract, UnknownKind
+from millpond.tasks.middleware import Sending
 from millpond.tasks.squares.contract import Square
 
 NOW = 1_800_000_000_000
@@ -24,8 +25,8 @@ class Loose(Contract, kind="test.message.loose"):
 
 
 def composed(message: Message) -> dict[str, Any]:
-    contract = contract_from(message.contract)
-    sent = compose_contract(message, contract, queue="q", now_ms=NOW, batch=None)
+    sending = Sending(contract_from(message.contract), message.id or "1", "q")
+    sent = compose_contract(message, sending, now_ms=NOW)
     return {"message": sent, **json.loads(sent.payload)}
 
 

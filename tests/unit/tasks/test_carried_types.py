@@ -37,6 +37,7 @@ from pydantic import (
 from millpond.producer.message import Message, compose_contract
 from millpond.tasks.contract import Contract, kinds, read_fields
 from millpond.tasks.errors import BadContract
+from millpond.tasks.middleware import Sending
 from millpond.tasks.wire_fields import wire_fields
 
 numbers = count()
@@ -256,7 +257,7 @@ def test_what_an_open_field_would_send_in_the_open_or_as_stars_is_refused(
         wire_fields(job)
     assert "horse" not in str(refused.value)
     with pytest.raises(BadContract, match="cannot be sent"):
-        compose_contract(Message(job), job, queue="default", now_ms=0)
+        compose_contract(Message(job), Sending(job, "1", "default"), now_ms=0)
 
 
 def test_what_json_can_write_is_sent_in_an_open_field() -> None:

@@ -1,4 +1,4 @@
-"""The queues that a producer sends to: whether they exist, their overflow policy, their longest message."""
+"""A producer's cache of its queues: whether they exist, their overflow policies, their longest messages."""
 
 import time
 from collections.abc import Iterable
@@ -17,18 +17,21 @@ CACHE_SECONDS = 5.0
 
 
 class QueueCache:
-    """The queues of one broker, cached. An entry is replaced as a whole, so threads may share the cache."""
+    """The limits of one broker's queues. An entry is replaced as a whole, so threads may share the cache."""
 
     def __init__(self, store: Store, table: Table) -> None:
         self._store = store
         self._table = table
         #: Queue -> until when the entry is fresh, the overflow policy, and the length of the longest message.
         self.known: dict[str, tuple[float, Overflow, int]] = {}
-        #: No message of this length or less is too long for any of these queues.
-        self.least_length = 0
+        #: The maximum length that all of these queues have in common: no shorter message need be checked.
+        self.shortest_maximum = 0
 
     def overflow_policy(self, queue: str) -> Overflow:
-        """Return the overflow policy of a queue, as it is in Redis. Raises `UnknownQueue`."""
+        """Return the overflow policy of a queue, as Redis had it in the last `CACHE_SECONDS`.
+
+        Declares the queue in Redis if the settings have it and Redis does not. Raises `UnknownQueue`.
+        """
         cached = self.known.get(queue)
         if cached is not None and time.monotonic() < cached[0]:
             return cached[1]
@@ -38,7 +41,7 @@ class QueueCache:
         is_known = stored.overflow in get_args(Overflow)
         overflow: Overflow = stored.overflow if is_known else "block"  # type: ignore[assignment]
         self.known[queue] = (time.monotonic() + CACHE_SECONDS, overflow, stored.message_bytes)
-        self.least_length = min(length for _until, _overflow, length in tuple(self.known.values()))
+        self.shortest_maximum = min(length for _until, _overflow, length in tuple(self.known.values()))
         return overflow
 
     def check_length(self, message: Outgoing) -> None:
@@ -51,7 +54,10 @@ class QueueCache:
             )
 
     def _declare_queue(self, queue: str) -> None:
-        """Declare the limits of the settings if no worker has declared any. Raises `UnknownQueue`."""
+        """Declare the limits that the settings give a queue, unless a worker has declared its own.
+
+        Raises `UnknownQueue` for a queue that neither the settings nor Redis have.
+        """
         configured = self._table.queues.get(queue)
         if configured is not None:
             limits.declare_limits(self._store, queue, configured.broker_limits(), authoritative=False)
@@ -60,7 +66,7 @@ class QueueCache:
 
 
 def unknown_queue_error(queue: str, queues: Iterable[str]) -> UnknownQueue:
-    """Return the error for a queue without a pool."""
+    """Return the error for a queue that is not among `queues`. It suggests a similar name."""
     return UnknownQueue(
         f"no pool takes from a queue named {queue!r}; {list_names(queue, queues)} "
         f"Add a [queues.{queue}] table to the millpond.toml of the workers, or start them first"
