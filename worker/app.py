@@ -18,11 +18,10 @@ from millpond.tasks.errors import SettingsError
 from millpond.tasks.handlers import handlers, record_missing_module
 from millpond.tasks.module_loading import import_modules
 from millpond.tasks.settings import Settings, settings
-from millpond.worker import middleware, startup_checks, unknown_kinds, user_app, user_options
+from millpond.worker import middleware, shutdown, startup_checks, unknown_kinds, user_app, user_options
 from millpond.worker.celery import inspection
 from millpond.worker.celery.handler_task import register_handler
 from millpond.worker.report import health_reporter, heartbeat, logs, slot_times
-from millpond.worker.shutdown import install
 from millpond.worker.supervise import process_tree
 
 logger = logging.getLogger(__name__)
@@ -40,44 +39,47 @@ def make_app(configured: Settings, *, pools: tuple[str, ...] = (), quiet: bool =
     if configured.app is None:
         app = celery_app(configured)
     else:
-        app = _users_app(configured.app, configured, pools, quiet=quiet)
-    prepare(app, configured, InFlightMessages(prefetch=configured.prefetch, pools=pools))
+        app = _load_user_app(configured.app, configured, pools, quiet=quiet)
+    install_parts(app, configured, InFlightMessages(prefetch=configured.prefetch, pools=pools))
     load_handlers(configured)
     for handler in handlers().values():
         register_handler(app, handler, configured.table)
     return app
 
 
-def _users_app(name: str, configured: Settings, pools: tuple[str, ...], *, quiet: bool) -> Celery:
-    """Return the user's own application, with Millpond's changes. The log names each of them."""
+def _load_user_app(name: str, configured: Settings, pools: tuple[str, ...], *, quiet: bool) -> Celery:
+    """Return the user's own application with the changes that Millpond needs.
+
+    Its workers log each change when they start, unless `quiet`.
+    """
     app = user_app.load_app(name)
     changes = user_app.configure_app(app, configured, pools)
 
     def log_changes(**_: Any) -> None:
-        """Log the changes to the application when its worker starts."""
-        user_app.check_results(app)  # here Django is set up, whose models a backend may use
-        if text := user_app.changes_text(
-            [*changes, *user_options.ignored_options(app), *user_app.of_tasks(app)]
+        """Check the result backend when a worker starts, and log the changes to the application."""
+        user_app.check_result_backend(app)  # by now Django is set up, whose models a backend may use
+        if text := user_app.format_changes(
+            [*changes, *user_options.option_changes(app), *user_app.task_changes(app)]
         ):
             logger.warning("%s", text)
 
     if not quiet:
-        app.tell_of_changes = log_changes  # signals keep weak references
+        app.log_changes = log_changes  # signals keep weak references
         signals.celeryd_after_setup.connect(log_changes)
     return app
 
 
-def prepare(app: Celery, configured: Settings, in_flight: InFlightMessages) -> None:
+def install_parts(app: Celery, configured: Settings, in_flight: InFlightMessages) -> None:
     """Make this application's workers consume, settle and drain as Millpond does."""
     middleware.install(app, configured)
     app.conf.worker_consumer = "millpond.worker.celery.consumer:PondConsumer"
     app.in_flight = in_flight
-    install(app, configured, in_flight)
+    shutdown.install(app, configured, in_flight)
     child_watch.install(
         app,
         prepare=process_tree.become_subreaper,
         kill=process_tree.kill_with_descendants,
-        spawned=(initialize_spawned, (in_flight.pools,)),
+        spawned=(set_up_spawned_child, (in_flight.pools,)),
     )
     startup_checks.install(app, configured)
     logs.install(app, configured)
@@ -88,7 +90,7 @@ def prepare(app: Celery, configured: Settings, in_flight: InFlightMessages) -> N
     inspection.install()
 
 
-def initialize_spawned(pools: tuple[str, ...], hostname: str) -> None:
+def set_up_spawned_child(pools: tuple[str, ...], hostname: str) -> None:
     """Set up a spawned prefork child, which inherits nothing: its application, then Celery's own set-up."""
     from celery.app import base
     from celery.concurrency.prefork import process_initializer
@@ -117,10 +119,10 @@ def __getattr__(name: str) -> Any:
     if name not in ("app", "celery"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        made = make_app(settings())
+        application = make_app(settings())
     except SettingsError as error:
         if Path(sys.argv[0]).name == "celery":  # its command line would print a traceback
             raise SystemExit(f"celery: {error}") from None
         raise
-    globals()["app"] = globals()["celery"] = made
-    return made
+    globals()["app"] = globals()["celery"] = application
+    return application

@@ -1,8 +1,8 @@
-"""The services of a running handler: it reads whether to stop, reports progress, and sends further tasks.
+"""The services of a running handler: whether it was cancelled, its progress reports, sending further tasks.
 
-The handler may run in a prefork child, which shares nothing with the process that has its message, so every
-service uses a store of its own. Each reply is kept for a moment, so that a handler may call a service in a
-tight loop.
+The handler may run in a prefork child, which shares no connection with the process that fetched its message.
+So the services have a store of their own in each process. A handler may call them in a tight loop: replies
+are reused for a moment, and reports of progress are left out.
 """
 
 import os
@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from functools import lru_cache
+from itertools import takewhile
 
 from millpond.broker.batches.progress import report_progress
 from millpond.broker.connection import Store, connect
@@ -26,33 +27,34 @@ from millpond.tasks.settings import settings
 from millpond.tasks.wire_fields import wire_fields
 from millpond.worker import middleware
 
-#: The age at which known cancellations are read again, and the least time between progress reports.
+#: The age at which known cancellations are read again.
 FRESH_SECONDS = 0.25
+
+#: The least time between two progress reports of a task.
 PROGRESS_SECONDS = 0.5
 
-#: Cancellations are read for this long after the last call of a handler: most call again, or have ended.
-ASKED_SECONDS = 5.0
+#: A task's cancellation is read together with others' for this long after its handler asked last.
+KEEP_READING_SECONDS = 5.0
 
-#: How long a task that a handler sent under a name of its own is not sent again.
-SENT_ONCE_MS = 7 * 24 * 3600 * 1000
+#: How long a task that a handler sent under an id of its own is not sent again.
+CLAIM_MS = 7 * 24 * 3600 * 1000
 
 
 def shared_store() -> Store:
     """Return the store that the handlers of this process share."""
-    return _connect_store(os.getpid())
+    return _connect_store(os.getpid())  # a forked child must make one of its own
 
 
 @lru_cache(maxsize=1)
-def _connect_store(_process: int) -> Store:
-    """Return the store of a process. A forked child makes one of its own."""
-    here = settings()
-    return connect(here.broker_url or "", **here.broker_options)
+def _connect_store(_pid: int) -> Store:
+    configured = settings()
+    return connect(configured.broker_url or "", **configured.broker_options)
 
 
 class Cancellations:
-    """Which of the running tasks and their batches are cancelled, no older than a moment.
+    """Reads which of the running tasks and their batches are cancelled, at most every `FRESH_SECONDS`.
 
-    All names that handlers read lately are read together, so old cancellations cost nothing.
+    One call asks for all names that handlers asked for lately. Other cancellations are not read.
     """
 
     def __init__(
@@ -61,80 +63,80 @@ class Cancellations:
         self._read = read
         self._clock = clock
         self._lock = threading.Lock()
-        #: The time at which each name was last read by a handler.
-        self._asked: dict[str, float] = {}
+        #: The time at which a handler last asked for each name.
+        self._asked_at: dict[str, float] = {}
         self._cancelled: frozenset[str] = frozenset()
-        self._good_until = 0.0
+        self._fresh_until = 0.0
 
-    def any_of(self, *names: str) -> bool:
-        """True if one of these is cancelled."""
+    def includes_any(self, *names: str) -> bool:
+        """True if one of these tasks or batches is cancelled. If the broker is unreachable, as last known."""
         with self._lock:
             now = self._clock()
-            is_new = not all(name in self._asked for name in names)
-            self._asked.update(dict.fromkeys(names, now))
-            if is_new or now >= self._good_until:
-                self._asked = {name: at for name, at in self._asked.items() if at > now - ASKED_SECONDS}
-                # The last reply holds: a handler must not fail because the broker is unreachable.
-                with suppress(BrokerError):
-                    self._cancelled = self._read(self._asked)
-                self._good_until = self._clock() + FRESH_SECONDS
+            is_new = not all(name in self._asked_at for name in names)
+            self._asked_at.update(dict.fromkeys(names, now))
+            if is_new or now >= self._fresh_until:
+                oldest = now - KEEP_READING_SECONDS
+                self._asked_at = {name: at for name, at in self._asked_at.items() if at > oldest}
+                with suppress(BrokerError):  # a handler must not fail because the broker is unreachable
+                    self._cancelled = self._read(self._asked_at)
+                self._fresh_until = self._clock() + FRESH_SECONDS
             return not self._cancelled.isdisjoint(names)
 
 
 @lru_cache(maxsize=1)
-def cancellations(_process: int) -> Cancellations:
-    """Return the cancellations that the handlers of a process share. `_process` is its id."""
+def cancellations(_pid: int) -> Cancellations:
+    """Return the cancellations that the handlers of the calling process share. `_pid` must be its id."""
     return Cancellations(lambda names: cancelled_among(shared_store(), names))
 
 
 class ProgressReporter:
-    """Pass the progress of one task on, at a bounded rate. The last report is always passed on."""
+    """Sends the progress of one task to the broker, at a bounded rate."""
 
     def __init__(self, task_id: str) -> None:
         self._task_id = task_id
-        self._silent_until = 0.0
+        self._next_at = 0.0
 
     def __call__(self, done: int, total: int | None) -> None:
-        """Report the progress of the task, at most once in `PROGRESS_SECONDS` and at its end."""
+        """Send the progress, at most once in `PROGRESS_SECONDS`, but always at the end (`done` is `total`).
+
+        An unreachable broker is no error: the task goes on.
+        """
         now = time.monotonic()
-        if now < self._silent_until and done != total:
+        if now < self._next_at and done != total:
             return
-        self._silent_until = now + PROGRESS_SECONDS
-        with suppress(BrokerError):  # progress is a courtesy
+        self._next_at = now + PROGRESS_SECONDS
+        with suppress(BrokerError):
             report_progress(shared_store(), self._task_id, done, total)
 
 
 class Outbox:
-    """Sends tasks from inside a task. tasks/email/outbox.py has its contract."""
+    """Sends tasks from a handler. Implements the protocol of tasks/email/outbox.py."""
 
     def __init__(self, task_id: str, now_ms: Callable[[], int]) -> None:
         self._task_id = task_id
         self._now_ms = now_ms
 
     def send_many(self, jobs: Iterable[tuple[str, Contract]]) -> int:
-        """Send jobs by their ids until one is refused because the queue is full.
+        """Send jobs, each with its id, until one is refused because the queue is full.
 
-        Return the number accepted.
+        Return the number accepted. A job that was sent before counts as accepted, and is not sent again.
         """
-        outcomes = publish(
-            shared_store(), [self._compose_message(job, id=id, claim=id) for id, job in jobs], policy="reject"
-        )
-        taken = 0
-        for outcome in outcomes:
-            if not isinstance(outcome, Accepted | Duplicate):
-                break
-            taken += 1
-        return taken
+        messages = [self._compose_message(job, id=id, claim=id) for id, job in jobs]
+        outcomes = publish(shared_store(), messages, policy="reject")
+        return sum(1 for _ in takewhile(lambda outcome: isinstance(outcome, Accepted | Duplicate), outcomes))
 
     def send_continuation(self, job: Contract, *, after_seconds: float) -> None:
-        """Send a continuation of this task, beyond the bound of its queue if need be."""
+        """Send the continuation of this task, also if its queue is full."""
         due_ms = self._now_ms() + int(after_seconds * 1000) if after_seconds else None
         publish(shared_store(), [self._compose_message(job, due_ms=due_ms)], policy="exempt")
 
     def _compose_message(
         self, job: Contract, *, id: str | None = None, claim: str | None = None, due_ms: int | None = None
     ) -> Outgoing:
-        """Return the message of a further task, with what middleware adds."""
+        """Return the message of a further task, with the headers that middleware adds.
+
+        `due_ms` delays it until then. With `claim` only one message of this claim is accepted.
+        """
         fields = wire_fields(job)
         sending = Sending(job, id or new_id(), job.queue, traceparent=traceparent())
         return compose(
@@ -146,7 +148,7 @@ class Outbox:
             shown=redact(type(job), fields),
             due_ms=due_ms,
             claim=claim,
-            claim_ms=SENT_ONCE_MS,
+            claim_ms=CLAIM_MS,
             parent_id=self._task_id,
             traceparent=sending.traceparent,
             headers=add_headers(middleware.on_sending, sending).headers,

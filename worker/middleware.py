@@ -20,11 +20,15 @@ on_sending: tuple[Any, ...] = ()
 
 
 def install(app: Celery, settings: Settings) -> None:
-    """Load the middleware of a worker into an application. Raises `SettingsError`."""
+    """Load the middleware of a worker, and set it as `app.hooks` and `on_sending`. Raises `SettingsError`.
+
+    `app.hooks` has the hooks without OpenTelemetry in this process, and with it.
+    """
     global on_sending
     tracing = Tracing(settings.traces_endpoint, service="millpond-worker")
     app.metering = Metering()
-    sampling = (EventSampling(rate),) if (rate := settings.task_events_per_second) else ()
+    rate = settings.task_events_per_second
+    sampling = (EventSampling(rate),) if rate else ()
     middleware = (*LOG_MIDDLEWARE, app.metering, *sampling, *load_middleware(settings.middleware))
     app.hooks = hooks_without_and_with(tracing, middleware)
     on_sending = app.hooks[0].on_sending

@@ -22,8 +22,11 @@ from millpond.tasks.settings import Settings, settings
 logger = logging.getLogger("millpond.worker")
 
 
-def process_command(pool: str, number: int, *, ready_fd: int | None = None) -> list[str]:
-    """Return the command that starts process `number` (from 1) of a pool."""
+def process_command(pool: str, number: int, ready_fd: int | None = None) -> list[str]:
+    """Return the command that starts process `number` (from 1) of a pool.
+
+    The process writes a line to the descriptor `ready_fd` once it takes messages.
+    """
     ready = [] if ready_fd is None else ["--ready-fd", str(ready_fd)]
     # -P: modules in the current folder of the user must not shadow installed ones.
     return [sys.executable, "-P", "-m", "millpond.worker.process", pool, str(number), *ready]
@@ -53,11 +56,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     The exit code is Celery's, or `EX_CONFIG` if the settings or a module they name prevent the start.
     """
-    asked = _read_arguments(argv)
-    # Celery restarts itself on SIGHUP with these arguments. The descriptor is closed by then.
-    sys.argv = ["-P", "-m", "millpond.worker.process", asked.pool, str(asked.number)]
+    arguments = _parse_arguments(argv)
+    # Celery restarts itself on SIGHUP with these arguments, without `--ready-fd`: the descriptor is closed by
+    # then.
+    sys.argv = ["-P", "-m", "millpond.worker.process", arguments.pool, str(arguments.number)]
     configured = settings()
-    if configured.table.pools[asked.pool].executor == "prefork":
+    if configured.table.pools[arguments.pool].executor == "prefork":
         # With this, Celery keeps the current task in a `threading.local` instead of a stack that looks up the
         # greenlet in Python several times a task. Celery reads it on import. A pool of threads must not set
         # it: Celery's tracer pushes to the stack of the thread that created it, so a handler in another
@@ -65,15 +69,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         os.environ.setdefault("USE_FAST_LOCALS", "1")
     log_to_stderr(configured.log_format)  # until Celery configures logging
     _warn_if_root()
-    if asked.ready_fd is not None:
-        _write_when_ready(asked.ready_fd)
-    worker = make_worker(configured, asked.pool, asked.number)
+    if arguments.ready_fd is not None:
+        _announce_readiness(arguments.ready_fd)
+    worker = make_worker(configured, arguments.pool, arguments.number)
     worker.start()
     sys.exit(worker.exitcode)
 
 
 def make_worker(configured: Settings, name: str, number: int) -> Any:
-    """Return Celery's worker for one process of a pool. Ends this process if it cannot be made."""
+    """Return Celery's worker for process `number` of the pool `name`.
+
+    If the settings, or a module that they name, prevent it, print the reason and exit with `EX_CONFIG`.
+    """
     from celery.exceptions import ImproperlyConfigured, SecurityError
 
     from millpond.worker import user_options
@@ -90,14 +97,13 @@ def make_worker(configured: Settings, name: str, number: int) -> Any:
     app.set_current()
     # Not through Celery's command line: its imports take a third of a worker's start.
     try:
-        return app.Worker(**user_options.install(app, worker_options(name, number, pool)))
+        return app.Worker(**user_options.add_default_options(app, worker_options(name, number, pool)))
     except (ImproperlyConfigured, SecurityError) as error:
         print(f"millpond: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(os.EX_CONFIG)
 
 
-def _read_arguments(argv: Sequence[str] | None) -> Namespace:
-    """Return the arguments of the command line."""
+def _parse_arguments(argv: Sequence[str] | None) -> Namespace:
     parser = ArgumentParser(prog="millpond.worker.process")
     parser.add_argument("pool")
     parser.add_argument("number", type=int)
@@ -106,7 +112,10 @@ def _read_arguments(argv: Sequence[str] | None) -> Namespace:
 
 
 def _warn_if_root() -> None:
-    """Warn of root in one line. Celery's warning has eight, and names an option that does not exist here."""
+    """Log a warning if this process runs as root, instead of Celery's warning.
+
+    Celery's has eight lines and names an option that Millpond does not have.
+    """
     from celery.platforms import SecurityWarning
 
     warnings.filterwarnings("ignore", category=SecurityWarning)
@@ -114,8 +123,8 @@ def _warn_if_root() -> None:
         logger.warning("this worker runs task handlers as root: start it as a user of its own")
 
 
-def _write_when_ready(fd: int) -> None:
-    """Write a line to a descriptor once the worker takes messages."""
+def _announce_readiness(fd: int) -> None:
+    """Write a line to a descriptor and close it once the worker takes messages."""
     from celery.signals import worker_ready
 
     def write(**_: object) -> None:

@@ -1,8 +1,8 @@
 """End a worker process in three steps: stop fetching, finish running tasks, release the rest at the deadline.
 
-Celery's warm shutdown does the first two without a deadline, and this module adds one. A second signal moves
-it to now. In a drained pool running tasks have the same deadline. If one still runs then, the process ends,
-and its supervisor starts another, which waits until the pool resumes.
+Celery's warm shutdown does the first two without a deadline, and this module adds the deadline. A second
+signal moves it to now. In a drained pool running tasks have the same deadline. If a task still runs then, the
+process ends, and its supervisor starts another, which waits until the pool resumes.
 """
 
 import logging
@@ -35,30 +35,33 @@ class Drain:
         self._drained = False
 
     def on_signal(self, **_: Any) -> None:
-        """Begin to drain. If already draining, end now."""
-        again, self._in_flight.draining = self._in_flight.draining, True
-        self._end_after(0.0 if again else self._settings.drain_seconds)
+        """Begin to drain. End the process now if it drains already."""
+        is_second, self._in_flight.draining = self._in_flight.draining, True
+        self._set_deadline(0.0 if is_second else self._settings.drain_seconds)
 
-    def on_drained(self, drained: bool) -> None:
-        """Begin the drain of a pool that was drained, or end it if the pool was resumed."""
+    def apply_pool_drain(self, drained: bool) -> None:
+        """Set the deadline of running tasks if the pool was drained, and cancel it if the pool was resumed.
+
+        Does nothing if neither has changed, or the process stops.
+        """
         if drained == self._drained or self._in_flight.draining:
             return
         self._drained = drained
         logger.info("the pool is drained: nothing more is started" if drained else "the pool goes on")
         self._cancel_deadline()
         if drained:
-            self._end_after(self._settings.drain_seconds, unless_idle=True)
+            self._set_deadline(self._settings.drain_seconds, unless_idle=True)
 
     def on_stopped(self, **_: Any) -> None:
-        """Cancel the deadline: the pool is empty."""
+        """Cancel the deadline, because all tasks have ended."""
         self._cancel_deadline()
 
-    def name_pools(self, instance: Any, **_: Any) -> None:
+    def set_pools(self, instance: Any, **_: Any) -> None:
         """Set the pools of this process by the queues that it consumes, unless they are set."""
         if not self._in_flight.pools:
-            taken = set(instance.app.amqp.queues.consume_from)
+            queues = set(instance.app.amqp.queues.consume_from)
             pools = self._settings.table.pools
-            self._in_flight.pools = tuple(name for name, pool in pools.items() if taken & set(pool.queues))
+            self._in_flight.pools = tuple(name for name, pool in pools.items() if queues & set(pool.queues))
 
     def _cancel_deadline(self) -> None:
         """Cancel the deadline, if one is set."""
@@ -66,47 +69,51 @@ class Drain:
             self._timer.cancel()
             self._timer = None
 
-    def _end_after(self, seconds: float, *, unless_idle: bool = False) -> None:
-        """Set the deadline after which this process ends."""
+    def _set_deadline(self, seconds: float, *, unless_idle: bool = False) -> None:
+        """Replace the deadline: this process ends in `seconds`, or not if it is idle then and `unless_idle`."""
         self._cancel_deadline()
         self._timer = threading.Timer(seconds, self._end_process, (unless_idle,))
         self._timer.daemon = True
         self._timer.start()
 
     def _end_process(self, unless_idle: bool) -> None:
-        """Kill the children, release the messages in flight, and exit with 0: no task is lost."""
+        """Kill the children, release the messages in flight, and exit with 0, without losing a task.
+
+        Does nothing if `unless_idle` and no message is in flight.
+        """
         if unless_idle and not self._in_flight.count:
             return
         logger.warning("the drain deadline has passed: running tasks are killed and go back to their queue")
-        # Other threads must not settle from here on: a child that is killed here is no lost child. A thread
-        # that waits for a broker without a reply is not waited for.
+        # With the lock no other thread settles from here on. Otherwise the tasks of the children that are
+        # killed here would count as delivered. The lock may be with a thread that waits for a broker that
+        # does not reply, so it is not waited for without end.
         self._in_flight.lock.acquire(timeout=_LOCK_SECONDS)
         try:
             for child in billiard.active_children():
                 kill_with_descendants(child.pid)
             self._release_in_flight()
-        except Exception:  # nobody else would end this process, and the lock is held for good
-            logger.exception("What is held comes back when its lease runs out.")
+        except Exception:  # the process must end in any case: the lock is never released
+            logger.exception("Messages in flight become ready again when their lease expires.")
         logging.shutdown()
         os._exit(0)
 
     def _release_in_flight(self) -> None:
-        """Settle what has ended, release the rest, and end the leases."""
+        """Settle the messages whose tasks have ended, release the others, and end the leases."""
         if self._in_flight.fetcher is not None:
-            self._in_flight.fetcher.abandon()  # its deliveries are settled here, and once
+            self._in_flight.fetcher.abandon()  # else it could settle the same deliveries again
         try:
             store = connect(
                 self._settings.broker_url or "", prefix=self._settings.key_prefix, timeout_seconds=2
             )
-            with translate_errors("giving back what is held"):
+            with translate_errors("releasing the messages in flight"):
                 end_leases(store, self._in_flight)
         except MillpondError as error:
-            logger.warning("%s What is held comes back when its lease runs out.", error)
+            logger.warning("%s Messages in flight become ready again when their lease expires.", error)
 
 
 def install(app: Celery, settings: Settings, in_flight: InFlightMessages) -> None:
     """Drain this application's workers at every shutdown."""
     app.drain = drain = Drain(settings, in_flight)  # signals keep weak references
-    signals.celeryd_after_setup.connect(drain.name_pools)
+    signals.celeryd_after_setup.connect(drain.set_pools)
     signals.worker_shutting_down.connect(drain.on_signal)
     signals.worker_shutdown.connect(drain.on_stopped)

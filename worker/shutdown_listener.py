@@ -8,8 +8,8 @@ from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.control import state
 from millpond.broker.errors import BrokerError
 
-#: Seconds between two reads. Nothing waits for them.
-LOOK_SECONDS = 0.5
+#: The seconds between two reads.
+READ_SECONDS = 0.5
 
 
 class ShutdownListener:
@@ -18,18 +18,18 @@ class ShutdownListener:
     def __init__(self, store: Store, in_flight: InFlightMessages) -> None:
         self._store = store
         self._in_flight = in_flight
-        self._over = threading.Event()
+        self._stopped = threading.Event()
 
     def start(self) -> None:
-        """Start reading the control state into `in_flight`."""
-        threading.Thread(target=self._listen, name="millpond-shutdown", daemon=True).start()
+        """Start the thread that reads the control state into `in_flight`."""
+        threading.Thread(target=self._read_states, name="millpond-shutdown", daemon=True).start()
 
     def stop(self) -> None:
         """Stop reading."""
-        self._over.set()
+        self._stopped.set()
 
-    def _listen(self) -> None:
-        """Read the control state every `LOOK_SECONDS` until stopped."""
-        while not self._over.wait(LOOK_SECONDS):
+    def _read_states(self) -> None:
+        """Read the control state every `READ_SECONDS` until stopped."""
+        while not self._stopped.wait(READ_SECONDS):
             with suppress(BrokerError):  # the drain goes on without a broker too
                 self._in_flight.control = state.read_state(self._store)

@@ -1,4 +1,4 @@
-"""The checks at the start of a worker: can its broker be used, and may it lose messages?"""
+"""The checks at the start of a worker: whether its broker can be used, and how it may lose messages."""
 
 import logging
 import os
@@ -17,20 +17,20 @@ logger = logging.getLogger(__name__)
 
 
 def install(app: Celery, settings: Settings) -> None:
-    """Check the broker as a worker of this application starts, and again once it is ready."""
+    """Check the URL of the broker when a worker of this application starts, its durability once it is ready."""
 
-    def check_broker(**_: Any) -> None:
-        """End the worker, with the reason in one line, if its broker's URL cannot be used."""
+    def check_url(**_: Any) -> None:
+        """Print the reason and exit with `EX_CONFIG` if the broker's URL cannot be used."""
         try:
-            said = cluster.check_at_start(settings.broker_url or "", **settings.broker_options)
+            notice = cluster.check_at_start(settings.broker_url or "", **settings.broker_options)
         except BadBrokerUrl as error:
             print(f"millpond: {error}", file=sys.stderr)
             sys.exit(os.EX_CONFIG)
-        if said:
-            logger.info("%s", said)
+        if notice:
+            logger.info("%s", notice)
 
-    def check(**_: Any) -> None:
-        """Log each way in which the broker may lose messages."""
+    def check_durability(**_: Any) -> None:
+        """Log a warning for each way in which the broker may lose messages."""
         try:
             store = connect(
                 settings.broker_url or "",
@@ -43,6 +43,6 @@ def install(app: Celery, settings: Settings) -> None:
         except MillpondError as error:
             logger.warning("%s", error)
 
-    app.check_broker = check_broker, check  # signals keep weak references
-    signals.celeryd_after_setup.connect(check_broker)
-    signals.worker_ready.connect(check)
+    app.startup_checks = check_url, check_durability  # signals keep weak references
+    signals.celeryd_after_setup.connect(check_url)
+    signals.worker_ready.connect(check_durability)

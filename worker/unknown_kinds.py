@@ -1,8 +1,8 @@
-"""Put aside the messages of kinds that this worker cannot run, and name these kinds when it starts.
+"""Put aside the messages of kinds that this worker does not have, and log these kinds when it starts.
 
-Another process may have the kind: one of a newer release, or one that was given its module. It takes such a
-message before the ready ones (scripts/_aside.lua). A message that no process has taken after
-`unknown_kind_seconds` of its queue becomes a dead letter, whose error names the worker to start.
+Another process may have the kind: one of a newer release, or one whose settings name its module. It fetches
+such a message before the ready ones (scripts/_aside.lua). A message that no process has fetched after
+`unknown_kind_seconds` of its queue becomes a dead letter, whose error says which worker to start.
 """
 
 import logging
@@ -21,19 +21,23 @@ from millpond.tasks.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-#: A kind is named in the log once in this many seconds, no matter how many messages of it there are.
+#: A kind is logged at most once in this many seconds, however many messages of it come.
 LOGGED_SECONDS = 60.0
 
 
 class UnknownKinds:
-    """Outcomes of messages whose kind this process does not have."""
+    """Decides the outcomes of messages whose kind this process does not have."""
 
     def __init__(self, settings: Settings) -> None:
         self._queues = settings.table.queues
-        self._logged: dict[str, float] = {}
+        #: The time at which each kind was last logged (monotonic seconds).
+        self._logged_at: dict[str, float] = {}
 
     def outcome_for(self, kind: str, delivery: Delivery) -> Outcome:
-        """Return the outcome of a delivery whose kind this process lacks: put aside, or expired."""
+        """Return the outcome of a delivery whose kind this process lacks: `PutAside`, or `Expired`.
+
+        It is put aside for `unknown_kind_seconds` of its queue, or until it expires if that is sooner.
+        """
         queue, now_ms = delivery.queue, delivery.now_ms()
         seconds = self._queues.get(queue, Queue()).unknown_kind_seconds
         until_ms, expires_ms = now_ms + int(seconds * 1000), _expires_ms(delivery)
@@ -44,16 +48,17 @@ class UnknownKinds:
         return PutAside(
             kind,
             f"no process that serves `{queue}` has the kind `{kind}`: {kind_remedy(kind)}",
-            until_ms=expires_ms if expires and expires_ms is not None else until_ms,
+            until_ms=until_ms if expires_ms is None else min(expires_ms, until_ms),
             expires=expires,
         )
 
     def _log_put_aside(self, kind: str, queue: str, seconds: float) -> None:
         """Log a kind that this process does not have, at most once in `LOGGED_SECONDS`."""
         now = time.monotonic()
-        if now - self._logged.get(kind, -LOGGED_SECONDS) >= LOGGED_SECONDS:
-            self._logged = {each: at for each, at in self._logged.items() if now - at < LOGGED_SECONDS}
-            self._logged[kind] = now
+        if now - self._logged_at.get(kind, -LOGGED_SECONDS) >= LOGGED_SECONDS:
+            # Older entries are dropped: messages can name any number of kinds.
+            self._logged_at = {name: at for name, at in self._logged_at.items() if now - at < LOGGED_SECONDS}
+            self._logged_at[kind] = now
             logger.warning(
                 "this process does not have the kind %s: its messages on %s wait %.0f s for one that does",
                 *(kind, queue, seconds),
@@ -61,7 +66,7 @@ class UnknownKinds:
 
 
 def kind_remedy(kind: str) -> str:
-    """Return the instruction that gives workers a kind."""
+    """Return an instruction: how to give a kind to the workers."""
     extra = _extra_of(kind)
     if extra:
         return f"install '.[{extra}]' where its workers run"
@@ -69,7 +74,10 @@ def kind_remedy(kind: str) -> str:
 
 
 def missing_kinds(queues: Collection[str], present: Collection[str]) -> dict[str, str]:
-    """Return why kinds of these queues cannot be run here, the kinds of one reason joined by commas."""
+    """Return the reasons why kinds of these queues cannot run here, each by its kinds, joined by commas.
+
+    `present` are the kinds that this worker has.
+    """
     load_shipped()
     reasons: dict[str, list[str]] = {}
     for kind, contract in sorted(kinds().items()):
@@ -81,16 +89,16 @@ def missing_kinds(queues: Collection[str], present: Collection[str]) -> dict[str
 
 
 def install(app: Celery, settings: Settings) -> None:
-    """Put unknown kinds aside in this application's workers, and log the missing kinds at their start."""
+    """Let workers of this application put unknown kinds aside, and log the missing kinds at their start."""
     app.unknown_kinds = UnknownKinds(settings)
 
     def log_missing_kinds(instance: Any, **_: Any) -> None:
-        """Log the kinds of the queues that this worker lacks, one line a reason."""
+        """Log a line for each reason why kinds of the worker's queues cannot run."""
         queues = set(instance.app.amqp.queues.consume_from)
         for names, why in missing_kinds(queues, instance.app.tasks).items():
             logger.warning("cannot run %s: %s", names, why)
 
-    app.tell_of_missing_kinds = log_missing_kinds  # signals keep weak references
+    app.log_missing_kinds = log_missing_kinds  # signals keep weak references
     signals.celeryd_after_setup.connect(log_missing_kinds)
 
 
@@ -100,14 +108,14 @@ def _handler_module(contract_module: str) -> str:
 
 
 def _extra_of(kind: str) -> str:
-    """Return the extra that a kind of Millpond's own needs, or "" for another kind."""
+    """Return the extra of pyproject.toml that a kind needs, or "" if it needs none."""
     contract = kinds().get(kind)
     folder = contract.__module__.removeprefix("millpond.tasks.").partition(".")[0] if contract else ""
     return folder if folder in ("email", "files") else ""
 
 
 def _expires_ms(delivery: Delivery) -> int | None:
-    """Return the time at which a message expires, or None if it does not or the time is unreadable."""
+    """Return the time at which a message expires, or None if it has none or the time cannot be read."""
     try:
         return delivery.message.expires_ms
     except (ValueError, TypeError):

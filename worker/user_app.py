@@ -24,8 +24,8 @@ from millpond.tasks.app import TRANSPORT, transport_options
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.settings import Settings
 
-#: Settings that Millpond's promises need, and why.
-NEEDED: dict[str, tuple[Any, str]] = {
+#: The values of Celery's settings that Millpond's promises need, each with the reason.
+REQUIRED_SETTINGS: dict[str, tuple[Any, str]] = {
     "task_acks_late": (True, "a task is settled after its run, so that a killed worker loses none"),
     "task_acks_on_failure_or_timeout": (True, "a failed task becomes a dead letter"),
     "task_acks_on_failure": (None, "a failed task becomes a dead letter"),
@@ -40,10 +40,10 @@ NEEDED: dict[str, tuple[Any, str]] = {
 }
 
 #: Variables that name a broker to Celery.
-OF_THE_ENVIRONMENT = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
+BROKER_VARIABLES = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
 
 #: Options of kombu's Redis transport that have no effect on ours.
-WITHOUT_EFFECT = (
+OPTIONS_WITHOUT_EFFECT = (
     "visibility_timeout",
     "ack_emulation",
     "unacked_key",
@@ -54,8 +54,9 @@ WITHOUT_EFFECT = (
     "unacked_restore_interval",
     "unacked_restore_throttle",
 )
-#: The settings of Millpond that replace a transport option.
-INSTEAD = {
+
+#: The setting of Millpond that replaces each of these transport options.
+REPLACED_OPTIONS = {
     "global_keyprefix": "MILLPOND_KEY_PREFIX says it",
     "socket_timeout": "MILLPOND_BROKER_TIMEOUT_SECONDS says it",
     "socket_connect_timeout": "MILLPOND_BROKER_TIMEOUT_SECONDS says it",
@@ -68,7 +69,10 @@ INSTEAD = {
 
 @dataclass(frozen=True)
 class SettingChange:
-    """A setting of the application that Millpond replaces or cannot honour."""
+    """A setting of the application that Millpond replaces or cannot honour.
+
+    `theirs` is the application's value, `ours` the value in effect ("-": none).
+    """
 
     setting: str
     theirs: Any
@@ -77,83 +81,79 @@ class SettingChange:
 
 
 def load_app(name: str) -> Celery:
-    """Return the application that a name means, as `celery -A` reads it. Raises `SettingsError`."""
-    with _millpond_defaults() as stock:
+    """Import and return the application of a name, as `celery -A` does. Raises `SettingsError`."""
+    with _millpond_defaults() as stock_defaults:
         app = celery_application.load_app(name)
         try:
-            _ = app.conf.task_acks_late  # reads its settings, in any form
+            _ = app.conf.task_acks_late  # the first read loads its settings, in whichever form they are
         except Exception as error:
             raise celery_application.load_error(name, error) from error
         if app.conf.defaults:
-            app.conf.defaults[-1].update(stock)  # it may have taken its own copy
+            app.conf.defaults[-1].update(stock_defaults)  # it may have copied the changed defaults
         return app
 
 
 @contextmanager
 def _millpond_defaults() -> Iterator[dict[str, Any]]:
-    """Make the settings that Millpond needs Celery's defaults while an application is imported.
+    """Make `REQUIRED_SETTINGS` Celery's defaults inside a `with` block, and yield the stock defaults.
 
-    A task that is bound as its module is imported (`app.register_task`, `app.tasks`) takes `acks_late` and
-    the like from the settings then, and keeps it. A task that says `acks_late=False` itself keeps that too.
+    An application is imported in the block. A task that is bound during the import (`app.register_task`,
+    `app.tasks`) copies `acks_late` and other settings, and keeps them. A task with its own `acks_late=False`
+    keeps that too.
     """
-    stock = {name: DEFAULTS[name] for name in NEEDED}
-    DEFAULTS.update({name: ours for name, (ours, _why) in NEEDED.items()})
+    stock_defaults = {name: DEFAULTS[name] for name in REQUIRED_SETTINGS}
+    DEFAULTS.update({name: ours for name, (ours, _why) in REQUIRED_SETTINGS.items()})
     try:
-        yield stock
+        yield stock_defaults
     finally:
-        DEFAULTS.update(stock)
+        DEFAULTS.update(stock_defaults)
 
 
 def configure_app(app: Celery, configured: Settings, pools: tuple[str, ...] = ()) -> list[SettingChange]:
-    """Apply the settings of Millpond to an application.
+    """Apply the settings of Millpond to an application whose workers serve these pools.
 
-    Return the changes, and the settings that cannot hold.
-
-    Its workers are of these pools. A default of Celery's that changes no task's fate is not named.
+    Return the changed settings, and those that have no effect. A replaced default of Celery's is returned
+    only if it concerns how tasks are settled (`task_…`). Removes Celery's broker variables from the
+    environment.
     """
     url = BrokerURL.parse(str(configured.broker_url))
     changes = list(_broker_changes(app, url))
-    for name, (ours, why) in NEEDED.items():
+    for name, (ours, why) in REQUIRED_SETTINGS.items():
         theirs = app.conf[name]
         if theirs != ours:
             app.conf[name] = ours
             if name.startswith("task_") or theirs != DEFAULTS[name]:
                 changes.append(SettingChange(name, theirs, ours, why))
-    for name in OF_THE_ENVIRONMENT:  # Celery would prefer them to the settings here
-        os.environ.pop(name, None)
+    for variable in BROKER_VARIABLES:  # Celery would prefer them to the settings here
+        os.environ.pop(variable, None)
     app.amqp_cls = "millpond.tasks.app:NamedAMQP"
     app.__dict__.pop("amqp", None)
     app.conf.broker_url = app.conf.broker_read_url = app.conf.broker_write_url = url.without_login
     app.conf.broker_transport, app.conf.broker_use_ssl = TRANSPORT, None
     theirs, ours = app.conf.broker_transport_options or {}, transport_options(configured)
     changes += _transport_changes(theirs, ours)
-    app.conf.broker_transport_options = {**ours, **_kept_options(theirs), "url": url}
-    accepted = prepare_accept_content(app.conf.accept_content)
-    message_body.accept_content(accepted)
+    unchanged = {name: value for name, value in theirs.items() if name not in REPLACED_OPTIONS}
+    app.conf.broker_transport_options = {**ours, **unchanged, "url": url}
+    message_body.accept_content(prepare_accept_content(app.conf.accept_content))
     return [*changes, *_ineffective_settings(app, configured, pools)]
-
-
-def _kept_options(theirs: dict[str, Any]) -> dict[str, Any]:
-    """Return the transport options of an application that stay as they are."""
-    return {name: value for name, value in theirs.items() if name not in INSTEAD}
 
 
 def _transport_changes(theirs: dict[str, Any], ours: dict[str, Any]) -> Iterator[SettingChange]:
     """Yield the transport options of the application that are replaced or have no effect."""
     for name, value in theirs.items():
-        shown = f"broker_transport_options[{name!r}]"
-        if name in WITHOUT_EFFECT:
-            yield SettingChange(shown, value, "-", "leases take its place")
-        elif name in INSTEAD and value != ours.get(name):
-            yield SettingChange(shown, value, ours.get(name, "-"), INSTEAD[name])
+        setting = f"broker_transport_options[{name!r}]"
+        if name in OPTIONS_WITHOUT_EFFECT:
+            yield SettingChange(setting, value, "-", "leases take its place")
+        elif name in REPLACED_OPTIONS and value != ours.get(name):
+            yield SettingChange(setting, value, ours.get(name, "-"), REPLACED_OPTIONS[name])
 
 
 def _broker_changes(app: Celery, url: BrokerURL) -> Iterator[SettingChange]:
-    """Yield each broker of the application that is not the one in use, and TLS that its URL does not have."""
+    """Yield each broker URL of the application other than `url`, and TLS that `url` does not have."""
     for name in ("broker_write_url", "broker_read_url"):
-        written = getattr(app.conf, name)
-        theirs = celery_application.parse_broker_url(celery_application.add_tls_options(app, written))
-        if written and (theirs is None or theirs.without_login != url.without_login):
+        own_url = getattr(app.conf, name)
+        theirs = celery_application.parse_broker_url(celery_application.add_tls_options(app, own_url))
+        if own_url and (theirs is None or theirs.without_login != url.without_login):
             yield SettingChange(
                 name, theirs or "-", url, "MILLPOND_BROKER_URL, or else broker_write_url, says it"
             )
@@ -165,7 +165,7 @@ def _broker_changes(app: Celery, url: BrokerURL) -> Iterator[SettingChange]:
 def _ineffective_settings(
     app: Celery, configured: Settings, pools: tuple[str, ...]
 ) -> Iterator[SettingChange]:
-    """Yield the settings that have no effect here, or another than on stock."""
+    """Yield the settings that have no effect here, or another effect than on stock, and unserved queues."""
     conf, table = app.conf, configured.table
     if pools and all(table.pools[pool].executor == "threads" for pool in pools):
         for name in ("task_time_limit", "task_soft_time_limit"):
@@ -184,27 +184,30 @@ def _ineffective_settings(
         if conf[name] and conf[name] != DEFAULTS.get(name):
             yield SettingChange(name, conf[name], "-", instead)
     if conf.task_default_rate_limit:
-        yield SettingChange("task_default_rate_limit", conf.task_default_rate_limit, "-", _RATE)
+        yield SettingChange("task_default_rate_limit", conf.task_default_rate_limit, "-", _RATE_LIMIT_REASON)
     served = {queue for pool in table.pools.values() for queue in pool.queues}
     named = {conf.task_default_queue, *(queue.name for queue in conf.task_queues or ())}
     for queue in sorted(named - served):
-        yield SettingChange(f"queue {queue}", "-", "-", _no_pool_text(queue))
+        yield SettingChange(f"queue {queue}", "-", "-", _no_pool_reason(queue))
 
 
-def check_results(app: Celery) -> None:
-    """End the process with EX_CONFIG if the application's result backend cannot be made, as stock does."""
+def check_result_backend(app: Celery) -> None:
+    """Print an error and exit with EX_CONFIG if the application's result backend cannot be made."""
     try:
         _ = app.backend
     except Exception as error:
-        said = " ".join(str(error).split())
-        print(f"millpond: result_backend cannot be used: {type(error).__name__}: {said}", file=sys.stderr)
+        text = " ".join(str(error).split())
+        print(f"millpond: result_backend cannot be used: {type(error).__name__}: {text}", file=sys.stderr)
         sys.exit(os.EX_CONFIG)
 
 
-def of_tasks(app: Celery) -> Iterator[SettingChange]:
-    """Yield the options of tasks that keep a promise from holding, once every task is there."""
-    traced = sys.modules.get("opentelemetry.instrumentation.celery")
-    if traced is not None and traced.CeleryInstrumentor().is_instrumented_by_opentelemetry:
+def task_changes(app: Celery) -> Iterator[SettingChange]:
+    """Yield the options of tasks by which a promise of Millpond does not hold for them.
+
+    Call it once every task is registered. OpenTelemetry's instrumentor of Celery is named too.
+    """
+    instrumentation = sys.modules.get("opentelemetry.instrumentation.celery")
+    if instrumentation is not None and instrumentation.CeleryInstrumentor().is_instrumented_by_opentelemetry:
         why = "each run has a span of Millpond's too: leave the instrumentor to programs that send"
         yield SettingChange("CeleryInstrumentor", "on", "on", why)
     for name, task in sorted(app.tasks.items()):
@@ -214,45 +217,47 @@ def of_tasks(app: Celery) -> Iterator[SettingChange]:
             yield SettingChange(
                 f"acks_late of {name}", False, False, "a killed worker loses it, and it has no dead letter"
             )
-        flush_every, ahead = getattr(task, "flush_every", 0), getattr(app, "in_flight", None)
-        if ahead is not None and isinstance(flush_every, int) and flush_every > ahead.prefetch:
+        flush_every, in_flight = getattr(task, "flush_every", 0), getattr(app, "in_flight", None)
+        if in_flight is not None and isinstance(flush_every, int) and flush_every > in_flight.prefetch:
             why = f"celery-batches collects what a process holds: give its pool prefetch = {flush_every}"
-            yield SettingChange(f"flush_every of {name}", flush_every, f"prefetch {ahead.prefetch}", why)
+            yield SettingChange(f"flush_every of {name}", flush_every, f"prefetch {in_flight.prefetch}", why)
         if task.rate_limit:
-            yield SettingChange(f"rate_limit of {name}", task.rate_limit, task.rate_limit, _RATE)
+            yield SettingChange(f"rate_limit of {name}", task.rate_limit, task.rate_limit, _RATE_LIMIT_REASON)
 
 
-_RATE = "it holds for each process: `rate` of the queue holds for the whole fleet"
+_RATE_LIMIT_REASON = "it holds for each process: `rate` of the queue holds for the whole fleet"
 
 
-def _no_pool_text(queue: str) -> str:
+def _no_pool_reason(queue: str) -> str:
     return f'no pool of the table takes from it: queues = ["{queue}"] in the [pools.NAME] of its workers'
 
 
-def changes_text(changes: list[SettingChange]) -> str:
+def format_changes(changes: list[SettingChange]) -> str:
     """Return the changes as lines for the log of a starting worker, or "" if there are none."""
     if not changes:
         return ""
     rows = [
-        (each.setting, _shorten_value(each.theirs), _shorten_value(each.ours), each.why) for each in changes
+        (change.setting, _shorten_value(change.theirs), _shorten_value(change.ours), change.why)
+        for change in changes
     ]
-    widths = [max(len(row[n]) for row in rows) for n in range(3)]
+    width, width_theirs, width_ours = (max(len(row[column]) for row in rows) for column in range(3))
     lines = [
-        f"  {row[0]:{widths[0]}}  {row[1]:>{widths[1]}} -> {row[2]:{widths[2]}}  {row[3]}" for row in rows
+        f"  {setting:{width}}  {theirs:>{width_theirs}} -> {ours:{width_ours}}  {why}"
+        for setting, theirs, ours, why in rows
     ]
     return "\n".join(["Settings of the application that Millpond replaces or cannot honour:", *lines])
 
 
 def _shorten_value(value: Any) -> str:
-    """Return the text of a value, cut to 24 characters."""
+    """Return the text of a value, shortened to 24 characters with `…` at its end."""
     text = str(value)
     return text if len(text) <= 24 else f"{text[:23]}…"
 
 
 def main() -> None:
-    """Print the broker of the application named, and the prefix of its keys.
+    """Print the broker URL of the application that the first argument names, and the prefix of its keys.
 
-    Run by the supervisor, which imports no application itself.
+    `millpond worker` runs this in a process of its own, because the supervisor imports no application.
     """
     try:
         app = load_app(sys.argv[1])

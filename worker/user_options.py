@@ -1,6 +1,7 @@
-"""Options that an application gives `celery worker` (`app.user_options`): they have their defaults here.
+"""Options that an application adds to `celery worker` (`app.user_options`): here they have their defaults.
 
-Its bootsteps and its `user_preload_options` receivers get them as they do under Celery's command line.
+The application's bootsteps and receivers of `user_preload_options` get these values, as they get the given
+ones under Celery's command line.
 """
 
 from collections.abc import Iterator
@@ -13,28 +14,31 @@ from millpond.worker.user_app import SettingChange
 _WHY = "`millpond worker` has no options of an application: read it from a setting or its environment"
 
 
-def install(app: Celery, chosen: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of a worker with those of the application, and signal its preload options."""
+def add_default_options(app: Celery, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a worker with the defaults of the application's own options.
+
+    Sends the signal `user_preload_options` if the application has preload options.
+    """
     if not (app.user_options["worker"] or app.user_options["preload"]):
-        return chosen
+        return options
     from celery.signals import user_preload_options
 
     if preload := _default_values(app, "preload"):
         user_preload_options.send(sender=app, app=app, options=preload)
-    return {**_default_values(app, "worker"), **chosen}
+    return {**_default_values(app, "worker"), **options}
 
 
-def ignored_options(app: Celery) -> Iterator[SettingChange]:
-    """Yield the options of the application that cannot be given here."""
+def option_changes(app: Celery) -> Iterator[SettingChange]:
+    """Yield a change for each option of the application, which always has its default here."""
     for group in ("preload", "worker"):
         for name, value in sorted(_default_values(app, group).items()):
             yield SettingChange(f"option --{name.replace('_', '-')}", "-", value, _WHY)
 
 
 def _default_values(app: Celery, group: str) -> dict[str, Any]:
-    """Return the default values of the options of a group, `worker` or `preload`."""
-    if not (declared := app.user_options[group]):
+    """Return the default values of the application's options of a group, `worker` or `preload`."""
+    if not (options := app.user_options[group]):
         return {}
-    from click import Command  # importing it is left to applications that have options
+    from click import Command  # imported only for applications that have options
 
-    return Command(group, params=list(declared)).make_context(group, [], resilient_parsing=False).params
+    return Command(group, params=list(options)).make_context(group, [], resilient_parsing=False).params

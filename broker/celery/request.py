@@ -33,7 +33,7 @@ _CELERYS_HEADERS = frozenset((*vars(Context), "lang", "task", "argsrepr", "kwarg
 
 
 class DeliveryRequest(Request):
-    """Celery's request to execute one delivery, by a task, in a process (`app`, `hostname`, `eventer`).
+    """Celery's request to execute one delivery by a task. `services` has `app`, `hostname` and `eventer`.
 
     Its subclass defines `acknowledge`, `reject`, and `settle_revoked` for a task that Celery revoked.
     """
@@ -48,15 +48,15 @@ class DeliveryRequest(Request):
     #: The contract if it hides fields, else None.
     contract_with_secrets: Any = None
 
-    def __init__(self, delivery: Delivery, task: Any, process: Any) -> None:
+    def __init__(self, delivery: Delivery, task: Any, services: Any) -> None:
         message = delivery.message
         headers = message.headers
         if not isinstance(headers.get("id"), str):
             raise InvalidTaskError("its id must be a text")
-        self.delivery, self.process = delivery, process
+        self.delivery, self.services = delivery, services
         self.id, self.name, self.kind = message.id, message.name, message.kind
-        self._task, self._app, self._eventer = task, process.app, process.eventer
-        self._hostname = process.hostname
+        self._task, self._app, self._eventer = task, services.app, services.eventer
+        self._hostname = services.hostname
         self._eta = self._expires = self._message = None
         limits = headers.get("timelimit")
         if limits and limits != [None, None]:
@@ -132,7 +132,7 @@ class DeliveryRequest(Request):
         except BadMessage:
             return dict(super().info(safe=True))
 
-    def note_start(self, pid: int | None, time_accepted: float) -> None:
+    def record_start(self, pid: int | None, time_accepted: float) -> None:
         """Record that a slot has the task: its process, and since when (monotonic seconds)."""
         self.worker_pid, self.time_start = pid, time() - (monotonic() - time_accepted)
         task_accepted(self)
@@ -143,11 +143,11 @@ class DeliveryRequest(Request):
         """Note the start of a task that has not ended, and end it if that was requested meanwhile."""
         if self.acknowledged:  # else it would count as running for ever
             return
-        self.note_start(pid, time_accepted)
+        self.record_start(pid, time_accepted)
         if self._terminate_on_ack is not None:
             self.terminate(*self._terminate_on_ack)
 
-    def undo_start(self) -> None:
+    def forget_start(self) -> None:
         """Undo the note that a child got the task: it was taken back."""
         if self.time_start is not None:
             active_requests.discard(self)

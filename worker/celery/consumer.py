@@ -38,9 +38,9 @@ from millpond.worker.shutdown_listener import ShutdownListener
 
 logger = logging.getLogger(__name__)
 
-#: How long an event for Flower waits for company, and how many may.
-EVENTS_SECONDS = 0.2
-EVENTS_GATHERED = 1_000
+#: Events for Flower are sent together: after this many seconds, or as soon as there are this many.
+EVENTS_FLUSH_SECONDS = 0.2
+MOST_BUFFERED_EVENTS = 1_000
 
 
 class PondConsumer(Consumer):
@@ -48,76 +48,86 @@ class PondConsumer(Consumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.chunks = Chunks(kwargs["pool"])
-        #: The pool of threads. It is made before any task arrives.
+        #: The thread slots, made before any task arrives; None if the pool has no threads.
         self.threads: ThreadSlots | None = None
-        #: Hears for the children of a process that stops.
-        self.listening: ShutdownListener | None = None
+        #: Reads the control state while tasks in prefork children end after the stop; None before.
+        self.shutdown_listener: ShutdownListener | None = None
         super().__init__(*args, **kwargs)
 
     # Connecting
 
     def ensure_connected(self, conn: Any) -> Any:
-        """Wait until the broker can be reached."""
+        """Wait until the broker can be reached, and return the connection."""
         self.first_connection_attempt = False
         return reconnect(conn, self.app.health.record_loop_alive)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """Connect again, without Celery's advice to end running tasks: they are under a lease, and go on."""
+        """Handle a lost connection without Celery's warning, which advises to cancel running tasks.
+
+        Running tasks go on under their leases.
+        """
         warnings.filterwarnings("ignore", message=re.escape(CANCEL_TASKS_BY_DEFAULT))
         super().on_connection_error_after_connected(exc)
 
     # Events
 
     def register_with_event_loop(self, hub: Any) -> None:
-        """Register what the loop reads and calls by the clock: results, events, health, and chunks.
+        """Register callbacks of the event loop: reading results, sending events, health, and chunks.
 
-        Events are sent a few times a second. Celery would wait for the broker in every turn of its loop.
+        Events are sent together, a few times a second. Celery would wait for the broker in every turn of its
+        loop.
         """
         super().register_with_event_loop(hub)
         keep_reading(self.pool, hub)
         if self.event_dispatcher:
-            self.event_dispatcher.buffer_limit = EVENTS_GATHERED
+            self.event_dispatcher.buffer_limit = MOST_BUFFERED_EVENTS
             self.event_dispatcher.on_send_buffered = None
-            hub.call_repeatedly(EVENTS_SECONDS, self.send_events)
+            hub.call_repeatedly(EVENTS_FLUSH_SECONDS, self.flush_events)
         self.in_flight.on_control = self._on_control
         hub.call_repeatedly(HEARTBEAT_SECONDS, self.app.health.record_loop_alive)
-        self.chunks.watch(hub.call_later, self._queue_reclaimed)
+        self.chunks.start_timers(hub.call_later, self._queue_reclaimed)
 
-    def send_events(self) -> None:
-        """Send the events that were gathered."""
+    def flush_events(self) -> None:
+        """Send the buffered events."""
         if self.event_dispatcher:
             self.event_dispatcher.flush()
 
     def _on_control(self, confirm: Callable[[], None]) -> None:
-        """Drop the tasks that must not start any more, also those sent to a child, and confirm.
+        """Apply the control state: release the tasks that must not start any more, and call `confirm`.
 
-        A running task that was cancelled with `terminate` is ended, in a child. In a drained pool running
-        tasks have the drain deadline.
+        These are the cancelled tasks, and in a drained pool all tasks. Tasks that were sent to a child and
+        have not started are reclaimed first. A child whose task was cancelled with `terminate` is killed. In
+        a drained pool running tasks have the drain deadline.
         """
         in_flight = self.in_flight
-        reclaimed = self.chunks.reclaim_unstarted(
-            lambda each: in_flight.drained or in_flight.is_cancelled(each.delivery)
-        )
-        self._end_terminated()
+
+        def must_not_start(request: SlotRequest) -> bool:
+            return in_flight.drained or in_flight.is_cancelled(request.delivery)
+
+        reclaimed = self.chunks.reclaim_unstarted(must_not_start)
+        self._kill_terminated_tasks()
         for request in self._known_requests():
-            if not request.started and (in_flight.drained or in_flight.is_cancelled(request.delivery)):
+            if not request.started and must_not_start(request):
                 request.release()
-        self.app.drain.on_drained(in_flight.drained)
+        self.app.drain.apply_pool_drain(in_flight.drained)
         self._queue_reclaimed(reclaimed)
         confirm()
 
-    def _end_terminated(self) -> None:
-        """End the tasks in children that were cancelled with `terminate`."""
+    def _kill_terminated_tasks(self) -> None:
+        """Kill the children that run a task that was cancelled with `terminate`."""
         for request in self._known_requests():
-            # The result of an earlier task of its child may still be unread: the child must not be killed for
-            # that one.
-            alone = request.chunk is None or request.chunk.running is request
-            if request.in_child and alone and self.in_flight.is_terminated(request.delivery):
+            # A request whose result is still unread may have ended, and its child runs another task of the
+            # chunk: the child must not be killed for the request that has ended.
+            is_running = request.chunk is None or request.chunk.running is request
+            if request.in_child and is_running and self.in_flight.is_terminated(request.delivery):
                 request.terminate(self.pool)
 
     def _queue_reclaimed(self, reclaimed: list[SlotRequest]) -> None:
-        """Queue tasks that were reclaimed from a child, before those that came later."""
-        waiting = deque(each for each in reclaimed if not each.acknowledged)
+        """Start tasks that were reclaimed from a child while slots are free. Queue the rest.
+
+        They are queued before the tasks that wait for a slot already, which came later.
+        """
+        waiting = deque(request for request in reclaimed if not request.acknowledged)
         if not waiting:
             return
         slots = self.controller.semaphore
@@ -128,21 +138,28 @@ class PondConsumer(Consumer):
     # Messages
 
     def update_strategies(self) -> None:
-        """Choose how each kind is received. Plain Celery tasks are received as tasks with a handler are."""
+        """Set the receiving strategy of each kind. A plain Celery task gets that of tasks with a handler.
+
+        The slots and the consuming channel are prepared first, because the strategies need them.
+        """
         use_millpond_strategy(self.app)
         self._prepare_slots()
-        # Of all channels of the connection, this one consumes.
+        # Only this channel of the connection consumes.
         self.connection.default_channel.use_in_flight(self.in_flight)
         super().update_strategies()
 
     def create_task_handler(self) -> Callable[[Any], None]:
-        """Return Celery's function that receives a message, and receive deliveries without it."""
-        unusual, channel = super().create_task_handler(), self.task_consumer.channel
+        """Return the function that receives a message of kombu's, and set the one that receives a delivery.
+
+        A delivery whose kind has no strategy of Millpond's becomes a message of kombu's for Celery's own
+        function.
+        """
+        receive_by_celery, channel = super().create_task_handler(), self.task_consumer.channel
 
         def receive_unusual(delivery: Delivery) -> None:
             message = channel.Message(for_kombu(delivery), channel=channel)
             message.accept = self.task_consumer.accept  # else kombu takes any content that it can read
-            unusual(message)
+            receive_by_celery(message)
 
         receive = make_receiver(self.strategies, otherwise=receive_unusual, dead_letter=self._dead_letter)
         self.in_flight.receive = receive
@@ -155,7 +172,7 @@ class PondConsumer(Consumer):
         return in_flight
 
     def _prepare_slots(self) -> None:
-        """Announce the kinds, and prepare the pool for deliveries."""
+        """Announce the kinds of this process, set how deliveries are settled, and make the thread slots."""
         self.in_flight.announce_kinds(self.app.tasks)
         self.in_flight.settle_by(self.hub and self.hub.call_soon, self._settle_now)
         if self.threads is None and isinstance(self.pool, ThreadPool):
@@ -209,40 +226,40 @@ class PondConsumer(Consumer):
         channel = getattr(self.task_consumer, "channel", None)
         if channel is not None:
             self.in_flight.draining = True
-            self._run_unless_broker_away(channel.finish_call)
+            self._call_broker_safely(channel.finish_call)
         super().stop()
         finish_writing(self.pool)
-        never_given = reclaim_unsent(self.pool)
+        unsent_ids = reclaim_unsent(self.pool)
         self.chunks.stop()
-        read_results_when_ready(self.pool, meanwhile=self._end_terminated)
+        read_results_when_ready(self.pool, meanwhile=self._kill_terminated_tasks)
         for request in self._known_requests():
-            if not request.started or request.id in never_given:
+            if not request.started or request.id in unsent_ids:
                 request.release()
         if channel is not None:
             # From now on nothing starts here: cancel() need not wait for this process.
-            self._run_unless_broker_away(channel.acknowledge_all_future)
+            self._call_broker_safely(channel.acknowledge_all_future)
             if self.pool.uses_semaphore:
-                self.listening = ShutdownListener(channel.store, self.in_flight)
-                self.listening.start()
+                self.shutdown_listener = ShutdownListener(channel.store, self.in_flight)
+                self.shutdown_listener.start()
 
     def shutdown(self) -> None:
         """Settle the finished tasks, release the rest, and leave the queues."""
-        if self.listening is not None:
-            self.listening.stop()
+        if self.shutdown_listener is not None:
+            self.shutdown_listener.stop()
         channel = getattr(self.task_consumer, "channel", None)
         if channel is not None:
-            self._run_unless_broker_away(channel.leave_queues)
-        if (left := self._known_requests()) and not state.should_terminate:
-            logger.error("%d tasks count as running although all have ended: %s", len(left), left[:3])
+            self._call_broker_safely(channel.leave_queues)
+        if (unended := self._known_requests()) and not state.should_terminate:
+            logger.error("%d tasks count as running although all have ended: %s", len(unended), unended[:3])
         super().shutdown()
 
-    def _run_unless_broker_away(self, step: Callable[[], None]) -> None:
-        """Run a step of leaving. An error of the broker is logged."""
+    def _call_broker_safely(self, call: Callable[[], None]) -> None:
+        """Call a function of the channel while the worker stops. An error of the broker is only logged."""
         try:
             with translate_errors("leaving the queues"):
-                step()
+                call()
         except BrokerError as error:
-            logger.warning("%s What is held comes back when its lease runs out.", error)
+            logger.warning("%s Messages in flight become ready again when their lease expires.", error)
 
     def _known_requests(self) -> list[PondRequest]:
         """Return the requests that Celery knows in this process."""

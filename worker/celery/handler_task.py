@@ -13,15 +13,19 @@ from millpond.tasks.forked_child import call_without_fork
 from millpond.tasks.handlers import Handler
 from millpond.tasks.pools import Table
 from millpond.worker.celery.request_stack import PondTask
+from millpond.worker.celery.stock_tasks import MILLPOND_STRATEGY
 
 
 def register_handler(app: Celery, handler: Handler, table: Table) -> Task:
-    """Make a Celery task of a handler, with the time limits of its kind's queue."""
+    """Register and return a Celery task that runs a handler, with the time limits of its kind's queue.
+
+    Adds a route to that queue, unless the application has a list of routers.
+    """
     assert handler.contract is not None
     queue = table.queues.get(handler.contract.queue)
 
     routes = app.conf.task_routes or {}
-    if isinstance(routes, dict):  # an application of somebody's own may have a list of routers
+    if isinstance(routes, dict):  # an application of the user's may have a list of routers
         app.conf.task_routes = {**routes, handler.kind: {"queue": handler.contract.queue}}
 
     def run(self: Task, *args: Any, **kwargs: Any) -> Any:
@@ -36,8 +40,8 @@ def register_handler(app: Celery, handler: Handler, table: Table) -> Task:
         max_retries=handler.retries,
         soft_time_limit=queue and queue.soft_limit_seconds,
         time_limit=queue and queue.hard_limit_seconds,
-        Strategy="millpond.worker.celery.strategy:pond",
-        throws=(MillpondError,),  # said in one line, not logged with a traceback
+        Strategy=MILLPOND_STRATEGY,
+        throws=(MillpondError,),  # logged in one line, without a traceback
         handler=handler,
     )
 
@@ -56,9 +60,9 @@ def run_handler(task: Task, handler: Handler, args: tuple[Any, ...], kwargs: dic
     except RetryLater as later:
         if retries >= handler.retries:
             raise
-        asked = Retry("the handler asked for it", when=0)
-        asked.later = later
-        raise asked from later
+        retry = Retry("the handler asked for it", when=0)
+        retry.later = later  # the slot settles by the handler's error
+        raise retry from later
     except SystemExit as exit_:
         raise FinalError(
             f"the handler called sys.exit({exit_.code!r}); a handler returns or raises"

@@ -17,16 +17,16 @@ from millpond.broker.header_times import format_eta
 from millpond.broker.message import BadMessage, Message
 from millpond.tasks.contract import kinds
 from millpond.tasks.redaction import hides_fields
-from millpond.worker.celery.stock_tasks import POND
+from millpond.worker.celery.stock_tasks import MILLPOND_STRATEGY
 
 #: The maximum of delayed tasks that are listed of a queue, the earliest due first.
-MOST = 1_000
+MOST_LISTED = 1_000
 
 _query_of_celery, _rate_limit_of_celery = control.query_task, control.rate_limit
 
 
 def install() -> None:
-    """Answer these questions here, in this process."""
+    """Replace three of Celery's remote control commands in this process."""
     control.Panel.data["scheduled"] = scheduled
     control.Panel.data["query_task"] = query_task
     control.Panel.data["rate_limit"] = rate_limit
@@ -35,7 +35,7 @@ def install() -> None:
 def rate_limit(state: Any, task_name: str, rate_limit: Any, **options: Any) -> dict[str, str]:
     """Refuse Celery's rate limit of a process for Millpond's tasks. Limits of other tasks are Celery's."""
     task = state.app.tasks.get(task_name)
-    if task is not None and task.Strategy == POND:
+    if task is not None and task.Strategy == MILLPOND_STRATEGY:
         return {"error": "a rate limit holds for the fleet: millpond queue set QUEUE --rate 50/s"}
     reply: dict[str, str] = _rate_limit_of_celery(state, task_name, rate_limit, **options)
     return reply
@@ -54,7 +54,7 @@ def scheduled(state: Any, **_: Any) -> list[dict[str, Any]]:
 
 
 def query_task(state: Any, ids: Any, **options: Any) -> dict[str, Any]:
-    """Return the state of tasks and their known fields, by id."""
+    """Return, by id, the state and fields of the tasks among `ids` that this process knows."""
     wanted = set(maybe_list(ids))
     states: dict[str, Any] = dict(_query_of_celery(state, list(wanted), **options))
     for delivery, _due_ms in _delayed_requests(state.consumer):
@@ -69,7 +69,7 @@ def _delayed_requests(consumer: Any) -> Iterator[tuple[Delivery, int]]:
     for lease in consumer.in_flight.leases.values():
         if not _is_first_process(client, lease):
             continue
-        for entry, due_ms in client.zrange(lease.keys.delayed, 0, MOST - 1, withscores=True):
+        for entry, due_ms in client.zrange(lease.keys.delayed, 0, MOST_LISTED - 1, withscores=True):
             try:
                 message = Message.decode(entry[1:])  # its priority is written before it
             except (ValueError, TypeError, KeyError, RecursionError):
@@ -78,12 +78,12 @@ def _delayed_requests(consumer: Any) -> Iterator[tuple[Delivery, int]]:
 
 
 def _is_first_process(client: Any, lease: QueueLease) -> bool:
-    """True if this process is the queue's first by name."""
+    """True if the name of this process is the first, in alphabetical order, of the queue's consumers."""
     return bool(lease.consumer.encode() == min(client.zrange(lease.keys.consumers, 0, -1), default=b""))
 
 
 def _describe_request(delivery: Delivery, hostname: str) -> dict[str, Any]:
-    """Return Celery's description of a request."""
+    """Return the fields by which Celery describes a request. Secret arguments are shown as `***`."""
     message = delivery.message
     contract = kinds().get(message.kind)
     args, kwargs = message.headers.get("argsrepr"), message.headers.get("kwargsrepr")

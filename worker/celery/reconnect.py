@@ -17,8 +17,8 @@ def reconnect(connection: Any, on_wait: Callable[[], None]) -> Any:
     """Connect with random, growing waits until the broker answers, and return the connection.
 
     Calls `on_wait` at least every two seconds meanwhile. Raises `WorkerShutdown` or `WorkerTerminate` if the
-    worker is stopped meanwhile. Celery's fixed waits of 2, 4, 6 … 30 s make all workers return at once, and
-    late.
+    worker is stopped meanwhile. With Celery's own fixed waits of 2, 4, 6 … 30 s all workers would connect at
+    the same moment, and late.
     """
 
     def log_attempt(error: Exception, seconds: float) -> None:

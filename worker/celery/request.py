@@ -43,7 +43,7 @@ from millpond.tasks.contract import Contract
 from millpond.tasks.execute import error_line
 from millpond.tasks.process.spans import SDK
 from millpond.tasks.redaction import scrub, secrets_in
-from millpond.worker.celery.slot import SlotResult, run, run_in_child
+from millpond.worker.celery.slot import SlotResult, run_delivery, run_in_child
 from millpond.worker.dispatch.chunk_job import ChunkJob
 from millpond.worker.dispatch.chunks import WEIGHT, Chunks
 from millpond.worker.dispatch.thread_pool import ThreadSlots
@@ -51,13 +51,13 @@ from millpond.worker.dispatch.thread_pool import ThreadSlots
 logger = logging.getLogger(__name__)
 
 #: The outcome of a task whose child was killed on request.
-ENDED = Cancelled("ended while it ran")
+TERMINATED = Cancelled("ended while it ran")
 
-#: Events of a task without a fault. Any other event is sent even if the task is not in the sample.
-ORDINARY = frozenset(("task-started", "task-succeeded"))
+#: The events that are not sent of a task that is not in the sample of events. Any other event is sent.
+QUIET_EVENTS = frozenset(("task-started", "task-succeeded"))
 
 
-class RequestContext:
+class KindServices:
     """The services that all requests of one kind in one worker process share."""
 
     def __init__(self, consumer: Any, task: Any) -> None:
@@ -68,7 +68,7 @@ class RequestContext:
         self.sends_events = bool(self.eventer and self.eventer.enabled and task.send_events)
         #: For `worker_deduplicate_successful_tasks`, Celery keeps the ids of tasks that succeeded.
         self.remembers_successes = bool(consumer.app.conf.worker_deduplicate_successful_tasks)
-        #: The calls of middleware at an outcome, without OpenTelemetry in this process and with it.
+        #: The hooks of middleware at an outcome: [0] without OpenTelemetry in this process, [1] with it.
         self.on_outcome = tuple(hooks.on_outcome for hooks in consumer.app.hooks)
         self.shows_events = consumer.app.hooks[0].shows_events
         self.write_at_once = immediate_writer(consumer.pool, consumer.hub)
@@ -77,46 +77,49 @@ class RequestContext:
 class PondRequest(DeliveryRequest):
     """Celery's request, which settles its delivery by an outcome."""
 
-    #: It was sent to a prefork child: it counts as started.
+    #: True once it was sent to a prefork child: it counts as started.
     in_child = False
     #: The chunk whose child it shares, if it shares one.
     chunk: ChunkJob | None = None
-    #: How `acknowledge` settles it.
+    #: The outcome by which `acknowledge` settles the delivery.
     ending: Outcome = SUCCEEDED
-    #: The time of its receipt if it is not in the sample of events (seconds since 1970).
-    left_out_at: float | None = None
+    #: The time of its receipt (seconds since 1970) if it is not in the sample of events, else None.
+    unsampled_since: float | None = None
 
-    process: RequestContext
+    services: KindServices
     #: The contract if it hides fields, else None.
     contract_with_secrets: type[Contract] | None = None
 
     # Starting
 
     def execute_using_pool(self, pool: Any, **_: Any) -> Any:
-        """Hand the task to the pool. Raises Celery's `TaskRevokedError` when it must not start any more."""
-        process = self.process
-        if (self.can_expire or process.threads is None) and self.revoked():
+        """Pass the task to the pool: to a thread, or to a child, alone or in a chunk.
+
+        Raises Celery's `TaskRevokedError` if it was cancelled, has expired, or may not start any more.
+        """
+        services = self.services
+        if (self.can_expire or services.threads is None) and self.revoked():
             raise TaskRevokedError(self.id)
-        if process.threads is not None:
-            process.threads.put(self)
+        if services.threads is not None:
+            services.threads.put(self)
             return None
         if not self.may_start():
             self.release()
             raise TaskRevokedError(self.id)
         if not pool.uses_semaphore:
-            return self._apply_to_pool(pool, self._run_if_still_wanted, (self.delivery,))
-        chunk = process.chunks.job_for(self)
+            return self._apply_to_pool(pool, self._run_unless_settled, (self.delivery,))
+        chunk = services.chunks.make_chunk(self)
         self.in_child = True
         result = (
             chunk.send(pool)
             if chunk
             else self._apply_to_pool(pool, run_in_child, delivery_fields(self.delivery))
         )
-        process.write_at_once()
+        services.write_at_once()
         return result
 
     def _apply_to_pool(self, pool: Any, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        """Pass the task to the pool with its time limits and callbacks."""
+        """Call `function` in the pool with the time limits of the task, and settle by its result."""
         hard, soft = self.limits
         return pool.apply_async(
             function,
@@ -132,47 +135,48 @@ class PondRequest(DeliveryRequest):
 
     @property
     def started(self) -> bool:
-        """True if the handler runs, or is about to."""
+        """True if the handler has started, or the task was sent to a child."""
         return self.in_child or self.time_start is not None
 
     def may_start(self) -> bool:
-        """True if the pool still takes work and the message is still this process's."""
+        """True unless the task has ended, expired, been cancelled or drained, or its lease is lost."""
         if self.acknowledged or (self.can_expire and self.delivery.has_expired):
             return False
-        return self.process.in_flight.may_start(self.delivery)
+        return self.services.in_flight.may_start(self.delivery)
 
     def run_in_thread(self) -> None:
-        """Run in the calling thread, from its start to its settlement."""
-        if not self.may_start():  # it had to wait for its slot
+        """Run the task in the calling thread and settle it. Release it if it may not start any more."""
+        if not self.may_start():  # asked again, because it waited for its slot
             self.release()
             return
         self.on_accepted(getpid(), time.monotonic())
-        self.on_success(run(self.delivery))
+        self.on_success(run_delivery(self.delivery))
 
-    def _run_if_still_wanted(self, delivery: Delivery) -> SlotResult:
-        return run(delivery) if self.may_start() else (RELEASE, 0.0, 0.0)
+    def _run_unless_settled(self, delivery: Delivery) -> SlotResult:
+        return run_delivery(delivery) if self.may_start() else (RELEASE, 0.0, 0.0)
 
     def release(self) -> None:
         """Release the message. A task that was cancelled or has expired is settled as such."""
         if self.acknowledged:
             return
-        if self.process.in_flight.is_cancelled(self.delivery):
+        if self.services.in_flight.is_cancelled(self.delivery):
             self.mark_revoked("revoked")
-            self._finish(NOT_RUN)
+            self._settle_once(NOT_RUN)
         elif self.delivery.has_expired:
             self.mark_revoked("expired")
-            self._finish(Expired())
+            self._settle_once(Expired())
         else:
-            self._finish(RELEASE)
+            self._settle_once(RELEASE)
 
     def terminate(self, pool: Any, signal: Any = None) -> None:
-        """End the handler by killing its child. The task counts as cancelled once the child is gone.
+        """End the handler by a signal to its child, SIGKILL by default.
 
-        Celery would count it while it may still run, and whether or not the signal ends it. Where the child
-        is with another task, this one has ended, or is taken back and does not start any more.
+        The task counts as cancelled once the child has ended. Celery would count it at once, even if the
+        signal does not end it. If the child runs another task of its chunk now, nothing is killed: this task
+        has ended, or it was reclaimed and does not start any more.
         """
         number = signals.signum(signal or "KILL")
-        if not self.process.chunks.owns_its_child(self):
+        if not self.services.chunks.reclaim_chunk_of(self):
             return
         if self.time_start:
             pool.terminate_job(self.worker_pid, number)
@@ -182,41 +186,48 @@ class PondRequest(DeliveryRequest):
     # Ending
 
     def on_success(self, result: Any, **_: Any) -> None:
-        """Settle a task with the result of its slot."""
+        """Settle a task with the result of its slot, an outcome with its seconds.
+
+        If billiard passes an `ExceptionInfo` instead, the slot was lost: see `on_failure`.
+        """
         if not isinstance(result, tuple):
             self.on_failure(result)
             return
-        outcome, seconds, used = result
-        if type(outcome) is Release:  # it was not wanted any more when its slot came to it
-            self.undo_start()
+        outcome, seconds, cpu_seconds = result
+        if type(outcome) is Release:  # it was cancelled, expired or drained before its slot was free
+            self.forget_start()
             self.release()
             return
         if type(outcome) is DeadLetter and outcome == REJECTED:  # Celery's tracer leaves it to its request
             self.mark_failed(Reject(outcome.error))
-        process = self.process
-        if process.threads is None:
-            mean = process.chunks.mean_seconds
+        services = self.services
+        if services.threads is None:
+            mean = services.chunks.mean_seconds
             mean[self.kind] += WEIGHT * (seconds - mean[self.kind])
-        self.delivery.cpu_seconds = used
-        self._finish(outcome, seconds)
-        if process.sends_events and (self.left_out_at is None or type(outcome) is not Succeeded):
+        self.delivery.cpu_seconds = cpu_seconds
+        self._settle_once(outcome, seconds)
+        if services.sends_events and (self.unsampled_since is None or type(outcome) is not Succeeded):
             self._send_end_event(outcome, seconds)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
-        """Settle a task whose slot was lost before it returned a result."""
+        """Settle a task whose slot was lost before it returned a result, by the error of the pool.
+
+        It counts as cancelled if its child was terminated on request. It is redelivered if the child died,
+        and dead-lettered for any other error.
+        """
         del send_failed_event, return_ok
         error = _unwrap_error(exc_info)
         if isinstance(error, Terminated):
-            self.ending = ENDED
+            self.ending = TERMINATED
             self.announce_terminated(str(error))
         elif isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt):
             self.redeliver(exc_info)
-        elif not self.acknowledged:  # a task that ran into its hard limit is
+        elif not self.acknowledged:  # `on_timeout` has settled a task that ran into its hard limit
             line = error_line(error, self._scrub_secrets)
             trace = self._scrub_secrets(str(exc_info.traceback or ""))
             self.mark_failed(error if self.contract_with_secrets is None else DeadLettered(line), trace)
             about = {"traceback": trace, "worker": self.hostname}
-            self._finish(DeadLetter(type(error).__name__, line, about))
+            self._settle_once(DeadLetter(type(error).__name__, line, about))
             self.send_event("task-failed", exception=line, traceback=trace)
             logger.error("Task %s[%s] failed in its slot: %s\n%s", self.name, self.id, line, trace)
 
@@ -224,7 +235,7 @@ class PondRequest(DeliveryRequest):
         """Redeliver the message: its slot was lost before it returned a result."""
         if not self.acknowledged:
             why = error_line(_unwrap_error(exc_info), self._scrub_secrets)
-            self._finish(REDELIVER)
+            self._settle_once(REDELIVER)
             logger.warning("Task %s[%s] goes back to its queue: %s", self.name, self.id, why)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
@@ -234,40 +245,44 @@ class PondRequest(DeliveryRequest):
         super().on_timeout(soft, timeout)
 
     def settle_revoked(self, *, expired: bool) -> None:
-        """Count a task that Celery revoked as expired or as cancelled."""
+        """Set the outcome of a task that Celery revoked: expired or cancelled."""
         self.ending = Expired() if expired else NOT_RUN
 
     def acknowledge(self) -> None:
-        """Settle the delivery by its `ending`, now that Celery acknowledges it."""
-        self._finish(self.ending)
+        """Settle the delivery by its `ending`. Celery calls this to acknowledge the message."""
+        self._settle_once(self.ending)
 
     def reject(self, requeue: bool = False) -> None:
         """Dead-letter the message, or put it at the back of its queue."""
         if not self.acknowledged:
-            self._finish(REQUEUE if requeue else REJECTED)
+            self._settle_once(REQUEUE if requeue else REJECTED)
             self.send_event("task-rejected", requeue=requeue)
 
-    def _finish(self, outcome: Outcome, seconds: float | None = None) -> None:
-        """End the request, once: nothing counts it as running any more, and its delivery is settled."""
+    def _settle_once(self, outcome: Outcome, seconds: float | None = None) -> None:
+        """Settle the delivery by an outcome, call the hooks of middleware, and mark the request as ended.
+
+        `seconds` is the run time; by default the time since the start, if the handler has started. Does
+        nothing if the request has ended already.
+        """
         if self.acknowledged:
             return
-        process, delivery, started_at = self.process, self.delivery, self.time_start
+        services, delivery, started_at = self.services, self.delivery, self.time_start
         delivery.started_at = started_at
         if seconds is None and started_at is not None:
             seconds = time.time() - started_at
         self.acknowledged = True
-        task_ready(self, successful=process.remembers_successes and type(outcome) is Succeeded)
-        for hook in process.on_outcome[SDK in modules]:
+        task_ready(self, successful=services.remembers_successes and type(outcome) is Succeeded)
+        for hook in services.on_outcome[SDK in modules]:
             try:
                 hook(delivery, outcome, seconds)
             except Exception:  # an error here does not change the outcome
                 _log_failed_hook(hook, "on an outcome")
-        process.in_flight.finish(delivery, outcome)
+        services.in_flight.finish(delivery, outcome)
 
-    # Showing
+    # Events
 
     def _send_end_event(self, outcome: Outcome, seconds: float) -> None:
-        """Send Celery's event for how the task ended."""
+        """Send the event of Celery that corresponds to the outcome."""
         match outcome:
             case Succeeded(shown=shown):
                 self.send_event("task-succeeded", result=shown, runtime=seconds)
@@ -279,34 +294,38 @@ class PondRequest(DeliveryRequest):
                 self.send_event("task-rejected", requeue=outcome is not REJECTED)
 
     def send_received_event(self) -> None:
-        """Send the event that it was received, if it is chosen for the sample of events."""
-        for shows_events in self.process.shows_events:
+        """Send the event that the task was received, unless a middleware leaves it out of the sample."""
+        for shows_events in self.services.shows_events:
             try:
                 if shows_events(self.delivery):
                     continue
             except Exception:
                 _log_failed_hook(shows_events, "as a task arrived")
                 continue
-            self.left_out_at, self.is_quiet = time.time(), True
+            self.unsampled_since, self.is_quiet = time.time(), True
             self.delivery.events_shown = False
             return
         self._send_received_event()
 
     def send_event(self, type: str, **fields: Any) -> None:
-        """Send an event if the task is in the sample or has failed. `fields` are free of secrets."""
-        if self.left_out_at is not None:
-            if type in ORDINARY:
+        """Send an event of the task. `fields` are free of secrets.
+
+        Of a task that is not in the sample, ordinary events are not sent. Its first other event puts it into
+        the sample: the events of its receipt and its start are sent before, with their own times.
+        """
+        if self.unsampled_since is not None:
+            if type in QUIET_EVENTS:
                 return
-            received_at, self.left_out_at = self.left_out_at, None
+            received_at, self.unsampled_since = self.unsampled_since, None
             self._send_received_event(timestamp=received_at)
             if self.time_start is not None:
                 self.eventer.send("task-started", uuid=self.id, timestamp=self.time_start)
         if type == "task-started":
-            self.is_quiet = True  # one that was taken back from a prefork child starts again
+            self.is_quiet = True  # a reclaimed task starts again, and has this event once
         super().send_event(type, **fields)
 
-    def _send_received_event(self, **more: Any) -> None:
-        """Send Celery's event that the task was received. `more` are further fields."""
+    def _send_received_event(self, **fields: Any) -> None:
+        """Send Celery's event that the task was received, with these further fields."""
         headers = self.delivery.message.headers
         self.eventer.send(
             "task-received",
@@ -319,12 +338,12 @@ class PondRequest(DeliveryRequest):
             retries=headers.get("retries", 0),
             eta=headers.get("eta"),
             expires=self.expires and self.expires.isoformat(),
-            **more,
+            **fields,
         )
         self.delivery.events_shown = True
 
     def _scrub_secrets(self, text: str) -> str:
-        """Return a text without the secrets of this task."""
+        """Return a text with the secret values of this task's arguments replaced."""
         if self.contract_with_secrets is None:
             return text
         args, kwargs, _embed = self.delivery.message.arguments
@@ -332,11 +351,12 @@ class PondRequest(DeliveryRequest):
 
 
 def _log_failed_hook(hook: Any, when: str) -> None:
+    """Log the current exception as one of a middleware's hook. `when` completes "failed …"."""
     logger.exception("middleware %s failed %s", type(hook.__self__).__name__, when)
 
 
 def _unwrap_error(exc_info: Any) -> BaseException:
-    """Return the error, without the text of its traceback that a child sends along."""
+    """Return the error of an `ExceptionInfo`. A child wraps it with the text of its traceback."""
     error = exc_info.exception
     unwrapped: BaseException = error.exc if isinstance(error, ExceptionWithTraceback) else error
     return unwrapped

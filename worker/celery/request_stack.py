@@ -13,7 +13,8 @@ from celery import Celery, Task
 class RequestStack(threading.local):
     """The stack of a task's requests, with the methods that Celery calls.
 
-    Celery's tracer keeps `push` and `pop` of the thread that made it: they look for the caller's stack.
+    Celery's tracer keeps `push` and `pop` from the thread that made it. Called in another thread, they use
+    the stack of that thread.
     """
 
     def __init__(self) -> None:
@@ -38,12 +39,12 @@ class RequestStack(threading.local):
 
 
 class PondTask(Task):
-    """Celery's task, with a quicker stack of requests."""
+    """Celery's task with the stack of requests of this module, which is quicker."""
 
     abstract = True
 
     @classmethod
     def on_bound(cls, app: Celery) -> None:
-        """Replace the stack, which Celery makes again just before."""
+        """Replace the stack of requests that Celery made when it bound the task to `app`."""
         super().on_bound(app)
         cls.request_stack = RequestStack()

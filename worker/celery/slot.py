@@ -1,8 +1,8 @@
-"""Run deliveries in a slot, a thread or a child of the pool.
+"""Run deliveries in a slot: a thread or a child of the pool.
 
-A handler of a kind is run at once. Celery's tracer runs a plain Celery task, and a handler if the difference
-would show: a message with callbacks or a chain, a receiver of a task's signals, a result backend, a tracer
-that another library has wrapped.
+A handler is called directly, without Celery's tracer. The tracer runs plain Celery tasks. It also runs a
+handler if the user would see a difference: its message has callbacks or a chain, a signal of tasks has a
+receiver, a result backend is set, or another library has wrapped the tracer.
 """
 
 import logging
@@ -58,7 +58,7 @@ logger = logging.getLogger(__name__)
 #: The `around_executing` of middleware, the innermost first.
 Around = tuple[Callable[..., Any], ...]
 
-#: How it ended, the seconds it took, and the seconds of them on a processor.
+#: The outcome of a run, its seconds, and its seconds on a processor.
 SlotResult = tuple[Outcome, float, float]
 
 outcomes_of_errors[Ignore] = lambda _error: SUCCEEDED
@@ -66,8 +66,8 @@ outcomes_of_errors[Reject] = lambda error: REQUEUE if error.requeue else REJECTE
 outcomes_of_errors[Retry] = lambda error: _outcome_of_retry(error)
 
 
-#: Signals of a task's run. Only Celery's tracer calls a receiver of one of them.
-_SIGNALS = (
+#: Signals of a task's run. Only Celery's tracer sends them.
+_TRACER_SIGNALS = (
     signals.task_prerun,
     signals.task_postrun,
     signals.task_success,
@@ -78,7 +78,7 @@ _SIGNALS = (
 
 
 def _outcome_of_retry(error: Retry) -> Outcome:
-    """Return the outcome of Celery's `Retry`. Without a signature no retry was sent: a dead letter."""
+    """Return the outcome of Celery's `Retry`: a dead letter if it has no signature, as no retry was sent."""
     if error.sig is None:
         text = "Retry: raised by hand, which sends nothing: call self.retry, or raise RetryLater"
         return DeadLetter("Retry", text)
@@ -86,7 +86,7 @@ def _outcome_of_retry(error: Retry) -> Outcome:
 
 
 class CeleryHandler(Handler):
-    """A Celery task as a handler: its function is the tracer."""
+    """A handler whose function runs a Celery task by Celery's tracer."""
 
     takes_message = True
 
@@ -112,66 +112,70 @@ class TaskContext(Context):
     since: float
 
     def is_cancelled(self) -> bool:
-        """True if the task or its batch was cancelled, as of `FRESH_SECONDS` ago at most."""
+        """True if the task or its batch was cancelled, by a reading that is at most `FRESH_SECONDS` old."""
         if time.monotonic() - self.since < FRESH_SECONDS:
-            return False  # it was not when it started
-        record = batch_key(self.batch, settings().key_prefix)
-        return cancellations(os.getpid()).any_of(*filter(None, (self.id, record)))
+            return False  # a task that was cancelled before its start does not start
+        batch_record = batch_key(self.batch, settings().key_prefix)
+        return cancellations(os.getpid()).includes_any(*filter(None, (self.id, batch_record)))
 
     def mark_call(self, peer: str, items: int) -> AbstractContextManager[None]:
-        """Note a call of a dependency for `millpond why`."""
+        """Record for `millpond why` the call of a dependency inside a `with` block."""
         return note_call(self.kind, peer, items)
 
     @cached_property
     def report(self) -> "ProgressReporter":
-        """Report progress."""
+        """The function with which the handler reports its progress."""
         return ProgressReporter(self.id)
 
     @cached_property
     def outbox(self) -> "Outbox":
-        """Send further tasks."""
+        """The object with which the handler sends further tasks."""
         return Outbox(self.id, self.delivery.now_ms)
 
     @cached_property
     def batch_summary(self) -> Summary | None:
-        """Return the counts of the batch that this task follows."""
+        """The counts of the batch whose callback this task is, or None if it is no callback."""
         return completed_batch(self.delivery.message.own.get("after"))
 
     @cached_property
     def state(self) -> dict[str, Any]:
-        """Return the objects that middleware hands to the handler."""
+        """The objects that middleware passes to the handler, by name."""
         return {}
 
 
-def run(delivery: Delivery) -> SlotResult:
-    """Run a delivery and return its outcome, also for any error of its handler: a slot is never lost."""
+def run_delivery(delivery: Delivery) -> SlotResult:
+    """Run the task of a delivery in the calling thread. Return its outcome, and its times in seconds.
+
+    An error of the handler is an outcome too: it never ends the slot. Between tasks, orphaned processes of
+    earlier tasks are reaped.
+    """
     tasks, _accept, hostname = of_this_process
     thread, kind = threading.get_ident(), delivery.message.kind
     clock = time.process_time if thread == threading.main_thread().ident else time.thread_time
-    began, used, task = time.monotonic(), clock(), tasks[kind]
+    began, cpu_began, task = time.monotonic(), clock(), tasks[kind]
     context = TaskContext(delivery, hostname)
     if began >= process_tree.reap_at:
         process_tree.reap_orphans()
     RUNNING[thread] = kind
-    # OpenTelemetry may be set up at any time, as by the application in a child that has started.
+    # Asked for each task: the application may import OpenTelemetry at any time, for example in a child.
     around = task.app.hooks[SDK in modules].around_executing
-    outcome = _run_untraced(task, delivery, context, around)
+    outcome = _run_handler(task, delivery, context, around)
     RUNNING.pop(thread, None)
     seconds = time.monotonic() - began
     if NOTES["on"] and type(outcome) is Succeeded:
         kwargs = delivery.message.arguments[1]
         if list in map(type, kwargs.values()):
             note_run(kind, kwargs, seconds)
-    return outcome, seconds, clock() - used
+    return outcome, seconds, clock() - cpu_began
 
 
 def run_in_child(*fields: Any) -> SlotResult:
-    """Run the delivery of these fields in a child of the process that has it."""
-    return run(Delivery(*fields))
+    """Run a delivery in a prefork child. `fields` are those of `delivery_fields`, which can be pickled."""
+    return run_delivery(Delivery(*fields))
 
 
-def _run_untraced(task: Task, delivery: Delivery, context: TaskContext, around: Around) -> Outcome:
-    """Run the handler of a task and return the outcome. Celery's tracer runs the tasks that need it."""
+def _run_handler(task: Task, delivery: Delivery, context: TaskContext, around: Around) -> Outcome:
+    """Run the handler of a task, by Celery's tracer if the task needs it, and return the outcome."""
     handler: Handler | None = getattr(task, "handler", None)
     if handler is None or _needs_tracer(task, delivery):
         return _run_traced(task, handler, delivery, context, around)
@@ -189,7 +193,7 @@ def _run_untraced(task: Task, delivery: Delivery, context: TaskContext, around: 
 
 def _needs_tracer(task: Task, delivery: Delivery) -> bool:
     """True if Celery's tracer must run the task: for signals, a backend, or callbacks in its message."""
-    for signal in _SIGNALS:
+    for signal in _TRACER_SIGNALS:
         if signal.receivers:
             return True
     if not needs_no_backend(task):
@@ -208,14 +212,18 @@ def _run_traced(
     context: TaskContext,
     around: Around,
 ) -> Outcome:
-    """Run a task by Celery's tracer. If the tracer does not reach the task, notify and log its end here."""
-    reached: list[bool] = []
-    handler = _traced_handler(task, own_handler, reached)
+    """Run a task by Celery's tracer and return the outcome.
+
+    The tracer logs a failure and notifies the result backend. A task that failed before the tracer was
+    called, for example because its arguments are invalid, is logged and notified here.
+    """
+    tracer_calls: list[bool] = []
+    handler = _traced_handler(task, own_handler, tracer_calls)
     try:
         outcome = execute(handler, delivery, context, around)
     except (SystemExit, KeyboardInterrupt) as error:
         return _outcome_of_exit(handler, delivery, context, error)
-    if type(outcome) is DeadLetter and not reached:
+    if type(outcome) is DeadLetter and not tracer_calls:
         logger.error("Task %s[%s] did not start: %s", task.name, context.id, outcome.error)
         notify_end(task.app, delivery.message, "failed", dead_letter_error(outcome.reason, outcome.error))
     return outcome
@@ -224,18 +232,21 @@ def _run_traced(
 def _outcome_of_exit(
     handler: Handler, delivery: Delivery, context: TaskContext, error: BaseException
 ) -> Outcome:
-    """Return the outcome of a handler that called sys.exit or was interrupted."""
-    if isinstance(error, KeyboardInterrupt) or handler.takes_message:  # Celery's `WorkerShutdown` is one
+    """Return the outcome of a handler that called sys.exit (a failure) or was interrupted (redelivered).
+
+    SystemExit from a task that the tracer runs is redelivered too: Celery's `WorkerShutdown` is one.
+    """
+    if isinstance(error, KeyboardInterrupt) or handler.takes_message:
         return Redeliver(error_line(error))
     return classify_failure(handler, delivery, context, error, began=time.time())
 
 
-def _traced_handler(task: Task, own_handler: Handler | None, reached: list[bool]) -> Handler:
-    """Return a handler that runs a task by Celery's tracer. `reached` gets an entry as it begins."""
+def _traced_handler(task: Task, own_handler: Handler | None, tracer_calls: list[bool]) -> Handler:
+    """Return a handler that runs a task by Celery's tracer. Each call appends to `tracer_calls`."""
 
-    def by_tracer(_message: Message, context: Any) -> Any:
+    def call_tracer(_message: Message, context: Any) -> Any:
         """Run the task by Celery's tracer. Raises the handler's `RetryLater` in place of Celery's `Retry`."""
-        reached.append(True)
+        tracer_calls.append(True)
         try:
             return run_traced(task, context.delivery, context.worker)
         except Retry as error:
@@ -245,4 +256,4 @@ def _traced_handler(task: Task, own_handler: Handler | None, reached: list[bool]
             raise
 
     contract = kinds().get(task.name) if own_handler is None else own_handler.contract
-    return CeleryHandler(contract, by_tracer, 0 if own_handler is None else own_handler.retries)
+    return CeleryHandler(contract, call_tracer, 0 if own_handler is None else own_handler.retries)

@@ -1,7 +1,7 @@
-"""Receive a delivery: make a request of it, notify the event listeners, pass it to the pool.
+"""Receive a delivery: make a request of it, send the event of its receipt, pass it to the pool.
 
-Celery's default strategy without the parts that the broker does now: a task with an ETA arrives when it is
-due, and rate limits hold for the whole fleet in the fetch.
+This is Celery's default strategy without the parts that the broker does here: it keeps a task with an ETA
+until it is due, and it holds rate limits for the whole fleet.
 """
 
 import logging
@@ -25,32 +25,38 @@ from millpond.broker.message import SHOWN_LENGTH, BadMessage, Message
 from millpond.broker.outcomes import Delay
 from millpond.tasks.contract import Contract, kinds
 from millpond.tasks.redaction import hides_fields, redact, redact_args
-from millpond.worker.celery.request import PondRequest, RequestContext
+from millpond.worker.celery.request import KindServices, PondRequest
 
 logger = get_logger("celery.worker.strategy")
 
 
-def pond(task: Task, _app: Celery, consumer: Any) -> Callable[..., None]:
-    """Return Celery's function that receives messages of one kind. Its `start` receives a delivery."""
+def millpond_strategy(task: Task, _app: Celery, consumer: Any) -> Callable[..., None]:
+    """Return the function with which Celery receives messages of one kind.
+
+    Its attribute `start` is the function that receives a delivery, which is no message of kombu's.
+    """
     contract = kinds().get(task.name)
-    secretive = contract if contract is not None and hides_fields(contract) else None
+    contract_with_secrets = contract if contract is not None and hides_fields(contract) else None
     revoked = consumer.controller.state.revoked
-    process = RequestContext(consumer, task)
+    services = KindServices(consumer, task)
     callbacks, on_request = consumer.on_task_message, consumer.on_task_request
     level = _level_of_received(task)
 
     def start(delivery: Delivery) -> None:
-        """Make a request of a delivery, announce it, and pass it to the pool."""
-        request = PondRequest(delivery, task, process)
-        if secretive is not None:
-            _redact_arguments(request, secretive)
+        """Make a request of a delivery, send the event of its receipt, and pass it to the pool.
+
+        A task that was revoked or has expired is settled instead.
+        """
+        request = PondRequest(delivery, task, services)
+        if contract_with_secrets is not None:
+            _redact_arguments(request, contract_with_secrets)
         if level is not None:
             _log_received(request, level)
         if (request.can_expire or request.id in revoked) and request.revoked():
             return
         if task_received.receivers:
             task_received.send(sender=consumer, request=request)
-        if process.sends_events:
+        if services.sends_events:
             request.send_received_event()
         else:
             request.is_quiet = True
@@ -64,8 +70,9 @@ def pond(task: Task, _app: Celery, consumer: Any) -> Callable[..., None]:
             raise
 
     def receive(kombu_message: Any, body: Any, *_: Any) -> None:
+        """Receive a message of kombu's. `body` is None except for protocol 1, which kombu decodes."""
         delivery = kombu_message.delivery
-        if body is None or _is_due(kombu_message, delivery, body):
+        if body is None or _convert_protocol_1(kombu_message, delivery, body):
             start(delivery)
 
     receive.start = start  # type: ignore[attr-defined]
@@ -78,11 +85,14 @@ def make_receiver(
     otherwise: Callable[[Delivery], None],
     dead_letter: Callable[[Delivery, str, object], None],
 ) -> Callable[[Delivery], None]:
-    """Return the function that receives a delivery of any kind. `otherwise` receives unusual deliveries."""
+    """Return the function that receives a delivery of any kind.
+
+    `otherwise` receives a delivery whose kind has no strategy of Millpond's. `dead_letter` is called with the
+    delivery, the reason and the error if its message cannot be used.
+    """
     starts = {kind: getattr(strategy, "start", None) for kind, strategy in strategies.items()}
 
     def receive(delivery: Delivery) -> None:
-        """Receive a delivery. A message that cannot be decoded or used is dead-lettered."""
         try:
             (starts.get(delivery.message.kind) or otherwise)(delivery)
         except BadMessage as error:
@@ -106,13 +116,17 @@ def _level_of_received(task: Task) -> int | None:
 
 def _log_received(request: PondRequest, level: int) -> None:
     """Log the receipt of a task as Celery does."""
-    about = {"id": request.id, "name": request.name, "args": request.argsrepr}
-    about |= {"kwargs": request.kwargsrepr, "eta": request.delivery.message.headers.get("eta")}
-    logger.log(level, trace.LOG_RECEIVED, about, extra={"data": about})
+    fields = {"id": request.id, "name": request.name, "args": request.argsrepr}
+    fields |= {"kwargs": request.kwargsrepr, "eta": request.delivery.message.headers.get("eta")}
+    logger.log(level, trace.LOG_RECEIVED, fields, extra={"data": fields})
 
 
 def _redact_arguments(request: PondRequest, contract: type[Contract]) -> None:
-    """Redact the shown text of the arguments, because a stock client writes all of them into the headers."""
+    """Set the shown text of the arguments, without secret fields.
+
+    The text in the headers is not used: a stock client writes all arguments there. Raises `InvalidTaskError`
+    if the arguments cannot be read.
+    """
     try:
         args, kwargs, _embed = request.delivery.message.arguments
     except BadMessage as error:
@@ -121,13 +135,16 @@ def _redact_arguments(request: PondRequest, contract: type[Contract]) -> None:
     request.show(redact_args(contract, args), repr(redact(contract, kwargs))[:SHOWN_LENGTH])
 
 
-def _is_due(kombu_message: Any, delivery: Delivery, body: Any) -> bool:
-    """Read a message of Celery's protocol 1, which the broker cannot. If it is not due, it waits in Redis."""
+def _convert_protocol_1(kombu_message: Any, delivery: Delivery, body: Any) -> bool:
+    """Give the delivery of a message of Celery's protocol 1 a message of protocol 2. True if it is due.
+
+    The broker cannot read the ETA of protocol 1, so a message that is not due is settled as delayed here.
+    """
     arguments, headers, _decoded, _utc = proto1_to_proto2(kombu_message, body)
-    written = dumps(arguments, default=str).encode()
+    encoded_body = dumps(arguments, default=str).encode()
     names = headers.keys() - {"args", "kwargs", "headers"}
     envelope = {
-        "body": b64encode(written).decode(),
+        "body": b64encode(encoded_body).decode(),
         "content-encoding": "utf-8",
         "content-type": "application/json",
         "headers": {**(headers.get("headers") or {}), **{name: headers[name] for name in names}},

@@ -67,7 +67,7 @@ def up(
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
-    merged = with_roots(settings(), root or [])
+    merged = add_file_roots(settings(), root or [])
     pools = pool or list(merged.table.pools)
     require_extras(merged, pools, flower=flower)
     if merged.broker_url and (port is not None or password is not None):
@@ -95,7 +95,7 @@ def run_services(
         settings, pools=pools, flower=flower, scheduler=periodic, data_dir=kept, addresses=addresses
     ) as running:
         try:
-            typer.echo(overview_text(running, pools, own_broker=not settings.broker_url))
+            typer.echo(format_overview(running, pools, own_broker=not settings.broker_url))
             ended = running.wait()
         except KeyboardInterrupt:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -127,7 +127,7 @@ def require_extras(settings: "Settings", pools: list[str], *, flower: bool) -> N
         typer.echo(f"Its pools will lack {names}. Install with: {command}", err=True)
 
 
-def with_roots(settings: "Settings", added: list[str]) -> "Settings":
+def add_file_roots(settings: "Settings", added: list[str]) -> "Settings":
     """Return the settings with further file roots.
 
     Without any root and without a broker URL, the current folder is the root, unless it is `/`. Raises
@@ -145,7 +145,7 @@ def with_roots(settings: "Settings", added: list[str]) -> "Settings":
     return settings.model_copy(update={"files": settings.files.model_copy(update={"roots": roots})})
 
 
-def overview_text(running: "Embedded", pools: list[str], *, own_broker: bool) -> str:
+def format_overview(running: "Embedded", pools: list[str], *, own_broker: bool) -> str:
     """Return the services with their addresses, and how to use and stop them."""
     from millpond.broker.url import BrokerURL
 

@@ -37,16 +37,17 @@ def worker(
         os.environ["MILLPOND_APP"] = app
         settings.cache_clear()
     if settings().app is not None:
-        _use_its_broker(str(settings().app))
+        _use_broker_of_app(str(settings().app))
     log_to_stderr(adopt_local(lambda line: typer.echo(line, err=True)).log_format)
     raise typer.Exit(supervise(pools))
 
 
-def _use_its_broker(app: str) -> None:
-    """Use the broker and key prefix of the application's own settings if Millpond's name none.
+def _use_broker_of_app(app: str) -> None:
+    """Set the environment to the application's own broker and key prefix, unless Millpond's settings name
+    them.
 
-    A process of its own imports the application: the supervisor stays small, and a fault is one line before
-    any worker starts. Raises `SettingsError`.
+    Another process imports the application, so the supervisor stays small. Raises `SettingsError` with the
+    last line of that process's errors if the application cannot be imported.
     """
     import os
     import subprocess
@@ -55,11 +56,11 @@ def _use_its_broker(app: str) -> None:
     from millpond.tasks.errors import SettingsError
     from millpond.tasks.settings import settings
 
-    asked = [sys.executable, "-P", "-m", "millpond.worker.user_app", app]
-    done = subprocess.run(asked, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SettingsError(done.stderr.strip().rpartition("\n")[2].removeprefix("millpond: "))
-    url, prefix = (line.partition(" ")[2] for line in done.stdout.splitlines()[-2:])
+    command = [sys.executable, "-P", "-m", "millpond.worker.user_app", app]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise SettingsError(result.stderr.strip().rpartition("\n")[2].removeprefix("millpond: "))
+    url, prefix = (line.partition(" ")[2] for line in result.stdout.splitlines()[-2:])
     if prefix and not settings().key_prefix:
         os.environ["MILLPOND_KEY_PREFIX"] = prefix
     if url and not settings().broker_url:

@@ -20,12 +20,12 @@ from billiard import get_start_method
 from billiard.exceptions import Terminated
 
 from millpond.broker.delivery import Delivery, delivery_fields
-from millpond.worker.celery.slot import SlotResult, run
+from millpond.worker.celery.slot import SlotResult, run_delivery
 from millpond.worker.dispatch.slot_request import SlotRequest
 
 
 class ChunkJob:
-    """The tasks of a chunk that are in the child, and the number of these that are settled.
+    """The tasks of a chunk that are in the child, and how many of them are settled.
 
     `on_end(job, succeeded)` is called once when the chunk has ended.
     """
@@ -41,60 +41,67 @@ class ChunkJob:
         #: Process id of the child; None until billiard reports that it accepted the chunk. Results may come
         #: before.
         self.pid: int | None = None
-        self._settled = 0
+        self._settled_count = 0
         self._on_end = on_end
 
     def send(self, pool: Any) -> Any:
-        """Send the chunk to the pool and return its `ApplyResult`.
+        """Send the chunk to the pool and return the pool's `ApplyResult`.
 
-        The child is killed at the shortest time limit of any task. The others are then sent one by one.
+        The child is killed if the chunk takes longer than the shortest time limit of any of its tasks. Tasks
+        that had not started then are released, and run later.
         """
         for request in self.members:
             request.in_child, request.chunk = True, self
         self.memory.offer_chunk(len(self.members))
-        limits = [limit for request in self.members for limit in request.limits if limit]
+        time_limits = [limit for request in self.members for limit in request.limits if limit]
         return pool.apply_async(
-            run_all,
+            run_chunk,
             args=(self.memory.number, [delivery_fields(request.delivery) for request in self.members]),
             accept_callback=self.on_accepted,
             callback=self.on_success,
             error_callback=self.on_failure,
-            timeout=min(limits, default=None),
+            timeout=min(time_limits, default=None),
             correlation_id=" ".join(request.id for request in self.members),
         )
 
     @property
     def running(self) -> SlotRequest | None:
-        """Return the task that runs in the child after a reclaim, or None if all are settled."""
-        return self.members[-1] if len(self.members) > self._settled else None
+        """The last unsettled task: after a reclaim the one that runs in the child.
+
+        None if all are settled.
+        """
+        return self.members[-1] if len(self.members) > self._settled_count else None
 
     def settle_ended(self) -> None:
         """Settle the tasks that the child has ended so far."""
-        self._settle_results(self.memory.take_results())
+        self._settle_results(self.memory.read_results())
 
     def reclaim_unstarted(self) -> list[SlotRequest]:
         """Settle the ended tasks, and return the unstarted ones, which the child can no longer start."""
         first = len(self.members) - self.memory.reclaim_unstarted()
-        taken, self.members = self.members[first:], self.members[:first]
-        for request in taken:
+        reclaimed, self.members = self.members[first:], self.members[:first]
+        for request in reclaimed:
             request.in_child, request.chunk = False, None
-            request.undo_start()
+            request.forget_start()
         self.settle_ended()
         if self.running is not None:
             self._mark_as_running(self.running)
-        return taken
+        return reclaimed
 
     def _settle_results(self, results: Sequence[SlotResult]) -> None:
-        """Settle the next tasks, one with each result, and mark the task after them as running."""
+        """Settle the next unsettled tasks, each with one of the results.
+
+        Mark the task after them as running.
+        """
         for result in results:
-            request = self.members[self._settled]
-            self._settled += 1
+            request = self.members[self._settled_count]
+            self._settled_count += 1
             if request.time_start is None:
-                request.note_start(self.pid, self.running_since)
+                request.record_start(self.pid, self.running_since)
             self.running_since += result[1]
             request.on_success(result)
-        if self._settled < len(self.members):
-            self._mark_as_running(self.members[self._settled])
+        if self._settled_count < len(self.members):
+            self._mark_as_running(self.members[self._settled_count])
 
     def _mark_as_running(self, request: SlotRequest) -> None:
         """Mark a task as running if the child has accepted the chunk."""
@@ -102,62 +109,67 @@ class ChunkJob:
             request.on_accepted(self.pid, self.running_since)
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
-        """Note the child, and mark the first unsettled task as running.
+        """Record the process id of the child, and mark the first unsettled task as running.
 
-        Results of the chunk may have been read before.
+        Results of the chunk may have been read before this call.
         """
         self.pid = pid
-        if not self._settled:
+        if not self._settled_count:
             self.running_since = time_accepted
-        if self._settled < len(self.members):
-            self._mark_as_running(self.members[self._settled])
+        if self._settled_count < len(self.members):
+            self._mark_as_running(self.members[self._settled_count])
 
     def on_success(self, results: Any, **_: Any) -> None:
-        """Settle each task with its result.
+        """Settle each unsettled task with its result.
 
         If billiard passes an `ExceptionInfo` instead of a list, the child has failed: see `on_failure`.
         """
         if not isinstance(results, list):
             self.on_failure(results)
             return
-        self._settle_results(results[self._settled :])
+        self._settle_results(results[self._settled_count :])
         self._on_end(self, True)
 
     def on_failure(self, exc_info: Any, **_: Any) -> None:
         """Redeliver the task that ran, because the child died or the task took too long.
 
         Ended tasks are settled, and tasks that were not started are released. If the child was terminated on
-        purpose, the running task was cancelled, and it is settled as such.
+        request, its running task was cancelled and is settled as cancelled.
         """
         error = exc_info.exception
-        on_purpose = isinstance(getattr(error, "exc", error), Terminated)
+        on_request = isinstance(getattr(error, "exc", error), Terminated)
         for request in self.reclaim_unstarted():
             request.release()
-        for request in self.members[self._settled :]:
-            if not on_purpose:
+        for request in self.members[self._settled_count :]:
+            if not on_request:
                 request.redeliver(exc_info)
             elif request is self.running:
                 request.on_failure(exc_info)
-            else:  # it ended and its result could not be kept
+            else:  # it has ended, and its result did not fit into the memory
                 request.release()
         self._on_end(self, False)
 
 
-def run_all(number: int, tasks: list[tuple[Any, ...]]) -> list[SlotResult]:
-    """Run tasks one after the other in a child until the rest is reclaimed. Return a result for each."""
+def run_chunk(number: int, tasks: list[tuple[Any, ...]]) -> list[SlotResult]:
+    """Run the tasks of a chunk in a child, one after the other, and return their results.
+
+    `number` is that of the chunk's memory, `tasks` the fields of the deliveries. Stops at the first task that
+    the worker has reclaimed.
+    """
     memory, results = _memories[number], list[SlotResult]()
     memory.begin_chunk()
-    for each in tasks:
+    for fields in tasks:
         if not memory.claim_task():
             break
-        results.append(run(Delivery(*each)))
+        results.append(run_delivery(Delivery(*fields)))
         memory.keep_result(results[-1])
     return results
 
 
-#: The results of a chunk are kept in shared memory up to this many bytes. The rest is sent when it ends.
-KEPT_BYTES = 65_536
+#: The bytes of shared memory for the results of a chunk. Results that do not fit are sent when it ends.
+RESULT_BYTES = 65_536
 
+#: The bytes of the length before each result.
 _LENGTH_BYTES = 4
 
 
@@ -168,75 +180,85 @@ class ChunkMemory:
         context = get_context("fork")
         self.number = number
         self._unstarted = context.Semaphore(0)
-        self._ended = context.Semaphore(0)
-        self._kept = mmap(-1, KEPT_BYTES)
-        #: How far the worker has read, and the child has written.
-        self._read = self._written = 0
+        self._results_ready = context.Semaphore(0)
+        self._results = mmap(-1, RESULT_BYTES)
+        #: The offsets up to which the worker has read results, and the child has written them.
+        self._read_to = self._written_to = 0
 
     # The worker's side
 
     def offer_chunk(self, count: int) -> None:
-        """Begin with a chunk of `count` tasks. No child may still use the previous chunk."""
+        """Prepare the memory for a chunk of `count` tasks. No child may use the memory any more."""
         self.reclaim_unstarted()
-        while self._ended.acquire(False):
+        while self._results_ready.acquire(False):
             pass
-        self._read = 0
+        self._read_to = 0
         for _ in range(count):
             self._unstarted.release()
 
     def reclaim_unstarted(self) -> int:
-        """Claim all tasks that are not started, which are the last of the chunk, and return their number."""
+        """Claim all tasks that the child has not started, and return their number.
+
+        They are the last ones of the chunk.
+        """
         count = 0
         while self._unstarted.acquire(False):
             count += 1
         return count
 
-    def take_results(self) -> list[Any]:
-        """Return the results, in order, that have come since the last call."""
+    def read_results(self) -> list[Any]:
+        """Return the results that the child has kept since the last call, in order."""
         results = []
-        while self._ended.acquire(False):
-            start = self._read + _LENGTH_BYTES
-            self._read = start + int.from_bytes(self._kept[self._read : start])
-            results.append(pickle.loads(self._kept[start : self._read]))
+        while self._results_ready.acquire(False):
+            start = self._read_to + _LENGTH_BYTES
+            self._read_to = start + int.from_bytes(self._results[self._read_to : start])
+            results.append(pickle.loads(self._results[start : self._read_to]))
         return results
 
     # The child's side
 
     def begin_chunk(self) -> None:
-        """Begin with the first task."""
-        self._written = 0
+        """Write the next result at the beginning of the memory.
+
+        The child calls this before the first task.
+        """
+        self._written_to = 0
 
     def claim_task(self) -> bool:
-        """Claim the next task. Return False if it and all tasks behind it were reclaimed."""
+        """Claim the next task. Return False if the worker has reclaimed it, and with it all later ones."""
         return self._unstarted.acquire(False)
 
     def keep_result(self, result: Any) -> None:
-        """Keep the result of the task that just ended, unless it or one before it cannot be kept."""
-        if self._written > KEPT_BYTES:
+        """Write the result of the task that just ended, for `read_results`.
+
+        Nothing is written once a result did not fit or could not be pickled, so that results keep their
+        order.
+        """
+        if self._written_to > RESULT_BYTES:
             return
         try:
-            text = pickle.dumps(result)
-        except Exception:  # the error is raised again when the result is sent
-            self._written = KEPT_BYTES + 1
+            pickled = pickle.dumps(result)
+        except Exception:  # the same error is raised, and handled, when the chunk's results are sent
+            self._written_to = RESULT_BYTES + 1
             return
-        start, self._written = self._written, self._written + _LENGTH_BYTES + len(text)
-        if self._written <= KEPT_BYTES:
-            self._kept[start : self._written] = len(text).to_bytes(_LENGTH_BYTES) + text
-            self._ended.release()  # in this order: the worker reads only results that were released
+        start, self._written_to = self._written_to, self._written_to + _LENGTH_BYTES + len(pickled)
+        if self._written_to <= RESULT_BYTES:
+            self._results[start : self._written_to] = len(pickled).to_bytes(_LENGTH_BYTES) + pickled
+            self._results_ready.release()  # after the write: the worker may read it from here on
 
 
 #: The memories of all chunks of this process, by their numbers. Its children inherit them.
 _memories: list[ChunkMemory] = []
 
 
-def memories_for(pool: Any) -> list[ChunkMemory]:
-    """Make the memories of a Celery pool whose children are still to be forked.
+def make_memories(pool: Any) -> list[ChunkMemory]:
+    """Return new memories for the chunks of a Celery pool. Call it before the pool forks its children.
 
-    The list is empty for a pool whose children inherit nothing.
+    The list is empty for a pool without forked children, which could not inherit the memory.
     """
     if not (pool.uses_semaphore and pool.forking_enable and get_start_method() == "fork"):
         return []
     # Twice as many as its slots can use at once: the memory of a dead child is not used again for a while.
-    made = [ChunkMemory(len(_memories) + n) for n in range(2 * pool.limit)]
-    _memories.extend(made)
-    return made
+    memories = [ChunkMemory(len(_memories) + n) for n in range(2 * pool.limit)]
+    _memories.extend(memories)
+    return memories

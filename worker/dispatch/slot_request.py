@@ -1,4 +1,4 @@
-"""The request as dispatching sees it: how to start, settle and release a delivery."""
+"""The part of a request that dispatching needs: to start, settle and release a delivery."""
 
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ class SlotRequest(Protocol):
     time_start: float | None
     #: True once it was sent to a prefork child.
     in_child: bool
-    #: True once it has ended, for example by its release: its handler must not start.
+    #: True once it was settled or released: its handler must not start.
     acknowledged: bool
     #: The hard and the soft time limit, seconds.
     limits: tuple[float | None, float | None]
@@ -23,7 +23,7 @@ class SlotRequest(Protocol):
 
     @property
     def name(self) -> Any:
-        """The task's name as people see it."""
+        """The name of the task in logs and events."""
 
     @property
     def kind(self) -> str:
@@ -33,7 +33,7 @@ class SlotRequest(Protocol):
         """True if the task may still start."""
 
     def revoked(self) -> Any:
-        """True if the task was cancelled or has expired."""
+        """True if the task was cancelled or has expired. It is settled then."""
 
     def run_in_thread(self) -> None:
         """Run the task in the calling thread."""
@@ -44,14 +44,14 @@ class SlotRequest(Protocol):
     def redeliver(self, exc_info: Any) -> None:
         """Return the message to its queue, its delivery counted."""
 
-    def undo_start(self) -> None:
-        """Undo the note that a child has the task."""
+    def forget_start(self) -> None:
+        """Undo `record_start`, because a child will not run the task after all."""
 
-    def note_start(self, pid: int | None, time_accepted: float) -> None:
-        """Note that the task's handler has started."""
+    def record_start(self, pid: int | None, time_accepted: float) -> None:
+        """Record that the handler started in process `pid` (at monotonic seconds)."""
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
-        """Note that the handler starts, and end the task if that was requested meanwhile."""
+        """Record the start, publish its event, and end the task if that was requested meanwhile."""
 
     def on_success(self, result: Any) -> None:
         """Settle the delivery by the slot's result."""

@@ -1,9 +1,9 @@
-"""A thread pool whose threads take their tasks themselves from those that wait.
+"""The slots of a pool of threads: each thread takes the next waiting task from one queue.
 
-Celery's pool of threads makes a future of each task and passes it on. Here a thread that is done takes the
-next task that waits, and returns to the pool if there was none for a moment. It pauses while many outcomes
-are not sent to the broker yet. Otherwise threads with short tasks would keep the interpreter from the event
-loop until nothing is left to run, and would run all fetched tasks while the broker is unreachable.
+Celery's pool of threads makes a future of each task. Here a thread that has ended a task takes the next one,
+and returns to the executor if none came for a moment. A thread pauses while many outcomes are not sent to the
+broker yet. Otherwise threads with short tasks would leave the event loop no time until all tasks have run,
+and would run all fetched tasks while the broker is unreachable.
 """
 
 import logging
@@ -22,37 +22,37 @@ logger = logging.getLogger(__name__)
 #: How long a thread waits for the next task before it returns to the pool, in seconds.
 LINGER_SECONDS = 0.05
 
-#: After how long a thread that is far ahead looks again whether the pool ends, in seconds.
-LOOK_SECONDS = 0.05
+#: The seconds between two checks of a pausing thread whether the process ends.
+CHECK_SECONDS = 0.05
 
 
 class ThreadSlots:
-    """The requests that wait for a thread. At most `slots` threads of the executor run them."""
+    """Runs requests in at most `slots` threads of the executor. The others wait in a queue."""
 
     def __init__(self, executor: Executor, slots: int, in_flight: InFlightMessages) -> None:
         self._executor = executor
         self._in_flight = in_flight
         self._slots = slots
         self._waiting: SimpleQueue[SlotRequest] = SimpleQueue()
-        self._at_work = 0
+        self._threads_at_work = 0
         self._lock = threading.Lock()
 
     def put(self, request: SlotRequest) -> None:
         """Run a request in a thread, as soon as one is free."""
         self._waiting.put(request)
         with self._lock:
-            if self._at_work >= self._slots:
+            if self._threads_at_work >= self._slots:
                 return
-            self._at_work += 1
+            self._threads_at_work += 1
         self._executor.submit(self._run_waiting)
 
     def reclaim_unstarted(self) -> list[SlotRequest]:
         """Remove all requests that wait for a thread, and return them, the oldest first."""
-        taken: list[SlotRequest] = []
+        reclaimed: list[SlotRequest] = []
         with suppress(Empty):
             while True:
-                taken.append(self._waiting.get_nowait())
-        return taken
+                reclaimed.append(self._waiting.get_nowait())
+        return reclaimed
 
     def _run_waiting(self) -> None:
         """Run requests until none has come for `LINGER_SECONDS`. The loop of one thread."""
@@ -61,27 +61,27 @@ class ThreadSlots:
                 request.run_in_thread()
                 if self._in_flight.is_far_ahead:
                     self.wait_for_backlog()
-            except BaseException:  # a task's SystemExit is no reason for a thread of a pool to end
-                with suppress(BaseException):  # else it would be held as long as this process lives
+            except BaseException:  # not even SystemExit of a task may end a thread of the pool
+                with suppress(BaseException):  # else it would be in flight as long as this process lives
                     request.redeliver(ExceptionInfo())
                 with suppress(BaseException):  # formatting a traceback may raise, and the thread must go on
                     logger.exception("Task %s[%s] could not be settled", request.name, request.id)
 
     def wait_for_backlog(self) -> None:
-        """Wait until outcomes were sent to the broker, or the process ends."""
+        """Wait until enough outcomes were sent to the broker, or the process drains or ends."""
         in_flight = self._in_flight
         while in_flight.is_far_ahead and not in_flight.draining and threading.main_thread().is_alive():
             in_flight.outcomes_taken.clear()
             if in_flight.is_far_ahead:
-                in_flight.outcomes_taken.wait(LOOK_SECONDS)
+                in_flight.outcomes_taken.wait(CHECK_SECONDS)
 
     def _next_request(self) -> SlotRequest | None:
-        """Return the next request, or None if none came for `LINGER_SECONDS`."""
+        """Return the next request, or None if none came for `LINGER_SECONDS`: the thread must end then."""
         while True:
             try:
                 return self._waiting.get(timeout=LINGER_SECONDS)
             except Empty:
                 with self._lock:
                     if self._waiting.empty():
-                        self._at_work -= 1
+                        self._threads_at_work -= 1
                         return None

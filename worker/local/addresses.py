@@ -57,7 +57,7 @@ class Addresses:
         port = self._kept.get(name) if requested is None else requested
         if not port:
             return self._store_entry(name, free_port())
-        if not is_free(port):
+        if not is_free_port(port):
             before = ", which it had at its last start," if requested is None else ""
             raise StartError(
                 f"port {port}{before} is in use: stop the program that listens there, or choose another with "
@@ -76,14 +76,14 @@ class Addresses:
 def free_port() -> int:
     """Return a free port of loopback."""
     for _ in range(_ATTEMPTS):
-        if is_free(port := secrets.choice(_PORTS)):
+        if is_free_port(port := secrets.choice(_PORTS)):
             return port
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def is_free(port: int) -> bool:
+def is_free_port(port: int) -> bool:
     """True if this process could listen on a port of loopback."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""One supervised worker process: start, signal, reap, back off before a restart."""
+"""One process of a supervisor: start it, signal it, reap it, back off before a restart."""
 
 import os
 import signal
@@ -18,7 +18,10 @@ _LONGEST_WAIT_SECONDS = 30.0
 
 @dataclass
 class ChildProcess:
-    """Process `number` of a pool, through all its restarts. `command(ready_fd)` is its command line."""
+    """Process `number` of a pool, through all its restarts.
+
+    `command(ready_fd)` returns its command line; the process writes to `ready_fd` once it is ready.
+    """
 
     pool: str
     number: int
@@ -38,7 +41,7 @@ class ChildProcess:
         return f"pool={self.pool} process={self.number}"
 
     def start(self) -> int:
-        """Start the process in its own session and return its id. Raises `OSError`."""
+        """Start the process in a session of its own and return its id. Raises `OSError`."""
         self.started_at, self.restart_at = monotonic(), None
         read_end, write_end = os.pipe()
         try:
@@ -57,7 +60,7 @@ class ChildProcess:
         return self.process.pid
 
     def read_ready(self) -> bool:
-        """Read the pipe. Return True if the process wrote that it is ready, False if it closed the pipe."""
+        """Read the pipe and close it. Return True if the process wrote to it, False if it closed its end."""
         if self.ready_pipe is None:
             return self.ready
         self.ready = bool(os.read(self.ready_pipe, 64))
@@ -66,14 +69,14 @@ class ChildProcess:
         return self.ready
 
     def terminate(self) -> None:
-        """Stop the process after its running tasks."""
+        """Send SIGTERM: the process ends after its running tasks."""
         if self.process is not None:
             # Not Popen.terminate(), which may reap the process: the supervisor would not learn of its end.
             with suppress(ProcessLookupError):
                 os.kill(self.process.pid, signal.SIGTERM)
 
     def kill(self) -> None:
-        """Kill the process and its children at once."""
+        """Kill the process and its children (its process group) at once."""
         if self.process is not None:
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -91,12 +94,13 @@ class ChildProcess:
         return code
 
     def plan_restart(self, *, requested: bool) -> float:
-        """Set the time of the next start and return the wait in seconds.
+        """Set the time of the next start and return the wait until then in seconds.
 
-        Each early death doubles it. An end that was `requested` is no early death.
+        There is no wait after a `requested` end, or a life of `STEADY_SECONDS`. Each further early death in a
+        row doubles the wait.
         """
-        steady = requested or monotonic() - self.started_at >= STEADY_SECONDS
-        self.early_deaths = 0 if steady else self.early_deaths + 1
+        was_steady = requested or monotonic() - self.started_at >= STEADY_SECONDS
+        self.early_deaths = 0 if was_steady else self.early_deaths + 1
         doubled = _FIRST_WAIT_SECONDS * 2.0 ** max(0, self.early_deaths - 1)
         wait = min(_LONGEST_WAIT_SECONDS, doubled) if self.early_deaths else 0.0
         self.restart_at = monotonic() + wait
@@ -104,7 +108,7 @@ class ChildProcess:
 
 
 def describe_exit(code: int) -> str:
-    """Return an exit code in words."""
+    """Return an exit code of `Popen` in words, to follow the name of the process."""
     if code < 0:
         hint = " (by the kernel, if memory is short)" if code == -signal.SIGKILL else ""
         return f"was killed by {signal.Signals(-code).name}{hint}"

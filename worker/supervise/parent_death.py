@@ -19,22 +19,23 @@ _PR_SET_PDEATHSIG = 1
 def with_parent_death_signal(
     argv: Sequence[str], *, on_parent_death: signal.Signals = signal.SIGKILL
 ) -> list[str]:
-    """Return the command that runs `argv` and receives `on_parent_death` when this process dies."""
-    return [
-        *(sys.executable, "-I", "-S", __file__),
-        *(str(os.getpid()), str(int(on_parent_death))),
-        *argv,
-    ]
+    """Return the command that runs `argv`. It receives `on_parent_death` when this process dies."""
+    own_arguments = str(os.getpid()), str(int(on_parent_death))
+    return [sys.executable, "-I", "-S", __file__, *own_arguments, *argv]
 
 
 def set_parent_death_signal(on_parent_death: int = signal.SIGKILL, *, parent: int | None = None) -> None:
-    """Arrange a signal to this process for the death of its parent. Signal it now if `parent` is dead."""
+    """Request from the kernel that this process receives a signal when its parent dies.
+
+    `parent` is the expected process id of the parent (default: the present one). If the parent has another
+    id, the expected one is dead, and the signal is sent now.
+    """
     if not sys.platform.startswith("linux"):
         return
-    expected = os.getppid() if parent is None else parent
+    parent = os.getppid() if parent is None else parent
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(on_parent_death), 0, 0, 0)
     # The parent may have died before the request. Then the kernel would send nothing.
-    if os.getppid() != expected:
+    if os.getppid() != parent:
         os.kill(os.getpid(), on_parent_death)
 
 

@@ -32,9 +32,9 @@ class ProcessNumbers:
         self._locks.close()
 
     def lock_free_numbers(self, pool: str) -> Iterator[int]:
-        """Yield and lock the numbers from 1 on that no other supervisor has.
+        """Lock and yield, one by one, the numbers from 1 on that no other supervisor has locked.
 
-        If no file can be created or locked, all numbers count as free.
+        A number whose file cannot be created or locked for another reason counts as free.
         """
         for number in itertools.count(1):
             try:
@@ -46,7 +46,10 @@ class ProcessNumbers:
             yield number
 
     def _lock_number(self, name: str) -> None:
-        """Lock the file of a number. Raises `OSError` if another supervisor has it."""
+        """Create and lock the file of a number.
+
+        Raises `BlockingIOError` if another supervisor has the lock.
+        """
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         with ExitStack() as opened:
             folder = open_private_folder("numbers")

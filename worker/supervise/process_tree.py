@@ -20,12 +20,12 @@ from time import monotonic
 
 _PR_SET_CHILD_SUBREAPER = 36
 
-#: The least time between two looks for orphans that have ended.
+#: The least time between two reapings of orphans.
 REAP_SECONDS = 1.0
 
-#: Looks for processes that were started between the last look and when their parent was stopped.
-_LOOKS = 20
-
+#: The maximum of listings of the processes below one. A process may start another before it is stopped, so
+#: the list is repeated until it shows nothing new.
+_LISTINGS = 20
 
 #: The time of the next reaping of orphans, between two tasks (monotonic seconds); infinite if none are
 #: adopted.
@@ -33,7 +33,7 @@ reap_at = math.inf
 
 
 def become_subreaper() -> None:
-    """Become the parent of every process below this one whose own parent ends."""
+    """Make this process adopt every process below it whose own parent ends, and reap them from now on."""
     global reap_at
     reap_at = 0.0
     if sys.platform.startswith("linux"):
@@ -41,43 +41,42 @@ def become_subreaper() -> None:
 
 
 def reap_orphans() -> None:
-    """Reap ended processes that nothing here waits for. Called between tasks, from `reap_at` on.
+    """Reap ended child processes, and set `reap_at` to the time of the next call. Called between tasks.
 
-    A process that a `Popen` of this process waits for is left to it, with its exit code.
+    Stops at the first ended process that has a `Popen` object: that object must get its exit code.
     """
     global reap_at
     reap_at = monotonic() + REAP_SECONDS
     with suppress(ChildProcessError):  # there is no child
         while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-            if ended.si_pid in _children_with_popen():
+            if ended.si_pid in _pids_of_popen_objects():
                 return
             os.waitpid(ended.si_pid, os.WNOHANG)
 
 
-def _children_with_popen() -> set[int]:
-    """Return the process ids of children that Python code still waits for."""
-    kinds = subprocess.Popen, multiprocessing.popen_fork.Popen
-    return {
-        each.pid for each in gc.get_objects() if issubclass(type(each), kinds) and each.returncode is None
-    }
+def _pids_of_popen_objects() -> set[int]:
+    """Return the process ids of the `Popen` objects of this process that have no exit code yet."""
+    popen_types = subprocess.Popen, multiprocessing.popen_fork.Popen
+    popens = (object_ for object_ in gc.get_objects() if issubclass(type(object_), popen_types))
+    return {popen.pid for popen in popens if popen.returncode is None}
 
 
 def kill_with_descendants(pid: int) -> None:
     """Kill a process and every process below it.
 
-    All are stopped first: none starts another, or is handed to another parent, while they are listed.
+    All are stopped first, so that none starts another, and none gets another parent, while they are listed.
     """
     family = [pid]
     _send_signal(pid, signal.SIGSTOP)
-    for _ in range(_LOOKS):
-        new = [each for each in _descendants_of(pid) if each not in family]
+    for _ in range(_LISTINGS):
+        new = [descendant for descendant in _descendants_of(pid) if descendant not in family]
         if not new:
             break
-        for each in new:
-            _send_signal(each, signal.SIGSTOP)
+        for descendant in new:
+            _send_signal(descendant, signal.SIGSTOP)
         family += new
-    for each in reversed(family):
-        _send_signal(each, signal.SIGKILL)
+    for member in reversed(family):
+        _send_signal(member, signal.SIGKILL)
 
 
 def _send_signal(pid: int, number: int) -> None:
@@ -87,7 +86,7 @@ def _send_signal(pid: int, number: int) -> None:
 
 
 def _descendants_of(pid: int) -> list[int]:
-    """Return the processes below a process, parents first, or [] if the kernel does not show them."""
+    """Return the ids of all processes below a process, parents first. The list is empty without /proc."""
     children = defaultdict[int, list[int]](list)
     with suppress(OSError):
         for folder in Path("/proc").iterdir():
@@ -96,6 +95,6 @@ def _descendants_of(pid: int) -> list[int]:
                 if stat:
                     children[int(stat.rpartition(")")[2].split()[1])].append(int(folder.name))
     pids = list(children[pid])
-    for each in pids:  # grows meanwhile
-        pids += children[each]
+    for descendant in pids:  # the list grows in the loop
+        pids += children[descendant]
     return pids

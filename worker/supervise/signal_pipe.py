@@ -1,4 +1,4 @@
-"""Signals as bytes on a descriptor, for a selector."""
+"""Receive signals as bytes of a pipe, which a selector can wait for."""
 
 import os
 import signal
@@ -11,7 +11,8 @@ from types import FrameType
 def signal_pipe(watched: Sequence[signal.Signals]) -> Iterator[int]:
     """Yield a descriptor from which each signal is read as one byte, its number.
 
-    For the main thread only. The handlers are restored at the end. Signals beyond 64 KiB are dropped.
+    Only the main thread may call this. The handlers are restored at the end. Signals are dropped while the
+    pipe is full (64 KiB).
     """
     read_end, write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     before = {number: signal.signal(number, _ignore_signal) for number in watched}

@@ -3,9 +3,9 @@
     SIGTERM, SIGINT   drain: every process finishes its running tasks; a second signal does not wait
     SIGHUP            replace every process; each finishes its running tasks first
 
-In every case the supervisor ends `drain_seconds` + the stop margin after the first signal. It is
-started as `millpond worker POOL…`, and by the embedded set-up as
-`python -m millpond.worker.supervise.supervisor POOL…`.
+The supervisor ends at most `drain_seconds` + the stop margin after the first SIGTERM or SIGINT. It is started
+as `millpond worker POOL…`, and by the embedded set-up as `python -m millpond.worker.supervise.supervisor
+POOL…`.
 """
 
 import logging
@@ -38,7 +38,7 @@ logger = logging.getLogger("millpond.supervisor")
 #: The time that a process gets after a second signal to release its messages.
 _RELEASE_SECONDS = 3.0
 
-_WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+_HANDLED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
 
 def supervise(pools: Sequence[str], *, ready_fd: int | None = None) -> int:
@@ -72,16 +72,14 @@ def child_processes(pools: Iterable[str], table: Table, numbers: ProcessNumbers)
         if name not in table.pools:
             raise SettingsError(unknown_name("pool", name, table.pools))
         for number in islice(numbers.lock_free_numbers(name), table.pools[name].processes):
-            yield ChildProcess(name, number, partial(_process_command, name, number))
-
-
-def _process_command(pool: str, number: int, ready_fd: int) -> list[str]:
-    """Return the command line of a worker process, which writes to `ready_fd` once it is ready."""
-    return process_command(pool, number, ready_fd=ready_fd)
+            yield ChildProcess(name, number, partial(process_command, name, number))
 
 
 class Supervisor:
-    """Supervises child processes. All work is done in `run`, on a signal, a pipe or a timer."""
+    """Supervises child processes.
+
+    All work is done in `run`, when a signal, a pipe or a timer calls for it.
+    """
 
     def __init__(
         self, children: Sequence[ChildProcess], stop_seconds: float, ready_fd: int | None = None
@@ -92,27 +90,29 @@ class Supervisor:
         self.selector = selectors.DefaultSelector()
         #: The time to kill the remaining processes (monotonic seconds); None before a stop.
         self.deadline: float | None = None
+        #: True once processes were killed at the deadline.
         self.killed = False
-        self.has_been_ready = False
-        self.cannot_start = False
+        self.any_was_ready = False
+        self.gave_up = False
+        #: The `id()` of each `ChildProcess` that SIGHUP replaces.
         self.replacing: set[int] = set()
 
     def run(self) -> int:
-        """Start the processes and return once all have ended after a signal."""
-        with signal_pipe(_WATCHED) as arrived, self.selector:
-            self.selector.register(arrived, selectors.EVENT_READ, None)
+        """Start the processes. After a stop has ended them all, return the exit code."""
+        with signal_pipe(_HANDLED_SIGNALS) as signals, self.selector:
+            self.selector.register(signals, selectors.EVENT_READ, None)
             for child in self.children:
                 self._start_child(child)
             while self.deadline is None or any(child.process for child in self.children):
                 for key, _ in self.selector.select(self._seconds_to_next_timer()):
-                    self._on_signals(arrived) if key.data is None else self._on_ready(key.data)
-                self._on_clock()
+                    self._on_signals(signals) if key.data is None else self._on_ready(key.data)
+                self._on_timer()
         logger.info("all processes have ended%s", ", some by force" if self.killed else "")
-        return 1 if self.killed or self.cannot_start else 0
+        return 1 if self.killed or self.gave_up else 0
 
-    def _on_signals(self, arrived: int) -> None:
-        """Act on the signals that arrived: reap, replace, or stop."""
-        for number in os.read(arrived, 4096):
+    def _on_signals(self, descriptor: int) -> None:
+        """Read the signals that have come, and reap, replace or stop the processes."""
+        for number in os.read(descriptor, 4096):
             if number == signal.SIGCHLD:
                 self._reap_ended()
             elif number == signal.SIGHUP:
@@ -121,18 +121,21 @@ class Supervisor:
                 self._stop_children(signal.Signals(number))
 
     def _on_ready(self, child: ChildProcess) -> None:
-        """Record that a process takes messages, and announce it once all do."""
+        """Read the pipe of a process that became ready or closed it.
+
+        Announce readiness once all are ready.
+        """
         if child.ready_pipe is None:
             return  # it has ended meanwhile, and SIGCHLD has been handled
         self.selector.unregister(child.ready_pipe)
         if child.read_ready():
-            self.has_been_ready = True
+            self.any_was_ready = True
             logger.info("%s takes messages after %.1f s", child.name, monotonic() - child.started_at)
-            if all(each.ready for each in self.children):
+            if all(other.ready for other in self.children):
                 self._announce_readiness("ready")
 
-    def _on_clock(self) -> None:
-        """Start the processes whose wait is over, and kill all at the deadline."""
+    def _on_timer(self) -> None:
+        """Start the processes whose restart is due, and kill all at the deadline."""
         now = monotonic()
         for child in self.children:
             if child.restart_at is not None and now >= child.restart_at:
@@ -148,11 +151,11 @@ class Supervisor:
         return max(0.0, min(times) - monotonic()) if times else None
 
     def _start_child(self, child: ChildProcess) -> None:
-        """Start a process, or plan another attempt if the system has none free."""
+        """Start a process, or plan another attempt if the system cannot start one now."""
         self.replacing.discard(id(child))
         try:
             pid = child.start()
-        except OSError as error:  # no process or descriptor is available now, and the other processes go on
+        except OSError as error:  # no process or descriptor is free; the other processes go on
             wait = child.plan_restart(requested=False)
             logger.error("%s cannot be started: %s; trying again in %.1f s", child.name, error.strerror, wait)
             return
@@ -165,18 +168,22 @@ class Supervisor:
         running = [child for child in self.children if child.process]
         if self.deadline is not None:
             logger.warning("%s again: not waiting for the running tasks", number.name)
-            self.deadline = min(self.deadline, monotonic() + _RELEASE_SECONDS)
+            self._terminate_children(min(self.deadline, monotonic() + _RELEASE_SECONDS))
         else:
             logger.info(
                 "%s: draining (%d running), at most %.0f s", number.name, len(running), self.stop_seconds
             )
-            self.deadline = monotonic() + self.stop_seconds
+            self._terminate_children(monotonic() + self.stop_seconds)
+
+    def _terminate_children(self, deadline: float) -> None:
+        """Terminate all processes, restart none, and kill at `deadline` those that still run."""
+        self.deadline = deadline
         for child in self.children:
             child.restart_at = None
             child.terminate()
 
     def _replace_children(self) -> None:
-        """Terminate every process, and start a new one in its place."""
+        """Terminate every process. Each is started again when it has ended."""
         if self.deadline is None:
             logger.info("SIGHUP: replacing every process")
             for child in self.children:
@@ -184,27 +191,31 @@ class Supervisor:
                 child.terminate()
 
     def _kill_children(self) -> None:
-        """Kill the processes that still run."""
-        running = [child for child in self.children if child.process and not self.killed]
-        for child in running:
-            pid = child.process.pid if child.process else 0
-            logger.warning("%s pid=%d killed; its messages in flight are delivered again", child.name, pid)
-            child.kill()
-        self.killed = self.killed or bool(running)
+        """Kill the processes that still run, once."""
+        if self.killed:
+            return
+        for child in self.children:
+            if child.process:
+                logger.warning(
+                    "%s pid=%d killed; its messages in flight are delivered again",
+                    *(child.name, child.process.pid),
+                )
+                child.kill()
+                self.killed = True
 
     def _reap_ended(self) -> None:
-        """Reap every process that has ended, also orphans if this is process 1 of a container."""
-        while ended := _next_ended():
-            child = next((each for each in self.children if each.process and each.process.pid == ended), None)
-            if child is None:
-                os.waitpid(ended, 0)
+        """Reap every child process that has ended, also an orphan if this is process 1 of a container."""
+        while ended_pid := _find_ended_process():
+            by_pid = {child.process.pid: child for child in self.children if child.process}
+            if ended_pid in by_pid:
+                self._on_exit(by_pid[ended_pid])
             else:
-                self._on_exit(child)
+                os.waitpid(ended_pid, 0)
 
     def _on_exit(self, child: ChildProcess) -> None:
-        """Plan the restart of a process that has ended, unless all stop.
+        """Reap a process that has ended, and plan its restart unless all stop.
 
-        Give up if it reports bad settings.
+        Give up if it reports bad settings before any process was ready.
         """
         if child.ready_pipe is not None:
             self.selector.unregister(child.ready_pipe)
@@ -214,7 +225,7 @@ class Supervisor:
         if self.deadline is not None:
             logger.info("%s pid=%d %s", child.name, pid, outcome)
             return
-        if code == os.EX_CONFIG and not self.has_been_ready:
+        if code == os.EX_CONFIG and not self.any_was_ready:
             self._give_up(f"{child.name} {outcome}")
             return
         wait = child.plan_restart(requested=id(child) in self.replacing)
@@ -223,17 +234,14 @@ class Supervisor:
             self._announce_readiness(f"{child.name} {outcome} before it took messages")
 
     def _give_up(self, reason: str) -> None:
-        """Stop all processes: another attempt would end in the same way."""
+        """Stop all processes, because another attempt would end in the same way."""
         logger.error("%s before it took messages: correct the error above, then start again", reason)
         self._announce_readiness(f"{reason} before it took messages")
-        self.cannot_start = True
-        self.deadline = monotonic() + self.stop_seconds
-        for child in self.children:
-            child.restart_at = None
-            child.terminate()
+        self.gave_up = True
+        self._terminate_children(monotonic() + self.stop_seconds)
 
     def _announce_readiness(self, line: str) -> None:
-        """Write one line to the pipe of readiness, and close it."""
+        """Write one line to `ready_fd` and close it. Does nothing after the first line."""
         if self.ready_fd is not None:
             with suppress(BrokenPipeError):  # the reader of the pipe has ended
                 os.write(self.ready_fd, f"{line}\n".encode())
@@ -241,8 +249,8 @@ class Supervisor:
             self.ready_fd = None
 
 
-def _next_ended() -> int | None:
-    """Return the id of a process that has ended, without reaping it."""
+def _find_ended_process() -> int | None:
+    """Return the id of a child process that has ended, without reaping it, or None if there is none."""
     try:
         status = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -255,10 +263,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = ArgumentParser(prog="millpond.worker.supervise.supervisor")
     parser.add_argument("pools", nargs="+")
     parser.add_argument("--ready-fd", type=int)
-    asked = parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
     log_to_stderr(settings().log_format)
     try:
-        sys.exit(supervise(asked.pools, ready_fd=asked.ready_fd))
+        sys.exit(supervise(arguments.pools, ready_fd=arguments.ready_fd))
     except (SettingsError, BadBrokerUrl) as error:
         sys.exit(str(error))
 

@@ -18,7 +18,7 @@ from millpond.tasks.context import Context
 from millpond.tasks.contract import Contract
 from millpond.tasks.handlers import body
 from millpond.tasks.settings import Settings
-from millpond.worker.app import prepare
+from millpond.worker.app import install_parts
 from millpond.worker.celery.handler_task import register_handler
 
 #: The messages that the stock worker prefetches a slot: enough never to wait for the broker, its best
@@ -91,7 +91,7 @@ def make_pond(url: str) -> Celery:
     """Return Millpond's application with the one kind."""
     settings = Settings(broker_url=url)
     app = celery_app(settings)
-    prepare(app, settings, InFlightMessages(prefetch=POND_PREFETCH))
+    install_parts(app, settings, InFlightMessages(prefetch=POND_PREFETCH))
     app.conf.worker_send_task_events = False  # as stock; the column with events turns both on
     from millpond.tasks.handlers import handlers
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from millpond.broker.errors import BrokerAway
-from millpond.worker.handler_services import ASKED_SECONDS, FRESH_SECONDS, Cancellations
+from millpond.worker.handler_services import FRESH_SECONDS, KEEP_READING_SECONDS, Cancellations
 
 
 class _Server:
@@ -25,16 +25,16 @@ def test_only_what_runs_is_asked_for_together_and_not_more_often_than_it_may() -
     """The names of all running tasks are one question a moment; those of ended tasks are dropped."""
     server, now = _Server(), [0.0]
     known = Cancellations(server.read, lambda: now[0])
-    assert not known.any_of("a", "batch")
-    assert not known.any_of("b", "batch")
+    assert not known.includes_any("a", "batch")
+    assert not known.includes_any("b", "batch")
     server.cancelled = {"a", "never asked for"}
-    assert not known.any_of("a", "batch"), "no older than a moment"
+    assert not known.includes_any("a", "batch"), "no older than a moment"
     now[0] += FRESH_SECONDS
-    assert known.any_of("a", "batch")
-    assert not known.any_of("b", "batch")
+    assert known.includes_any("a", "batch")
+    assert not known.includes_any("b", "batch")
     assert server.questions == [{"a", "batch"}, {"a", "b", "batch"}, {"a", "b", "batch"}]
-    now[0] += ASKED_SECONDS
-    assert not known.any_of("b", "batch")
+    now[0] += KEEP_READING_SECONDS
+    assert not known.includes_any("b", "batch")
     assert server.questions[-1] == {"b", "batch"}
 
 
@@ -43,8 +43,8 @@ def test_what_was_known_stands_while_the_broker_is_away() -> None:
     server, now = _Server(), [0.0]
     server.cancelled = {"a"}
     known = Cancellations(server.read, lambda: now[0])
-    assert known.any_of("a")
+    assert known.includes_any("a")
     server.is_away = True
     now[0] += 2 * FRESH_SECONDS
-    assert known.any_of("a")
-    assert not known.any_of("b")
+    assert known.includes_any("a")
+    assert not known.includes_any("b")

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from millpond.worker.dispatch.chunk_job import KEPT_BYTES, ChunkMemory, memories_for
+from millpond.worker.dispatch.chunk_job import RESULT_BYTES, ChunkMemory, make_memories
 
 
 def in_a_child(act: Callable[[], None]) -> int:
@@ -35,8 +35,8 @@ def test_a_child_claims_from_the_front_and_the_worker_takes_the_rest_back() -> N
     assert shared.reclaim_unstarted() == 3
     assert shared.reclaim_unstarted() == 0
     assert not shared.claim_task()
-    assert shared.take_results() == [("answer", 0), ("answer", 1)]
-    assert shared.take_results() == []
+    assert shared.read_results() == [("answer", 0), ("answer", 1)]
+    assert shared.read_results() == []
 
 
 def test_two_that_claim_at_once_have_each_task_once() -> None:
@@ -50,7 +50,7 @@ def test_two_that_claim_at_once_have_each_task_once() -> None:
         while child.is_alive():
             taken += shared._unstarted.acquire(False)
         child.join()
-        assert taken + len(shared.take_results()) == 500
+        assert taken + len(shared.read_results()) == 500
 
 
 def _claim_all(shared: ChunkMemory) -> None:
@@ -72,7 +72,7 @@ def test_what_a_killed_child_started_is_known() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     assert in_a_child(die_in_the_second) == -signal.SIGKILL
-    assert (shared.reclaim_unstarted(), shared.take_results()) == (3, ["done"])
+    assert (shared.reclaim_unstarted(), shared.read_results()) == (3, ["done"])
 
 
 def test_nothing_is_left_over_for_the_next_piece() -> None:
@@ -86,10 +86,10 @@ def test_nothing_is_left_over_for_the_next_piece() -> None:
     shared.begin_chunk()
     assert [shared.claim_task() for _ in range(3)] == [True, True, False]
     shared.keep_result("now")
-    assert shared.take_results() == ["now"]
+    assert shared.read_results() == ["now"]
 
 
-@pytest.mark.parametrize("unfit", ["x" * KEPT_BYTES, lambda: None], ids=["too long", "cannot be pickled"])
+@pytest.mark.parametrize("unfit", ["x" * RESULT_BYTES, lambda: None], ids=["too long", "cannot be pickled"])
 def test_answers_that_cannot_be_kept_are_left_out_in_order(unfit: object) -> None:
     """After one that was not kept none is: the order says whose answer it is."""
     shared = ChunkMemory(0)
@@ -97,7 +97,7 @@ def test_answers_that_cannot_be_kept_are_left_out_in_order(unfit: object) -> Non
     shared.begin_chunk()
     for answer in ("first", unfit, "third"):
         shared.keep_result(answer)
-    assert shared.take_results() == ["first"]
+    assert shared.read_results() == ["first"]
 
 
 def test_claims_are_made_for_children_that_inherit_them() -> None:
@@ -106,8 +106,8 @@ def test_claims_are_made_for_children_that_inherit_them() -> None:
     def pool(*, prefork: bool, forks: bool) -> SimpleNamespace:
         return SimpleNamespace(uses_semaphore=prefork, forking_enable=forks, limit=3)
 
-    assert memories_for(pool(prefork=False, forks=True)) == []
-    assert memories_for(pool(prefork=True, forks=False)) == []
-    made = memories_for(pool(prefork=True, forks=True))
+    assert make_memories(pool(prefork=False, forks=True)) == []
+    assert make_memories(pool(prefork=True, forks=False)) == []
+    made = make_memories(pool(prefork=True, forks=True))
     assert len(made) == 6
     assert [each.number for each in made] == list(range(made[0].number, made[0].number + 6))

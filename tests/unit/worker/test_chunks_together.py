@@ -25,7 +25,7 @@ class Request(SimpleNamespace):
 
     def __init__(self, id: str, **more: Any) -> None:
         told: list[Any] = []
-        names = ("release", "redeliver", "on_success", "undo_start")
+        names = ("release", "redeliver", "on_success", "forget_start")
         tell = {name: self._teller(told, name) for name in names}
         super().__init__(
             id=id,
@@ -40,7 +40,7 @@ class Request(SimpleNamespace):
                 "time_start": None,
                 "chunk": None,
                 "may_start": lambda: True,
-                "note_start": lambda *_: None,
+                "record_start": lambda *_: None,
                 "revoked": lambda: False,
                 **tell,
                 **more,
@@ -86,7 +86,7 @@ def grouper(timers: Timers) -> Chunks:
     """Return a grouper that knows a short kind."""
     made = Chunks(POOL)
     made.mean_seconds["short"] = SHORT_SECONDS / 2
-    made.watch(timers.call_after, timers.start)
+    made.start_timers(timers.call_after, timers.start)
     return made
 
 
@@ -95,7 +95,7 @@ def piece_of(grouper: Chunks, *ids: str) -> ChunkJob | None:
     first, *others = [Request(id) for id in ids]
     SLOTS._waiting.clear()
     SLOTS._waiting.extend((None, (other,), {}) for other in others)
-    piece = grouper.job_for(first)  # type: ignore[arg-type]
+    piece = grouper.make_chunk(first)  # type: ignore[arg-type]
     if piece is not None:
         piece.send(SimpleNamespace(apply_async=lambda *_, **__: None))
     return piece
@@ -178,7 +178,7 @@ def test_when_its_child_dies_only_what_ran_counts_as_delivered(grouper: Chunks) 
     assert [each.told for each in members] == [
         [("on_success", ANSWER)],
         [("redeliver", lost)],
-        [("undo_start",), ("release",)],
+        [("forget_start",), ("release",)],
     ]
 
 
@@ -227,8 +227,8 @@ def test_a_child_is_not_ended_for_a_task_that_it_has_not_started(grouper: Chunks
     assert piece is not None
     a, b, _c = piece.members
     assert piece.memory.claim_task()
-    assert not grouper.owns_its_child(b)
+    assert not grouper.reclaim_chunk_of(b)
     assert timers.started == ["b", "c"]
-    assert grouper.owns_its_child(a)
+    assert grouper.reclaim_chunk_of(a)
     assert timers.started == ["b", "c"]
-    assert grouper.owns_its_child(Request("alone"))  # type: ignore[arg-type]
+    assert grouper.reclaim_chunk_of(Request("alone"))  # type: ignore[arg-type]

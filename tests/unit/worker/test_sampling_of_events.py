@@ -81,6 +81,6 @@ def test_a_task_is_said_to_start_once() -> None:
     request._eventer = SimpleNamespace(enabled=True, send=lambda type, **_: told.append(type))
     for _ in range(2):
         request.on_accepted(1, monotonic())
-        request.undo_start()
+        request.forget_start()
     request.send_event("task-succeeded")
     assert told == ["task-started", "task-succeeded"]

@@ -81,7 +81,7 @@ def test_a_thread_far_ahead_waits_until_what_is_finished_was_sent(
     eventually: Eventually,
 ) -> None:
     """That the loop settled it is not enough: a kill before the next turn, and it runs again."""
-    monkeypatch.setattr(thread_pool, "LOOK_SECONDS", 60)
+    monkeypatch.setattr(thread_pool, "CHECK_SECONDS", 60)
     lease = in_flight.lease(QueueKeys("queue"))
     for n in range(AHEAD):
         delivery = delivery_of(str(n), f"task {n}")
@@ -115,7 +115,7 @@ def test_a_thread_that_is_not_ahead_does_not_wait(
     slots: ThreadSlots, in_flight: InFlightMessages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However long it would."""
-    monkeypatch.setattr(thread_pool, "LOOK_SECONDS", 3600)
+    monkeypatch.setattr(thread_pool, "CHECK_SECONDS", 3600)
     finish(in_flight, 1)
     slots.wait_for_backlog()
 

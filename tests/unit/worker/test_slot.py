@@ -20,7 +20,7 @@ from millpond.tasks.handlers import Handler
 from millpond.tasks.middleware import Hooks
 from millpond.tasks.pools import Table
 from millpond.worker.celery.handler_task import register_handler
-from millpond.worker.celery.slot import run
+from millpond.worker.celery.slot import run_delivery
 
 
 class Greet(Contract, kind="slot.greet"):
@@ -68,7 +68,7 @@ def test_a_task_that_fails_says_how_long_it_took(app: Celery) -> None:
         raise ValueError("no")
 
     make_ready(app)
-    outcome, seconds, _used = run(delivered("slot.fail"))
+    outcome, seconds, _used = run_delivery(delivered("slot.fail"))
     assert isinstance(outcome, DeadLetter)
     assert (outcome.reason, outcome.error) == ("ValueError", "ValueError: no")
     assert "in fail" in outcome.traceback
@@ -87,7 +87,7 @@ def test_a_task_sees_the_headers_that_celery_would_find(app: Celery, own: dict[s
     make_ready(app)
     headers = {"id": "1", "task": "slot.look", "lang": "py", "argsrepr": "()", "retries": 0, **own}
     celerys = CeleryContext(headers, args=[], called_directly=False, kwargs={}).headers or {}
-    assert isinstance(run(delivered("slot.look", **own))[0], Succeeded)
+    assert isinstance(run_delivery(delivered("slot.look", **own))[0], Succeeded)
     assert seen == [{**celerys, "millpond": {"deliveries": 0, "clock_ms": 0, "of": "1"}}]
 
 
@@ -99,7 +99,7 @@ def test_a_task_that_would_stop_the_worker_is_delivered_again(app: Celery) -> No
         raise WorkerShutdown(0)
 
     make_ready(app)
-    assert isinstance(run(delivered("slot.stop"))[0], Redeliver)
+    assert isinstance(run_delivery(delivered("slot.stop"))[0], Redeliver)
 
 
 def greet(job: Greet, context: Context) -> str:
@@ -122,7 +122,7 @@ def test_a_handler_runs_alike_with_and_without_celerys_tracer(app: Celery, trace
     if traced:
         signals.task_prerun.connect(before)
     try:
-        outcome, _seconds, _used = run(delivered(Greet.kind, {"name": "you"}))
+        outcome, _seconds, _used = run_delivery(delivered(Greet.kind, {"name": "you"}))
     finally:
         signals.task_prerun.disconnect(before)
     assert outcome == Succeeded(None, "'hello you'")

@@ -35,7 +35,7 @@ def told(pool: str, **conf: Any) -> str:
     def early() -> None: ...
 
     changes = user_app.configure_app(app, settings_of(), (pool,))
-    return user_app.changes_text([*changes, *user_app.of_tasks(app)])
+    return user_app.format_changes([*changes, *user_app.task_changes(app)])
 
 
 def lines(text: str) -> dict[str, str]:
@@ -114,7 +114,7 @@ def test_a_broker_of_the_environment_is_named_and_not_used(monkeypatch: pytest.M
     app = Celery("shop", set_as_current=False)
     changes = user_app.configure_app(app, settings_of(), ("heavy",))
     assert "redis://other:6379/0 -> redis://localhost:6379/0" in " ".join(
-        user_app.changes_text(changes).split()
+        user_app.format_changes(changes).split()
     )
     assert app.connection_for_write().as_uri() == "redis://localhost:6379/0"
 
@@ -145,7 +145,7 @@ def test_an_option_of_the_transport_is_kept_or_named(option: str, value: Any, sa
     app = Celery("shop", broker="redis://localhost/0", set_as_current=False)
     app.conf.update(task_default_queue="heavy", broker_transport_options={option: value})
     changes = user_app.configure_app(app, settings_of(), ("heavy",))
-    named = " ".join(user_app.changes_text([each for each in changes if option in each.setting]).split())
+    named = " ".join(user_app.format_changes([each for each in changes if option in each.setting]).split())
     assert said in named
     assert bool(named) == bool(said)
     assert said or app.conf.broker_transport_options[option] == value
@@ -163,11 +163,11 @@ def test_options_of_the_application_have_their_defaults_and_are_named() -> None:
 
     user_preload_options.connect(hear)
     try:
-        assert user_options.install(app, {"pool": "threads"}) == {"pool": "threads", "shards": 4}
+        assert user_options.add_default_options(app, {"pool": "threads"}) == {"pool": "threads", "shards": 4}
     finally:
         user_preload_options.disconnect(hear)
     assert heard == [{"stage": "dev"}]
-    found = lines(user_app.changes_text(list(user_options.ignored_options(app))))
+    found = lines(user_app.format_changes(list(user_options.option_changes(app))))
     assert "- -> 4 `millpond worker` has no options" in found["option --shards"]
     assert "- -> dev" in found["option --stage"]
 
@@ -176,7 +176,7 @@ def test_a_result_backend_that_cannot_be_made_ends_the_worker(capsys: pytest.Cap
     """Stock ends there, too: tasks whose results are lost one by one would be the alternative."""
     app = Celery("shop", broker="memory://", backend="nosuch://x", set_as_current=False)
     with pytest.raises(SystemExit) as ended:
-        user_app.check_results(app)
+        user_app.check_result_backend(app)
     assert ended.value.code == os.EX_CONFIG
     assert re.fullmatch(r"millpond: result_backend cannot be used: .*nosuch.*\n", capsys.readouterr().err)
 
@@ -192,10 +192,10 @@ def test_a_batch_that_the_pool_never_holds_is_named() -> None:
     @app.task(base=Batches, name="shop.together", shared=False, acks_late=True)
     def together(requests: Any) -> None: ...
 
-    found = lines(user_app.changes_text(list(user_app.of_tasks(app))))
+    found = lines(user_app.format_changes(list(user_app.task_changes(app))))
     assert "5 -> prefetch 4" in found["flush_every of shop.together"]
     app.in_flight.prefetch = 5
-    assert "flush_every of shop.together" not in {each.setting for each in user_app.of_tasks(app)}
+    assert "flush_every of shop.together" not in {each.setting for each in user_app.task_changes(app)}
 
 
 def test_a_broker_in_use_as_it_is_set_is_not_named() -> None:
