@@ -26,6 +26,8 @@ MOST_FIELDS = 120
 
 _MICROS = 1_000_000
 OTHERS = "others"
+#: The name of the peer of a slot that waits for the results of other tasks.
+RESULTS = "results of other tasks"
 
 
 @dataclass

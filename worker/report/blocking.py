@@ -10,9 +10,11 @@ import platform
 import re
 import socket
 import struct
+import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -39,6 +41,14 @@ _CALLS = {
 _FILES = ("fcntl", "flock", "fsync", "pread", "pwrite")
 #: A socket between two ends of one host that has no name.
 UNNAMED = "a socket"
+#: The name of a lock in the static data of a C library begins so.
+LIBRARY_LOCK = "a lock of "
+#: The writable data of libraries is looked up again after these seconds: more may have been loaded.
+MAPS_SECONDS = 10.0
+#: The number of a system call of a thread that is blocked outside one: it waits for a page of memory.
+_PAGE_FAULT = -1
+#: Most descendants of a child program that are looked at.
+MOST_DESCENDANTS = 50
 #: Pipes that a program of the logs reads, perhaps slowly.
 _OUTPUTS = {1: "standard output", 2: "standard error"}
 _ON_A_DESCRIPTOR = ("read", "write", "recv", "send", "connect", "accept")
@@ -81,10 +91,12 @@ def blocked_on(tid: int) -> Blocked:
         return Blocked("unknown")
     if words[0] == "running":
         return Blocked("processor")
+    if int(words[0]) == _PAGE_FAULT:
+        return Blocked("file", "memory that is read from a disk")
     call = _CALLS.get(platform.machine(), {}).get(int(words[0]), "")
     arguments = [int(word, 16) for word in words[1:7]]
     if call == "futex":
-        return Blocked("interpreter" if _is_static(arguments[0]) else "lock")
+        return _on_futex(arguments[0])
     if call == "sleep":
         return Blocked("sleep")
     if call == "wait":
@@ -92,7 +104,7 @@ def blocked_on(tid: int) -> Blocked:
     if call in ("fcntl", "flock"):
         return Blocked("lock", _lock_path(arguments[0]))
     if call in _FILES:
-        return Blocked("file")
+        return Blocked("file", _disk_name(arguments[0]))
     if call in _ON_A_DESCRIPTOR:
         return _on_descriptor(arguments[0])
     return (
@@ -103,19 +115,58 @@ def blocked_on(tid: int) -> Blocked:
 
 
 def is_computing(pid: int) -> bool:
-    """True if a child program is on a processor, or waits for one."""
-    with suppress(OSError, IndexError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "R"
+    """True if a child program or a descendant of it is on a processor, or waits for one."""
+    pids = [pid]
+    for each in pids:  # grows while it is read
+        if _is_runnable(Path(f"/proc/{each}")):
+            return True
+        if len(pids) < MOST_DESCENDANTS:
+            pids += _children_of(Path(f"/proc/{each}/task"))
     return False
 
 
-def child_programs() -> list[int]:
-    """Return the process ids of the child programs of this process."""
-    pids: list[int] = []
-    for thread in Path("/proc/self/task").iterdir():
-        with suppress(OSError):
-            pids += map(int, (thread / "children").read_text().split())
-    return pids
+def c_threads_compute() -> bool:
+    """True if a thread of this process that a C library started is on a processor, or waits for one."""
+    of_python = {thread.native_id for thread in threading.enumerate()} | {os.getpid()}
+    return any(
+        int(task.name) not in of_python and _is_runnable(task) for task in Path("/proc/self/task").iterdir()
+    )
+
+
+def child_programs(tid: int | None = None) -> list[int]:
+    """Return the process ids of the child programs of this process, or of one thread of it."""
+    tasks = Path("/proc/self/task")
+    return _children_of(tasks) if tid is None else _children_of_thread(tasks / str(tid))
+
+
+def _is_runnable(task: Path) -> bool:
+    """True if a process or thread of /proc is on a processor, or waits for one."""
+    with suppress(OSError, IndexError):
+        return (task / "stat").read_text().rpartition(")")[2].split()[0] == "R"
+    return False
+
+
+def _children_of(tasks: Path) -> list[int]:
+    """Return the process ids of the child programs of a process, by the folder of its threads."""
+    with suppress(OSError):
+        return [pid for thread in tasks.iterdir() for pid in _children_of_thread(thread)]
+    return []
+
+
+def _children_of_thread(thread: Path) -> list[int]:
+    """Return the process ids of the child programs that a thread has started."""
+    with suppress(OSError):
+        return [int(pid) for pid in (thread / "children").read_text().split()]
+    return []
+
+
+def _disk_name(fd: int) -> str:
+    """Return the name of the disk of a file: the folder at which it is mounted. "" if it is no file."""
+    with suppress(OSError):
+        path = Path(f"/proc/self/fd/{fd}").readlink()
+        if path.is_absolute():
+            return f"the disk of {next(each for each in (path, *path.parents) if os.path.ismount(each))}"
+    return ""
 
 
 def _lock_path(fd: int) -> str:
@@ -171,7 +222,7 @@ def _on_descriptor(fd: int) -> Blocked:
         if target.startswith("pipe:"):
             return Blocked("peer", _OUTPUTS[fd]) if fd in _OUTPUTS else Blocked("child")
         if not target.startswith("socket:"):
-            return Blocked("peer", str(path)) if path.is_fifo() else Blocked("file")
+            return Blocked("peer", str(path)) if path.is_fifo() else Blocked("file", _disk_name(fd))
         return _to_peer(fd)
     return Blocked("unknown")
 
@@ -216,22 +267,32 @@ def _round_trips(connection: socket.socket) -> tuple[int, int] | None:
     return None
 
 
-def _is_static(address: int) -> bool:
-    """True if an address is in the interpreter's own data, where its lock is."""
-    return any(low <= address < high for low, high in _interpreter_data())
+def _on_futex(address: int) -> Blocked:
+    """Return the lock at an address: the interpreter's, one of a C library, or one of the process."""
+    library = next((name for low, high, name in _libraries_data() if low <= address < high), "")
+    if "python" in library:
+        return Blocked("interpreter")
+    # The name of a library in a wheel ends with a hash: libscipy_openblas64_-32a4b2a6.so
+    name = library.partition(".so")[0].partition("-")[0].rstrip("_")
+    return Blocked("lock", f"{LIBRARY_LOCK}{name}" if name else "")
 
 
-@cache
-def _interpreter_data() -> tuple[tuple[int, int], ...]:
-    """Return the writable parts of the interpreter's program and library, with the zeroed ones behind."""
-    parts, end = list[tuple[int, int]](), -1
+def _libraries_data() -> tuple[tuple[int, int, str], ...]:
+    """Return the writable data of this process's program and libraries: start, end, file name."""
+    return _read_libraries_data(int(time.monotonic() / MAPS_SECONDS))
+
+
+@lru_cache(maxsize=1)
+def _read_libraries_data(_period: int) -> tuple[tuple[int, int, str], ...]:
+    """Read the writable data of libraries, with the zeroed part that follows the part from the file."""
+    parts, end, library = list[tuple[int, int, str]](), -1, ""
     with suppress(OSError):
         for line in Path("/proc/self/maps").read_text().splitlines():
             span, mode, *rest = line.split()
             low, high = (int(each, 16) for each in span.split("-"))
-            name = rest[3] if len(rest) > 3 else ""
-            ours = "python" in name.rpartition("/")[2] or (not name and low == end)
-            end = high if ours else -1
-            if ours and "w" in mode:
-                parts.append((low, high))
+            name = rest[3].rpartition("/")[2] if len(rest) > 3 else ""
+            library = name if name else library if low == end else ""
+            end = high
+            if "w" in mode and library and not library.startswith("["):
+                parts.append((low, high, library))
     return tuple(parts)

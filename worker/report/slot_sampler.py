@@ -18,12 +18,14 @@ from dataclasses import dataclass, replace
 from types import FrameType
 
 from millpond.broker.stats.calls import note_connection
-from millpond.broker.stats.window import Place
+from millpond.broker.stats.window import RESULTS, Place
 from millpond.worker.report import noted_calls
 from millpond.worker.report.blocking import (
+    UNNAMED,
     Blocked,
     Clock,
     blocked_on,
+    c_threads_compute,
     child_programs,
     is_computing,
     thread_clock,
@@ -45,14 +47,20 @@ MOST_CALLS = 200
 #: Where a slot may be that waits for a peer by its handler's own word.
 WAITING = ("peer", "sleep", "lock", "file", "child", "thread", "unknown")
 
-#: Modules between the slot and the handler.
-_FRAMEWORK = (
+#: Modules that call a handler. Others of Millpond and of Celery may be called by it.
+_CALLERS = (
     "millpond.worker",
-    "millpond.broker",
     "millpond.tasks.execute",
+    "millpond.tasks.forked_child",
     "millpond.tasks.middleware",
-    "celery",
+    "millpond.tasks.process",
+    "celery.app.trace",
+    "celery.app.autoretry",
+    "celery.concurrency",
 )
+
+#: Modules in which a handler waits for the results of other tasks.
+_RESULTS = ("millpond.producer.results", "celery.result")
 
 _MICROS = 1_000_000
 
@@ -163,10 +171,12 @@ class SlotSampler:
         blocked = place(kind, wait, frame, shared=len(self._running) > 1)
         if (said := CALLING.get(ident)) is not None and blocked.category in WAITING:
             blocked = replace(blocked, category="peer", name=said)
-        if any(is_computing(child) for child in _awaited_children(blocked, frame)):
+        if any(is_computing(child) for child in _awaited_children(blocked, frame, tid)):
             blocked = Place("processor", "child programs", kind=kind)
+        elif wait.category == "lock" and not _takes_python_lock(frame) and c_threads_compute():
+            blocked = Place("processor", "threads of C libraries", kind=kind)
         with self._lock:
-            if wait.trips is not None and blocked.category == "peer":
+            if wait.trips is not None and blocked.category == "peer" and blocked.name != RESULTS:
                 self._note_trips(blocked, wait.trips, now)
             self._add_seconds(Place("processor", kind=kind), ran)
             self._add_seconds(Place("runnable", kind=kind), waited)
@@ -195,17 +205,31 @@ class SlotSampler:
         self._places[where] += int(seconds * _MICROS)
 
 
-def _awaited_children(where: Place, frame: FrameType | None) -> list[int]:
-    """Return the child programs that a slot waits for: that of a `subprocess`, or those of its threads."""
+def _awaited_children(where: Place, frame: FrameType | None, tid: int) -> list[int]:
+    """Return the child programs that a slot waits for.
+
+    That is the one of a `subprocess` or a process of `multiprocessing`, else those that the slot's thread
+    (`tid`) has started. A slot that waits for other threads may wait for any child of the process.
+    """
     if where.category == "thread":
         return child_programs()
-    while frame is not None and where.category == "child":
-        if frame.f_globals.get("__name__") == "subprocess":
+    if where.category != "child" and where.name != UNNAMED:
+        return []
+    while frame is not None:
+        if str(frame.f_globals.get("__name__")).startswith(("subprocess", "multiprocessing.popen_")):
             waited = frame.f_locals.get("self", frame.f_locals.get("process"))
             if isinstance(pid := getattr(waited, "pid", None), int):
                 return [pid]
         frame = frame.f_back
-    return []
+    return child_programs(tid)
+
+
+def _takes_python_lock(frame: FrameType) -> bool:
+    """True if a frame that waits for a lock waits for one of Python's, not for one inside C code."""
+    if str(frame.f_globals.get("__name__")).startswith(("threading", "queue", "multiprocessing")):
+        return True
+    code = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+    return any(word in code for word in ("with ", "acquire", ".join", ".wait"))
 
 
 def _kernel_id(thread: threading.Thread) -> int | None:
@@ -225,6 +249,8 @@ def place(kind: str, blocked: Blocked, frame: FrameType, *, shared: bool) -> Pla
         return Place("interpreter", kind=kind) if shared else Place("unknown", "", library, line, kind)
     if blocked.category == "interpreter":
         return Place("interpreter", kind=kind)
+    if any(_waits_for_results(each) for each in stack):
+        return Place("peer", RESULTS, library, line, kind)
     if (lock := _lock_name(stack, blocked, library)) is not None:
         return Place("lock", lock, library, line, kind)
     if blocked.category == "lock":
@@ -237,11 +263,17 @@ def _handler_stack(frame: FrameType | None) -> list[FrameType]:
     stack = []
     while frame is not None:
         module = str(frame.f_globals.get("__name__", ""))
-        if module.startswith(_FRAMEWORK):
+        if module.startswith(_CALLERS):
             break
         stack.append(frame)
         frame = frame.f_back
     return stack
+
+
+def _waits_for_results(frame: FrameType) -> bool:
+    """True if a frame waits for the results of other tasks: of a batch, or Celery's."""
+    module = str(frame.f_globals.get("__name__", ""))
+    return module.startswith(_RESULTS) or frame.f_code.co_qualname == "Batch.wait"
 
 
 def _called_package(stack: list[FrameType]) -> str:

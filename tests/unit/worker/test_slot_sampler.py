@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import socket
 import sqlite3
 import subprocess
@@ -13,11 +14,12 @@ from contextlib import closing, suppress
 from pathlib import Path
 from time import sleep
 
+import psutil
 import pytest
 
 from millpond.broker.stats.calls import CallFigures, add_field
-from millpond.broker.stats.window import Place
-from millpond.worker.report import span_peers
+from millpond.broker.stats.window import RESULTS, Place
+from millpond.worker.report import blocking, span_peers
 from millpond.worker.report.noted_calls import CALLING, note_call
 from millpond.worker.report.slot_sampler import SlotSampler
 from tests.harness.sampled_slots import COMPUTES, Slots, main, main_place, seen_until
@@ -320,3 +322,71 @@ def test_a_child_program_that_computes_is_told_from_one_that_waits(slots: Slots)
                 seen_until(slots, lambda places: main(places).category == category)  # noqa: B023
             finally:
                 child.kill()
+
+
+@pytest.mark.parametrize("line", ["sh -c '%s | cat'", "exec %s"], ids=["a pipeline", "a program"])
+def test_a_program_of_a_shell_that_computes_is_found(slots: Slots, line: str) -> None:
+    """A slot computes if a program computes that its child has started, also by `os.system`."""
+    burn = f'timeout 60 {sys.executable} -S -c "while True: pass"'
+    slots.run(lambda: os.system(line % burn))
+    try:
+        seen_until(slots, lambda places: main(places).name == "child programs")
+    finally:
+        for child in psutil.Process().children(recursive=True):
+            child.kill()
+
+
+def test_a_program_of_an_event_loop_that_computes_is_found(slots: Slots) -> None:
+    """A loop that waits for its program has nothing but its own socket to wait for."""
+
+    async def run() -> None:
+        burn = ("-S", "-c", "while True: pass")
+        await (await asyncio.create_subprocess_exec(sys.executable, *burn)).wait()
+
+    slots.run(lambda: asyncio.run(run()))
+    try:
+        seen_until(slots, lambda places: main(places).name == "child programs")
+    finally:
+        for child in psutil.Process().children(recursive=True):
+            child.kill()
+
+
+def test_a_slot_waits_for_results_of_other_tasks(slots: Slots) -> None:
+    """A handler that waits for a batch waits for results, whatever Millpond waits on meanwhile."""
+    waits = {"__name__": "millpond.producer.results", "sleep": sleep}
+    exec("def read():\n    sleep(60)", waits)
+    slots.run(waits["read"])  # type: ignore[arg-type]
+    assert (main_place(slots).category, main_place(slots).name) == ("peer", RESULTS)
+
+
+def test_threads_of_a_c_library_that_compute_count_as_computing(slots: Slots) -> None:
+    """Slots whose matrices wait for each other inside the library wait for processors, not for a lock."""
+    numpy = pytest.importorskip("numpy")
+    done = threading.Event()
+
+    def multiply() -> None:
+        matrix = numpy.ones((300, 300))
+        while not done.is_set():
+            matrix = matrix @ matrix * 1e-6
+
+    for _ in range(4):
+        slots.run(multiply)
+    try:
+        seen_until(
+            slots, lambda places: sum(places[each] for each in places if each.category in COMPUTES) > 0.8
+        )
+    finally:
+        done.set()
+
+
+def test_a_lock_in_the_data_of_a_library_has_its_name() -> None:
+    """The kernel tells the address of a lock; one in a library's own data is the library's."""
+    data = next(low for low, _, name in blocking._libraries_data() if name.startswith("libc.so"))
+    assert blocking._on_futex(data) == blocking.Blocked("lock", "a lock of libc")
+    assert blocking._on_futex(1) == blocking.Blocked("lock")
+
+
+def test_a_file_is_named_by_its_disk(tmp_path: Path) -> None:
+    """A slot that waits for a file waits for the disk that the file is on."""
+    with (tmp_path / "order").open("w") as file:
+        assert blocking._disk_name(file.fileno()).startswith("the disk of /")
