@@ -16,6 +16,9 @@ from millpond.broker.keys import earlier_elasticity_key, elasticity_key
 #: a dependency for one fewer than the slots (at most the third), while the step is at least the
 #: fourth. It does not if one of them is below the last.
 GROWS, MARGIN, MOST_ASKED, STEP_LEAST, SATURATED = 0.7, 0.03, 0.88, 0.6, 0.5
+#: An interval that is wider than this, to each side, proves no growth, however high its middle is: throughput
+#: does not grow faster than slots, so a value far above 1 is chance.
+MOST_ERROR = 0.5
 
 #: How long a result is believed, and kept to be compared with the throughput after a change, ms.
 FRESH_MS, KEPT_MS = 15 * 60 * 1000, 24 * 3600 * 1000
@@ -60,7 +63,7 @@ class Elasticity:
     @property
     def grows(self) -> bool:
         """True if throughput grows with slots, from half of them to all and still in the last step."""
-        if self.step is not None and self.step < STEP_LEAST:
+        if self.error > MOST_ERROR or (self.step is not None and self.step < STEP_LEAST):
             return False
         return self.low >= max(GROWS, min(self._of_one_fewer + MARGIN, MOST_ASKED))
 
