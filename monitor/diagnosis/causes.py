@@ -4,6 +4,7 @@ import math
 
 from millpond.broker.stats import processors
 from millpond.broker.stats.elasticity import Elasticity
+from millpond.broker.stats.window import RESULTS
 from millpond.monitor.diagnosis import numbers, words
 from millpond.monitor.diagnosis.diagnosis import Diagnosis
 from millpond.monitor.diagnosis.facts import ENOUGH, PoolFacts
@@ -18,6 +19,8 @@ NAMED = 0.3
 CONNECTION_POOL = "the connection pool"
 #: Runs are slow at this multiple of their usual time.
 SLOWER = 2.0
+#: No run ends any more if none has for these seconds, or if at least so many should have ended.
+SILENT_SECONDS, MISSED_ENDS = 20.0, 5
 #: The multiple of the rate at which the hosts' processors are full that leaves no room for more slots.
 NO_ROOM = 1.1
 #: Below this use, slots wait for messages. From these seconds on, the broker's replies are late. Children
@@ -118,6 +121,37 @@ def contended_lock(facts: PoolFacts) -> Diagnosis | None:
         confidence=min(0.95, share + 0.2),
         evidence=(f"{share:.0%} of the slots' time is spent waiting for {name}",),
     )
+
+
+def results_of_own_pool(facts: PoolFacts) -> Diagnosis | None:
+    """Slots wait for results of other tasks and no run ends: nothing is left to run these tasks."""
+    spent = facts.largest_place("peer")
+    if spent is None or spent[0].name != RESULTS or spent[1] < MOST or facts.use < FULL:
+        return None
+    if not _nothing_ends(facts):
+        return None
+    waits = f"{spent[1]:.0%} of the slots' time is spent waiting for the results of other tasks"
+    return words.make_diagnosis(
+        facts,
+        "lock",
+        f"{waits} at {spent[0].line}, and no run ends: tasks of this pool wait for tasks of this pool, and "
+        f"no slot is left to run those; {words.use_text(facts)}; {words.ready_text(facts)}",
+        "do not wait for a task inside a task: send the next step as the callback of a batch (then=), or "
+        "give the kinds that are waited for a pool of their own; more slots would be taken in the same way",
+        name=RESULTS,
+        confidence=0.8,
+        evidence=(waits,),
+    )
+
+
+def _nothing_ends(facts: PoolFacts) -> bool:
+    """True if no run has ended for much longer than runs take, or for `SILENT_SECONDS`."""
+    recent, minute, mean = facts.recent, facts.minute, facts.mean
+    if recent.ended or not minute.seconds:
+        return False
+    if mean is None:
+        return minute.seconds >= SILENT_SECONDS
+    return recent.seconds * facts.view.slots >= MISSED_ENDS * mean
 
 
 def slow_dependency(facts: PoolFacts) -> Diagnosis | None:

@@ -4,6 +4,7 @@ facts        no worker, processes missing, paused, drained, a limit reached
 calm         idle, keeps up, catching up, bursts, skew
 too little   fewer than 30 ends or 10 seconds: too little data, or runs too long to measure
 failing      most runs fail or are retried: more slots would not help
+lock         slots wait for results of tasks of their own pool, and no run ends
 broker       slots wait for messages, because the broker's replies are late
 recycling    slots are empty while their child processes are replaced
 batching     fetching tasks costs more than running them
@@ -241,6 +242,7 @@ RULES: tuple[Rule, ...] = (
     _keeps_up,
     _too_little_data,
     causes.failing_runs,
+    causes.results_of_own_pool,
     causes.late_broker,
     causes.recycled_children,
     batching.short_tasks,

@@ -84,5 +84,11 @@ def unclear_cause(facts: PoolFacts) -> Diagnosis:
 
 
 def _likely_cause(facts: PoolFacts) -> Diagnosis | None:
-    rules = (causes.failing_runs, causes.busy_processors, causes.contended_lock, causes.slow_dependency)
+    rules = (
+        causes.failing_runs,
+        causes.results_of_own_pool,
+        causes.busy_processors,
+        causes.contended_lock,
+        causes.slow_dependency,
+    )
     return next((cause for rule in rules if (cause := rule(facts)) is not None), None)

@@ -9,7 +9,7 @@ from millpond.broker.limits import Limits
 from millpond.broker.stats.calls import CallFigures, add_field, note_items
 from millpond.broker.stats.elasticity import Elasticity
 from millpond.broker.stats.heartbeats import Heartbeat
-from millpond.broker.stats.window import KindFigures, Place, Window
+from millpond.broker.stats.window import RESULTS, KindFigures, Place, Window
 from millpond.monitor.diagnosis import PoolFacts
 from millpond.monitor.snapshot import PoolView, QueueView
 
@@ -83,6 +83,12 @@ def idle(*, broker_seconds: float = 0.0, children: int = 0) -> PoolFacts:
     return replace(BUSY, view=view, recent=seen[0], minute=seen[1])
 
 
+def waiting_for_results() -> PoolFacts:
+    """Return a pool in which all slots wait for results of other tasks, and none has ended."""
+    seen = [replace(window(seconds, (AWAITED, 1.0)), kinds={}) for seconds in (10, 40)]
+    return replace(BUSY, recent=seen[0], minute=seen[1])
+
+
 def skewed(*, busy: int) -> PoolFacts:
     """Return a pool of two processes with no task ready: the first has four waiting, the second runs some."""
     first, second = heartbeat(), replace(heartbeat(), name="p.2@h", busy=busy, in_flight=busy)
@@ -95,6 +101,7 @@ BUSY = facts((PEER, 0.9))
 LOCK = Place("lock", "SQLite", "sqlite3", "shop.orders:9", "order")
 COMPUTES, WAITS = Place("processor", kind="order"), Place("runnable", kind="order")
 TURNS = Place("interpreter", kind="order")
+AWAITED = Place("peer", RESULTS, "millpond", "shop.orders:17", "order")
 FAILS = {"failed": 230, "errors": Counter({"OSError": 220, "KeyError": 10})}
 
 

@@ -5,13 +5,14 @@ from dataclasses import replace
 import pytest
 
 from millpond.broker.stats.elasticity import Elasticity
-from millpond.broker.stats.window import KindFigures, Place
+from millpond.broker.stats.window import RESULTS, KindFigures, Place
 from millpond.monitor.diagnosis import PoolFacts, diagnose
 from millpond.monitor.diagnosis.facts import usual_seconds
 from millpond.monitor.diagnosis.numbers import clear_seconds, predicted_rate, slots_that_suffice, slots_wanted
 from millpond.monitor.diagnosis.words import diagnosis_lines
 from millpond.monitor.formatting import as_sentence
 from tests.harness.pool_facts import (
+    AWAITED,
     BUSY,
     COMPUTES,
     FAILS,
@@ -26,6 +27,7 @@ from tests.harness.pool_facts import (
     idle,
     queue,
     skewed,
+    waiting_for_results,
     window,
     with_items,
     with_queue,
@@ -58,6 +60,8 @@ from tests.harness.pool_facts import (
         (calling(again_looks=50, again_segments=50, again_micros=10_000_000), "unclear", PEER.name, ""),
         (with_items(0.35, 0.01), "batching", PEER.name, "does not depend"),
         (with_items(0.0, 0.1), "unclear", PEER.name, ""),
+        (waiting_for_results(), "lock", RESULTS, "no slot is left to run those"),
+        (facts((AWAITED, 0.9)), "unclear", RESULTS, "it is not known whether"),
         (idle(broker_seconds=0.5), "broker", "", "the broker answers in 500"),
         (replace(idle(broker_seconds=0.5), is_probed=True), "unclear", PEER.name, ""),
         (skewed(busy=0), "skew", "p.1@h", "4 tasks wait in process p.1@h"),
@@ -87,10 +91,11 @@ def test_each_cause_is_told_from_the_others(seen: PoolFacts, state: str, name: s
     [
         None,
         elastic(0.75, 0.2),
+        elastic(2.0, 1.29),
         elastic(0.95, slots=4),  # of other slots
         elastic(0.95, service_seconds=0.05),  # of runs that took an eighth
     ],
-    ids=["not measured", "not sure", "other slots", "shifted"],
+    ids=["not measured", "not sure", "noise", "other slots", "shifted"],
 )
 def test_more_slots_are_never_advised_without_proof(elasticity: Elasticity | None) -> None:
     """`workers` needs an elasticity that is measured, sure, of these slots and of runs like these."""
