@@ -50,6 +50,8 @@ class Case:
     healthy_seconds: float = 0.0
     #: True if the onset is of each worker, as a quota of their container: also of those that are added.
     of_workers: bool = False
+    #: The ready messages that the queue is kept filled with.
+    backlog: int = 3_000
     #: Messages of each burst, one every ten seconds, instead of a backlog.
     burst: int = 0
     #: True if tasks come one by one, more slowly than the pool works, instead of a backlog.

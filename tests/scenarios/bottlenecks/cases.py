@@ -7,6 +7,7 @@ from tests.scenarios.bottlenecks import surroundings as about
 from tests.scenarios.bottlenecks.case import Case
 from tests.scenarios.bottlenecks.everyday import everyday
 from tests.scenarios.bottlenecks.libraries import libraries
+from tests.scenarios.bottlenecks.unforeseen import unforeseen
 
 EXECUTORS = ("threads", "prefork")
 
@@ -23,6 +24,7 @@ def cases() -> list[Case]:
         *_mixed(),
         *everyday(),
         *libraries(),
+        *unforeseen(),
     ]
 
 

@@ -35,7 +35,6 @@ from tests.scenarios.bottlenecks.results import Seen
 WITHIN_SECONDS, TRUTH_SECONDS = 60.0, 6.0
 #: A turn of few or many slots is this long, once the surplus has ended, which takes at most so long.
 TURN_SECONDS, IDLE_SECONDS = 3.0, 10.0
-BACKLOG = 3_000
 #: Tasks a second of a pool that keeps up.
 HEALTHY_RATE = 50
 
@@ -58,8 +57,9 @@ class Feed:
                 self._burst_at = monotonic() + 10
                 self.send(self._case.burst)
             return
-        lacking = BACKLOG - read_depth(self.store, "default").ready
-        if lacking > BACKLOG // 10:
+        backlog = self._case.backlog
+        lacking = backlog - read_depth(self.store, "default").ready
+        if lacking > backlog // 10:
             self.send(lacking)
 
     def steadily(self, seconds: float) -> None:
@@ -299,5 +299,5 @@ def _settings(case: Case, url: str) -> Settings:
         **case.pool,
     }
     queue = {"bound": 1_000_000, **case.queue}
-    kinds = ("bottleneck_kinds", "dependency_kinds", "everyday_kinds", "library_kinds")
+    kinds = ("bottleneck_kinds", "dependency_kinds", "everyday_kinds", "library_kinds", "unforeseen_kinds")
     return settings_for(url, pool=pool, queue=queue, kinds=kinds)

@@ -1,0 +1,175 @@
+"""Services that hold their clients up: by a token bucket, by failures, by a narrow line, by handshakes."""
+
+import random
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from millpond.worker.local.valkey import run_server
+from tests.harness.permits import Service, service
+from tests.harness.tcp_proxy import Proxy, proxy
+from tests.scenarios.bottlenecks.services import Served
+
+
+class _Queueing(ThreadingHTTPServer):
+    """Answers `rate` requests a second; those beyond wait. A share of the answers is 503."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, rate: float, *, failing: float = 0.0, bytes_rate: float = 0.0) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.rate, self.failing, self.bytes_rate = rate, failing, bytes_rate
+        self._next, self._lock = 0.0, threading.Lock()
+
+    def wait_for_turn(self, cost: float) -> None:
+        """Wait until the requests before have been served."""
+        with self._lock:
+            self._next = max(self._next, time.monotonic()) + cost
+            until = self._next
+        time.sleep(max(0.0, until - time.monotonic()))
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Queueing
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+
+    def do_GET(self) -> None:
+        """Answer in turn."""
+        if self.server.rate:
+            self.server.wait_for_turn(1 / self.server.rate)
+        with suppress(OSError):
+            self.send_response(503 if random.random() < self.server.failing else 200)
+            self.send_header("content-length", "2")
+            self.end_headers()
+            self.wfile.write(b"ok")
+
+    def do_POST(self) -> None:
+        """Take the bytes of all clients one after the other, so many a second."""
+        left = int(self.headers["content-length"])
+        while left > 0:
+            part = self.rfile.read(min(left, 16_384))
+            left -= len(part) or left
+            self.server.wait_for_turn(len(part) / self.server.bytes_rate)
+        self.do_GET()
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing."""
+
+
+@contextmanager
+def _running(server: ThreadingHTTPServer) -> Iterator[Served]:
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield Served(server.server_address[1])
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextmanager
+def token_bucket(_folder: Path) -> Iterator[Served]:
+    """Run a service that answers thirty requests a second and lets the others wait."""
+    with _running(_Queueing(30)) as served:
+        yield served
+
+
+@contextmanager
+def half_failing(_folder: Path) -> Iterator[Served]:
+    """Run a service that answers forty requests a second, half of them with 503."""
+    with _running(_Queueing(40, failing=0.5)) as served:
+        yield served
+
+
+@contextmanager
+def failing_for_all(_folder: Path) -> Iterator[Served]:
+    """Run a service that answers everybody at once, half of them with 503."""
+    with _running(_Queueing(0, failing=0.5)) as served:
+        yield served
+
+
+@contextmanager
+def narrow_line(_folder: Path) -> Iterator[Served]:
+    """Run a service that receives four megabytes a second from all clients together."""
+    with _running(_Queueing(0, bytes_rate=4_000_000)) as served:
+        yield served
+
+
+@contextmanager
+def two_services(_folder: Path) -> Iterator[tuple[Service, Service]]:
+    """Run a service for all and one that works on two requests at a time."""
+    with service(64, 0.05) as first, service(2, 0.05) as second:
+        yield first, second
+
+
+@contextmanager
+def far_redis(folder: Path) -> Iterator[Proxy]:
+    """Run a Redis server behind a network that takes four milliseconds there and back."""
+    with run_server(folder / "far") as near, proxy(int(near.url.split(":")[2].split("/")[0]), 0.002) as far:
+        yield far
+
+
+@contextmanager
+def slow_handshakes(folder: Path) -> Iterator[Served]:
+    """Run a service that makes one TLS handshake at a time, slowly."""
+    import trustme
+
+    certificates = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(certificates)
+    server = socket.create_server(("127.0.0.1", 0), backlog=128)
+
+    def answer() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = server.accept()
+                with suppress(OSError):
+                    time.sleep(0.04)
+                    with certificates.wrap_socket(connection, server_side=True) as safe:
+                        safe.recv(9_000)
+                        safe.sendall(b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok")
+
+    threading.Thread(target=answer, daemon=True).start()
+    try:
+        yield Served(server.getsockname()[1])
+    finally:
+        server.close()
+
+
+@contextmanager
+def grpc_server(_folder: Path) -> Iterator[Served]:
+    """Run a gRPC server that works on two calls at a time."""
+    import grpc
+
+    def order(_request: bytes, _context: Any) -> bytes:
+        time.sleep(0.05)
+        return b""
+
+    server = grpc.server(ThreadPoolExecutor(2))
+    orders = {"order": grpc.unary_unary_rpc_method_handler(order)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("shop", orders),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield Served(port)
+    finally:
+        server.stop(None)
+
+
+@contextmanager
+def large_file(folder: Path) -> Iterator[str]:
+    """Give a file of two hundred megabytes on the disk."""
+    path = folder / "large"
+    with path.open("wb") as file:
+        for _ in range(200):
+            file.write(random.randbytes(1_000_000))
+        file.flush()
+    yield str(path)

@@ -1,0 +1,186 @@
+"""Bottlenecks that the rules were not written for: the judge's own."""
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import Any
+
+from tests.scenarios.bottlenecks import services, slow_services
+from tests.scenarios.bottlenecks import surroundings as about
+from tests.scenarios.bottlenecks.case import Case
+
+EXECUTORS = ("threads", "prefork")
+
+
+def unforeseen() -> list[Case]:
+    """Return the bottlenecks, each on its possible executors."""
+    return [*_services(), *_redis(), *_databases(), *_disk(), *_computing(), *_shapes(), *_large()]
+
+
+def _both(name: str, kind: str, right: tuple[str, ...], grows: bool, **more: Any) -> Iterator[Case]:
+    for executor in EXECUTORS:
+        yield Case(name, kind, right, grows, executor=executor, **more)
+
+
+def _services() -> Iterator[Case]:
+    yield from _both(
+        "a token bucket that lets wait", "bottleneck.ask", ("dependency",), False,
+        around=slow_services.token_bucket, given=lambda it: {"url": it.url}, named=lambda it: it.address,
+    )  # fmt: skip
+    yield from _both(
+        "a slow service that fails half", "unforeseen.ask_again", ("dependency",), False,
+        around=slow_services.half_failing, given=lambda it: {"url": it.url}, named=lambda it: it.address,
+    )  # fmt: skip
+    yield from _both(
+        "a quick service that fails half", "unforeseen.ask_again", ("workers",), True, slots=4,
+        around=slow_services.failing_for_all, given=lambda it: {"url": it.url},
+    )  # fmt: skip
+    yield from _both(
+        "uploads by a narrow line", "unforeseen.upload", ("dependency",), False,
+        around=slow_services.narrow_line, given=lambda it: {"url": it.url, "size": 200_000},
+        named=lambda it: it.address,
+    )  # fmt: skip
+    yield from _both(
+        "two services, the second saturated", "unforeseen.ask_two", ("dependency",), False,
+        around=slow_services.two_services, given=lambda it: {"first": it[0].url, "second": it[1].url},
+        named=lambda it: it[1].address,
+    )  # fmt: skip
+    yield from _both(
+        "two kinds, the service of one saturated", "bottleneck.ask", ("dependency",), False,
+        around=slow_services.two_services, given=lambda it: {"url": it[0].url, "second": it[1].url},
+        beside=("unforeseen.ask_other", {}, 0.5), named=lambda it: it[1].address,
+    )  # fmt: skip
+    if find_spec("trustme"):
+        yield from _both(
+            "slow handshakes of TLS", "unforeseen.ask_safely", ("dependency",), False,
+            around=slow_services.slow_handshakes, given=lambda it: {"port": it.port},
+            named=lambda it: it.address,
+        )  # fmt: skip
+    yield from _both(
+        "many requests at once from one loop", "unforeseen.ask_at_once", ("dependency",), False, slots=4,
+        around=about.asked(4, 0.05), given=lambda it: {"url": it.url, "times": 5},
+        named=lambda it: it.address,
+    )  # fmt: skip
+    if find_spec("grpc"):
+        yield Case(
+            "a gRPC server of two at a time", "unforeseen.ask_by_grpc", ("dependency",), False,
+            around=slow_services.grpc_server, given=lambda it: {"port": it.port},
+            named=lambda _: "grpc",
+        )  # fmt: skip
+    yield from _both(
+        "a service for twelve, four slots", "bottleneck.ask", ("workers",), True, slots=4,
+        around=about.asked(12, 0.1), given=lambda it: {"url": it.url},
+    )  # fmt: skip
+    yield from _both(
+        "a service of one, two slots", "bottleneck.ask", ("dependency",), False, slots=2,
+        around=about.asked(1, 0.05), given=lambda it: {"url": it.url}, named=lambda it: it.address,
+    )  # fmt: skip
+    yield Case(
+        "a service of four, thirty-two slots", "bottleneck.ask", ("dependency",), False, slots=32,
+        around=about.asked(4, 0.05), given=lambda it: {"url": it.url}, named=lambda it: it.address,
+    )  # fmt: skip
+
+
+def _redis() -> Iterator[Case]:
+    for how in ("counter", "list"):
+        yield from _both(
+            f"a semaphore in Redis, by a {how}", "unforeseen.redis_semaphore", ("dependency", "lock"), False,
+            fields={"how": how, "seconds": 0.05, "permits": 2},
+        )  # fmt: skip
+    yield from _both(
+        "keys of a far Redis, one by one", "unforeseen.redis_keys", ("batching",), True, slots=4,
+        around=slow_services.far_redis, given=lambda it: {"url": it.url, "keys": 30},
+        batched={"at_once": True}, batched_items=1,
+    )  # fmt: skip
+    yield Case(
+        "two connections of redis", "unforeseen.redis_pool", ("lock",), False, fields={"seconds": 0.1},
+        inside=True, named=lambda _: "redis",
+    )  # fmt: skip
+
+
+def _databases() -> Iterator[Case]:
+    yield from _both(
+        "a lock of a table", "unforeseen.table_lock", ("dependency", "lock"), False, around=about.stock,
+        given=lambda it: {"url": it.url, "seconds": 0.02}, named=lambda it: it.address,
+    )  # fmt: skip
+    yield from _both(
+        "deadlocks of rows", "unforeseen.deadlocks", ("dependency", "lock"), False, around=about.stock,
+        given=lambda it: {"url": it.url, "seconds": 0.01}, named=lambda it: it.address,
+    )  # fmt: skip
+    yield from _both(
+        "rows that are synced, one database", "unforeseen.sync_rows", ("lock", "dependency"), False,
+        around=about.sqlite, given=lambda path: {"path": path, "own": False},
+    )  # fmt: skip
+
+
+def _disk() -> Iterator[Case]:
+    yield from _both(
+        "files that are synced", "everyday.sync", ("dependency",), False,
+        around=services.disk, given=lambda folder: {"folder": folder, "times": 20},
+    )  # fmt: skip
+    yield from _both(
+        "rows that are synced, a database for each slot", "unforeseen.sync_rows", ("dependency",), False,
+        around=about.sqlite, given=lambda path: {"path": path, "own": True},
+    )  # fmt: skip
+    for mapped in (False, True):
+        yield from _both(
+            f"a file that is not in memory, {'mapped' if mapped else 'read'}", "unforeseen.reads",
+            ("dependency",), False,
+            around=slow_services.large_file,
+            given=lambda path, mapped=mapped: {"path": path, "mapped": mapped},
+        )  # fmt: skip
+    yield Case(
+        "a log to a slow pipe", "unforeseen.log_line", ("lock", "dependency"), False,
+        around=services.slow_pipe, given=lambda path: {"path": path}, inside=True,
+    )  # fmt: skip
+
+
+def _computing() -> Iterator[Case]:
+    for how in ("zlib", "hash", "picture", "sqlite", "garbage"):
+        yield from _both(
+            f"computing: {how}", "unforeseen.computes", ("processor",), False, fields={"how": how},
+            computes=True,
+        )  # fmt: skip
+    for how in ("shell", "system", "asyncio"):
+        yield from _both(
+            f"a program by {how} computes", "unforeseen.shell", ("processor",), False, computes=True, slots=6,
+            fields={"how": how, "seconds": 0.2},
+        )  # fmt: skip
+    yield Case(
+        "a process of multiprocessing computes", "unforeseen.shell", ("processor",), False, computes=True,
+        slots=6, fields={"how": "multiprocessing", "seconds": 0.2},
+    )  # fmt: skip
+
+
+def _shapes() -> Iterator[Case]:
+    yield Case(
+        "a cache that is filled once", "unforeseen.cached", ("workers",), True, slots=4,
+        fields={"fill_seconds": 8, "seconds": 0.1},
+    )  # fmt: skip
+    yield from _both(
+        "waits of very different lengths", "unforeseen.uneven", ("workers",), True, slots=4,
+        fields={"seconds": 0.1},
+    )  # fmt: skip
+    yield from _both(
+        "a service of two, answers of very different lengths", "unforeseen.uneven", ("dependency",), False,
+        around=about.asked(2, 0.0, 0.001), given=lambda it: {"url": it.url, "seconds": 0.1},
+        named=lambda it: it.address,
+    )  # fmt: skip
+    yield from _both(
+        "waits 1.5 s for something of its own", "bottleneck.sleep", ("workers",), True,
+        fields={"seconds": 1.5}, slots=8,
+    )  # fmt: skip
+    yield from _both(
+        "a service of two, 1.5 s each", "bottleneck.ask", ("dependency",), False,
+        around=about.asked(2, 1.5), given=lambda it: {"url": it.url}, named=lambda it: it.address,
+    )  # fmt: skip
+
+
+def _large() -> Iterator[Case]:
+    yield from _both(
+        "large arguments", "everyday.large", ("processor", "broker"), False, slots=4, backlog=100,
+        computes=True, fields={"seconds": 0.002, "text": "x" * 1_000_000},
+    )  # fmt: skip
+    yield from _both(
+        "large results", "unforeseen.large_result", ("processor", "batching"), False, slots=4,
+        fields={"size": 1_000_000}, computes=True,
+    )  # fmt: skip
