@@ -16,6 +16,6 @@ states and the keys.
 
 Every function that takes a `Store` makes at least one round trip unless its docstring says otherwise. It may
 raise `BrokerAway` if the server cannot be reached or replies too late, `NoConnectionFree` if all connections
-of the client are in use, and `BrokerError`, the base of both, if the server refuses the command. Loops of a
-worker catch redis-py's errors instead: functions of `consume/` raise those.
+of the client are in use, and `BrokerError`, the base of both, if the server refuses the command. Functions of
+`consume/` raise redis-py's errors instead, which the loops of a worker catch.
 """

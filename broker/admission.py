@@ -19,11 +19,11 @@ from millpond.broker.keys import QueueKeys
 from millpond.broker.message import new_id
 from millpond.broker.scripts import script
 
-#: The server may reply this much later than the time-out of the blocking pop.
+#: The server's reply may come this much later than the time-out of the blocking pop.
 _REPLY_SECONDS = 5.0
 
-#: A waiting producer gives up after the broker was unreachable for this long. Nothing that it sent is in
-#: doubt.
+#: A waiting producer gives up after the broker was unreachable for this long. It knows of each of its
+#: messages whether that was accepted.
 AWAY_SECONDS = 30.0
 
 
@@ -35,13 +35,14 @@ def new_ticket(wants: int) -> str:
 def wait_for_room(store: Store, queue: str, ticket: str, seconds: float) -> int:
     """Sleep until the ticket is granted room. Return the number of messages granted.
 
-    Returns 0 after `seconds` without a grant, and after a lost connection that came back: the ticket may be
-    lost too, so the caller publishes again. Raises `BrokerAway` if the broker does not come back.
+    Returns 0 after `seconds` without a grant. Also returns 0 after the connection was lost and the broker
+    replies again: the ticket may be lost too, so the caller must publish again. Raises `BrokerAway` if the
+    broker does not reply again within `AWAY_SECONDS`.
     """
     key = QueueKeys(queue, store.prefix).grant_list(ticket)
     try:
         with translate_errors(f"waiting for room in queue {queue!r}"):
-            return _blpop(store.sleepers, key, max(0.01, seconds))
+            return _pop_grant(store.blocking_connections, key, max(0.01, seconds))
     except BrokerAway:
         _wait_for_broker(store)
         return 0
@@ -51,12 +52,16 @@ def leave_line(store: Store, queue: str, ticket: str) -> None:
     """Withdraw a ticket from the line, and free the room reserved for it."""
     keys = QueueKeys(queue, store.prefix)
     with translate_errors(f"leaving the line of queue {queue!r}"):
+        # The script takes the ticket out of the line, because no message follows these arguments.
         words = ("block", 0, store.prefix, ticket, 0, "", 0)
         script("publish").run(store.client, (*keys.all, keys.all[0]), words)
 
 
-def _blpop(pool: Any, key: str, seconds: float) -> int:
-    """Block longer than the client's socket timeout, on a connection of its own."""
+def _pop_grant(pool: Any, key: str, seconds: float) -> int:
+    """Return the grant that is pushed to the list `key` within `seconds`, or 0 if none is.
+
+    redis-py's `blpop` would end with the socket timeout of the connection.
+    """
     connection = pool.get_connection()
     try:
         connection.send_command("BLPOP", key, seconds)
@@ -64,7 +69,7 @@ def _blpop(pool: Any, key: str, seconds: float) -> int:
             raise RedisTimeoutError(f"no reply within {seconds + _REPLY_SECONDS} s")
         reply = connection.read_response()
     except BaseException:
-        connection.disconnect()  # a late reply must not be taken for the reply to another command
+        connection.disconnect()  # else a late reply would be read as the reply to the next command
         raise
     finally:
         pool.release(connection)

@@ -12,7 +12,7 @@ from millpond.broker.scripts import script
 
 logger = logging.getLogger("millpond.audit")
 
-#: Lines kept.
+#: The number of changes that are kept.
 KEPT = 1_000
 
 
@@ -26,7 +26,10 @@ class Change:
 
 
 def log_change(store: Store, user: str, action: str) -> None:
-    """Record a change in Redis and in the log of this process, always as one line."""
+    """Record a change in Redis and in the log of this process.
+
+    Characters that cannot be printed are replaced, so each change is one line.
+    """
     user, action = _replace_unprintable(user), _replace_unprintable(action)
     logger.info("%s: %s", user, action)
     with translate_errors("recording a change"):
@@ -39,7 +42,7 @@ def record_command(store: Store, action: str) -> None:
 
 
 def recent_changes(store: Store, *, limit: int = 20) -> Iterator[Change]:
-    """Yield the latest changes, the newest first."""
+    """Yield at most `limit` changes, the newest first."""
     with translate_errors("reading the audit"):
         entries = store.client.xrevrange(audit_key(store.prefix), count=limit)
     for entry, fields in entries:

@@ -39,38 +39,40 @@ class CallerLease:
 
     @contextmanager
     def renew_while_running(self, delivery: Delivery) -> Iterator[bool]:
-        """Renew the lease while the block runs. Yields True if the task was cancelled before."""
+        """Renew the lease while the block runs. Yields True if the task was cancelled before it started."""
         self._lease.add_delivery(delivery)
         done = threading.Event()
         renewer = threading.Thread(
-            target=self._renew_until, args=(done,), name="millpond-caller", daemon=True
+            target=self._renew_until_done, args=(done,), name="millpond-caller", daemon=True
         )
         renewer.start()
         try:
-            yield self._is_cancelled(delivery.message)
+            yield self._check_cancelled(delivery.message)
         finally:
             done.set()
             renewer.join()
 
     def settle(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Settle the message and end the lease. An outcome after an expired lease changes nothing."""
+        """Settle the message and end the lease. If the lease has expired, the outcome changes nothing."""
         lease = self._lease
-        lease.settle(delivery, outcome)
+        lease.queue_outcome(delivery, outcome)
         with translate_errors("settling"):
             request = FetchRequest(lease, 0, 0, lease.take_outcomes())
             fetch_call.call_and_wait(self._store, request, lease_ms=LEASE_MS)
             script("end_lease").run(self._store.client, lease.keys.all, (lease.consumer,))
         state.forget_process(self._store, self._process)
 
-    def _is_cancelled(self, message: Message) -> bool:
-        """True if the task or its batch was cancelled."""
-        # The caller's task counts as started, so no cancellation waits for this process to acknowledge it.
+    def _check_cancelled(self, message: Message) -> bool:
+        """Acknowledge all future cancellations, then return whether the task or its batch is cancelled.
+
+        The caller's task counts as started from now on, so no cancellation waits for this process.
+        """
         state.acknowledge_epoch(self._store, self._process, state.ALL_FUTURE)
         names = (message.id, batch_key(message.batch, self._store.prefix))
         return bool(state.cancelled_among(self._store, names))
 
-    def _renew_until(self, done: threading.Event) -> None:
-        """Renew the lease three times in its life until `done` is set. The loop of a thread."""
+    def _renew_until_done(self, done: threading.Event) -> None:
+        """Renew the lease, three times within its term, until `done` is set. Runs in a thread of its own."""
         while not done.wait(LEASE_MS / 3000):
             with suppress(RedisError, OSError):
                 words = (self._lease.consumer, LEASE_MS)

@@ -15,11 +15,9 @@ _SLOTS = 16_384
 
 
 def check_at_start(url: str, *, prefix: str, timeout_seconds: float) -> str | None:
-    """Return the line of `check_cluster`, or None if there is none or the broker is unreachable.
+    """Return the line of `check_cluster`, or None if it has none or the broker is unreachable.
 
-    A worker starts although the broker is unreachable.
-
-    Raises `BadBrokerUrl`.
+    A program starts although the broker is unreachable. Raises `BadBrokerUrl`.
     """
     store = connect(url, prefix=prefix, timeout_seconds=timeout_seconds)
     try:
@@ -31,9 +29,10 @@ def check_at_start(url: str, *, prefix: str, timeout_seconds: float) -> str | No
 
 
 def check_cluster(store: Store) -> str | None:
-    """Return a line that says how a cluster is used, or None if the server is no cluster or does not say.
+    """Return a line for the log that says how a cluster is used.
 
-    Raises `BadBrokerUrl` with the setting that helps if the cluster cannot be used, and `BrokerAway`.
+    Return None if the server is no cluster, or refuses INFO. Raises `BadBrokerUrl`, with the setting that
+    helps, if the cluster cannot be used. Raises `BrokerAway`.
     """
     with translate_errors("asking the broker whether it is a cluster"):
         try:
@@ -44,24 +43,27 @@ def check_cluster(store: Store) -> str | None:
         return None
     if not fixes_hash_slot(store.prefix):
         raise BadBrokerUrl(CLUSTER + _other_node_note(store, "{millpond}:"))
-    where = _other_node_note(store, store.prefix)
+    other_node = _other_node_note(store, store.prefix)
     slot = key_slot(writing_key(store.prefix).encode(), _SLOTS)
-    if where:
+    if other_node:
         raise BadBrokerUrl(
             "the broker runs in cluster mode, and this node does not serve the slot of the key prefix "
-            f"{store.prefix}: name the one that does in the broker URL{where}"
+            f"{store.prefix}: name the one that does in the broker URL{other_node}"
         )
     return f"the broker runs in cluster mode: every key lies in slot {slot}, which this node serves"
 
 
 def fixes_hash_slot(prefix: str) -> bool:
-    """True if a prefix alone decides in which slot a key lies."""
+    """True if all keys with this prefix lie in one slot, because it has a hash tag (`{millpond}:`)."""
     _, brace, rest = prefix.partition("{")
     return bool(brace) and rest.find("}") > 0
 
 
 def _other_node_note(store: Store, prefix: str) -> str:
-    """Return in brackets the other node that serves the slot of a prefix. Return "" if this node does."""
+    """Return a note in brackets: which other node serves the slot of a prefix, or that no node does.
+
+    Return "" if this node serves the slot, or refuses the question.
+    """
     with translate_errors("asking the broker for the node of a slot"):
         try:
             store.client.exists(writing_key(prefix))

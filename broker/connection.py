@@ -52,13 +52,14 @@ CLUSTER = (
 #: The maximum of connections of one client. Further threads wait for a free one.
 MAX_CONNECTIONS = 100
 
-_OF_EVERY_CONNECTION = ("socket_timeout", "socket_connect_timeout", "health_check_interval")
+#: Options of the connections to the master that connections to its sentinels take over.
+_SENTINEL_OPTIONS = ("socket_timeout", "socket_connect_timeout", "health_check_interval")
 
-#: The part of its time-out that a command spends waiting for replicas.
+#: The share of the socket timeout for which a send waits for replicas.
 COPY_SHARE = 0.8
 
-#: The maximum of threads of one client that sleep until there is room in a queue, each on a connection.
-MAX_SLEEPERS = 10_000
+#: The maximum of threads of one client that wait until there is room in a queue, each on a connection.
+MAX_BLOCKING_CONNECTIONS = 10_000
 
 
 @dataclass(frozen=True)
@@ -75,33 +76,33 @@ class Store:
     copy_seconds: float = 4.0
 
     @cached_property
-    def sleepers(self) -> Any:
-        """The connections of threads that sleep on the server. Other threads do not wait for one of these."""
+    def blocking_connections(self) -> Any:
+        """A pool of connections for commands that block, apart from the connections of the client."""
         pool = self.client.connection_pool
-        return ConnectionPool(pool.connection_class, MAX_SLEEPERS, **pool.connection_kwargs)
+        return ConnectionPool(pool.connection_class, MAX_BLOCKING_CONNECTIONS, **pool.connection_kwargs)
 
     def with_own_connections(self) -> "Store":
-        """Return a store with connections of its own."""
+        """Return a store for the same server and prefix, with connections of its own."""
         pool = self.client.connection_pool
         own = ConnectionPool(pool.connection_class, **pool.connection_kwargs)
         client = type(self.client)(connection_pool=own)
         return Store(client, self.prefix, self.copies, self.copy_seconds)
 
     def close(self) -> None:
-        """Close the connections of the client."""
-        if "sleepers" in self.__dict__:
-            self.sleepers.disconnect()
+        """Close all connections."""
+        if "blocking_connections" in self.__dict__:
+            self.blocking_connections.disconnect()
         self.client.close()
 
 
 def connect(
     url: str | BrokerURL, *, prefix: str = "", timeout_seconds: float = 5.0, copies: int = 0
 ) -> Store:
-    """Make a store for a broker.
+    """Make a store for a broker. Nothing is sent yet.
 
-    Nothing is sent yet. Every command is bounded by `timeout_seconds`, and so is the wait for a free
-    connection. The options of the URL override these. A command that the server certainly has not received is
-    sent again. A command without a reply is not sent again. Raises `BadBrokerUrl`.
+    Every command is bounded by `timeout_seconds`, and so is the wait for a free connection. The options of
+    the URL override this. A command is sent again only if the server cannot have received it. `copies` is the
+    number of replicas that must have a message before a send returns. Raises `BadBrokerUrl`.
     """
     url = url if isinstance(url, BrokerURL) else BrokerURL.parse(url)
     url.check_files()
@@ -123,7 +124,7 @@ def connect(
 
 
 def server_options(url: BrokerURL) -> dict[str, Any]:
-    """Return how redis-py connects to the one server of a URL."""
+    """Return redis-py's options for a connection to the server of a URL without sentinels."""
     shared = {"db": url.db, **url.login, **(url.tls or {})}
     if url.scheme == "unix":
         return {"connection_class": UnixDomainSocketConnection, "path": url.path, **shared}
@@ -145,9 +146,9 @@ def sentinel_pool(
     `options` apply to the connections to the master. Connections to the sentinels share their timeouts, and
     `to_sentinels` overrides these.
     """
-    # An unreachable sentinel is not tried again: the next one is.
+    # An unreachable sentinel is not tried again: the next one is asked.
     shared = {"retry": Retry(NoBackoff(), 0)}
-    shared |= {name: value for name, value in options.items() if name in _OF_EVERY_CONNECTION}
+    shared |= {name: value for name, value in options.items() if name in _SENTINEL_OPTIONS}
     tls = {"ssl": True, **(url.tls or {})} if url.sentinel_tls else {}
     sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
         url.nodes, sentinel_kwargs={**shared, **tls, **url.sentinel_login, **(to_sentinels or {})}
@@ -158,10 +159,13 @@ def sentinel_pool(
 
 
 class _FreeConnections(LifoQueue[Any]):
-    """The free connections of a pool. A wait that ends without one raises an error of its own."""
+    """The free connections of a pool."""
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
-        """Return a connection, or None for a place in the pool. Raises redis-py's `MaxConnectionsError`."""
+        """Return a free connection, or None if redis-py may open one more.
+
+        Raises redis-py's `MaxConnectionsError` if none became free within `timeout` seconds.
+        """
         try:
             return super().get(block, timeout)
         except Empty:
@@ -169,10 +173,10 @@ class _FreeConnections(LifoQueue[Any]):
 
 
 class _BlockingSentinelPool(SentinelConnectionPool, BlockingConnectionPool):
-    """redis-py's pool of connections to a master, with a wait for one that is free."""
+    """redis-py's pool of connections to a master, in which threads wait for a free connection."""
 
     def release(self, connection: Any) -> None:
-        """Take a connection back, and forget one to a server that is no longer the master."""
+        """Return a connection to the pool, or drop it if its server is no longer the master."""
         if not self.owns_connection(connection):  # type: ignore[no-untyped-call]
             with suppress(ValueError):
                 self._connections.remove(connection)
@@ -183,17 +187,17 @@ class _BlockingSentinelPool(SentinelConnectionPool, BlockingConnectionPool):
 def translate_errors(action: str) -> Iterator[None]:
     """Raise `BrokerError` for an error of redis-py: one line with the failed `action` and the remedy.
 
-    It is `BrokerAway` if the server is unreachable, refuses the login or is a replica, and `NoConnectionFree`
-    if all connections of the client are in use.
+    The error is `BrokerAway` if the server is unreachable, refuses the login or is a replica. It is
+    `NoConnectionFree` if all connections of the client are in use.
     """
     try:
         yield
-    except AuthenticationError as error:  # redis-py derives it from its connection error
+    except AuthenticationError as error:  # a subclass of RedisConnectionError, so it comes before that
         raise BrokerAway(
             f"{action}: the broker refuses the login of its URL ({error}). Write it as in "
             "redis://user:password@host:6379/0, or redis://:password@…, with %40 for @ and the like"
         ) from None
-    except MaxConnectionsError as error:  # another of them, raised before anything is sent
+    except MaxConnectionsError as error:  # another subclass, raised before anything is sent
         raise NoConnectionFree(
             f"{action}: no connection of this client is free ({error}): use fewer threads, or raise their "
             "number: ?max_connections=N at the end of the broker URL"
@@ -203,7 +207,7 @@ def translate_errors(action: str) -> Iterator[None]:
             f"{action}: the broker cannot be reached ({_error_text(error)}). "
             "Is it running, and is its URL right?"
         ) from None
-    except ReadOnlyError:  # until it is a master again, or another is found
+    except ReadOnlyError:
         raise BrokerAway(
             f"{action}: the broker is a read-only replica. Send to the master, or through Sentinel"
         ) from None
@@ -214,7 +218,7 @@ def translate_errors(action: str) -> Iterator[None]:
 
 
 def _error_text(error: Exception) -> str:
-    """Return an error's own words. redis-py's of a Sentinel go on with every option of the connection."""
+    """Return the text of an error, without the options of the connection that redis-py's Sentinel appends."""
     return str(error).partition(" : <")[0]
 
 
@@ -224,6 +228,6 @@ def _refusal_reason(error: ResponseError) -> str:
     if text.startswith("OOM") or "maxmemory" in text:
         return "the broker is out of memory and refused it. Let workers catch up, or raise its maxmemory"
     if isinstance(error, AskError | ClusterCrossSlotError):
-        place = f" (slot {error.slot_id}: {error.host}:{error.port})" if isinstance(error, AskError) else ""
-        return CLUSTER + place
+        node = f" (slot {error.slot_id}: {error.host}:{error.port})" if isinstance(error, AskError) else ""
+        return CLUSTER + node
     return f"the broker answered {text}"

@@ -16,7 +16,7 @@ class BrokerError(MillpondError):
 
 
 class BrokerAway(BrokerError):
-    """The broker cannot be reached or replied too late. The last message may have been taken."""
+    """The broker cannot be reached or replied too late. The last message may have been accepted."""
 
 
 class NoConnectionFree(BrokerError):
@@ -71,7 +71,7 @@ class QueueFull(BrokerError):
 
 
 class DeadlineExceeded(BrokerError):
-    """A task was not taken because it could not start by its deadline.
+    """A task was not accepted because it could not start by its deadline.
 
     `wait_seconds` is the time, at the pool's measured drain rate, until it would start.
     """
@@ -86,7 +86,7 @@ class DeadlineExceeded(BrokerError):
 
 
 class DeadLettered(BrokerError):
-    """The error of a task, in its result backend, that became a dead letter without a run that raised one."""
+    """The error that a result backend shows for a task that became a dead letter without raising an error."""
 
 
 class UnknownBatch(BrokerError):
@@ -94,4 +94,4 @@ class UnknownBatch(BrokerError):
 
 
 class BatchClosed(BrokerError):
-    """A closed or cancelled batch takes nothing more."""
+    """The batch is closed or cancelled, and accepts no more tasks."""

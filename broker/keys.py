@@ -11,8 +11,12 @@ from functools import cached_property, lru_cache
 PRIORITY_STEPS = (0, 3, 6, 9)
 SEPARATOR = "\x06\x16"
 
-#: How many processes watch for messages of one queue.
+#: The number of processes that watch for messages of one queue.
 WATCHERS = 2
+
+#: The names that scripts use for the lists of waiting messages. The delayed ones come first, because a
+#: delayed message moves to a ready list.
+WAITING_LISTS = ("delayed", "1", "2", "3", "4")
 
 
 def step_of(priority: int) -> int:
@@ -59,7 +63,7 @@ class QueueKeys:
         return self._own("dead")
 
     @cached_property
-    def untold(self) -> str:
+    def backend_notices(self) -> str:
         """The list of ended messages whose result backend was not notified yet, the newest first."""
         return f"{self.dead}:untold"
 
@@ -104,9 +108,9 @@ class QueueKeys:
         return self._own("wake")
 
     @cached_property
-    def watcher_places(self) -> tuple[str, ...]:
-        """The places of the processes that watch for messages."""
-        return tuple(self._own(f"lookout:{place}") for place in range(1, WATCHERS + 1))
+    def watcher_seats(self) -> tuple[str, ...]:
+        """The seats of the processes that watch for messages: strings that name the process."""
+        return tuple(self._own(f"lookout:{number}") for number in range(1, WATCHERS + 1))
 
     def in_flight(self, consumer: str) -> str:
         """The hash of the messages that a consumer has in flight."""
@@ -224,7 +228,7 @@ def probe_cost_key(pool: str, prefix: str = "") -> str:
 
 
 def window_key(pool: str, prefix: str = "") -> str:
-    """The prefix of a pool's windows. The number of the ten seconds since 1970 follows."""
+    """The prefix of a pool's windows. The number of the window follows: ten seconds each, from 1970 on."""
     return f"{prefix}millpond:pool:{pool}:window:"
 
 
@@ -254,7 +258,7 @@ def sampling_key(prefix: str = "") -> str:
 
 
 def writing_key(prefix: str = "") -> str:
-    """A key that never exists: writing no bytes to it shows whether the server takes writes."""
+    """A key that never exists. Writing no bytes to it shows whether the server accepts writes."""
     return f"{prefix}millpond:writing"
 
 

@@ -43,18 +43,20 @@ class Limits:
 
 NAMES = tuple(field.name for field in fields(Limits) if field.name != "bound_seconds")
 
-#: A bound given as a time is this many messages until the drain rate is measured (also in _drain_rate.lua).
+#: The value in messages of a bound that is given as a time, until the drain rate is measured. The same number
+#: is in _drain_rate.lua.
 FIRST_BOUND = 100
 
 
 def declare_limits(store: Store, queue: str, table: Mapping[str, Any], *, authoritative: bool) -> None:
     """Declare a queue with the limits of the pools table.
 
-    A worker's table is `authoritative`. A producer's table only adds the limits that no worker has declared.
+    A worker's table is `authoritative`: it replaces the declared limits. A producer's table only adds the
+    limits that nobody has declared. Limits set at run time stay.
     """
     keys = QueueKeys(queue, store.prefix)
     entries = {
-        _TABLE + name: _stored_form(value)
+        _TABLE + name: _format_limit(value)
         for name, value in table.items()
         if name in NAMES and value is not None
     }
@@ -72,14 +74,17 @@ def declare_limits(store: Store, queue: str, table: Mapping[str, Any], *, author
 
 
 def read_limits(store: Store, queue: str) -> Limits:
-    """Return the limits in force."""
+    """Return the limits in force of one queue."""
     return read_limits_of_all(store, [queue])[0]
 
 
 def read_limits_of_all(store: Store, queues: Sequence[str]) -> list[Limits]:
     """Return the limits in force of each queue, in one round trip."""
-    looking = f"the limits of queue {queues[0]!r}" if len(queues) == 1 else "the limits of the queues"
-    with translate_errors(f"reading {looking}"), store.client.pipeline(transaction=False) as pipe:
+    subject = f"queue {queues[0]!r}" if len(queues) == 1 else "the queues"
+    with (
+        translate_errors(f"reading the limits of {subject}"),
+        store.client.pipeline(transaction=False) as pipe,
+    ):
         for queue in queues:
             keys = QueueKeys(queue, store.prefix)
             pipe.hgetall(keys.limits).hget(keys.drain_rate, "bound")
@@ -90,12 +95,16 @@ def read_limits_of_all(store: Store, queues: Sequence[str]) -> list[Limits]:
 
 
 def _limits_in_force(stored: Mapping[bytes, bytes], measured_bound: bytes | None) -> Limits:
-    """Return the limits of a queue: those set at run time before the table's, a bound by time as measured."""
+    """Return the limits of a queue from its stored hash. A limit set at run time overrides the table's.
+
+    `measured_bound` is the present value, in messages, of a bound that is given as a time.
+    """
     texts = {name.decode(): value.decode() for name, value in stored.items()}
     values = {name: texts.get(name, texts.get(_TABLE + name)) for name in NAMES}
-    seconds = (values["bound"] or "").removesuffix("s") if (values["bound"] or "").endswith("s") else "0"
-    if seconds != "0":
-        values["bound"] = (measured_bound or str(FIRST_BOUND).encode()).decode()
+    bound, seconds = values["bound"] or "", "0"
+    if bound.endswith("s"):
+        seconds = bound.removesuffix("s")
+        values["bound"] = (measured_bound or b"%d" % FIRST_BOUND).decode()
     parsed = {name: _parse_limit(name, value) for name, value in values.items() if value is not None}
     return Limits(**parsed, bound_seconds=float(seconds))
 
@@ -108,15 +117,16 @@ def read_overrides(store: Store, queue: str) -> dict[str, str]:
 
 
 def change_limits(store: Store, queue: str, **limits: Any) -> Limits:
-    """Set limits at run time and return the limits in force. None unsets one: the pools table's holds again.
+    """Set limits at run time and return the limits in force.
 
-    `bound` is a number, or seconds as a text ('30s'). Idle consumers look again at once, and waiting
-    producers are admitted if there is more room. Raises `BadLimit` for an unknown name or a bad value.
+    None unsets a limit, and the value of the pools table is in force again. `bound` is a number, or seconds
+    as a text ('30s'). Idle consumers fetch again at once, and waiting producers are admitted if there is more
+    room. Raises `BadLimit` for an unknown name or a bad value.
     """
     for name in limits:
         if name not in NAMES:
             raise BadLimit(f"{name!r} is not a limit of a queue; the limits are: {', '.join(NAMES)}")
-    words = [word for name, value in limits.items() for word in (name, _checked_limit_text(name, value))]
+    words = [word for name, value in limits.items() for word in (name, _validate_limit(name, value))]
     keys = QueueKeys(queue, store.prefix)
     with translate_errors(f"setting the limits of queue {queue!r}"):
         script("set_limits").run(store.client, (*keys.all, queues_key(store.prefix)), (queue, *words))
@@ -140,16 +150,19 @@ def resume(store: Store, queue: str) -> None:
     change_limits(store, queue, paused=None)
 
 
-def _checked_limit_text(name: str, value: Any) -> str:
-    """Return a limit in its stored form.
+def _validate_limit(name: str, value: Any) -> str:
+    """Return a limit as it is stored, or "" for None.
 
-    Raises `BadLimit`: every consumer would fail on a limit that cannot be parsed.
+    Raises `BadLimit` for a bad value, because every consumer would fail on it.
     """
     if value is None:
         return ""
-    text = _stored_form(value)
+    text = _format_limit(value)
     try:
-        parsed = _parse_limit(name, text.removesuffix("s") if name == "bound" else text)
+        if name == "bound" and text.endswith("s"):
+            parsed = float(text.removesuffix("s")) or math.nan  # a bound of 0 seconds has no meaning
+        else:
+            parsed = _parse_limit(name, text)
     except (ValueError, OverflowError):
         parsed = math.nan
     if not isinstance(parsed, str) and not 0 <= parsed < math.inf:
@@ -157,13 +170,13 @@ def _checked_limit_text(name: str, value: Any) -> str:
     return text
 
 
-def _stored_form(value: Any) -> str:
-    """Return the text of a limit: 1 or 0 for a truth value."""
+def _format_limit(value: Any) -> str:
+    """Return the text of a limit as it is stored: 1 or 0 for a truth value."""
     return str(int(value)) if isinstance(value, bool) else str(value)
 
 
 def _parse_limit(name: str, value: str) -> Any:
-    """Return a limit's value from its text, in the type of the limit."""
+    """Return the value of a stored limit, in the type of its default."""
     default = getattr(Limits, name)
     if isinstance(default, bool):
         return value == "1"

@@ -40,10 +40,11 @@ class _Encoder(json.JSONEncoder):
         return JSONEncoder().default(o)
 
 
-# Bound here: a handler that shares the process may leave others under these names.
-_write = _Encoder(separators=(",", ":")).encode
-_read = json.loads
+# Bound at import, because a handler in the same process may replace functions of the json module.
+_dump_json = _Encoder(separators=(",", ":")).encode
+_load_json = json.loads
 
+#: The third part of a body: the signatures that follow the task, of which there are none.
 _EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
@@ -68,8 +69,7 @@ class Message:
         self.unique_key = unique_key if isinstance(unique_key, str) else ""
         self.sent_ms = sent_ms if isinstance(sent_ms, int) else None
         retries = headers.get("retries")
-        #: The number of retries before this run. A negative one is taken as 0: it would allow runs without
-        #: end.
+        #: The number of retries before this run. A negative number would allow runs without end, so it is 0.
         self.retries = max(0, retries) if isinstance(retries, int) else 0
         shadow = headers.get("shadow")
         #: The task's name as people see it: Celery's `shadow`, or its kind.
@@ -77,7 +77,10 @@ class Message:
 
     @classmethod
     def decode(cls, text: bytes | str) -> Self:
-        """Decode a message. Raises `ValueError`, `TypeError`, `KeyError`, `RecursionError` if it is none."""
+        """Decode a message. A text that is no message raises one of four errors.
+
+        They are `ValueError`, `TypeError`, `KeyError` and `RecursionError`.
+        """
         try:
             envelope = from_json(text)
         except (ValueError, TypeError):
@@ -87,14 +90,15 @@ class Message:
                 from kombu.utils.json import loads
 
                 envelope = loads(text)  # a time, a UUID or bytes in its headers, as kombu writes them
-            except Exception as error:  # it calls the types that the text names
+            except Exception as error:  # kombu calls the types that the text names, and they raise any error
                 raise ValueError(f"{type(error).__name__}: {error}") from error
         if not isinstance(envelope, dict):
             raise TypeError("it must be an object")
         message = cls(envelope, text)
         shown = f"{message.id}{message.kind}{message.name}"
-        written = f"{message.batch}{message.unique_key}"
-        if not (len(shown) <= message_names.LONGEST and shown.isprintable() and written.isascii()):
+        stored = f"{message.batch}{message.unique_key}"
+        # One quick test of all names together. The slow one finds the name that is wrong, if any is.
+        if not (len(shown) <= message_names.LONGEST and shown.isprintable() and stored.isascii()):
             message_names.check_names(
                 id=message.id, kind=message.kind, batch=message.batch, unique_key=message.unique_key
             )
@@ -103,7 +107,7 @@ class Message:
         return message
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Cross a process boundary as text: it is read as quickly as pickle would read its parts."""
+        """Pickle the message as its text, which is decoded as quickly as pickle would load the parts."""
         return Message.decode, (self.text,)
 
     @cached_property
@@ -117,7 +121,7 @@ class Message:
             is_plain = is_json and message_body.OWN_TYPE not in body and not self.headers.get("compression")
             decoded = from_json(body) if is_plain else None
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            decoded = None  # an unusual body is read with more patience, or refused with a reason
+            decoded = None  # `message_body.decode` decodes an unusual body, or refuses it with a reason
         if type(decoded) is list and len(decoded) == 3:
             args, kwargs, embed = decoded
             is_usual = type(args) is list and type(kwargs) is dict and type(embed) is dict
@@ -133,7 +137,10 @@ class Message:
 
     @property
     def due_ms(self) -> int | None:
-        """Return the time from which the task may run, or None: at once. Raises `ValueError`, `TypeError`."""
+        """Return the time from which the task may run, or None for at once.
+
+        Raises `ValueError`, `TypeError`.
+        """
         eta = self.headers.get("eta")
         return None if eta is None else parse_eta_ms(eta)
 
@@ -145,31 +152,27 @@ class Message:
 
     @property
     def time_limits(self) -> tuple[float | None, float | None]:
-        """Return the message's own hard and soft time limits, seconds. Raises `BadMessage`."""
+        """Return the message's own hard and soft time limits, seconds, or None. Raises `BadMessage`."""
         limits = self.headers.get("timelimit")
         if not limits:
             return None, None
-        if (
-            not isinstance(limits, list)
-            or len(limits) != 2
-            or not all(isinstance(each, int | float | None) for each in limits)
-        ):
-            raise BadMessage(
-                "invalid message",
-                f"its time limits must be two numbers of seconds or null, not {limits!r:.80}",
-            )
-        return limits[0], limits[1]
+        match limits:
+            case [int() | float() | None as hard, int() | float() | None as soft]:
+                return hard, soft
+        raise BadMessage(
+            "invalid message", f"its time limits must be two numbers of seconds or null, not {limits!r:.80}"
+        )
 
     @property
     def queue(self) -> str | None:
-        """Return the queue to which it was sent."""
+        """Return the queue to which the message was sent, or None if it does not say."""
         info = self.properties.get("delivery_info")
         queue = info.get("routing_key") if isinstance(info, dict) else None
         return queue if isinstance(queue, str) else None
 
     @property
     def priority(self) -> int:
-        """Return its priority, from 0, which leaves first, to 9."""
+        """Return the priority of the message, from 0 (fetched first) to 9."""
         priority = self.properties.get("priority")
         return priority if isinstance(priority, int) else 0
 
@@ -178,8 +181,8 @@ class Message:
     ) -> Self:
         """Return the message of the task's next run. Its body, with Celery's callbacks, is unchanged.
 
-        `shown` is the text of the arguments that may be shown. `previous_traceparent` links to the trace of
-        the run before.
+        `shown` is the text of the keyword arguments for logs and events. `previous_traceparent` links to the
+        trace of this run.
         """
         link = {} if previous_traceparent is None else {"link": previous_traceparent}
         headers = {
@@ -192,24 +195,24 @@ class Message:
         }
         properties = {**self.properties, "delivery_tag": new_id()}
         envelope = {**self.envelope, "headers": headers, "properties": properties}
-        return type(self)(envelope, _write(envelope))
+        return type(self)(envelope, _dump_json(envelope))
 
 
 def parse_json(text: bytes | str) -> Any:
-    """Parse a JSON text, quicker than json.loads and with its errors."""
+    """Parse a JSON text. This is quicker than `json.loads`, accepts the same texts and raises its errors."""
     try:
         return from_json(text)
-    except (ValueError, TypeError):  # json.loads takes half a surrogate pair, deep nesting, another encoding
-        return _read(text)
+    except (ValueError, TypeError):  # json.loads accepts half a surrogate pair, deep nesting, other encodings
+        return _load_json(text)
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
     """A message that is ready to be published, with the fields that the publish script needs.
 
-    `due_ms` is the server's time from which it may run (None: now), `deadline_ms` the time by which it must
-    have started. `claim` is the name under which it is sent only once: for `claim_ms`, or for as long as the
-    task lives (0). `payload` is the JSON that stock Celery would have put on the queue.
+    The task may run from `due_ms` on (None: now), and is refused if it cannot start by `deadline_ms`; both
+    are by the server's clock. `claim` is its unique key, taken for `claim_ms`, or for as long as the task
+    lives (0). `payload` is the JSON that stock Celery would have put on the queue.
     """
 
     queue: str
@@ -250,13 +253,13 @@ def compose(
 ) -> Outgoing:
     """Compose one message.
 
-    `kwargs` must be JSON. `shown` is the part that may be shown (default: all). Times are ms since the epoch,
-    by the server's clock. `time_limits` are (hard, soft) seconds. `after` describes the batch that the task
-    follows. `headers` are further headers, JSON, for the task's handler.
+    `kwargs` must be JSON. `shown` is the part of them for logs and events (default: all). Times are ms since
+    the epoch, by the server's clock. `time_limits` are (hard, soft) seconds. `after` describes the batch
+    whose callback this is. `headers` are further headers, JSON, for the task's handler.
     """
     id = id or new_id()
-    body = _write([args, kwargs, _EMBED]).encode()
-    written = {
+    body = _dump_json([args, kwargs, _EMBED]).encode()
+    all_headers = {
         **(headers or {}),
         **_UNUSED_HEADERS,
         "task": kind,
@@ -274,13 +277,15 @@ def compose(
         OWN: millpond_header(sent_at_ms, batch, after, None if claim_ms else claim),
     }
     if traceparent is not None:
-        written["traceparent"] = traceparent
-    expiry = {} if expires_ms is None else {"expiration": str(max(0, expires_ms - sent_at_ms))}
-    payload = _write_envelope(written, body, queue, {"correlation_id": id, "priority": priority, **expiry})
+        all_headers["traceparent"] = traceparent
+    properties = {"correlation_id": id, "priority": priority}
+    if expires_ms is not None:
+        properties["expiration"] = str(max(0, expires_ms - sent_at_ms))
+    payload = _dump_envelope(all_headers, body, queue, properties)
     return Outgoing(queue, id, payload, priority, due_ms, batch, claim, claim_ms, deadline_ms)
 
 
-#: Headers of Celery's protocol 2 that have one value in a message that is composed here.
+#: Headers of Celery's protocol 2 whose value is the same in every message that is composed here.
 _UNUSED_HEADERS: dict[str, Any] = {
     "lang": "py",
     "shadow": None,
@@ -292,11 +297,9 @@ _UNUSED_HEADERS: dict[str, Any] = {
 }
 
 
-def _write_envelope(
-    headers: Mapping[str, Any], body: bytes, queue: str, properties: Mapping[str, Any]
-) -> str:
-    """Return a message as kombu's Redis transport has it."""
-    return _write(
+def _dump_envelope(headers: Mapping[str, Any], body: bytes, queue: str, properties: Mapping[str, Any]) -> str:
+    """Return the JSON of a message, in the format that kombu's Redis transport writes and reads."""
+    return _dump_json(
         {
             "body": b64encode(body).decode(),
             "content-encoding": "utf-8",
@@ -317,34 +320,36 @@ def _write_envelope(
 def millpond_header(
     sent_at_ms: int, batch: str | None, after: Mapping[str, Any] | None, once: str | None
 ) -> dict[str, Any]:
-    """Return the value of the header with Millpond's own fields."""
+    """Return the value of the header with Millpond's own fields. A field that is None is left out."""
     fields = {"at": sent_at_ms, "batch": batch, "after": after, "once": once}
     return {name: value for name, value in fields.items() if value is not None}
 
 
-#: Ids made in advance by this process. A call to the system's source of randomness for each would be a fifth
-#: of the cost of composing a message, and each call passes the interpreter's lock to another thread.
+#: Ids made in advance by this process. A call of `os.urandom` for each id would be a fifth of the cost of
+#: composing a message, and each call passes the interpreter's lock to another thread.
 _ids: list[str] = []
-os.register_at_fork(after_in_child=_ids.clear)  # a child has none of its parent's
-_LOT = 128
+os.register_at_fork(after_in_child=_ids.clear)  # a child must not use the ids of its parent
+_IDS_AT_ONCE = 128
 
 
 def new_id() -> str:
     """Return a random id (UUID version 4, RFC 9562)."""
     try:
-        return _ids.pop()  # one step for the interpreter, so no two threads get the same
+        return _ids.pop()  # atomic, so no two threads get the same id
     except IndexError:
-        drawn = os.urandom(16 * _LOT).hex()
-        lots = [drawn[at : at + 32] for at in range(0, len(drawn), 32)]
-        # The digits for version and variant are fixed, in four bits and in two.
-        made = [f"{d[:8]}-{d[8:12]}-4{d[13:16]}-{_VARIANT[d[16]]}{d[17:20]}-{d[20:]}" for d in lots]
+        digits = os.urandom(16 * _IDS_AT_ONCE).hex()
+        of_each = [digits[start : start + 32] for start in range(0, len(digits), 32)]
+        # The four bits of the version are fixed, and two bits of the variant.
+        made = [f"{d[:8]}-{d[8:12]}-4{d[13:16]}-{_VARIANT[d[16]]}{d[17:20]}-{d[20:]}" for d in of_each]
         _ids.extend(made[1:])
         return made[0]
 
 
+#: A random hexadecimal digit -> the digit with the two bits of the variant set.
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 @cache
 def _process_origin(pid: int) -> str:
+    """Return the header `origin` of messages that this process sends."""
     return f"{pid}@{socket.gethostname()}"

@@ -18,15 +18,15 @@ class BadMessage(ValueError):
         self.reason = reason
 
 
-#: The parts of Celery's own that a task is followed by.
+#: The fields of Celery's part that hold signatures of the tasks that follow.
 _SIGNATURES = frozenset(("callbacks", "errbacks", "chain", "chord"))
 
-#: Keys by which kombu marks a date, a UUID and the like.
+#: The key by which kombu's JSON marks a date, a UUID and the like.
 OWN_TYPE = b"__type__"
 
 
 def decode(envelope: dict[str, Any], headers: dict[str, Any], properties: dict[str, Any]) -> Arguments:
-    """Return the arguments that a body holds. Raises `BadMessage`."""
+    """Return the arguments in the body of a message. Raises `BadMessage`."""
     try:
         decoded = _decode_body(envelope, headers, properties)
     except Exception as error:  # kombu's codecs and serializers each raise errors of their own
@@ -43,18 +43,18 @@ def decode(envelope: dict[str, Any], headers: dict[str, Any], properties: dict[s
 
 
 def _check_embedded(embed: dict[str, Any]) -> dict[str, Any]:
-    """Return Celery's part of a body. Raises `BadMessage` if it holds signatures that cannot be read."""
+    """Return Celery's part of a body unchanged. Raises `BadMessage` if a signature in it is no object."""
     for name, part in embed.items():
         if not part or name not in _SIGNATURES:
             continue
-        each = [part] if name == "chord" else part
-        if not isinstance(each, list | tuple) or not all(isinstance(one, dict) for one in each):
+        signatures = [part] if name == "chord" else part
+        if not isinstance(signatures, list | tuple) or not all(isinstance(each, dict) for each in signatures):
             raise BadMessage("invalid message", f"its {name} must hold signatures, objects with a task")
     return embed
 
 
 def _decode_body(envelope: dict[str, Any], headers: dict[str, Any], properties: dict[str, Any]) -> Any:
-    """Decode a body. kombu decodes every body but plain JSON, and its own types in JSON."""
+    """Decode a body by kombu: Base64, compression, content type. Raises any error of a codec."""
     from kombu.serialization import loads
 
     body = envelope["body"]
@@ -65,11 +65,11 @@ def _decode_body(envelope: dict[str, Any], headers: dict[str, Any], properties: 
     return loads(body, content_type, encoding, accept=accepted)
 
 
-#: The content types that handlers of this process take.
+#: The content types that this process accepts.
 accepted: frozenset[str] = frozenset({"application/json"})
 
 
 def accept_content(content_types: Iterable[str]) -> None:
-    """Take these content types from now on, and refuse all others."""
+    """Accept these content types in this process from now on, and refuse all others."""
     global accepted
     accepted = frozenset(content_types)

@@ -6,9 +6,10 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-#: The maximum size of an unpacked body. A plain message has at most a third, unless its queue allows more.
+#: The maximum size of an unpacked body. A plain message has at most a third of this, unless its queue allows
+#: more.
 MOST_BYTES = 32 * 1024**2
-#: The memory that unpacking may take in addition.
+#: The maximum of memory that unpacking uses in addition.
 _WINDOW_BYTES = 128 * 1024**2
 
 _UNPACKERS: Mapping[str, Callable[[], Any]] = {
@@ -20,7 +21,10 @@ _UNPACKERS: Mapping[str, Callable[[], Any]] = {
 
 
 def decompress(body: bytes, compression: str) -> bytes:
-    """Return an unpacked body. Raises `ValueError` for one too long, cut short or packed otherwise."""
+    """Return the unpacked body.
+
+    Raises `ValueError` if it is too long, is cut short, or its compression cannot be bounded.
+    """
     from kombu.compression import get_encoder
 
     _, content_type = get_encoder(compression)
@@ -36,7 +40,7 @@ def decompress(body: bytes, compression: str) -> bytes:
 
 
 def _load_zstd() -> Any:
-    """Return the module that kombu takes."""
+    """Return the zstd module that kombu uses."""
     from kombu import compression
 
     return compression.zstd

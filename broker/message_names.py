@@ -5,17 +5,17 @@ LONGEST = 1_000
 
 
 def check_names(*, id: str, kind: str, batch: str | None, unique_key: str) -> None:
-    """Raise `ValueError` if a name cannot be written, or an id or kind not be shown."""
-    for what, name in (("id", id), ("kind", kind)):
+    """Raise `ValueError` if a name cannot be encoded, or if an id or kind is too long or unprintable."""
+    for field, name in (("id", id), ("kind", kind)):
         if len(name) > LONGEST:
-            raise ValueError(f"its {what} is longer than {LONGEST} characters")
+            raise ValueError(f"its {field} is longer than {LONGEST} characters")
         if not name.isprintable():
-            raise ValueError(f"its {what} has characters that cannot be shown: {name[:80]!a}")
-    for what, name in (("batch", batch or ""), ("unique key", unique_key)):
+            raise ValueError(f"its {field} has characters that cannot be shown: {name[:80]!a}")
+    for field, name in (("batch", batch or ""), ("unique key", unique_key)):
         if not name.isascii() and escape_surrogates(name) != name:
-            raise ValueError(f"its {what} has half a surrogate pair, which cannot be written: {name[:80]!a}")
+            raise ValueError(f"its {field} has half a surrogate pair, which cannot be written: {name[:80]!a}")
 
 
 def escape_surrogates(text: str) -> str:
-    """Return a text in which half a surrogate pair, which cannot be encoded, is escaped as in JSON."""
+    """Return the text with each half of a surrogate pair, which cannot be encoded, escaped as in JSON."""
     return text if text.isascii() else text.encode(errors="backslashreplace").decode()

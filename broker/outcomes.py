@@ -1,4 +1,4 @@
-"""Outcomes: how a delivery ended, and the words by which settle_and_fetch.lua learns of it.
+"""Outcomes: how a delivery ended, and the words that settle_and_fetch.lua receives for each.
 
 An outcome is made once, by `tasks/execute.py` or by the worker that lost a slot, and encoded once, here.
 """
@@ -21,6 +21,7 @@ class Succeeded:
     shown: str = "None"
 
     def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle quicker than a dataclass with slots does by itself."""
         return Succeeded, (self.result, self.shown)
 
 
@@ -34,7 +35,7 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """The task is over: the time by which it had to start has passed."""
+    """The task is not run, because the time by which it had to start has passed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Continued:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """The task runs again: `message` takes the place of this one, due at `due_ms` (ms, the server's clock).
+    """The task runs again: `message` replaces this one and is due at `due_ms` (ms, the server's clock).
 
     `error` is one line.
     """
@@ -67,9 +68,9 @@ class Delay:
 
 @dataclass(frozen=True, slots=True)
 class PutAside:
-    """Nothing here has the `kind`: the message waits for a consumer that does, until `until_ms`.
+    """The process does not have the `kind`: until `until_ms` the message waits for a consumer that has it.
 
-    Then it is a dead letter with this `error`, or has expired.
+    Then the message becomes a dead letter with this `error`, or expires if `expires` is True.
     """
 
     kind: str
@@ -80,19 +81,22 @@ class PutAside:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """The message returns to the head of its queue without counting a delivery: its handler has not run."""
+    """The message returns to the head of its queue, and no delivery is counted: its handler has not run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Redeliver:
-    """The message returns to the head of its queue with the delivery counted. After too many it is dead."""
+    """The message returns to the head of its queue, and the delivery is counted.
+
+    After too many deliveries the message becomes a dead letter.
+    """
 
     error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Requeue:
-    """The message returns to the end of its queue with the delivery counted, as its consumer requested."""
+    """The message returns to the end of its queue, as its consumer requested, and the delivery is counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,7 @@ class DeadLetter:
     reason: str
     error: str
     details: dict[str, Any] | None = None
-    #: The error was raised to be shown, and is logged without its traceback.
+    #: True if the handler raised the error on purpose, so it is logged without its traceback.
     expected: bool = False
 
     @property
@@ -139,7 +143,7 @@ _SUCCEEDED: Words = ("settle", "succeeded", "{}", 0, "")
 
 
 def encode_outcome(outcome: Outcome) -> Words:
-    """Return the words by which settle_and_fetch.lua learns of an outcome."""
+    """Return the words that settle_and_fetch.lua receives for an outcome."""
     match outcome:
         case Succeeded(None):
             return _SUCCEEDED

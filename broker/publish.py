@@ -1,7 +1,7 @@
 """Publish messages to their queues: the one write path, for one message as for a million.
 
-Each chunk is one call of `publish.lua`, which takes the claims, looks at the bound and wakes a consumer,
-atomically. Chunks of different queues go out in one pipeline.
+The messages are grouped: a group is sent in one call of `publish.lua`, which takes the unique keys, obeys the
+bound and wakes a consumer, atomically. All calls go out in one pipeline.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,12 +17,14 @@ from millpond.broker.keys import QueueKeys, batch_key, step_of
 from millpond.broker.message import Outgoing
 from millpond.broker.scripts import script
 
-#: `exempt` is for tasks that the pool sends itself: a retry must never wait for room in its own queue.
+#: `exempt` ignores the bound. It is for tasks that the pool sends itself, because a retry must never wait for
+#: room in its own queue.
 Policy = Literal["block", "reject", "shed", "caller_runs", "exempt"]
 
-#: Messages a call, and bytes a call. A script must stay short, because nothing else runs on the server.
-CHUNK_MESSAGES = 200
-CHUNK_BYTES = 1_000_000
+#: The maximum of messages of a call, and the bytes after which no message is added to it. A script must stay
+#: short, because the server runs nothing else meanwhile.
+GROUP_MESSAGES = 200
+GROUP_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """An earlier task has the claim. This message was not accepted."""
+    """An earlier task, `duplicate_of`, has the unique key. This message was not accepted."""
 
     id: str
     duplicate_of: str
@@ -44,8 +46,8 @@ class Duplicate:
 class Full:
     """The queue is at its bound. This message was not accepted.
 
-    The pool clears `per_second` messages: None if not measured or if there is no pool, 0 while the queue is
-    `paused`. `delayed`: the bound of delayed messages is reached.
+    `per_second` is the drain rate of the pool, None if it is not measured, if no consumer fetches, or if the
+    queue is `paused`. `delayed` is True if the bound of delayed messages is the one that is reached.
     """
 
     id: str
@@ -68,7 +70,7 @@ class Late:
 
 @dataclass(frozen=True, slots=True)
 class HandedToCaller:
-    """The queue is at its bound. The caller has this message, by its token, and must run it."""
+    """The queue is at its bound. The caller has this message in flight under `token`, and must run it."""
 
     id: str
     token: str
@@ -89,8 +91,9 @@ Answer = Accepted | Duplicate | Full | Closed | Late | HandedToCaller
 class Caller:
     """The sender of a call, for the policies that need it.
 
-    `ticket` is a producer's entry in the admission line. `stays` is True if it waits on when not everything
-    fits. Under `caller_runs`, `consumer` runs a message that does not fit, with a lease of `lease_ms`.
+    `ticket` is the sender's entry in the admission line. If not all messages fit, the ticket stays in the
+    line if `stays` is True, and leaves it otherwise. Under `caller_runs`, a message that does not fit is
+    delivered to `consumer`, with a lease of `lease_ms`.
     """
 
     ticket: str = ""
@@ -105,39 +108,39 @@ NOBODY = Caller()
 def publish(
     store: Store, messages: Sequence[Outgoing], *, policy: Policy = "reject", caller: Caller = NOBODY
 ) -> list[Answer]:
-    """Publish messages and return the result for each, in their order.
+    """Publish messages and return the answer to each, in their order.
 
     `block` and `reject` both refuse messages that do not fit. A producer that blocks waits outside the server
     and calls again. If the store requires copies, this returns only once that many replicas have the accepted
-    messages. Raises `BrokerAway` if it is not known whether the last call was carried out, or will last.
-    Raises `BrokerError` if it was refused.
+    messages. Raises `BrokerAway` if messages may have been accepted without a reply, or may be lost in a
+    fail-over. Raises `BrokerError` if the server refuses a call.
     """
-    chunks = list(_group_messages(messages))
+    groups = list(_group_messages(messages))
     with translate_errors("sending"):
-        replies = _run_calls(store, [_publish_command(store, chunk, policy, caller) for chunk in chunks])
+        replies = _run_calls(store, [_publish_command(store, group, policy, caller) for group in groups])
     return [
-        outcome
-        for chunk, reply in zip(chunks, replies, strict=True)
-        for outcome in _parse_answers(chunk, reply)
+        answer
+        for group, reply in zip(groups, replies, strict=True)
+        for answer in _parse_answers(group, reply)
     ]
 
 
 def first_group(messages: Sequence[Outgoing]) -> list[Outgoing]:
-    """Return the first messages that one call can carry: of one queue, priority and batch."""
+    """Return the messages that the first call of `publish` would carry: of one queue, priority and batch."""
     return next(_group_messages(messages))
 
 
 def _run_calls(store: Store, calls: list[tuple[Any, ...]]) -> list[Any]:
-    """Return the replies of calls.
+    """Return the replies of calls, in their order.
 
-    Loads the script into a server that has lost it. Raises the first error.
+    Loads the script into a server that has lost it. Raises the first error among the replies.
     """
     replies = _pipeline_calls(store, calls)
-    # A server that lost its scripts refused these before it did anything. It may have carried out others.
-    unseen = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-    if unseen:
+    # A server without the script refuses a call before it does anything. It may have carried out other calls.
+    refused = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+    if refused:
         store.client.script_load(script("publish").source)
-        for n, reply in zip(unseen, _pipeline_calls(store, [calls[n] for n in unseen]), strict=True):
+        for n, reply in zip(refused, _pipeline_calls(store, [calls[n] for n in refused]), strict=True):
             replies[n] = reply
     for reply in replies:
         if isinstance(reply, Exception):
@@ -146,7 +149,10 @@ def _run_calls(store: Store, calls: list[tuple[Any, ...]]) -> list[Any]:
 
 
 def _pipeline_calls(store: Store, calls: list[tuple[Any, ...]]) -> list[Any]:
-    """Return the reply of each call, which is an error for a refused call."""
+    """Return the reply of each call, which is an error for a refused call.
+
+    If the store requires copies, wait until that many replicas have the accepted messages.
+    """
     if len(calls) == 1 and not store.copies:
         try:
             return [store.client.execute_command(*calls[0])]
@@ -159,21 +165,24 @@ def _pipeline_calls(store: Store, calls: list[tuple[Any, ...]]) -> list[Any]:
             pipe.execute_command("WAIT", store.copies, int(store.copy_seconds * 1000))
         replies: list[Any] = pipe.execute(raise_on_error=False)
     if store.copies:
-        _wait_for_replicas(store, replies, replies.pop())
+        _check_replicas(store, replies, replies.pop())
     return replies
 
 
-def _wait_for_replicas(store: Store, replies: list[Any], copies: Any) -> None:
-    """Raise `BrokerAway` if a message was accepted that too few replicas have."""
+def _check_replicas(store: Store, replies: list[Any], copies: Any) -> None:
+    """Raise `BrokerAway` if a message was accepted that too few replicas have.
+
+    `copies` is the reply to WAIT: the number of replicas that have all messages. If it is an error, raise it.
+    """
     if isinstance(copies, Exception):
         raise copies
-    taken = (
+    accepted = (
         answer == b"taken" or answer.startswith(b"run:")
         for reply in replies
         if not isinstance(reply, Exception)
         for answer in reply[4:]
     )
-    if copies < store.copies and any(taken):
+    if copies < store.copies and any(accepted):
         raise BrokerAway(
             f"sending: {copies} of {store.copies} replicas have it after {store.copy_seconds:.1f} s, so a "
             "fail-over may lose it. Are they there? Send it again, with `once` if it must not run twice"
@@ -181,34 +190,34 @@ def _wait_for_replicas(store: Store, replies: list[Any], copies: Any) -> None:
 
 
 def _group_messages(messages: Iterable[Outgoing]) -> Iterator[list[Outgoing]]:
-    """Group neighbours that one call can carry: of one queue, priority and batch, and not too many."""
-    chunk: list[Outgoing] = []
+    """Yield groups of successive messages, each for one call: of one queue, priority and batch."""
+    group: list[Outgoing] = []
     size = 0
     for message in messages:
-        alike = chunk and (chunk[0].queue, chunk[0].priority, chunk[0].batch) == (
+        fits = group and (group[0].queue, group[0].priority, group[0].batch) == (
             message.queue,
             message.priority,
             message.batch,
         )
-        if chunk and (not alike or len(chunk) == CHUNK_MESSAGES or size > CHUNK_BYTES):
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(message)
+        if group and (not fits or len(group) == GROUP_MESSAGES or size > GROUP_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(message)
         size += len(message.payload)
-    if chunk:
-        yield chunk
+    if group:
+        yield group
 
 
-def _publish_command(store: Store, chunk: list[Outgoing], policy: Policy, caller: Caller) -> tuple[Any, ...]:
+def _publish_command(store: Store, group: list[Outgoing], policy: Policy, caller: Caller) -> tuple[Any, ...]:
     """Return the command that publishes a group of messages."""
-    first = chunk[0]
+    first = group[0]
     keys = _queue_keys(first.queue, store.prefix)
     args: list[Any] = [policy, step_of(first.priority), store.prefix]
     args += (caller.ticket, int(caller.stays), caller.consumer, caller.lease_ms)
-    for m in chunk:
-        due = "" if m.due_ms is None else m.due_ms
-        deadline = "" if m.deadline_ms is None else m.deadline_ms
-        args += (m.payload, m.id, due, m.claim or "", m.claim_ms, deadline)
+    for message in group:
+        due = "" if message.due_ms is None else message.due_ms
+        deadline = "" if message.deadline_ms is None else message.deadline_ms
+        args += (message.payload, message.id, due, message.claim or "", message.claim_ms, deadline)
     return script("publish").command((*keys, batch_key(first.batch, store.prefix) or keys[0]), args)
 
 
@@ -217,28 +226,29 @@ def _queue_keys(queue: str, prefix: str) -> tuple[str, ...]:
     return QueueKeys(queue, prefix).all
 
 
-def _parse_answers(chunk: list[Outgoing], reply: list[Any]) -> list[Answer]:
-    """Return the result for each message of a call."""
-    _now, depth, bound, rate, *answers = reply
-    full = depth, bound, rate
+def _parse_answers(group: list[Outgoing], reply: list[Any]) -> list[Answer]:
+    """Return the answer to each message of a call."""
+    _now, depth, bound, rate, *texts = reply
     return [
-        Accepted(message.id) if answer == b"taken" else _parse_refusal(message, bytes(answer), *full)
-        for message, answer in zip(chunk, answers, strict=True)
+        Accepted(message.id)
+        if text == b"taken"
+        else _parse_other_answer(message, bytes(text), depth, bound, rate)
+        for message, text in zip(group, texts, strict=True)
     ]
 
 
-def _parse_refusal(message: Outgoing, answer: bytes, depth: int, bound: int, rate: bytes) -> Answer:
-    """Return the result for a message that is not on its queue."""
-    word, _, more = answer.decode().partition(":")
+def _parse_other_answer(message: Outgoing, text: bytes, depth: int, bound: int, rate: bytes) -> Answer:
+    """Return the answer to a message that is not on its queue. `rate` is a drain rate, `paused` or empty."""
+    word, _, detail = text.decode().partition(":")
     match word:
         case "full":
             paused = rate == b"paused"
             per_second = float(rate) if rate and not paused else None
-            return Full(message.id, message.queue, bound, depth, per_second, bool(more), paused)
+            return Full(message.id, message.queue, bound, depth, per_second, bool(detail), paused)
         case "closed":
             return Closed(message.id, message.batch or "")
         case "late":
-            return Late(message.id, message.queue, int(more))
+            return Late(message.id, message.queue, int(detail))
         case "run":
-            return HandedToCaller(message.id, more)
-    return Duplicate(message.id, more)
+            return HandedToCaller(message.id, detail)
+    return Duplicate(message.id, detail)

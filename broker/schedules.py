@@ -16,7 +16,7 @@ from millpond.broker.scripts import script
 class Schedule:
     """The state of one schedule. Times are ms by the server's clock. Zero means never.
 
-    `since_ms` is the time at which a scheduler first saw it. Earlier periods do not count as missed. `missed`
+    `since_ms` is when the schedule was first declared: earlier periods do not count as missed. `missed`
     counts the periods in which no scheduler ran or the queue had no room. The last of several such periods
     was fired late. `trouble` is the reason why the period that is due has not been fired yet. `by` is the
     scheduler that fired last.
@@ -43,7 +43,7 @@ _NAMES = frozenset(field.name for field in fields(Schedule)) - {"name"}
 
 
 def take_lead(store: Store, scheduler: str, *, lease_ms: int) -> bool:
-    """Take or renew the leader's lease. True if this scheduler leads now."""
+    """Take or renew the leader's lease. Return True if this scheduler leads now."""
     with translate_errors("reading which scheduler leads"):
         return bool(
             script("lead_schedulers").run(store.client, (scheduler_key(store.prefix),), (scheduler, lease_ms))
@@ -71,17 +71,17 @@ def all_schedules(store: Store) -> list[Schedule]:
 
 
 def read_schedules(store: Store, names: Iterable[str]) -> list[Schedule]:
-    """Return the states of the named schedules. A schedule without one has an empty state."""
-    listed = list(names)
+    """Return the states of the named schedules. Of a schedule without a state all fields have defaults."""
+    names = list(names)
     with translate_errors("reading the schedules"), store.client.pipeline(transaction=False) as pipe:
-        for name in listed:
+        for name in names:
             pipe.hgetall(schedule_key(name, store.prefix))
         replies = pipe.execute()
-    return [_parse_schedule(name, raw) for name, raw in zip(listed, replies, strict=True)]
+    return [_parse_schedule(name, raw) for name, raw in zip(names, replies, strict=True)]
 
 
 def declare_schedules(store: Store, declared: Mapping[str, Mapping[str, str | int]], *, now_ms: int) -> None:
-    """Replace the list of schedules by those of the leader's table, with their fields."""
+    """Replace the list of schedules by those that the leader declares: name -> fields of its state."""
     with translate_errors("declaring the schedules"), store.client.pipeline() as pipe:
         pipe.delete(schedules_key(store.prefix))
         for name, values in declared.items():
@@ -93,20 +93,20 @@ def declare_schedules(store: Store, declared: Mapping[str, Mapping[str, str | in
 
 
 def update_schedule(store: Store, name: str, **values: str | int) -> None:
-    """Update fields of a schedule: `next_due_ms`, `trouble`."""
+    """Set fields of a schedule's state: `next_due_ms`, `trouble`."""
     with translate_errors(f"recording schedule {name}"):
         store.client.hset(schedule_key(name, store.prefix), mapping=values)
 
 
 def record_fired(store: Store, name: str, *, due_ms: int, id: str, missed: int, by: str) -> bool:
-    """Record that a period was fired. Return False if it was recorded before."""
+    """Record that a period was fired. Return False if this period or a later one was recorded before."""
     with translate_errors(f"recording schedule {name}"):
         words = (due_ms, id, missed, by)
         return bool(script("record_fired").run(store.client, (schedule_key(name, store.prefix),), words))
 
 
 def _parse_schedule(name: str, raw: Mapping[bytes, bytes]) -> Schedule:
-    """Return the state of a schedule from its hash. Unknown fields are left out."""
+    """Return the state of a schedule from its hash, without fields of a newer version."""
     fields = {key.decode(): value.decode() for key, value in raw.items()}
     values = {key: int(value) if key in _NUMBERS else value for key, value in fields.items() if key in _NAMES}
     return Schedule(name, **values)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The server itself: its time, its version, and whether it answers, takes writes and keeps messages."""
+"""The server itself: its time, its version, and whether it replies, accepts writes and keeps messages."""
 
 import time
 from functools import partial
@@ -11,11 +11,11 @@ from millpond.broker.keys import writing_key
 
 NO_EVICTION = "noeviction"
 
-#: The clock that runs on while the machine is suspended, if the system has one.
+#: If the system has it, the clock that also counts while the machine is suspended.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
-
-#: Returns the seconds of a local clock that is never set, and that also counts while the process is stopped.
+#: Returns the seconds of a clock of this host that nobody can set. It also counts while the process is
+#: stopped.
 elapsed_seconds = partial(time.clock_gettime, _CLOCK)
 
 
@@ -27,7 +27,7 @@ def server_time_ms(store: Store) -> int:
 
 
 def is_reachable(url: str, *, timeout_seconds: float = 1.0) -> bool:
-    """True if the server at `url` accepts the login and PING, which it refuses while it loads its data."""
+    """True if the server at `url` accepts the login and PING. While it loads its data it refuses PING."""
     store = connect(url, timeout_seconds=timeout_seconds)
     try:
         return bool(store.client.ping())
@@ -50,11 +50,9 @@ def server_version(store: Store) -> tuple[str, str] | None:
 
 
 def write_refusal(store: Store) -> str | None:
-    """Return the server's reason for refusing writes.
+    """Return the server's reason for refusing writes, or None if it accepts them or denies the test.
 
-    Return None if it takes writes, or if the login may not try.
-
-    A server whose disk or memory is full still replies to PING. The probe writes no bytes to a key that does
+    A server whose disk or memory is full still replies to PING. The test writes no bytes to a key that does
     not exist, so it changes nothing. Raises `BrokerAway`.
     """
     with translate_errors("asking whether the broker takes writes"):

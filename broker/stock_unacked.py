@@ -1,7 +1,7 @@
 """Messages of stock workers that kombu's own Redis transport keeps as unacknowledged.
 
-kombu keeps them in one hash for all queues of a database, and does not note which worker has which. A message
-with an `eta` is there too, for as long as a stock worker keeps it in its memory.
+kombu keeps them in one hash for all queues of a database, without the name of the worker that has them. A
+message with an `eta` is there too, for as long as a stock worker keeps it in its memory.
 """
 
 import json
@@ -21,7 +21,10 @@ PAGE = 100
 
 @dataclass(frozen=True)
 class Unacked:
-    """A message that a stock worker has, or had, under kombu's `tag`. `since` is by that worker's clock."""
+    """A message that a stock worker has, or had, under kombu's delivery `tag`.
+
+    `since` is when the worker fetched it (seconds since 1970, by that worker's clock).
+    """
 
     tag: str
     queue: str
@@ -30,14 +33,14 @@ class Unacked:
 
     @property
     def step(self) -> int:
-        """The index of its ready list."""
+        """The index of the message's ready list."""
         return step_of(self.message.priority)
 
 
 def read_unacked(store: Store, queues: Iterable[str] = ()) -> Iterator[Unacked]:
-    """Yield the unacknowledged messages of these queues, of all queues if none is named.
+    """Yield the unacknowledged messages of these queues, or of all queues if none is named.
 
-    A message that cannot be read, or whose queue is unknown, is not moved.
+    A message that cannot be read is left out. A message of several queues is yielded once for each.
     """
     wanted = set(queues)
     bindings: dict[str, list[tuple[str, str, str]]] = {}
@@ -63,18 +66,19 @@ def take_in(store: Store, messages: Iterable[Unacked]) -> int:
     No delivery is counted. Messages that a worker has acknowledged meanwhile are not moved.
     """
     by_queue: dict[str, list[Unacked]] = {}
-    for each in sorted(messages, key=lambda each: -each.since):
-        by_queue.setdefault(each.queue, []).append(each)
-    taken = 0
+    for unacked in sorted(messages, key=lambda unacked: -unacked.since):
+        by_queue.setdefault(unacked.queue, []).append(unacked)
+    moved = 0
     with translate_errors("taking in what stock workers left"):
-        for queue, entries in by_queue.items():
+        for queue, newest_first in by_queue.items():
             keys = QueueKeys(queue, store.prefix).all
-            stock = (f"{store.prefix}unacked", f"{store.prefix}unacked_index")
-            for first in range(0, len(entries), PAGE):
-                words = [(each.tag, each.step, each.message.text) for each in entries[first : first + PAGE]]
-                args: list[Any] = [word for group in words for word in group]
-                taken += int(script("take_in").run(store.client, (*keys, *stock), args))
-    return taken
+            stock_keys = (f"{store.prefix}unacked", f"{store.prefix}unacked_index")
+            for start in range(0, len(newest_first), PAGE):
+                args: list[Any] = []
+                for unacked in newest_first[start : start + PAGE]:
+                    args += (unacked.tag, unacked.step, unacked.message.text)
+                moved += int(script("take_in").run(store.client, (*keys, *stock_keys), args))
+    return moved
 
 
 def hand_back(store: Store, queue: str) -> int:
@@ -89,7 +93,11 @@ def hand_back(store: Store, queue: str) -> int:
 def _routed_queues(
     store: Store, exchange: str, key: str, bindings: dict[str, list[tuple[str, str, str]]]
 ) -> list[str]:
-    """Return the queues that kombu routes to: by name without an exchange, else by its table of bindings."""
+    """Return the queues to which kombu routes a message with this routing key.
+
+    Without an exchange, the key is the name of the queue. The bindings of an exchange are read once, into
+    `bindings`: its name -> (routing key, pattern, queue).
+    """
     if not exchange:
         return [key]
     if exchange not in bindings:
@@ -99,7 +107,7 @@ def _routed_queues(
     return sorted(
         {
             queue
-            for bound, pattern, queue in bindings[exchange]
-            if bound == key or (pattern and re.match(pattern, key))
+            for routing_key, pattern, queue in bindings[exchange]
+            if routing_key == key or (pattern and re.match(pattern, key))
         }
     )

@@ -31,5 +31,6 @@ class TaskState(StrEnum):
     EXPIRED = "expired"
     #: Among the dead letters of its queue.
     DEAD = "dead"
-    #: Not found: it has ended and nothing was kept of it, it never was, or it moves between two queues now.
+    #: Not found: it has ended and nothing was kept of it, it never existed, or it moves between queues just
+    #: now.
     UNKNOWN = "unknown"

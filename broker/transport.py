@@ -1,4 +1,4 @@
-"""The transport under the name that Celery's settings have: `millpond.broker.transport:Transport`."""
+"""The transport, under the name that Celery's settings use: `millpond.broker.transport:Transport`."""
 
 from millpond.broker.celery.transport import SentinelTransport, Transport
 

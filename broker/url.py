@@ -35,8 +35,8 @@ _SCHEMES: Final = {
     "sentinel": "sentinel",
 }
 #: The scheme by which kombu finds Millpond's transport: it is put before another scheme, or replaces `redis`.
-_OURS: Final = "millpond"
-_SEVERAL: Final = re.compile(r";[a-z+]+://", re.IGNORECASE)
+_MILLPOND: Final = "millpond"
+_SECOND_URL: Final = re.compile(r";[a-z+]+://", re.IGNORECASE)
 _PORTS: Final = {"redis": 6379, "rediss": 6379, "sentinel": 26379, "unix": 0}
 _FILES: Final = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 #: Options that are passed on to redis-py under their own names.
@@ -77,10 +77,10 @@ class BrokerURL:
 
     @classmethod
     def parse(cls, text: str) -> "BrokerURL":
-        """Return the parts of a URL. Raises `BadBrokerUrl`, without any part of the URL but its scheme."""
+        """Parse a URL. Raises `BadBrokerUrl`, which quotes no part of the URL but its scheme."""
         text = text.strip()
-        written = text.partition("://")[0].lower() if "://" in text else ""
-        scheme = "redis" if written == _OURS else written.removeprefix(f"{_OURS}+")
+        full_scheme = text.partition("://")[0].lower() if "://" in text else ""
+        scheme = "redis" if full_scheme == _MILLPOND else full_scheme.removeprefix(f"{_MILLPOND}+")
         try:
             if scheme not in _SCHEMES:
                 raise ValueError(
@@ -90,7 +90,7 @@ class BrokerURL:
             return _parse_parts(scheme, text)
         except (ValueError, UnicodeError) as error:
             reason = str(error) if type(error) is ValueError else "it is not UTF-8"
-        shown = f"{written}://…" if scheme in _SCHEMES else "…"
+        shown = f"{full_scheme}://…" if scheme in _SCHEMES else "…"
         raise BadBrokerUrl(f"the broker URL {shown} cannot be used: {reason}")
 
     @property
@@ -115,7 +115,7 @@ class BrokerURL:
 
     @property
     def sentinel_login(self) -> dict[str, Any]:
-        """The login of the sentinels, by redis-py's names. It is never the server's."""
+        """The login of the sentinels, by redis-py's names. The server's login is not used for them."""
         return {"username": self.sentinel_username, "password": self.sentinel_password}
 
     @property
@@ -130,7 +130,7 @@ class BrokerURL:
         return self.with_mask("**")
 
     def __json__(self) -> str:
-        """Return how `celery inspect` shows it, which lists the transport's options."""
+        """Return the text by which `celery inspect` shows this transport option."""
         return str(self)
 
     def with_password(self) -> str:
@@ -148,13 +148,13 @@ class BrokerURL:
         return self._format_with_login(f"{login}@" if login else "")
 
     def _format_with_login(self, login: str) -> str:
-        """Return the URL without options, with this text for the login."""
+        """Return the URL of a server or of sentinels without options. `login` is "" or ends in @."""
         nodes = ";".join(f"{self.scheme}://{login}{_format_host(host)}:{port}" for host, port in self.nodes)
         return f"{nodes}/{quote(self.master)}/{self.db}" if self.is_sentinel else f"{nodes}/{self.db}"
 
 
 def _format_host(name: str) -> str:
-    """Return a host as a URL has it: an IPv6 address in brackets."""
+    """Return a host name as it is written in a URL, an IPv6 address in brackets."""
     return f"[{name}]" if ":" in name else quote(name)
 
 
@@ -168,50 +168,53 @@ def _parse_parts(scheme: str, text: str) -> BrokerURL:
     if "#" in text:
         raise ValueError("it has a # in it: write %23 in a password")
     scheme = _SCHEMES[scheme]
-    *others, last = _split_nodes(scheme, text)
+    nodes = _split_nodes(scheme, text)
+    last = nodes[-1]
     query = _parse_query(last.query)
     tls = _tls_options(scheme, query)
-    if any(other.path.strip("/") or other.query for other in others):
+    if any(node.path.strip("/") or node.query for node in nodes[:-1]):
         raise ValueError("a path or an option stands before its last sentinel: write them once, at the end")
-    login = _login_of([*others, last], query)
     common: dict[str, Any] = {
-        **login,
+        **_parse_login(nodes, query),
         "tls": tls,
         "options": {name: query[name] for name in _PASSED_ON if name in query},
         "max_connections": query.get("max_connections"),
         "pool_timeout": query.get("timeout"),
     }
     if scheme == "unix":
-        common["options"].pop("socket_keepalive", None)  # of TCP alone
-        return BrokerURL(scheme, path=_socket_path(last), db=_database_of(query, ""), **common)
-    nodes = tuple(
-        (_percent_decode(node.hostname or "localhost"), _port_of(scheme, node)) for node in (*others, last)
+        common["options"].pop("socket_keepalive", None)  # an option of TCP
+        return BrokerURL(scheme, path=_socket_path(last), db=_parse_database(query, ""), **common)
+    common["nodes"] = tuple(
+        (_percent_decode(node.hostname or "localhost"), _parse_port(scheme, node)) for node in nodes
     )
-    if scheme != "sentinel":
-        _refuse_sentinel_options(query)
-        return BrokerURL(
-            "redis" if tls is None else "rediss",
-            nodes,
-            db=_database_of(query, last.path.strip("/")),
-            **common,
-        )
-    master, db = _split_master(last.path)
+    if scheme == "sentinel":
+        return _parse_sentinel_parts(last.path, query, common)
+    _refuse_sentinel_options(query)
+    db = _parse_database(query, last.path.strip("/"))
+    return BrokerURL("redis" if tls is None else "rediss", db=db, **common)
+
+
+def _parse_sentinel_parts(path: str, query: dict[str, Any], common: dict[str, Any]) -> BrokerURL:
+    """Return the broker of a sentinel:// URL. `common` has the fields that every URL has."""
+    master, db = _split_master(path)
     return BrokerURL(
-        scheme,
-        nodes,
+        "sentinel",
         master=query.get("master_name") or master or DEFAULT_MASTER,
-        db=_database_of(query, db),
+        db=_parse_database(query, db),
         sentinel_username=query.get("sentinel_username"),
         sentinel_password=query.get("sentinel_password"),
-        sentinel_tls=query.get("sentinel_ssl", tls is not None),
+        sentinel_tls=query.get("sentinel_ssl", common["tls"] is not None),
         **common,
     )
 
 
 def _split_nodes(scheme: str, text: str) -> list[SplitResult]:
-    """Split the URL of several sentinels, whose scheme may be written once or for each."""
+    """Return the parts of each URL in a text.
+
+    Only sentinels may be several, and their scheme may be written once or for each. Raises `ValueError`.
+    """
     if scheme != "sentinel":
-        if _SEVERAL.search(text):
+        if _SECOND_URL.search(text):
             raise ValueError(
                 "it names several servers: only sentinels may be several (sentinel://a;sentinel://b)"
             )
@@ -221,32 +224,33 @@ def _split_nodes(scheme: str, text: str) -> list[SplitResult]:
 
 
 def _split_url(text: str) -> SplitResult:
-    """Return the parts of one URL. Raises `ValueError` that quotes nothing of it."""
-    with suppress(ValueError):  # whose message quotes the part before the host
+    """Return the parts of one URL. Raises `ValueError`, which quotes no part of it."""
+    with suppress(ValueError):  # the message of this error quotes the login
         return urlsplit(text)
     raise ValueError("it is not a URL")
 
 
 def _parse_query(text: str) -> dict[str, Any]:
-    """Return the options of a URL, each in its type. Raises `ValueError` that names the option."""
+    """Return the options of a URL, each in its type. Raises `ValueError`, which names the option."""
     options: dict[str, Any] = {}
     for name, value in parse_qsl(text, keep_blank_values=True, errors="strict"):
-        read = TYPED.get(name) or TLS.get(name)
-        if read is None:
+        parse = TYPED.get(name) or TLS.get(name)
+        if parse is None:
             close = get_close_matches(name, [*TYPED, *TLS], 1)
             more = f": did you mean {close[0]}?" if close else f"; there are {', '.join([*TYPED, *TLS])}"
-            # A name that is no word may be the rest of a password with an unescaped & or ?.
-            said = f"{name} " if close else ""
-            raise ValueError(f"it has an option {said}that there is not{more}")
+            # A name unlike any option may be the rest of a password with an unescaped & or ?: it is not
+            # shown.
+            shown = f"{name} " if close else ""
+            raise ValueError(f"it has an option {shown}that there is not{more}")
         if name in options:
             raise ValueError(f"its option {name} is given twice")
         try:
-            options[name] = read(value)
+            options[name] = parse(value)
         except ValueError as error:
             reason = str(error)
         else:
             continue
-        raise ValueError(f"its option {name} {reason}")
+        raise ValueError(f"its option {name} {reason}")  # outside of `except`: the cause quotes the value
     return options
 
 
@@ -255,31 +259,31 @@ def _tls_options(scheme: str, query: dict[str, Any]) -> dict[str, Any] | None:
 
     Raises `ValueError` for options that contradict each other.
     """
-    given = {name: query[name] for name in TLS if name in query}
-    wanted = query.get("ssl", bool(given) or scheme == "rediss")
-    if not wanted:
-        if given or scheme == "rediss":
+    options = {name: query[name] for name in TLS if name in query}
+    is_encrypted = query.get("ssl", bool(options) or scheme == "rediss")
+    if not is_encrypted:
+        if options or scheme == "rediss":
             raise ValueError("its option ssl=false says the opposite of the rest: leave it out")
         return None
     if scheme == "unix":
         raise ValueError("a Unix socket is not encrypted: leave out its ssl options")
-    checked = given.get("ssl_cert_reqs", ssl.CERT_REQUIRED)
-    if checked == ssl.CERT_NONE and given.get("ssl_check_hostname"):
+    verification = options.get("ssl_cert_reqs", ssl.CERT_REQUIRED)
+    if verification == ssl.CERT_NONE and options.get("ssl_check_hostname"):
         raise ValueError("ssl_check_hostname needs ssl_cert_reqs=CERT_REQUIRED")
-    given.setdefault("ssl_cert_reqs", checked)
-    given.setdefault("ssl_check_hostname", checked != ssl.CERT_NONE)
-    return given
+    options.setdefault("ssl_cert_reqs", verification)
+    options.setdefault("ssl_check_hostname", verification != ssl.CERT_NONE)
+    return options
 
 
-def _login_of(nodes: list[SplitResult], query: dict[str, Any]) -> dict[str, str | None]:
-    """Return the login of the server.
+def _parse_login(nodes: list[SplitResult], query: dict[str, Any]) -> dict[str, str | None]:
+    """Return the login of the server: `username` and `password`, None if there is none.
 
-    Of several sentinels, either all name the same login or one names it.
+    One of several sentinels may name it, or all of them name the same. Raises `ValueError`.
     """
-    said = {(node.username, node.password) for node in nodes if node.username or node.password}
-    if len(said) > 1:
+    logins = {(node.username, node.password) for node in nodes if node.username or node.password}
+    if len(logins) > 1:
         raise ValueError("its sentinels name different logins: write the server's once, at the first of them")
-    username, password = next(iter(said), (None, None))
+    username, password = next(iter(logins), (None, None))
     login = {"username": _percent_decode(username) or None, "password": _percent_decode(password) or None}
     for name in login:
         if query.get(name) and login[name]:
@@ -288,7 +292,7 @@ def _login_of(nodes: list[SplitResult], query: dict[str, Any]) -> dict[str, str 
 
 
 def _percent_decode(text: str | None) -> str:
-    """Decode a part of the URL. Raises `ValueError` if it is not UTF-8."""
+    """Decode a part of the URL, None to "". Raises `ValueError` if it is not UTF-8."""
     try:
         return unquote(text or "", errors="strict")
     except UnicodeDecodeError:
@@ -296,8 +300,8 @@ def _percent_decode(text: str | None) -> str:
     raise ValueError("what is percent-encoded in it is not UTF-8")
 
 
-def _port_of(scheme: str, node: SplitResult) -> int:
-    """Return the port of a node, by default the usual one. Raises `ValueError`."""
+def _parse_port(scheme: str, node: SplitResult) -> int:
+    """Return the port of a node, or the scheme's usual port if it names none. Raises `ValueError`."""
     try:
         port = node.port
     except ValueError:
@@ -318,29 +322,30 @@ def _socket_path(node: SplitResult) -> str:
 
 
 def _split_master(path: str) -> tuple[str, str]:
-    """Return the master and the database of a path, `/orders/3`."""
+    """Return the master and the database of a path such as `/orders/3`, "" for a part that it lacks."""
     words = [_percent_decode(word) for word in path.split("/") if word]
     db = words.pop() if words and words[-1].isdigit() else ""
     return "/".join(words), db
 
 
-def _database_of(query: dict[str, Any], of_path: str) -> int:
-    """Return the number of the database, from the options or the path. Raises `ValueError`."""
-    said = {query[name] for name in ("db", "virtual_host") if name in query}
-    if of_path:
+def _parse_database(query: dict[str, Any], in_path: str) -> int:
+    """Return the number of the database, from the options or from its text in the path.
+
+    Without either it is 0. Raises `ValueError`.
+    """
+    numbers = {query[name] for name in ("db", "virtual_host") if name in query}
+    if in_path:
         try:
-            said.add(parse_whole(of_path))
+            numbers.add(parse_whole(in_path))
         except ValueError:
-            said.add(None)
-    if None in said:
-        raise ValueError("its database is not a whole number, as in redis://host:6379/0")
-    if len(said) > 1:
+            raise ValueError("its database is not a whole number, as in redis://host:6379/0") from None
+    if len(numbers) > 1:
         raise ValueError("it names two databases: name one")
-    return int(next(iter(said), 0))
+    return int(next(iter(numbers), 0))
 
 
 def _refuse_sentinel_options(query: dict[str, Any]) -> None:
-    """Raise `ValueError` if a URL without sentinels has an option of theirs."""
+    """Raise `ValueError` if the options of a URL without sentinels name one that is for sentinels."""
     for name in ("master_name", "sentinel_username", "sentinel_password", "sentinel_ssl"):
         if name in query:
             raise ValueError(f"its option {name} belongs to a sentinel:// URL")

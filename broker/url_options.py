@@ -17,7 +17,7 @@ _TRUTHS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": Fal
 
 
 def parse_whole(value: str) -> int:
-    """Return a whole number. Raises `ValueError`."""
+    """Return a whole number from 0 on. Raises `ValueError` for another text."""
     if not (value.isascii() and value.isdigit()):
         raise ValueError("is a whole number")
     return int(value)
@@ -54,7 +54,7 @@ def _parse_tls_version(value: str) -> ssl.TLSVersion:
 
 
 def _parse_text(value: str) -> str:
-    """Return a text. Raises `ValueError` if it is empty."""
+    """Return the text itself. Raises `ValueError` if it is empty."""
     if not value:
         raise ValueError("is empty: leave it out")
     return value

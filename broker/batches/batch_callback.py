@@ -1,8 +1,8 @@
 """The batch callback (`then=`): composed when a batch is opened, sent by the script that completes it.
 
-So it is sent exactly once, even if processes are killed, and with the counts of that very step. The record of
-the batch keeps the message with placeholders; `_queue.lua` fills them in, and `record.completed_batch` reads
-them.
+So it is sent exactly once, even if processes are killed, and with the counts at that moment. The record of
+the batch keeps the message with placeholders. `_queue.lua` replaces them, and `record.completed_batch` parses
+the result.
 """
 
 from typing import Any
@@ -15,12 +15,12 @@ UNKNOWN = -1
 
 
 def callback_header(batch: str, description: str) -> dict[str, Any]:
-    """Return the header of a batch callback that describes its batch, before the batch is complete."""
+    """Return the header `after` of a batch callback, with a placeholder for the counts."""
     return {"batch": batch, "description": description, "counts": UNKNOWN}
 
 
 def callback_fields(then: Outgoing, prefix: str) -> dict[str, str]:
-    """Return the fields of the record of a batch from which the script sends its callback."""
+    """Return the fields of a batch's record from which the script sends the callback of the batch."""
     keys = QueueKeys(then.queue, prefix)
     return {
         "then": then.payload,

@@ -17,7 +17,7 @@ class Progress:
 
 
 def report_progress(store: Store, task_id: str, done: int, total: int | None) -> None:
-    """Record the progress of a task."""
+    """Record the progress of a task, in place of what it reported before."""
     with translate_errors("reporting progress"):
         store.client.set(
             _progress_key(store, task_id), f"{done}/{'' if total is None else total}", ex=KEPT_SECONDS
@@ -35,5 +35,4 @@ def read_progress(store: Store, task_id: str) -> Progress | None:
 
 
 def _progress_key(store: Store, task_id: str) -> str:
-    """Return the key of the progress of a task."""
     return f"{store.prefix}millpond:progress:{task_id}"

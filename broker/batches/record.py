@@ -31,16 +31,14 @@ _TIMES = {
 #: The counts of a batch: tasks sent, and tasks by final state.
 COUNTS = ("sent", "succeeded", "failed", "cancelled", "expired")
 
-#: The numbers that the script writes over the placeholder of the counts in a batch callback, in this order.
-#: In the last two, 0 means never.
-_FILLED_IN = (*COUNTS, "opened_at_ms", "closed_at_ms")
-_OR_NEVER = ("completed_at_ms", "cancelled_at_ms")
+#: The numbers that the script puts into a batch callback, in this order. In the last two, 0 means never.
+_CALLBACK_NUMBERS = (*COUNTS, "opened_at_ms", "closed_at_ms", "completed_at_ms", "cancelled_at_ms")
 
 #: The position of a result: ms, and the number of the result within that millisecond.
 _POSITION = re.compile(r"\d{1,20}(-\d{1,20})?")
 
-#: The number of an owner's batches that are examined if it has as many as it may.
-LOOKED_AT = 1_000
+#: The number of an owner's oldest batches that are examined if the owner has as many batches as it may.
+EXAMINED = 1_000
 
 #: Records read in one round trip.
 _PAGE = 100
@@ -56,7 +54,7 @@ FORGOTTEN_MS = 30 * 24 * 3600 * 1000
 class Summary:
     """The counts of a batch: tasks sent, and tasks by final state.
 
-    Times are ms by the server's clock, None if not yet.
+    Times are ms by the server's clock, None if it has not happened.
     """
 
     id: str
@@ -70,7 +68,7 @@ class Summary:
     completed_at_ms: int | None
     cancelled_at_ms: int | None
     description: str
-    #: The time of the last send, and the id of the batch callback (`then`).
+    #: The time of the last send, and the task id of the batch callback (`then`).
     last_sent_at_ms: int | None = None
     then_id: str | None = None
     #: The gateway token that may send to it, see it and cancel it. None if only tokens for every kind may.
@@ -96,7 +94,7 @@ class Summary:
 class Result:
     """The result of one task of a batch.
 
-    `value` is its handler's result. `error` is one line. Reading goes on after `position`.
+    `value` is its handler's result. `error` is one line. `position` is the result's position in the stream.
     """
 
     id: str
@@ -117,8 +115,8 @@ def open_batch(
 ) -> str:
     """Open a batch and return its id.
 
-    `then` is its batch callback, as composed by `batch_callback`. `owner` names the gateway token that
-    opened it.
+    `then` is its batch callback, whose header is made by `batch_callback.callback_header`. `owner` names the
+    gateway token that opens the batch. Without a callback or an owner they are None.
     """
     batch = id or str(uuid4())
     with translate_errors("opening a batch"):
@@ -141,20 +139,21 @@ def open_batch(
 
 
 def has_room(store: Store, owner: str, max_count: int) -> bool:
-    """True if fewer than `max_count` batches of an owner are kept, open or complete.
+    """True if an owner may open another batch: fewer than `max_count` are kept, open or complete.
 
-    At the bound, the oldest entries whose record has expired are removed first.
+    If the list of the owner's batches is full, this first removes its oldest entries whose record has
+    expired.
     """
     key = batches_of_key(owner, store.prefix)
     with translate_errors(f"counting the batches of {owner}"):
         if store.client.zcard(key) < max_count:
             return True
-        oldest = store.client.zrange(key, 0, LOOKED_AT - 1)
+        oldest = store.client.zrange(key, 0, EXAMINED - 1)
         with store.client.pipeline(transaction=False) as pipe:
             for batch in oldest:
                 pipe.exists(batch_key(batch.decode(), store.prefix))
-            gone = [batch for batch, is_kept in zip(oldest, pipe.execute(), strict=True) if not is_kept]
-        return bool(gone) and bool(store.client.zrem(key, *gone))
+            expired = [batch for batch, is_kept in zip(oldest, pipe.execute(), strict=True) if not is_kept]
+        return bool(expired) and bool(store.client.zrem(key, *expired))
 
 
 def close_batch(store: Store, batch: str) -> Summary:
@@ -174,7 +173,7 @@ def summary(store: Store, batch: str) -> Summary:
 
 
 def _parse_summary(batch: str, raw: dict[bytes, bytes]) -> Summary:
-    """Return the summary that the fields of a record stand for."""
+    """Return the summary of a batch from the hash of its record."""
     fields = {name.decode(): value.decode() for name, value in raw.items() if name != b"then"}
     counts = {name: int(fields.get(name, 0)) for name in COUNTS}
     times: dict[str, Any] = {
@@ -194,10 +193,10 @@ def _parse_summary(batch: str, raw: dict[bytes, bytes]) -> Summary:
 def results(
     store: Store, batch: str, *, after: str = "0", wait_ms: int = 1000, limit: int = 500
 ) -> list[Result]:
-    """Return the next results of a batch, at most `limit`, in order of completion.
+    """Return at most `limit` results of a batch that come after a position, in order of completion.
 
-    Reading starts behind the position `after` ("0" reads from the first) and waits up to `wait_ms` for a
-    result (0 does not wait). Raises `ValueError` for a bad position.
+    `after` is the `position` of a result, or "0" for the beginning. If there is none yet, wait up to
+    `wait_ms` for one (0: do not wait). Raises `ValueError` for a bad position.
     """
     if not _POSITION.fullmatch(after):
         raise ValueError(f'after is the position of a result, or "0" for all of them, not {after!r:.80}')
@@ -208,61 +207,71 @@ def results(
 
 
 def last_failures(store: Store, batch: str, *, limit: int = 50, among: int = 5_000) -> list[Result]:
-    """Return at most `limit` results that are no successes, of the `among` latest, the newest first."""
+    """Return at most `limit` results of other states than succeeded, the newest first.
+
+    Only the `among` latest results of the batch are read.
+    """
     stream = batch_key(batch, store.prefix) + ":results"
     failures: list[Result] = []
     end, left = "+", among
     while left > 0 and len(failures) < limit:
         with translate_errors(f"reading the results of batch {batch}"):
             page = store.client.xrevrange(stream, max=end, count=min(500, left))
-        latest = (_parse_result(entry, fields) for entry, fields in page)
-        failures += [result for result in latest if result.state is not TaskState.SUCCEEDED]
         if not page:
             break
+        latest = (_parse_result(entry, fields) for entry, fields in page)
+        failures += [result for result in latest if result.state is not TaskState.SUCCEEDED]
         left, end = left - len(page), "(" + page[-1][0].decode()
     return failures[:limit]
 
 
 def recent_batches(store: Store, *, limit: int = 100, still_open: bool = False) -> Iterator[Summary]:
-    """Yield the batches opened last, the newest first.
+    """Yield at most `limit` batches, the newest first.
 
     With `still_open`, only batches that are not closed.
     """
-    yielded, at = 0, 0
+    yielded, start = 0, 0
     while yielded < limit:
         with translate_errors("listing the batches"), store.client.pipeline(transaction=False) as pipe:
-            ids = store.client.zrevrange(batches_key(store.prefix), at, at + _PAGE - 1)
+            ids = store.client.zrevrange(batches_key(store.prefix), start, start + _PAGE - 1)
             for batch in ids:
                 pipe.hgetall(batch_key(batch.decode(), store.prefix))
             records = pipe.execute()
         for batch, raw in zip(ids, records, strict=True):
-            # The name of an expired record remains in the list.
+            # The id of a batch whose record has expired remains in the list.
             if raw and yielded < limit and not (still_open and b"closed_at" in raw):
                 yielded += 1
                 yield _parse_summary(batch.decode(), raw)
         if len(ids) < _PAGE:
             return
-        at += _PAGE
+        start += _PAGE
 
 
 def completed_batch(header: Mapping[str, Any] | None) -> Summary | None:
-    """Return the counts with which the batch of a callback was completed, or None for other messages."""
+    """Return the summary of the batch whose callback has this header `after`, as of its completion.
+
+    Return None without the header, or before the script has put the counts into it.
+    """
     if not header or not isinstance(header.get("counts"), list):
         return None
-    filled: dict[str, Any] = dict(zip((*_FILLED_IN, *_OR_NEVER), header["counts"], strict=False))
-    never = {name: filled[name] or None for name in _OR_NEVER}
-    return Summary(id=header["batch"], description=header["description"], **{**filled, **never})
+    numbers: dict[str, Any] = dict(zip(_CALLBACK_NUMBERS, header["counts"], strict=False))
+    for name in ("completed_at_ms", "cancelled_at_ms"):
+        numbers[name] = numbers[name] or None
+    return Summary(id=header["batch"], description=header["description"], **numbers)
 
 
 def _parse_result(entry: bytes, fields: dict[bytes, bytes]) -> Result:
-    """Return the result of an entry of the stream."""
+    """Return the result in an entry of the stream."""
     state = TaskState(fields[b"state"].decode())
     value, error = _parse_detail(fields[b"detail"])
     return Result(fields[b"id"].decode(), state, value, error, entry.decode())
 
 
 def _parse_detail(text: bytes) -> tuple[Any, str | None]:
-    """Return the value and the error of a result. The error also reports an unreadable entry."""
+    """Return the value and the error of a result, None for one that it lacks.
+
+    If the result cannot be read, or the server had no memory for it, the error says so.
+    """
     try:
         detail = loads(text or b"{}")
         value, error = detail.get("value"), detail.get("error")

@@ -36,4 +36,4 @@ def running_tasks(store: Store, batch: str, *, limit: int = 50) -> list[RunningT
         for process, message in in_flight
         if message.batch == batch
     ]
-    return sorted(running, key=lambda each: (each.progress is None, each.id))
+    return sorted(running, key=lambda task: (task.progress is None, task.id))

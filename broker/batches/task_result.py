@@ -1,7 +1,7 @@
 """The result of a single tracked task: a batch of one, which is not listed among the batches.
 
-Its record is opened before the task is sent and closed after it. The record of a task that was not taken is
-deleted.
+Its record is opened before the task is sent, and closed afterwards. The record of a task that was not
+accepted is deleted.
 """
 
 from millpond.broker.batches import record as batches_record
@@ -21,9 +21,9 @@ def record_id(task_id: str) -> str:
 def open_record(store: Store, task_id: str, kind: str, *, keep_ms: int = KEEP_MS) -> bool:
     """Open the record of a task that will be sent. Return False if there is one already."""
     key = batch_key(record_id(task_id), store.prefix)
-    at = server_time_ms(store)
+    now_ms = server_time_ms(store)
     with translate_errors(f"tracking task {task_id}"), store.client.pipeline() as pipe:
-        pipe.hsetnx(key, "opened_at", at).hsetnx(key, "keep_ms", keep_ms).hsetnx(key, "description", kind)
+        pipe.hsetnx(key, "opened_at", now_ms).hsetnx(key, "keep_ms", keep_ms).hsetnx(key, "description", kind)
         pipe.pexpire(key, batches_record.FORGOTTEN_MS)
         is_new, *_ = pipe.execute()
     return bool(is_new)

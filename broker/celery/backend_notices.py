@@ -58,15 +58,15 @@ def notify_waiting(app: Celery, store: Store, keys: QueueKeys) -> None:
     all.
     """
     client = store.client
-    entries = client.lrange(keys.untold, -MOST, -1)
-    if not entries or not client.set(f"{keys.untold}:by", 1, nx=True, px=ALONE_MS):
+    entries = client.lrange(keys.backend_notices, -MOST, -1)
+    if not entries or not client.set(f"{keys.backend_notices}:by", 1, nx=True, px=ALONE_MS):
         return
     try:
         for entry in reversed(entries):
             if _notify_entry(app, entry):
-                client.lrem(keys.untold, -1, entry)
+                client.lrem(keys.backend_notices, -1, entry)
     finally:
-        client.delete(f"{keys.untold}:by")
+        client.delete(f"{keys.backend_notices}:by")
 
 
 def _notify_entry(app: Celery, entry: bytes) -> bool:

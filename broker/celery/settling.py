@@ -130,7 +130,7 @@ class Settling(Publishing):
         if not self.is_driven and self.in_flight.of_channel:
             self._settle_at_once(delivery, outcome)
         else:
-            self.in_flight.settle(delivery, outcome)
+            self.in_flight.queue_outcome(delivery, outcome)
             if self.fetcher is not None:
                 self.fetcher.wake()
 
@@ -167,7 +167,7 @@ class Settling(Publishing):
         """Release the messages in flight here, no delivery counted."""
         for lease in self.in_flight.leases.values():
             for delivery in reversed(list(lease.in_flight.values())):
-                lease.settle(delivery, RELEASE)
+                lease.queue_outcome(delivery, RELEASE)
         self.flush()
 
     def settle_now(self) -> None:

@@ -103,7 +103,7 @@ class ChannelLeases(LeaseRenewer):
         for lease in self.in_flight.leases.values():
             for delivery in list(lease.in_flight.values()):
                 if delivery.tag in started:
-                    lease.settle(delivery, REDELIVER)
+                    lease.queue_outcome(delivery, REDELIVER)
         try:
             settle_pending(self.store, self.in_flight, lease_ms=LEAVING_MS)
             end_leases(self.store, self.in_flight)

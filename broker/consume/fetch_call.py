@@ -138,7 +138,7 @@ def accept_messages(
         except BaseException as error:
             if not buries:
                 for later in deliveries[place + 1 :]:
-                    lease.settle(later, RELEASE)
+                    lease.queue_outcome(later, RELEASE)
                 raise
             if isinstance(error, OSError | RedisError):
                 # The connection broke before these were passed on: the resumption returns them to the queue.
@@ -147,7 +147,7 @@ def accept_messages(
                 raise
             if not isinstance(error, Exception):
                 raise
-            lease.settle(delivery, DeadLetter("invalid message", f"{type(error).__name__}: {error}"))
+            lease.queue_outcome(delivery, DeadLetter("invalid message", f"{type(error).__name__}: {error}"))
 
 
 def _note_fetched(lease: QueueLease, reply: Reply, fetched: Fetched, clock_ms: int) -> Delivery | None:
@@ -160,17 +160,17 @@ def _note_fetched(lease: QueueLease, reply: Reply, fetched: Fetched, clock_ms: i
     try:
         message = delivery.message = Message.decode(fetched.payload)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        lease.settle(delivery, DeadLetter("not a message", f"{type(error).__name__}: {error}"))
+        lease.queue_outcome(delivery, DeadLetter("not a message", f"{type(error).__name__}: {error}"))
         return None
     if message.headers.get("eta") is None:
         return delivery
     try:
         delivery.due_ms = message.due_ms
     except (ValueError, TypeError) as error:
-        lease.settle(delivery, DeadLetter("invalid message", f"{type(error).__name__}: {error}"))
+        lease.queue_outcome(delivery, DeadLetter("invalid message", f"{type(error).__name__}: {error}"))
         return None
     if delivery.due_ms is not None and delivery.due_ms > reply.now_ms + DUE_SOON_MS:
-        lease.settle(delivery, Delay(delivery.due_ms))
+        lease.queue_outcome(delivery, Delay(delivery.due_ms))
         return None
     return delivery
 

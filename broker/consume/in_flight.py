@@ -277,9 +277,9 @@ class InFlightMessages:
                     lease.outcomes_since = now
                 lease.outcomes.append(ended)
 
-    def settle(self, delivery: Delivery, outcome: Outcome) -> bool:
-        """Queue the outcome of a delivery. Return False if it is not in flight here."""
-        if delivery.lease is None or not delivery.lease.settle(delivery, outcome):
+    def queue_outcome(self, delivery: Delivery, outcome: Outcome) -> bool:
+        """Queue the outcome of a delivery for the next call. Return False if it is not in flight here."""
+        if delivery.lease is None or not delivery.lease.queue_outcome(delivery, outcome):
             return False
         self.ahead.ended += type(outcome) is not Release
         return True

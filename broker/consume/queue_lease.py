@@ -84,10 +84,10 @@ class QueueLease:
         self.in_flight[delivery.token] = delivery
         self.fetched_and_settled += 1
 
-    def settle(self, delivery: Delivery, outcome: Outcome) -> bool:
-        """Queue the outcome of a delivery to be sent.
+    def queue_outcome(self, delivery: Delivery, outcome: Outcome) -> bool:
+        """Queue the outcome of a delivery, which is no longer in flight here. The next call sends it.
 
-        Return False if the delivery is not in flight here, as after a second acknowledgement.
+        Return False if the delivery was not in flight here, for example because it has an outcome already.
         """
         if self.in_flight.pop(delivery.token, None) is None:
             return False

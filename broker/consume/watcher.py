@@ -118,7 +118,7 @@ class Watcher:
         for queue in queues:
             watched = self._queues.get(queue) or self._queues.setdefault(queue, WatchedQueue(keys_of(queue)))
             if now >= watched.claim_at:
-                places = watched.keys.watcher_places
+                places = watched.keys.watcher_seats
                 if watched.place or watched.taken < len(places):
                     watched.claim_at = now + ROUND_SECONDS
                     commands.append((self._claim_command(watched, PLACE_SECONDS), "claim", watched))
@@ -209,7 +209,7 @@ class Watcher:
                 watched.is_tracked, watched.ask_at = False, 0.0
         elif request_type == "places" and watched is not None:
             watched.taken, watched.replied_at = reply, time.monotonic()
-            if reply < len(watched.keys.watcher_places):
+            if reply < len(watched.keys.watcher_seats):
                 watched.claim_at = 0.0
         elif request_type == "look" and watched is not None:
             count, due_ms = map(int, reply.split())
@@ -230,7 +230,7 @@ class Watcher:
 
     def _claim_command(self, watched: WatchedQueue, seconds: float) -> tuple[Any, ...]:
         """Return the command that claims a place at a queue for some seconds, or leaves it for 0."""
-        return script("claim_watch").command(watched.keys.watcher_places, (self._name, int(seconds * 1000)))
+        return script("claim_watch").command(watched.keys.watcher_seats, (self._name, int(seconds * 1000)))
 
     def _send_commands(
         self, connection: Any, commands: list[tuple[tuple[Any, ...], str, WatchedQueue | None]]

@@ -6,33 +6,36 @@ from millpond.broker.connection import Store
 from millpond.broker.inspect.depth import declared_queues
 from millpond.broker.keys import QueueKeys, known_epochs_key
 
-#: The longest wait: a living process acknowledges in less, and the lease of a dead one expires in less.
+#: The longest wait. A living process acknowledges sooner, and the lease of a dead one expires sooner.
 ACK_TIMEOUT_SECONDS = 30.0
-_LOOK_SECONDS = 0.01
+_POLL_SECONDS = 0.01
 
 
 def wait_for_acknowledgements(store: Store, epoch: int, timeout_seconds: float) -> tuple[str, ...]:
-    """Wait until every process with messages in flight knows an epoch. Return the processes that do not."""
+    """Wait until every process with messages in flight has acknowledged an epoch, or until the time-out.
+
+    Return the names of the processes that have not acknowledged it.
+    """
     deadline = time.monotonic() + timeout_seconds
     while (unacknowledged := _processes_behind(store, epoch)) and time.monotonic() < deadline:
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
     return tuple(sorted(unacknowledged))
 
 
 def process_of(consumer: str) -> str:
-    """Return the name of a consumer's process."""
+    """Return the name of the process to which a consumer belongs."""
     return consumer.rpartition(".")[0]
 
 
 def _processes_behind(store: Store, epoch: int) -> set[str]:
-    """Return the processes with messages in flight that have acknowledged only an earlier epoch."""
+    """Return the processes with messages in flight that have not acknowledged this epoch or a later one."""
     fields = store.client.hgetall(known_epochs_key(store.prefix))
     acknowledged = {name.decode(): int(value) for name, value in fields.items()}
     return {process for process in _processes_with_messages(store) if acknowledged.get(process, 0) < epoch}
 
 
 def _processes_with_messages(store: Store) -> set[str]:
-    """Return the processes that have messages in flight under a lease."""
+    """Return the processes that have messages in flight under a lease that has not expired."""
     seconds, _micros = store.client.time()
     processes = set()
     for queue in declared_queues(store):

@@ -1,9 +1,9 @@
 """Cancel tasks and batches.
 
 In this order: mark the task or batch in Redis, so that nothing of it is accepted or started any more; wait
-until every process with messages in flight has acknowledged, having dropped the tasks that it had not
-started; settle the ready and delayed messages as cancelled. A running task learns of it through its context.
-It is terminated if that was requested and its pool is `prefork`.
+until every process with messages in flight has acknowledged, which it does after it has dropped the cancelled
+tasks that it had not started; settle the ready and delayed messages as cancelled. The context of a running
+task shows the cancellation. The task is terminated if that was requested and its pool is `prefork`.
 """
 
 from dataclasses import dataclass
@@ -21,10 +21,10 @@ from millpond.broker.scripts import script
 from millpond.broker.server import server_time_ms
 from millpond.broker.task_state import TaskState
 
-#: A cancellation is kept for this long, which is longer than any message waits.
+#: A cancellation is kept for this long: a message that no search reached is dropped when it is fetched.
 KEPT_MS = 7 * 24 * 3600 * 1000
 
-#: The cancellation of a task that was not found is kept for this long: it may be sent at this moment.
+#: The cancellation of a task that was not found is kept for this long, because it may just be being sent.
 KEPT_UNKNOWN_MS = 3600 * 1000
 
 
@@ -34,8 +34,8 @@ class Cancellation:
 
     `unacknowledged` names the processes that did not acknowledge it in time. If it is empty, no cancelled
     task starts any more. `settled` counts the ready and delayed messages that were settled as cancelled.
-    `found` is the place where the task was, or None if it has ended or was never sent. A dead letter is left
-    as it is.
+    `found` is where the task was, or None if it has ended or was never sent, and for a batch. A dead letter
+    is not changed.
     """
 
     epoch: int
@@ -55,8 +55,8 @@ def cancel_batch(
     """Cancel the tasks of a batch that have not started, and close it. Raises `UnknownBatch`.
 
     With `terminate`, its running tasks are terminated if the pool is `prefork`. Waiting messages are searched
-    until no task of the batch is left, with this `effort`. A message further back is settled when it is
-    fetched.
+    until no task of the batch is left, with this `effort`. A message that the search does not reach is
+    settled when it is fetched.
     """
     key = batch_key(batch, store.prefix)
     with translate_errors(f"cancelling batch {batch}"):
@@ -80,7 +80,7 @@ def cancel_task(
     """Cancel a task: a waiting task never starts, and a running task is asked to stop, or terminated.
 
     A task that has ended and a dead letter are not changed. Waiting messages are searched with this `effort`.
-    A message further back is settled when it is fetched.
+    A message that the search does not reach is settled when it is fetched.
     """
     with translate_errors(f"cancelling task {id}"):
         location = task_lookup.find_task(store, id, effort)
@@ -90,12 +90,12 @@ def cancel_task(
         unacknowledged = wait_for_acknowledgements(store, epoch, timeout_seconds)
         settled = cancel_waiting(store, effort, id=id)
         if location is None and not settled and effort.max_count is None:
-            _keep_for_an_hour(store, id)
+            _shorten_cancellation(store, id)
         return Cancellation(epoch, unacknowledged, settled, location)
 
 
-def _keep_for_an_hour(store: Store, id: str) -> None:
-    """Shorten the life of the cancellation of a task that was not found."""
+def _shorten_cancellation(store: Store, id: str) -> None:
+    """Keep the cancellation of a task that was not found for `KEPT_UNKNOWN_MS` only."""
     with store.client.pipeline(transaction=False) as pipe:
         for key in (cancelled_key(store.prefix), terminated_key(store.prefix)):
             pipe.zadd(key, {id: server_time_ms(store) + KEPT_UNKNOWN_MS}, xx=True)
@@ -103,9 +103,12 @@ def _keep_for_an_hour(store: Store, id: str) -> None:
 
 
 def _mark_cancelled(store: Store, name: str, *, batch: bool, terminate: bool) -> int:
-    """Mark a task or a batch as cancelled, and return the epoch of the cancellation."""
+    """Mark a task (its id) or a batch (its key) as cancelled, and return the epoch of the cancellation.
+
+    Return 0 if there is no such batch.
+    """
     prefix = store.prefix
-    marked = cancelled_key(prefix)
-    record, latest = name if batch else marked, cancellations_key(prefix)
-    keys = (marked, epoch_key(prefix), record, terminated_key(prefix), latest)
+    cancelled = cancelled_key(prefix)
+    record = name if batch else cancelled
+    keys = (cancelled, epoch_key(prefix), record, terminated_key(prefix), cancellations_key(prefix))
     return int(script("cancel").run(store.client, keys, (name, KEPT_MS, int(terminate), LATEST)))

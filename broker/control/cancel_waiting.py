@@ -1,31 +1,28 @@
 """Settle the ready and delayed messages of a cancelled task or batch, without fetching them.
 
-Workers drop cancelled messages when they fetch them. A message that is due in an hour, or that is on a
-paused queue or one without a worker, would keep its batch from completing until then.
+Workers drop a cancelled message when they fetch it. That may be late, and until then the batch would not be
+complete: the message may be due in an hour, or its queue be paused or without a worker.
 """
 
 from millpond.broker.connection import Store
 from millpond.broker.inspect.depth import declared_queues
 from millpond.broker.inspect.effort import Effort
-from millpond.broker.keys import QueueKeys, batch_key
+from millpond.broker.keys import WAITING_LISTS, QueueKeys, batch_key
 from millpond.broker.scripts import script
 
-#: The lists that are searched, delayed first: a delayed message moves to a ready list.
-LISTS = ("delayed", "1", "2", "3", "4")
-
-#: Everything that waits, in calls that are short: the server runs nothing else meanwhile.
+#: All waiting messages, in short calls, because the server runs nothing else meanwhile.
 SWEEP = Effort(page=500)
 
 
 def cancel_waiting(store: Store, effort: Effort = SWEEP, *, id: str = "", batch: str = "") -> int:
     """Settle the ready and delayed messages of a task or batch as cancelled, and return their number.
 
-    The search ends when the batch has no task left.
+    The search for a batch ends when it has no pending task.
     """
     id_type, value = ("batch", batch) if batch else ("id", id)
     settled = 0
     for queue in declared_queues(store):
-        for list_name in LISTS:
+        for list_name in WAITING_LISTS:
             if batch and not _has_pending(store, batch):
                 return settled
             keys = QueueKeys(queue, store.prefix)

@@ -32,11 +32,11 @@ class ProcessLoad:
 def drain_pool(store: Store, pool: str, *, timeout_seconds: float = ACK_TIMEOUT_SECONDS) -> tuple[str, ...]:
     """Drain a pool, wait for its acknowledgements and return the processes that have not acknowledged.
 
-    Draining again changes nothing.
+    A pool that is drained already keeps the time at which it was drained.
     """
     with translate_errors(f"draining pool {pool!r}"):
-        at = server_time_ms(store)
-        epoch = _announce_change(store, lambda pipe: pipe.hsetnx(drained_key(store.prefix), pool, at))
+        now_ms = server_time_ms(store)
+        epoch = _announce_change(store, lambda pipe: pipe.hsetnx(drained_key(store.prefix), pool, now_ms))
         return wait_for_acknowledgements(store, epoch, timeout_seconds)
 
 
@@ -62,10 +62,10 @@ def running_processes(store: Store, pool: str, queues: Iterable[str]) -> list[Pr
     """
     in_flight: dict[str, int] = {}
     with translate_errors(f"looking at pool {pool!r}"):
-        now = server_time_ms(store)
+        now_ms = server_time_ms(store)
         for queue in queues:
             keys = QueueKeys(queue, store.prefix)
-            for consumer in store.client.zrangebyscore(keys.consumers, now, "+inf"):
+            for consumer in store.client.zrangebyscore(keys.consumers, now_ms, "+inf"):
                 process = process_of(consumer.decode())
                 if pool in process.partition("@")[0].split("+"):
                     messages = store.client.hlen(keys.in_flight(consumer.decode()))
@@ -74,10 +74,13 @@ def running_processes(store: Store, pool: str, queues: Iterable[str]) -> list[Pr
 
 
 def _announce_change(store: Store, change: Callable[[Any], object]) -> int:
-    """Make a change and announce it to every process, in one transaction, and return its epoch."""
+    """Make a change of the drained pools and announce it to every process, and return its epoch.
+
+    `change` adds its command to the pipeline, whose commands are one transaction.
+    """
     key = epoch_key(store.prefix)
     with store.client.pipeline() as pipe:
         change(pipe)
         pipe.incr(key).publish(key, "drain")
-        _changed, epoch, _told = pipe.execute()
+        _changed, epoch, _receivers = pipe.execute()
     return int(epoch)

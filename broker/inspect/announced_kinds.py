@@ -1,19 +1,19 @@
-"""The kinds that the consumers of a queue have: each announces them with its lease (_aside.lua)."""
+"""The kinds that the consumers of a queue have. Each consumer announces them with its lease (_aside.lua)."""
 
 from millpond.broker.connection import Store, translate_errors
 from millpond.broker.keys import QueueKeys
 
 
 def announced_kinds(store: Store, queue: str, *, now_ms: int) -> dict[str, frozenset[str]]:
-    """Return the kinds of each consumer that has a lease on a queue and announces its kinds.
+    """Return the kinds of each consumer that has a lease on a queue, none for one that announces no kinds.
 
     Raises `BrokerAway`.
     """
     keys = QueueKeys(queue, store.prefix)
     with translate_errors(f"reading the kinds of queue {queue!r}"):
         consumers = [name.decode() for name in store.client.zrangebyscore(keys.consumers, now_ms, "+inf")]
-        kinds_of_each = store.client.hmget(keys.kinds, consumers) if consumers else []
+        texts = store.client.hmget(keys.kinds, consumers) if consumers else []
     return {
-        name: frozenset((kinds or b"").decode().split("\n")) - {""}
-        for name, kinds in zip(consumers, kinds_of_each, strict=True)
+        name: frozenset((text or b"").decode().split("\n")) - {""}
+        for name, text in zip(consumers, texts, strict=True)
     }

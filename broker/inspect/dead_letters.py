@@ -19,7 +19,7 @@ from millpond.broker.scripts import script
 #: Dead letters read in one round trip.
 PAGE = 200
 
-#: Texts that every JSON encoder writes in the same way.
+#: Texts that all JSON encoders write in the same way.
 _PLAIN = re.compile(r"[A-Za-z0-9_ .:,()\[\]=+*@-]+")
 
 
@@ -68,28 +68,30 @@ def read_dead_letters(
 ) -> Iterator[DeadLetter]:
     """Yield the dead letters of a queue in constant memory, the oldest first by default.
 
-    The filters: a kind, a text within the reason or the error, a task, a time (ms by the server's clock).
+    A filter is None or its dead letters are left out: `kind` and `task_id` must be equal, `reason` must be a
+    part of the reason or the error, `since_ms` and `until_ms` are the first and the last time of death (by
+    the server's clock).
     """
-    wanted = _Filter(kind, reason, task_id)
+    filters = _Filters(kind, reason, task_id)
     start = "-" if since_ms is None else str(max(0, since_ms))
     end = "+" if until_ms is None else str(max(0, until_ms))
     for entry, fields in _read_entries(store, queue, start, end, newest_first):
-        if wanted.may_match(fields) and wanted.matches(
-            letter := _parse_letter(queue, entry.decode(), fields)
-        ):
-            yield letter
+        if filters.may_match(fields):
+            letter = _parse_letter(queue, entry.decode(), fields)
+            if filters.matches(letter):
+                yield letter
 
 
 @dataclass(frozen=True)
-class _Filter:
-    """The values by which dead letters are searched. None matches any."""
+class _Filters:
+    """The values that dead letters must have. None matches any value."""
 
     kind: str | None
     reason: str | None
     task_id: str | None
 
     def matches(self, letter: DeadLetter) -> bool:
-        """True if the dead letter matches."""
+        """True if the dead letter has all values."""
         return (
             (self.kind is None or letter.kind == self.kind)
             and (self.task_id is None or letter.task_id == self.task_id)
@@ -97,8 +99,11 @@ class _Filter:
         )
 
     def may_match(self, fields: Mapping[bytes, bytes]) -> bool:
-        """False if the unparsed dead letter cannot match: parsing all of them would be slow."""
-        kind, reason, task_id = map(_json_form, (self.kind, self.reason, self.task_id))
+        """False if the fields of a dead letter show, before they are parsed, that it does not match.
+
+        This is quick, and parsing all dead letters would be slow.
+        """
+        kind, reason, task_id = map(_bytes_in_json, (self.kind, self.reason, self.task_id))
         message = fields[b"message"]
         return (
             kind in message
@@ -112,8 +117,8 @@ def _error_of(letter: DeadLetter) -> str:
     return str(letter.detail.get("error", ""))
 
 
-def _json_form(text: str | None) -> bytes:
-    """Return the text as every JSON encoder writes it, or b"" if encoders differ."""
+def _bytes_in_json(text: str | None) -> bytes:
+    """Return the bytes that must occur in JSON with this text, or b"" for None or if encoders differ."""
     return text.encode() if text and _PLAIN.fullmatch(text) else b""
 
 
@@ -146,8 +151,8 @@ def read_dead_letter(store: Store, queue: str, id: str) -> DeadLetter | None:
 def requeue(store: Store, queue: str, id: str) -> bool:
     """Send a dead letter again. Return False if it is gone.
 
-    One script does it, so the message is never in both places. Raises `BrokerError` if another task has its
-    unique key now.
+    The message leaves the dead letters and joins its queue in one script. Raises `BrokerError` if another
+    task has its unique key now.
     """
     keys = QueueKeys(queue, store.prefix)
     with translate_errors(f"requeueing dead letter {id}"):
@@ -167,7 +172,7 @@ def purge(store: Store, queue: str, id: str) -> bool:
 
 
 def _parse_letter(queue: str, id: str, fields: dict[bytes, bytes]) -> DeadLetter:
-    """Return the dead letter of an entry."""
+    """Return the dead letter in an entry of the stream."""
     headers = _parse_headers(fields[b"message"])
     return DeadLetter(
         id=id,
@@ -189,7 +194,7 @@ def _parse_headers(message: bytes) -> dict[str, Any]:
 
 
 def _parse_object(text: bytes) -> dict[str, Any]:
-    """Return a JSON object, or {} if the text is none."""
+    """Return the JSON object in a text, or {} if the text is not one."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

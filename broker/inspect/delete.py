@@ -1,4 +1,4 @@
-"""Delete a queue: its messages, its limits and every key of it that nothing needs any more."""
+"""Delete a queue: its messages, its limits, and the keys that are not needed any more."""
 
 from millpond.broker.connection import Store, translate_errors
 from millpond.broker.inspect.purge import purge_queue
@@ -8,7 +8,8 @@ from millpond.broker.keys import QueueKeys, queues_key
 def delete_queue(store: Store, queue: str) -> int:
     """Delete a queue's ready and delayed messages and its limits, and return the number of messages.
 
-    Messages in flight are settled as before, and dead letters are kept: both keep the queue's counters.
+    Messages in flight are settled as before, and dead letters are kept. As long as there are any of these,
+    the queue's counters are kept too.
     """
     purged = purge_queue(store, queue)
     with translate_errors(f"deleting queue {queue!r}"), store.client.pipeline(transaction=False) as pipe:
@@ -19,7 +20,7 @@ def delete_queue(store: Store, queue: str) -> int:
 
 
 def delete_if_unused(store: Store, queue: str) -> None:
-    """Delete the statistics of a queue that has neither messages nor consumers nor limits."""
+    """Delete the counters of a queue and the like, if it has no messages, no consumers and no limits."""
     keys = QueueKeys(queue, store.prefix)
     with translate_errors(f"tidying queue {queue!r}"), store.client.pipeline(transaction=False) as pipe:
         pipe.exists(*keys.ready, keys.delayed, keys.dead, keys.consumers, keys.limits, keys.waiters)

@@ -41,49 +41,50 @@ def read_depth(store: Store, queue: str) -> Depth:
 
 def read_depths(store: Store, queues: Sequence[str]) -> list[Depth]:
     """Return the depth of each queue, in two round trips for all of them."""
-    keys = [QueueKeys(queue, store.prefix) for queue in queues]
-    action = (
-        f"reading the depth of queue {queues[0]!r}" if len(queues) == 1 else "reading the depth of the queues"
-    )
-    with translate_errors(action), store.client.pipeline(transaction=False) as pipe:
+    all_keys = [QueueKeys(queue, store.prefix) for queue in queues]
+    subject = f"queue {queues[0]!r}" if len(queues) == 1 else "the queues"
+    with (
+        translate_errors(f"reading the depth of {subject}"),
+        store.client.pipeline(transaction=False) as pipe,
+    ):
         pipe.time()
-        for each in keys:
-            for ready in each.ready:
+        for keys in all_keys:
+            for ready in keys.ready:
                 pipe.llen(ready)
-            pipe.zcard(each.delayed).xlen(each.dead).hgetall(each.counters)
-            pipe.zrange(each.consumers, 0, -1, withscores=True)
-        (seconds, micros), *counted = pipe.execute()
-        consumers = counted[7::8]
-        for each, leases in zip(keys, consumers, strict=True):
-            for ready in each.ready:
+            pipe.zcard(keys.delayed).xlen(keys.dead).hgetall(keys.counters)
+            pipe.zrange(keys.consumers, 0, -1, withscores=True)
+        (seconds, micros), *first = pipe.execute()  # eight replies for each queue, the last one its leases
+        leases_of_all = first[7::8]
+        for keys, leases in zip(all_keys, leases_of_all, strict=True):
+            for ready in keys.ready:
                 pipe.lindex(ready, -1)
             for consumer, _until in leases:
-                pipe.hlen(each.in_flight(consumer.decode()))
-        looked = iter(pipe.execute())
+                pipe.hlen(keys.in_flight(consumer.decode()))
+        second = iter(pipe.execute())  # four replies for each queue, and one for each lease
     now = seconds + micros / 1e6
     return [
-        _parse_depth(queue, counted[8 * n : 8 * n + 8], [next(looked) for _ in range(4 + len(leases))], now)
-        for n, (queue, leases) in enumerate(zip(queues, consumers, strict=True))
+        _parse_depth(queue, first[8 * n : 8 * n + 8], [next(second) for _ in range(4 + len(leases))], now)
+        for n, (queue, leases) in enumerate(zip(queues, leases_of_all, strict=True))
     ]
 
 
-def _parse_depth(queue: str, counted: list[Any], looked: list[Any], now_seconds: float) -> Depth:
-    """Return the depth of a queue from the replies for it."""
-    *ready, delayed, dead, counters, leases = counted
+def _parse_depth(queue: str, first: list[Any], second: list[Any], now_seconds: float) -> Depth:
+    """Return the depth of a queue from the replies to the first and to the second round trip for it."""
+    *ready, delayed, dead, counters, leases = first
     return Depth(
         queue=queue,
         ready=sum(ready),
         delayed=delayed,
-        in_flight=sum(looked[4:]),
+        in_flight=sum(second[4:]),
         dead=dead,
         consumers=sum(until >= now_seconds * 1000 for _consumer, until in leases),
-        oldest_seconds=_oldest_age(looked[:4], now_seconds),
+        oldest_seconds=_oldest_age(second[:4], now_seconds),
         counters={name.decode(): int(float(value)) for name, value in counters.items()},
     )
 
 
 def _oldest_age(heads: list[bytes | None], now_seconds: float) -> float | None:
-    """Return the age in seconds of the oldest of some messages, or None if it is not known."""
+    """Return the age in seconds of the oldest of the messages `heads`, or None if no age is known."""
     sent = [at for at in map(sent_at_ms, filter(None, heads)) if at is not None]
     return max(0.0, now_seconds - min(sent) / 1000) if sent else None
 
@@ -91,7 +92,7 @@ def _oldest_age(heads: list[bytes | None], now_seconds: float) -> float | None:
 def sent_at_ms(message: bytes) -> int | None:
     """Return when a message was sent, or was due if that is later (ms by the server's clock).
 
-    Return None if the message cannot be read, or does not say when it was sent.
+    Return None if the message cannot be decoded, or has no time of sending.
     """
     try:
         decoded = Message.decode(message)
@@ -101,8 +102,8 @@ def sent_at_ms(message: bytes) -> int | None:
     return None if decoded.sent_ms is None else max(decoded.sent_ms, due_ms or 0)
 
 
-def with_ready(store: Store, queues: Sequence[str]) -> list[str]:
-    """Return the queues that have ready messages, with one command for each queue."""
+def queues_with_ready(store: Store, queues: Sequence[str]) -> list[str]:
+    """Return those of the queues that have ready messages, in one round trip."""
     with translate_errors("looking for ready messages"), store.client.pipeline(transaction=False) as pipe:
         for queue in queues:
             pipe.exists(*QueueKeys(queue, store.prefix).ready)
@@ -110,24 +111,25 @@ def with_ready(store: Store, queues: Sequence[str]) -> list[str]:
 
 
 def limits_of_fetchable(store: Store, queues: Sequence[str]) -> list[Limits]:
-    """Return the limits of the queues from which a consumer could fetch a message now.
+    """Return the limits of each queue from which a consumer could fetch a message now.
 
-    Not of a paused queue or one whose in-flight limit is reached. Under a rate limit the next token may be
-    due later, so the caller must consider the rate.
+    A queue without a ready message, a paused queue, and a queue whose in-flight limit is reached are left
+    out. A rate limit is ignored, so the caller must consider that its next token may be due later.
     """
-    waiting = with_ready(store, queues)
+    waiting = queues_with_ready(store, queues)
     pairs = zip(waiting, read_limits_of_all(store, waiting), strict=True) if waiting else ()
     return [
         limits
         for queue, limits in pairs
-        if not limits.paused and not (limits.in_flight and _in_flight(store, queue) >= limits.in_flight)
+        if not limits.paused and not (limits.in_flight and _count_in_flight(store, queue) >= limits.in_flight)
     ]
 
 
-def _in_flight(store: Store, queue: str) -> int:
-    """Return the messages in flight of a queue with a limit.
+def _count_in_flight(store: Store, queue: str) -> int:
+    """Return the number of messages in flight of a queue that has an in-flight limit.
 
-    Its calls leave the number, and how many messages had been fetched: it holds while that is so.
+    settle_and_fetch.lua stores this number, with the number of messages that were fetched so far. The stored
+    number is right as long as no more messages were fetched. Otherwise the messages are counted.
     """
     keys = QueueKeys(queue, store.prefix)
     with (
@@ -135,6 +137,6 @@ def _in_flight(store: Store, queue: str) -> int:
         store.client.pipeline(transaction=False) as pipe,
     ):
         pipe.hget(keys.drain_rate, "flying").hget(keys.counters, "fetched")
-        flying, fetched = pipe.execute()
-    count, at_fetched, *_ = (flying or b"0 -").split()
-    return int(count) if at_fetched == (fetched or b"0") else read_depth(store, queue).in_flight
+        stored, fetched = pipe.execute()
+    count, fetched_then, *_ = (stored or b"0 -").split()
+    return int(count) if fetched_then == (fetched or b"0") else read_depth(store, queue).in_flight

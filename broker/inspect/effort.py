@@ -1,4 +1,4 @@
-"""The cost to the server of a search of waiting messages: it runs nothing else during each call."""
+"""The effort of a search of waiting messages. The server runs nothing else during each call of it."""
 
 import time
 from collections.abc import Iterator
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Effort:
-    """The bounds of a search: messages read in a call, the maximum of a list (None: all), and the pauses.
+    """The bounds of a search.
 
-    With `rest` 1.0 the server is left alone after each call for as long as the call took.
+    Each call reads `page` messages, and `max_count` messages are read of each list (None: all). After each
+    call the search pauses for the time of the call times `rest`.
     """
 
     page: int = 1_000
@@ -17,7 +18,7 @@ class Effort:
     rest: float = 0.0
 
     def page_sizes(self) -> Iterator[int]:
-        """Yield the number of messages to read in each call, until `max_count` were read. Rest after each."""
+        """Yield the number of messages for each call, until `max_count` were read. Pause after each."""
         read = 0
         while self.max_count is None or read < self.max_count:
             started = time.monotonic()
@@ -27,5 +28,5 @@ class Effort:
                 time.sleep(self.rest * (time.monotonic() - started))
 
 
-#: Everything, as fast as it can be read.
+#: All messages, without pauses.
 FULL = Effort()

@@ -1,7 +1,7 @@
 """Purge a queue, as `celery purge` does: delete its ready and delayed messages. Messages in flight go on."""
 
 from millpond.broker.connection import Store, translate_errors
-from millpond.broker.keys import QueueKeys
+from millpond.broker.keys import WAITING_LISTS, QueueKeys
 from millpond.broker.scripts import script
 
 #: Messages deleted in one call: the server runs nothing else meanwhile.
@@ -9,31 +9,28 @@ PAGE = 500
 
 
 def purge_queue(store: Store, queue: str) -> int:
-    """Delete the ready and delayed messages, and return their number.
+    """Delete the ready and delayed messages of a queue, and return their number.
 
     Each counts as cancelled in its batch.
     """
-    dropped = 0
     with translate_errors(f"purging queue {queue!r}"):
-        for list_name in ("delayed", "1", "2", "3", "4"):
-            dropped += _purge_list(store, queue, list_name)
-    return dropped
+        return sum(_purge_list(store, queue, list_name) for list_name in WAITING_LISTS)
 
 
 def _purge_list(store: Store, queue: str, list_name: str) -> int:
-    """Delete the messages that one list had when this began, and return their number."""
-    keys, dropped = QueueKeys(queue, store.prefix), 0
-    # Messages that are sent meanwhile are not purged, so this ends although producers go on.
-    left = (
-        store.client.zcard(keys.delayed)
-        if list_name == "delayed"
-        else store.client.llen(keys.all[int(list_name) - 1])
-    )
-    while dropped < left:
-        page = int(
-            script("purge").run(store.client, keys.all, (list_name, min(PAGE, left - dropped), store.prefix))
-        )
-        dropped += page
+    """Delete as many messages of a list as it has now, and return their number.
+
+    So this ends although producers go on sending.
+    """
+    keys, deleted = QueueKeys(queue, store.prefix), 0
+    if list_name == "delayed":
+        length = store.client.zcard(keys.delayed)
+    else:
+        length = store.client.llen(keys.ready[int(list_name) - 1])
+    while deleted < length:
+        words = (list_name, min(PAGE, length - deleted), store.prefix)
+        page = int(script("purge").run(store.client, keys.all, words))
+        deleted += page
         if not page:
             break
-    return dropped
+    return deleted

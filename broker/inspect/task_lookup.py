@@ -19,11 +19,12 @@ from millpond.broker.task_state import TaskState
 
 @dataclass(frozen=True)
 class TaskLocation:
-    """The state of a task and its place.
+    """The state of a task that has not ended, and where its message is.
 
-    `ready`: `behind` messages of its priority step are fetched before it. `delayed`: until `due_ms` or, if it
-    waits for a process that has its kind, `wants_kind`. `running`: in flight in the worker process `process`,
-    which runs it or is about to. `dead`: it is the dead letter `letter` of its queue.
+    Of a `ready` task, `behind` messages of its priority step are fetched before it. A `delayed` task waits
+    until `due_ms` at most; if `wants_kind` is True, it was put aside until a process has its kind. A
+    `running` task is in flight in the worker process `process`, which runs it or is about to. A `dead` task
+    is the dead letter `letter` of its queue.
     """
 
     id: str
@@ -41,32 +42,33 @@ class TaskLocation:
 
 
 def find_task(store: Store, id: str, effort: Effort = FULL) -> TaskLocation | None:
-    """Return the place of a task.
+    """Return the location of a task.
 
     Return None if it has ended, was never sent, or is further back in its list than `effort` reads.
     """
     with translate_errors(f"looking for task {id}"):
-        every = [QueueKeys(queue, store.prefix) for queue in declared_queues(store)]
-        # A message moves from delayed to ready to in flight, or back to ready: two places are read twice.
-        for look in (_find_delayed, _find_ready, _find_in_flight, _find_dead, _find_delayed, _find_ready):
-            for keys in every:
-                place = look(store, keys, id, effort)
-                if place is not None:
-                    return place
+        all_keys = [QueueKeys(queue, store.prefix) for queue in declared_queues(store)]
+        # During the search a message may move from delayed to ready to in flight, or back. So the delayed and
+        # the ready messages are searched twice.
+        for find in (_find_delayed, _find_ready, _find_in_flight, _find_dead, _find_delayed, _find_ready):
+            for keys in all_keys:
+                location = find(store, keys, id, effort)
+                if location is not None:
+                    return location
     return None
 
 
 def _find_delayed(store: Store, keys: QueueKeys, id: str, effort: Effort) -> TaskLocation | None:
-    """Return the place of a task among the delayed messages, or None if it is not found."""
+    """Return the location of a task among the delayed messages, or None if it is not found."""
     entry = _search_list(store, keys, "delayed", id, effort)
     if not entry:
         return None
-    place = _make_location(id, TaskState.DELAYED, keys, entry[0], due_ms=int(entry[1]))
-    return replace(place, wants_kind=store.client.zscore(keys.aside, place.kind) is not None)
+    location = _make_location(id, TaskState.DELAYED, keys, entry[0], due_ms=int(entry[1]))
+    return replace(location, wants_kind=store.client.zscore(keys.aside, location.kind) is not None)
 
 
 def _find_ready(store: Store, keys: QueueKeys, id: str, effort: Effort) -> TaskLocation | None:
-    """Return the place of a task among the ready messages, or None if it is not found."""
+    """Return the location of a task among the ready messages, or None if it is not found."""
     for step, ready in enumerate(keys.ready, start=1):
         entry = _search_list(store, keys, str(step), id, effort)
         if entry is not None:
@@ -76,7 +78,7 @@ def _find_ready(store: Store, keys: QueueKeys, id: str, effort: Effort) -> TaskL
 
 
 def _find_in_flight(store: Store, keys: QueueKeys, id: str, _effort: Effort) -> TaskLocation | None:
-    """Return the place of a task among the messages in flight, or None if it is not found."""
+    """Return the location of a task among the messages in flight, or None if it is not found."""
     for consumer in store.client.zrange(keys.consumers, 0, -1):
         name = consumer.decode()
         _next, *entry = script("find_task").run(store.client, keys.all, ("held", 0, 0, id, name))
@@ -86,7 +88,7 @@ def _find_in_flight(store: Store, keys: QueueKeys, id: str, _effort: Effort) -> 
 
 
 def _find_dead(store: Store, keys: QueueKeys, id: str, effort: Effort) -> TaskLocation | None:
-    """Return the place of a task among the dead letters, newest first, or None if it is not found."""
+    """Return the location of a task among the dead letters, or None if it is not found."""
     entry = _search_list(store, keys, "dead", id, effort, first="+")
     return _make_location(id, TaskState.DEAD, keys, entry[0], letter=entry[1].decode()) if entry else None
 
@@ -94,9 +96,10 @@ def _find_dead(store: Store, keys: QueueKeys, id: str, effort: Effort) -> TaskLo
 def _search_list(
     store: Store, keys: QueueKeys, list_name: str, id: str, effort: Effort, first: str = "0"
 ) -> list[bytes] | None:
-    """Search one list for a task, page by page.
+    """Search one list for a task, page by page, from the position `first` on.
 
-    Return its message with its due time, position or id in the list, or None if it is not found.
+    Return None if it is not found, else its message with one more value: its due time in the delayed
+    messages, its index in a ready list, its id in the dead letters.
     """
     position: str | bytes = first
     for page in effort.page_sizes():
@@ -108,8 +111,10 @@ def _search_list(
     return None
 
 
-def _make_location(id: str, state: TaskState, keys: QueueKeys, message: bytes, **where: Any) -> TaskLocation:
-    """Return the location of a message that was found."""
+def _make_location(
+    id: str, state: TaskState, keys: QueueKeys, message: bytes, **details: Any
+) -> TaskLocation:
+    """Return the location of a message that was found. `details` are further fields for its state."""
     decoded = Message.decode(message)
     return TaskLocation(
         id=id,
@@ -119,5 +124,5 @@ def _make_location(id: str, state: TaskState, keys: QueueKeys, message: bytes, *
         batch=decoded.batch,
         retries=decoded.retries,
         sent_at_ms=decoded.sent_ms,
-        **where,
+        **details,
     )

@@ -1,4 +1,4 @@
-"""The Lua scripts: each is put behind the shared parts and called by its SHA-1."""
+"""The Lua scripts. The source of each begins with the shared parts, and the server knows it by its SHA-1."""
 
 import hashlib
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ class Script:
     sha: str
 
     def command(self, keys: Sequence[str], args: Sequence[Any]) -> tuple[Any, ...]:
-        """Return the words of the call. The server replies NOSCRIPT if it does not have the source."""
+        """Return the command that runs the script. A server without the source replies NOSCRIPT."""
         return ("EVALSHA", self.sha, len(keys), *keys, *args)
 
     def run(self, client: Any, keys: Sequence[str], args: Sequence[Any]) -> Any:

@@ -61,7 +61,7 @@ def find_candidate(store: Store, pool: str) -> Candidate | NoCandidate:
     """Return the pool if only its slots or its dependencies can explain its backlog, else the reason."""
     running = _processes_of(store, pool)
     slots = sum(each.slots for each in running)
-    names = depth.with_ready(store, sorted({queue for each in running for queue in each.queues}))
+    names = depth.queues_with_ready(store, sorted({queue for each in running for queue in each.queues}))
     waiting = _not_paused(
         store, [each for each in depth.read_depths(store, names) if each.ready] if names else []
     )

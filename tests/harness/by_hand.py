@@ -34,7 +34,7 @@ class Hand:
     def end(self, outcome: Outcome, count: int = 100) -> None:
         """Settle so many of the messages held."""
         for delivery in list(self.lease.in_flight.values())[:count]:
-            self.lease.settle(delivery, outcome)
+            self.lease.queue_outcome(delivery, outcome)
         self.turn()
 
     def lose_lease(self) -> None:

@@ -121,6 +121,6 @@ def bury(store: Store, queue: str, reason: str, error: str, *, kind: str, kwargs
     reply = fetch_call.call_and_wait(store, FetchRequest(lease, 1, 1, []), lease_ms=10_000)
     fetch_call.accept_messages(lease, reply, lambda *_: None)
     [delivery] = lease.in_flight.values()
-    lease.settle(delivery, DeadLetter(reason, error, {"traceback": f"Traceback\n  {error}"}))
+    lease.queue_outcome(delivery, DeadLetter(reason, error, {"traceback": f"Traceback\n  {error}"}))
     fetch_call.settle_pending(store, in_flight, lease_ms=10_000)
     return message.id

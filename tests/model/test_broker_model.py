@@ -206,7 +206,7 @@ class Mill(RuleBasedStateMachine):
         for index, outcome, due in chosen:
             if lease.in_flight:
                 delivery = list(lease.in_flight.values())[index % len(lease.in_flight)]
-                lease.settle(delivery, self._dated(outcome, self.now + due, delivery))
+                lease.queue_outcome(delivery, self._dated(outcome, self.now + due, delivery))
         taken = lease.take_outcomes()
         call = FetchRequest(lease, credit, min(slots, credit), taken)
         reply = fetch_call.read_reply(self._run(fetch_call.fetch_command(call, lease_ms=LEASE_MS)))

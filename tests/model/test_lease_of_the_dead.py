@@ -18,7 +18,7 @@ LEASE_MS = 15_000
 def turn(store: Store, lease: QueueLease, credit: int) -> list[str]:
     """Settle all messages in flight and fetch; return the messages."""
     for delivery in list(lease.in_flight.values()):
-        lease.settle(delivery, SUCCEEDED)
+        lease.queue_outcome(delivery, SUCCEEDED)
     call = FetchRequest(lease, credit, credit, lease.take_outcomes())
     words = fetch_call.fetch_command(call, lease_ms=LEASE_MS)
     reply = fetch_call.read_reply(

@@ -64,7 +64,7 @@ class Pool:
     def turn(self, finished: int = 0) -> None:
         """Settle the oldest tasks that run and fetch for the room there is."""
         for _ in range(min(finished, len(self.running))):
-            self.lease.settle(self.running.popleft(), SUCCEEDED)
+            self.lease.queue_outcome(self.running.popleft(), SUCCEEDED)
         self._start()
         held = len(self.lease.in_flight)
         turn = FetchRequest(

@@ -137,7 +137,7 @@ def test_room_that_was_granted_is_not_kept_for_ever(mill: Mill, step: int) -> No
     asked = [compose("any", {}, queue=QUEUE, sent_at_ms=mill.now)]
     publish.publish(mill.store, asked, policy="block", caller=publish.Caller("1.killed", stays=True))
     mill.turn("one", 2)
-    mill.leases["one"].settle(next(iter(mill.leases["one"].in_flight.values())), SUCCEEDED)
+    mill.leases["one"].queue_outcome(next(iter(mill.leases["one"].in_flight.values())), SUCCEEDED)
     mill.turn("one")
     mill.pass_ms(step)
     mill.turn("one")
@@ -160,7 +160,7 @@ def test_an_unknown_kind_is_kept_while_somebody_has_it(mill: Mill, step: int) ->
     mill.turn("knows", kinds="\nany\n")
     mill.turn("not", 1, kinds="\nother\n")
     [delivery] = mill.leases["not"].in_flight.values()
-    mill.leases["not"].settle(delivery, PutAside("any", "unknown kind", mill.now + 30_000))
+    mill.leases["not"].queue_outcome(delivery, PutAside("any", "unknown kind", mill.now + 30_000))
     mill.pass_ms(1_000)
     mill.turn("not")
     mill.pass_ms(step)
@@ -178,7 +178,7 @@ def test_a_bound_given_as_a_time_is_measured_again(mill: Mill, step: int) -> Non
         mill.send(10)
         mill.turn("one", 10)
         for delivery in list(mill.leases["one"].in_flight.values()):
-            mill.leases["one"].settle(delivery, SUCCEEDED)
+            mill.leases["one"].queue_outcome(delivery, SUCCEEDED)
         mill.pass_ms(1_000)
     mill.turn("one")
     rate = float(mill.store.client.hget(mill.keys.drain_rate, "rate"))

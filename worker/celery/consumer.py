@@ -199,7 +199,7 @@ class PondConsumer(Consumer):
         outcome = self.app.unknown_kinds.outcome_for(str(exc.args[0])[:255], message.delivery)
         if isinstance(outcome, Expired):
             notify_end(self.app, message.delivery.message, "expired")
-        self.in_flight.settle(message.delivery, outcome)
+        self.in_flight.queue_outcome(message.delivery, outcome)
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
         """Dead-letter a task whose message cannot be used."""
@@ -210,7 +210,7 @@ class PondConsumer(Consumer):
         logger.error("Message %s dead-lettered: %s: %s", delivery.message.id or "?", reason, error)
         if delivery.message.id:
             notify_end(self.app, delivery.message, "failed", dead_letter_error(reason, str(error)))
-        self.in_flight.settle(delivery, DeadLetter(reason, str(error)))
+        self.in_flight.queue_outcome(delivery, DeadLetter(reason, str(error)))
 
     # Stopping
 

@@ -47,7 +47,7 @@ class Process:
 
     def settle_first(self) -> None:
         """Settle the first delivery."""
-        self.in_flight.settle(self.delivered[0], SUCCEEDED)
+        self.in_flight.queue_outcome(self.delivered[0], SUCCEEDED)
 
     def become_idle(self) -> None:
         """Take a turn that finds nothing, then wait."""
@@ -115,7 +115,7 @@ def test_the_call_that_frees_a_permit_uses_it(store: Store, process: Process) ->
     for ended in (1, 2):
         assert (len(process.delivered), fetcher._behind) == (ended, None)
         store.client.delete(keys.wake)
-        process.in_flight.settle(process.delivered[-1], SUCCEEDED)
+        process.in_flight.queue_outcome(process.delivered[-1], SUCCEEDED)
         fetcher.on_tick()
         process.read(fetcher.fetch_client)
         fetcher.on_reply()

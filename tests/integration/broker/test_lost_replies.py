@@ -91,7 +91,7 @@ def test_tasks_in_flight_are_settled_after_the_connection_was_lost(store: Store)
     )
     start(store, in_flight)
     [token] = lease.in_flight
-    in_flight.settle(lease.in_flight[token], SUCCEEDED)
+    in_flight.queue_outcome(lease.in_flight[token], SUCCEEDED)
     fetch_call.settle_pending(store, in_flight, lease_ms=LEASE_MS)
     depth = inspect_depth.read_depth(store, "lost")
     assert (depth.in_flight, depth.counters["settled"], lease.late) == (0, 1, 0)
@@ -109,7 +109,7 @@ def test_settlements_of_a_lost_turn_are_made_by_the_next(store: Store) -> None:
     )
     first = start(store, in_flight)
     [token] = lease.in_flight
-    in_flight.settle(lease.in_flight[token], SUCCEEDED)
+    in_flight.queue_outcome(lease.in_flight[token], SUCCEEDED)
     first.on_tick()
     assert not lease.outcomes, "the settlement is under way"
     start(store, in_flight)

@@ -164,7 +164,7 @@ def test_a_reader_goes_on_after_the_server_was_killed_and_restarted(
         detail = [Succeeded(json.dumps({"value": n})) for n in range(300)]
         deliveries = list(hand.lease.in_flight.values())
         for delivery, outcome in zip(deliveries[:150], detail, strict=False):
-            hand.lease.settle(delivery, outcome)
+            hand.lease.queue_outcome(delivery, outcome)
         while hand.lease.outcomes:
             hand.turn()
         results = batch.results()
@@ -174,7 +174,7 @@ def test_a_reader_goes_on_after_the_server_was_killed_and_restarted(
         server.kill()
         server.start()
         for delivery, outcome in zip(deliveries[150:], detail[150:], strict=True):
-            hand.lease.settle(delivery, outcome)
+            hand.lease.queue_outcome(delivery, outcome)
         while hand.lease.outcomes:
             hand.turn()
         reader.join(30)

@@ -58,7 +58,7 @@ class Process:
 
     def _take(self, delivery: Any) -> None:
         self.taken.append(delivery.message.id)
-        self.in_flight.settle(delivery, SUCCEEDED)
+        self.in_flight.queue_outcome(delivery, SUCCEEDED)
 
     @property
     def handlers(self) -> dict[Any, Callable[[], None]]:

@@ -67,7 +67,7 @@ def _bury(store: Store) -> None:
     reply = fetch_call.call_and_wait(store, FetchRequest(lease, 1, 1, []), lease_ms=10_000)
     fetch_call.accept_messages(lease, reply, lambda *_: None)
     [delivery] = lease.in_flight.values()
-    lease.settle(delivery, DeadLetter("test", "it was told to"))
+    lease.queue_outcome(delivery, DeadLetter("test", "it was told to"))
     fetch_call.settle_pending(store, in_flight, lease_ms=10_000)
 
 

@@ -29,7 +29,7 @@ def test_finished_tasks_are_settled_and_the_others_released(store: Store) -> Non
     """A task that ended before its process left is settled and does not run again; others are released."""
     in_flight = held(store, 3)
     lease = in_flight.leases["left"]
-    in_flight.settle(next(iter(lease.in_flight.values())), SUCCEEDED)
+    in_flight.queue_outcome(next(iter(lease.in_flight.values())), SUCCEEDED)
     assert end_leases(store, in_flight) == 2
     depth = inspect_depth.read_depth(store, "left")
     assert (depth.ready, depth.in_flight, depth.counters["settled"]) == (2, 0, 1)
@@ -44,4 +44,4 @@ def test_a_task_that_the_event_loop_was_about_to_settle_does_not_run_again(store
     assert end_leases(store, in_flight) == 2
     depth = inspect_depth.read_depth(store, "left")
     assert (depth.ready, depth.in_flight, depth.dead) == (2, 0, 1)
-    assert not in_flight.settle(delivery, SUCCEEDED), "the loop settles it, late"
+    assert not in_flight.queue_outcome(delivery, SUCCEEDED), "the loop settles it, late"

@@ -25,7 +25,7 @@ def test_an_outcome_is_for_the_queue_of_its_message() -> None:
     """Settling a message of one queue leaves the message of another with the same token in flight."""
     in_flight, one, two = held_twice()
     assert in_flight.find_delivery(two.tag) is two
-    assert in_flight.settle(two, SUCCEEDED)
+    assert in_flight.queue_outcome(two, SUCCEEDED)
     assert [each.message.id for each, _ in in_flight.leases["two"].take_outcomes(10)] == ["task of two"]
     assert list(in_flight.leases["one"].in_flight.values()) == [one]
     assert not in_flight.leases["one"].outcomes
@@ -38,7 +38,7 @@ def test_an_outcome_is_of_one_delivery() -> None:
     in_flight.finished.append((one, SUCCEEDED))
     in_flight.settle_finished()
     assert [outcome for _, outcome in in_flight.leases["one"].take_outcomes(10)] == [SUCCEEDED]
-    assert not in_flight.settle(one, SUCCEEDED)
+    assert not in_flight.queue_outcome(one, SUCCEEDED)
 
 
 def test_a_lost_lease_is_that_of_one_queue() -> None:

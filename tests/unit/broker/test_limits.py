@@ -17,6 +17,7 @@ from millpond.broker.scripts import script
         ("bound", -1),
         ("bound", "nans"),
         ("bound", ""),
+        ("bound", "0s"),
         ("rate", float("nan")),
         ("rate", "50/s"),
         ("burst", float("inf")),

@@ -79,7 +79,7 @@ def test_what_was_given_back_is_no_end(outcome: Outcome, ended: int, by_thread: 
         in_flight.finish(delivery, outcome)
         in_flight.settle_finished()
     else:
-        in_flight.settle(delivery, outcome)
+        in_flight.queue_outcome(delivery, outcome)
     assert in_flight.ahead.ended == ended
 
 
@@ -133,9 +133,9 @@ def test_a_busy_process_does_not_fetch_again_what_it_gave_back(ahead: Prefetch) 
     assert in_flight.room == 15
     for late in (0.0, AGAIN_SECONDS):
         in_flight.release_overdue(waits.fetched_at + WAITED_SECONDS + late)
-    in_flight.settle(waits, RELEASE)
+    in_flight.queue_outcome(waits, RELEASE)
     assert in_flight.room == 0
-    in_flight.settle(running, SUCCEEDED)
+    in_flight.queue_outcome(running, SUCCEEDED)
     assert in_flight.room == 1
 
 

@@ -84,7 +84,7 @@ def test_one_message_is_answered_for_by_itself(
         outcome = {"ok": Succeeded(result), "dead": DeadLetter(told, told), "aside": PutAside(kind, told, 0)}[
             end
         ]
-        assert lease.settle(delivery, outcome)
+        assert lease.queue_outcome(delivery, outcome)
     ends = {delivery.token: outcome for delivery, outcome in lease.outcomes}
     assert len(ends) == 4
     assert {type(ends["0/1/0"]), type(ends["3/1/0"])} <= {Succeeded, DeadLetter, PutAside, Delay}
