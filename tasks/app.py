@@ -1,4 +1,4 @@
-"""The Celery application: its settings, without any task.
+"""Millpond's own Celery application: its settings, without any task.
 
 The worker adds the handlers (`worker/app.py`). Flower and `celery inspect` need only the settings.
 """
@@ -17,8 +17,8 @@ from millpond.tasks.settings import Settings
 TRANSPORT = "millpond.broker.transport:Transport"
 
 
-class NamedAMQP(AMQP):
-    """Celery's AMQP with connections of `kombu_connection.py`."""
+class MillpondAMQP(AMQP):
+    """Celery's AMQP class, which opens connections of `broker/celery/connection.py`."""
 
     Connection = Connection
 
@@ -30,7 +30,7 @@ def celery_app(settings: Settings) -> Celery:
         "millpond",
         # Without the login, which Celery shows in logs: connections use the transport option `url`.
         broker=url.without_login if url else None,
-        amqp="millpond.tasks.app:NamedAMQP",
+        amqp="millpond.tasks.app:MillpondAMQP",
         set_as_current=False,
     )
     app.conf.update(_celery_settings(settings.table))
@@ -42,7 +42,7 @@ def celery_app(settings: Settings) -> Celery:
 
 
 def transport_options(settings: Settings) -> dict[str, Any]:
-    """Return the options of the transport: those of kombu, and the leases and limits of the queues."""
+    """Return kombu's options of the transport, with the leases and limits of the queues."""
     leases = {name: queue.lease_seconds for name, queue in settings.table.queues.items()}
     return {
         "global_keyprefix": settings.key_prefix,
@@ -58,7 +58,7 @@ def transport_options(settings: Settings) -> dict[str, Any]:
 
 
 def _celery_settings(table: Table) -> dict[str, Any]:
-    """Return the Celery settings that Millpond's promises rest on."""
+    """Return the Celery settings without which Millpond's promises would not hold."""
     return {
         # Messages are JSON, on queues of the table or created on demand.
         "task_serializer": "json",

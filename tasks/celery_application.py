@@ -1,4 +1,4 @@
-"""Load the user's own Celery application, by the name that `celery -A` takes."""
+"""Load the user's own Celery application, by the name that `celery -A` takes, and read its broker URL."""
 
 import ssl
 from typing import Any
@@ -18,24 +18,24 @@ def load_app(name: str) -> Celery:
     try:
         app = find_app(name)
     except Exception as error:
-        raise load_error(name, error) from error
+        raise application_error(name, error) from error
     if not isinstance(app, Celery):
-        raise load_error(name, None)
+        raise application_error(name, None)
     return app
 
 
 def task_names(name: str) -> frozenset[str]:
-    """Return the names of the tasks of an application, Celery's own left out. Raises `SettingsError`."""
+    """Load an application and return the names of its tasks, without Celery's own. Raises `SettingsError`."""
     app = load_app(name)
     try:
         app.loader.import_default_modules()
-        return frozenset(each for each in app.tasks if not each.startswith("celery."))
+        return frozenset(task for task in app.tasks if not task.startswith("celery."))
     except Exception as error:
-        raise load_error(name, error) from error
+        raise application_error(name, error) from error
 
 
-def load_error(name: str, error: Exception | None) -> SettingsError:
-    """Return the error for an application that cannot be loaded, or, without `error`, for another object."""
+def application_error(name: str, error: Exception | None) -> SettingsError:
+    """Return the error for a name that cannot be loaded; without `error`, that is no Celery application."""
     module = name.partition(":")[0]
     # Celery looks for a variable first and for a module last, and reports its last attempt.
     is_missing = isinstance(error, AttributeError) and getattr(error.obj, "__name__", None) == module
@@ -47,35 +47,35 @@ def load_error(name: str, error: Exception | None) -> SettingsError:
 
 
 def broker_url(app: Celery) -> str | None:
-    """Return the application's own broker if Millpond's settings name none."""
+    """Return the broker URL in the application's own settings, with its TLS options.
+
+    Return None if there is none, or if it is AMQP, which is Celery's default.
+    """
     url = _join_urls(app.conf.broker_write_url or app.conf.broker_url)
     return None if not url or url.startswith("amqp") else add_tls_options(app, url)
 
 
-def add_tls_options(app: Celery, written: Any) -> str:
-    """Return a URL of the application's settings with the options of its `broker_use_ssl`."""
-    url, tls = _join_urls(written), app.conf.broker_use_ssl
+def add_tls_options(app: Celery, setting: Any) -> str:
+    """Return the URL of a setting of the application, with the options of its `broker_use_ssl`."""
+    url, tls = _join_urls(setting), app.conf.broker_use_ssl
     if not tls or "ssl_" in url:
         return url
     options = {"ssl": "true", **(tls if isinstance(tls, dict) else {})}
-    written = urlencode({name: _spell_option(value) for name, value in options.items()})
-    return f"{url}{'&' if '?' in url else '?'}{written}"
+    query = urlencode({name: _spell_option(value) for name, value in options.items()})
+    return f"{url}{'&' if '?' in url else '?'}{query}"
 
 
-def parse_broker_url(url: Any) -> BrokerURL | None:
-    """Return a URL of the application's settings as Millpond reads it.
-
-    Return None if it is no Redis or Valkey.
-    """
+def parse_broker_url(setting: Any) -> BrokerURL | None:
+    """Return the parsed URL of a setting of the application. Return None if Millpond cannot use that URL."""
     try:
-        return BrokerURL.parse(_join_urls(url))
+        return BrokerURL.parse(_join_urls(setting))
     except BadBrokerUrl:
         return None
 
 
-def _join_urls(url: Any) -> str:
-    """Return one URL of a setting that may list several, as Sentinel's does."""
-    return ";".join(url) if isinstance(url, list | tuple) else str(url or "")
+def _join_urls(setting: Any) -> str:
+    """Return a setting as one URL. A list of URLs, as Sentinel has, is joined with semicolons."""
+    return ";".join(setting) if isinstance(setting, list | tuple) else str(setting or "")
 
 
 def _spell_option(value: Any) -> str:

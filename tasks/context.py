@@ -1,4 +1,4 @@
-"""The context of a running handler: which task it runs, whether to stop, how far it got."""
+"""The context of a running handler: its task, the request to stop, and its report of progress."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -13,15 +13,16 @@ if TYPE_CHECKING:
 
 
 def _never_cancelled() -> bool:
+    """Return False. This is the default of `is_cancelled` for a handler called by hand."""
     return False
 
 
 def _ignore_progress(done: int, total: int | None) -> None:
-    """Drop a progress report. This is the default of a handler called by hand."""
+    """Do nothing. This is the default of `report` for a handler called by hand."""
 
 
 def _ignore_call(_peer: str, _items: int) -> AbstractContextManager[None]:
-    """Mark nothing."""
+    """Return a context manager without effect, the default of `mark_call` for a handler called by hand."""
     return nullcontext()
 
 
@@ -29,8 +30,8 @@ def _ignore_call(_peer: str, _items: int) -> AbstractContextManager[None]:
 class Context:
     """The values and services that a handler gets beside its contract. The defaults suit a call in a test.
 
-    `id` is the task's, the same through retries and redeliveries. `retries` counts earlier runs that
-    asked to be run again. `deliveries` counts how often the broker delivered the message (1: the first time).
+    `id` is the task's id, the same in all its runs. `retries` is the number of earlier runs that raised
+    `RetryLater`. `deliveries` is the number of deliveries of the message, this one included.
     """
 
     id: str = "by-hand"
@@ -41,35 +42,35 @@ class Context:
     is_cancelled: Callable[[], bool] = field(default=_never_cancelled, repr=False)
     report: Callable[[int, int | None], None] = field(default=_ignore_progress, repr=False)
     mark_call: Callable[[str, int], AbstractContextManager[None]] = field(default=_ignore_call, repr=False)
-    #: The counts of the batch that this task follows (`then=`), as they were when the batch completed.
+    #: For the callback of a batch (`then=`): the counts of the batch at its completion.
     batch_summary: "Summary | None" = None
     #: Sends further tasks for a handler; None outside a worker.
     outbox: Any = field(default=None, repr=False)
     #: The message itself, with its headers; None if the handler was called by hand.
     message: "Message | None" = field(default=None, repr=False)
-    #: The name of the worker process that runs it, or "caller".
+    #: The name of the worker process that runs the task, or "caller".
     worker: str = ""
-    #: For middleware, to hand things to the handler: a database session, a tenant.
+    #: Objects that middleware passes to the handler: a database session, a tenant.
     state: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def cancelled(self) -> bool:
-        """True if this task was asked to stop."""
+        """True if this task was cancelled after its start."""
         return self.is_cancelled()
 
     def checkpoint(self) -> None:
-        """Raise `Cancelled` if this task was asked to stop."""
+        """Raise `Cancelled` if this task was cancelled after its start."""
         if self.cancelled:
             raise Cancelled(f"task {self.id} was cancelled while it ran")
 
     def calling(self, peer: str, *, items: int = 1) -> AbstractContextManager[None]:
         """Mark a call of a dependency, as in `with context.calling("crm", items=len(rows)):`.
 
-        `millpond why` then knows the dependency by this name, and from calls with different numbers of items
-        the cost of a call beside its items. Nothing else depends on it.
+        `millpond why` then shows the dependency by this name. From calls with different numbers of items it
+        also computes the cost of a call and of an item. Nothing else depends on the mark.
         """
         return self.mark_call(peer, items)
 
     def progress(self, done: int, total: int | None = None) -> None:
-        """Report how far the handler got, in its own units. Calls are cheap: few of them are sent."""
+        """Report that `done` of `total` units are done, in any unit. Calls are cheap: only a few are sent."""
         self.report(done, total)

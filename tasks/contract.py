@@ -34,7 +34,9 @@ _kinds: dict[str, type["Contract"]] = {}
 class Contract(BaseModel):
     """Base of every contract: `class Greet(Contract, kind="greet", queue="default")`.
 
-    `kind` is the name of the type of task on the wire, `queue` its queue unless a send names another.
+    `kind` is the name of the type of task in messages. `queue` is its queue, unless a send names another.
+    The declaration registers the kind. It raises `UnknownKind` if another class has the kind, and
+    `BadContract` if JSON would change the value of a field.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,13 +48,10 @@ class Contract(BaseModel):
         super().__init_subclass__(**config)
         if not kind:
             return
-        declared = _kinds.get(kind)
-        if declared is not None and (declared.__module__, declared.__qualname__) != (
-            cls.__module__,
-            cls.__qualname__,
-        ):
-            where = f"{declared.__module__} and {cls.__module__}"
-            raise UnknownKind(f"two contracts are named {kind!r}, in {where}: rename one")
+        declared = _kinds.get(kind, cls)
+        if (declared.__module__, declared.__qualname__) != (cls.__module__, cls.__qualname__):
+            modules = f"{declared.__module__} and {cls.__module__}"
+            raise UnknownKind(f"two contracts are named {kind!r}, in {modules}: rename one")
         cls.kind = kind
         cls.queue = queue or cls.queue
         _kinds[kind] = cls
@@ -66,12 +65,12 @@ class Contract(BaseModel):
             raise BadContract(f"the contract {kind} cannot be carried: {fault}")
 
     def redacted(self) -> dict[str, Any]:
-        """Return the fields with the values of hidden fields replaced by their length."""
+        """Return the fields as JSON has them. A note of the length replaces the value of a hidden field."""
         return redact(type(self), self.model_dump(mode="json"))
 
 
 def missing_kind_error(contract: type[Contract]) -> UnknownKind:
-    """Return the error for a contract that is declared without a kind."""
+    """Return the error for the use of a contract that was declared without a kind."""
     name = contract.__qualname__
     return UnknownKind(f'{name} has no kind: declare it as class {name}(Contract, kind="…")')
 
@@ -93,22 +92,22 @@ def load_shipped() -> None:
 
 
 def kinds() -> dict[str, type[Contract]]:
-    """Return the contracts declared so far, by kind."""
+    """Return a copy of the registry: the contracts declared so far, by kind."""
     return dict(_kinds)
 
 
 def read_fields(contract: type[Contract], fields: Mapping[str, Any]) -> Contract:
-    """Return the contract with these fields. Raises `BadContract`."""
+    """Return a job of the contract with these fields. Raises `BadContract`."""
     try:
         return validate_fields(contract, fields)
     except ValidationError as error:
-        raise describe_errors(error, subject=contract.kind) from None
+        raise contract_error(error, subject=contract.kind) from None
 
 
 def validate_fields(model: type[Model], fields: Any) -> Model:
-    """Return the model with fields that came as JSON. Raises pydantic's `ValidationError`.
+    """Return an object of the model with fields that came as JSON. Raises pydantic's `ValidationError`.
 
-    A strict model takes dates, numbers in texts and the like from JSON alone, so that is tried too.
+    A strict model accepts a date as text only in JSON. So fields that it refuses are validated as JSON, too.
     """
     try:
         return model.model_validate(fields)
@@ -118,8 +117,8 @@ def validate_fields(model: type[Model], fields: Any) -> Model:
         raise
 
 
-def describe_errors(error: ValidationError, *, subject: str) -> BadContract:
-    """Return pydantic's report as an error of one line that names each field at fault."""
+def contract_error(error: ValidationError, *, subject: str) -> BadContract:
+    """Return pydantic's error as a `BadContract` of one line, with each field at fault and no value."""
     faults = "; ".join(f"{_field_path(fault['loc'])}: {describe_fault(fault)}" for fault in error.errors())
     return BadContract(f"{subject} does not fit its contract: {faults}")
 
@@ -131,8 +130,8 @@ def _field_path(location: tuple[int | str, ...]) -> str:
 __all__ = [
     "SHIPPED",
     "Contract",
+    "contract_error",
     "contract_of",
-    "describe_errors",
     "kinds",
     "load_shipped",
     "missing_kind_error",

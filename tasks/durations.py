@@ -1,8 +1,8 @@
 """Read durations, rates and bounds: one grammar for settings, options of commands, the gateway and pages.
 
     duration   500ms, 30s, 1.5h, 1d, 2m30s; a bare number is seconds; a `timedelta`
-    rate       50, 50/s, 3000/m, 5/h, 100/d; a bare number is a second
-    bound      5000 messages, or a duration with its unit: as many as the pool clears in it
+    rate       50, 50/s, 3000/m, 5/h, 100/d; a bare number is per second
+    bound      5000 messages, or a duration with its unit: as many messages as the pool clears in that time
 
 Light on purpose: a health check, which runs every few seconds, has no time to load pydantic.
 """
@@ -17,7 +17,7 @@ DURATION = "a duration, as in 500ms, 30s, 2m30s, 1.5h or 1d"
 RATE = "a rate, as in 50/s, 3000/m or 5/h"
 BOUND = "messages, as in 5000, or a time, as in 30s or 5m"
 
-#: Longer than any wait, and short enough for every clock.
+#: The longest valid duration: longer than any real wait, and within the range of `timedelta` and `datetime`.
 LONGEST_SECONDS = 100 * 365 * 86_400.0
 
 #: A duration in Python: a `timedelta`, a number of seconds, or a text as in 1.5h.
@@ -32,7 +32,7 @@ _RATE = re.compile(rf"(?P<count>{_BARE.pattern})\s*(?:/\s*(?P<unit>s|m|min|h|d))
 
 
 def parse_seconds(value: object) -> float:
-    """Return the seconds of a duration, zero or more. Raises `BadQuantity`."""
+    """Return a duration as seconds, from 0 to `LONGEST_SECONDS`. Raises `BadQuantity`."""
     match value:
         case timedelta():
             seconds = value.total_seconds()
@@ -50,7 +50,7 @@ def parse_seconds(value: object) -> float:
 
 
 def to_timedelta(value: Duration, name: str) -> timedelta:
-    """Return a duration of the Python interface. `name` is the argument's. Raises `BadQuantity`."""
+    """Return a duration as a `timedelta`. Raises `BadQuantity`, which begins with `name`, the argument's."""
     if isinstance(value, timedelta):
         return value
     try:
@@ -60,39 +60,42 @@ def to_timedelta(value: Duration, name: str) -> timedelta:
 
 
 def parse_milliseconds(value: object) -> int:
-    """Return the whole milliseconds of a duration. Raises `BadQuantity`."""
+    """Return a duration as whole milliseconds. Raises `BadQuantity`."""
     return round(parse_seconds(value) * 1000)
 
 
 def parse_rate(value: object) -> float:
-    """Return the tasks a second of a rate, more than none. Raises `BadQuantity`."""
+    """Return a rate as tasks per second, above 0. Raises `BadQuantity`."""
     rate = math.nan
     if isinstance(value, int | float) and not isinstance(value, bool):
         rate = float(value) if abs(value) < 1e300 else math.inf
-    elif isinstance(value, str) and (written := _RATE.fullmatch(value.strip())):
-        rate = float(written["count"]) / _SECONDS[written["unit"] or "s"]
+    elif isinstance(value, str) and (match := _RATE.fullmatch(value.strip())):
+        rate = float(match["count"]) / _SECONDS[match["unit"] or "s"]
     if not 0 < rate < math.inf:
         raise BadQuantity(f"{_show_value(value)} is no rate: write {RATE}")
     return rate
 
 
 def parse_bound(value: object) -> int | str:
-    """Return a bound as the broker has it: messages (`5000`) or seconds (`30s`). Raises `BadQuantity`."""
-    plain = re.sub(r"(?<=\d)[,_](?=\d)", "", str(value).strip())
-    if plain.isdecimal() and 0 < len(plain) < 16 and int(plain) > 0:
-        return int(plain)
-    if not isinstance(value, bool) and not _BARE.fullmatch(plain):
+    """Return a bound as the broker has it: messages as an `int`, or a text of seconds (`30s`).
+
+    Raises `BadQuantity`.
+    """
+    text = re.sub(r"(?<=\d)[,_](?=\d)", "", str(value).strip())  # 5,000 and 5_000 are 5000
+    if text.isdecimal() and 0 < len(text) < 16 and int(text) > 0:
+        return int(text)
+    if not isinstance(value, bool) and not _BARE.fullmatch(text):
         try:
-            if (seconds := parse_seconds(value if isinstance(value, timedelta) else plain)) >= 0.001:
+            if (seconds := parse_seconds(value if isinstance(value, timedelta) else text)) >= 0.001:
                 return f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"
         except BadQuantity:
             pass
     raise BadQuantity(f"{_show_value(value)} is no bound: write {BOUND}")
 
 
-def format_seconds(length: float) -> str:
-    """Return seconds as this grammar writes them, the largest units first: `2m30s`, `1d`, `500ms`, `0s`."""
-    milliseconds, parts = round(length * 1000), []
+def format_seconds(seconds: float) -> str:
+    """Return seconds in the grammar of this module, the largest unit first: `2m30s`, `1d`, `500ms`, `0s`."""
+    milliseconds, parts = round(seconds * 1000), []
     for unit in _UNITS:
         count, milliseconds = divmod(milliseconds, round(_SECONDS[unit] * 1000))
         parts += [f"{count}{unit}"] if count else []
@@ -100,7 +103,7 @@ def format_seconds(length: float) -> str:
 
 
 def _parse_text(text: str) -> float:
-    """Return the seconds of a text, NaN if it is no duration."""
+    """Return the seconds that a text means; NaN if it is no duration."""
     if _BARE.fullmatch(text):
         return float(text)
     parts = _PARTS.fullmatch(text)

@@ -1,7 +1,7 @@
 """The errors of a task: one tree, which producers and workers share.
 
-A handler raises `Retry…` to be run again later and `Final…` to fail for good. Any other exception is final
-too, with its traceback kept in the dead letter. A message is one line that names the next step.
+A handler raises `RetryLater` to be run again, and `FinalError` to fail for good. Any other exception is
+final, too; the dead letter has its traceback. The text of an error is one line that names the next step.
 """
 
 from millpond.broker.errors import (
@@ -18,7 +18,7 @@ from millpond.broker.errors import (
 
 
 class SettingsError(MillpondError):
-    """The environment or millpond.toml holds something that cannot be used."""
+    """A value in the environment or in millpond.toml cannot be used."""
 
 
 class StartError(MillpondError):
@@ -46,13 +46,13 @@ class TaskError(MillpondError):
 
 
 class FinalError(TaskError):
-    """Trying again cannot help: the input is at fault. The message goes to the dead letters."""
+    """Another run cannot help, as with a bad input. The message becomes a dead letter."""
 
 
 class RetryLater(TaskError):
-    """Another try may help: a dependency is unreachable or busy. Raised by a handler, retried with backoff.
+    """Another run may help, as with an unreachable dependency. The task is retried after a backoff.
 
-    `after_seconds` overrides the backoff, for a dependency that names the time of the next try.
+    `after_seconds` replaces the backoff, for a dependency that has answered when to try again.
     """
 
     def __init__(self, message: str, *, after_seconds: float | None = None) -> None:
@@ -61,11 +61,11 @@ class RetryLater(TaskError):
 
 
 class BadInput(FinalError):
-    """The file, message or argument that the task was given cannot be used."""
+    """A file, message or argument of the task cannot be used."""
 
 
 class BadQuantity(BadInput, ValueError):
-    """A text is no duration, rate or bound. Pydantic reports it as a fault of the field."""
+    """A value is no duration, rate or bound. In a model, pydantic reports it as a fault of the field."""
 
 
 class OutsideRoots(BadInput):
@@ -77,7 +77,7 @@ class TooLarge(BadInput):
 
 
 class Cancelled(TaskError):
-    """The task was cancelled while it ran, and its handler stopped at a checkpoint."""
+    """The task was cancelled while it ran, and its handler has stopped. Raised by `Context.checkpoint`."""
 
 
 __all__ = [

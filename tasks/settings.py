@@ -260,8 +260,8 @@ def settings() -> Settings:
         try:
             BrokerURL.parse(configured.broker_url).check_files()
         except BadBrokerUrl as error:
-            place = sources.read_sources(Settings, shipped_names()).place_of(("broker_url",))
-            raise BadBrokerUrl(f"{place}: {error}") from None
+            source = sources.read_sources(Settings, shipped_names()).source_of(("broker_url",))
+            raise BadBrokerUrl(f"{source}: {error}") from None
     for queue, meant in configured.table.misspelt_queues():
         logger.warning("no pool takes from the queue %s: did you mean %s?", queue, meant)
     return configured

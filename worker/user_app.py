@@ -87,7 +87,7 @@ def load_app(name: str) -> Celery:
         try:
             _ = app.conf.task_acks_late  # the first read loads its settings, in whichever form they are
         except Exception as error:
-            raise celery_application.load_error(name, error) from error
+            raise celery_application.application_error(name, error) from error
         if app.conf.defaults:
             app.conf.defaults[-1].update(stock_defaults)  # it may have copied the changed defaults
         return app
@@ -126,7 +126,7 @@ def configure_app(app: Celery, configured: Settings, pools: tuple[str, ...] = ()
                 changes.append(SettingChange(name, theirs, ours, why))
     for variable in BROKER_VARIABLES:  # Celery would prefer them to the settings here
         os.environ.pop(variable, None)
-    app.amqp_cls = "millpond.tasks.app:NamedAMQP"
+    app.amqp_cls = "millpond.tasks.app:MillpondAMQP"
     app.__dict__.pop("amqp", None)
     app.conf.broker_url = app.conf.broker_read_url = app.conf.broker_write_url = url.without_login
     app.conf.broker_transport, app.conf.broker_use_ssl = TRANSPORT, None

@@ -48,7 +48,7 @@ def findings() -> "Iterator[Finding]":
     except MillpondError as error:
         yield fail("settings", str(error), "correct it; every setting: millpond config --markdown")
         return
-    variables = len(set(written.names.values()))
+    variables = len(set(written.variables.values()))
     file = f"read from {written.file.path}" if written.file else "no millpond.toml here"
     yield ok("settings", f"{file}, {variables} set by variables")
     for name in written.unused:

@@ -7,7 +7,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from millpond.tasks.configuration.catalog import InForce
+    from millpond.tasks.configuration.catalog import SettingInForce
 
 app = typer.Typer()
 
@@ -48,7 +48,7 @@ def config(
         print(f"# {name} is set, and is no setting of Millpond", file=sys.stderr)
 
 
-def _settings_in_force() -> "tuple[list[InForce], tuple[str, ...]]":
+def _settings_in_force() -> "tuple[list[SettingInForce], tuple[str, ...]]":
     """Return the settings in force, those of a local `millpond up` included, and the unused names."""
     import re
     from dataclasses import replace
@@ -75,12 +75,12 @@ def _settings_in_force() -> "tuple[list[InForce], tuple[str, ...]]":
     return in_force, written.unused
 
 
-def _select_settings(in_force: "list[InForce]", names: "Iterable[str]") -> "list[InForce]":
+def _select_settings(in_force: "list[SettingInForce]", names: "Iterable[str]") -> "list[SettingInForce]":
     """Return the settings of these names and tables, all without names. Raises `BadInput`."""
     from millpond.tasks.errors import BadInput
     from millpond.tasks.name_suggestions import closest_name
 
-    shown: list[InForce] = []
+    shown: list[SettingInForce] = []
     for name in names:
         fitting = [each for each in in_force if f"{each.name}.".startswith(f"{name}.")]
         if not fitting:
@@ -93,7 +93,7 @@ def _select_settings(in_force: "list[InForce]", names: "Iterable[str]") -> "list
     return shown or in_force
 
 
-def _toml_lines(in_force: "list[InForce]") -> "Iterator[str]":
+def _toml_lines(in_force: "list[SettingInForce]") -> "Iterator[str]":
     """Yield the lines of a millpond.toml: the settings at the top first, then table after table."""
     import shutil
     import textwrap

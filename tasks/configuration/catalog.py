@@ -13,7 +13,6 @@ from millpond.tasks.configuration.model_fields import (
     format_path,
     is_list,
     is_secret,
-    is_table,
     model_of,
     strip_annotated,
     value_type_of,
@@ -23,7 +22,7 @@ from millpond.tasks.configuration.toml_file import Keys
 from millpond.tasks.configuration.variable_names import variable_name
 from millpond.tasks.durations import format_seconds
 
-#: Stands for the name of a pool, a queue or a schedule.
+#: In the path of a setting, the name of any pool, queue or schedule.
 ANY_NAME = "NAME"
 
 HIDDEN = "(hidden)"
@@ -35,29 +34,29 @@ class Setting:
 
     path: tuple[str, ...]
     field: FieldInfo
-    #: The path of the list whose entries have this field; empty if there is none.
-    within: tuple[str, ...] = ()
+    #: The path of the list whose entries have this field; empty for a field outside of lists.
+    list_path: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        """Return its name as millpond.toml has it: `smtp.host`, `pools.NAME.concurrency`."""
+        """The name of the setting in millpond.toml: `smtp.host`, `pools.NAME.concurrency`."""
         return format_path(self.path)
 
     @property
     def variable(self) -> str:
-        """Return the variable of the environment that sets it. Fields of a list are set with the list."""
-        return variable_name(self.within or self.path)
+        """The environment variable that sets it. A field of a list has the variable of the whole list."""
+        return variable_name(self.list_path or self.path)
 
     @property
     def default(self) -> str:
-        """Return the default as TOML. The text is empty if there is none, or if it is unset."""
+        """The default as TOML. The text is empty for a required setting, and for a default of None."""
         if self.field.is_required() or self.field.default is None:
             return ""
         return to_toml(self.field.get_default(call_default_factory=True))
 
 
 @dataclass(frozen=True)
-class InForce:
+class SettingInForce:
     """A setting with its value in force and the source of the value. Secrets are hidden."""
 
     name: str
@@ -78,53 +77,60 @@ class InForce:
 
 
 def list_settings(annotation: Any, path: tuple[str, ...] = ()) -> Iterator[Setting]:
-    """Yield every setting of a model and its tables, of a list of tables the list and its fields."""
+    """Yield every setting of a model and of its nested tables, at any depth.
+
+    A list of tables is yielded itself, and then the fields of its entries.
+    """
     model = model_of(annotation)
     for name, field in model.model_fields.items() if model else ():
-        below, values = (*path, name), value_type_of(field.annotation)
-        entry = get_args(strip_annotated(field.annotation))[0] if is_list(field.annotation) else None
+        field_path, value_type = (*path, name), value_type_of(field.annotation)
+        entry_type = get_args(strip_annotated(field.annotation))[0] if is_list(field.annotation) else None
         if model_of(field.annotation):
-            yield from list_settings(field.annotation, below)
-        elif values is not None and model_of(values):
-            yield from list_settings(values, (*below, ANY_NAME))
+            yield from list_settings(field.annotation, field_path)
+        elif model_of(value_type):
+            yield from list_settings(value_type, (*field_path, ANY_NAME))
         else:
-            yield Setting(below, field)
-            for inside in list_settings(entry, below) if model_of(entry) else ():
-                yield replace(inside, within=below)
+            yield Setting(field_path, field)
+            for entry_setting in list_settings(entry_type, field_path):
+                yield replace(entry_setting, list_path=field_path)
 
 
-def settings_in_force(settings: BaseModel, sources: Sources) -> Iterator[InForce]:
+def settings_in_force(settings: BaseModel, sources: Sources) -> Iterator[SettingInForce]:
     """Yield every setting with its value in force and the source of the value."""
-    yield from _settings_of(settings, (), (), sources)
+    yield from _settings_below(settings, (), (), sources)
 
 
-def _settings_of(
-    model: BaseModel, path: Keys, general: tuple[str, ...], sources: Sources
-) -> Iterator[InForce]:
-    """Yield the settings of a model and its nested tables, `path` being the model's own place."""
+def _settings_below(
+    model: BaseModel, path: Keys, general_path: tuple[str, ...], sources: Sources
+) -> Iterator[SettingInForce]:
+    """Yield the settings of a model and its nested tables.
+
+    `path` is the path of the model: `pools.email`. `general_path` has `NAME` for the names: `pools.NAME`.
+    """
     for name, field in type(model).model_fields.items():
-        value, here, setting = getattr(model, name), (*path, name), Setting((*general, name), field)
+        value, setting = getattr(model, name), Setting((*general_path, name), field)
+        field_path = (*path, name)
         if isinstance(value, BaseModel):
-            yield from _settings_of(value, here, setting.path, sources)
-        elif is_table(field.annotation) and model_of(value_type_of(field.annotation)):
-            for key, each in value.items():
-                yield from _settings_of(each, (*here, key), (*setting.path, ANY_NAME), sources)
+            yield from _settings_below(value, field_path, setting.path, sources)
+        elif model_of(value_type_of(field.annotation)):
+            for key, entry in value.items():
+                yield from _settings_below(entry, (*field_path, key), (*setting.path, ANY_NAME), sources)
         else:
-            shown = HIDDEN if is_secret(field) and value else to_json_value(value)
-            yield InForce(format_path(here), shown, sources.origin_of(here), setting)
+            json_value = HIDDEN if is_secret(field) and value else to_json_value(value)
+            yield SettingInForce(format_path(field_path), json_value, sources.origin_of(field_path), setting)
 
 
 def to_json_value(value: Any) -> Any:
-    """Return a value as JSON can write it, with secrets masked."""
+    """Return a value as JSON can write it, with `HIDDEN` for secrets and durations as text."""
     match value:
         case SecretStr():
             return HIDDEN
         case BaseModel():
             return {name: to_json_value(getattr(value, name)) for name in type(value).model_fields}
         case Mapping():
-            return {str(name): to_json_value(each) for name, each in value.items()}
+            return {str(name): to_json_value(entry) for name, entry in value.items()}
         case tuple() | list():
-            return [to_json_value(each) for each in value]
+            return [to_json_value(entry) for entry in value]
         case timedelta():
             return format_seconds(value.total_seconds())
         case float() if value.is_integer():
@@ -144,8 +150,10 @@ def to_toml(value: Any) -> str:
         case None:
             return ""
         case dict():
-            inside = ", ".join(f"{json.dumps(name)} = {to_toml(each)}" for name, each in json_value.items())
-            return f"{{ {inside} }}" if inside else "{}"
+            entries = ", ".join(
+                f"{json.dumps(name)} = {to_toml(entry)}" for name, entry in json_value.items()
+            )
+            return f"{{ {entries} }}" if entries else "{}"
         case list():
             return f"[{', '.join(map(to_toml, json_value))}]"
         case _:

@@ -25,7 +25,7 @@ Three variables are no settings: `MILLPOND_CONFIG` names the file, `MILLPOND_DEB
 beside the line of an error, `MILLPOND_SCRATCH` is the folder for short-lived files (else the system's).
 """
 
-#: Tables in their order, with a title and an example of their header.
+#: The tables in the order of the page, each with a title and an example of its header.
 _TABLES = (
     ("", "At the top", ""),
     ("pools", "Pools", "`[pools.email]`"),
@@ -38,11 +38,11 @@ _TABLES = (
 
 
 def settings_page(model: type[BaseModel]) -> str:
-    """Return the whole page."""
+    """Return the page in Markdown. `model` is the class of all settings."""
     settings = list(list_settings(model))
     parts = [_HEAD]
     for table, title, header in _TABLES:
-        rows = [_setting_row(each) for each in settings if _table_name(each) == table]
+        rows = [_setting_row(setting) for setting in settings if _table_name(setting) == table]
         parts.append(f"## {title}\n\n" + (f"In {header}.\n\n" if header else ""))
         parts.append("| setting | may be | default | what it does |\n|---|---|---|---|\n" + "".join(rows))
         parts.append("".join(_shipped_rows(table)))
@@ -50,16 +50,14 @@ def settings_page(model: type[BaseModel]) -> str:
 
 
 def _table_name(setting: Setting) -> str:
-    first, _, rest = setting.name.partition(".")
-    return first if rest else ""
+    """Return the top-level table of a setting. The text is empty for a setting outside of tables."""
+    return setting.name.split(".")[0] if "." in setting.name else ""
 
 
 def _setting_row(setting: Setting) -> str:
-    """Return the row of a setting in Markdown: its name and variable, valid values, default, description."""
+    """Return the row of a setting: its name and variable, valid values, default and description."""
     name = setting.name.removeprefix(f"{_table_name(setting)}.").removeprefix(f"{ANY_NAME}.")
-    default = (
-        f"`{setting.default}`" if setting.default else "must be given" if setting.field.is_required() else "-"
-    )
+    default = f"`{setting.default}`" if setting.default else "-"
     cells = (
         f"`{name}`<br>`{setting.variable}`",
         describe_values(setting.field),
@@ -70,18 +68,18 @@ def _setting_row(setting: Setting) -> str:
 
 
 def _shipped_rows(table: str) -> Iterator[str]:
-    """Yield a row for each pool or queue that ships, with the fields that differ from the defaults above."""
+    """Yield a line for each pool or queue that ships with Millpond, with its values that are no defaults."""
     tables: Mapping[str, Mapping[str, Any]] = {"pools": default_pools(), "queues": default_queues()}
-    shipped = tables.get(table, {})
-    for name, entry in shipped.items():
-        usual = type(entry).model_fields
-        own = [
+    for name, entry in tables.get(table, {}).items():
+        model_fields = type(entry).model_fields
+        changes = [
             f"`{field} = {_shipped_value(name, field, value)}`"
             for field, value in entry
-            if usual[field].is_required() or value != usual[field].default
+            if model_fields[field].is_required() or value != model_fields[field].default
         ]
-        yield f"- `[{table}.{name}]` ships with {', '.join(own) or 'these defaults'}\n"
+        yield f"- `[{table}.{name}]` ships with {', '.join(changes) or 'these defaults'}\n"
 
 
 def _shipped_value(name: str, field: str, value: object) -> str:
+    """Return a value as TOML; for a number that depends on the machine, how it is found."""
     return "one a core" if (name, field) == ("files", "concurrency") else to_toml(value)

@@ -1,4 +1,4 @@
-"""Settings as they were written: the variables above the file, and the place of each value."""
+"""Read the settings from the environment variables and millpond.toml, and find the source of each value."""
 
 import os
 from collections.abc import Mapping
@@ -8,34 +8,37 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from millpond.tasks.configuration import variables
 from millpond.tasks.configuration.model_fields import LIFTED
 from millpond.tasks.configuration.toml_file import Keys, TomlFile, config_file
+from millpond.tasks.configuration.variables import read_variables
 from millpond.tasks.errors import SettingsError
 
 
 @dataclass(frozen=True)
 class Sources:
-    """The settings that were written, with their places: variables and one file."""
+    """The values from the variables and the file. A value of a variable replaces that of the file.
+
+    `variables` has the variable of each path. `unused` are variables that may belong to another program.
+    """
 
     values: dict[str, Any]
-    names: dict[tuple[str, ...], str]
+    variables: dict[tuple[str, ...], str]
     file: TomlFile | None
     unused: tuple[str, ...] = ()
 
     def variable_of(self, path: Keys) -> str | None:
-        """Return the variable that a value, or a part of it, comes from.
+        """Return the variable that sets the value at a path, or else a variable that sets a part of it.
 
-        Return None if there is no variable.
+        Return None if no variable does.
         """
-        inside = [each for each in self.names if path[: len(each)] == each]
-        if inside:
-            return self.names[max(inside, key=len)]
-        below = sorted(self.names[each] for each in self.names if each[: len(path)] == path)
-        return below[0] if below else None
+        tables = [prefix for prefix in self.variables if path[: len(prefix)] == prefix]
+        if tables:
+            return self.variables[max(tables, key=len)]
+        parts = (name for part, name in self.variables.items() if part[: len(path)] == path)
+        return min(parts, default=None)
 
     def written_in_file(self, path: Keys) -> bool:
-        """True if the file has a value at a path."""
+        """True if the file has a value at a path of the model."""
         value: Any = {} if self.file is None else nest_tables(self.file.values)
         for part in path:
             try:
@@ -45,52 +48,46 @@ class Sources:
         return True
 
     def origin_of(self, path: Keys) -> str:
-        """Return the source of the value in force at a path: a variable, a file's line, or the default."""
-        own = tuple(map(str, path))
-        if own in self.names:
-            return self.names[own]
-        if not self.written_in_file(path):
-            return "default"
+        """Return the source of the value in force at a path: a variable, a line of the file, or "default"."""
+        variable = self.variables.get(tuple(map(str, path)))
+        return variable or (self._line_in_file(path) if self.written_in_file(path) else "default")
+
+    def source_of(self, path: Keys) -> str | None:
+        """Return the source of a value, of a part of it or of a table around it: a variable or a file's line.
+
+        Return None if it has no source.
+        """
+        if variable := self.variable_of(path):
+            return variable
+        is_in_file = any(self.written_in_file(path[:end]) for end in range(1, len(path) + 1))
+        return self._line_in_file(path) if is_in_file else None
+
+    def _line_in_file(self, path: Keys) -> str:
+        """Return the file's path with the line of a value, or of the table around it, if it is found."""
         assert self.file is not None
         line = self.file.line_of(file_path(path))
         return f"{self.file.path}{f' line {line}' if line else ''}"
 
-    def place_of(self, path: Keys) -> str | None:
-        """Return the source of a value: a variable, or a file with its line.
-
-        Return None if it has no source.
-        """
-        if name := self.variable_of(path):
-            return name
-        for end in range(len(path), 0, -1):
-            if self.file is not None and self.written_in_file(path[:end]):
-                line = self.file.line_of(file_path(path))
-                return f"{self.file.path}{f' line {line}' if line else ''}"
-        return None
-
 
 def read_sources(model: type[BaseModel], shipped: Mapping[str, Any]) -> Sources:
-    """Read the file and the variables. `shipped` has the names that every table by name starts with.
+    """Read the file and the variables. `shipped` has the pools and queues that ship with Millpond.
 
-    Raises `SettingsError`, one line with everything that is wrong.
+    Raises `SettingsError`, in one line, for a malformed file, or with the faults of all variables.
     """
     path = config_file()
     file = TomlFile(path) if path.is_file() else None
-    written = nest_tables(file.values) if file else {}
-    from_variables = variables.read_variables(os.environ, model, merge_tables(shipped, written))
-    faults = [*from_variables.faults, *_scratch_faults()]
-    if faults:
+    file_values = nest_tables(file.values) if file else {}
+    read = read_variables(os.environ, model, merge_tables(shipped, file_values))
+    if faults := [*read.faults, *_scratch_faults()]:
         raise SettingsError("; ".join(faults))
-    return Sources(
-        merge_tables(written, from_variables.values), from_variables.names, file, tuple(from_variables.unused)
-    )
+    return Sources(merge_tables(file_values, read.values), read.names, file, tuple(read.unused))
 
 
 def nest_tables(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return a file's values with `[pools]` and `[queues]` moved below `table`, as the model has them."""
-    rest = {name: value for name, value in values.items() if name not in LIFTED}
+    others = {name: value for name, value in values.items() if name not in LIFTED}
     table = {name: values[name] for name in LIFTED if name in values}
-    return merge_tables(rest, {"table": table}) if table else rest
+    return merge_tables(others, {"table": table}) if table else others
 
 
 def file_path(path: Keys) -> Keys:
@@ -98,18 +95,18 @@ def file_path(path: Keys) -> Keys:
     return path[1:] if path[0] == "table" and path[1:] else path
 
 
-def merge_tables(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge one nested table over another. A value that is no table is replaced."""
-    both = dict(below)
-    for name, value in above.items():
-        under = both.get(name)
-        is_table = isinstance(under, dict) and isinstance(value, dict)
-        both[name] = merge_tables(under, value) if is_table and under is not None else value
-    return both
+def merge_tables(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a nested table with changes. Two tables of a name are merged; any other value is replaced."""
+    merged = dict(base)
+    for name, value in changes.items():
+        old = merged.get(name)
+        are_tables = isinstance(old, dict) and isinstance(value, dict)
+        merged[name] = merge_tables(old, value) if are_tables and old is not None else value
+    return merged
 
 
 def _scratch_faults() -> list[str]:
-    """Return a line if the scratch folder is not there."""
+    """Return the fault of `MILLPOND_SCRATCH` if it names no folder; otherwise an empty list."""
     scratch = os.environ.get("MILLPOND_SCRATCH")
     if scratch and not Path(scratch).is_dir():
         return [f"MILLPOND_SCRATCH names {scratch}, which is not a folder: create it or unset the variable"]

@@ -3,6 +3,7 @@
 import os
 import re
 import tomllib
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ _KEYS = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
 _HEADER = re.compile(rf"\s*(\[\[?)\s*({_KEYS})\s*\]\]?\s*(?:#.*)?")
 _ENTRY = re.compile(rf"\s*({_KEYS})\s*=\s*(.*)")
 _BARE_TEXT = re.compile(r"""[^"'\[\]{}#]+""")
-_WHERE = re.compile(r"\s*\(at (?:line (\d+), column \d+|end of document)\)$")
+_PARSER_POSITION = re.compile(r"\s*\(at (?:line (\d+), column \d+|end of document)\)$")
 
 
 def config_file() -> Path:
-    """Return the path of the TOML file in force: `MILLPOND_CONFIG`, or else `millpond.toml` in this folder.
+    """Return the path of the settings file: `MILLPOND_CONFIG`, or else `millpond.toml` in this folder.
 
     `millpond.toml` need not exist. Raises `SettingsError` if `MILLPOND_CONFIG` names no file.
     """
@@ -32,7 +33,7 @@ def config_file() -> Path:
 
 
 class TomlFile:
-    """One file: its values, and the line of each."""
+    """A TOML file: its text, its values, and the line of each."""
 
     def __init__(self, path: Path) -> None:
         """Read a file. Raises `SettingsError`, with the line, if it is no TOML."""
@@ -50,67 +51,73 @@ class TomlFile:
 
     def line_of(self, path: Keys) -> int | None:
         """Return the line of a value, or else of the table around it. Return None if neither is found."""
-        best: tuple[int, int] | None = None
-        for number, keys in self._key_lines():
+        best_depth, best_line = 0, None
+        for line, keys in self._key_lines():
             depth = _common_length(keys, path)
-            if depth in (len(keys), len(path)) and depth and (best is None or depth > best[0]):
-                best = depth, number
-        return None if best is None else best[1]
+            if depth in (len(keys), len(path)) and depth > best_depth:
+                best_depth, best_line = depth, line
+        return best_line
 
     def _key_lines(self) -> list[tuple[int, Keys]]:
-        """Return every key and header with its line. An entry of `[[lists]]` has its number in the path."""
-        keys: list[tuple[int, Keys]] = []
+        """Return the path of every key and table header with its line.
+
+        The path of an entry of a `[[list]]` contains its number, from 0. Lines inside of a text are
+        skipped.
+        """
+        paths: list[tuple[int, Keys]] = []
         table: Keys = ()
-        counted: dict[Keys, int] = {}
-        closing = None
+        last_entry: dict[Keys, int] = {}
+        closing_quotes = None
         for number, line in enumerate(self.text.splitlines(), 1):
-            if closing is not None:
-                closing = None if closing in line else closing
+            if closing_quotes is not None:
+                closing_quotes = None if closing_quotes in line else closing_quotes
             elif header := _HEADER.fullmatch(line):
                 table = _split_keys(header[2])
                 if header[1] == "[[":
-                    counted[table] = counted.get(table, -1) + 1
-                    table = (*table, counted[table])
-                keys.append((number, table))
+                    last_entry[table] = last_entry.get(table, -1) + 1
+                    table = (*table, last_entry[table])
+                paths.append((number, table))
             elif entry := _ENTRY.fullmatch(line):
-                keys.append((number, (*table, *_split_keys(entry[1]))))
-                closing = next((mark for mark in ('"""', "'''") if entry[2].count(mark) == 1), None)
-        return keys
+                paths.append((number, (*table, *_split_keys(entry[1]))))
+                closing_quotes = next((mark for mark in ('"""', "'''") if entry[2].count(mark) == 1), None)
+        return paths
 
-    def _syntax_error(self, said: str) -> str:
-        """Return the line about a file that does not parse: the place, the text there, the right form."""
+    def _syntax_error(self, parser_error: str) -> str:
+        """Return the text about a file that does not parse: the line, its content, and the right form.
+
+        The content of a line that may hold a secret is not shown.
+        """
         lines = self.text.splitlines() or [""]
-        at = _WHERE.search(said)
-        number = int(at[1]) if at and at[1] else len(lines)
-        written = lines[min(number, len(lines)) - 1].strip()
-        entry = _ENTRY.fullmatch(written)
+        position = _PARSER_POSITION.search(parser_error)
+        number = int(position[1]) if position and position[1] else len(lines)
+        line = lines[min(number, len(lines)) - 1].strip()
+        entry = _ENTRY.fullmatch(line)
+        is_secret = entry is not None and _may_be_secret(entry[1])
         hint = ""
-        if entry and _BARE_TEXT.fullmatch(entry[2].strip()) and not said.startswith("Cannot"):
+        if entry and _BARE_TEXT.fullmatch(entry[2].strip()) and not parser_error.startswith("Cannot"):
             value = entry[2].strip()
-            better = value.lower() if value.lower() in ("true", "false") else f'"{value}"'
-            hint = f": write {entry[1]} = {'a text in quotes' if _may_be_secret(entry[1]) else better}"
-        elif written.startswith("[") and "]" not in written:
-            hint = f": write {written}]"
-        elif ":" in written and not entry:
+            corrected = value.lower() if value.lower() in ("true", "false") else f'"{value}"'
+            hint = f": write {entry[1]} = {'a text in quotes' if is_secret else corrected}"
+        elif line.startswith("[") and "]" not in line:
+            hint = f": write {line}]"
+        elif ":" in line and not entry:
             hint = ": write name = value, with = between them"
-        reason = _WHERE.sub("", said).rstrip(".")
-        shown = "it" if entry and _may_be_secret(entry[1]) else repr(written[:60])
-        return (
-            f"{self.path} line {number}: {shown} is not TOML{hint or f' ({reason[:1].lower()}{reason[1:]})'}"
-        )
+        reason = _PARSER_POSITION.sub("", parser_error).rstrip(".")
+        content = "it" if is_secret else repr(line[:60])
+        hint = hint or f" ({reason[:1].lower()}{reason[1:]})"
+        return f"{self.path} line {number}: {content} is not TOML{hint}"
 
 
 def _may_be_secret(key: str) -> bool:
-    """True if the value of a key may be a secret, so that it is not shown."""
+    """True if the value of a key may be a secret, by the key's name."""
     return any(word in key.lower() for word in ("password", "auth", "hash", "url", "secret", "token"))
 
 
 def _split_keys(keys: str) -> Keys:
+    """Return the parts of a dotted key, without their quotes."""
     return tuple(key.strip("\"'") for key in re.findall(_KEY, keys))
 
 
-def _common_length(one: Keys, other: Keys) -> int:
+def _common_length(first: Keys, second: Keys) -> int:
     """Return the number of keys that two paths have in common at their beginnings."""
-    return next(
-        (at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
-    )
+    return sum(1 for _ in takewhile(lambda keys: keys[0] == keys[1], zip(first, second, strict=False)))

@@ -1,4 +1,4 @@
-"""Read the variables MILLPOND_…: each name is a path of the model, each value is as a person writes it."""
+"""Read the environment variables `MILLPOND_…`: each sets the setting at the path that its name means."""
 
 import json
 import re
@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, SecretStr
 
 from millpond.tasks.configuration.model_fields import (
-    LIFTED,
     describe_values,
     field_at,
     is_list,
@@ -17,19 +16,21 @@ from millpond.tasks.configuration.model_fields import (
     is_table,
     strip_annotated,
 )
-from millpond.tasks.configuration.variable_names import setting_path, unknown_variable_warning, variable_name
+from millpond.tasks.configuration.variable_names import (
+    NO_SETTINGS,
+    setting_path,
+    unknown_variable_warning,
+    variable_name,
+)
 
 PREFIX = "MILLPOND_"
 
-#: Variables that other modules read: the place of the file, tracebacks, the folder for short-lived files.
-OTHERS = ("MILLPOND_CONFIG", "MILLPOND_DEBUG", "MILLPOND_SCRATCH")
-
-#: Variables that Kubernetes sets in every container for a Service named millpond…
+#: The names of variables that Kubernetes sets in every container for a Service named millpond…
 _SERVICE_LINK = re.compile(r"MILLPOND(_\w+)?_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
 
 
 class VariablesRead(NamedTuple):
-    """The variables as read: nested values, the variable of each path, faults, unread names."""
+    """The values, nested as in the model; the variable of each path; faults; unused variables."""
 
     values: dict[str, Any]
     names: dict[tuple[str, ...], str]
@@ -40,19 +41,20 @@ class VariablesRead(NamedTuple):
 def read_variables(
     environ: Mapping[str, str], model: type[BaseModel], known_names: Mapping[str, Any]
 ) -> VariablesRead:
-    """Read all variables of Millpond. `known_names` has the names of the file's pools, queues and schedules.
+    """Read all variables of Millpond. `known_names` has the names of pools, queues and schedules.
 
-    Shorter names come first, so that MILLPOND_SMTP__HOST replaces one field of MILLPOND_SMTP.
+    Tables are read before their fields, so that MILLPOND_SMTP__HOST replaces one field of MILLPOND_SMTP.
     """
     result = VariablesRead({}, {}, [], [])
-    ours = [name for name in environ if name.upper().startswith(PREFIX) and name.upper() not in OTHERS]
-    for name in sorted(ours, key=lambda each: (each.count("__"), each)):
-        if _SERVICE_LINK.fullmatch(name) and _is_own_variable(name, environ[name]):
+    excluded = tuple(PREFIX + name for name in NO_SETTINGS)
+    names = [name for name in environ if name.upper().startswith(PREFIX) and name.upper() not in excluded]
+    for name in sorted(names, key=lambda name: (name.count("__"), name)):
+        if _is_service_link(name, environ[name]):
             continue
         path = setting_path(name[len(PREFIX) :], model, known_names)
         if path is None or name != name.upper():
-            said = unknown_variable_warning(name, path, model, known_names)
-            result.unused.append(name) if said is None else result.faults.append(f"{name} {said}")
+            warning = unknown_variable_warning(name, path, model, known_names)
+            result.unused.append(name) if warning is None else result.faults.append(f"{name} {warning}")
             continue
         try:
             value = _parse_value(environ[name], model, path)
@@ -65,21 +67,27 @@ def read_variables(
 
 
 def _leaf_paths(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Yield the path of every value in a table."""
+    """Yield the path of every value in a nested table; of a plain value its own path."""
     if not isinstance(value, dict):
         yield path
         return
-    for name, each in value.items():
-        yield from _leaf_paths(each, (*path, str(name)))
+    for key, entry in value.items():
+        yield from _leaf_paths(entry, (*path, str(key)))
 
 
-def _is_own_variable(name: str, value: str) -> bool:
-    """True unless Kubernetes set the variable for a service, as `MILLPOND_PORT=tcp://…`."""
-    return not name.endswith("_PORT") or "://" in value
+def _is_service_link(name: str, value: str) -> bool:
+    """True if Kubernetes set the variable for a Service, as `MILLPOND_PORT=tcp://…`.
+
+    A variable of that form with a plain number, as `MILLPOND_HEALTH_PORT=8080`, is a setting.
+    """
+    return _SERVICE_LINK.fullmatch(name) is not None and (not name.endswith("_PORT") or "://" in value)
 
 
 def _parse_value(text: str, model: type[BaseModel], path: tuple[str, ...]) -> Any:
-    """Return the value of a variable in its field's type. Raises `ValueError` with the remedy."""
+    """Return the text of a variable, or the list or table that the text stands for.
+
+    Pydantic converts other types later. Raises `ValueError` with the remedy.
+    """
     field = field_at(model, path)
     assert field is not None
     annotation, secret = field.annotation, is_secret(field)
@@ -99,7 +107,7 @@ def _parse_value(text: str, model: type[BaseModel], path: tuple[str, ...]) -> An
 
 
 def _parse_table(text: str, name: str, *, secret: bool) -> Any:
-    """Read a table as JSON, as TOML, or as `host=mail,port=587`."""
+    """Return a table that is written as JSON, as TOML, or as `host=mail,port=587`. Raises `ValueError`."""
     example = f"{name}__NAME=value, or name=value,name=value, or JSON"
     if text.lstrip().startswith(("{", "[")):
         return _parse_structure(text, secret=secret, example=example)
@@ -115,7 +123,7 @@ def _parse_table(text: str, name: str, *, secret: bool) -> Any:
 
 
 def _parse_structure(text: str, *, secret: bool, example: str) -> Any:
-    """Return a list or table written as JSON or TOML. Raises `ValueError` with an example."""
+    """Return a list or table that is written as JSON or TOML. Raises `ValueError` with an example."""
     try:
         return json.loads(text)
     except ValueError:
@@ -128,12 +136,9 @@ def _parse_structure(text: str, *, secret: bool, example: str) -> Any:
 
 
 def _set_at_path(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
-    """Set the value at its path. A table is merged into the table that is there."""
+    """Set the value at its path, in nested tables that are made where they are missing."""
     *tables, last = path
     for part in tables:
-        below = values.get(part)
-        values[part] = values = dict(below) if isinstance(below, dict) else {}
+        table = values.get(part)
+        values[part] = values = dict(table) if isinstance(table, dict) else {}
     values[last] = value
-
-
-__all__ = ["LIFTED", "OTHERS", "PREFIX", "VariablesRead", "read_variables"]

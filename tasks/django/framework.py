@@ -42,7 +42,7 @@ __all__ = [
 
 
 def settings() -> Settings:
-    """Return Millpond's settings with those that Django's name in `MILLPOND`. Raises `SettingsError`."""
+    """Return Millpond's settings, changed by the `MILLPOND` of Django's settings. Raises `SettingsError`."""
     options = getattr(django_settings, "MILLPOND", None)
     return (
         Settings(**{name.lower(): value for name, value in options.items()}) if options else read_settings()
@@ -50,7 +50,10 @@ def settings() -> Settings:
 
 
 def result_of(task: Any, id: str, job: RunDjangoTask, status: Any, **outcome: Any) -> Any:
-    """Return Django's `TaskResult` of a task. `value` is the result of its function."""
+    """Return Django's `TaskResult` of a task.
+
+    `outcome` has fields of the `TaskResult`, and as `value` the return value of the task's function.
+    """
     value = outcome.pop("value", None)
     enqueued_at_ms = job.enqueued_at_ms
     fields: dict[str, Any] = {

@@ -22,29 +22,32 @@ autodiscover_modules("kinds")
 
 
 @handler(RunDjangoTask, retries=0)
-def run(job: RunDjangoTask, context: Context) -> Any:
-    """Run a task of Django's framework, and return its value with the times that Django's results have."""
+def run_django_task(job: RunDjangoTask, context: Context) -> Any:
+    """Run a task of Django's framework. Return its value, the worker, and its start and end in Unix seconds.
+
+    Sends Django's signals `task_started` and `task_finished`. Raises `FinalError` if `job.path` is no task.
+    """
     from millpond.tasks.django import framework
 
     task = import_string(job.path)
     if not isinstance(task, framework.Task):
         raise FinalError(f"{job.path} is no task: decorate the function with @task of Django's framework")
-    status, began = framework.TaskResultStatus, datetime.now(UTC)
-    about: dict[str, Any] = {"started_at": began, "worker_ids": [context.worker] * context.deliveries}
-    result = framework.result_of(task, context.id, job, status.RUNNING, **about)
+    status, started_at = framework.TaskResultStatus, datetime.now(UTC)
+    fields: dict[str, Any] = {"started_at": started_at, "worker_ids": [context.worker] * context.deliveries}
+    result = framework.result_of(task, context.id, job, status.RUNNING, **fields)
     backend = type(framework.task_backends[job.backend])
     framework.task_started.send(sender=backend, task_result=result)
     close_old_connections()
     try:
-        before = (framework.TaskContext(task_result=result),) if task.takes_context else ()
-        value = framework.normalize_json(task.call(*before, *job.args, **job.kwargs))
-        ended = framework.result_of(task, context.id, job, status.SUCCESSFUL, value=value, **about)
-        framework.task_finished.send(sender=backend, task_result=ended)
+        first_args = (framework.TaskContext(task_result=result),) if task.takes_context else ()
+        value = framework.normalize_json(task.call(*first_args, *job.args, **job.kwargs))
+        success = framework.result_of(task, context.id, job, status.SUCCESSFUL, value=value, **fields)
+        framework.task_finished.send(sender=backend, task_result=success)
     except BaseException:
-        ended = framework.result_of(task, context.id, job, status.FAILED, **about)
-        framework.task_finished.send(sender=backend, task_result=ended)
+        failure = framework.result_of(task, context.id, job, status.FAILED, **fields)
+        framework.task_finished.send(sender=backend, task_result=failure)
         raise
     finally:
         close_old_connections()
-    times = {"started_at": began.timestamp(), "finished_at": datetime.now(UTC).timestamp()}
+    times = {"started_at": started_at.timestamp(), "finished_at": datetime.now(UTC).timestamp()}
     return {"value": value, "worker": context.worker, **times}

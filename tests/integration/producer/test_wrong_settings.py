@@ -201,7 +201,7 @@ def test_no_value_of_any_setting_meets_other_words(
     keys = [*setting.name.replace("NAME", "email").split(".")]
     for odd in ODD:
         value = odd
-        if setting.within:
+        if setting.list_path:
             value, path = f"[{{ {keys[-1]} = {odd} }}]", ".".join(keys[:-1])
         else:
             path = ".".join(keys)
