@@ -70,7 +70,10 @@ class Drain:
             self._timer = None
 
     def _set_deadline(self, seconds: float, *, unless_idle: bool = False) -> None:
-        """Replace the deadline: this process ends in `seconds`, or not if it is idle then and `unless_idle`."""
+        """End this process in `seconds`, in place of an earlier deadline.
+
+        `unless_idle`: only if tasks run then.
+        """
         self._cancel_deadline()
         self._timer = threading.Timer(seconds, self._end_process, (unless_idle,))
         self._timer.daemon = True

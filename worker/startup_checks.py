@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def install(app: Celery, settings: Settings) -> None:
-    """Check the URL of the broker when a worker of this application starts, its durability once it is ready."""
+    """Check the broker's URL when a worker of this application starts, its durability once it is ready."""
 
     def check_url(**_: Any) -> None:
         """Print the reason and exit with `EX_CONFIG` if the broker's URL cannot be used."""

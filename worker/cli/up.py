@@ -67,13 +67,13 @@ def up(
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
-    merged = add_file_roots(settings(), root or [])
-    pools = pool or list(merged.table.pools)
-    require_extras(merged, pools, flower=flower)
-    if merged.broker_url and (port is not None or password is not None):
+    configured = add_file_roots(settings(), root or [])
+    pools = pool or list(configured.table.pools)
+    check_extras(configured, pools, flower=flower)
+    if configured.broker_url and (port is not None or password is not None):
         raise BadInput("MILLPOND_BROKER_URL names the broker: leave out --port and --password, or unset it")
     typer.echo("Starting…")
-    run_services(merged, pools, RequestedAddresses(port, password, flower_port), flower=flower, data=data)
+    run_services(configured, pools, RequestedAddresses(port, password, flower_port), flower=flower, data=data)
     typer.echo("Stopped. The remaining tasks are kept for the next start.")
 
 
@@ -90,9 +90,14 @@ def run_services(
     from millpond.tasks.settings import state_folder
     from millpond.worker.local.embedded import embedded
 
-    periodic, kept, ended = bool(settings.schedule), data or state_folder(), None
+    ended = None
     with embedded(
-        settings, pools=pools, flower=flower, scheduler=periodic, data_dir=kept, addresses=addresses
+        settings,
+        pools=pools,
+        flower=flower,
+        scheduler=bool(settings.schedule),
+        data_dir=data or state_folder(),
+        addresses=addresses,
     ) as running:
         try:
             typer.echo(format_overview(running, pools, own_broker=not settings.broker_url))
@@ -110,52 +115,54 @@ def run_services(
         )
 
 
-def require_extras(settings: "Settings", pools: list[str], *, flower: bool) -> None:
-    """Check the extras of the services, and print the extras that handlers of these pools lack.
+def check_extras(settings: "Settings", pools: list[str], *, flower: bool) -> None:
+    """Check that the extras of the services are installed. Print those that handlers of these pools lack.
 
     Raises the error of `extras.require_extras` if a service lacks its extra.
     """
     from millpond.tasks import extras
 
-    parts = [*([] if settings.broker_url else ["embedded"]), *(["flower"] if flower else [])]
-    named = (settings.table.pools[name] for name in pools if name in settings.table.pools)
-    handler_extras = extras.extras_of_queues(queue for pool in named for queue in pool.queues)
-    if extras.missing_packages(*parts):
-        extras.require_extras("millpond up", *parts, *handler_extras)
-    if lacking := extras.missing_packages(*handler_extras):
-        names, command = extras.list_packages(lacking), extras.install_command(lacking)
+    service_extras = [*([] if settings.broker_url else ["embedded"]), *(["flower"] if flower else [])]
+    known_pools = (settings.table.pools[name] for name in pools if name in settings.table.pools)
+    handler_extras = extras.extras_of_queues(queue for pool in known_pools for queue in pool.queues)
+    if extras.missing_packages(*service_extras):
+        extras.require_extras("millpond up", *service_extras, *handler_extras)
+    if missing := extras.missing_packages(*handler_extras):
+        names, command = extras.list_packages(missing), extras.install_command(missing)
         typer.echo(f"Its pools will lack {names}. Install with: {command}", err=True)
 
 
 def add_file_roots(settings: "Settings", added: list[str]) -> "Settings":
-    """Return the settings with further file roots.
+    """Return the settings with these file roots (folders, or URLs of object stores) before their own.
 
     Without any root and without a broker URL, the current folder is the root, unless it is `/`. Raises
     `BadInput` for a root that is no folder.
     """
     from millpond.tasks.errors import BadInput
 
-    for each in added:
-        if "://" not in each and not Path(each).is_dir():
-            raise BadInput(f"--root {each} is not a folder: create it, or name another")
-    own = (each if "://" in each else os.path.realpath(each) for each in added)
-    roots = (*own, *settings.files.roots)
+    for root in added:
+        if "://" not in root and not Path(root).is_dir():
+            raise BadInput(f"--root {root} is not a folder: create it, or name another")
+    roots = (
+        *(root if "://" in root else os.path.realpath(root) for root in added),
+        *settings.files.roots,
+    )
     if not roots and not settings.broker_url and Path.cwd() != Path("/"):
         roots = (str(Path.cwd()),)
     return settings.model_copy(update={"files": settings.files.model_copy(update={"roots": roots})})
 
 
 def format_overview(running: "Embedded", pools: list[str], *, own_broker: bool) -> str:
-    """Return the services with their addresses, and how to use and stop them."""
+    """Return the text that `millpond up` prints: the services, their addresses, how to use and stop them."""
     from millpond.broker.url import BrokerURL
 
     table = running.settings.table
     lines = [f"broker  {BrokerURL.parse(running.url)}" + (", private" if own_broker else "")]
     for name in pools:
-        entry = table.pools[name]
-        shape = f"{entry.processes} x {entry.concurrency} {entry.executor}"
-        lines.append(f"pool    {name}: {entry.slots} slots ({shape}), queues {', '.join(entry.queues)}")
-        if "files" in entry.queues:
+        pool = table.pools[name]
+        slots = f"{pool.slots} slots ({pool.processes} x {pool.concurrency} {pool.executor})"
+        lines.append(f"pool    {name}: {slots}, queues {', '.join(pool.queues)}")
+        if "files" in pool.queues:
             roots = ", ".join(running.settings.files.roots) or "nothing: name a folder with --root DIR"
             lines.append(f"        may touch {roots}")
     for name, periodic in running.settings.schedule.items():
@@ -171,6 +178,6 @@ def format_overview(running: "Embedded", pools: list[str], *, own_broker: bool) 
 
 
 def _on_second_interrupt(_number: int, _frame: FrameType | None) -> None:
-    """End at once: the user interrupted the stop."""
+    """Stop without waiting for running tasks. The handler of a second signal during the stop."""
     typer.echo("Not waiting.")
     raise KeyboardInterrupt

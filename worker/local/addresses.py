@@ -1,4 +1,4 @@
-"""The ports and the password of an embedded set-up: chosen at its first start, then kept in its folder."""
+"""The ports and the password of an embedded set-up: chosen at its first start, and kept in its folder."""
 
 import json
 import os
@@ -12,16 +12,17 @@ from millpond.tasks.errors import BadInput, StartError
 
 T = TypeVar("T")
 
-KEPT = "addresses.json"
+ADDRESSES_FILE = "addresses.json"
 
-#: Below the ports that Linux gives to outgoing connections: one of these is free at the next start too.
+#: Ports below those that Linux gives to outgoing connections, so that a chosen one is free at the next start
+#: too.
 _PORTS = range(20_000, 30_000)
 _ATTEMPTS = 100
 
 
 @dataclass(frozen=True)
 class RequestedAddresses:
-    """The requested addresses. None means the address of the last start, port 0 any free port."""
+    """The requested ports and password. None means that of the last start, port 0 any free port."""
 
     port: int | None = None
     password: str | None = field(default=None, repr=False)
@@ -29,15 +30,19 @@ class RequestedAddresses:
 
 
 class Addresses:
-    """The addresses kept in a folder, updated by the requested ones."""
+    """The addresses in the file of a folder. The chosen ones are written to it."""
 
     def __init__(self, folder: Path, requested: RequestedAddresses) -> None:
-        self._path = folder / KEPT
+        self._path = folder / ADDRESSES_FILE
         self._requested = requested
         self._kept = _read_addresses(self._path)
 
     def choose_broker_address(self) -> tuple[int, str]:
-        """Return a free port and the password for the broker. Raises `StartError` and `BadInput`."""
+        """Return the port and the password of the broker.
+
+        Raises `StartError` if the port is in use, and `BadInput` for a requested password that is empty or
+        has control characters.
+        """
         password = self._requested.password
         if password is not None and (not password or not password.isprintable()):
             raise BadInput("--password must have at least one character, and no control characters")
@@ -46,35 +51,35 @@ class Addresses:
         return port, self._store_entry("password", password)
 
     def choose_flower_port(self) -> int:
-        """Return a free port for Flower. Raises `StartError`."""
+        """Return the port of Flower. Raises `StartError` if it is in use."""
         return self._choose_port("flower_port", self._requested.flower_port, "--flower-port")
 
     def _choose_port(self, name: str, requested: int | None, option: str) -> int:
-        """Return the requested port, the one of the last start, or a free one.
+        """Return the requested port, or that of the last start, or else a free one, and write it to the file.
 
-        Raises `StartError` if it is in use.
+        Raises `StartError` if the port is in use, with the command's option for another.
         """
         port = self._kept.get(name) if requested is None else requested
         if not port:
-            return self._store_entry(name, free_port())
+            return self._store_entry(name, find_free_port())
         if not is_free_port(port):
-            before = ", which it had at its last start," if requested is None else ""
+            origin = ", which it had at its last start," if requested is None else ""
             raise StartError(
-                f"port {port}{before} is in use: stop the program that listens there, or choose another with "
+                f"port {port}{origin} is in use: stop the program that listens there, or choose another with "
                 f"{option} PORT ({option} 0 takes a free one)"
             )
         return self._store_entry(name, port)
 
     def _store_entry(self, name: str, value: T) -> T:
-        """Write an entry to the file if it has changed, and return it."""
+        """Set an entry, write the file if that changes it, and return the value."""
         if self._kept.get(name) != value:
             self._kept[name] = value
-            write_privately(self._path, json.dumps(self._kept))
+            write_private_file(self._path, json.dumps(self._kept))
         return value
 
 
-def free_port() -> int:
-    """Return a free port of loopback."""
+def find_free_port() -> int:
+    """Return a free port of loopback, chosen at random."""
     for _ in range(_ATTEMPTS):
         if is_free_port(port := secrets.choice(_PORTS)):
             return port
@@ -94,21 +99,21 @@ def is_free_port(port: int) -> bool:
     return True
 
 
-def write_privately(path: Path, text: str) -> None:
+def write_private_file(path: Path, text: str) -> None:
     """Write a file atomically, readable only by its owner."""
-    written = path.with_name(f"{path.name}.new")
-    descriptor = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    new_file = path.with_name(f"{path.name}.new")
+    descriptor = os.open(new_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
-    written.replace(path)
+    new_file.replace(path)
 
 
 def _read_addresses(path: Path) -> dict[str, Any]:
-    """Return the usable entries of the file. The others are chosen again."""
+    """Return the entries of the file that have the right type, or {} if the file cannot be read."""
     try:
-        entries = json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
-    kept = entries if isinstance(entries, dict) else {}
-    fits = {"port": int, "flower_port": int, "password": str}
-    return {name: value for name, value in kept.items() if isinstance(value, fits.get(name, ()))}
+    entries = content if isinstance(content, dict) else {}
+    types = {"port": int, "flower_port": int, "password": str}
+    return {name: value for name, value in entries.items() if isinstance(value, types.get(name, ()))}

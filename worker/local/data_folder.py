@@ -12,28 +12,29 @@ from time import monotonic, sleep
 from millpond.tasks.errors import StartError
 from millpond.tasks.process.running_up import ADDRESS, LOCK, LocalInstance, try_lock
 from millpond.tasks.settings import scratch_folder
-from millpond.worker.local.addresses import write_privately
+from millpond.worker.local.addresses import write_private_file
 
 _LOCK_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class DataFolder:
-    """A locked folder. `lock` is the descriptor of its lock, which the server inherits."""
+    """A locked folder. `lock` is the descriptor of its lock file, which the server inherits."""
 
     path: Path
     lock: int
 
     def write_addresses(self, instance: LocalInstance) -> None:
-        """Write the addresses of the services, for other commands of the same user."""
-        write_privately(self.path / ADDRESS, instance.to_json())
+        """Write the addresses of the services to a file that other commands of the same user read."""
+        write_private_file(self.path / ADDRESS, instance.to_json())
 
 
 @contextmanager
 def locked_folder(path: Path | None) -> Iterator[DataFolder]:
-    """Create and lock the folder at `path`, or a temporary one that is removed at the end (None).
+    """Create and lock the data folder for the length of a `with` block.
 
-    Raises `StartError` if another embedded set-up has it.
+    Without a `path` it is a temporary folder, which is removed at the end. Raises `StartError` if the folder
+    cannot be used, or another embedded set-up has locked it.
     """
     folder = path or Path(tempfile.mkdtemp(prefix="millpond-", dir=scratch_folder()))
     try:
@@ -44,8 +45,8 @@ def locked_folder(path: Path | None) -> Iterator[DataFolder]:
         raise StartError(f"{folder} belongs to another user: name another with --data DIR")
     lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
-        if not _lock_in_time(lock):
-            raise StartError(_why_locked(folder, lock))
+        if not _try_lock_for_a_moment(lock):
+            raise StartError(_lock_error_text(folder, lock))
         os.ftruncate(lock, 0)
         os.pwrite(lock, str(os.getpid()).encode(), 0)
         try:
@@ -58,8 +59,8 @@ def locked_folder(path: Path | None) -> Iterator[DataFolder]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _why_locked(folder: Path, lock: int) -> str:
-    """Return why the folder is locked: its owner runs, or was killed and its server has not ended."""
+def _lock_error_text(folder: Path, lock: int) -> str:
+    """Return the text of the error: the set-up that locked the folder runs, or only its server still does."""
     owner = os.pread(lock, 32, 0).decode(errors="replace")
     if owner.isdigit() and not Path(f"/proc/{owner}").exists() and Path("/proc/self").exists():
         return (
@@ -70,8 +71,11 @@ def _why_locked(folder: Path, lock: int) -> str:
     return f"another millpond up{process} runs in {folder}: stop it, or give this one its own with --data DIR"
 
 
-def _lock_in_time(lock: int) -> bool:
-    """Take the lock. Wait a short time for the server of a killed set-up, or for a command that reads it."""
+def _try_lock_for_a_moment(lock: int) -> bool:
+    """Lock the file, and return False if another process has it locked for more than `_LOCK_SECONDS`.
+
+    The server of a killed set-up, or a command that tests the lock, has it only for a moment.
+    """
     deadline = monotonic() + _LOCK_SECONDS
     while not try_lock(lock):
         if monotonic() > deadline:

@@ -1,13 +1,13 @@
 """The embedded set-up: a broker, the pools and Flower as child processes, for the length of a `with` block.
 
-Start: a private Valkey (unless the settings name a broker), then the pools and Flower together; the block is
-entered when all are ready. Stop: the pools drain, then Flower ends, then Valkey, which has all remaining
-tasks on disk. The kernel kills the child processes if this process is killed.
+Start: a private Valkey (unless the settings name a broker), then the pools and Flower together, then the
+scheduler. The block is entered when all are ready. Stop: in the opposite order; the pools drain, and Valkey
+has the remaining tasks on disk. The kernel kills the child processes if this process is killed.
 """
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +29,10 @@ _SCHEDULER_STOP_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Embedded:
-    """The running services. `settings` are the given ones with the broker's URL, for a client."""
+    """The running services. `settings` has the URL of their broker, so a client can use it.
+
+    `pids` has the process id of each service by its name.
+    """
 
     settings: Settings = field(repr=False)
     data_dir: Path
@@ -42,7 +45,10 @@ class Embedded:
         return self.settings.broker_url or ""
 
     def wait(self) -> str:
-        """Wait until a service ends unexpectedly and return its name. Ctrl-C interrupts."""
+        """Wait until a service ends by itself, and return its name. Other child processes are reaped.
+
+        The service itself is not reaped. Raises `KeyboardInterrupt` at Ctrl-C.
+        """
         while True:
             ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
             for name, pid in self.pids.items():
@@ -64,9 +70,9 @@ def embedded(
 ) -> Iterator[Embedded]:
     """Run a broker and `pools` (default: all), and yield when all services are ready.
 
-    Without `data_dir` nothing is kept. With it, tasks that remain run after the next start, and the addresses
-    stay the same unless others are requested. Call this on a thread that outlives the block: the children die
-    with the thread that started them. Raises `StartError` and `SettingsError`.
+    Without `data_dir` nothing is kept. With it, remaining tasks run after the next start, and the addresses
+    stay the same unless others are requested. Call this on a thread that outlives the block: the children are
+    killed when the thread that started them ends. Raises `StartError` and `SettingsError`.
     """
     names = list(settings.table.pools) if pools is None else list(pools)
     for name in names:
@@ -74,47 +80,50 @@ def embedded(
     with ExitStack() as stack:
         folder = stack.enter_context(locked_folder(data_dir))
         services, pids = _Services(stack, folder), dict[str, int]()
-        kept = Addresses(folder.path, addresses or RequestedAddresses())
-        flower_port = kept.choose_flower_port() if flower else 0
+        chosen = Addresses(folder.path, addresses or RequestedAddresses())
+        flower_port = chosen.choose_flower_port() if flower else 0
         if settings.broker_url is None:
-            server = services.start_valkey(*kept.choose_broker_address())
+            server = services.start_valkey(*chosen.choose_broker_address())
             settings = settings.model_copy(update={"broker_url": server.url})
             pids["valkey"] = server.process.pid
-        page = services.start_flower(settings, flower_port) if flower else None
+        flower_service = services.start_flower(settings, flower_port) if flower else None
         supervisor = services.start_pools(settings, names) if names else None
-        pids |= {service.name: service.process.pid for service in (page, supervisor) if service}
+        pids |= {service.name: service.process.pid for service in (flower_service, supervisor) if service}
         if supervisor:
             _require_ready(supervisor)
-        flower_url = page.wait_until_ready(READY_SECONDS) if page else None
+        flower_url = flower_service.wait_until_ready(READY_SECONDS) if flower_service else None
         if scheduler:
-            scheduler_ = services.start_scheduler(settings)
-            pids[scheduler_.name] = scheduler_.process.pid
-            scheduler_.wait_until_ready(READY_SECONDS)
+            scheduler_service = services.start_scheduler(settings)
+            pids[scheduler_service.name] = scheduler_service.process.pid
+            scheduler_service.wait_until_ready(READY_SECONDS)
         folder.write_addresses(_describe_instance(settings, names, flower_url))
         yield Embedded(settings, folder.path, flower_url, pids)
 
 
 def _describe_instance(settings: Settings, pools: Sequence[str], flower_url: str | None) -> LocalInstance:
-    """Return what other commands of this user need to know of the services."""
+    """Return the addresses, queues and file roots that other commands of this user read."""
     queues = dict.fromkeys(queue for name in pools for queue in settings.table.pools[name].queues)
     return LocalInstance(
         broker_url=settings.broker_url or "",
         key_prefix=settings.key_prefix,
         flower_url=flower_url,
         queues=tuple(queues),
-        roots=tuple(each if "://" in each else os.path.realpath(each) for each in settings.files.roots),
+        roots=tuple(root if "://" in root else os.path.realpath(root) for root in settings.files.roots),
     )
 
 
 @dataclass(frozen=True)
 class _Services:
-    """Starts the services. The stack stops them in reverse order."""
+    """Starts the services. The stack stops them in the opposite order."""
 
     stack: ExitStack
     folder: DataFolder
 
     def start_valkey(self, port: int, password: str) -> valkey.Server:
-        """Start the server, which is stopped after the other services."""
+        """Start the server.
+
+        It inherits the folder's lock, so the folder is locked until the server has ended.
+        """
         data, keep_open = self.folder.path / "valkey", [self.folder.lock]
         server = valkey.start_server(data, keep_open=keep_open, port=port, password=password)
         self.stack.callback(server.stop)
@@ -122,62 +131,40 @@ class _Services:
 
     def start_flower(self, settings: Settings, port: int) -> Service:
         """Start Flower on a port."""
-
-        def command(fd: int) -> list[str]:
-            """Return the command line."""
-            return [
-                sys.executable,
-                "-P",
-                "-m",
-                "millpond.monitor.flower",
-                "--port",
-                str(port),
-                "--ready-fd",
-                str(fd),
-            ]
-
-        return self._start_service("flower", command, settings, _FLOWER_STOP_SECONDS)
+        arguments = ["millpond.monitor.flower", "--port", str(port)]
+        return self._start_service("flower", arguments, settings, _FLOWER_STOP_SECONDS)
 
     def start_pools(self, settings: Settings, names: Sequence[str]) -> Service:
         """Start the supervisor of these pools."""
-
-        def command(fd: int) -> list[str]:
-            """Return the command line."""
-            return [
-                sys.executable,
-                "-P",
-                "-m",
-                "millpond.worker.supervise.supervisor",
-                *names,
-                "--ready-fd",
-                str(fd),
-            ]
-
         # The supervisor has a deadline of its own. The second margin is for its exit.
         stop_seconds = settings.drain_seconds + 2 * STOP_MARGIN_SECONDS
-        return self._start_service("pools", command, settings, stop_seconds)
+        arguments = ["millpond.worker.supervise.supervisor", *names]
+        return self._start_service("pools", arguments, settings, stop_seconds)
 
     def start_scheduler(self, settings: Settings) -> Service:
         """Start the scheduler."""
-
-        def command(fd: int) -> list[str]:
-            return [sys.executable, "-P", "-m", "millpond.producer.scheduler_process", "--ready-fd", str(fd)]
-
-        return self._start_service("scheduler", command, settings, _SCHEDULER_STOP_SECONDS)
+        arguments = ["millpond.producer.scheduler_process"]
+        return self._start_service("scheduler", arguments, settings, _SCHEDULER_STOP_SECONDS)
 
     def _start_service(
-        self, name: str, command: Callable[[int], list[str]], settings: Settings, stop: float
+        self, name: str, arguments: list[str], settings: Settings, stop_seconds: float
     ) -> Service:
-        """Start a service that is stopped with the set-up, after `stop` seconds by force."""
-        service = launch_service(
-            name, command, env=child_environment(settings), log=self.folder.path / f"{name}.log"
-        )
-        self.stack.callback(service.stop, stop)
+        """Start a service as `python -m` with these arguments, a module and its own.
+
+        It is terminated with the set-up, and killed if it has not ended after `stop_seconds`.
+        """
+
+        def command(ready_fd: int) -> list[str]:
+            return [sys.executable, "-P", "-m", *arguments, "--ready-fd", str(ready_fd)]
+
+        log = self.folder.path / f"{name}.log"
+        service = launch_service(name, command, env=child_environment(settings), log=log)
+        self.stack.callback(service.stop, stop_seconds)
         return service
 
 
 def _require_ready(supervisor: Service) -> None:
-    """Wait until the pools are ready. Raises `StartError` with the last line of the log if they are not."""
+    """Wait until the pools are ready. Raises `StartError` with the last line of the log if they fail."""
     line = supervisor.wait_until_ready(READY_SECONDS)
     if line != "ready":
         raise StartError(f"{line}{supervisor.last_log_line()}")

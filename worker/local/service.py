@@ -17,7 +17,7 @@ from millpond.worker.supervise.terminate import terminate
 
 @dataclass(frozen=True)
 class Service:
-    """A child process with its own log. It writes one line to a pipe once it is ready."""
+    """A child process with its own log. It writes one line to `ready_pipe` once it is ready."""
 
     name: str
     process: "subprocess.Popen[bytes]" = field(repr=False)
@@ -25,7 +25,10 @@ class Service:
     ready_pipe: int = field(repr=False)
 
     def wait_until_ready(self, timeout_seconds: float) -> str:
-        """Wait for the line and return it. Raises `StartError`."""
+        """Return the line that the service writes when it is ready.
+
+        Raises `StartError` if it has not written one after `timeout_seconds`, or has ended.
+        """
         deadline, line = monotonic() + timeout_seconds, b""
         with selectors.DefaultSelector() as selector:
             selector.register(self.ready_pipe, selectors.EVENT_READ)
@@ -34,24 +37,22 @@ class Service:
                     raise StartError(
                         f"{self.name} is not ready after {timeout_seconds:.0f} s{self.last_log_line()}"
                     )
-                more = os.read(self.ready_pipe, 4096)
-                if not more:
-                    ended = describe_exit(self.process.wait())
-                    raise StartError(f"{self.name} {ended} before it was ready{self.last_log_line()}")
-                line += more
+                chunk = os.read(self.ready_pipe, 4096)
+                if not chunk:
+                    end = describe_exit(self.process.wait())
+                    raise StartError(f"{self.name} {end} before it was ready{self.last_log_line()}")
+                line += chunk
         return line.decode().strip()
 
     def last_log_line(self) -> str:
-        """Return the last line of the log that is not the supervisor's, to be appended to a reason."""
-        lines = self.log.read_text(errors="replace").split("\n")
-        others = (
-            line.strip() for line in reversed(lines) if line.strip() and "millpond.supervisor" not in line
-        )
-        last = next(others, "")
-        return f": {last}" if last else ""
+        """Return ": " and the last line of the log that is not the supervisor's, or "" if there is none."""
+        for line in reversed(self.log.read_text(errors="replace").split("\n")):
+            if line.strip() and "millpond.supervisor" not in line:
+                return f": {line.strip()}"
+        return ""
 
     def stop(self, timeout_seconds: float) -> None:
-        """Terminate the service and wait. Kill it after the time-out."""
+        """Terminate the service and wait for its end. Kill it after the time-out."""
         terminate(self.process, within_seconds=timeout_seconds)
         os.close(self.ready_pipe)
 
@@ -59,7 +60,10 @@ class Service:
 def launch_service(
     name: str, command: Callable[[int], list[str]], *, env: dict[str, str], log: Path
 ) -> Service:
-    """Start `command(ready descriptor)` in its own session, with a parent-death signal."""
+    """Start the process of a service in its own session. The kernel kills it if this process is killed.
+
+    `command(ready_fd)` returns its command line; it writes a line to `ready_fd` once it is ready.
+    """
     read_end, write_end = os.pipe()
     try:
         with log.open("wb") as sink:

@@ -18,15 +18,15 @@ from urllib.parse import quote
 from millpond.broker.server import is_reachable
 from millpond.tasks.errors import StartError
 from millpond.tasks.extras import install_command
-from millpond.worker.local.addresses import free_port
+from millpond.worker.local.addresses import find_free_port
 from millpond.worker.supervise.parent_death import with_parent_death_signal
 from millpond.worker.supervise.terminate import terminate
 
-#: Attempts with other ports, if a free port is taken before the server uses it.
+#: The maximum of ports that are tried, in case another program takes a free port before the server does.
 _ATTEMPTS = 10
 _READY_SECONDS = 60.0
 _STOP_SECONDS = 10.0
-_LOOK_SECONDS = 0.02
+_CHECK_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class Server:
     process: "subprocess.Popen[bytes]" = field(repr=False)
 
     def stop(self) -> None:
-        """Terminate the server, which writes its data first. Kill it after a time-out."""
+        """Terminate the server, which first writes its data to disk. Kill it after `_STOP_SECONDS`."""
         terminate(self.process, within_seconds=_STOP_SECONDS)
 
 
 @contextmanager
 def run_server(data_dir: Path, *, binary: str | None = None, extra: Sequence[str] = ()) -> Iterator[Server]:
-    """Run a private server for the length of a `with` block, as `start_server` starts it."""
+    """Run a private server for the length of a `with` block. `start_server` has the parameters."""
     server = start_server(data_dir, binary=binary, extra=extra)
     try:
         yield server
@@ -73,7 +73,7 @@ def start_server(
     password = password or secrets.token_urlsafe(24)
     for _ in range(1 if port else _ATTEMPTS):
         log.write_bytes(b"")
-        server = _start_process(program, data_dir, log, port or free_port(), password, extra, keep_open)
+        server = _start_process(program, data_dir, log, port or find_free_port(), password, extra, keep_open)
         if _is_ready(server):
             return server
         if b"already in use" not in log.read_bytes():
@@ -110,9 +110,9 @@ def _start_process(
     lines = [
         "bind 127.0.0.1",
         f"port {port}",
-        f"requirepass {_quote_value(password)}",
-        f"dir {_quote_value(str(data_dir.absolute()))}",
-        f"logfile {_quote_value(str(log.absolute()))}",
+        f"requirepass {_quote(password)}",
+        f"dir {_quote(str(data_dir.absolute()))}",
+        f"logfile {_quote(str(log.absolute()))}",
         "daemonize no",
         'save ""',
         "appendonly yes",
@@ -135,13 +135,16 @@ def _start_process(
 
 
 def _is_ready(server: Server) -> bool:
-    """Wait for the server. True once it replies, False if it has ended."""
+    """Wait for the server.
+
+    True once it replies, False if it has ended or was stopped after `_READY_SECONDS`.
+    """
     deadline = monotonic() + _READY_SECONDS
     while monotonic() < deadline:
         if is_reachable(server.url):
             return True
         try:
-            server.process.wait(_LOOK_SECONDS)
+            server.process.wait(_CHECK_SECONDS)
         except subprocess.TimeoutExpired:
             continue
         return False
@@ -149,13 +152,13 @@ def _is_ready(server: Server) -> bool:
     return False
 
 
-def _quote_value(text: str) -> str:
-    """Return a value as the configuration file of the server has it, in quotes."""
+def _quote(text: str) -> str:
+    """Return a value in quotes, as the server's configuration has it."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
 
 def _last_line(log: Path) -> str:
-    """Return the last line of a log that is not empty."""
+    """Return the last line of a log that is not empty, or a text that the log is empty."""
     lines = log.read_text(errors="replace").split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), "its log is empty")

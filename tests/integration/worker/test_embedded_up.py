@@ -16,7 +16,7 @@ import pytest
 from millpond.broker.server import is_reachable
 from millpond.tasks.process.running_up import USED, find_local_instance
 from millpond.tasks.settings import Settings
-from millpond.worker.local.addresses import free_port
+from millpond.worker.local.addresses import find_free_port
 from millpond.worker.local.embedded import embedded
 
 Eventually = Callable[..., Any]
@@ -150,7 +150,7 @@ def test_the_next_start_has_the_same_addresses(
 
 def test_addresses_are_taken_as_options_and_kept(up: Callable[..., Up]) -> None:
     """An option that was given once holds from then on; zero asks for another free port."""
-    port, other = free_port(), free_port()
+    port, other = find_free_port(), find_free_port()
     first = up(
         "data", "--pool", "default", "--port", str(port), "--flower-port", str(other), "--password", "a/b c"
     )
