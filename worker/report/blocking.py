@@ -41,8 +41,6 @@ _CALLS = {
 _FILES = ("fcntl", "flock", "fsync", "pread", "pwrite")
 #: A socket between two ends of one host that has no name.
 UNNAMED = "a socket"
-#: The name of a lock in the static data of a C library begins so.
-LIBRARY_LOCK = "a lock of "
 #: The writable data of libraries is looked up again after these seconds: more may have been loaded.
 MAPS_SECONDS = 10.0
 #: The number of a system call of a thread that is blocked outside one: it waits for a page of memory.
@@ -215,12 +213,17 @@ def _likeliest_cause(descriptors: list[int]) -> Blocked:
 
 
 def _on_descriptor(fd: int) -> Blocked:
-    """Return the peer of a socket or a named pipe. A pipe leads to a child. All others are files."""
+    """Return the peer of a socket or a named pipe. A pipe leads to a child. All others are files.
+
+    An eventfd is written by another thread.
+    """
     with suppress(OSError):
         path = Path(f"/proc/self/fd/{fd}").readlink()
         target = path.name
         if target.startswith("pipe:"):
             return Blocked("peer", _OUTPUTS[fd]) if fd in _OUTPUTS else Blocked("child")
+        if target == "anon_inode:[eventfd]":
+            return Blocked("thread")
         if not target.startswith("socket:"):
             return Blocked("peer", str(path)) if path.is_fifo() else Blocked("file", _disk_name(fd))
         return _to_peer(fd)
@@ -233,7 +236,7 @@ def _to_peer(fd: int) -> Blocked:
         address = copy.getpeername()
         if isinstance(address, tuple):
             host = f"[{address[0]}]" if ":" in address[0] else address[0]
-            return Blocked("peer", f"{host}:{address[1]}", _round_trips(copy))
+            return Blocked("peer", f"{host}:{address[1]}", trips=_round_trips(copy))
         name = address.decode(errors="replace") if isinstance(address, bytes) else address
         return Blocked("peer", name or UNNAMED)
     return Blocked("peer", _not_connected(fd))
@@ -274,7 +277,7 @@ def _on_futex(address: int) -> Blocked:
         return Blocked("interpreter")
     # The name of a library in a wheel ends with a hash: libscipy_openblas64_-32a4b2a6.so
     name = library.partition(".so")[0].partition("-")[0].rstrip("_")
-    return Blocked("lock", f"{LIBRARY_LOCK}{name}" if name else "")
+    return Blocked("lock", f"a lock of {name}" if name else "")
 
 
 def _libraries_data() -> tuple[tuple[int, int, str], ...]:

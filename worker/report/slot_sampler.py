@@ -173,7 +173,7 @@ class SlotSampler:
             blocked = replace(blocked, category="peer", name=said)
         if any(is_computing(child) for child in _awaited_children(blocked, frame, tid)):
             blocked = Place("processor", "child programs", kind=kind)
-        elif wait.category == "lock" and not _takes_python_lock(frame) and c_threads_compute():
+        elif wait.category == "lock" and _waits_in_c(frame) and c_threads_compute():
             blocked = Place("processor", "threads of C libraries", kind=kind)
         with self._lock:
             if wait.trips is not None and blocked.category == "peer" and blocked.name != RESULTS:
@@ -224,12 +224,15 @@ def _awaited_children(where: Place, frame: FrameType | None, tid: int) -> list[i
     return child_programs(tid)
 
 
-def _takes_python_lock(frame: FrameType) -> bool:
-    """True if a frame that waits for a lock waits for one of Python's, not for one inside C code."""
+def _waits_in_c(frame: FrameType) -> bool:
+    """True if a frame that waits for a lock or a signal waits inside C code, not for a lock of Python.
+
+    Its line has none of the words by which a program takes a lock. False if the line is not known.
+    """
     if str(frame.f_globals.get("__name__")).startswith(("threading", "queue", "multiprocessing")):
-        return True
+        return False
     code = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
-    return any(word in code for word in ("with ", "acquire", ".join", ".wait"))
+    return bool(code) and not any(word in code for word in _TAKING_A_LOCK)
 
 
 def _kernel_id(thread: threading.Thread) -> int | None:
@@ -251,6 +254,8 @@ def place(kind: str, blocked: Blocked, frame: FrameType, *, shared: bool) -> Pla
         return Place("interpreter", kind=kind)
     if any(_waits_for_results(each) for each in stack):
         return Place("peer", RESULTS, library, line, kind)
+    if blocked.category == "lock" and not blocked.name and _waits_in_c(frame):
+        return Place("thread", "", library, line, kind)  # a lock, or a signal of another thread
     if (lock := _lock_name(stack, blocked, library)) is not None:
         return Place("lock", lock, library, line, kind)
     if blocked.category == "lock":
@@ -298,6 +303,9 @@ def _package_of(frame: FrameType) -> str:
 
 #: Calls in which SQLite waits for its file.
 _STATEMENTS = ("execute", "commit", "rollback", "blob", "with ")
+
+#: Words in a line that takes a lock of Python.
+_TAKING_A_LOCK = ("with ", "acquire", "enter", "lock")
 
 #: Packages of locks that are polled, and the attribute with the lock's name.
 _POLLED = {"redis.lock": "name", "filelock": "lock_file", "portalocker": "filename"}

@@ -1,6 +1,7 @@
 """Where a slot's time goes, seen from outside the handler: real threads that wait for real things."""
 
 import asyncio
+import ctypes
 import gc
 import os
 import socket
@@ -390,3 +391,21 @@ def test_a_file_is_named_by_its_disk(tmp_path: Path) -> None:
     """A slot that waits for a file waits for the disk that the file is on."""
     with (tmp_path / "order").open("w") as file:
         assert blocking._disk_name(file.fileno()).startswith("the disk of /")
+
+
+def test_a_wait_inside_c_code_is_not_taken_for_a_lock(slots: Slots) -> None:
+    """A slot that a C library wakes when an answer has come waits for another thread, as far as is known."""
+    semaphore = ctypes.create_string_buffer(64)
+    libc = ctypes.CDLL(None)
+    libc.sem_init(semaphore, 0, 0)
+    slots.run(lambda: libc.sem_wait(semaphore))
+    assert main_place(slots).category == "thread"
+    libc.sem_post(semaphore)
+
+
+def test_a_wait_for_an_eventfd_is_one_for_another_thread(slots: Slots) -> None:
+    """Another thread writes to it."""
+    event = os.eventfd(0)
+    slots.run(lambda: os.read(event, 8))
+    assert main_place(slots).category == "thread"
+    os.eventfd_write(event, 1)
