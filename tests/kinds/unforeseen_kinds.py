@@ -16,7 +16,6 @@ import urllib.request
 import zlib
 from contextlib import suppress
 from functools import cache
-from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
@@ -116,13 +115,6 @@ class SyncRows(Contract, kind="unforeseen.sync_rows"):
     own: bool
 
 
-class Reads(Contract, kind="unforeseen.reads"):
-    """Read a part of a large file that is not in memory; by `read`, or as memory."""
-
-    path: str
-    mapped: bool
-
-
 class Computes(Contract, kind="unforeseen.computes"):
     """Compute in a library's C code, or in Python in some way."""
 
@@ -192,7 +184,7 @@ def ask_again(job: AskAgain, context: Context) -> None:
 
 @body(AskSafely)
 def ask_safely(job: AskSafely, context: Context) -> None:
-    trusting = ssl.create_default_context()
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # a default one reads all known authorities
     trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
     with urllib.request.urlopen(f"https://127.0.0.1:{job.port}/", timeout=60, context=trusting) as answer:
         answer.read()
@@ -326,24 +318,6 @@ def sync_rows(job: SyncRows, context: Context) -> None:
         database.execute("create table if not exists orders (n)")
     for n in range(10):
         database.execute("insert into orders values (?)", (n,))
-
-
-@body(Reads)
-def reads(job: Reads, context: Context) -> None:
-    import mmap
-
-    size, part = Path(job.path).stat().st_size, 4_000_000
-    at = random.randrange(0, size - part) // 4096 * 4096
-    with Path(job.path).open("rb") as file:
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
-        if not job.mapped:
-            for n in range(0, part, 16_384):
-                os.pread(file.fileno(), 4096, at + n)
-            return
-        with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as memory:
-            memory.madvise(mmap.MADV_RANDOM)
-            sum(memory[at + n] for n in range(0, part, 16_384))
 
 
 class _Node:

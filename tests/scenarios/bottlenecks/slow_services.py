@@ -162,14 +162,3 @@ def grpc_server(_folder: Path) -> Iterator[Served]:
         yield Served(port)
     finally:
         server.stop(None)
-
-
-@contextmanager
-def large_file(folder: Path) -> Iterator[str]:
-    """Give a file of two hundred megabytes on the disk."""
-    path = folder / "large"
-    with path.open("wb") as file:
-        for _ in range(200):
-            file.write(random.randbytes(1_000_000))
-        file.flush()
-    yield str(path)

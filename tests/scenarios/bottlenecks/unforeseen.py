@@ -121,13 +121,6 @@ def _disk() -> Iterator[Case]:
         "rows that are synced, a database for each slot", "unforeseen.sync_rows", ("dependency",), False,
         around=about.sqlite, given=lambda path: {"path": path, "own": True},
     )  # fmt: skip
-    for mapped in (False, True):
-        yield from _both(
-            f"a file that is not in memory, {'mapped' if mapped else 'read'}", "unforeseen.reads",
-            ("dependency",), False,
-            around=slow_services.large_file,
-            given=lambda path, mapped=mapped: {"path": path, "mapped": mapped},
-        )  # fmt: skip
     yield Case(
         "a log to a slow pipe", "unforeseen.log_line", ("lock", "dependency"), False,
         around=services.slow_pipe, given=lambda path: {"path": path}, inside=True,
