@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from millpond.tasks.carried_types import unsupported_fields
 from millpond.tasks.errors import BadContract, UnknownKind
 from millpond.tasks.field_faults import describe_fault
-from millpond.tasks.name_suggestions import unknown_name
+from millpond.tasks.name_suggestions import unknown_name_text
 from millpond.tasks.redaction import redact
 
 #: The modules that declare Millpond's own contracts.
@@ -82,7 +82,7 @@ def contract_of(kind: str) -> type[Contract]:
     try:
         return _kinds[kind]
     except KeyError:
-        raise UnknownKind(unknown_name("kind", kind, _kinds)) from None
+        raise UnknownKind(unknown_name_text("kind", kind, _kinds)) from None
 
 
 def load_shipped() -> None:

@@ -1,7 +1,7 @@
-"""Run one delivery: decode, validate, call the handler, classify its end, encode its value.
+"""Run one delivery: decode and validate it, call the handler, and make an outcome of its value or error.
 
-A worker's slot, a producer under `caller_runs` and a test call the same `execute`. It knows neither Celery
-nor Redis. Every error of a handler becomes an outcome: one delivery, one end.
+A worker's slot, a producer under `caller_runs` and a test call the same `execute`. This module uses neither
+Celery nor Redis. Every error of a handler becomes an outcome.
 """
 
 import json
@@ -42,14 +42,14 @@ from millpond.tasks.redaction import redact, scrub, secrets_in
 
 logger = logging.getLogger("millpond.tasks")
 
-#: A result is kept up to this many characters of JSON.
+#: The maximum characters of a kept result, as JSON.
 RESULT_LENGTH = 65_536
 
-#: The maximum characters of an error's one line, and of a traceback, whose end is kept.
+#: The maximum characters of an error's line, which is cut at its end, and of a traceback, cut at its start.
 ERROR_LENGTH = 1_024
 TRACEBACK_LENGTH = 8_192
 
-#: The longest wait that an error may request, and how often the backoff doubles: a float has a maximum.
+#: The longest wait that an error may request, seconds, and the most doublings of a backoff.
 _LONGEST_WAIT = 10 * 365 * 86_400.0
 _DOUBLINGS = 64
 
@@ -57,18 +57,17 @@ _OUTCOMES = frozenset(
     (Succeeded, CancelledOutcome, Expired, Continued, Retry, Delay, Release, Redeliver, Requeue, DeadLetter)
 )
 
-#: Errors of other libraries with an outcome of their own. The program that runs tasks adds them.
+#: The outcomes of errors of other libraries, as Celery's `Retry`. The program that runs tasks fills this.
 outcomes_of_errors: dict[type[BaseException], Callable[[Any], Outcome]] = {}
 
-# Bound here: a handler may leave another under this name.
+# Bound at the import: a handler may replace `os.getpid`.
 _process_id = os.getpid
-_write = json.JSONEncoder(separators=(",", ":")).encode
+_encode_json = json.JSONEncoder(separators=(",", ":")).encode
 
-_running: ContextVar[Context | None] = ContextVar("millpond_running", default=None)
+_running_context: ContextVar[Context | None] = ContextVar("millpond_running", default=None)
 
-
-#: Return the context of the task that this thread runs now; None if it runs no task.
-running = _running.get
+#: Return the context of the task that this thread runs now. Return None if it runs no task.
+running_context = _running_context.get
 
 
 def execute(
@@ -79,12 +78,12 @@ def execute(
     *,
     keep_result: bool = False,
 ) -> Outcome:
-    """Run a delivery and return how it ended. `around` is `Hooks.around_executing` of the middleware.
+    """Run a delivery and return its outcome. `around` is `Hooks.around_executing` of the middleware.
 
-    The value is kept as JSON for a task of a batch, and with `keep_result` for any.
-    Raises `KeyboardInterrupt` and `SystemExit`, which may be meant for the program: the caller decides.
+    The outcome has the handler's value as JSON for a task of a batch, and with `keep_result` for any task.
+    `KeyboardInterrupt` and `SystemExit` are raised, because they may be meant for the program.
     """
-    began, before, pid = time.time(), _running.set(context), _process_id()
+    started_at, previous, pid = time.time(), _running_context.set(context), _process_id()
     try:
         message = delivery.message
         args, kwargs, _embed = message.arguments
@@ -105,16 +104,16 @@ def execute(
             forked_child.end_child(error)
         if issubclass(type(error), KeyboardInterrupt | SystemExit):  # `isinstance` calls the error itself
             raise
-        return classify_failure(handler, delivery, context, error, began=began)
+        return classify_failure(handler, delivery, context, error, started_at=started_at)
     finally:
-        _running.reset(before)
+        _running_context.reset(previous)
     if logger.isEnabledFor(logging.INFO) and not handler.takes_message:
-        _log_success(message, outcome, time.time() - began)
+        _log_success(message, outcome, time.time() - started_at)
     return outcome
 
 
 def validate_job(handler: Handler, args: Sequence[Any], kwargs: dict[str, Any]) -> Contract:
-    """Return the contract with these fields. Raises `BadContract`."""
+    """Return the job: the handler's contract with these fields. Raises `BadContract`."""
     assert handler.contract is not None
     if args:
         raise BadContract(f"{handler.kind} takes its fields by name, and {len(args)} came by position")
@@ -125,23 +124,23 @@ def validate_job(handler: Handler, args: Sequence[Any], kwargs: dict[str, Any]) 
 
 
 def classify_failure(
-    handler: Handler, delivery: Delivery, context: Context, error: BaseException, *, began: float
+    handler: Handler, delivery: Delivery, context: Context, error: BaseException, *, started_at: float
 ) -> Outcome:
-    """Classify an error: return its outcome. `began` is the start of the handler, seconds.
+    """Return the outcome of an error, and log it. `started_at` is the start of the run, in Unix seconds.
 
-    An error whose own attributes raise counts as a failure, by its name: no error reaches the slot.
+    This raises no error. An error whose own attributes raise is a dead letter with the name of its class.
     """
     try:
-        return _outcome_of_error(handler, delivery, context, error, began)
-    except BaseException as unsaid:
+        return _outcome_of_error(handler, delivery, context, error, started_at)
+    except BaseException as read_error:
         name = _error_name(error)
-        return DeadLetter(name, f"{name}: (it cannot be read: {_error_name(unsaid)})")
+        return DeadLetter(name, f"{name}: (it cannot be read: {_error_name(read_error)})")
 
 
 def _outcome_of_error(
-    handler: Handler, delivery: Delivery, context: Context, error: BaseException, began: float
+    handler: Handler, delivery: Delivery, context: Context, error: BaseException, started_at: float
 ) -> Outcome:
-    """Return the outcome for an error, and log it: retry, cancelled, or dead letter."""
+    """Return the outcome of an error, and log it. `outcomes_of_errors` comes first."""
     for error_type, outcome_of in outcomes_of_errors.items():
         if isinstance(error, error_type):
             outcome = outcome_of(error)
@@ -169,36 +168,38 @@ def _outcome_of_error(
         "traceback": trace[-TRACEBACK_LENGTH:],
         "retries": delivery.message.retries,
         "worker": context.worker,
-        "started_at": began,
+        "started_at": started_at,
     }
     return DeadLetter(_error_name(error), line, details, expected=expected)
 
 
-def error_line(error: BaseException, clean: Callable[[str], str] = str) -> str:
-    """Return an error in one line, by its own name, even if its methods raise.
+def error_line(error: BaseException, redact_text: Callable[[str], str] = str) -> str:
+    """Return an error in one line, the name of its class first. This raises no error of the error's methods.
 
-    `clean` cuts secrets out of the whole, because a secret may be longer than a line.
+    `redact_text` cuts secrets out of the whole text, because a secret may be longer than its first line.
     """
-    return clean(f"{_error_name(error)}: {_error_text(error)}").splitlines()[0][:ERROR_LENGTH]
+    return redact_text(f"{_error_name(error)}: {_error_text(error)}").splitlines()[0][:ERROR_LENGTH]
 
 
 def backoff_seconds(handler: Handler, retries: int) -> float:
-    """Draw the wait before the next run: exponential, with full jitter.
+    """Return a random wait before the next run, after `retries` retries: exponential, with full jitter.
 
     Source: Brooker, "Exponential backoff and jitter", 2015.
     """
-    return random.uniform(
-        0, min(handler.backoff_limit_seconds, handler.backoff_seconds * 2.0 ** min(retries, _DOUBLINGS))
-    )
+    exponential = handler.backoff_seconds * 2.0 ** min(retries, _DOUBLINGS)
+    return random.uniform(0, min(handler.backoff_limit_seconds, exponential))
 
 
 def _make_success(handler: Handler, delivery: Delivery, value: Any, *, keep: bool) -> Succeeded:
-    """Encode a value: as JSON if it is kept, and as it may be shown."""
+    """Return the success with the value as logs show it, and as JSON if it is kept.
+
+    Raises `ValueError` for a kept value that is too long, and the encoder's error for one that is no JSON.
+    """
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json")
     result = None
     if keep:
-        result = _write({"value": value})
+        result = _encode_json({"value": value})
         if len(result) > RESULT_LENGTH:
             raise ValueError(
                 f"the result is {len(result)} characters of JSON and at most {RESULT_LENGTH} are kept: "
@@ -206,34 +207,34 @@ def _make_success(handler: Handler, delivery: Delivery, value: Any, *, keep: boo
             )
     if value is None:
         return Succeeded(result)
-    shown = repr(value) if type(value) in _PLAIN else _show_value(value)
-    return Succeeded(
-        result, shown if handler.contract_with_secrets is None else _cut_secrets(handler, delivery, shown)
-    )
+    shown = repr(value) if type(value) in _PLAIN_TYPES else _show_value(value)
+    if handler.contract_with_secrets is not None:
+        shown = _cut_secrets(handler, delivery, shown)
+    return Succeeded(result, shown)
 
 
 def _make_retry(
     handler: Handler, delivery: Delivery, context: Context, error: RetryLater, line: str
 ) -> Retry:
-    """Return a retry: the message of the next run, due after the wait of the error or of the backoff."""
+    """Return a retry with the message of the next run, due after the wait of the error or the backoff."""
     message = delivery.message
     _args, kwargs, _embed = message.arguments
     wait = error.after_seconds
-    if wait is None or not 0 <= wait <= _LONGEST_WAIT:  # no time is beyond that, and NaN is none
+    if wait is None or not 0 <= wait <= _LONGEST_WAIT:  # a wait that is too long, or NaN, is ignored
         wait = backoff_seconds(handler, message.retries)
     due_ms = delivery.now_ms() + int(wait * 1000)
     fields = redact(handler.contract, kwargs) if handler.contract is not None else kwargs
-    again = message.for_next_run(
+    next_message = message.for_next_run(
         due_ms=due_ms,
         retries=message.retries + 1,
         shown=repr(fields)[:SHOWN_LENGTH],
         previous_traceparent=context.state.get("traceparent"),
     )
-    return Retry(str(again.text), due_ms, line)
+    return Retry(str(next_message.text), due_ms, line)
 
 
 def _cut_secrets(handler: Handler, delivery: Delivery, text: str) -> str:
-    """Cut the secrets of a task out of a text."""
+    """Return a text without the secrets in the arguments of the task."""
     if handler.contract_with_secrets is None:
         return text
     try:
@@ -244,49 +245,49 @@ def _cut_secrets(handler: Handler, delivery: Delivery, text: str) -> str:
 
 
 def _error_name(error: BaseException) -> str:
-    """Return the name of an error's class, even if its metaclass gives another name."""
+    """Return the name of an error's class, also if its metaclass overrides `__name__`."""
     return str(type.__dict__["__name__"].__get__(type(error)))
 
 
 def _error_text(error: BaseException) -> str:
-    """Return the message of an error, or a note if the message cannot be read."""
+    """Return the text of an error, or a note if its `__str__` raises."""
     try:
-        return str.__str__(str(error))  # a plain text: a subclass may have methods of its own
-    except BaseException as unsaid:
-        return f"(its message cannot be read: __str__ raised {_error_name(unsaid)})"
+        return str.__str__(str(error))  # a plain `str`: a subclass may override its methods
+    except BaseException as str_error:
+        return f"(its message cannot be read: __str__ raised {_error_name(str_error)})"
 
 
 def _handler_traceback(error: BaseException) -> str:
-    """Return the traceback of an error, from the handler on."""
+    """Return the formatted traceback of an error, without the frame of `execute`."""
     trace = error.__traceback__
-    inner = trace.tb_next if trace is not None else None
+    trace = (trace.tb_next if trace is not None else None) or trace
     try:
-        return "".join(tracebacks.format_exception(type(error), error, inner or trace))
+        return "".join(tracebacks.format_exception(type(error), error, trace))
     except BaseException:
-        return "".join(tracebacks.format_tb(inner or trace)) + error_line(error)
+        return "".join(tracebacks.format_tb(trace)) + error_line(error)
 
 
-_short = reprlib.Repr()
-_short.maxlevel, _short.maxdict, _short.maxlist, _short.maxtuple = 6, 100, 100, 100
-_short.maxset, _short.maxfrozenset, _short.maxdeque, _short.maxarray = 100, 100, 100, 100
-_short.maxstring = _short.maxother = _short.maxlong = SHOWN_LENGTH
+_bounded = reprlib.Repr()
+_bounded.maxlevel, _bounded.maxdict, _bounded.maxlist, _bounded.maxtuple = 6, 100, 100, 100
+_bounded.maxset, _bounded.maxfrozenset, _bounded.maxdeque, _bounded.maxarray = 100, 100, 100, 100
+_bounded.maxstring = _bounded.maxother = _bounded.maxlong = SHOWN_LENGTH
 
-
-_PLAIN = frozenset((int, float, bool))
+#: Types whose `repr` is short.
+_PLAIN_TYPES = frozenset((int, float, bool))
 
 
 def _show_value(value: Any) -> str:
-    """Return a value as logs and events show it, cut to length."""
+    """Return the `repr` of a value, cut to `SHOWN_LENGTH` characters, or a note if it raises."""
     try:
-        return _short.repr(value)[:SHOWN_LENGTH]
-    except Exception as unsaid:
-        return f"<{type(value).__name__}, whose __repr__ raised {type(unsaid).__name__}>"
+        return _bounded.repr(value)[:SHOWN_LENGTH]
+    except Exception as repr_error:
+        return f"<{type(value).__name__}, whose __repr__ raised {type(repr_error).__name__}>"
 
 
 def _log_success(message: Message, outcome: Succeeded, seconds: float) -> None:
-    about = {"data": {"id": message.id, "name": message.name}}
+    extra = {"data": {"id": message.id, "name": message.name}}
     values = (message.name, message.id, seconds, outcome.shown)
-    logger.info("Task %s[%s] succeeded in %.6fs: %s", *values, extra=about)
+    logger.info("Task %s[%s] succeeded in %.6fs: %s", *values, extra=extra)
 
 
 def _log_end(
@@ -298,14 +299,12 @@ def _log_end(
     error: BaseException | None = None,
     trace: str = "",
 ) -> None:
-    """Log how a run ended, with Celery's words and without secrets."""
+    """Log the end of a run in Celery's words and without secrets; at ERROR with the traceback."""
     if handler.takes_message or not logger.isEnabledFor(level):
         return
     message = delivery.message
-    text, more = f"{description}: {line}", error if level >= logging.ERROR else None
-    if (
-        more is not None and handler.contract_with_secrets is not None
-    ):  # a formatter would print them in the traceback
-        text, more = f"{text}\n{trace}", None
-    about = {"data": {"id": message.id, "name": message.name}}
-    logger.log(level, "Task %s[%s] %s", message.name, message.id, text, exc_info=more, extra=about)
+    text, exc_info = f"{description}: {line}", error if level >= logging.ERROR else None
+    if exc_info is not None and handler.contract_with_secrets is not None:
+        text, exc_info = f"{text}\n{trace}", None  # a formatter would print the secrets in the traceback
+    extra = {"data": {"id": message.id, "name": message.name}}
+    logger.log(level, "Task %s[%s] %s", message.name, message.id, text, exc_info=exc_info, extra=extra)

@@ -1,9 +1,9 @@
-"""Translate pydantic's report of one field into plain words, without its value."""
+"""Translate pydantic's errors of a field into plain words, without the field's value."""
 
 from collections.abc import Mapping
 from typing import Any
 
-#: The start of an error's type -> the words, which may name fields of its context.
+#: The type of pydantic's error (before a final _: its start) -> the words, with values of its context.
 _WORDS = {
     "missing": "is missing",
     "extra_forbidden": "there is no such field",
@@ -34,11 +34,11 @@ _WORDS = {
 
 
 def describe_fault(fault: Mapping[str, Any]) -> str:
-    """Return the fault of a field, one of `ValidationError.errors()`, in plain words."""
-    kind, context = str(fault.get("type")), fault.get("ctx", {})
-    if kind in ("value_error", "assertion_error"):
+    """Return an entry of `ValidationError.errors()` as plain words, to follow the name of the field."""
+    type_, context = str(fault.get("type")), fault.get("ctx", {})
+    if type_ in ("value_error", "assertion_error"):
         return str(context.get("error") or fault["msg"].partition(", ")[2])
     for start, words in _WORDS.items():
-        if kind == start or (start.endswith("_") and kind.startswith(start)):
+        if type_ == start or (start.endswith("_") and type_.startswith(start)):
             return words.format(**context)
     return str(fault["msg"]).replace("Input should ", "must ")

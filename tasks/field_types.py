@@ -1,4 +1,4 @@
-"""The types of settings, each with a description of its valid values."""
+"""The types of settings, each with its parser and a description of its valid values."""
 
 import json
 import tomllib
@@ -14,20 +14,20 @@ from millpond.tasks.errors import BadQuantity
 
 @dataclass(frozen=True)
 class ValidValues:
-    """The valid values of a setting, as words after "write"."""
+    """A description of the valid values of a setting, to follow "write" in a sentence."""
 
     words: str
 
 
-def require_whole(value: Any) -> Any:
-    """Raise `BadQuantity` for true and false, which pydantic would read as the whole numbers 1 and 0."""
+def refuse_bool(value: Any) -> Any:
+    """Return the value. Raises `BadQuantity` for true and false, which pydantic would read as 1 and 0."""
     if isinstance(value, bool):
         raise BadQuantity(f"{value!r} is not a number")
     return value
 
 
 def parse_entries(value: Any) -> Any:
-    """Return the entries of a list, written as `a,b` in a variable, or as JSON or TOML."""
+    """Return the entries of a list that is a text (`a,b`, JSON, TOML). Return any other value unchanged."""
     if not isinstance(value, str):
         return value
     if not value.lstrip().startswith("["):
@@ -39,19 +39,19 @@ def parse_entries(value: Any) -> Any:
 
 
 Count = Annotated[
-    int, BeforeValidator(require_whole), Field(gt=0, le=10**15), ValidValues("a whole number from 1 on")
+    int, BeforeValidator(refuse_bool), Field(gt=0, le=10**15), ValidValues("a whole number from 1 on")
 ]
-CountOrNone = Annotated[
-    int, BeforeValidator(require_whole), Field(ge=0, le=10**15), ValidValues("a whole number from 0 on")
+CountOrZero = Annotated[
+    int, BeforeValidator(refuse_bool), Field(ge=0, le=10**15), ValidValues("a whole number from 0 on")
 ]
 Port = Annotated[
     int,
-    BeforeValidator(require_whole),
+    BeforeValidator(refuse_bool),
     Field(ge=0, le=65535),
     ValidValues("the number of a port, from 0 to 65535"),
 ]
 
-#: A list of texts: in a variable separated by commas.
+#: A list of texts, which a variable separates by commas.
 Words = Annotated[
     tuple[str, ...],
     BeforeValidator(parse_entries),
@@ -72,28 +72,29 @@ Host = Annotated[
     ValidValues("the name or the address of a host, without a port"),
 ]
 
-#: A name that is used in keys, metrics and lines.
+#: A name that is used in keys of Redis, metrics and log lines.
 Name = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9_.-]{1,60}$"), ValidValues("a name of 1 to 60 letters, digits, . _ -")
 ]
 
-#: Seconds, more than none, however they are written.
+#: A duration in seconds, above 0.
 Seconds = Annotated[
     float, BeforeValidator(durations.parse_seconds), Field(gt=0), ValidValues(durations.DURATION)
 ]
 
-#: Tasks a second, more than none.
+#: Tasks per second, above 0.
 Rate = Annotated[float, BeforeValidator(durations.parse_rate), ValidValues(durations.RATE)]
 
-#: Messages, or seconds as a text: `30s`.
+#: A number of messages, or a text of seconds: `30s`.
 Bound = Annotated[int | str, BeforeValidator(durations.parse_bound), ValidValues(durations.BOUND)]
 
 
 def _parse_period(value: Any) -> timedelta:
+    """Return a duration as a `timedelta`. Raises `BadQuantity`."""
     return timedelta(seconds=durations.parse_seconds(value))
 
 
-#: The time between two periods of a schedule. It is shown in units.
+#: The time between two periods of a schedule. It is written with units: `1h30m`.
 Period = Annotated[
     timedelta,
     BeforeValidator(_parse_period),

@@ -1,8 +1,8 @@
-"""A child that a handler forked, and that comes back from the handler into the worker's code.
+"""End a child process that a handler forked and that returns from the handler into the worker's code.
 
-It has the worker's memory: its connections, the tasks in its queue, its messages in flight. It is not the
-worker, and would run and settle all of these a second time. So it ends there, as the interpreter would end
-it: with the code of `sys.exit`, or 1 after a traceback. No cleanup of the worker's is run in it.
+Such a child has a copy of the worker's memory: its connections, its queue, its messages in flight. It would
+run and settle these a second time. So it ends at once, with the exit code that the interpreter would give:
+that of `sys.exit`, or 1 after a traceback. The worker's cleanup is not run in it.
 """
 
 import os
@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 
 def call_without_fork(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a handler and return its value. A child that the handler forked does not return from here."""
+    """Call a handler and return its value. End a child that the handler forked and that returns, too."""
     pid = os.getpid()
     try:
         value = function(*args)
@@ -28,7 +28,7 @@ def call_without_fork(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def end_child(error: BaseException | None = None) -> NoReturn:
-    """End this forked child, whose handler returned, or raised `error`."""
+    """End this process, a child forked by a handler that has returned or has raised `error`."""
     code: object = 0
     with suppress(Exception):
         if isinstance(error, SystemExit):

@@ -1,4 +1,4 @@
-"""The settings of the HTTP gateway: its tokens and its bounds."""
+"""The settings of the HTTP gateway: its tokens and its limits."""
 
 from typing import Annotated, Any, Literal
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from millpond.tasks.field_types import Count, Name, Seconds, ValidValues, Words, parse_entries
 
-#: The rights of a token beyond sending.
+#: What a token may permit beside sending.
 Right = Literal["shed", "priority"]
 
 
@@ -33,16 +33,16 @@ class GatewayToken(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _parse_pair(cls, written: Any) -> Any:
-        """Read `name:sha256:…`, as a variable may have it."""
-        if not isinstance(written, str):
-            return written
-        name, _, digest = written.partition(":")
+    def _parse_text(cls, value: Any) -> Any:
+        """Return the fields of a token that is written as `name:sha256:…`, the form of a variable."""
+        if not isinstance(value, str):
+            return value
+        name, _, digest = value.partition(":")
         return {"name": name, "hash": digest}
 
 
 class Gateway(BaseModel):
-    """The clients of the HTTP gateway, and their bounds."""
+    """The settings of the HTTP gateway: its tokens and its limits."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

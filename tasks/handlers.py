@@ -1,6 +1,6 @@
 """Handlers: the functions that do the work of kinds, and the decorator by which a module declares them.
 
-A handler is a function of its contract and a `Context`, nothing of Celery in it, so a test calls it as it is:
+A handler is a plain function of its job and a `Context`, without Celery, so a test can call it directly:
 
     @handler(Greet, retries=3)
     def greet(job: Greet, context: Context) -> str:
@@ -28,11 +28,10 @@ HandlerFunction = Callable[[C, Context], Any]
 
 @dataclass(frozen=True)
 class Handler:
-    """A kind and the function that does its work.
+    """A kind, the function that does its work, and its retries.
 
-    `retries` bounds how often `RetryLater` is followed. The wait before the n-th is drawn evenly from zero
-    to `backoff_seconds` x 2^n, at most `backoff_limit_seconds` (full jitter: Brooker, "Exponential backoff
-    and jitter").
+    `retries` is the most retries of a task. The wait before a retry is random between 0 and
+    `backoff_seconds` x 2^n, at most `backoff_limit_seconds`; n is the number of retries before it.
     """
 
     contract: type[Contract] | None
@@ -41,17 +40,17 @@ class Handler:
     backoff_seconds: float = 1.0
     backoff_limit_seconds: float = 600.0
 
-    #: True if the function takes the message itself, and logs how it ended: Celery's tracer.
+    #: True for Celery's tracer: the function takes the message instead of a job, and logs its end itself.
     takes_message: ClassVar[bool] = False
 
     @property
     def kind(self) -> str:
-        """Return the task's name on the wire."""
+        """The kind of the handler; "" without a contract."""
         return "" if self.contract is None else self.contract.kind
 
     @cached_property
     def contract_with_secrets(self) -> type[Contract] | None:
-        """Return the contract if it hides fields. Return None if it hides none."""
+        """The contract if it hides fields; None if it hides none."""
         return self.contract if self.contract is not None and hides_fields(self.contract) else None
 
 
@@ -64,8 +63,8 @@ def handler(
     """Declare the decorated function as the handler of this contract's kind.
 
     Raises `UnknownKind` for a contract without a kind, and if another function handles that kind.
-    Raises `TypeError` for a class that is no contract, and for a function that a slot cannot call with a job
-    and a context.
+    Raises `TypeError` for a class that is no contract, for an async function, and for a function that cannot
+    be called with a job and a context.
     """
     if not (isinstance(contract, type) and issubclass(contract, Contract)):
         raise TypeError(f"{contract!r:.80} is no contract: write @handler(Greet) above the handler of Greet")
@@ -73,7 +72,6 @@ def handler(
         raise missing_kind_error(contract)
 
     def declare(function: HandlerFunction[C]) -> HandlerFunction[C]:
-        """Register a function as the handler of the kind."""
         _check_declaration(contract.kind, function)
         _handlers[contract.kind] = Handler(
             contract, function, retries, backoff_seconds, backoff_limit_seconds
@@ -88,7 +86,7 @@ body = handler
 
 
 def _check_declaration(kind: str, function: Callable[..., Any]) -> None:
-    """Refuse a function that cannot be the handler of the kind, or a second one."""
+    """Raise `TypeError` or `UnknownKind` if this function cannot be the handler of the kind."""
     name = getattr(function, "__name__", "it")
     if inspect.iscoroutinefunction(function):
         raise TypeError(
@@ -98,16 +96,17 @@ def _check_declaration(kind: str, function: Callable[..., Any]) -> None:
     try:
         with suppress(ValueError):  # the parameters of some functions written in C are unknown
             inspect.signature(function).bind("job", "context")
-    except TypeError as unfit:
+    except TypeError as bind_error:
         raise TypeError(
             f"the handler of {kind!r} is called with the job and its context, and {name} cannot be "
-            f"({unfit}): write `def {name}(job, context)`"
+            f"({bind_error}): write `def {name}(job, context)`"
         ) from None
     declared = _handlers.get(kind)
     if declared is not None and _function_name(declared.function) != _function_name(function):
-        both = f"{_function_name(declared.function)} and {_function_name(function)}"
+        names = f"{_function_name(declared.function)} and {_function_name(function)}"
         raise UnknownKind(
-            f"two functions are the handler of {kind!r}, {both}: remove one, or give it a contract of its own"
+            f"two functions are the handler of {kind!r}, {names}: remove one, or give it a contract "
+            "of its own"
         )
 
 
@@ -116,40 +115,32 @@ def _function_name(function: Callable[..., Any]) -> str:
 
 
 def handlers() -> dict[str, Handler]:
-    """Return every handler declared so far, by kind."""
+    """Return a copy of the registry: the handlers declared so far, by kind."""
     return dict(_handlers)
 
 
-_lacking: dict[str, str] = {}
-
-
-def record_missing_module(module: str, missing: str) -> None:
-    """Record that a module of handlers was left out, since a module that it imports is not installed."""
-    _lacking[module] = missing
-
-
-def modules_left_out() -> dict[str, str]:
-    """Return the modules of handlers that were left out, each with the module that is not installed."""
-    return dict(_lacking)
+#: The modules of handlers that this process could not import -> the module that each lacks.
+modules_left_out: dict[str, str] = {}
 
 
 def load_handler(contract: type[Contract], modules: Iterable[str] = ()) -> Handler:
-    """Return the handler of a kind. Import its module: `task` beside `contract`, or one of `modules`.
+    """Return the handler of a contract. If it is not declared so far, import the modules that may declare it.
 
-    Raises `HandlerMissing` if it, or a library that it imports, is not installed here.
+    These are `task` beside the contract's module if that is named `contract`, and then `modules`, in order.
+    Raises `HandlerMissing` if no module declares it, or if a library is not installed here.
     """
     package, _, name = contract.__module__.rpartition(".")
-    beside = (f"{package}.task",) if name == "contract" else ()
-    lacking = "no module declares it: name the one that does in MILLPOND_KINDS"
-    for module in ("", *beside, *modules):
+    candidates = (f"{package}.task", *modules) if name == "contract" else tuple(modules)
+    reason = "no module declares it: name the one that does in MILLPOND_KINDS"
+    for module in ("", *candidates):
         try:
             if module:
                 importlib.import_module(module)
-        except ModuleNotFoundError as missing:
-            lacking = f"{missing.name} is not installed"
+        except ModuleNotFoundError as error:
+            reason = f"{error.name} is not installed"
         if contract.kind in _handlers:
             return _handlers[contract.kind]
     raise HandlerMissing(
-        f"the handler of {contract.kind!r} cannot run here, for {lacking}. "
+        f"the handler of {contract.kind!r} cannot run here, for {reason}. "
         "Install what it needs, or choose another overflow"
     )

@@ -1,12 +1,12 @@
 """Middleware: code that runs around sending, around executing, on an outcome, on a worker's start and stop.
 
-It also selects the tasks whose Celery events are sent, and adds to log lines.
+It also selects the tasks whose Celery events are sent, adds fields to JSON log lines, and redacts log lines.
 
-A middleware overrides the methods it needs. The other methods cost nothing. It is named in the
-setting `middleware`, as `module:Class`, or by an entry point of the group `millpond.middleware` of an
-installed package. The first is the outermost: it sees a job first and an outcome last. Millpond's own use the
-same methods and lie around these: `tasks/tracing.py`, `tasks/process/log_context.py`,
-`tasks/process/log_redaction.py`, `worker/report/metering.py` and `worker/report/event_sampling.py`.
+A middleware overrides the methods it needs. The other methods cost nothing. The setting `middleware` names it
+as `module:Class`, or an installed package does, by an entry point of the group `millpond.middleware`. The
+first is the outermost: its code runs first for a job and last for an outcome. Millpond's own middleware is
+outside of these: `tasks/tracing.py`, `tasks/process/log_context.py`, `tasks/process/log_redaction.py`,
+`worker/report/metering.py` and `worker/report/event_sampling.py`.
 """
 
 import importlib
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from millpond.tasks.context import Context
 
 
-#: The group of entry points by which an installed package brings middleware.
+#: The group of entry points by which an installed package names middleware.
 GROUP = "millpond.middleware"
 
-#: Headers of a message that are not middleware's to set.
+#: Headers of Celery and Millpond, which middleware must not set.
 RESERVED = frozenset(
     [
         "lang",
@@ -57,43 +57,43 @@ RESERVED = frozenset(
 
 @dataclass(slots=True)
 class Sending:
-    """A task that is about to be sent. Entries added to `headers` (JSON) travel with its message."""
+    """A task before it is sent. Middleware may add to `headers`: text -> a value that JSON can write."""
 
-    #: A contract, or for a task of a Celery application a `Call`: `kind`, `args` and `kwargs`.
+    #: A contract; for a task of a Celery application a `Call` with `kind`, `args` and `kwargs`.
     job: Any
     id: str
     queue: str
     batch: str | None = None
-    #: The trace that the task continues, by the W3C's Trace Context.
+    #: The trace that the task continues, as W3C Trace Context writes it.
     traceparent: str | None = None
     headers: dict[str, Any] = field(default_factory=dict)
 
 
 class Middleware:
-    """Base of every middleware. Each method does nothing of its own."""
+    """Base class of every middleware. Its own methods change nothing."""
 
     def on_sending(self, sending: Sending) -> None:
         """Add headers to a task before it is sent. If this raises, the task is not sent.
 
-        Called in the process that sends, for each task of a stream.
+        Called in the process of the client, for each task of a stream, too.
         """
 
     def on_sent(self, sending: Sending, error: Exception | None) -> None:
-        """Note that a task was sent, or that it was refused with an error."""
+        """Record that a task was sent, or refused with `error`. Called after the reply of the broker."""
 
     def around_executing(
         self, job: Any, context: "Context", call_next: Callable[[Any, "Context"], Any]
     ) -> Any:
-        """Run one task. Return the result of `call_next`, and let its errors pass.
+        """Run one task. Return the result of `call_next`, and do not catch its errors.
 
         `context.message` has the headers. Called in the slot: in its thread, or in its prefork child.
         """
         return call_next(job, context)
 
     def shows_events(self, delivery: "Delivery") -> bool:
-        """True if the Celery events of a task are sent. Called when the task arrives, if anybody may listen.
+        """True if the Celery events of a task are sent. Called when the task arrives, if events are sent.
 
-        Called after the inner middleware, if all of them returned True. A failure is shown in any case.
+        Called after the inner middleware, if all of them returned True. A failure's event is always sent.
         """
         del delivery
         return True
@@ -104,24 +104,24 @@ class Middleware:
         return {}
 
     def redact(self, line: str, context: "Context") -> str:
-        """Return a log line that was written while a task runs, without texts that must not be read there."""
+        """Return a log line of a running task without the texts that must not be in logs."""
         del context
         return line
 
     def on_outcome(self, delivery: "Delivery", outcome: "Outcome", seconds: float | None) -> None:
-        """Note the outcome of a delivery, in the worker's process. `seconds` is the time it ran, or None."""
+        """Record the outcome of a delivery, in the worker process. `seconds` is how long it ran, or None."""
 
     def on_worker_start(self) -> None:
         """Prepare a worker process, or a prefork child, before it takes its first message."""
 
     def on_worker_stop(self) -> None:
-        """Clean up as a worker process ends."""
+        """Clean up before a worker process, or a prefork child, ends."""
 
 
 class Hooks:
-    """The methods that middleware overrides, bound, each in the order of its calls. They are compiled once.
+    """For each hook the bound methods of the middleware that overrides it, in the order of their calls.
 
-    A task is seen by the outermost first, and its end by the innermost first.
+    Hooks before an event are called from the outermost middleware on; hooks after it from the innermost on.
     """
 
     def __init__(self, middleware: Sequence[Middleware] = ()) -> None:
@@ -141,61 +141,63 @@ class Hooks:
 
 
 def _overriding_methods(middleware: Sequence[Middleware], method: str) -> tuple[Any, ...]:
-    """Return a method of each middleware that overrides it, bound."""
+    """Return the bound method of each middleware that overrides it."""
     unchanged = getattr(Middleware, method)
-    return tuple(getattr(each, method) for each in middleware if getattr(type(each), method) is not unchanged)
+    return tuple(getattr(one, method) for one in middleware if getattr(type(one), method) is not unchanged)
 
 
 def load_middleware(names: Iterable[str]) -> tuple[Middleware, ...]:
-    """Return the middleware that the setting names, then that of installed packages.
+    """Return the middleware of these names (`module:Class`), then that of installed packages.
 
-    Returns the same objects at each call in a process. Raises `SettingsError` for any other name.
+    Every call in a process returns the same objects. Raises `SettingsError` for a name that names none.
     """
-    return (*(_load_one(name) for name in names), *_load_entry_points())
+    return (*(_load_named(name) for name in names), *_load_entry_points())
 
 
 @cache
-def _load_one(name: str, setting: str = "middleware") -> Middleware:
-    """Return the middleware that a setting names as `module:Class`. Raises `SettingsError`."""
+def _load_named(name: str) -> Middleware:
+    """Return the middleware of a name, `module:Class` or `module:object`. Raises `SettingsError`."""
     module, _, attribute = name.partition(":")
     if not module or not attribute:
         raise SettingsError(
-            f"{setting} names {name!r}: write the module and the class, as in shop.tenants:Tenants"
+            f"middleware names {name!r}: write the module and the class, as in shop.tenants:Tenants"
         )
-    import_modules([module], setting=setting)
+    import_modules([module], setting="middleware")
     try:
         loaded = getattr(importlib.import_module(module), attribute)
     except AttributeError:
-        raise SettingsError(f"{setting} names {name!r}, and {module} has no {attribute!r}") from None
-    return _instantiate_middleware(loaded, f"{setting} names {name!r}, which")
+        raise SettingsError(f"middleware names {name!r}, and {module} has no {attribute!r}") from None
+    return _instantiate_middleware(loaded, f"middleware names {name!r}, which")
 
 
 def _instantiate_middleware(loaded: Any, subject: str) -> Middleware:
-    """Return an object of a class, or the object that is one already."""
+    """Return an object of a loaded class, or the loaded object itself.
+
+    Raises `SettingsError`, which begins with `subject`, if that is not possible or if it is no middleware.
+    """
     try:
-        made = loaded() if isinstance(loaded, type) else loaded
+        middleware = loaded() if isinstance(loaded, type) else loaded
     except Exception as error:
         raise SettingsError(f"{subject} cannot be made: {type(error).__name__}: {error}") from error
-    if not isinstance(made, Middleware):
+    if not isinstance(middleware, Middleware):
         raise SettingsError(f"{subject} is no middleware: derive it from millpond.Middleware")
-    return made
+    return middleware
 
 
 @cache
 def _load_entry_points() -> tuple[Middleware, ...]:
-    """Return the middleware that installed packages name by an entry point, in the order of their names."""
+    """Return the middleware of installed packages, in the order of the names of their entry points."""
     from importlib.metadata import entry_points
 
-    return tuple(
-        _instantiate_middleware(
-            each.load(), f"the entry point {each.name!r} of {each.dist.name if each.dist else 'a package'}"
-        )
-        for each in sorted(entry_points(group=GROUP), key=lambda each: each.name)
-    )
+    loaded = []
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        package = point.dist.name if point.dist else "a package"
+        loaded.append(_instantiate_middleware(point.load(), f"the entry point {point.name!r} of {package}"))
+    return tuple(loaded)
 
 
 def add_headers(on_sending: Iterable[Callable[[Sending], None]], sending: Sending) -> Sending:
-    """Return a task that is about to be sent, with the headers that middleware gives it.
+    """Call the hooks, which add headers to the task, and return the task.
 
     Raises `ValueError` for a header that Celery or Millpond uses.
     """

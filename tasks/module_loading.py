@@ -8,14 +8,14 @@ from pathlib import Path
 
 from millpond.tasks.errors import SettingsError
 
-#: The top-level names of Millpond.
+#: The top-level modules of Millpond.
 OWN = ("millpond",)
 
 
 def import_modules(modules: Iterable[str], *, setting: str = "kinds") -> None:
-    """Import the modules, also from the working directory.
+    """Import the modules, also from the working directory. `setting` is the setting that names them.
 
-    Raises `SettingsError` if one does not exist or fails to import, which then is the cause.
+    Raises `SettingsError` if one does not exist or if its import raises; that error is then the cause.
     """
     for module in modules:
         check_module(module, setting=setting)
@@ -28,25 +28,28 @@ def import_modules(modules: Iterable[str], *, setting: str = "kinds") -> None:
 
 
 def check_module(module: str, *, setting: str = "kinds") -> None:
-    """Raise `SettingsError` unless the module, or the package it names, exists. Import nothing."""
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(_position_for_applications(), here)
-    top, _, rest = module.partition(".")
+    """Raise `SettingsError` unless the top-level module of a name can be imported. Import nothing.
+
+    Adds the working directory to `sys.path`.
+    """
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(_position_for_applications(), folder)
+    top, _, submodule = module.partition(".")
     if ":" in module:
         raise SettingsError(
             f"{setting} names {module!r}: name the module alone, {module.partition(':')[0]!r}"
         )
-    if rest == "py":
+    if submodule == "py":
         raise SettingsError(f"{setting} names {module!r}, a file: name the module, {top!r}")
     if top not in sys.modules and importlib.util.find_spec(top) is None:
         raise SettingsError(
-            f"{setting} names {module!r}, and no such module is installed or lies in {here}: "
+            f"{setting} names {module!r}, and no such module is installed or lies in {folder}: "
             "give the command where it lies, or put its folder on PYTHONPATH"
         )
-    if hidden := _shadowed_file(top):
+    if shadowed := _shadowed_file(top):
         raise SettingsError(
-            f"{setting} names {module!r}, and {hidden} is not found, for Python or Millpond has a module "
+            f"{setting} names {module!r}, and {shadowed} is not found, for Python or Millpond has a module "
             "of this name: rename yours"
         )
 
@@ -54,8 +57,8 @@ def check_module(module: str, *, setting: str = "kinds") -> None:
 def _position_for_applications() -> int:
     """Return the position in `sys.path` after the standard library and before installed packages.
 
-    An application's own `broker.py` comes before PyPI's `broker`. Its `calendar.py` must not hide Python's
-    from a library.
+    At this position, an application's `broker.py` is found before PyPI's `broker`, and its `calendar.py` does
+    not hide the standard library's `calendar`.
     """
     for position, entry in enumerate(sys.path):
         if entry.rstrip("/").endswith(("site-packages", "dist-packages")):
@@ -64,9 +67,9 @@ def _position_for_applications() -> int:
 
 
 def _shadowed_file(top: str) -> Path | None:
-    """Return the file in the working directory that a module of Millpond or Python shadows.
+    """Return the file of this module in the working directory if Millpond's or Python's own module hides it.
 
-    None if there is none.
+    Return None if there is no such file, or if it would be imported.
     """
     if top not in (*OWN, *sys.stdlib_module_names):
         return None
@@ -77,6 +80,7 @@ def _shadowed_file(top: str) -> Path | None:
 
 
 def _imports_file(top: str, file: Path) -> bool:
+    """True if `import top` imports this file."""
     module = sys.modules.get(top)
     spec = importlib.util.find_spec(top) if module is None else module.__spec__
     return spec is not None and Path(spec.origin or "").is_file() and file.samefile(spec.origin or "")

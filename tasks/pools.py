@@ -1,27 +1,22 @@
-"""The pools and the queues: one table, overridable from millpond.toml.
+"""The settings of pools and queues, with their defaults. The environment and millpond.toml change them.
 
-A pool is processes x concurrency slots of one executor that take from its queues. A queue is bounded and
-has an overflow policy. Every deployment (embedded, compose, Kubernetes, systemd) reads this table.
+A pool has processes x concurrency slots of one executor, which take from its queues. A queue has a bound and
+an overflow policy. Every deployment (embedded, compose, Kubernetes, systemd) uses these settings.
 """
 
 import os
 from typing import Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from millpond.tasks.errors import SettingsError
-from millpond.tasks.field_types import Bound, Count, CountOrNone, Rate, Seconds, Words
-from millpond.tasks.name_suggestions import closest_name, unknown_name
+from millpond.tasks.field_types import Bound, Count, CountOrZero, Rate, Seconds, Words
+from millpond.tasks.name_suggestions import closest_name, unknown_name_text
 
 Executor = Literal["prefork", "threads"]
 Overflow = Literal["block", "reject", "shed", "caller_runs"]
 
-#: Every deadline of the deployment is made from this one: how long a task that runs may go on after SIGTERM.
+#: How long a running task may go on after SIGTERM. Every deadline of the deployment is derived from this one.
 DRAIN_SECONDS = 30.0
 
 #: The time after the drain deadline to release the messages in flight and to stop the processes, seconds.
@@ -29,9 +24,9 @@ STOP_MARGIN_SECONDS = 10.0
 
 
 class Queue(BaseModel):
-    """The table of one queue: its bound, and the rules of delivery.
+    """The settings of one queue: its bound, its limits and its rules of delivery.
 
-    Its limits hold for all workers together.
+    The limits hold for all workers together.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -78,10 +73,10 @@ class Queue(BaseModel):
 
 
 class Pool(BaseModel):
-    """One pool: a fixed number of slots, and the queues they take from.
+    """The settings of one pool: a fixed number of slots, and the queues they take from.
 
-    After the kill of a process, at most slots + 16 finished tasks run again on `threads`, slots + `prefetch`
-    on `prefork`.
+    After the kill of a process, some finished tasks run again: at most slots + 16 with `threads`, and at most
+    slots + `prefetch` with `prefork`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -94,7 +89,7 @@ class Pool(BaseModel):
     )
     processes: Count = Field(1, description="Processes on a host, each of which fetches for itself.")
     concurrency: Count = Field(4, description="Slots of a process: tasks that it runs at once.")
-    prefetch: CountOrNone = Field(
+    prefetch: CountOrZero = Field(
         16, description="Messages that a process may have fetched beyond its slots."
     )
     max_tasks_per_child: Count | None = Field(
@@ -107,7 +102,7 @@ class Pool(BaseModel):
 
     @property
     def slots(self) -> int:
-        """Return the number of tasks that the pool runs at once."""
+        """The number of tasks that the pool runs at once on one host."""
         return self.processes * self.concurrency
 
 
@@ -151,7 +146,7 @@ class Table(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _merge_with_defaults(cls, data: Any) -> Any:
-        """Merge an entry of the file into the default of its name: `[pools.email] concurrency = 20`."""
+        """Return the entries of the file, merged with the default entries of the same names."""
         if not isinstance(data, dict):
             return data
         return {
@@ -162,7 +157,7 @@ class Table(BaseModel):
 
     @model_validator(mode="after")
     def _check_queues(self) -> "Table":
-        """Refuse a pool that takes from a queue without a table."""
+        """Raise `ValueError` for a pool that takes from a queue without settings."""
         for name, pool in self.pools.items():
             for queue in pool.queues:
                 if queue not in self.queues:
@@ -170,16 +165,19 @@ class Table(BaseModel):
         return self
 
     def pool(self, name: str) -> Pool:
-        """Return a pool by its name. Raises `SettingsError`."""
+        """Return the pool of a name. Raises `SettingsError`."""
         if name not in self.pools:
-            raise SettingsError(unknown_name("pool", name, self.pools))
+            raise SettingsError(unknown_name_text("pool", name, self.pools))
         return self.pools[name]
 
     def misspelt_queues(self) -> list[tuple[str, str]]:
-        """Return the queues that no pool takes from, each with the known name that is most similar."""
+        """Return each queue without a pool whose name is similar to a queue with a pool, and that queue.
+
+        A queue with no similar name may have no pool on purpose, so it is left out.
+        """
         served = {queue for pool in self.pools.values() for queue in pool.queues}
         suggestions = ((queue, closest_name(queue, served)) for queue in sorted({*self.queues} - served))
-        return [(queue, meant) for queue, meant in suggestions if meant is not None]
+        return [(queue, similar) for queue, similar in suggestions if similar is not None]
 
     def pools_of(self, queue: str) -> list[str]:
         """Return the names of the pools that take from a queue."""
@@ -187,7 +185,7 @@ class Table(BaseModel):
 
 
 def _merge_entries(defaults: dict[str, Any], changes: Any) -> Any:
-    """Return the default entries with the fields that the file changes."""
+    """Return the default entries with the changes: changed fields of entries, and further entries."""
     if not isinstance(changes, dict):
         return changes
     merged = {name: entry.model_dump() for name, entry in defaults.items()}

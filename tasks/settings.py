@@ -29,7 +29,7 @@ from millpond.tasks.configuration.toml_file import config_file
 from millpond.tasks.errors import BadBrokerUrl, SettingsError
 from millpond.tasks.field_types import (
     Count,
-    CountOrNone,
+    CountOrZero,
     Host,
     Logins,
     Name,
@@ -148,7 +148,7 @@ class Settings(BaseModel):
     broker_timeout_seconds: Seconds = Field(
         5.0, description="How long a producer waits for the broker before `BrokerAway`."
     )
-    send_copies: CountOrNone = Field(
+    send_copies: CountOrZero = Field(
         0,
         description="How many replicas of the broker must have a message before a send returns; 1 or more "
         "where a replica may take over. 0: a send waits for none, and a fail-over may lose the last ones.",
@@ -157,7 +157,7 @@ class Settings(BaseModel):
         DRAIN_SECONDS,
         description="How long a running task may go on after SIGTERM; other times of a stop follow from it.",
     )
-    prefetch: CountOrNone = Field(
+    prefetch: CountOrZero = Field(
         16,
         description="Messages that a worker process may have fetched beyond its slots; `millpond worker "
         "POOL` takes the pool's instead.",
@@ -174,7 +174,7 @@ class Settings(BaseModel):
     flower_max_tasks: Count = Field(
         20_000, description="Tasks that Flower's own pages keep, the latest: some 6 kB each."
     )
-    task_events_per_second: CountOrNone = Field(
+    task_events_per_second: CountOrZero = Field(
         200,
         description="Tasks a second whose events a worker process sends to Flower and other listeners, ten "
         "seconds' worth at once; of more it sends a sample, and every failure. 0: the events of every task.",

@@ -15,7 +15,7 @@ from millpond.broker.celery import child_watch
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.tasks.app import celery_app
 from millpond.tasks.errors import SettingsError
-from millpond.tasks.handlers import handlers, record_missing_module
+from millpond.tasks.handlers import handlers, modules_left_out
 from millpond.tasks.module_loading import import_modules
 from millpond.tasks.settings import Settings, settings
 from millpond.worker import middleware, shutdown, startup_checks, unknown_kinds, user_app, user_options
@@ -110,7 +110,7 @@ def load_handlers(configured: Settings) -> None:
         except ModuleNotFoundError as missing:
             if (missing.name or "").split(".")[0] == "millpond":
                 raise
-            record_missing_module(module, missing.name or "")
+            modules_left_out[module] = missing.name or ""
     import_modules(configured.kinds)
 
 

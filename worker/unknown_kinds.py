@@ -82,7 +82,7 @@ def missing_kinds(queues: Collection[str], present: Collection[str]) -> dict[str
     reasons: dict[str, list[str]] = {}
     for kind, contract in sorted(kinds().items()):
         if kind not in present and contract.queue in queues:
-            module = modules_left_out().get(_handler_module(contract.__module__))
+            module = modules_left_out.get(_handler_module(contract.__module__))
             why = f"{module} is not installed" if module else "no module has declared its handler"
             reasons.setdefault(f"{why}: {kind_remedy(kind)}", []).append(kind)
     return {", ".join(names): why for why, names in reasons.items()}

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from millpond.broker.connection import Store, connect
 from millpond.broker.inspect import depth
 from millpond.tasks.errors import UnknownQueue
-from millpond.tasks.name_suggestions import unknown_name
+from millpond.tasks.name_suggestions import unknown_name_text
 from millpond.tasks.process.running_up import configured_broker, settings_or_local
 from millpond.tasks.settings import settings
 
@@ -27,4 +27,4 @@ def require_queue(store: Store, queue: str) -> None:
     """Raise `UnknownQueue` unless the queue is in the table or was declared."""
     names = sorted({*settings().table.queues, *depth.declared_queues(store)})
     if queue not in names:
-        raise UnknownQueue(unknown_name("queue", queue, names))
+        raise UnknownQueue(unknown_name_text("queue", queue, names))

@@ -45,7 +45,7 @@ def why(
     from millpond.monitor.diagnosis.words import diagnosis_lines
     from millpond.monitor.snapshot import read_snapshot
     from millpond.tasks.errors import BadInput
-    from millpond.tasks.name_suggestions import unknown_name
+    from millpond.tasks.name_suggestions import unknown_name_text
     from millpond.tasks.settings import settings
 
     if probe and pool is None:
@@ -56,7 +56,7 @@ def why(
     with open_store() as store:
         names = [view.name for view in read_snapshot(store, settings().table).pools]
         if pool is not None and pool not in names:
-            raise BadInput(unknown_name("pool", pool, names))
+            raise BadInput(unknown_name_text("pool", pool, names))
         if probe and pool is not None:
             with second_process(store, pool) if second_slot else nullcontext():
                 _probe_pool(store, pool)

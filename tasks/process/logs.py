@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from json import dumps
 from typing import Any
 
-from millpond.tasks.execute import running
+from millpond.tasks.execute import running_context
 from millpond.tasks.middleware import Hooks, Middleware
 from millpond.tasks.process.log_context import LogContext
 from millpond.tasks.process.log_redaction import LogRedaction
@@ -52,7 +52,7 @@ class PlainFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         text = self._inner.format(record)
-        return text if running() is None else _redact_line(text, self._hooks)
+        return text if running_context() is None else _redact_line(text, self._hooks)
 
 
 class JsonFormatter(logging.Formatter):
@@ -82,7 +82,7 @@ class JsonFormatter(logging.Formatter):
 
     def _task_fields(self, record: logging.LogRecord) -> dict[str, str]:
         """Return the task of a line: the one in its `data`, or the one that runs in this thread."""
-        context = running()
+        context = running_context()
         fields: dict[str, Any] = {}
         if context is not None:
             for hook in self._hooks.log_fields:
@@ -95,7 +95,7 @@ class JsonFormatter(logging.Formatter):
 
 def _redact_line(text: str, hooks: Hooks) -> str:
     """Return a line without the texts that the middleware redacts for the task that runs in this thread."""
-    context = running()
+    context = running_context()
     if context is not None:
         for hook in hooks.redact:
             text = hook(text, context)

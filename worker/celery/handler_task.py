@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from millpond.tasks.context import Context
 from millpond.tasks.errors import FinalError, MillpondError, RetryLater
-from millpond.tasks.execute import running, validate_job
+from millpond.tasks.execute import running_context, validate_job
 from millpond.tasks.forked_child import call_without_fork
 from millpond.tasks.handlers import Handler
 from millpond.tasks.pools import Table
@@ -51,7 +51,7 @@ def run_handler(task: Task, handler: Handler, args: tuple[Any, ...], kwargs: dic
 
     Raises the handler's errors, and Celery's `Retry` if the slot must settle a retry.
     """
-    context, retries = running(), task.request.retries or 0
+    context, retries = running_context(), task.request.retries or 0
     if context is None or context.id != task.request.id:
         context = Context(id=task.request.id or "by-hand", kind=handler.kind, retries=retries)
     job = validate_job(handler, args, kwargs)

@@ -238,7 +238,7 @@ def _outcome_of_exit(
     """
     if isinstance(error, KeyboardInterrupt) or handler.takes_message:
         return Redeliver(error_line(error))
-    return classify_failure(handler, delivery, context, error, began=time.time())
+    return classify_failure(handler, delivery, context, error, started_at=time.time())
 
 
 def _traced_handler(task: Task, own_handler: Handler | None, tracer_calls: list[bool]) -> Handler:

@@ -23,7 +23,7 @@ from time import monotonic
 from millpond.broker.cluster import check_at_start
 from millpond.tasks.errors import BadBrokerUrl, SettingsError
 from millpond.tasks.module_loading import check_module
-from millpond.tasks.name_suggestions import unknown_name
+from millpond.tasks.name_suggestions import unknown_name_text
 from millpond.tasks.pools import STOP_MARGIN_SECONDS, Table
 from millpond.tasks.process.logs import log_to_stderr
 from millpond.tasks.settings import settings
@@ -70,7 +70,7 @@ def child_processes(pools: Iterable[str], table: Table, numbers: ProcessNumbers)
     """
     for name in pools:
         if name not in table.pools:
-            raise SettingsError(unknown_name("pool", name, table.pools))
+            raise SettingsError(unknown_name_text("pool", name, table.pools))
         for number in islice(numbers.lock_free_numbers(name), table.pools[name].processes):
             yield ChildProcess(name, number, partial(process_command, name, number))
 

@@ -42,11 +42,11 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     (tmp_path / "shop_middleware.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    middleware._load_one.cache_clear()
+    middleware._load_named.cache_clear()
     middleware._load_entry_points.cache_clear()
     yield
     sys.modules.pop("shop_middleware", None)
-    middleware._load_one.cache_clear()
+    middleware._load_named.cache_clear()
     middleware._load_entry_points.cache_clear()
 
 
