@@ -51,15 +51,15 @@ def batch(
         summary = _follow_batch(opened) if follow else opened.summary()
         if failures:
             for result in opened.failures():
-                line = {"id": result.id, "state": result.state, "error": result.error}
-                print_result(line, f"{result.id}: {result.error or result.state}", as_json)
-        print_result({"summary": as_object(summary)}, in_words(summary), as_json)
+                fields = {"id": result.id, "state": result.state, "error": result.error}
+                print_result(fields, f"{result.id}: {result.error or result.state}", as_json)
+        print_result({"summary": summary_as_json(summary)}, summary_as_text(summary), as_json)
     print_unacknowledged(unacknowledged)
     raise typer.Exit(1 if summary.failed or summary.expired or unacknowledged else 0)
 
 
 def _follow_batch(batch: "Batch") -> "Summary":
-    """Show progress until the batch is complete, from its counts alone."""
+    """Show a progress bar until the batch is complete. Return its summary."""
     from datetime import timedelta
 
     from millpond.producer.cli.counters import Counters
@@ -76,7 +76,7 @@ def _follow_batch(batch: "Batch") -> "Summary":
                 return summary
 
 
-def as_object(summary: "Summary") -> dict[str, Any]:
+def summary_as_json(summary: "Summary") -> dict[str, Any]:
     """Return a summary as a JSON object."""
     from dataclasses import asdict
 
@@ -84,7 +84,7 @@ def as_object(summary: "Summary") -> dict[str, Any]:
 
 
 def print_unacknowledged(processes: tuple[str, ...]) -> None:
-    """Print the worker processes that may still start a cancelled task."""
+    """Print to stderr the worker processes that did not acknowledge a cancellation, if there are any."""
     import sys
 
     if processes:
@@ -92,26 +92,24 @@ def print_unacknowledged(processes: tuple[str, ...]) -> None:
         print(f"not acknowledged by {names}: they may still start cancelled tasks", file=sys.stderr)
 
 
-def in_words(summary: "Summary", now_ms: int | None = None) -> str:
-    """Return a summary as a line for people. At `now_ms`, an open batch shows the age of its last send."""
-    counts = [f"{summary.sent:,} sent", f"{summary.succeeded:,} succeeded"]
-    counts += [
-        f"{getattr(summary, n):,} {n}" for n in ("failed", "cancelled", "expired") if getattr(summary, n)
-    ]
-    if summary.pending:
-        counts.append(f"{summary.pending:,} pending")
+def summary_as_text(summary: "Summary", now_ms: int | None = None) -> str:
+    """Return a summary as a line for people.
+
+    With `now_ms`, the broker's time, the line of an open batch ends with the age of its last send.
+    """
+    parts = [f"{summary.sent:,} sent", f"{summary.succeeded:,} succeeded"]
+    others = ("failed", "cancelled", "expired", "pending")
+    parts += [f"{count:,} {name}" for name in others if (count := getattr(summary, name))]
     state = "complete" if summary.complete else "closed" if summary.closed_at_ms else "open"
     if now_ms is not None and not summary.closed_at_ms:
-        idle = (now_ms - (summary.last_sent_at_ms or summary.opened_at_ms)) / 1000
-        counts.append(
-            f"last sent to {idle:,.0f} s ago" if summary.last_sent_at_ms else f"opened {idle:,.0f} s ago"
-        )
-    named = f" ({summary.description})" if summary.description else ""
-    return f"{summary.id}{named}: {state}, {', '.join(counts)}"
+        seconds = (now_ms - (summary.last_sent_at_ms or summary.opened_at_ms)) / 1000
+        parts.append(f"{'last sent to' if summary.last_sent_at_ms else 'opened'} {seconds:,.0f} s ago")
+    description = f" ({summary.description})" if summary.description else ""
+    return f"{summary.id}{description}: {state}, {', '.join(parts)}"
 
 
 def print_result(value: dict[str, Any], text: str, as_json: bool) -> None:
-    """Print a value as JSON, or its text for people."""
+    """Print `value` as a line of JSON if `as_json`, or else `text`."""
     from millpond.producer import json_text
 
     print(json_text.to_text(value) if as_json else text, flush=True)

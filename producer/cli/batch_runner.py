@@ -1,7 +1,7 @@
 """Run the tasks of one command as a batch: send them as inputs are read, print results, return the exit code.
 
 The main thread sends, so that Ctrl-C stops the sending only. A second thread reads the results. The memory of
-both is bounded by the pending tasks. SIGTERM stops the sending too, and does not wait for results.
+both is bounded by the number of pending tasks. After SIGTERM the command neither sends nor waits for results.
 """
 
 import signal
@@ -66,46 +66,52 @@ def run_batch(
     ):
         reader = ResultReader(batch, counters, progress, output)
         reader.start()
-        stop = _send_inputs(batch, inputs, reader)
-        # The server's count: the task of an interrupted call may have been accepted.
-        closed, stop = _close_batch(batch, stop)
-        counters.sent = closed.sent
+        interrupt = _send_inputs(batch, inputs, reader)
+        summary, interrupt = _close_batch(batch, interrupt)
+        # The task of an interrupted call is not counted here, and may have been accepted by the server.
+        counters.sent = summary.sent
         counters.total = counters.sent + counters.skipped
-        stop = _wait_for_results(session, batch, reader, stop)
+        interrupt = _wait_for_results(session, batch, reader, interrupt)
     output.write_summary(title, batch.id, counters)
-    if stop is not None:
-        return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
+    if interrupt is not None:
+        return TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
     return FAILED if counters.failed or counters.skipped else 0
 
 
 @contextmanager
 def _raise_on_sigterm() -> Iterator[None]:
-    """Raise `Terminated` on SIGTERM, if this is the main thread, which alone receives signals."""
+    """Raise `Terminated` on SIGTERM during the block. In another thread than the main one, do nothing.
 
-    def stop(*_: object) -> None:
+    Only the main thread receives signals.
+    """
+
+    def raise_terminated(*_: object) -> None:
         raise Terminated
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, stop)
+    previous = signal.signal(signal.SIGTERM, raise_terminated)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _send_inputs(
     batch: Batch, inputs: Iterable[LabelledMessage | Skipped], reader: "ResultReader"
 ) -> KeyboardInterrupt | None:
-    """Send every input and return the signal that stopped it, if any. Close the batch before an error."""
+    """Send a task for each input. Return the interrupt that stopped the sending, or None.
+
+    If a send fails, close the batch and raise the error.
+    """
     try:
-        for outcome in batch.send_each(reader.messages(inputs), overflow="block"):
+        for outcome in batch.send_each(reader.prepare_messages(inputs), overflow="block"):
             if isinstance(outcome, Refused):
                 raise outcome.error
             reader.counters.count_sent()
-    except KeyboardInterrupt as stop:
-        return stop
+    except KeyboardInterrupt as interrupt:
+        return interrupt
     except Exception as error:
         with suppress(BrokerError):
             batch.close()
@@ -115,54 +121,64 @@ def _send_inputs(
     return None
 
 
-def _close_batch(batch: Batch, stop: KeyboardInterrupt | None) -> tuple[Summary, KeyboardInterrupt | None]:
-    """Close the batch. Return its counts, and the signal that has stopped the command by then, or None.
+def _close_batch(
+    batch: Batch, interrupt: KeyboardInterrupt | None
+) -> tuple[Summary, KeyboardInterrupt | None]:
+    """Close the batch. Return its summary, and the interrupt that has stopped the command by now, or None.
 
-    After a first Ctrl-C the batch is closed too, because its results are awaited. A second one leaves.
+    A first Ctrl-C during the call does not keep the batch open, because its results are awaited. A second one
+    is raised.
     """
     try:
-        return batch.close(), stop
-    except KeyboardInterrupt as interrupt:
-        if stop is not None:
-            raise
         return batch.close(), interrupt
+    except KeyboardInterrupt as now:
+        if interrupt is not None:
+            raise
+        return batch.close(), now
 
 
 def _wait_for_results(
-    session: Session, batch: Batch, reader: "ResultReader", stop: KeyboardInterrupt | None
+    session: Session, batch: Batch, reader: "ResultReader", interrupt: KeyboardInterrupt | None
 ) -> KeyboardInterrupt | None:
-    """Wait for the results: a first Ctrl-C prints the pending tasks, a second leaves, as SIGTERM does."""
+    """Wait until all results were read. Return the interrupt that has stopped the command by now, or None.
+
+    A first Ctrl-C prints the number of pending tasks, and the command waits on. A second one is raised. After
+    SIGTERM nothing is awaited.
+    """
     while True:
         try:
-            if stop is not None:
-                waits = not isinstance(stop, Terminated)
-                reader.progress.print_above(_pending_text(session, batch, waits=waits))
-            if isinstance(stop, Terminated):
-                return stop
-            # join() takes a thread for ended after an interruption by Ctrl-C (bpo-45274).
+            if interrupt is not None:
+                is_waiting = not isinstance(interrupt, Terminated)
+                reader.progress.print_above(_pending_text(session, batch, is_waiting=is_waiting))
+            if isinstance(interrupt, Terminated):
+                return interrupt
+            # Not join(): once Ctrl-C has interrupted it, it returns although the thread runs (bpo-45274).
             reader.finished.wait()
             reader.raise_error()
-            return stop
-        except KeyboardInterrupt as again:
-            if stop is not None:
+            return interrupt
+        except KeyboardInterrupt as now:
+            if interrupt is not None:
                 raise
-            stop = again
+            interrupt = now
 
 
-def _pending_text(session: Session, batch: Batch, *, waits: bool) -> str:
-    """Return the line that Ctrl-C prints: the number of pending tasks, and the batch to find them in."""
+def _pending_text(session: Session, batch: Batch, *, is_waiting: bool) -> str:
+    """Return the line that an interrupted command prints: the pending tasks, and the command to see them.
+
+    `is_waiting`: the command waits for them until a second Ctrl-C.
+    """
     text = f"stopped: nothing more is sent, {batch.summary().pending} tasks"
-    if session.is_embedded and not waits:
+    if session.is_embedded and not is_waiting:
         return f"{text} end with the workers of this command"
     text = f"{text} are pending in batch {batch.id}. "
     if session.is_embedded:
         return text + "Waiting for them; Ctrl-C again ends them with the workers of this command"
-    leaves = "Ctrl-C again leaves them to the workers; look" if waits else "Look"
-    return text + f"{leaves} at them with: millpond batch {batch.id}"
+    advice = "Ctrl-C again leaves them to the workers; look" if is_waiting else "Look"
+    return text + f"{advice} at them with: millpond batch {batch.id}"
 
 
 class ResultReader(threading.Thread):
-    """Reads the results of a batch as they come, counts and prints each."""
+    """A thread that reads the results of a batch as they come, and counts and prints each."""
 
     def __init__(self, batch: Batch, counters: Counters, progress: ProgressBar, output: Output) -> None:
         super().__init__(name="results", daemon=True)
@@ -174,7 +190,7 @@ class ResultReader(threading.Thread):
         self.finished = threading.Event()
 
     def run(self) -> None:
-        """Read until the batch is complete. Keep an error for the main thread."""
+        """Read until the batch is complete. An error is kept for `raise_error`, and sets `finished` too."""
         try:
             for result in self._batch.results():
                 self._handle_result(result)
@@ -183,10 +199,10 @@ class ResultReader(threading.Thread):
         finally:
             self.finished.set()
 
-    def messages(self, inputs: Iterable[LabelledMessage | Skipped]) -> Iterator[Message]:
-        """Yield the messages to send, each with an id. Count and print the inputs that are skipped.
+    def prepare_messages(self, inputs: Iterable[LabelledMessage | Skipped]) -> Iterator[Message]:
+        """Yield the messages to send, each with an id, under which its label is kept.
 
-        Raises the error of the thread that reads results.
+        Counts and prints the inputs that are skipped. Raises the error of the thread that reads results.
         """
         for item in inputs:
             self.raise_error()
@@ -200,12 +216,12 @@ class ResultReader(threading.Thread):
             yield message
 
     def raise_error(self) -> None:
-        """Raise the error of the reader in the calling thread, if there is one."""
+        """Raise the error that ended the reading, if there is one, in the calling thread."""
         if self._error is not None:
             raise self._error
 
     def _handle_result(self, result: Result) -> None:
-        """Count a result and write it, and print a failure."""
+        """Count a result, write it to the output, and print it if it is a failure."""
         label = self.counters.count_result(result)
         self._output.write_result(label, result)
         if result.state is not TaskState.SUCCEEDED:

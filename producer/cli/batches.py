@@ -23,10 +23,10 @@ def batches(
     """
     import json
 
-    from millpond.producer.cli.batch import as_object, in_words
+    from millpond.producer.cli.batch import summary_as_json, summary_as_text
     from millpond.producer.cli.client_session import open_client
 
     with open_client() as client:
         now_ms = client.now_ms()
         for summary in client.batches(limit, still_open=still_open):
-            print(json.dumps(as_object(summary)) if as_json else in_words(summary, now_ms))
+            print(json.dumps(summary_as_json(summary)) if as_json else summary_as_text(summary, now_ms))

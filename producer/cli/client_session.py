@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from millpond.tasks.process.running_up import LocalInstance
     from millpond.tasks.settings import Settings
 
-#: Starts a broker, and workers for these pools. The context is the broker's URL.
-Embedded = Callable[["Settings", Sequence[str]], AbstractContextManager[str]]
+#: Starts a broker and workers of the named pools until the context ends. The context's value is the URL.
+StartWorkers = Callable[["Settings", Sequence[str]], AbstractContextManager[str]]
 
 
 @dataclass(frozen=True)
 class Launcher:
-    """A function that starts workers for commands.
+    """The function that starts workers for a command.
 
-    The `millpond` command gives it, because the producer imports no worker.
+    It is passed by the `millpond` command, because the producer imports no worker.
     """
 
-    embedded: Embedded | None = None
+    start_workers: StartWorkers | None = None
 
 
 @dataclass(frozen=True)
@@ -41,47 +41,56 @@ class Session:
 
 @contextmanager
 def open_session(launcher: Launcher | None, *, queue: str, roots: Sequence[str] = ()) -> Iterator[Session]:
-    """Open a session for tasks of one queue.
+    """Open a session for tasks of one queue, whose workers may use the file roots.
 
-    Workers that are started for the command get the pools of that queue and these file roots. Raises
-    `UnknownQueue` if no pool serves it.
+    A `millpond up` that lacks the queue or a root is not used. Raises `UnknownQueue` if workers have to be
+    started and no pool serves the queue.
     """
     from millpond.producer.client import Client
-    from millpond.producer.queue_cache import unknown_queue_error
-    from millpond.tasks.extras import extras_of_queues, require_extras
     from millpond.tasks.process.running_up import USED, find_local_instance
     from millpond.tasks.settings import settings
 
     configured = settings()
     local = find_local_instance() if configured.broker_url is None else None
-    missing = _missing_part(local, queue, roots) if local else None
-    if local and not missing:
+    lack = _find_lack(local, queue, roots) if local else None
+    if local and not lack:
         _print_to_stderr(USED)
         configured = local.apply_to(configured)
-    if configured.broker_url is None and launcher is not None and launcher.embedded is not None:
-        pools = configured.table.pools_of(queue)
-        if not pools:
-            raise unknown_queue_error(queue, configured.table.queues)
-        if missing:
-            _print_to_stderr(
-                f"the millpond up that runs here {missing}: starting a broker and workers for this command"
-            )
-        elif sys.stderr.isatty():
-            _print_to_stderr("no broker is configured: starting one and its workers for this command …")
-        queues = (queue for pool in pools for queue in configured.table.pools[pool].queues)
-        require_extras(
-            "starting a broker and workers for this command", "embedded", *extras_of_queues(queues)
-        )
-        files = configured.files.model_copy(update={"roots": (*roots, *configured.files.roots)})
-        own = configured.model_copy(update={"files": files})
-        with (
-            launcher.embedded(own, pools) as url,
-            Client(url, settings=own) as client,
-        ):
-            yield Session(client, queue, is_embedded=True)
+    if configured.broker_url is None and launcher is not None and launcher.start_workers is not None:
+        with _embedded_session(launcher.start_workers, configured, queue, roots, lack) as session:
+            yield session
         return
     with Client(settings=configured) as client:
         yield Session(client, queue, is_embedded=False)
+
+
+@contextmanager
+def _embedded_session(
+    start_workers: StartWorkers, configured: "Settings", queue: str, roots: Sequence[str], lack: str | None
+) -> Iterator[Session]:
+    """Start a broker, and the workers of a queue with these file roots, and open a session with them.
+
+    `lack` is the reason why a running `millpond up` is not used, None if none runs. Raises `UnknownQueue`.
+    """
+    from millpond.producer.client import Client
+    from millpond.producer.queue_cache import unknown_queue_error
+    from millpond.tasks.extras import extras_of_queues, require_extras
+
+    pools = configured.table.pools_of(queue)
+    if not pools:
+        raise unknown_queue_error(queue, configured.table.queues)
+    if lack:
+        _print_to_stderr(
+            f"the millpond up that runs here {lack}: starting a broker and workers for this command"
+        )
+    elif sys.stderr.isatty():
+        _print_to_stderr("no broker is configured: starting one and its workers for this command …")
+    queues = (queue for pool in pools for queue in configured.table.pools[pool].queues)
+    require_extras("starting a broker and workers for this command", "embedded", *extras_of_queues(queues))
+    files = configured.files.model_copy(update={"roots": (*roots, *configured.files.roots)})
+    own = configured.model_copy(update={"files": files})
+    with start_workers(own, pools) as url, Client(url, settings=own) as client:
+        yield Session(client, queue, is_embedded=True)
 
 
 @contextmanager
@@ -94,11 +103,8 @@ def open_client() -> Iterator["Client"]:
         yield client
 
 
-def _missing_part(local: "LocalInstance", queue: str, roots: Sequence[str]) -> str | None:
-    """Return the part of a running `millpond up` that this command misses.
-
-    Return None if nothing is missing.
-    """
+def _find_lack(local: "LocalInstance", queue: str, roots: Sequence[str]) -> str | None:
+    """Return what a running `millpond up` lacks for this command, the end of a sentence. None: nothing."""
     from millpond.tasks.errors import BadInput
     from millpond.tasks.files.locations import locate
 

@@ -38,18 +38,22 @@ def config(
         sys.stdout.write(settings_page(Settings))
         return
     in_force, unused = _settings_in_force()
-    shown = _select_settings(in_force, names or [])
+    selected = _select_settings(in_force, names or [])
     if as_json:
-        for each in shown:
-            print(json.dumps(each.as_object()))
+        for setting in selected:
+            print(json.dumps(setting.as_object()))
     else:
-        print("\n".join(_toml_lines(shown)))
+        print("\n".join(_toml_lines(selected)))
     for name in unused:
         print(f"# {name} is set, and is no setting of Millpond", file=sys.stderr)
 
 
 def _settings_in_force() -> "tuple[list[SettingInForce], tuple[str, ...]]":
-    """Return the settings in force, those of a local `millpond up` included, and the unused names."""
+    """Return the settings in force, and the names that are set and are no settings.
+
+    The broker of a running `millpond up` on this machine is in force if none is configured. Secrets in URLs
+    are hidden.
+    """
     import re
     from dataclasses import replace
 
@@ -64,37 +68,43 @@ def _settings_in_force() -> "tuple[list[SettingInForce], tuple[str, ...]]":
     if local is not None:
         configured = local.apply_to(configured)
     in_force = []
-    for each in settings_in_force(configured, written):
-        if local is not None and each.name in ("broker_url", "key_prefix"):
-            each = replace(each, origin="the millpond up that runs here")
-        if each.name == "broker_url" and configured.broker_url:
-            each = replace(each, value=str(BrokerURL.parse(configured.broker_url)))
-        if each.name == "traces_endpoint" and each.value:
-            each = replace(each, value=re.sub(r"://[^/]*@", "://**@", each.value))
-        in_force.append(each)
+    for setting in settings_in_force(configured, written):
+        if local is not None and setting.name in ("broker_url", "key_prefix"):
+            setting = replace(setting, origin="the millpond up that runs here")
+        if setting.name == "broker_url" and configured.broker_url:
+            setting = replace(setting, value=str(BrokerURL.parse(configured.broker_url)))
+        if setting.name == "traces_endpoint" and setting.value:
+            setting = replace(setting, value=re.sub(r"://[^/]*@", "://**@", setting.value))
+        in_force.append(setting)
     return in_force, written.unused
 
 
 def _select_settings(in_force: "list[SettingInForce]", names: "Iterable[str]") -> "list[SettingInForce]":
-    """Return the settings of these names and tables, all without names. Raises `BadInput`."""
+    """Return the settings with these names and in these tables, or all settings if there are no names.
+
+    Raises `BadInput` for a name that no setting and no table has.
+    """
     from millpond.tasks.errors import BadInput
     from millpond.tasks.name_suggestions import closest_name
 
-    shown: list[SettingInForce] = []
+    selected: list[SettingInForce] = []
     for name in names:
-        fitting = [each for each in in_force if f"{each.name}.".startswith(f"{name}.")]
-        if not fitting:
-            parts = {each.name for each in in_force}
-            tables = {part.rpartition(".")[0] for part in parts} | {part.partition(".")[0] for part in parts}
-            meant = closest_name(name, parts | tables - {""})
-            hint = f"did you mean {meant!r}?" if meant else "leave the name out to see them all"
+        matching = [setting for setting in in_force if f"{setting.name}.".startswith(f"{name}.")]
+        if not matching:
+            known = {setting.name for setting in in_force}
+            tables = {path.rpartition(".")[0] for path in known} | {path.partition(".")[0] for path in known}
+            suggestion = closest_name(name, known | tables - {""})
+            hint = f"did you mean {suggestion!r}?" if suggestion else "leave the name out to see them all"
             raise BadInput(f"no setting or table is named {name!r}: {hint}")
-        shown += [each for each in fitting if each not in shown]
-    return shown or in_force
+        selected += [setting for setting in matching if setting not in selected]
+    return selected or in_force
 
 
 def _toml_lines(in_force: "list[SettingInForce]") -> "Iterator[str]":
-    """Yield the lines of a millpond.toml: the settings at the top first, then table after table."""
+    """Yield the lines of a millpond.toml: the settings outside of tables first, then table after table.
+
+    The origin and the valid values of a setting are a comment beside it, or above it if the line is too long.
+    """
     import shutil
     import textwrap
 
@@ -102,15 +112,17 @@ def _toml_lines(in_force: "list[SettingInForce]") -> "Iterator[str]":
     from millpond.tasks.configuration.model_fields import describe_values
 
     width, table = shutil.get_terminal_size().columns, ""
-    for each in sorted(in_force, key=lambda each: "." in each.name):
-        inside, _, name = each.name.rpartition(".")
-        if inside != table:
-            table = inside
-            yield f"\n[{inside}]"
-        is_written = each.value is not None and each.value != HIDDEN
-        entry = f"{name} = {to_toml(each.value)}" if is_written else f"# {name} {each.value or '(not set)'}"
-        comment = f"{each.origin}; {describe_values(each.setting.field)}"
-        if len(entry) + len(comment) + 4 <= width and is_written:
+    for setting in sorted(in_force, key=lambda setting: "." in setting.name):
+        table_of_setting, _, name = setting.name.rpartition(".")
+        if table_of_setting != table:
+            table = table_of_setting
+            yield f"\n[{table}]"
+        has_value = setting.value is not None and setting.value != HIDDEN
+        entry = (
+            f"{name} = {to_toml(setting.value)}" if has_value else f"# {name} {setting.value or '(not set)'}"
+        )
+        comment = f"{setting.origin}; {describe_values(setting.setting.field)}"
+        if len(entry) + len(comment) + 4 <= width and has_value:
             yield f"{entry}  # {comment}"
         else:
             yield from textwrap.wrap(comment, max(20, width), initial_indent="# ", subsequent_indent="# ")

@@ -10,9 +10,10 @@ from millpond.broker.task_state import TaskState
 
 @dataclass
 class Counters:
-    """The inputs of a command by outcome. Two threads write them, under one lock.
+    """The counts of a command's inputs by outcome. Two threads write them, under one lock.
 
-    `labels` has the pending tasks only, by id, so the bounds of the queues bound its size.
+    `total` is None while inputs are still read. `labels` has the labels of pending tasks, by id, so its size
+    is bounded by the bounds of the queues.
     """
 
     total: int | None = None
@@ -21,11 +22,11 @@ class Counters:
     failed: int = 0
     skipped: int = 0
     labels: dict[str, str] = field(default_factory=dict)
-    started: float = field(default_factory=monotonic)
+    started_at: float = field(default_factory=monotonic)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def add_label(self, id: str, label: str) -> None:
-        """Remember the label of a task. Call this before the task is sent: its result may come at once."""
+        """Keep the label of a task for its result. Call this before the send: the result may come at once."""
         with self._lock:
             self.labels[id] = label
 
@@ -35,7 +36,7 @@ class Counters:
             self.sent += 1
 
     def count_result(self, result: Result) -> str:
-        """Count a result and return the label of its task."""
+        """Count a result and return the label of its task, or the id of a task without a label."""
         with self._lock:
             if result.state is TaskState.SUCCEEDED:
                 self.succeeded += 1
@@ -44,12 +45,12 @@ class Counters:
             return self.labels.pop(result.id, result.id)
 
     def count_skipped(self) -> None:
-        """Count an input without a task."""
+        """Count an input from which no task was made."""
         with self._lock:
             self.skipped += 1
 
     def longest_pending(self) -> tuple[str, str]:
-        """Return id and label of the task that has been pending longest. Both are empty if none is."""
+        """Return the id and the label of the task that has been pending longest, or two empty texts."""
         with self._lock:
             return next(iter(self.labels.items()), ("", ""))
 
@@ -66,9 +67,9 @@ class Counters:
     @property
     def seconds(self) -> float:
         """The seconds since the command began."""
-        return monotonic() - self.started
+        return monotonic() - self.started_at
 
     @property
     def rate(self) -> float:
-        """The inputs done a second, over the whole time."""
+        """The number of inputs with an outcome, divided by the seconds since the command began."""
         return self.done / self.seconds if self.seconds > 0 else 0.0

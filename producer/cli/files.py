@@ -99,8 +99,8 @@ def parquet(
     as_json: Json = False,
 ) -> None:
     """Turn each CSV or JSONL file into Parquet."""
-    given = {**locals(), "types": dict(map(_parse_column_type, types)) if types else None}
-    _run_file_command(ctx, "files.parquet", given, title="tables", suffixes=tuple(TABLES))
+    parameters = {**locals(), "types": dict(map(_parse_column_type, types)) if types else None}
+    _run_file_command(ctx, "files.parquet", parameters, title="tables", suffixes=tuple(TABLES))
 
 
 @app.command("pdf-text", epilog="Example: millpond files pdf-text papers/ --out text")
@@ -117,9 +117,9 @@ def pdf_text(
     as_json: Json = False,
 ) -> None:
     """Write the text of each PDF as UTF-8, a form feed between pages."""
-    given = {**locals(), "password": None if password_file is None else _first_line(password_file)}
-    del given["password_file"]
-    _run_file_command(ctx, "files.pdf_text", given, title="texts", suffixes=DOCUMENTS)
+    parameters = {**locals(), "password": None if password_file is None else _read_password(password_file)}
+    del parameters["password_file"]
+    _run_file_command(ctx, "files.pdf_text", parameters, title="texts", suffixes=DOCUMENTS)
 
 
 @app.command(epilog="Example: find logs -name '*.log' -print0 | millpond files compress - --out packed")
@@ -156,15 +156,15 @@ def unpack(
 
 
 def _parse_column_type(text: str) -> tuple[str, str]:
-    """Return the column and the type of `--type`. Raises `BadInput`."""
+    """Return the column and the type of a `--type COLUMN=TYPE`. Raises `BadInput`."""
     column, sign, type_ = text.rpartition("=")
     if not sign:
         raise BadInput(f"--type {text!r} has no '=': give COLUMN=TYPE, such as id=string")
     return column, type_
 
 
-def _first_line(file: Path) -> str:
-    """Return the password: the first line of its file. Raises `BadInput` if it is not UTF-8."""
+def _read_password(file: Path) -> str:
+    """Return the first line of a password file. Raises `BadInput` if the file is not UTF-8."""
     try:
         return file.read_text().split("\n", 1)[0].removesuffix("\r")
     except UnicodeDecodeError:
@@ -172,20 +172,26 @@ def _first_line(file: Path) -> str:
 
 
 def _run_file_command(
-    ctx: typer.Context, kind: str, given: dict[str, Any], *, title: str, suffixes: tuple[str, ...]
+    ctx: typer.Context, kind: str, parameters: dict[str, Any], *, title: str, suffixes: tuple[str, ...]
 ) -> None:
-    """Sort a command's parameters into those of all commands and the fields of its contract, and run it."""
+    """Run the operation of a command, and exit with its code.
+
+    `parameters` are all of the command's. Those that not every file command has are fields of the contract.
+    Without `--match`, the files of a folder are those with one of the suffixes.
+    """
     from millpond.producer.cli.operation import Operation, run_operation
 
     shared = {"ctx", "paths", "out", "match", "queue", "root", "as_json"}
     operation = Operation(
         kind=kind,
         title=title,
-        fields={name: value for name, value in given.items() if name not in shared and value is not None},
-        patterns=tuple(given["match"] or ()) or tuple(f"*{suffix}" for suffix in suffixes),
-        out=given.get("out"),
-        queue=given["queue"],
-        roots=tuple(given["root"] or ()),
-        as_json=given["as_json"],
+        fields={
+            name: value for name, value in parameters.items() if name not in shared and value is not None
+        },
+        patterns=tuple(parameters["match"] or ()) or tuple(f"*{suffix}" for suffix in suffixes),
+        out=parameters.get("out"),
+        queue=parameters["queue"],
+        roots=tuple(parameters["root"] or ()),
+        as_json=parameters["as_json"],
     )
-    raise typer.Exit(run_operation(ctx.obj, operation, given["paths"]))
+    raise typer.Exit(run_operation(ctx.obj, operation, parameters["paths"]))

@@ -1,6 +1,6 @@
 """`millpond gateway`: serve the client over HTTP; `millpond gateway token`: make a token for it."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -65,9 +65,7 @@ def token(
     right: Annotated[
         list[str] | None,
         typer.Option(
-            "--right",
-            metavar="RIGHT",
-            help="What its tasks may do: shed or priority; may be repeated.",
+            "--right", metavar="RIGHT", help="What its tasks may do: shed or priority; may be repeated."
         ),
     ] = None,
     as_json: Json = False,
@@ -78,30 +76,32 @@ def token(
     from millpond.producer.gateway.tokens import hash_token, new_token
 
     secret = new_token()
-    entry = _make_entry(name, hash_token(secret), kind or ["*"], queue or [], right or [])
+    rules = {"kinds": kind or ["*"], "queues": queue or [], "rights": right or []}
+    settings = _token_settings({"name": name, "hash": hash_token(secret), **rules}).model_dump()
     if as_json:
-        print(json.dumps({"token": secret, **entry.model_dump()}))
+        print(json.dumps({"token": secret, **settings}))
         return
     print(f"{secret}\n")
     print("Keep it: it is not shown again. For millpond.toml:\n")
     print("[[gateway.tokens]]")
-    for key, value in entry.model_dump().items():
+    for key, value in settings.items():
         print(f"{key} = {json.dumps(value)}")
 
 
-def _make_entry(
-    name: str, hash: str, kinds: list[str], queues: list[str], rights: list[str]
-) -> "GatewayToken":
-    """Return a token as the settings have it. Raises `BadInput`."""
+def _token_settings(fields: dict[str, Any]) -> "GatewayToken":
+    """Return the settings of a token. Raises `BadInput` for a wrong name or right."""
     from pydantic import ValidationError
 
     from millpond.tasks.errors import BadInput
     from millpond.tasks.settings import GatewayToken
 
-    entry = {"name": name, "hash": hash, "kinds": kinds, "queues": queues, "rights": rights}
     try:
-        return GatewayToken.model_validate(entry)
+        return GatewayToken.model_validate(fields)
     except ValidationError as error:
         if error.errors()[0]["loc"][0] == "rights":
-            raise BadInput(f"{', '.join(rights)} is no right of a token: use shed or priority") from None
-        raise BadInput(f"{name!r} cannot name a token: use 1 to 60 letters, digits, . _ -") from None
+            raise BadInput(
+                f"{', '.join(fields['rights'])} is no right of a token: use shed or priority"
+            ) from None
+        raise BadInput(
+            f"{fields['name']!r} cannot name a token: use 1 to 60 letters, digits, . _ -"
+        ) from None

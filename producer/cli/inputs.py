@@ -1,7 +1,7 @@
-"""Find the files that a command line names: as they are walked, so that a folder of any size needs no memory.
+"""Find the input files that the arguments of a command name, one by one, in constant memory.
 
-An argument is a file, a folder (walked, taking the names that fit the operation), a storage URL, or `-`:
-paths from stdin, separated by newlines or, as `find -print0` writes them, by NUL.
+An argument is a file, a folder (walked for the names that match the operation's patterns), a storage URL, or
+`-` for paths on stdin, separated by newlines or, as `find -print0` writes them, by NUL.
 """
 
 import os
@@ -19,35 +19,42 @@ _READ_BYTES = 65_536
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """A file to work on: its path or URL, and its path below the named folder (or its name alone)."""
+    """A file to work on: its path or storage URL, and its path relative to the folder that was named.
 
-    place: str
-    below: PurePosixPath
+    The relative path of a file that was named itself is its name.
+    """
+
+    path: str
+    relative_path: PurePosixPath
 
     @property
     def is_url(self) -> bool:
-        """True if it lies in a storage and not on this machine."""
-        return "://" in self.place
+        """True if the file is in a storage, not on this machine."""
+        return "://" in self.path
 
 
 @dataclass(frozen=True, slots=True)
 class UnreadableInput:
-    """A path that could not be read, and the reason."""
+    """A file or folder that cannot be read, and the reason."""
 
-    place: str
+    path: str
     reason: str
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The arguments of a command, the name patterns that fit (none: every name), and a folder to skip."""
+    """The input files of a command's arguments. Each iteration walks the folders anew.
+
+    In folders, only names that match a pattern are taken (without patterns: all names), and `skipped_folder`
+    is not walked.
+    """
 
     arguments: Sequence[str]
     patterns: Sequence[str] = ()
-    keep_out: Path | None = None
+    skipped_folder: Path | None = None
 
     def check_arguments(self) -> None:
-        """Refuse an argument that names nothing. Raises `BadInput`."""
+        """Raise `BadInput` for an argument that names no file or folder, and for stdin named twice."""
         for argument in self.arguments:
             if argument != STDIN and "://" not in argument and not os.path.lexists(argument):
                 raise BadInput(f"{argument}: there is no such file or folder; name one that exists")
@@ -58,27 +65,28 @@ class Inputs:
         """Yield the inputs as they are found."""
         for argument in self.arguments:
             if argument == STDIN:
-                yield from map(_named_input, paths_from(sys.stdin.fileno()))
+                yield from map(_named_input, read_paths(sys.stdin.fileno()))
             elif "://" in argument:
                 yield InputFile(argument, PurePosixPath(argument.rstrip("/").rpartition("/")[2]))
-            elif os.path.isdir(argument):  # noqa: PTH112  bytes that are no UTF-8 pass through
+            elif os.path.isdir(argument):  # noqa: PTH112  accepts names that are not UTF-8
                 yield from self._walk_folder(argument, PurePosixPath())
             else:
                 yield _named_input(argument)
 
     def count_items(self) -> int:
-        """Return the number of items that an iteration yields. Stdin is read once: do not count it."""
+        """Return the number of items that an iteration yields. Do not call it if stdin is an argument."""
         return sum(1 for _ in self)
 
-    def root_folders(self, *others: Path) -> list[str]:
-        """Return the folders that workers must be allowed for these arguments, without those in another."""
-        named = {_root_of(argument) for argument in self.arguments} | {
-            os.path.realpath(other) for other in others
-        }
-        return sorted(root for root in named if not any(_is_inside(root, other) for other in named))
+    def root_folders(self, *more: Path) -> list[str]:
+        """Return the folders that workers must be allowed to use, for the arguments and `more` folders.
 
-    def _walk_folder(self, folder: str, below: PurePosixPath) -> Iterator[InputFile | UnreadableInput]:
-        """Yield the files of a folder and of those below it."""
+        A folder inside another one of them is left out.
+        """
+        folders = {_folder_of(argument) for argument in self.arguments} | set(map(os.path.realpath, more))
+        return sorted(folder for folder in folders if not any(_is_inside(folder, other) for other in folders))
+
+    def _walk_folder(self, folder: str, relative: PurePosixPath) -> Iterator[InputFile | UnreadableInput]:
+        """Yield the files of a folder and its subfolders. `relative` is the relative path of the folder."""
         try:
             entries = os.scandir(folder)
         except OSError as error:
@@ -87,43 +95,46 @@ class Inputs:
         with entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
-                    if self.keep_out is None or Path(entry.path).absolute() != self.keep_out.absolute():
-                        yield from self._walk_folder(entry.path, below / entry.name)
-                elif self._matches_pattern(entry.name) and (input_ := _entry_input(entry, below)) is not None:
-                    yield input_
+                    skipped = self.skipped_folder
+                    if skipped is None or Path(entry.path).absolute() != skipped.absolute():
+                        yield from self._walk_folder(entry.path, relative / entry.name)
+                elif (
+                    self._matches_pattern(entry.name) and (file := _entry_input(entry, relative)) is not None
+                ):
+                    yield file
 
     def _matches_pattern(self, name: str) -> bool:
         return not self.patterns or any(fnmatch(name.lower(), pattern.lower()) for pattern in self.patterns)
 
 
-def paths_from(descriptor: int) -> Iterator[str]:
-    """Yield the paths from a descriptor, as they come. The first block shows how they are separated.
+def read_paths(descriptor: int) -> Iterator[str]:
+    """Yield the paths that a descriptor delivers. They are separated by NUL if the first block has one.
 
-    Raises `BadInput`.
+    Raises `BadInput` for a path that is too long.
     """
     rest, separator = b"", None
     while block := os.read(descriptor, _READ_BYTES):
         rest += block
         if separator is None:
             separator = b"\0" if b"\0" in rest else b"\n"
-        *whole, rest = rest.split(separator)
-        yield from (os.fsdecode(path) for path in whole if path)
+        *paths, rest = rest.split(separator)
+        yield from (os.fsdecode(path) for path in paths if path)
         if len(rest) > _READ_BYTES:
             raise BadInput("a path on stdin is over 65,536 bytes: separate the paths by newlines or NUL")
     if rest:
         yield os.fsdecode(rest)
 
 
-def _entry_input(entry: "os.DirEntry[str]", below: PurePosixPath) -> InputFile | UnreadableInput | None:
-    """Return an entry of a folder. A folder that cannot be read is an entry itself. None if it is no file."""
+def _entry_input(entry: "os.DirEntry[str]", relative: PurePosixPath) -> InputFile | UnreadableInput | None:
+    """Return the input for an entry of a folder. Return None for an entry that is not a file."""
     try:
-        return InputFile(entry.path, below / entry.name) if entry.is_file() else None
-    except OSError as error:  # a link to itself, a folder that nobody may look into behind a link
+        return InputFile(entry.path, relative / entry.name) if entry.is_file() else None
+    except OSError as error:  # a link to itself, or to a file in a folder without permission
         return UnreadableInput(entry.path, error.strerror or str(error))
 
 
 def _named_input(path: str) -> InputFile | UnreadableInput:
-    """Return the input that an argument names, or why it cannot be read."""
+    """Return the input for a path or URL that an argument or stdin names."""
     if "://" in path:
         return InputFile(path, PurePosixPath(path.rpartition("/")[2]))
     if not os.path.isfile(path):  # noqa: PTH113
@@ -133,8 +144,8 @@ def _named_input(path: str) -> InputFile | UnreadableInput:
     return InputFile(path, PurePosixPath(os.path.basename(path)))  # noqa: PTH119
 
 
-def _root_of(argument: str) -> str:
-    """Return the folder that workers must be allowed for an argument."""
+def _folder_of(argument: str) -> str:
+    """Return the folder of an argument: itself, or that of a file or URL, or the current one for stdin."""
     if "://" in argument:
         return argument.rstrip("/").rpartition("/")[0]
     if argument == STDIN:
@@ -143,5 +154,5 @@ def _root_of(argument: str) -> str:
     return os.path.realpath(folder or ".")
 
 
-def _is_inside(root: str, other: str) -> bool:
-    return root != other and root.startswith(other.rstrip("/") + "/")
+def _is_inside(folder: str, other: str) -> bool:
+    return folder != other and folder.startswith(other.rstrip("/") + "/")

@@ -1,4 +1,4 @@
-"""Load a command's module when the command is used, so that `millpond --help` imports none of them."""
+"""A command line whose commands are imported when they are used: `millpond --help` imports none of them."""
 
 import importlib
 from collections.abc import Mapping
@@ -11,35 +11,40 @@ from typer.main import get_command
 
 from millpond.producer.cli.param_words import describe_parameters
 
-#: Name of a command -> the place of its typer application ("module:attribute"), and its help in one line.
-Table = Mapping[str, tuple[str, str]]
+#: Name of a command -> its typer application ("module:attribute"), and its help in one line.
+CommandTable = Mapping[str, tuple[str, str]]
 
 
-#: Letters of a first sentence: more than any has.
-_WHOLE = 1_000
+#: The most characters of a command's help in a list: more than any first sentence has.
+_HELP_LENGTH = 1_000
 
 
-class Group(TyperGroup):
-    """A command that has others under it, and no option that changes them."""
+class CommandGroup(TyperGroup):
+    """A command that has subcommands, and no option that changes them."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Pass a command's name and arguments on. Typer would import pydantic to find --help absent."""
+        """Separate the subcommand's name from its arguments. Return the arguments.
+
+        Typer's own method would import pydantic, only to find that `--help` is absent.
+        """
         if not args or args[0].startswith("-"):
             return super().parse_args(ctx, args)
         ctx._protected_args, ctx.args = args[:1], args[1:]
         return args[1:]
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """List the commands with their whole first sentence. Typer would cut it."""
-        named = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        """List the subcommands with the whole first sentence of their help. Typer would cut it."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
         with formatter.section("Commands"):
-            formatter.write_dl([(name, each.get_short_help_str(_WHOLE)) for name, each in named if each])
+            formatter.write_dl(
+                [(name, command.get_short_help_str(_HELP_LENGTH)) for name, command in commands if command]
+            )
 
 
-def make_group(table: Table, *, help: str, epilog: str) -> Any:
-    """Return the command that has the commands of the table under it."""
+def make_group(table: CommandTable, *, help: str, epilog: str) -> Any:
+    """Return a command whose subcommands are those of the table. Prepares the completion of shells."""
 
-    class Lazy(Group):
+    class LazyGroup(CommandGroup):
         def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
             return list(table)
 
@@ -52,21 +57,21 @@ def make_group(table: Table, *, help: str, epilog: str) -> Any:
 
     app = typer.Typer(no_args_is_help=True, epilog=epilog)
     app.callback(help=help)(_root_options)
-    completion_init()  # of a shell that requests it by the variable _MILLPOND_COMPLETE
-    return _typer_command(app, Lazy)
+    completion_init()  # a shell asks for completions by the variable _MILLPOND_COMPLETE
+    return _typer_command(app, LazyGroup)
 
 
 def _load_command(name: str, target: str) -> Any:
-    """Import the module of a command and return the command."""
+    """Import the typer application of a command ("module:attribute"), and return the command."""
     module, _, attribute = target.partition(":")
-    command = _typer_command(getattr(importlib.import_module(module), attribute), Group)
+    command = _typer_command(getattr(importlib.import_module(module), attribute), CommandGroup)
     command.name = name
     describe_parameters(command)
     return command
 
 
 def _typer_command(app: typer.Typer, cls: type[TyperGroup]) -> Any:
-    """Make a command of an application, with plain help: rich would double the time that it takes."""
+    """Return the command of a typer application, with help in plain text: rich takes twice the time."""
     app._add_completion = False
     app.rich_markup_mode = None
     app.info.cls = cls
@@ -75,7 +80,7 @@ def _typer_command(app: typer.Typer, cls: type[TyperGroup]) -> Any:
 
 
 def _print_version(is_wanted: bool) -> None:
-    """Print the version and exit, if `--version` was given."""
+    """Print the version and exit if `--version` was given. The callback of this option."""
     if is_wanted:
         from importlib.metadata import version
 
@@ -89,5 +94,4 @@ def _root_options(
         typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
-    """Take the options of `millpond` itself."""
-    pass
+    """Declare the options of `millpond` itself. They are handled by their callbacks."""

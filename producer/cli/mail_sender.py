@@ -25,7 +25,10 @@ from millpond.tasks.settings import settings
 
 
 def mail_fields(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields that both kinds share, from the parameters of a command. Raises `BadInput`."""
+    """Return the fields that a mail and a campaign share, from the parameters of their command.
+
+    Reads the files of the text and the HTML. Raises `BadInput`.
+    """
     text, text_file, html_file = options["text"], options["text_file"], options["html_file"]
     if text is not None and text_file is not None:
         raise BadInput("--text and --text-file both give the plain text: leave one out")
@@ -42,7 +45,10 @@ def mail_fields(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_context(text: str | None) -> dict[str, Any] | None:
-    """Return the context from a JSON object on the command line. Raises `BadInput`."""
+    """Return the variables of a mail's templates, which `--context` gives as a JSON object; None for None.
+
+    Raises `BadInput`.
+    """
     if text is None:
         return None
     try:
@@ -55,18 +61,17 @@ def parse_context(text: str | None) -> dict[str, Any] | None:
 
 
 def send_mail(launcher: Launcher | None, fields: dict[str, Any], *, queue: str | None, as_json: bool) -> int:
-    """Send one mail and return the exit code."""
+    """Send one mail, wait for its result, and return the exit code."""
     mail = contract_from((SendEmail.kind, fields))
     assert isinstance(mail, SendEmail)
     label = ", ".join(mail.recipients)
-    output = Output(as_json=as_json, line=lambda _label, receipt: _describe_receipt(receipt))
+    output = Output(as_json=as_json, format_line=lambda _label, receipt: _describe_receipt(receipt))
     with open_session(
         launcher, queue=queue or mail.queue, roots=_attachment_roots(mail.attachments)
-    ) as opened:
-        _require_server(opened)
-        return run_batch(
-            opened, [LabelledMessage(label, Message(mail, queue=queue))], title="mail", output=output
-        )
+    ) as session:
+        _require_mail_server(session)
+        message = LabelledMessage(label, Message(mail, queue=queue))
+        return run_batch(session, [message], title="mail", output=output)
 
 
 def send_campaign(
@@ -78,18 +83,21 @@ def send_campaign(
     queue: str | None,
     as_json: bool,
 ) -> int:
-    """Send one mail for each row of the file and return the exit code. Rows are read as mails are sent."""
+    """Send one mail for each row of a CSV, wait for the results, and return the exit code.
+
+    The first rows are checked before anything is sent. The others are read as mails are sent.
+    """
     campaign = contract_from((SendCampaign.kind, {**fields, "source": file}))
     assert isinstance(campaign, SendCampaign)
     with Path(file).open("rb") as stream:
-        mails = _Mails(campaign, stream, name or str(uuid4()), queue)
-        mails.check_first()
+        mails = _CampaignMails(campaign, stream, name or str(uuid4()), queue)
+        mails.check_first_rows()
         with open_session(
             launcher, queue=queue or campaign.queue, roots=_attachment_roots(campaign.attachments)
-        ) as opened:
-            _require_server(opened)
+        ) as session:
+            _require_mail_server(session)
             return run_batch(
-                opened,
+                session,
                 mails,
                 title="mails",
                 output=Output(as_json=as_json),
@@ -97,10 +105,13 @@ def send_campaign(
             )
 
 
-def _require_server(opened: Session) -> None:
-    """Raise `SettingsError` if no mail server replies. Workers of this command would retry for an hour."""
+def _require_mail_server(session: Session) -> None:
+    """Raise `SettingsError` if the command starts its own workers and no mail server accepts a connection.
+
+    These workers would retry for an hour.
+    """
     server = settings().smtp
-    if opened.is_embedded:
+    if session.is_embedded:
         try:
             socket.create_connection((server.host, server.port), timeout=server.timeout_seconds).close()
         except OSError as error:
@@ -110,12 +121,12 @@ def _require_server(opened: Session) -> None:
             ) from None
 
 
-#: The rows that are checked before any mail is sent.
-CHECKED_MAILS = 3
+#: The number of rows that are checked before any mail is sent.
+CHECKED_ROWS = 3
 
 
-class _Mails:
-    """The mails of a campaign. Their number is estimated by the position in the file."""
+class _CampaignMails:
+    """The mails of a campaign, for the rows of a CSV. An iteration reads the file once."""
 
     def __init__(self, campaign: SendCampaign, stream: BinaryIO, name: str, queue: str | None) -> None:
         self._campaign = campaign
@@ -123,43 +134,45 @@ class _Mails:
         self._name = name
         self._queue = queue
         self._size = os.fstat(stream.fileno()).st_size
-        self._rows = self._read_bytes = 0
+        #: The number of rows, and of bytes of the file, that were read so far.
+        self._rows = self._bytes = 0
 
-    def check_first(self) -> None:
-        """Raise `BadInput` for a file without a row, or a template that fails, before a worker is started."""
-        first = list(islice(self._read_text(), CHECKED_MAILS))
+    def check_first_rows(self) -> None:
+        """Raise `BadInput` for a file without a row, and for a template that fails for a first row."""
+        first = list(islice(self._read_mails(), CHECKED_ROWS))
         if not first:
             raise BadInput(f"{self._campaign.source} has no row after its header: add at least one recipient")
-        with suppress(ModuleNotFoundError):  # a host that only sends may have no template engine
+        with suppress(ModuleNotFoundError):  # a host without workers may have no template engine
             from millpond.tasks.email.templates import check_templates
 
             folder = settings().smtp.templates
             if folder is not None or self._campaign.template is None:
-                mails = [each.job for each in first if isinstance(each, CampaignMail)]
+                mails = [mail.job for mail in first if isinstance(mail, CampaignMail)]
                 check_templates(mails, folder=folder)
         self._stream.seek(0)
 
     def __iter__(self) -> Iterator[LabelledMessage | Skipped]:
-        for each in self._read_text():
-            self._rows, self._read_bytes = self._rows + 1, each.after.offset
-            if isinstance(each, BadRow):
-                yield Skipped(f"{self._campaign.source}, line {each.line}", each.reason)
+        for mail in self._read_mails():
+            self._rows, self._bytes = self._rows + 1, mail.after.offset
+            if isinstance(mail, BadRow):
+                yield Skipped(f"{self._campaign.source}, line {mail.line}", mail.reason)
             else:
-                yield LabelledMessage(each.job.to[0], Message(each.job, id=each.id, queue=self._queue))
+                yield LabelledMessage(mail.job.to[0], Message(mail.job, id=mail.id, queue=self._queue))
 
-    def _read_text(self) -> Iterator[CampaignMail | BadRow]:
+    def _read_mails(self) -> Iterator[CampaignMail | BadRow]:
         return read_mails(self._campaign, self._stream, campaign_id=self._name)
 
     def estimate_total(self, counters: Counters) -> int | None:
-        """Return the expected number of mails, from the part of the file that was read."""
-        if not self._read_bytes:
+        """Return the expected number of mails, from the part of the file that was read. None before that."""
+        if not self._bytes:
             return None
-        return max(counters.sent + counters.skipped, round(self._rows * self._size / self._read_bytes))
+        return max(counters.sent + counters.skipped, round(self._rows * self._size / self._bytes))
 
 
-def _describe_receipt(value: Any) -> str:
-    refused = "".join(f"\nrefused {address}: {words}" for address, words in value["refused"].items())
-    return f"sent to {', '.join(value['accepted']) or 'no address'} as {value['message_id']}{refused}"
+def _describe_receipt(receipt: Any) -> str:
+    """Return the result of a mail for people: its recipients and id, and a line for each that was refused."""
+    refused = "".join(f"\nrefused {address}: {reason}" for address, reason in receipt["refused"].items())
+    return f"sent to {', '.join(receipt['accepted']) or 'no address'} as {receipt['message_id']}{refused}"
 
 
 def _read_text(file: str) -> str:
@@ -172,7 +185,7 @@ def _read_text(file: str) -> str:
 
 
 def _parse_header(text: str) -> tuple[str, str]:
-    """Return the name and the value of `--header`. Raises `BadInput`."""
+    """Return the name and the value of a `--header 'NAME: VALUE'`. Raises `BadInput`."""
     name, colon, value = text.partition(":")
     if not colon:
         raise BadInput(f"--header {text!r} has no colon: give 'NAME: VALUE'")
@@ -180,7 +193,7 @@ def _parse_header(text: str) -> tuple[str, str]:
 
 
 def _attachment_url(path: str) -> str:
-    """Return the URL of an attachment, which is a URL or a path. Raises `BadInput` for a missing file."""
+    """Return the URL of an attachment, given as a URL or a path. Raises `BadInput` for a missing file."""
     if "://" in path:
         return path
     if not Path(path).is_file():
@@ -189,4 +202,5 @@ def _attachment_url(path: str) -> str:
 
 
 def _attachment_roots(attachments: Sequence[Any]) -> list[str]:
+    """Return the folders that workers must be allowed to read for these attachments."""
     return Inputs([attachment.url for attachment in attachments]).root_folders()

@@ -16,32 +16,31 @@ from millpond.producer.cli.counters import Counters
 
 
 class Output:
-    """Writes the results of a command.
+    """Writes the results of a command. Two threads may share it.
 
-    `line` returns the line for a label and a value, or None for no line.
+    `format_line` returns the line for people, from the label and the value of a task that succeeded. Without
+    it, people see only failures and the summary, on stderr.
     """
 
-    def __init__(self, *, as_json: bool, line: Callable[[str, Any], str | None] | None = None) -> None:
+    def __init__(self, *, as_json: bool, format_line: Callable[[str, Any], str] | None = None) -> None:
         self._as_json = as_json
-        self._line = line
+        self._format_line = format_line
         self._lock = threading.Lock()
 
     def write_result(self, label: str, result: Result) -> None:
-        """Write the result of one task."""
+        """Write the result of one task: as JSON, or the line for people of a task that succeeded."""
         if self._as_json:
             self._write_object(label, result.id, result.state, value=result.value, error=result.error)
-        elif result.state is TaskState.SUCCEEDED and self._line is not None:
-            text = self._line(label, result.value)
-            if text is not None:
-                self._write_line(text)
+        elif result.state is TaskState.SUCCEEDED and self._format_line is not None:
+            self._write_line(self._format_line(label, result.value))
 
     def write_skipped(self, label: str, reason: str) -> None:
-        """Write an input without a task, for programs. People read of it on stderr."""
+        """Write an input without a task as JSON. For people, the progress bar prints it on stderr."""
         if self._as_json:
             self._write_object(label, None, "skipped", error=reason)
 
     def write_summary(self, title: str, batch: str, counters: Counters) -> None:
-        """Write the counts of the whole command."""
+        """Write the counts of the whole command: as JSON to stdout, or as a line for people to stderr."""
         failed = counters.failed + counters.skipped
         if self._as_json:
             summary = {

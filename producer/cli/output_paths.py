@@ -11,46 +11,47 @@ from millpond.tasks.files.endings import ARCHIVES, known_ending
 Naming = Callable[[str], str]
 
 
-class Targets:
-    """The targets of inputs, a different one for each.
+class OutputPaths:
+    """The paths of outputs below a folder or storage URL, a different one for each input.
 
-    A target is remembered as a hash of 8 bytes, which takes about 70 bytes of memory.
+    Each path is kept as a hash of 8 bytes, which takes about 70 bytes of memory.
     """
 
     def __init__(self, out: str, naming: Naming) -> None:
         self._out = out
         self._naming = naming
-        self._taken: set[int] = set()
+        self._path_hashes: set[int] = set()
 
-    def target_url(self, below: PurePosixPath) -> str:
-        """Return the storage URL of an output. Raises `ValueError` if another input has it already."""
-        path = below.with_name(self._naming(below.name))
-        mark = int.from_bytes(blake2b(str(path).encode(errors="surrogateescape"), digest_size=8).digest())
-        if mark in self._taken:
+    def output_url(self, relative_path: PurePosixPath) -> str:
+        """Return the storage URL of the output for an input's relative path.
+
+        Raises `ValueError` if an earlier input has the same output.
+        """
+        path = relative_path.with_name(self._naming(relative_path.name))
+        hash = int.from_bytes(blake2b(str(path).encode(errors="surrogateescape"), digest_size=8).digest())
+        if hash in self._path_hashes:
             raise ValueError(f"another input writes {path} already: run this one alone, with another --out")
-        self._taken.add(mark)
+        self._path_hashes.add(hash)
         if "://" in self._out:
             return f"{self._out.rstrip('/')}/{path}"
         return file_url(Path(self._out) / path)
 
 
 def with_extension(extension: str) -> Naming:
-    """Return a naming that replaces the extension."""
+    """Return a naming that replaces the extension of a name."""
     return lambda name: PurePosixPath(name).stem + extension
 
 
 def with_added_extension(extension: str) -> Naming:
-    """Return a naming that adds an extension."""
+    """Return a naming that adds an extension to a name."""
     return lambda name: name + extension
 
 
-def same_name(name: str) -> str:
-    """Return the name of the input."""
-    return name
+def archive_folder(name: str) -> str:
+    """Return the name of the folder for an archive's content: the archive's name without its extensions.
 
-
-def folder_of_archive(name: str) -> str:
-    """Return the name of the folder for an archive's content: the archive's name without its extensions."""
+    An archive whose name has no extension is unpacked into `NAME.unpacked`.
+    """
     ending = known_ending(name, ARCHIVES)
     if ending and len(name) > len(ending):
         return name[: -len(ending)]

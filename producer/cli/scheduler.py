@@ -28,14 +28,17 @@ def scheduler(
     from millpond.tasks.process.running_up import adopt_local
 
     if app is not None:
-        _use_its_broker(app)
+        _use_application_broker(app)
     configured = adopt_local(lambda line: typer.echo(line, err=True))
     log_to_stderr(configured.log_format)
     run_scheduler(configured, app=app)
 
 
-def _use_its_broker(app: str) -> None:
-    """Use the broker of the application's own settings if Millpond's settings name none."""
+def _use_application_broker(app: str) -> None:
+    """Use the broker of a Celery application's own settings if Millpond's settings name none.
+
+    Sets `MILLPOND_BROKER_URL` in the environment of this process.
+    """
     import os
 
     from millpond.tasks.celery_application import broker_url, load_app

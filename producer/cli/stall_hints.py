@@ -1,4 +1,4 @@
-"""Print once the cause that a command waits for, when none of its tasks ends."""
+"""Print the reason why a command waits, once, when none of its tasks has ended for some time."""
 
 import threading
 from collections.abc import Callable
@@ -15,12 +15,15 @@ from millpond.producer.cli.client_session import Session
 from millpond.producer.cli.counters import Counters
 from millpond.tasks.settings import settings
 
-#: The time without a result after which the command prints the cause.
+#: The time without a result after which the command prints the reason.
 QUIET_SECONDS = 10.0
 
 
 class StallWatch:
-    """Checks in a thread, during a `with` block, that results come. Calls `print` once if none does."""
+    """Watches the counters of a command in a thread, during a `with` block.
+
+    Calls `print` once, with the reason, if no task has ended for `QUIET_SECONDS`.
+    """
 
     def __init__(self, session: Session, counters: Counters, print: Callable[[str], None]) -> None:
         self._session = session
@@ -35,10 +38,10 @@ class StallWatch:
         self._ended.set()
 
     def _watch_results(self) -> None:
-        """Print a hint, once, if no result came for `QUIET_SECONDS`."""
+        """Print a hint and return when no task has ended for `QUIET_SECONDS`. The loop of the thread."""
         done = 0
         while not self._ended.wait(QUIET_SECONDS):
-            with suppress(BrokerError):  # the sender or the reader reports an unreachable broker
+            with suppress(BrokerError):  # the sending and the reading thread report an unreachable broker
                 if done == self._counters.done and (hint := stall_hint(self._session, self._counters)):
                     self._print(hint)
                     return
@@ -46,7 +49,7 @@ class StallWatch:
 
 
 def stall_hint(session: Session, counters: Counters) -> str | None:
-    """Return why the task that has been pending longest does not end. Return None if no reason was found."""
+    """Return the reason why the task that has been pending longest has not ended, None if none was found."""
     id, label = counters.longest_pending()
     if not id:
         return None
@@ -57,13 +60,13 @@ def stall_hint(session: Session, counters: Counters) -> str | None:
         return f"{label}: delayed for a retry after {runs}; the log of the workers says why"
     if location is not None and location.state is TaskState.READY:
         return _fetch_obstacle(store, location.queue)
-    if location is None and not counters.sent:  # it waits for room
+    if location is None and not counters.sent:  # the first send waits for room in the queue
         return _fetch_obstacle(store, session.queue)
     return None
 
 
 def _fetch_obstacle(store: Store, queue: str) -> str | None:
-    """Return why no worker fetches from a queue. Return None if a worker may."""
+    """Return the reason why no worker fetches from a queue, None if a worker can."""
     if limits.read_limits(store, queue).paused:
         return f"the queue {queue} is paused: resume it with millpond queue resume {queue}"
     pools = settings().table.pools_of(queue)

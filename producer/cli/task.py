@@ -39,99 +39,94 @@ def task(
     Exit code 0: it is ready, delayed or running. 1: it is a dead letter, has ended or never was. The result
     of a task of a batch is among the results of the batch.
     """
-    from millpond.broker import audit
     from millpond.producer.cli.client_session import open_client
 
     with open_client() as client:
         if cancel or terminate:
-            answer = client.cancel(id, terminate=terminate)
-            audit.record_command(client.store, f"{'terminated' if terminate else 'cancelled'} task {id}")
-            print_result(
-                _task_as_json(id, answer.found, None, answer), _cancellation_text(id, answer), as_json
-            )
-            print_unacknowledged(answer.unacknowledged)
-            has_ended = answer.found is None or answer.found.state is TaskState.DEAD
-            raise typer.Exit(1 if has_ended or answer.unacknowledged else 0)
-        location = _follow_task(client, id, as_json) if follow else _show_task(client, id, as_json)
-    raise typer.Exit(1 if location is None or location.state is TaskState.DEAD else 0)
+            cancellation = _cancel_task(client, id, as_json, terminate=terminate)
+            location, unacknowledged = cancellation.found, cancellation.unacknowledged
+        else:
+            location, unacknowledged = _follow_task(client, id, as_json, once=not follow), ()
+    has_ended = location is None or location.state is TaskState.DEAD
+    raise typer.Exit(1 if has_ended or unacknowledged else 0)
 
 
-def _show_task(client: "Client", id: str, as_json: bool) -> "TaskLocation | None":
-    """Print a task and return its location."""
-    location, progress = client.find(id), client.progress(id)
-    print_result(
-        _task_as_json(id, location, progress), _task_as_text(id, location, progress, client.now_ms()), as_json
-    )
-    return location
+def _cancel_task(client: "Client", id: str, as_json: bool, *, terminate: bool) -> "Cancellation":
+    """Cancel a task, record the command in the audit log, and print the result."""
+    from millpond.broker import audit
+
+    cancellation = client.cancel(id, terminate=terminate)
+    audit.record_command(client.store, f"{'terminated' if terminate else 'cancelled'} task {id}")
+    fields = _task_as_json(id, cancellation.found, None)
+    unacknowledged = list(cancellation.unacknowledged)
+    fields |= {"settled": cancellation.settled, "unacknowledged": unacknowledged}
+    print_result(fields, _cancellation_text(id, cancellation), as_json)
+    print_unacknowledged(cancellation.unacknowledged)
+    return cancellation
 
 
-def _follow_task(client: "Client", id: str, as_json: bool) -> "TaskLocation | None":
-    """Print every change until the task is not found. Return its last location."""
+def _follow_task(client: "Client", id: str, as_json: bool, *, once: bool) -> "TaskLocation | None":
+    """Print every change of a task until it is not found or is a dead letter. Return its last location.
+
+    With `once`, print the present state and return. A task that was never found has the location None.
+    """
     import time
 
-    printed, last = None, None
+    printed, last_location = None, None
     while True:
         location, progress = client.find(id), client.progress(id)
-        now = (location and (location.state, location.process), progress)
-        if now != printed:
-            printed = now
-            print_result(
-                _task_as_json(id, location, progress),
-                _task_as_text(id, location, progress, client.now_ms()),
-                as_json,
-            )
-        if location is None or location.state is TaskState.DEAD:
-            return location or last
-        last = location
+        state = (location and (location.state, location.process), progress)
+        if state != printed:
+            printed = state
+            text = _task_as_text(id, location, progress, client.now_ms())
+            print_result(_task_as_json(id, location, progress), text, as_json)
+        if once or location is None or location.state is TaskState.DEAD:
+            return location or last_location
+        last_location = location
         time.sleep(POLL_SECONDS)
 
 
-def _task_as_json(
-    id: str,
-    location: "TaskLocation | None",
-    progress: "Progress | None",
-    answer: "Cancellation | None" = None,
-) -> dict[str, Any]:
-    """Return a task as a JSON object. `answer` is the result of its cancellation."""
+def _task_as_json(id: str, location: "TaskLocation | None", progress: "Progress | None") -> dict[str, Any]:
+    """Return a task as a JSON object. Its state is "unknown" without a location."""
     from dataclasses import asdict
 
-    line: dict[str, Any] = {"id": id, "state": "unknown", **(asdict(location) if location else {})}
-    line["progress"] = asdict(progress) if progress else None
-    if answer is not None:
-        line |= {"settled": answer.settled, "unacknowledged": list(answer.unacknowledged)}
-    return line
+    fields: dict[str, Any] = {"id": id, "state": "unknown", **(asdict(location) if location else {})}
+    return {**fields, "progress": asdict(progress) if progress else None}
 
 
 def _task_as_text(id: str, location: "TaskLocation | None", progress: "Progress | None", now_ms: int) -> str:
-    """Return a task as a line for people: its state, its location and its progress."""
+    """Return a task as a line for people: its state, its location, and its progress if it runs.
+
+    `now_ms` is the broker's time.
+    """
     if location is None:
         return f"{id}: not found, so it has ended or never was; its batch has its result: millpond batch ID"
     match location.state:
         case TaskState.READY:
-            where = f"ready on {location.queue}, {location.behind:,} before it"
+            state = f"ready on {location.queue}, {location.behind:,} before it"
         case TaskState.DELAYED:
             seconds = max(0, (location.due_ms or 0) - now_ms) / 1000
-            what = "a process that has its kind, at most " if location.wants_kind else ""
-            where = f"waits on {location.queue} for {what}{seconds:,.1f} s"
+            event = "a process that has its kind, at most " if location.wants_kind else ""
+            state = f"waits on {location.queue} for {event}{seconds:,.1f} s"
         case TaskState.RUNNING:
-            where = f"running, or about to, in {location.process}"
+            state = f"running, or about to, in {location.process}"
         case _:
-            letter = f"{location.queue} {location.letter}"
-            where = f"a dead letter; why: millpond dead show {letter}"
-    text = f"{id} ({location.kind}): {where}"
+            state = f"a dead letter; why: millpond dead show {location.queue} {location.letter}"
+    text = f"{id} ({location.kind}): {state}"
     if progress is None or location.state is not TaskState.RUNNING:
         return text
-    of = f" of {progress.total:,}" if progress.total is not None else ""
-    return f"{text}, {progress.done:,}{of} done"
+    total = f" of {progress.total:,}" if progress.total is not None else ""
+    return f"{text}, {progress.done:,}{total} done"
 
 
-def _cancellation_text(id: str, answer: "Cancellation") -> str:
+def _cancellation_text(id: str, cancellation: "Cancellation") -> str:
     """Return the result of a cancellation as a line for people."""
-    if answer.found is None:
+    location = cancellation.found
+    if location is None:
         return f"{id}: not found, so it has ended or never was"
-    if answer.found.state is TaskState.DEAD:
-        letter = f"{answer.found.queue} {answer.found.letter}"
+    if location.state is TaskState.DEAD:
+        letter = f"{location.queue} {location.letter}"
         return f"{id}: already a dead letter; look at it with: millpond dead show {letter}"
-    if answer.settled:
+    if cancellation.settled:
         return f"{id}: cancelled before it started"
-    return f"{id}: cancelled; {answer.found.process or 'its worker'} drops it unless it has already started"
+    return f"{id}: cancelled; {location.process or 'its worker'} drops it unless it has already started"

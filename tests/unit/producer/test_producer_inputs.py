@@ -6,9 +6,9 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from millpond.producer.cli.inputs import InputFile, Inputs, UnreadableInput, paths_from
+from millpond.producer.cli.inputs import InputFile, Inputs, UnreadableInput, read_paths
 from millpond.producer.cli.operation import Operation, output_naming
-from millpond.producer.cli.output_paths import Targets, same_name
+from millpond.producer.cli.output_paths import OutputPaths
 from millpond.tasks.errors import BadInput
 
 
@@ -22,12 +22,12 @@ def tree(tmp_path: Path) -> Path:
 
 
 def below(inputs: Inputs) -> list[str]:
-    return sorted(str(found.below) for found in inputs if isinstance(found, InputFile))
+    return sorted(str(found.relative_path) for found in inputs if isinstance(found, InputFile))
 
 
 def test_a_folder_is_walked_for_the_names_that_fit(tree: Path) -> None:
     """A folder gives the files whose names fit, in any case, but not those of the folder written to."""
-    inputs = Inputs([str(tree)], patterns=("*.jpg",), keep_out=tree / "out")
+    inputs = Inputs([str(tree)], patterns=("*.jpg",), skipped_folder=tree / "out")
     assert below(inputs) == ["B.JPG", "a.jpg", "deep/er/c.jpg"]
     assert inputs.count_items() == 3
 
@@ -73,7 +73,7 @@ def test_paths_come_from_stdin_by_line_or_by_nul(separator: bytes) -> None:
     os.write(here, separator.join([b"a b.txt", b"caf\xe9.txt", b"last"]))
     os.close(here)
     with os.fdopen(there):
-        assert [os.fsencode(path) for path in paths_from(there)] == [b"a b.txt", b"caf\xe9.txt", b"last"]
+        assert [os.fsencode(path) for path in read_paths(there)] == [b"a b.txt", b"caf\xe9.txt", b"last"]
 
 
 def test_roots_are_the_folders_of_what_was_named(tree: Path) -> None:
@@ -108,16 +108,15 @@ def test_outputs_are_named_after_their_inputs(
 
 def test_two_inputs_never_write_one_target(tmp_path: Path) -> None:
     """A second input with the same target is refused, for it would overwrite the first one's result."""
-    targets = Targets(str(tmp_path), same_name)
-    assert targets.target_url(PurePosixPath("x/a.jpg")) == f"{tmp_path}/x/a.jpg"
-    assert targets.target_url(PurePosixPath("y/a.jpg")) == f"{tmp_path}/y/a.jpg"
+    paths = OutputPaths(str(tmp_path), str)
+    assert paths.output_url(PurePosixPath("x/a.jpg")) == f"{tmp_path}/x/a.jpg"
+    assert paths.output_url(PurePosixPath("y/a.jpg")) == f"{tmp_path}/y/a.jpg"
     with pytest.raises(ValueError, match="another input"):
-        targets.target_url(PurePosixPath("x/a.jpg"))
+        paths.output_url(PurePosixPath("x/a.jpg"))
 
 
 def test_a_target_in_a_storage_keeps_its_scheme() -> None:
     """--out may be a storage URL."""
     assert (
-        Targets("s3://bucket/out/", same_name).target_url(PurePosixPath("x/a.jpg"))
-        == "s3://bucket/out/x/a.jpg"
+        OutputPaths("s3://bucket/out/", str).output_url(PurePosixPath("x/a.jpg")) == "s3://bucket/out/x/a.jpg"
     )
