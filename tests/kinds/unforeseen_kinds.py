@@ -348,6 +348,12 @@ def computes(job: Computes, context: Context) -> None:
                 "with recursive n(i) as (select 1 union all select i + 1 from n where i < 100000) "
                 "select sum(i * i % 7) from n"
             ).fetchall()
+    elif job.how == "own thread":
+        thread = threading.Thread(target=_burn, args=(0.05,))
+        thread.start()
+        thread.join()
+    elif job.how == "thread of a loop":
+        asyncio.run(asyncio.to_thread(_burn, 0.05))
     elif job.how == "garbage":
         kept = [_Node() for _ in range(5_000)]
         gc.collect()
@@ -355,8 +361,8 @@ def computes(job: Computes, context: Context) -> None:
 
 
 def _burn(seconds: float) -> None:
-    until = time.process_time() + seconds
-    while time.process_time() < until:
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
         sum(range(100))
 
 

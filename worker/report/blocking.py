@@ -12,6 +12,7 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -38,6 +39,16 @@ _CALLS = {
         211: "send", 212: "recv", 242: "accept", 260: "wait", 441: "epoll",
     },
 }  # fmt: skip
+#: System calls that open, list, move and delete files, by number: a slow disk holds these up too.
+_FILE_CALLS = {
+    "x86_64": frozenset((
+        2, 3, 4, 5, 6, 21, 26, 76, 77, 78, 82, 83, 84, 86, 87, 162, 217, 257, 258, 262, 263, 264, 265, 269,
+        277, 285, 306, 316, 326, 332, 437,
+    )),
+    "aarch64": frozenset((
+        34, 35, 37, 38, 45, 46, 47, 48, 56, 57, 61, 79, 80, 81, 84, 227, 267, 276, 285, 291, 437,
+    )),
+}  # fmt: skip
 _FILES = ("fcntl", "flock", "fsync", "pread", "pwrite")
 #: A socket between two ends of one host that has no name.
 UNNAMED = "a socket"
@@ -45,6 +56,8 @@ UNNAMED = "a socket"
 MAPS_SECONDS = 10.0
 #: The number of a system call of a thread that is blocked outside one: it waits for a page of memory.
 _PAGE_FAULT = -1
+#: An event loop whose next timer is due within this time sleeps; later ones are time-outs.
+TIMER_MS, _UNSIGNED = 10_000, 0xFFFFFFFF
 #: Most descendants of a child program that are looked at.
 MOST_DESCENDANTS = 50
 #: Pipes that a program of the logs reads, perhaps slowly.
@@ -89,9 +102,12 @@ def blocked_on(tid: int) -> Blocked:
         return Blocked("unknown")
     if words[0] == "running":
         return Blocked("processor")
-    if int(words[0]) == _PAGE_FAULT:
+    number, machine = int(words[0]), platform.machine()
+    if number == _PAGE_FAULT:
         return Blocked("file", "memory that is read from a disk")
-    call = _CALLS.get(platform.machine(), {}).get(int(words[0]), "")
+    if number in _FILE_CALLS.get(machine, ()):
+        return Blocked("file")
+    call = _CALLS.get(machine, {}).get(number, "")
     arguments = [int(word, 16) for word in words[1:7]]
     if call == "futex":
         return _on_futex(arguments[0])
@@ -105,11 +121,12 @@ def blocked_on(tid: int) -> Blocked:
         return Blocked("file", _disk_name(arguments[0]))
     if call in _ON_A_DESCRIPTOR:
         return _on_descriptor(arguments[0])
-    return (
-        _likeliest_cause(_awaited_descriptors(call, arguments))
-        if call in ("poll", "select", "epoll")
-        else Blocked("unknown")
-    )
+    if call not in ("poll", "select", "epoll"):
+        return Blocked("unknown")
+    cause = _likeliest_cause(_awaited_descriptors(call, arguments))
+    if call == "epoll" and cause.name == UNNAMED:
+        return _in_idle_loop(arguments[3])
+    return cause
 
 
 def is_computing(pid: int) -> bool:
@@ -123,12 +140,20 @@ def is_computing(pid: int) -> bool:
     return False
 
 
-def c_threads_compute() -> bool:
-    """True if a thread of this process that a C library started is on a processor, or waits for one."""
-    of_python = {thread.native_id for thread in threading.enumerate()} | {os.getpid()}
-    return any(
-        int(task.name) not in of_python and _is_runnable(task) for task in Path("/proc/self/task").iterdir()
-    )
+def other_threads_compute(slots: Set[int]) -> bool:
+    """True if a thread of this process that handlers or C libraries started computes.
+
+    `slots` are the idents of the slots' threads. Those and Millpond's own do not count.
+    """
+    own = {os.getpid()}
+    for thread in threading.enumerate():
+        if (
+            thread.ident in slots
+            or thread.name.startswith("millpond")
+            or thread is threading.current_thread()
+        ):
+            own.add(thread.native_id or 0)
+    return any(int(task.name) not in own and _is_runnable(task) for task in Path("/proc/self/task").iterdir())
 
 
 def child_programs(tid: int | None = None) -> list[int]:
@@ -210,6 +235,14 @@ def _likeliest_cause(descriptors: list[int]) -> Blocked:
     # An event loop waits for a socket of its own too, which wakes it.
     outside = (each for each in peers if each.name != UNNAMED)
     return next(outside, next(iter(peers or waits), Blocked("unknown")))
+
+
+def _in_idle_loop(timeout: int) -> Blocked:
+    """Return the activity of an event loop that waits for nothing but the socket by which threads wake it.
+
+    It sleeps if a timer is due soon. `timeout` is in milliseconds, -1 for none, as the kernel has it.
+    """
+    return Blocked("sleep" if timeout & _UNSIGNED < TIMER_MS else "thread")
 
 
 def _on_descriptor(fd: int) -> Blocked:

@@ -21,13 +21,12 @@ from millpond.broker.stats.calls import note_connection
 from millpond.broker.stats.window import RESULTS, Place
 from millpond.worker.report import noted_calls
 from millpond.worker.report.blocking import (
-    UNNAMED,
     Blocked,
     Clock,
     blocked_on,
-    c_threads_compute,
     child_programs,
     is_computing,
+    other_threads_compute,
     thread_clock,
 )
 from millpond.worker.report.noted_calls import CALLING
@@ -104,6 +103,8 @@ class SlotSampler:
         self._running = running
         self._clock = clock
         self._looks: dict[int, _Look] = {}
+        #: The idents of all threads that were slots.
+        self._slots: set[int] = set()
         self._places: Counter[Place] = Counter()
         self._connections: dict[int, tuple[float, int]] = {}
         self._calls: Counter[str] = Counter()
@@ -139,6 +140,7 @@ class SlotSampler:
     def look_at_slots(self) -> None:
         """Take one sample of each slot that runs a task, and add the time since the last one to its place."""
         running = dict(self._running)
+        self._slots |= running.keys()
         frames = _current_frames()
         tids = {
             thread.ident: _kernel_id(thread) for thread in threading.enumerate() if thread.ident in running
@@ -173,14 +175,19 @@ class SlotSampler:
             blocked = replace(blocked, category="peer", name=said)
         if any(is_computing(child) for child in _awaited_children(blocked, frame, tid)):
             blocked = Place("processor", "child programs", kind=kind)
-        elif wait.category == "lock" and _waits_in_c(frame) and c_threads_compute():
-            blocked = Place("processor", "threads of C libraries", kind=kind)
+        elif self._waits_for_threads(wait, blocked, frame) and other_threads_compute(self._slots):
+            blocked = Place("processor", "threads of handlers", kind=kind)
         with self._lock:
             if wait.trips is not None and blocked.category == "peer" and blocked.name != RESULTS:
                 self._note_trips(blocked, wait.trips, now)
             self._add_seconds(Place("processor", kind=kind), ran)
             self._add_seconds(Place("runnable", kind=kind), waited)
             self._add_seconds(blocked, passed - ran - waited)
+
+    @staticmethod
+    def _waits_for_threads(wait: Blocked, where: Place, frame: FrameType) -> bool:
+        """True if a slot waits for other threads, or at a lock inside C code, whose threads may compute."""
+        return where.category == "thread" or (wait.category == "lock" and _waits_in_c(frame))
 
     def _note_trips(self, peer: Place, trips: tuple[int, int], now: float) -> None:
         """Add the round trips of a connection since it was seen last."""
@@ -213,7 +220,7 @@ def _awaited_children(where: Place, frame: FrameType | None, tid: int) -> list[i
     """
     if where.category == "thread":
         return child_programs()
-    if where.category != "child" and where.name != UNNAMED:
+    if where.category not in ("child", "sleep"):
         return []
     while frame is not None:
         if str(frame.f_globals.get("__name__")).startswith(("subprocess", "multiprocessing.popen_")):

@@ -133,6 +133,11 @@ def _computing() -> Iterator[Case]:
             f"computing: {how}", "unforeseen.computes", ("processor",), False, fields={"how": how},
             computes=True,
         )  # fmt: skip
+    for how in ("own thread", "thread of a loop"):
+        yield Case(
+            f"computing: {how}", "unforeseen.computes", ("processor",), False, fields={"how": how},
+            computes=True,
+        )  # fmt: skip
     for how in ("shell", "system", "asyncio"):
         yield from _both(
             f"a program by {how} computes", "unforeseen.shell", ("processor",), False, computes=True, slots=6,

@@ -409,3 +409,40 @@ def test_a_wait_for_an_eventfd_is_one_for_another_thread(slots: Slots) -> None:
     slots.run(lambda: os.read(event, 8))
     assert main_place(slots).category == "thread"
     os.eventfd_write(event, 1)
+
+
+def test_threads_of_a_handler_that_compute_count_as_computing(slots: Slots) -> None:
+    """A slot that waits for a thread of its handler computes while the thread does, else it waits."""
+    done = threading.Event()
+
+    def compute() -> None:
+        while not done.is_set():
+            sum(range(1000))
+
+    for work, category in ((compute, "processor"), (done.wait, "thread")):
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        slots.run(thread.join)
+        seen_until(slots, lambda places: main(places).category == category)  # noqa: B023
+        done.set()
+        thread.join()
+        done.clear()
+
+
+def test_an_event_loop_that_sleeps_is_asleep(slots: Slots) -> None:
+    """A loop without a connection sleeps until its next timer, or waits for a thread that has to wake it."""
+    slots.run(lambda: asyncio.run(asyncio.sleep(5)))
+    assert main_place(slots).category == "sleep"
+
+    slots, stop = Slots(), threading.Event()
+    slots.run(lambda: asyncio.run(asyncio.to_thread(stop.wait)))
+    assert main_place(slots).category == "thread"
+    stop.set()
+
+
+def test_a_file_that_cannot_be_opened_yet_is_waited_for(slots: Slots, tmp_path: Path) -> None:
+    """A slot that is held up while it opens a file waits for files."""
+    os.mkfifo(tmp_path / "pipe")
+    slots.run(lambda: (tmp_path / "pipe").open("rb").close())
+    assert main_place(slots).category == "file"
+    (tmp_path / "pipe").open("wb").close()
