@@ -103,7 +103,7 @@ class Drain:
     def _release_in_flight(self) -> None:
         """Settle the messages whose tasks have ended, release the others, and end the leases."""
         if self._in_flight.fetcher is not None:
-            self._in_flight.fetcher.abandon()  # else it could settle the same deliveries again
+            self._in_flight.fetcher.drop_call()  # else it could settle the same deliveries again
         try:
             store = connect(
                 self._settings.broker_url or "", prefix=self._settings.key_prefix, timeout_seconds=2

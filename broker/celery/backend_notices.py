@@ -26,7 +26,7 @@ from millpond.broker.message_body import BadMessage
 logger = logging.getLogger(__name__)
 
 #: How often a worker process looks, seconds.
-LOOK_SECONDS = 5.0
+POLL_SECONDS = 5.0
 #: The maximum of messages of a look, and how long one process alone notifies of them, ms.
 MOST = 100
 ALONE_MS = 30_000
@@ -36,11 +36,11 @@ class BackendNotifier:
     """Tells the result backend of one worker process's application about tasks that ended without a run."""
 
     def __init__(self) -> None:
-        self.look_at = monotonic() + random.uniform(0, LOOK_SECONDS)
+        self.due_at = monotonic() + random.uniform(0, POLL_SECONDS)
 
     def tick(self, channel: Any) -> None:
-        """Notify for each queue that a channel consumes. Called from `look_at` on."""
-        self.look_at = monotonic() + LOOK_SECONDS
+        """Notify for each queue that a channel consumes. Called from `due_at` on."""
+        self.due_at = monotonic() + POLL_SECONDS
         app = _tls.current_app
         if app is None:  # a program that consumes, and no worker
             return

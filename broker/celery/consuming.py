@@ -18,9 +18,9 @@ from millpond.broker.celery.settling import Settling
 from millpond.broker.celery.waiting_tasks import waiting_tasks_of
 from millpond.broker.consume import fetch_call
 from millpond.broker.consume.control_listener import CONTROL
-from millpond.broker.consume.fetcher import FETCH, LOOK_SECONDS, WAIT, Fetcher
+from millpond.broker.consume.fetcher import FETCH, POLL_SECONDS, WAIT, Fetcher
 from millpond.broker.consume.in_flight import UNLIMITED
-from millpond.broker.consume.lease_resumption import resume
+from millpond.broker.consume.lease_resumption import resume_lease
 from millpond.broker.consume.queue_lease import FetchRequest, QueueLease
 from millpond.broker.delivery import Delivery
 from millpond.broker.errors import BrokerAway, BrokerError
@@ -90,7 +90,9 @@ class Consuming(Settling):
             fetcher.start(self.queue_keys(queue))
         except ResponseError as error:
             raise RedisConnectionError(f"the lease on {queue!r} cannot be taken: {error}") from error
-        self.in_flight.ahead.line = waiting_tasks_of(self) or self.in_flight.ahead.line
+        self.in_flight.learned_prefetch.waiting_tasks = (
+            waiting_tasks_of(self) or self.in_flight.learned_prefetch.waiting_tasks
+        )
 
     def _declare_queue(self, queue: str) -> None:
         """Declare the limits of a queue. Raises a connection error while the broker is unreachable."""
@@ -158,7 +160,7 @@ class Consuming(Settling):
 
     def gather_if_due(self) -> None:
         """Move messages of stock clients with other priority steps to ours. Called from `gather_at` on."""
-        self.gather_at = monotonic() + LOOK_SECONDS
+        self.gather_at = monotonic() + POLL_SECONDS
         if self.has_other_steps and self.fetcher is not None:
             for queue in self.fetcher.active:
                 if self.gather(queue):
@@ -218,7 +220,7 @@ class Consuming(Settling):
         """
         if lease.queue in self._unread or lease.lease_lost:
             # Messages of a reply that was never read are redelivered first.
-            resume(self.store, self.in_flight, lease, lease_ms=self.lease_ms)
+            resume_lease(self.store, self.in_flight, lease, lease_ms=self.lease_ms)
             self._unread.discard(lease.queue)
         request = FetchRequest(lease, 1, 1, lease.take_outcomes())
         try:

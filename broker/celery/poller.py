@@ -7,8 +7,8 @@ from kombu.transport import redis as stock
 
 from millpond.broker.celery.backend_notices import BackendNotifier
 from millpond.broker.consume.control_listener import CONTROL
-from millpond.broker.consume.fetcher import FETCH, LOOK_SECONDS, WAIT
-from millpond.broker.consume.in_flight import AT_ONCE
+from millpond.broker.consume.fetcher import FETCH, POLL_SECONDS, WAIT
+from millpond.broker.consume.in_flight import MAX_FETCH
 
 
 class Poller(stock.MultiChannelPoller):
@@ -31,14 +31,14 @@ class Poller(stock.MultiChannelPoller):
             if channel.active_fanout_queues:
                 self._register_LISTEN(channel)
             if channel.fetcher is not None:
-                at_once = AT_ONCE if self.hub is not None else 1
-                if channel.in_flight.at_once != at_once:
-                    channel.in_flight.at_once = at_once
+                max_fetch = MAX_FETCH if self.hub is not None else 1
+                if channel.in_flight.max_fetch != max_fetch:
+                    channel.in_flight.max_fetch = max_fetch
                 if monotonic() >= channel.gather_at:
                     channel.gather_if_due()
                 channel.fetcher.on_tick()
                 self.wake_up_in(channel.fetcher.seconds_to_next())
-                if monotonic() >= self._notices.look_at:
+                if monotonic() >= self._notices.due_at:
                     self._notices.tick(channel)
 
     def wake_up_in(self, seconds: float | None) -> None:
@@ -89,13 +89,13 @@ class Poller(stock.MultiChannelPoller):
         self.on_poll_start()
         times = [self._seconds_to_call(channel) for channel in self._channels]
         if times:
-            timeout = min(*times, LOOK_SECONDS if timeout is None else timeout)
+            timeout = min(*times, POLL_SECONDS if timeout is None else timeout)
         super().get(callback, timeout)
 
     def _seconds_to_call(self, channel: Any) -> float:
-        """Return the seconds until the fetcher of a channel is due, or `LOOK_SECONDS` if it never is."""
+        """Return the seconds until the fetcher of a channel is due, or `POLL_SECONDS` if it never is."""
         seconds = channel.fetcher.seconds_to_next() if channel.fetcher is not None else None
-        return LOOK_SECONDS if seconds is None else float(seconds)
+        return POLL_SECONDS if seconds is None else float(seconds)
 
     def handle_event(self, fileno: int, event: int) -> Any:
         """Handle a reply. Returns None if it brought no message, so that `drain_events` goes on."""

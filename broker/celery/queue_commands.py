@@ -13,7 +13,7 @@ from kombu.transport import redis as stock
 
 from millpond.broker.celery.connection import Connecting
 from millpond.broker.connection import COPY_SHARE, Store
-from millpond.broker.consume.fetcher import PATIENCE_SECONDS
+from millpond.broker.consume.fetcher import REPLY_TIMEOUT_SECONDS
 from millpond.broker.inspect.delete import delete_queue
 from millpond.broker.inspect.purge import purge_queue
 from millpond.broker.keys import PRIORITY_STEPS, SEPARATOR, QueueKeys, queues_key, step_of
@@ -34,7 +34,7 @@ class QueueCommands(Connecting):
     def store(self) -> Store:
         """The one client for synchronous commands. kombu would create a new one for each command."""
         client = stock.redis.Redis(connection_pool=self.pool)
-        seconds = COPY_SHARE * (self.socket_timeout or PATIENCE_SECONDS)
+        seconds = COPY_SHARE * (self.socket_timeout or REPLY_TIMEOUT_SECONDS)
         return Store(client, self.global_keyprefix, self.send_copies, seconds)
 
     @contextmanager

@@ -115,7 +115,7 @@ class Settling(Publishing):
             renewer = LeaseRenewer(self.in_flight, lease_ms=self.lease_ms, store=self.store)
         else:
             renewer = ChannelLeases(
-                self.in_flight, lease_ms=self.lease_ms, store=self.store, started=started_tags
+                self.in_flight, lease_ms=self.lease_ms, store=self.store, started_tags=started_tags
             )
             weakref.finalize(self, renewer.retire).atexit = False
             # It starts no tasks, so no caller of cancel() waits for it.
@@ -205,7 +205,7 @@ class Settling(Publishing):
     def _abandon_call(self) -> None:
         """Forget the call of the fetcher that is under way."""
         if self.fetcher is not None:
-            self.fetcher.abandon()
+            self.fetcher.drop_call()
 
     def close(self) -> None:
         """Send the outcomes that wait, release the tasks that have not started, and close."""

@@ -25,7 +25,7 @@ class WaitingTasks:
 
         self._consumer, self._channel, self._state = consumer, channel, state
         #: Workers of Millpond's always acknowledge late, and request as many messages as they have slots.
-        self.slots: Callable[[int], int] | None = (
+        self.usable_slots: Callable[[int], int] | None = (
             None if hasattr(consumer, "threads") else self._slots_for_in_flight
         )
 
@@ -117,7 +117,7 @@ def _note_consumer(sender: Any = None, **_: Any) -> None:
     channel = getattr(getattr(sender, "task_consumer", None), "channel", None)
     in_flight = getattr(channel, "in_flight", None)
     if in_flight is not None:
-        in_flight.ahead.line = waiting_tasks_of(channel)
+        in_flight.learned_prefetch.waiting_tasks = waiting_tasks_of(channel)
 
 
 signals.worker_ready.connect(_note_consumer)

@@ -1,7 +1,7 @@
-"""The connection on which a process learns of changes: of the control state, and of the ready lists.
+"""The connection on which a process receives changes of the control state and of the ready lists.
 
-The control state (cancellations, drained pools) is published by its epoch. The replies and notices of the
-watcher (watcher.py) arrive on the same connection.
+Each change of the control state (cancellations, drained pools) is published as its epoch. The replies and
+notices for the watcher (watcher.py) arrive on the same connection.
 """
 
 import logging
@@ -20,8 +20,8 @@ from millpond.broker.keys import epoch_key
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between looks of a drained process at whether its pool goes on.
-DRAINED_LOOK_SECONDS = 5
+#: How often a drained process reads whether its pool was resumed, seconds.
+DRAINED_POLL_SECONDS = 5
 
 CONTROL = "CONTROL"
 
@@ -44,12 +44,12 @@ class ControlListener:
     @property
     def due_at(self) -> float:
         """When a drained process reads the control state again (monotonic seconds)."""
-        return self._read_at + DRAINED_LOOK_SECONDS
+        return self._read_at + DRAINED_POLL_SECONDS
 
     def on_tick(self, now: float) -> None:
-        """Subscribe at first.
+        """Subscribe if that is not done. In a drained pool, read the control state if it is time to.
 
-        In a drained pool read again, because no call would notice a dead connection.
+        A drained process makes no other calls, so it would not notice that this connection is dead.
         """
         if not self.is_subscribed:
             self._subscribe()
@@ -64,24 +64,27 @@ class ControlListener:
         self._read_state()
 
     def read_changes(self) -> None:
-        """Read the changes since the control state that is known."""
+        """Read the changes since the known control state, and act on them."""
         self._read_state(self._in_flight.control)
 
     def _read_state(self, since: ControlState | None = None) -> None:
-        """Read the control state, or the changes since a known one, and act on it."""
+        """Read the control state, or the changes since an earlier one, and act on it.
+
+        Raises redis-py's `ConnectionError` if it cannot be read, so that the worker connects again.
+        """
         if self._in_flight.of_channel:
-            return  # it starts no tasks, so no change of the control state concerns it
+            return  # the user of a channel starts no tasks, so the control state does not concern it
         self._read_at = time.monotonic()
         try:
             control = state.read_state(self._channel.store, since)
-        except BrokerError as error:  # the server is unreachable or busy; the worker outlives that
+        except BrokerError as error:
             raise RedisConnectionError(str(error)) from error
         before = self._in_flight.control
         if control.epoch and control.epoch == before.epoch and (since is not None or control == before):
             return
         self._in_flight.control = control
         for lease in self._in_flight.leases.values():
-            lease.fetchable = True  # a pool that was drained may go on
+            lease.fetchable = True  # the pool may have been resumed
         self._in_flight.on_control(self._acknowledge_epoch)
 
     def _acknowledge_epoch(self) -> None:
@@ -92,14 +95,17 @@ class ControlListener:
             logger.warning("%s cancel() and drain() will time out waiting for this process.", error)
 
     def on_readable(self) -> None:
-        """Read everything that arrived: a change of the control state or of a ready list, or a reply."""
+        """Handle everything that has arrived.
+
+        It may be a change of the control state, a notice of a changed ready list, or a reply for the watcher.
+        """
         connection = self.client.connection
         while True:
             try:
-                read = connection.read_response(push_request=True)
+                received = connection.read_response(push_request=True)
             except ResponseError as error:
-                read = error
-            match read:  # a reply to a command of the watcher is never a list
+                received = error
+            match received:  # a reply for the watcher is never a list
                 case [b"message", *_]:
                     self.read_changes()
                 case [b"invalidate", keys]:
@@ -107,6 +113,6 @@ class ControlListener:
                 case [*_]:
                     pass
                 case _:
-                    self.watcher.on_reply(read)
+                    self.watcher.on_reply(received)
             if not connection.can_read(timeout=0):
                 return

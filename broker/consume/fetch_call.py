@@ -1,4 +1,4 @@
-"""The call of settle_and_fetch.lua: write it, read its reply, deliver the fetched messages."""
+"""The call of settle_and_fetch.lua: make its command, parse its reply, deliver the fetched messages."""
 
 import logging
 import time
@@ -26,7 +26,7 @@ DUE_SOON_MS = 2
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """One message of a reply: its token, how often it was delivered before, and its text."""
+    """One message of a reply: its token, the number of deliveries before this one, and its text."""
 
     token: str
     deliveries: int
@@ -35,10 +35,11 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The reply of a call. `lease` is False if it had expired, and then nothing was done.
+    """The reply to a call. Its fields are described in settle_and_fetch.lua.
 
-    `unlisted`: the list of consumers had been deleted, and the lease holds again. `limited`: messages wait
-    for a permit of the in-flight limit.
+    `lease` is False if the lease had expired, and then nothing was settled and nothing fetched. `unlisted` is
+    True if the list of consumers had been deleted; the lease is in force again. `limited` is True if messages
+    wait for a permit of the in-flight limit.
     """
 
     now_ms: int
@@ -52,7 +53,7 @@ class Reply:
 
 
 def fetch_command(request: FetchRequest, *, lease_ms: int) -> tuple[Any, ...]:
-    """Return the words of the call, under a number of its own."""
+    """Return the command of the call, and count the call: its number becomes a part of each token."""
     lease = request.lease
     lease.calls += 1
     prefix = lease.keys.prefix
@@ -74,86 +75,93 @@ def fetch_command(request: FetchRequest, *, lease_ms: int) -> tuple[Any, ...]:
     return script("settle_and_fetch").command(keys, args)
 
 
-def read_reply(raw: list[Any]) -> Reply:
-    """Read the reply of a call."""
+def parse_reply(raw: list[Any]) -> Reply:
+    """Return the parts of the reply to a call."""
     now_ms, lease, late, next_ms, epoch, limited, *rest = raw
     messages = [Fetched(rest[i].decode(), rest[i + 1], rest[i + 2]) for i in range(0, len(rest), 3)]
     return Reply(now_ms, lease > 0, late, next_ms, int(epoch), messages, lease == 2, limited == 1)
 
 
 def call_and_wait(store: Store, request: FetchRequest, *, lease_ms: int) -> Reply:
-    """Make a call and wait for its reply. Without a reply its outcomes must be sent again."""
-    words = fetch_command(request, lease_ms=lease_ms)
-    keys = words[3 : 3 + words[2]]
+    """Make a call and wait for its reply. Without a reply, its outcomes are queued again."""
+    _command, _sha, number_of_keys, *words = fetch_command(request, lease_ms=lease_ms)
+    keys, args = words[:number_of_keys], words[number_of_keys:]
     try:
-        reply = read_reply(script("settle_and_fetch").run(store.client, keys, words[3 + len(keys) :]))
+        reply = parse_reply(script("settle_and_fetch").run(store.client, keys, args))
     except BaseException:
         request.lease.put_back(request.outcomes)
         raise
     if reply.lease:
-        note_queue_state(request, reply)
+        update_lease(request, reply)
     return reply
 
 
 def settle_pending(store: Store, in_flight: InFlightMessages, *, lease_ms: int) -> None:
-    """Send every outcome that waits to be sent, and fetch nothing."""
+    """Send all queued outcomes, and fetch nothing."""
     for lease in in_flight.leases.values():
         while lease.outcomes:
             call_and_wait(store, FetchRequest(lease, 0, 0, lease.take_outcomes()), lease_ms=lease_ms)
 
 
-def note_queue_state(request: FetchRequest, reply: Reply) -> None:
-    """Note the state of the queue in the reply: whether to fetch again, and when."""
+def update_lease(request: FetchRequest, reply: Reply) -> None:
+    """Update a lease by the reply to a call: it is in force, the server's clock, and when to fetch again.
+
+    Calls `on_settled` of each delivery that was settled by the call.
+    """
     lease = request.lease
     lease.registered, lease.announced = True, lease.consumer
     lease.late += reply.late
-    lease.orphans_sought &= not reply.unlisted
-    if request.asked_ms is not None:
-        lease.note_clock(reply.now_ms - request.asked_ms, took_ms=int(time.time() * 1000) - request.asked_ms)
+    lease.orphans_searched &= not reply.unlisted
+    if request.sent_ms is not None:
+        lease.record_clock(reply.now_ms - request.sent_ms, took_ms=int(time.time() * 1000) - request.sent_ms)
     for delivery, _outcome in request.outcomes:
         if delivery.on_settled is not None:
             delivery.on_settled()
     if request.credit:
         lease.fetchable, lease.is_limited = reply.next_ms == 0, reply.limited
-        lease.look_at = time.monotonic() + reply.next_ms / 1000 if reply.next_ms > 0 else 0.0
+        lease.fetch_at = time.monotonic() + reply.next_ms / 1000 if reply.next_ms > 0 else 0.0
 
 
 def accept_messages(
-    lease: QueueLease, reply: Reply, deliver: Callable[[Delivery], None], *, buries: bool = True
+    lease: QueueLease, reply: Reply, deliver: Callable[[Delivery], None], *, keeps_errors: bool = True
 ) -> None:
-    """Note the fetched messages as in flight and deliver each.
+    """Register the fetched messages as in flight, and deliver each.
 
-    A message that cannot be read is dead-lettered with the reason, and the next one follows. So is a message
-    that cannot be delivered if the receiver `buries`. Otherwise the error is raised, and later messages are
-    returned.
+    A message that cannot be decoded becomes a dead letter with the reason, and the next message is delivered.
+    The same is done if `deliver` raises an error and `keeps_errors` is True. Otherwise the error is raised,
+    and the messages after it are released.
     """
     if reply.messages:
-        lease.seen = max(lease.seen, int(reply.messages[-1].token.partition("/")[0]))
+        lease.last_sequence = max(lease.last_sequence, int(reply.messages[-1].token.partition("/")[0]))
     clock_ms = lease.clock_ms
-    noted = [_note_fetched(lease, reply, fetched, clock_ms) for fetched in reply.messages]
-    deliveries = [each for each in noted if each is not None]
-    for place, delivery in enumerate(deliveries):
+    registered = [_register_message(lease, reply, fetched, clock_ms) for fetched in reply.messages]
+    deliveries = [delivery for delivery in registered if delivery is not None]
+    for index, delivery in enumerate(deliveries):
         try:
             deliver(delivery)
         except BaseException as error:
-            if not buries:
-                for later in deliveries[place + 1 :]:
+            if not keeps_errors:
+                for later in deliveries[index + 1 :]:
                     lease.queue_outcome(later, RELEASE)
                 raise
             if isinstance(error, OSError | RedisError):
-                # The connection broke before these were passed on: the resumption returns them to the queue.
-                for unknown in deliveries[place:]:
-                    lease.in_flight.pop(unknown.token, None)
+                # The connection broke before these were delivered: resuming the lease returns them to the
+                # queue.
+                for undelivered in deliveries[index:]:
+                    lease.in_flight.pop(undelivered.token, None)
                 raise
             if not isinstance(error, Exception):
                 raise
             lease.queue_outcome(delivery, DeadLetter("invalid message", f"{type(error).__name__}: {error}"))
 
 
-def _note_fetched(lease: QueueLease, reply: Reply, fetched: Fetched, clock_ms: int) -> Delivery | None:
-    """Note a message as in flight and return its delivery, or settle it if it is unreadable or not due."""
+def _register_message(lease: QueueLease, reply: Reply, fetched: Fetched, clock_ms: int) -> Delivery | None:
+    """Register a message as in flight and return its delivery.
+
+    Of a message that cannot be decoded or is not due, queue the outcome and return None.
+    """
     delivery = Delivery(
-        UNREADABLE, lease.keys.queue, fetched.token, fetched.deliveries, clock_ms, lease=lease
+        _UNDECODED, lease.keys.queue, fetched.token, fetched.deliveries, clock_ms, lease=lease
     )
     lease.in_flight[fetched.token] = delivery
     lease.fetched_and_settled += 1
@@ -175,12 +183,15 @@ def _note_fetched(lease: QueueLease, reply: Reply, fetched: Fetched, clock_ms: i
     return delivery
 
 
-#: The placeholder of a message until it is decoded, and of one that cannot be.
-UNREADABLE = Message({"headers": {}, "properties": {}}, b"")
+#: The message of a delivery until its text is decoded, or if it cannot be decoded.
+_UNDECODED = Message({"headers": {}, "properties": {}}, b"")
 
 
-def server_error(action: str, error: ResponseError) -> RedisConnectionError:
-    """Return the error that ends a connection whose server refused. An error of a script's own is logged."""
+def connection_error(action: str, error: ResponseError) -> RedisConnectionError:
+    """Return the connection error to raise because the server refused `action`: the worker connects again.
+
+    An error of the script itself is logged too.
+    """
     if "script" in str(error) and not str(error).startswith("BUSY"):
         logger.error("the script settle_and_fetch.lua failed in the broker: %s", error)
     return RedisConnectionError(f"the broker refused {action}: {error}")

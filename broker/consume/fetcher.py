@@ -1,10 +1,10 @@
 """The fetch loop of one channel: one connection calls settle_and_fetch.lua, another waits for a wake token.
 
-Neither blocks the event loop. When a call finds nothing, the waiting connection sleeps on the wake lists: it
-takes only a token, so no message is ever in the hands of a blocking pop. Stock producers push no token: a few
-processes watch for their messages and push it (watcher.py). If no process watches, each process looks again
-after a second; otherwise after ten, in case a token was lost. If possible, the next fetch is sent right
-behind the wait: the server carries it out as soon as the wait is over, and a round trip is saved.
+Neither blocks the event loop. When a call finds no message, the second connection waits on the wake lists.
+The blocking pop takes a token and never a message, so none is lost with a reply. Stock producers push no
+token: a few processes watch for their messages and push it (watcher.py). If no process watches, each process
+fetches again after a second; otherwise after ten, in case a token was lost. If possible, the next fetch is
+pipelined behind the wait: the server carries it out as soon as the wait is over, which saves a round trip.
 """
 
 import math
@@ -16,30 +16,31 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from millpond.broker.consume import fetch_call
-from millpond.broker.consume.behind_wait import pipelined_request
 from millpond.broker.consume.control_listener import ControlListener
 from millpond.broker.consume.in_flight import GATHERED_SECONDS, InFlightMessages
-from millpond.broker.consume.lease_resumption import resume
+from millpond.broker.consume.lease_resumption import resume_lease
+from millpond.broker.consume.pipelined_fetch import make_pipelined_request
 from millpond.broker.consume.prefetch import AGAIN_SECONDS
 from millpond.broker.consume.queue_lease import FetchRequest
 from millpond.broker.keys import QueueKeys
 from millpond.broker.scripts import script
 
-#: Seconds between looks at a queue without a wake token, if no process watches for messages and if one does.
-LOOK_SECONDS = 1.0
-WATCHED_LOOK_SECONDS = 10.0
+#: How long a process waits for a wake token before it fetches without one, if no process watches for messages
+#: and if one does.
+POLL_SECONDS = 1.0
+WATCHED_POLL_SECONDS = 10.0
 
-#: How long the server may owe a reply if no socket timeout is set.
-PATIENCE_SECONDS = 5.0
+#: How long a reply of the server may take if no socket timeout is set.
+REPLY_TIMEOUT_SECONDS = 5.0
 
-#: How long the loop of an idle process leaves the interpreter to the thread of a new task.
+#: How long the event loop of an idle process sleeps so that the thread of a new task can start.
 START_SECONDS = 0.0002
 
 FETCH, WAIT = "FETCH", "WAIT"
 
 
 class Fetcher:
-    """The calls of one channel. The poller calls `on_tick` before each poll, `on_…` when a reply is there."""
+    """The calls of one channel. The poller calls `on_tick` before each poll, `on_…` when a reply arrives."""
 
     def __init__(self, channel: Any, in_flight: InFlightMessages, *, lease_ms: int) -> None:
         self.channel = channel
@@ -50,28 +51,28 @@ class Fetcher:
         self.wait_client = channel.new_client()
         self.listener = ControlListener(channel, in_flight)
         self.watcher = self.listener.watcher
-        self._patience: float = channel.socket_timeout or PATIENCE_SECONDS
+        self._reply_timeout: float = channel.socket_timeout or REPLY_TIMEOUT_SECONDS
         self._request: FetchRequest | None = None
-        self._request_since = 0.0
+        self._requested_at = 0.0
         self._waiting: list[str] | None = None
-        self._behind: FetchRequest | None = None
-        self._waiting_until = 0.0
+        self._pipelined: FetchRequest | None = None
+        self._wait_ends_at = 0.0
         self._was_full = False
         #: True if messages of a queue wait for a permit of its in-flight limit.
         self._is_limited = False
-        self._taken_up: set[str] = set()
-        # A call of a lost connection gets no reply. Its outcomes are sent again on this connection.
+        self._resumed: set[str] = set()
+        # The call of a lost connection gets no reply. Its outcomes are sent again on this connection.
         if in_flight.fetcher is not None:
-            in_flight.fetcher.abandon()
+            in_flight.fetcher.drop_call()
         in_flight.settle_finished()
         in_flight.fetcher = self
 
     def start(self, keys: QueueKeys) -> None:
-        """Begin to consume a queue. After a lost connection, resume the lease if it has not expired."""
+        """Begin to consume a queue. After a lost connection, resume the lease on it."""
         lease = self.in_flight.lease(keys)
-        if keys.queue not in self._taken_up:
-            resume(self.channel.store, self.in_flight, lease, lease_ms=self.lease_ms)
-            self._taken_up.add(keys.queue)
+        if keys.queue not in self._resumed:
+            resume_lease(self.channel.store, self.in_flight, lease, lease_ms=self.lease_ms)
+            self._resumed.add(keys.queue)
         lease.fetchable = True
         self.active.add(keys.queue)
         self.watcher.due_at = 0.0
@@ -79,57 +80,60 @@ class Fetcher:
     def stop(self, queue: str) -> None:
         """Fetch nothing more from a queue. Its messages in flight are settled as before."""
         self.active.discard(queue)
-        self.watcher.leave_place(queue)
+        self.watcher.leave_seat(queue)
 
     # Sending
 
     def on_tick(self) -> None:
-        """Send the next call if it is time for one. Otherwise make sure that this process will be woken.
+        """Send the next call if it is time for one. Otherwise wait for a wake token.
 
-        Raises redis-py's `TimeoutError` if the server owes a reply for too long, which no socket reports.
+        Raises redis-py's `TimeoutError` if a reply is overdue, which the sockets, being polled, do not raise.
         """
         now = time.monotonic()
-        self._check_patience(now)
-        listens = self.in_flight.at_once != 1  # else nothing drives it that could
-        if listens and (self.in_flight.drained or not self.listener.is_subscribed):
+        self._check_reply_overdue(now)
+        has_loop = self.in_flight.max_fetch != 1  # without an event loop, nobody would read from the listener
+        if has_loop and (self.in_flight.drained or not self.listener.is_subscribed):
             self.listener.on_tick(now)
         if now >= self.watcher.due_at:
-            self.watcher.on_tick(self.active, self._keys_of, now, self._patience)
+            self.watcher.on_tick(self.active, self._keys_of, now, self._reply_timeout)
         self.in_flight.release_overdue(now)
-        self._look_after_being_full()
+        self._fetch_after_full()
         if self._request is None:
-            # The call behind a wait has all the credit: credit is given once.
-            fetching = self.active if self._behind is None else set()
+            # A pipelined fetch has all the credit, and credit is given once. So this call only settles then.
+            fetching = self.active if self._pipelined is None else set()
             request = self.in_flight.next_request(fetching, now)
             if request is not None:
                 self._send_fetch(request)
         if self._request is None and self._waiting is None and self._needs_wake_token():
             self._send_wait()
 
-    def _look_after_being_full(self) -> None:
-        """Fetch once a slot is free after a time without a wait: others may have taken the wake tokens."""
+    def _fetch_after_full(self) -> None:
+        """Mark all queues to be fetched from when there is room again.
+
+        While there was none, this process did not wait, and other processes may have taken the wake tokens.
+        """
         if self._waiting is not None or self._request is not None:
             return
-        full = self.in_flight.room == 0
-        if self._was_full and not full:
+        is_full = self.in_flight.room == 0
+        if self._was_full and not is_full:
             for queue in self.active:
                 self.in_flight.leases[queue].fetchable = True
-        self._was_full = full
+        self._was_full = is_full
 
     def _needs_wake_token(self) -> bool:
-        """True if there is room and some queue was empty, so the next call fetches from the others."""
+        """True if there is room for messages and some queue had none at the last fetch."""
         fetchable = [self.in_flight.leases[queue].fetchable for queue in self.active]
         return not all(fetchable) and self.in_flight.room > 0
 
-    def _check_patience(self, now: float) -> None:
+    def _check_reply_overdue(self, now: float) -> None:
         """Raise redis-py's `TimeoutError` if the reply to a fetch or a wait is overdue."""
-        patience = self._patience
-        if self._request is not None and now - self._request_since > patience:
-            self._drop_call()
-            raise RedisTimeoutError(f"no reply to a fetch for {patience} s")
-        if self._waiting is not None and now > self._waiting_until + patience:
-            self._waiting = self._behind = None
-            raise RedisTimeoutError(f"no reply to a wait for {patience} s")
+        timeout = self._reply_timeout
+        if self._request is not None and now - self._requested_at > timeout:
+            self.drop_call()
+            raise RedisTimeoutError(f"no reply to a fetch for {timeout} s")
+        if self._waiting is not None and now > self._wait_ends_at + timeout:
+            self._waiting = self._pipelined = None
+            raise RedisTimeoutError(f"no reply to a wait for {timeout} s")
 
     def wake(self) -> None:
         """Wake the event loop in time for the next call."""
@@ -138,52 +142,50 @@ class Fetcher:
             cycle.wake_up_in(0.0 if self._is_limited else GATHERED_SECONDS)
 
     def seconds_to_next(self) -> float | None:
-        """Return the seconds until `on_tick` has something to do unless something arrives, or None."""
+        """Return the seconds until `on_tick` is due if nothing arrives before, or None if it never is."""
         now = time.monotonic()
         times = [self.watcher.due_at]
-        if self.in_flight.has_waiting:
-            times.append(max(self.in_flight.ahead.look_at, now + AGAIN_SECONDS))  # the next tick looks, too
-        if self._request is not None:
-            soonest = min(times)
-            return None if soonest == math.inf else max(0.0, soonest - now)
-        if self.in_flight.drained:
-            times.append(self.listener.due_at)
-        for lease in self.in_flight.leases.values():
-            if lease.look_at and lease.keys.queue in self.active:
-                times.append(lease.look_at)
-            if lease.outcomes:
-                times.append(lease.outcomes_since + (0.0 if lease.is_limited else GATHERED_SECONDS))
+        if self.in_flight.has_waiting:  # the next tick checks them anyway
+            times.append(max(self.in_flight.learned_prefetch.check_at, now + AGAIN_SECONDS))
+        if self._request is None:
+            if self.in_flight.drained:
+                times.append(self.listener.due_at)
+            for lease in self.in_flight.leases.values():
+                if lease.fetch_at and lease.keys.queue in self.active:
+                    times.append(lease.fetch_at)
+                if lease.outcomes:
+                    times.append(lease.outcomes_since + (0.0 if lease.is_limited else GATHERED_SECONDS))
         soonest = min(times)
         return None if soonest == math.inf else max(0.0, soonest - now)
 
     def _send_fetch(self, request: FetchRequest) -> None:
-        """Send a call and remember it. If it could not be written, its outcomes are queued again."""
+        """Send a call, whose reply `on_reply` will read. If that fails, queue its outcomes again."""
         self._request = request
         self.in_flight.fetch_calls += 1
         try:
             connection = self.channel.connection.cycle.connect_watched(self.channel, self.fetch_client, FETCH)
             connection.send_command(*fetch_call.fetch_command(request, lease_ms=self.lease_ms))
-            self._request_since = time.monotonic()
+            self._requested_at = time.monotonic()
         except BaseException:
-            self._drop_call()
+            self.drop_call()
             raise
 
     def _send_wait(self) -> None:
         """Send the blocking pop of a wake token, with a fetch call pipelined behind it if that is allowed."""
         queues, now = sorted(self.active), time.monotonic()
         connection = self.channel.connection.cycle.connect_watched(self.channel, self.wait_client, WAIT)
-        watched = all(map(self.watcher.is_watched, queues))
-        seconds = WATCHED_LOOK_SECONDS if watched else LOOK_SECONDS
+        are_watched = all(map(self.watcher.is_watched, queues))
+        seconds = WATCHED_POLL_SECONDS if are_watched else POLL_SECONDS
         leases = [self.in_flight.leases[queue] for queue in queues]
-        words = ("BLPOP", *(key for lease in leases for key in lease.wake_keys), seconds)
-        request = pipelined_request(self.in_flight, self.active, now + seconds)
+        pop = ("BLPOP", *(key for lease in leases for key in lease.wake_keys), seconds)
+        request = make_pipelined_request(self.in_flight, self.active, now + seconds)
         if request is None:
-            connection.send_command(*words)
+            connection.send_command(*pop)
         else:
-            then = fetch_call.fetch_command(request, lease_ms=self.lease_ms)
-            connection.send_packed_command(connection.pack_commands([words, then]))
-        self._waiting, self._behind, self._waiting_until = queues, request, now + seconds
-        if not self._is_limited:  # messages that wait for a permit are not watched for
+            fetch = fetch_call.fetch_command(request, lease_ms=self.lease_ms)
+            connection.send_packed_command(connection.pack_commands([pop, fetch]))
+        self._waiting, self._pipelined, self._wait_ends_at = queues, request, now + seconds
+        if not self._is_limited:  # else the queues are not empty: their messages wait for a permit
             self.watcher.on_idle(self.active)
 
     def _keys_of(self, queue: str) -> QueueKeys:
@@ -192,10 +194,13 @@ class Fetcher:
     # Receiving
 
     def on_reply(self) -> None:
-        """Read the reply of a call and deliver the fetched messages."""
+        """Read the reply to a call and deliver the fetched messages.
+
+        Raises redis-py's errors: the outcomes of the call are queued again before.
+        """
         request = self._request
         if request is None:
-            self.fetch_client.connection.disconnect()  # the server closed an idle connection
+            self.fetch_client.connection.disconnect()  # the server has closed the idle connection
             return
         try:
             raw = self.fetch_client.connection.read_response()
@@ -205,65 +210,67 @@ class Fetcher:
             self._load_script()
             return
         except ResponseError as error:
-            self._drop_call()
-            raise fetch_call.server_error("to fetch", error) from error
+            self.drop_call()
+            raise fetch_call.connection_error("to fetch", error) from error
         except BaseException:
-            self._drop_call()
+            self.drop_call()
             raise
         self._request = None
-        self._accept_reply(request, fetch_call.read_reply(raw))
+        self._accept_reply(request, fetch_call.parse_reply(raw))
 
     def _load_script(self) -> None:
-        """Send the source of the script to a server that has lost it."""
+        """Load the source of the script into a server that has lost it."""
         try:
             self.channel.store.client.script_load(script("settle_and_fetch").source)
         except ResponseError as error:
-            raise fetch_call.server_error("a script", error) from error
+            raise fetch_call.connection_error("a script", error) from error
 
     def _accept_reply(self, request: FetchRequest, reply: fetch_call.Reply) -> None:
-        """Accept the reply of a call: deliver its messages, or resume the lease if it had expired."""
+        """Deliver the messages of a reply. If the lease of the call had expired, begin a new one."""
         if not reply.lease:
             lease = request.lease
             lease.late += reply.late
-            # It expired, or the server has forgotten it and all that came since. This is logged and counted.
-            resume(self.channel.store, self.in_flight, lease, lease_ms=self.lease_ms)
+            # Resuming the lease logs and counts what was lost, or what the server has forgotten.
+            resume_lease(self.channel.store, self.in_flight, lease, lease_ms=self.lease_ms)
             if request.consumer == lease.consumer:
                 self.in_flight.lose_lease(lease)
             return
-        fetch_call.note_queue_state(request, reply)
+        fetch_call.update_lease(request, reply)
         self._is_limited = any(lease.is_limited for lease in self.in_flight.leases.values())
-        if reply.epoch != self.in_flight.control.epoch:  # it is lower if the broker has forgotten some
+        if reply.epoch != self.in_flight.control.epoch:  # a lower one: the server has forgotten changes
             self.listener.read_changes()
         was_idle = not self.in_flight.count
         receive = self.in_flight.receive if request.lease.keys.queue in self.active else None
-        buries = not self.in_flight.of_channel
-        fetch_call.accept_messages(request.lease, reply, receive or self.channel.deliver, buries=buries)
+        keeps_errors = not self.in_flight.of_channel
+        fetch_call.accept_messages(
+            request.lease, reply, receive or self.channel.deliver, keeps_errors=keeps_errors
+        )
         if was_idle and not request.lease.fetchable and self.in_flight.count:
-            # Nothing else is there to be fetched or settled. A thread that wakes while this one holds the
-            # interpreter goes to sleep once more.
+            # This thread has nothing else to do. If it kept the interpreter's lock, the thread of the new
+            # task would wake in vain and sleep once more.
             sleep(START_SECONDS)
 
     def on_wait(self) -> None:
-        """Read the reply of a wait: a token, or the end of a second."""
+        """Read the reply to a wait: a wake token, or None at its time-out. Then read a pipelined reply."""
         waiting, self._waiting = self._waiting, None
-        request, self._behind = self._behind, None
+        request, self._pipelined = self._pipelined, None
         if waiting is None:
             self.wait_client.connection.disconnect()
             return
         try:
             woken = self.wait_client.connection.read_response()
         except ResponseError as error:
-            raise fetch_call.server_error("to wait", error) from error
+            raise fetch_call.connection_error("to wait", error) from error
         if request is not None:
-            self._on_request_behind(request)
+            self._on_pipelined_reply(request)
             return
         for queue in waiting:
             lease = self.in_flight.leases[queue]
             if not woken or woken[0].decode() in lease.wake_keys:
                 lease.fetchable = True
 
-    def _on_request_behind(self, request: FetchRequest) -> None:
-        """Read the reply that follows the end of a wait."""
+    def _on_pipelined_reply(self, request: FetchRequest) -> None:
+        """Read the reply to the fetch call that was pipelined behind a wait."""
         try:
             raw = self.wait_client.connection.read_response()
         except NoScriptError:
@@ -271,56 +278,55 @@ class Fetcher:
             self._load_script()
             return
         except ResponseError as error:
-            raise fetch_call.server_error("to fetch", error) from error
-        # Under another name by now, this process has lost the lease that the call was for.
+            raise fetch_call.connection_error("to fetch", error) from error
+        # If the consumer has another name now, the call was for a lease that is lost or was resumed.
         if request.consumer == request.lease.consumer:
-            self._accept_reply(request, fetch_call.read_reply(raw))
+            self._accept_reply(request, fetch_call.parse_reply(raw))
 
     def on_control_change(self) -> None:
-        """Read that something was cancelled, a pool drained, or a ready list changed."""
+        """Handle what arrived on the listener's connection, then what the watcher has to do because of it."""
         self.listener.on_readable()
         now = time.monotonic()
         if now >= self.watcher.due_at:
-            self.watcher.on_tick(self.active, self._keys_of, now, self._patience)
+            self.watcher.on_tick(self.active, self._keys_of, now, self._reply_timeout)
 
     def finish(self) -> None:
-        """Wait for the reply of the call that is under way, at most as long as the socket lets it."""
+        """Wait for the reply to the call in progress and deliver its messages. Drop a pipelined fetch.
+
+        Raises redis-py's `TimeoutError` after the socket timeout.
+        """
         while self._request is not None:
             self.on_reply()
-        if self._behind is not None:
+        if self._pipelined is not None:
             self.wait_client.connection.disconnect()
-            lease, self._behind, self._waiting = self._behind.lease, None, None
-            # Messages that the call behind the wait fetched meanwhile return to the queue.
-            resume(self.channel.store, self.in_flight, lease, lease_ms=self.lease_ms)
+            lease, self._pipelined, self._waiting = self._pipelined.lease, None, None
+            # Resuming the lease returns the messages that the pipelined call may have fetched to the queue.
+            resume_lease(self.channel.store, self.in_flight, lease, lease_ms=self.lease_ms)
 
     def close(self) -> None:
-        """Skip the reply of the call that is under way: its messages return to the queue with the lease."""
+        """Stop fetching. Deliver nothing of the call in progress: its messages return to the queue later."""
         for queue in tuple(self.active):
             self.stop(queue)
         request, self._request = self._request, None
         if request is not None:
             try:
-                if not self.fetch_client.connection.can_read(self._patience):
+                if not self.fetch_client.connection.can_read(self._reply_timeout):
                     raise RedisTimeoutError("no reply to a fetch")
-                reply = fetch_call.read_reply(self.fetch_client.connection.read_response())
+                reply = fetch_call.parse_reply(self.fetch_client.connection.read_response())
                 if reply.lease:
-                    fetch_call.note_queue_state(request, reply)
+                    fetch_call.update_lease(request, reply)
             except (RedisError, OSError):
                 request.lease.put_back(request.outcomes)
         self.end_wait()
 
     def end_wait(self) -> None:
-        """End the wait for a wake token: a token that it takes now would wake nobody."""
+        """End the wait for a wake token, so that it takes no token from the processes that still fetch."""
         if self._waiting is not None and self.wait_client.connection is not None:
             self.wait_client.connection.disconnect()
-        self._waiting = self._behind = None
+        self._waiting = self._pipelined = None
 
-    def abandon(self) -> None:
-        """Forget the call that is under way. Its outcomes are sent again, and carried out once."""
-        self._drop_call()
-
-    def _drop_call(self) -> None:
-        """Forget the call that is under way, and put its outcomes back."""
+    def drop_call(self) -> None:
+        """Forget the call in progress and queue its outcomes again. The script carries out each only once."""
         request, self._request = self._request, None
         if request is not None:
             request.lease.put_back(request.outcomes)

@@ -1,8 +1,8 @@
 """The messages that a process or a channel has fetched and not settled, of all its queues.
 
-The `InFlightMessages` of a worker of `millpond worker` live as long as its process: connections and channels
-come and go under them, so that a task which was fetched before a lost connection is settled after it. Every
-other channel has its own. Slots append finished deliveries, the thread of the leases sets flags, and only the
+In `millpond worker` there is one `InFlightMessages` for a process. It outlives connections and channels, so a
+task that was fetched on a connection which is lost is settled on the next one. Every other channel has its
+own. Threads of slots append finished deliveries, the thread that renews the leases sets flags, and only the
 event loop changes the rest.
 """
 
@@ -28,19 +28,18 @@ from millpond.broker.keys import QueueKeys, batch_key
 from millpond.broker.outcomes import Outcome, Release
 from millpond.broker.server import elapsed_seconds
 
-#: Outcomes that are gathered before they are sent although more work is at hand, and the longest time one
-#: waits.
+#: Outcomes are sent together once there are this many, or once the oldest has waited for this long.
 GATHERED = 8
 GATHERED_SECONDS = 0.005
 
-#: So much may be finished and not sent to the broker before threads wait. Each slot may finish one more by
-#: then: no more than slots + 16 finished tasks run again after a kill, however many were fetched.
-AHEAD = 16
+#: If this many deliveries have finished and were not sent to the broker, threads wait before they start
+#: another task. So at most this many and one for each slot run again after a kill.
+MAX_UNSETTLED = 16
 
 #: The maximum of messages of one call.
-AT_ONCE = 1_000
+MAX_FETCH = 1_000
 
-#: The slots of a channel that set no limit to its messages in flight.
+#: The slots of a channel without a limit of messages in flight.
 UNLIMITED = 1_000_000
 
 #: All instances of this process. A forked child must not fetch, renew or settle their messages.
@@ -48,8 +47,8 @@ _of_this_process = WeakSet["InFlightMessages"]()
 
 
 def _forget_all() -> None:
-    for each in _of_this_process:
-        each.forget_all()
+    for in_flight in _of_this_process:
+        in_flight.forget_all()
 
 
 os.register_at_fork(after_in_child=_forget_all)
@@ -58,60 +57,60 @@ os.register_at_fork(after_in_child=_forget_all)
 class InFlightMessages:
     """The registry of a process or a channel: a lease for each queue, one credit of `slots` + `prefetch`.
 
-    Cancellations and drained pools hold for a worker process, not for the user of a channel (`of_channel`).
+    Cancellations and drained pools concern a worker process, not the user of a channel (`of_channel`).
     """
 
+    #: True if this process ends.
     draining = False
+    #: The cancellations and drained pools that this process knows.
     control = ControlState()
+    #: The pools to which this process belongs.
     pools: tuple[str, ...] = ()
-    #: True once the pool was drained: running tasks are finished, and nothing is started.
+    #: True if all these pools are drained: running tasks are finished, and nothing is started.
     drained = False
-    #: True if this process ends, or its pool is drained.
+    #: True if this process ends, or its pools are drained.
     starts_nothing = False
+    #: The maximum of messages that one call fetches.
+    max_fetch = MAX_FETCH
+    #: The order in which queues are fetched from: `round_robin`, or one of kombu's others: `priority` (in the
+    #: order in which they were first consumed) and `sorted` (by name).
+    queue_order = "round_robin"
+    #: The number of calls so far.
+    fetch_calls = 0
+    #: The thread that renews the leases, once there are any, and the fetcher in use.
+    lease_renewer: Any = None
+    fetcher: Any = None
+    #: True once the event loop is to send the finished deliveries.
+    _is_settling_planned = False
+    _kinds = ""
 
     def __init__(self, *, prefetch: int = 0, pools: tuple[str, ...] = (), of_channel: bool = False) -> None:
         self.of_channel = of_channel
-        #: True if this process ends.
-        self.draining = False
-        #: The cancellations and drained pools that this process knows.
-        self.control = ControlState()
-        #: The pools that this process is of.
         self.pools = pools
         self.slots = UNLIMITED if of_channel else 1
         self.prefetch = prefetch
-        #: How much of the prefetch is in use, learnt from the tasks that end here.
-        self.ahead = Prefetch()
-        #: The maximum of messages that one call fetches.
-        self.at_once = AT_ONCE
-        #: `round_robin`; or `priority` (the queues first consumed come first) or `sorted`, as kombu has them.
-        self.queue_order = "round_robin"
+        #: How much of the prefetch is in use, learned from the rate at which tasks end here.
+        self.learned_prefetch = Prefetch()
         self.leases: dict[str, QueueLease] = {}
-        #: Queue -> the term of a lease on it.
+        #: Queue -> the term of a lease on it. Queues with the usual term are not in it.
         self.lease_terms_ms: Mapping[str, int] = {}
         #: Deliveries that have ended, with their outcomes. Slots append, and `next_request` empties it.
         self.finished: deque[tuple[Delivery, Outcome]] = deque()
-        #: Set whenever outcomes were taken to be sent. Threads that are far ahead wait for it.
+        #: Set whenever outcomes were taken to be sent. Threads wait for it if too many are unsettled.
         self.outcomes_taken = threading.Event()
         #: Calls a function soon in the event loop; None if there is no loop, as with greenlets.
         self._call_soon: Callable[[Callable[[], None]], Any] | None = None
         self._settle_now: Callable[[], None] = self.settle_finished
-        #: True once the loop is to send the finished deliveries.
-        self._is_asked = False
-        #: Calls that fetched and settled.
-        self.fetch_calls = 0
         #: Taken by a thread that settles outside the event loop, while the pool drains.
         self.lock = threading.RLock()
-        #: The thread that renews the leases, once there are any, and the fetcher in use.
-        self.lease_renewer: Any = None
-        self.fetcher: Any = None
-        #: The receiver of a delivery; None if it is kombu's consumer.
+        #: The receiver of deliveries; None if kombu's consumer receives them.
         self.receive: Callable[[Delivery], None] | None = None
-        #: Called after a control change: it drops cancelled unstarted tasks, then calls its argument.
+        #: Called after a control change. It drops cancelled tasks that have not started, then calls its
+        #: argument.
         self.on_control: Callable[[Callable[[], None]], None] = lambda confirm: confirm()
-        #: For `worker_disable_prefetch`: one message is fetched at a time, and only while this is true.
+        #: For `worker_disable_prefetch`: one message is fetched at a time, and only if this returns True.
         self.may_fetch: Callable[[], bool] | None = None
-        self._names = itertools.count()
-        self._kinds = ""
+        self._consumer_numbers = itertools.count()
         self._order: deque[str] = deque()
 
         _of_this_process.add(self)
@@ -119,20 +118,20 @@ class InFlightMessages:
     # The state of this process
 
     def forget_all(self) -> None:
-        """Forget everything, in a process that was forked: the messages are its parent's."""
+        """Forget all messages, in a forked child: they belong to its parent."""
         for lease in self.leases.values():
-            lease.lease_lost = True  # none of its messages starts here, wherever else they are known
+            lease.lease_lost = True  # so that none of its deliveries, of which others may know, starts here
             lease.in_flight.clear()
             lease.outcomes.clear()
         self.leases.clear()
         self._order.clear()
         self.finished.clear()
-        self.lock = threading.RLock()  # a thread that is not here may hold the parent's
+        self.lock = threading.RLock()  # the old one may be locked by a thread that the child does not have
         self.lease_renewer = self.fetcher = None
         self.__dict__.pop("name", None)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute. After one that a drain depends on, decide again whether tasks are started."""
+        """Set an attribute. `drained` and `starts_nothing` are derived from three of them."""
         super().__setattr__(name, value)
         if name in ("draining", "control", "pools"):
             self.drained = bool(self.pools) and self.control.drained.issuperset(self.pools)
@@ -140,56 +139,61 @@ class InFlightMessages:
 
     @cached_property
     def name(self) -> str:
-        """Return the name of this process, its pools first, which no other ever had."""
+        """Return the unique name of this process, which begins with its pools."""
         return f"{'+'.join(self.pools)}@{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
 
     def new_consumer(self) -> str:
-        """Return a name that no consumer has had."""
-        return f"{self.name}.{next(self._names)}"
+        """Return a new, unique name for a consumer of this process."""
+        return f"{self.name}.{next(self._consumer_numbers)}"
 
     def announce_kinds(self, kinds: Iterable[str]) -> None:
-        """Set the kinds that this process can run. It takes messages of these that others put aside."""
+        """Set the kinds that this process has. The next call announces them to the server.
+
+        The process then receives messages of these kinds that other processes put aside.
+        """
         self._kinds = "\n".join(("", *kinds, ""))
         for lease in self.leases.values():
             lease.kinds, lease.announced = self._kinds, ""
 
     @property
     def count(self) -> int:
-        """Count the messages that are in flight and have not finished."""
+        """Return the number of messages that are in flight and have no outcome yet."""
         return sum(len(lease.in_flight) for lease in self.leases.values())
 
     @property
     def fetched_and_settled(self) -> int:
-        """Count the messages that were fetched and settled so far, each of both."""
+        """Return the number of fetched plus the number of settled messages. It grows while work is done."""
         return sum(lease.fetched_and_settled for lease in tuple(self.leases.values()))
 
     @property
     def room(self) -> int:
-        """Count the messages that this process may fetch now."""
-        running, beyond = self.reach
-        return 0 if self.starts_nothing else max(0, running + beyond - self.count)
+        """Return the number of messages that this process may fetch now."""
+        slots, prefetch = self.capacity
+        return 0 if self.starts_nothing else max(0, slots + prefetch - self.count)
 
     @property
-    def reach(self) -> tuple[int, int]:
-        """Return how many tasks run at a time, and how many messages may be fetched beyond these."""
-        running = self.ahead.slots(self.slots)
-        return running, self.ahead.allowed_count(self.slots + self.prefetch - running)
+    def capacity(self) -> tuple[int, int]:
+        """Return how many tasks can run at once, and how many messages may be fetched beyond these."""
+        slots = self.learned_prefetch.usable_slots(self.slots)
+        return slots, self.learned_prefetch.allowed_count(self.slots + self.prefetch - slots)
 
     @property
     def has_waiting(self) -> bool:
         """True if messages wait for a slot and may have to be released."""
-        return self.ahead.line is not None and self.count > self.reach[0] and not self.starts_nothing
+        can_release = self.learned_prefetch.waiting_tasks is not None and not self.starts_nothing
+        return can_release and self.count > self.capacity[0]
 
     def release_overdue(self, now: float) -> None:
         """Release the messages that wait for a slot if the first has waited too long (`Prefetch`)."""
-        if now >= self.ahead.look_at and self.has_waiting:
-            lines = [tuple(lease.in_flight.values()) for lease in self.leases.values()]  # threads settle
-            self.ahead.release_overdue(lines, self.reach[0], now)
+        if now >= self.learned_prefetch.check_at and self.has_waiting:
+            # Copies, because threads remove deliveries meanwhile.
+            in_flight = [tuple(lease.in_flight.values()) for lease in self.leases.values()]
+            self.learned_prefetch.release_overdue(in_flight, self.capacity[0], now)
 
     # Leases
 
     def lease(self, keys: QueueKeys) -> QueueLease:
-        """Return the lease on a queue, a new one the first time."""
+        """Return the lease on a queue. If there is none, create it; the next call registers it."""
         if keys.queue not in self.leases:
             term_ms = self.lease_terms_ms.get(keys.queue, 0)
             self.leases[keys.queue] = QueueLease(
@@ -198,37 +202,37 @@ class InFlightMessages:
             self._order.append(keys.queue)
         return self.leases[keys.queue]
 
-    def resume_as(self, lease: QueueLease, consumer: str) -> None:
-        """Rename the consumer of a lease and its messages, as the server did."""
+    def rename_consumer(self, lease: QueueLease, consumer: str) -> None:
+        """Continue a lease under the new name of its consumer that the server has recorded."""
         with self.lock:
             lease.consumer, lease.registered, lease.lease_lost = consumer, True, False
             lease.leased_until = math.inf
 
     def lose_lease(self, lease: QueueLease) -> None:
-        """Give up a lease that expired."""
-        lease.begin_anew(self.new_consumer())
+        """Give up a lease that has expired, and begin a new one on the queue."""
+        lease.start_anew(self.new_consumer())
 
     def find_delivery(self, tag: str) -> Delivery | None:
-        """Return a delivery that is in flight, by kombu's tag for it."""
+        """Return the delivery in flight with this tag of kombu's, or None if there is none."""
         token, _, queue = tag.partition(" ")
         lease = self.leases.get(queue)
         return lease.in_flight.get(token) if lease is not None else None
 
     def may_start(self, delivery: Delivery) -> bool:
-        """True if the process still starts tasks, and the message is its own and not cancelled."""
+        """True if the process still starts tasks, the lease is in force, and the task is not cancelled."""
         lease = delivery.lease
-        # A process that was frozen knows by the clock that its lease expired, before the server says so.
+        # After a process was frozen, its clock shows that the lease has expired before the server replies so.
         lost = delivery.lost or lease.lease_lost or elapsed_seconds() > lease.leased_until
         if self.starts_nothing or lost:
             return False
         return not self.control.cancelled or not self.is_cancelled(delivery)
 
     def is_cancelled(self, delivery: Delivery) -> bool:
-        """True if somebody cancelled this message's task or its batch."""
+        """True if the delivery's task or its batch was cancelled."""
         return _is_named(self.control.cancelled, delivery)
 
     def is_terminated(self, delivery: Delivery) -> bool:
-        """True if this message's task must be ended even while it runs."""
+        """True if the delivery's task or its batch was cancelled, and running tasks are to be terminated."""
         return _is_named(self.control.terminated, delivery)
 
     # Settling
@@ -236,43 +240,44 @@ class InFlightMessages:
     def settle_by(
         self, call_soon: Callable[[Callable[[], None]], Any] | None, settle_now: Callable[[], None]
     ) -> None:
-        """Send outcomes by the event loop from now on, or by `settle_now` while the pool drains.
+        """Set how finished deliveries are settled: in the event loop, or by `settle_now` while it drains.
 
-        Called again for each new connection: a callback in the loop may be lost with the one before.
+        `call_soon` calls a function soon in the event loop; it is None if there is no loop. Called again for
+        each new connection, because the callback of the old connection may have been lost.
         """
-        self._call_soon, self._settle_now, self._is_asked = call_soon, settle_now, False
+        self._call_soon, self._settle_now, self._is_settling_planned = call_soon, settle_now, False
 
     def finish(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Settle a delivery soon, with others, or at once while draining. Any thread may call this."""
+        """Settle a delivery soon with others, or at once while draining. Any thread may call this."""
         self.finished.append((delivery, outcome))
         if self.draining:
             self._settle_now()
-        elif self._call_soon is not None and not self._is_asked:
-            self._is_asked = True
+        elif self._call_soon is not None and not self._is_settling_planned:
+            self._is_settling_planned = True
             self._call_soon(self._plan_settling)
 
     def _plan_settling(self) -> None:
-        """Plan to send the finished deliveries a moment later. Runs in the loop."""
-        self._is_asked = False
-        if self.fetcher is not None:  # else the next one does it first of all
+        """Let the fetcher send the finished deliveries a moment later. Runs in the event loop."""
+        self._is_settling_planned = False
+        if self.fetcher is not None:  # else the next fetcher settles them when it is created
             self.fetcher.wake()
 
     @property
-    def is_far_ahead(self) -> bool:
-        """True if so much has finished and was not sent that threads shall wait for the event loop."""
-        return self._call_soon is not None and self.unsettled_count >= AHEAD
+    def has_too_many_unsettled(self) -> bool:
+        """True if threads must wait, before they start another task, until outcomes have been sent."""
+        return self._call_soon is not None and self.unsettled_count >= MAX_UNSETTLED
 
     def settle_finished(self) -> None:
-        """Queue the outcomes of finished deliveries, each for its queue."""
-        now, ahead = monotonic(), self.ahead
-        with suppress(IndexError):  # threads do this too, while the pool drains
+        """Queue the outcomes of the finished deliveries, each on its lease, for the next call."""
+        now, prefetch = monotonic(), self.learned_prefetch
+        with suppress(IndexError):  # pop until it is empty: threads pop too, while the pool drains
             while True:
                 delivery, outcome = ended = self.finished.popleft()
                 lease = delivery.lease
                 if lease is None or lease.in_flight.pop(delivery.token, None) is None:
-                    continue  # it is settled
+                    continue  # it has an outcome already, or the lease was lost
                 lease.fetched_and_settled += 1
-                ahead.ended += type(outcome) is not Release
+                prefetch.ended += type(outcome) is not Release
                 if not lease.outcomes:
                     lease.outcomes_since = now
                 lease.outcomes.append(ended)
@@ -281,65 +286,67 @@ class InFlightMessages:
         """Queue the outcome of a delivery for the next call. Return False if it is not in flight here."""
         if delivery.lease is None or not delivery.lease.queue_outcome(delivery, outcome):
             return False
-        self.ahead.ended += type(outcome) is not Release
+        self.learned_prefetch.ended += type(outcome) is not Release
         return True
 
     @property
     def unsettled_count(self) -> int:
-        """Count the outcomes that were not sent to the broker: after a kill now, their tasks run again."""
+        """Return the number of outcomes that were not sent. If this process is killed, the tasks run again."""
         return len(self.finished) + sum(len(lease.outcomes) for lease in tuple(self.leases.values()))
 
     def next_request(self, active: set[str], now: float) -> FetchRequest | None:
-        """Return the next call to send, with outcomes and room for more, or None if it is not time yet.
+        """Return the next call to send, with outcomes to settle and credit to fetch, or None if none is due.
 
-        Queues take turns. Outcomes wait a moment for company, unless a slot is about to be free, or messages
-        wait for the permits that they free.
+        Only queues in `active` are fetched from. A call is due for a queue when half of the prefetch is used
+        up, or when its outcomes have been gathered (`_is_time_to_send`).
         """
         if self.finished:
             self.settle_finished()
-        self.ahead.measure(now, is_full=self.count >= self.reach[0])
+        self.learned_prefetch.measure(now, is_full=self.count >= self.capacity[0])
         for queue in self._queues_in_order(now):
             lease = self.leases[queue]
             if lease.lease_lost:
                 self.lose_lease(lease)
-            if lease.look_at and now >= lease.look_at:
-                lease.fetchable, lease.look_at = True, 0.0
-            asks = lease.fetchable or (lease.is_limited and bool(lease.outcomes))
-            fetches = asks and lease.keys.queue in active and not self.starts_nothing
-            if not (fetches or lease.outcomes):
+            if lease.fetch_at and now >= lease.fetch_at:
+                lease.fetchable, lease.fetch_at = True, 0.0
+            may_find = lease.fetchable or (lease.is_limited and bool(lease.outcomes))
+            is_fetching = may_find and lease.keys.queue in active and not self.starts_nothing
+            if not (is_fetching or lease.outcomes):
                 continue
             count = sum(len(each.in_flight) for each in self.leases.values())
-            running, beyond = self.reach
-            room = max(0, running + beyond - count) if fetches else 0
+            slots, prefetch = self.capacity
+            room = max(0, slots + prefetch - count) if is_fetching else 0
             if room and self.may_fetch is not None:
                 room = 1 if self.may_fetch() else 0
-            wants = room > 0 and count <= running + beyond // 2
-            if wants or (lease.outcomes and self._is_time_to_send(lease, count, now)):
-                free = max(0, running - count) if room else 0
-                request = FetchRequest(lease, min(room, self.at_once), free, lease.take_outcomes())
+            is_half_empty = room > 0 and count <= slots + prefetch // 2
+            if is_half_empty or (lease.outcomes and self._is_time_to_send(lease, count, now)):
+                free_slots = max(0, slots - count) if room else 0
+                request = FetchRequest(lease, min(room, self.max_fetch), free_slots, lease.take_outcomes())
                 self.outcomes_taken.set()
                 return request
         return None
 
     def _queues_in_order(self, now: float) -> Iterable[str]:
-        """Yield the queues in the order in which they are looked at for a call."""
+        """Yield the queues in the order in which `next_request` considers them for a call."""
         if self.queue_order == "round_robin":
             for _ in range(len(self._order)):
                 queue = self._order[0]
                 self._order.rotate(-1)
                 yield queue
             return
-        # A first queue that always has messages must not keep the outcomes of the others here.
-        overdue = [
-            q for q in self._order if self.leases[q].outcomes and self._is_overdue(self.leases[q], now)
-        ]
-        yield from overdue
+        # Queues with overdue outcomes come first. Else a first queue that always has messages would delay
+        # them.
+        for queue in self._order:
+            lease = self.leases[queue]
+            if lease.outcomes and now - lease.outcomes_since >= 2 * GATHERED_SECONDS:
+                yield queue
         yield from sorted(self._order) if self.queue_order == "sorted" else tuple(self._order)
 
-    def _is_overdue(self, lease: QueueLease, now: float) -> bool:
-        return now - lease.outcomes_since >= 2 * GATHERED_SECONDS
-
     def _is_time_to_send(self, lease: QueueLease, count: int, now: float) -> bool:
+        """True if the outcomes of a lease have been gathered for long enough, or gathering would delay work.
+
+        That is so if messages wait for the permits that the outcomes free, or if `count` is 0: nothing runs.
+        """
         waited = now - lease.outcomes_since >= GATHERED_SECONDS
         return waited or lease.is_limited or not count or self.draining or len(lease.outcomes) >= GATHERED
 

@@ -1,8 +1,7 @@
-"""Renew leases from a thread, so that neither a busy event loop nor a long call outside the interpreter
-lets them run out.
+"""Renew leases from a thread, so that they do not expire while the event loop is busy.
 
-A handler that holds the interpreter itself for longer than a lease belongs on `prefork`: there the leases
-are kept by a process that runs no handler.
+A handler that keeps the interpreter's lock for longer than a lease belongs on `prefork`: there the leases are
+renewed by a process that runs no handler.
 """
 
 import logging
@@ -27,20 +26,20 @@ logger = logging.getLogger(__name__)
 #: The reply to a renewal if the list of consumers had been deleted.
 UNLISTED = 2
 
-#: How long a lease lasts that is about to be ended.
-LEAVING_MS = 5_000
+#: The term of a lease that is about to be ended.
+END_TERM_MS = 5_000
 
 
 class LeaseRenewer:
-    """Renews every lease of a process, three times in the life of the shortest, which is `lease_ms`."""
+    """The thread that renews every lease of a process, three times within the shortest term (`lease_ms`)."""
 
     def __init__(self, in_flight: InFlightMessages, *, lease_ms: int, store: Store) -> None:
         self.in_flight = in_flight
         self.lease_ms = lease_ms
         self._store = store
-        #: Under gevent a connection belongs to one thread: the thread's number, and its own store.
-        self._apart: tuple[int, Store] | None = None
-        #: How often a lease was renewed, and found to have run out.
+        #: Under gevent a connection belongs to one thread: the id of this thread, and a store for it alone.
+        self._own_store: tuple[int, Store] | None = None
+        #: How often a lease was renewed, and how often it turned out to have expired.
         self.renewals = 0
         self.losses = 0
         self._stop = threading.Event()
@@ -52,11 +51,12 @@ class LeaseRenewer:
 
     @property
     def store(self) -> Store:
-        """The store of the calling thread."""
-        apart = self._apart
-        return (
-            apart[1] if apart is not None and apart[0] == native_threads.native_thread_id() else self._store
-        )
+        """The store for the calling thread."""
+        if self._own_store is not None:
+            thread_id, store = self._own_store
+            if thread_id == native_threads.native_thread_id():
+                return store
+        return self._store
 
     def stop(self) -> None:
         """End the thread. The leases then expire by themselves."""
@@ -64,69 +64,73 @@ class LeaseRenewer:
         self._wait(1)
 
     def _renew_until_stopped(self) -> None:
-        """Renew every lease three times in its life, ten times as often while the server does not reply."""
-        if native_threads.are_green():
-            self._apart = native_threads.native_thread_id(), self._store.with_own_connections()
+        """Renew every lease three times within its term, ten times as often if the server does not reply."""
+        if native_threads.threads_are_greenlets():
+            self._own_store = native_threads.native_thread_id(), self._store.with_own_connections()
         wait_ms = self.lease_ms / 3
         while not self._stop.wait(wait_ms / 1000):
             leases = [lease for lease in tuple(self.in_flight.leases.values()) if lease.registered]
-            answered = [self._renew_lease(lease) and self._seek_orphans(lease) for lease in leases]
-            if self._is_over():
+            has_replied = [self._renew_lease(lease) and self._search_orphans(lease) for lease in leases]
+            if self._end_if_done():
                 return
-            # A server that comes back within a lease must hear of it before the lease is over.
-            wait_ms = self.lease_ms / (3 if all(answered) else 30)
+            # When the server is back within a term, the lease must be renewed before it expires.
+            wait_ms = self.lease_ms / (3 if all(has_replied) else 30)
 
-    def _is_over(self) -> bool:
-        """True if there is nothing more to renew."""
+    def _end_if_done(self) -> bool:
+        """End the leases if they are not needed any more. Return True if they have ended."""
         return False
 
     def _renew_lease(self, lease: QueueLease) -> bool:
-        """Renew one lease, or mark it as lost if it expired. Return False if the server did not reply."""
-        consumer, asked, term_ms = lease.consumer, elapsed_seconds(), lease.term_ms(self.lease_ms)
+        """Renew one lease, or mark it as lost if it has expired. Return False if the server did not reply."""
+        consumer, sent_at, term_ms = lease.consumer, elapsed_seconds(), lease.term_ms(self.lease_ms)
         try:
-            held = script("renew_lease").run(self.store.client, lease.keys.all, (consumer, term_ms))
+            reply = script("renew_lease").run(self.store.client, lease.keys.all, (consumer, term_ms))
         except (RedisError, OSError) as error:
             logger.debug("queue %s: the lease could not be renewed: %s", lease.queue, error)
             return False
-        # The event loop may have begun again meanwhile: only the lease of this request is lost.
         with self.in_flight.lock:
             if lease.consumer != consumer:
-                return True
-            self.renewals += bool(held)
-            lease.orphans_sought &= held != UNLISTED
-            self.losses += not held and not lease.lease_lost
-            if held:
-                lease.leased_until = asked + term_ms / 1000
+                return (
+                    True  # the event loop has taken a new lease meanwhile, which this reply does not concern
+                )
+            self.renewals += bool(reply)
+            lease.orphans_searched &= reply != UNLISTED
+            self.losses += not reply and not lease.lease_lost
+            if reply:
+                lease.leased_until = sent_at + term_ms / 1000
             else:
                 lease.lease_lost = True
         return True
 
-    def _seek_orphans(self, lease: QueueLease) -> bool:
-        """Search once for messages whose consumer is not listed. Return False without a reply."""
-        if not lease.orphans_sought:
+    def _search_orphans(self, lease: QueueLease) -> bool:
+        """Search for messages whose consumer is not listed, unless it was done before.
+
+        Return False if the server did not reply.
+        """
+        if not lease.orphans_searched:
             try:
                 lease_orphaned_messages(self.store, lease.keys, lease_ms=lease.term_ms(self.lease_ms))
             except (RedisError, OSError) as error:
                 logger.debug("queue %s: the search for orphans failed: %s", lease.queue, error)
                 return False
-            lease.orphans_sought = True
+            lease.orphans_searched = True
         return True
 
 
 def end_leases(store: Store, in_flight: InFlightMessages) -> int:
     """Settle the finished deliveries, release all others in flight, and end the leases.
 
-    Return the number of released messages.
+    Return the number of released messages. Raises redis-py's errors.
     """
     in_flight.settle_finished()
-    settle_pending(store, in_flight, lease_ms=LEAVING_MS)
-    returned = 0
+    settle_pending(store, in_flight, lease_ms=END_TERM_MS)
+    released = 0
     for lease in in_flight.leases.values():
         if lease.registered:
-            returned += int(script("end_lease").run(store.client, lease.keys.all, (lease.consumer,)))
+            released += int(script("end_lease").run(store.client, lease.keys.all, (lease.consumer,)))
         lease.in_flight.clear()
         lease.registered = False
     state.forget_process(store, in_flight.name)
-    if returned:
-        logger.info("%d messages that were held went back to their queues", returned)
-    return returned
+    if released:
+        logger.info("%d messages that were held went back to their queues", released)
+    return released

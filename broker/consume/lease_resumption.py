@@ -1,9 +1,10 @@
-"""Take up a lease again after a lost connection, and log the messages that the server has forgotten.
+"""Resume a lease after a lost connection, and log the messages that the server has forgotten.
 
-The server may be another by then, or an older one: a replica that lagged, one that was restored from a copy.
-Its memory and this process's are brought together. Messages that only the server has in flight are returned
-to the queue. Messages that only this process has in flight are not started, and their outcome changes
-nothing. A token is never used twice (scripts/_queue.lua), so the end of an old run settles no new one.
+The server may have forgotten the last moments: it is a replica that lagged, or was restored from a copy. So
+its messages in flight are compared with those of this process. Messages that only the server has in flight
+return to the queue. Messages that only this process has in flight are not started, and their outcome changes
+nothing. A token is never used twice (scripts/_queue.lua), so an outcome of an old delivery settles no new
+one.
 """
 
 import logging
@@ -17,21 +18,21 @@ from millpond.broker.scripts import script
 logger = logging.getLogger(__name__)
 
 
-def resume(store: Store, in_flight: InFlightMessages, lease: QueueLease, *, lease_ms: int) -> None:
-    """Resume a lease under a new name of its consumer. A lease that has expired is lost.
+def resume_lease(store: Store, in_flight: InFlightMessages, lease: QueueLease, *, lease_ms: int) -> None:
+    """Resume a lease under a new name of its consumer, or begin a new one if it has expired.
 
-    This is done even if no call ever got a reply: the server may have carried out the first one. The log
-    names how many messages were lost, forgotten or returned to the queue.
+    This is necessary even if no call ever got a reply, because the server may have carried out the first one.
+    The log shows how many messages were lost, forgotten, or returned to the queue.
     """
     tokens = [*lease.in_flight, *(delivery.token for delivery, _ in lease.outcomes)]
-    successor = in_flight.new_consumer()
-    words = (lease.consumer, lease.term_ms(lease_ms), successor, lease.seen, *tokens)
-    held, returned, forgotten, until_ms, *missing = script("resume_lease").run(
+    new_name = in_flight.new_consumer()
+    words = (lease.consumer, lease.term_ms(lease_ms), new_name, lease.last_sequence, *tokens)
+    is_in_force, returned, forgotten, until_ms, *missing = script("resume_lease").run(
         store.client, lease.keys.all, words
     )
     lost = 0
-    if held:
-        in_flight.resume_as(lease, successor)
+    if is_in_force:
+        in_flight.rename_consumer(lease, new_name)
         lost = lease.mark_lost(token.decode() for token in missing)
     elif lease.registered:
         lost = len(lease.in_flight)

@@ -1,7 +1,7 @@
 """Find messages in flight whose consumer is not listed, as after somebody deleted the list of consumers.
 
-No sweep would find them. Their hashes are searched for when a process begins to consume a queue, and when it
-finds that its own lease is gone.
+Expired leases are found in that list, so these messages would stay in flight for ever. A process searches for
+their hashes when it begins to consume a queue, and when it finds that its own lease is not listed.
 """
 
 import logging
@@ -13,14 +13,14 @@ from millpond.broker.scripts import script
 
 logger = logging.getLogger(__name__)
 
-#: Keys that the server looks at in one step of the search.
+#: Keys that the server scans in one step of the search.
 _PAGE = 1_000
 
 
 def lease_orphaned_messages(store: Store, keys: QueueKeys, *, lease_ms: int) -> int:
     """Give each unlisted consumer with messages in flight a lease, and return the number of these messages.
 
-    The messages of a dead consumer become ready when the lease expires. A living one renews it.
+    A living consumer renews the lease. The messages of a dead one become ready when the lease expires.
     """
     count, prefix = 0, keys.in_flight("")
     pattern = re.sub(r"([\\*?\[\]])", r"\\\1", prefix) + "*"

@@ -1,10 +1,10 @@
 """How many messages a process fetches beyond its slots: those that it will start within moments.
 
-The depth of the prefetch is the number of tasks that the process ends in `SOON_SECONDS`, at most the setting:
-so a pool of long tasks prefetches nothing, and tasks that other processes could run do not wait here. A task
-that turns out long has a few messages behind it. If the first of these has waited for `WAITED_SECONDS` at two
-looks in a row, all are released. A process that only stood still, as on a busy machine, has started them by
-the second look.
+The depth of the prefetch is the number of tasks that end in `SOON_SECONDS`, at most the setting. So a process
+with long tasks prefetches nothing, and no task waits in it that other processes could run. Behind a task that
+is longer than those before it a few messages may wait. If the first of these has waited for `WAITED_SECONDS`
+at two checks in a row, all of them are released. After a pause of the whole process, as on a busy machine, it
+has started them by the second check.
 """
 
 import math
@@ -19,58 +19,61 @@ from millpond.broker.delivery import Delivery
 #: A message is prefetched if it will start within this time.
 SOON_SECONDS = 0.05
 
-#: How long ends are counted for the rate, unless `COUNTED_ENDS` come sooner. A count that took longer than
-#: `STOOD_SECONDS` is ignored: the process stood still.
+#: A measurement of the rate lasts this long, or until `COUNTED_ENDS` tasks have ended. If it took longer than
+#: `STOOD_SECONDS`, it is ignored: the process did not run for a while.
 COUNTED_SECONDS, STOOD_SECONDS = 0.1, 0.5
 COUNTED_ENDS = 16
 
-#: How long a message waits for a slot before it may be released, and the time between two looks.
+#: How long a message waits for a slot before it may be released, and the time between two checks.
 WAITED_SECONDS = 0.06
 AGAIN_SECONDS = 0.02
 
 
-class WaitingLine(Protocol):
+class WaitingTaskList(Protocol):
     """The tasks of a process that wait for a slot."""
 
-    #: Returns how many tasks run at once if the consumer may have this many messages. None if all of them do.
-    slots: Callable[[int], int] | None
+    #: Returns how many of a number of slots can run a task now. None if all of them can.
+    usable_slots: Callable[[int], int] | None
 
     def release_waiting(self) -> int:
         """Release the messages of all tasks that wait, the newest first, and return their number."""
 
 
 class Prefetch:
-    """The prefetch of one process, learnt from the rate at which its tasks end."""
+    """The prefetch of one process, learned from the rate at which its tasks end."""
 
     def __init__(self) -> None:
-        #: The tasks that wait for a slot; None if not known: then the prefetch is always the maximum.
-        self.line: WaitingLine | None = None
-        #: The maximum of messages beyond the slots; the setting alone bounds it until tasks turn out long.
+        #: The tasks that wait for a slot. If it is None they are not known, and the prefetch is the maximum.
+        self.waiting_tasks: WaitingTaskList | None = None
+        #: The maximum of messages beyond the slots. At first there is none but the setting.
         self.depth = math.inf
-        #: Ends since the count began.
+        #: The number of tasks that have ended in this measurement, and when it began (monotonic seconds).
         self.ended = 0
         self._since = 0.0
-        #: True if all slots were busy whenever it was looked at since then.
+        #: True if all slots were busy at each call of `measure` in this measurement.
         self._was_full = False
-        #: Messages that were released because they waited.
+        #: The number of messages that were released because they waited.
         self.released = 0
-        #: The time of the next look for messages that wait (monotonic seconds).
-        self.look_at = 0.0
+        #: The time of the next check for messages that wait too long (monotonic seconds).
+        self.check_at = 0.0
         self._pause = AGAIN_SECONDS
-        #: True if a message had waited too long at the last look.
+        #: True if a message had waited too long at the last check.
         self._waited = False
 
-    def slots(self, granted: int) -> int:
-        """Return how many tasks run at once if the consumer may have `granted` messages."""
-        line = self.line
-        return granted if line is None or line.slots is None else line.slots(granted)
+    def usable_slots(self, slots: int) -> int:
+        """Return how many of the slots can run a task now."""
+        tasks = self.waiting_tasks
+        return slots if tasks is None or tasks.usable_slots is None else tasks.usable_slots(slots)
 
     def allowed_count(self, max_count: int) -> int:
         """Return the number of messages that may be fetched beyond the slots, at most `max_count`."""
-        return max_count if self.line is None or self.depth >= max_count else int(self.depth)
+        return max_count if self.waiting_tasks is None or self.depth >= max_count else int(self.depth)
 
     def measure(self, now: float, *, is_full: bool) -> None:
-        """Set the depth by the rate of ends. If slots were free meanwhile, the depth can only grow."""
+        """End a measurement if it is time to, and set the depth by the rate at which tasks ended in it.
+
+        If slots were free during the measurement, the depth can only grow. `now` is monotonic seconds.
+        """
         self._was_full = self._was_full and is_full
         seconds = now - self._since
         if seconds < COUNTED_SECONDS and self.ended < COUNTED_ENDS:
@@ -82,24 +85,26 @@ class Prefetch:
         self._since, self.ended, self._was_full = now, 0, is_full
 
     def release_overdue(self, queues: Iterable[Iterable[Delivery]], slots: int, now: float) -> None:
-        """Release the tasks that wait for a slot if the first has waited too long.
+        """Release the tasks that wait for a slot if the first of them has waited too long.
 
-        That is `WAITED_SECONDS` at two looks in a row. `queues` are the messages in flight of each queue, the
-        oldest first. `now` is monotonic seconds. Prefetching starts again when tasks end quickly.
+        That is `WAITED_SECONDS` at two checks in a row. After a release nothing is prefetched until tasks end
+        quickly again. `queues` are the messages in flight of each queue, the oldest first. `now` is monotonic
+        seconds.
         """
-        first = next(islice(merge(*queues, key=attrgetter("fetched_at")), slots, None), None)
-        if first is None or self.line is None:
+        first_waiting = next(islice(merge(*queues, key=attrgetter("fetched_at")), slots, None), None)
+        if first_waiting is None or self.waiting_tasks is None:
             self._waited = False
             return
-        self.look_at = max(first.fetched_at + WAITED_SECONDS, now + AGAIN_SECONDS)
-        waits, waited = now >= first.fetched_at + WAITED_SECONDS, self._waited
-        self._waited = waits
-        if not (waits and waited):
+        overdue_at = first_waiting.fetched_at + WAITED_SECONDS
+        self.check_at = max(overdue_at, now + AGAIN_SECONDS)
+        is_overdue, was_overdue = now >= overdue_at, self._waited
+        self._waited = is_overdue
+        if not (is_overdue and was_overdue):
             return
-        count = self.line.release_waiting()
-        # Some pools release nothing: these are tried less and less often.
+        count = self.waiting_tasks.release_waiting()
+        # From some pools no task can be released. There it is tried less and less often.
         self._pause = AGAIN_SECONDS if count else min(1.0, 2 * self._pause)
-        self.look_at = now + self._pause
+        self.check_at = now + self._pause
         if count:
             self.released += count
             self.depth, self._since, self.ended, self._waited = 0, now, 0, False

@@ -1,4 +1,4 @@
-"""The lease of a process on one queue: the deliveries in flight under it, and the outcomes to be sent."""
+"""The lease of a process on one queue: the deliveries in flight under it, and the queued outcomes."""
 
 import math
 import time
@@ -11,7 +11,7 @@ from millpond.broker.delivery import Delivery
 from millpond.broker.keys import QueueKeys
 from millpond.broker.outcomes import Outcome
 
-#: Clocks are read in whole milliseconds: less than this is no step of one.
+#: A difference of less than this does not show that a clock was set: both are read in whole milliseconds.
 STEP_MS = 5
 
 
@@ -20,41 +20,50 @@ class QueueLease:
     """The messages that one process has in flight of one queue, and the known state of the queue."""
 
     keys: QueueKeys
+    #: The present name of the consumer. After the lease was lost or resumed it is a new one.
     consumer: str
-    #: The kinds that this process has, each between newlines, and the consumer that announced them.
+    #: The kinds that this process has, each between newlines, and the name of the consumer that announced
+    #: them.
     kinds: str = ""
     announced: str = ""
-    #: How long the lease lasts after a call or a renewal, if the queue has a term of its own; else 0.
+    #: The term of the lease after a call or a renewal, if the queue has a term of its own; else 0.
     own_term_ms: int = 0
+    #: Token -> delivery.
     in_flight: dict[str, Delivery] = field(default_factory=dict)
+    #: The outcomes that the next calls will send, and since when they are gathered (monotonic seconds).
     outcomes: deque[tuple[Delivery, Outcome]] = field(default_factory=deque)
     outcomes_since: float = 0.0
-    #: The number of calls so far, which is part of each token, and the greatest sequence of a delivery.
+    #: The number of calls so far and the greatest sequence number of a delivery. Both are parts of tokens.
     calls: int = 0
-    seen: int = 0
+    last_sequence: int = 0
+    #: True once a call has registered the consumer. `lease_lost`: the lease was found to have expired.
     registered: bool = False
     lease_lost: bool = False
-    #: True once messages were searched for whose consumer is not listed (broker/consume/orphans.py).
-    orphans_sought: bool = False
-    #: The time until which the lease surely lasts, by `elapsed_seconds`; infinite before its first renewal.
+    #: True once messages whose consumer is not listed were searched for (broker/consume/orphans.py).
+    orphans_searched: bool = False
+    #: The lease does not expire before this time, by `elapsed_seconds`. Infinite before its first renewal.
     leased_until: float = math.inf
-    #: True if a fetch may find something, and the time to fetch without being woken (monotonic seconds).
+    #: True if a fetch may find messages.
     fetchable: bool = True
     #: True if messages wait for a permit of an in-flight limit: the call that settles one fetches the next.
     is_limited: bool = False
-    look_at: float = 0.0
+    #: When to fetch without a wake token (monotonic seconds), or 0.
+    fetch_at: float = 0.0
+    #: Outcomes that came after the lease had expired, or whose delivery had an outcome already.
     late: int = 0
-    #: Messages fetched and messages settled: these grow while a consumer is at work.
+    #: The number of fetched plus the number of settled messages. It grows while the process works.
     fetched_and_settled: int = 0
-    #: The server's clock minus ours, ms, measured from when the last fetches were sent.
+    #: The server's clock minus this host's at the last calls, ms.
     clocks: deque[int] = field(default_factory=lambda: deque(maxlen=16))
-    #: The ms to add to this host's clock for the server's time, or a little more, never less: a busy process
-    #: reads a reply late, so the time of the request counts, and the quickest call is the most exact.
+    #: The ms to add to this host's clock to get the server's. It may be a little too large, never too small:
+    #: it is measured from when a call was sent, because a busy process reads the reply late. The quickest
+    #: call counts.
     clock_ms: int = 0
+    #: When the clocks were last compared (monotonic seconds).
     clocked_at: float = 0.0
 
     def term_ms(self, default: int) -> int:
-        """Return how long the lease lasts after a call or a renewal."""
+        """Return the term of the lease after a call or a renewal: the queue's own, or else the default."""
         return self.own_term_ms or default
 
     @property
@@ -64,13 +73,14 @@ class QueueLease:
 
     @property
     def wake_keys(self) -> tuple[str, str]:
-        """The lists of wake tokens: for every consumer of the queue, and for this one alone."""
+        """The lists of wake tokens: for all consumers of the queue, and for this one alone."""
         return self.keys.wake, f"{self.keys.wake}:{self.consumer}"
 
-    def note_clock(self, ahead_ms: int, *, took_ms: int) -> None:
-        """Note by how much the server's clock was ahead when a call was sent that took `took_ms`.
+    def record_clock(self, ahead_ms: int, *, took_ms: int) -> None:
+        """Record by how much the server's clock was ahead of this host's when a call was sent.
 
-        A call can seem as late as it took: a greater difference is a clock that was set.
+        The difference includes a part of the time that the call took (`took_ms`). If it has grown by more
+        than that, a clock was set, and earlier differences are forgotten.
         """
         if self.clocks and ahead_ms - self.clock_ms > took_ms + STEP_MS:
             self.clocks.clear()
@@ -79,7 +89,7 @@ class QueueLease:
         self.clocked_at = time.monotonic()
 
     def add_delivery(self, delivery: Delivery) -> None:
-        """Note a delivery that was fetched."""
+        """Register a delivery as in flight under this lease."""
         delivery.lease = self
         self.in_flight[delivery.token] = delivery
         self.fetched_and_settled += 1
@@ -98,48 +108,52 @@ class QueueLease:
         return True
 
     def mark_lost(self, tokens: Iterable[str]) -> int:
-        """Mark deliveries that the server does not have in flight as lost. Return how many had not ended."""
+        """Mark the deliveries with these tokens as lost, because the server does not have them in flight.
+
+        Return how many of them had no outcome.
+        """
         lost = [self.in_flight[token] for token in tokens if token in self.in_flight]
         for delivery in lost:
             delivery.lost = True
         return len(lost)
 
-    def begin_anew(self, successor: str) -> None:
-        """Start again after the lease has expired.
+    def start_anew(self, successor: str) -> None:
+        """Begin a new lease under a new name after this one has expired.
 
-        The messages that were in flight belong to other consumers, and their outcomes here change nothing.
+        The messages that were in flight belong to other consumers now, and their outcomes here change
+        nothing.
         """
         for delivery in self.in_flight.values():
             delivery.lost = True
         self.consumer = successor
-        self.registered = self.orphans_sought = False
+        self.registered = self.orphans_searched = False
         self.lease_lost = False
         self.leased_until = math.inf
         self.fetchable = True
 
     def take_outcomes(self, limit: int = 100) -> list[tuple[Delivery, Outcome]]:
-        """Return the oldest outcomes, which are sent now."""
+        """Remove and return the oldest outcomes, at most `limit`, for a call that is sent now."""
         taken: list[tuple[Delivery, Outcome]] = []
-        with suppress(IndexError):  # a thread of a pool that drains takes some at the same time
+        with suppress(IndexError):  # a thread may take some at the same time, while the pool drains
             while len(taken) < limit:
                 taken.append(self.outcomes.popleft())
         self.outcomes_since = time.monotonic()
         return taken
 
     def put_back(self, outcomes: list[tuple[Delivery, Outcome]]) -> None:
-        """Keep outcomes whose call got no reply, to send them again. The script carries out each once."""
+        """Queue outcomes again whose call got no reply. The script carries out each only once."""
         self.outcomes.extendleft(reversed(outcomes))
 
 
 @dataclass(frozen=True)
 class FetchRequest:
-    """One call of settle_and_fetch.lua: its queue, the credit of messages, the outcomes to settle."""
+    """One call of settle_and_fetch.lua: the lease, the credit, the free slots, the outcomes to settle."""
 
     lease: QueueLease
     credit: int
     free_slots: int
     outcomes: list[tuple[Delivery, Outcome]]
-    #: When it was sent, ms by this host's clock; None if it waits at the server before it is carried out.
-    asked_ms: int | None = field(default_factory=lambda: int(time.time() * 1000))
-    #: The name of the consumer that sent it.
+    #: When it was sent, ms by this host's clock. None for a pipelined call, which waits at the server.
+    sent_ms: int | None = field(default_factory=lambda: int(time.time() * 1000))
+    #: The name that the consumer had when a pipelined call was sent.
     consumer: str = ""

@@ -1,13 +1,13 @@
 """Watch for messages of stock producers, which push no wake token, on behalf of every idle process.
 
-Two processes watch each queue: each takes one of the queue's places for a few seconds, and keeps it. They ask
-the server whether messages are ready, and it notifies them of the first change to a ready list or to the
-delayed messages after that (`CLIENT TRACKING`, on the connection that control changes arrive on, by RESP3).
-Then they ask again, and when the next delayed message is due: watch.lua pushes a wake token if messages are
-ready, and one idle process takes it. The second process asks a moment after the first, so that one message
-wakes one process. While a queue is not empty they ask less often. The others ask now and then whether the
-places are taken. If the server, the user's rights or the client's protocol do not allow this, every process
-looks for itself (`Fetcher`).
+Two processes watch each queue: each takes one of the queue's seats for a few seconds, and renews it. They
+check by watch.lua whether messages are ready or due; if so it pushes a wake token, and one idle process takes
+that. After the check the server notifies them of the first change to a ready list or to the delayed messages
+(`CLIENT TRACKING`, by RESP3, on the connection of the control listener). Then they check again, and also when
+the next delayed message is due. The second process checks a moment after the first, so that one message wakes
+one process. While a queue is not empty they check less often. The other processes ask now and then whether
+the seats are taken. If the server, the user's rights or the client's protocol do not allow this, no process
+watches, and each fetches once a second (`Fetcher`).
 """
 
 import logging
@@ -28,38 +28,46 @@ from millpond.broker.scripts import script
 
 logger = logging.getLogger(__name__)
 
-#: How long a place is taken; how often a process renews its own, and asks again without a notice; and how
-#: often the others look whether the places are taken.
-PLACE_SECONDS = 3.0
+#: How long a seat is taken; how often a process renews its own, and checks without a notice; and how often
+#: the other processes ask whether the seats are taken.
+SEAT_SECONDS = 3.0
 ROUND_SECONDS = 1.0
-LOOK_SECONDS = 3.0
+RECHECK_SECONDS = 3.0
 
-#: How much later than the first the second process asks.
+#: How much later than the first the second process checks.
 APART_SECONDS = 0.01
 
-#: While messages are ready, how long a process that watches waits before it asks again.
+#: While messages are ready, how long a process that watches waits before it checks again.
 SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.02, 0.25
 
 
 @dataclass
 class WatchedQueue:
-    """One queue as a process knows it: its place among the watchers, and how many processes watch it."""
+    """What a process knows of one queue. Times are monotonic seconds."""
 
     keys: QueueKeys
-    place: int = 0
+    #: The number of this process's seat, 0 if it has none; the number of seats that are taken, and the time
+    #: of that information.
+    seat: int = 0
     taken: int = 0
     replied_at: float = 0.0
+    #: When to renew the seat, or to ask whether one is free.
     claim_at: float = 0.0
-    asked_at: float = 0.0
-    ask_at: float = 0.0
+    #: The last check and the next one, and the pause between two of them while messages are ready.
+    checked_at: float = 0.0
+    check_at: float = 0.0
     pause: float = 0.0
-    #: True while the server will notify of the next change to a ready list.
+    #: True while the server will notify this process of the next change to a ready list.
     is_tracked: bool = False
 
     @property
-    def apart(self) -> float:
-        """The delay after the first process with which this process asks."""
-        return max(0, self.place - 1) * APART_SECONDS
+    def delay(self) -> float:
+        """The seconds by which this process checks later than the process in the first seat."""
+        return max(0, self.seat - 1) * APART_SECONDS
+
+
+#: A command, the type of its request, and the queue that it concerns.
+_Request = tuple[tuple[Any, ...], str, WatchedQueue | None]
 
 
 class Watcher:
@@ -69,175 +77,171 @@ class Watcher:
         self._name = name
         self._store = store
         self._connection = connection
-        #: True once the server tracks for this connection.
+        #: True once the server has confirmed that it tracks keys for this connection.
         self.is_tracking = False
         #: When `on_tick` has something to do although nothing arrives (monotonic seconds).
         self.due_at = 0.0
         self._queues: dict[str, WatchedQueue] = {}
-        self._expected: deque[tuple[str, WatchedQueue | None, float]] = deque()
-        self._patience = math.inf
-        #: Wake tokens that were requested: requests that found messages.
-        self.passed_on = 0
+        #: For each reply that is pending, in order: the type of its request, the queue, and when it was sent.
+        self._pending: deque[tuple[str, WatchedQueue | None, float]] = deque()
+        self._reply_timeout = math.inf
 
     def begin_tracking(self) -> None:
-        """Ask the server to track for a connection, if it speaks RESP3."""
+        """Ask the server to track keys for this connection, if the connection speaks RESP3."""
         connection = self._connection()
         if getattr(connection, "protocol", 2) not in (3, "3"):
             return
         connection._parser.set_invalidation_push_handler(lambda notice: notice)
-        self._send_commands(connection, [(("CLIENT", "TRACKING", "ON", "OPTIN"), "tracking", None)])
+        self._send_requests([(("CLIENT", "TRACKING", "ON", "OPTIN"), "tracking", None)])
 
     def is_watched(self, queue: str) -> bool:
-        """True if some process watches a queue, as far as is known here."""
+        """True if some process watches a queue, by the last reply that is recent enough."""
         watched = self._queues.get(queue)
         return (
             watched is not None
             and watched.taken > 0
-            and time.monotonic() - watched.replied_at < LOOK_SECONDS + PLACE_SECONDS
+            and time.monotonic() - watched.replied_at < RECHECK_SECONDS + SEAT_SECONDS
         )
 
     def on_tick(
-        self, queues: Iterable[str], keys_of: Callable[[str], QueueKeys], now: float, patience: float
+        self, queues: Iterable[str], keys_of: Callable[[str], QueueKeys], now: float, reply_timeout: float
     ) -> None:
-        """Ask for places and for messages if it is time to. Called from `due_at` on.
+        """Send the requests about seats and messages that are due. Called from `due_at` on.
 
-        Raises redis-py's `TimeoutError` if the server owes a reply for longer than `patience` (seconds).
+        Raises redis-py's `TimeoutError` if a reply has been pending for longer than `reply_timeout`
+        (seconds).
         """
-        self._patience = patience
-        if self._is_answer_overdue(now):
-            raise RedisTimeoutError(f"no reply to a watching call for {patience} s")
+        self._reply_timeout = reply_timeout
+        if self._is_reply_overdue(now):
+            raise RedisTimeoutError(f"no reply to a watching call for {reply_timeout} s")
         if self.is_tracking:
-            self._send_watch_commands(queues, keys_of, now)
+            self._send_due_requests(queues, keys_of, now)
         self._plan_next()
 
-    def _send_watch_commands(
+    def _send_due_requests(
         self, queues: Iterable[str], keys_of: Callable[[str], QueueKeys], now: float
     ) -> None:
-        """Send what is due for each queue: the claim of a place, and the script that watches, tracked."""
-        commands: list[tuple[tuple[Any, ...], str, WatchedQueue | None]] = []
+        """Send the requests that are due for each queue: about the seats, and the check for messages."""
+        requests: list[_Request] = []
         for queue in queues:
             watched = self._queues.get(queue) or self._queues.setdefault(queue, WatchedQueue(keys_of(queue)))
             if now >= watched.claim_at:
-                places = watched.keys.watcher_seats
-                if watched.place or watched.taken < len(places):
+                seats = watched.keys.watcher_seats
+                if watched.seat or watched.taken < len(seats):
                     watched.claim_at = now + ROUND_SECONDS
-                    commands.append((self._claim_command(watched, PLACE_SECONDS), "claim", watched))
+                    requests.append((self._claim_command(watched, SEAT_SECONDS), "claim", watched))
                 else:
-                    watched.claim_at = now + LOOK_SECONDS
-                    commands.append((("EXISTS", *places), "places", watched))
-            if watched.place and now >= watched.ask_at:
-                watched.is_tracked, watched.asked_at, watched.ask_at = True, now, now + ROUND_SECONDS
+                    watched.claim_at = now + RECHECK_SECONDS
+                    requests.append((("EXISTS", *seats), "seats", watched))
+            if watched.seat and now >= watched.check_at:
+                watched.is_tracked, watched.checked_at, watched.check_at = True, now, now + ROUND_SECONDS
                 keys = watched.keys
-                commands.append((("CLIENT", "CACHING", "YES"), "caching", None))
-                commands.append(
-                    (
-                        script("watch").command((*keys.ready, keys.delayed), (keys.wake, keys.drain_rate)),
-                        "look",
-                        watched,
-                    )
-                )
-        if commands:
-            self._send_commands(self._connection(), commands)
+                check = script("watch").command((*keys.ready, keys.delayed), (keys.wake, keys.drain_rate))
+                # The server tracks the keys of the command that follows this one.
+                requests.append((("CLIENT", "CACHING", "YES"), "caching", None))
+                requests.append((check, "check", watched))
+        if requests:
+            self._send_requests(requests)
 
     def on_idle(self, queues: Iterable[str]) -> None:
-        """Ask at once, because this process has found the queues empty and does not look any more."""
+        """Check the queues soon: this process has found them empty, and fetches no more until it is woken."""
         for watched in map(self._queues.get, queues):
-            if watched is not None and watched.place and not watched.is_tracked:
-                watched.pause = watched.ask_at = 0.0
+            if watched is not None and watched.seat and not watched.is_tracked:
+                watched.pause = watched.check_at = 0.0
         self._plan_next()
 
     def _plan_next(self) -> None:
-        """Compute when there is something to ask, or a reply is overdue."""
+        """Set `due_at` to when the next request is due, or the oldest pending reply is overdue."""
         times = [math.inf]
-        if self._expected:
-            times.append(self._expected[0][2] + self._patience)
+        if self._pending:
+            times.append(self._pending[0][2] + self._reply_timeout)
         if self.is_tracking:
-            queues = self._queues.values()
-            times += [
-                min(watched.claim_at, watched.ask_at) if watched.place else watched.claim_at
-                for watched in queues
-            ]
+            for watched in self._queues.values():
+                times.append(watched.claim_at)
+                if watched.seat:
+                    times.append(watched.check_at)
         self.due_at = min(times)
 
-    def _is_answer_overdue(self, now: float) -> bool:
-        """True if the server owes a reply for too long, and it is not there to be read."""
-        late = bool(self._expected) and now - self._expected[0][2] > self._patience
+    def _is_reply_overdue(self, now: float) -> bool:
+        """True if a reply has been pending for too long, and has not arrived unread."""
+        late = bool(self._pending) and now - self._pending[0][2] > self._reply_timeout
         return late and not self._connection().can_read(timeout=0)
 
-    def leave_place(self, queue: str) -> None:
-        """Leave the place at a queue that this process consumes no more."""
+    def leave_seat(self, queue: str) -> None:
+        """Leave the seat of a queue that this process does not consume any more."""
         watched = self._queues.pop(queue, None)
-        if watched is not None and watched.place and self.is_tracking:
+        if watched is not None and watched.seat and self.is_tracking:
             with suppress(RedisError, OSError):
-                self._send_commands(self._connection(), [(self._claim_command(watched, 0), "left", None)])
+                self._send_requests([(self._claim_command(watched, 0), "leave", None)])
 
-    # The server's words
+    # Notices and replies of the server
 
     def on_notice(self, keys: Any) -> None:
-        """Ask again about the queues whose `keys` changed. With None, any of them may have changed.
+        """Plan a check of each queue whose `keys` have changed. With None, any key may have changed.
 
-        A change to delayed messages alone can wait a little: there are many if tasks are retried.
+        After a change to delayed messages alone the check is later, because each retry is such a change.
         """
         changed = None if keys is None else {key.decode() for key in keys}
         for watched in self._queues.values():
-            soonest = time.monotonic() + watched.apart
+            soonest = time.monotonic() + watched.delay
             if watched.is_tracked and (changed is None or not changed.isdisjoint(watched.keys.ready)):
                 watched.is_tracked = False
-                watched.ask_at = max(soonest, watched.asked_at + watched.pause)
+                watched.check_at = max(soonest, watched.checked_at + watched.pause)
             elif changed is not None and watched.keys.delayed in changed:
-                at = max(soonest, watched.asked_at + LONGEST_PAUSE_SECONDS)
-                watched.ask_at = min(watched.ask_at, at)
+                later = max(soonest, watched.checked_at + LONGEST_PAUSE_SECONDS)
+                watched.check_at = min(watched.check_at, later)
         self._plan_next()
 
     def on_reply(self, reply: Any) -> None:
-        """Read the reply to the oldest request."""
-        request_type, watched, _since = self._expected.popleft()
+        """Handle the reply to the oldest request. An error of the server is a reply too."""
+        request_type, watched, _sent_at = self._pending.popleft()
         if isinstance(reply, NoScriptError):
             for name in ("claim_watch", "watch"):
                 self._store.client.script_load(script(name).source)
             if watched is not None:
-                watched.claim_at = watched.ask_at = 0.0
+                watched.claim_at = watched.check_at = 0.0
         elif isinstance(reply, ResponseError):
-            self._stop_watching(request_type, reply)
+            self._on_refusal(request_type, reply)
         elif request_type == "tracking":
             self.is_tracking, self.due_at = True, 0.0
             return
         elif request_type == "claim" and watched is not None:
-            before, (watched.place, watched.taken) = watched.place, divmod(reply, 10)
+            before, (watched.seat, watched.taken) = watched.seat, divmod(reply, 10)
             watched.replied_at = time.monotonic()
-            if watched.place and not before:
-                watched.is_tracked, watched.ask_at = False, 0.0
-        elif request_type == "places" and watched is not None:
+            if watched.seat and not before:
+                watched.is_tracked, watched.check_at = False, 0.0
+        elif request_type == "seats" and watched is not None:
             watched.taken, watched.replied_at = reply, time.monotonic()
             if reply < len(watched.keys.watcher_seats):
                 watched.claim_at = 0.0
-        elif request_type == "look" and watched is not None:
+        elif request_type == "check" and watched is not None:
             count, due_ms = map(int, reply.split())
-            self.passed_on += count > 0
             longer = max(SHORTEST_PAUSE_SECONDS, 2 * watched.pause)
             watched.pause = min(LONGEST_PAUSE_SECONDS, longer) if count else 0.0
             if due_ms >= 0:
-                watched.ask_at = min(watched.ask_at, time.monotonic() + due_ms / 1000 + watched.apart)
+                watched.check_at = min(watched.check_at, time.monotonic() + due_ms / 1000 + watched.delay)
         self._plan_next()
 
-    def _stop_watching(self, request_type: str, error: ResponseError) -> None:
-        """Watch no more: a right is missing, or the server is out of memory. The places expire."""
+    def _on_refusal(self, request_type: str, error: ResponseError) -> None:
+        """Stop watching if the server refuses to track, as without the right to. Its seats expire.
+
+        Other requests, which a server without memory refuses, are sent again when they are due.
+        """
         if request_type in ("tracking", "caching"):
             self.is_tracking = False
         logger.debug("looking out for messages: %s refused: %s", request_type, error)
 
-    # Asking
+    # Requests
 
     def _claim_command(self, watched: WatchedQueue, seconds: float) -> tuple[Any, ...]:
-        """Return the command that claims a place at a queue for some seconds, or leaves it for 0."""
+        """Return the command that takes or renews a seat of a queue for some seconds. 0 leaves the seat."""
         return script("claim_watch").command(watched.keys.watcher_seats, (self._name, int(seconds * 1000)))
 
-    def _send_commands(
-        self, connection: Any, commands: list[tuple[tuple[Any, ...], str, WatchedQueue | None]]
-    ) -> None:
-        """Send commands in one packet, and note which replies are due."""
-        packed = connection.pack_commands([words for words, _, _ in commands])
-        # No health check: its reply would be taken for one of these.
+    def _send_requests(self, requests: list[_Request]) -> None:
+        """Send requests in one packet, and record that their replies are pending."""
+        connection = self._connection()
+        packed = connection.pack_commands([command for command, _, _ in requests])
+        # Without a health check, whose reply would be taken for the reply to one of these.
         connection.send_packed_command(packed, check_health=False)
         now = time.monotonic()
-        self._expected.extend((request_type, watched, now) for _, request_type, watched in commands)
+        self._pending.extend((request_type, watched, now) for _, request_type, watched in requests)

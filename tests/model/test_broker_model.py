@@ -209,7 +209,7 @@ class Mill(RuleBasedStateMachine):
                 lease.queue_outcome(delivery, self._dated(outcome, self.now + due, delivery))
         taken = lease.take_outcomes()
         call = FetchRequest(lease, credit, min(slots, credit), taken)
-        reply = fetch_call.read_reply(self._run(fetch_call.fetch_command(call, lease_ms=LEASE_MS)))
+        reply = fetch_call.parse_reply(self._run(fetch_call.fetch_command(call, lease_ms=LEASE_MS)))
         settled = [_settled(delivery, outcome) for delivery, outcome in taken]
         slots = min(slots, credit)
         leased, late, fetched = self.without_login.turn(
@@ -222,9 +222,9 @@ class Mill(RuleBasedStateMachine):
             lease.put_back(taken)
         elif not leased:
             lease.in_flight.clear()
-            lease.begin_anew(name)
+            lease.start_anew(name)
         else:
-            fetch_call.note_queue_state(call, reply)
+            fetch_call.update_lease(call, reply)
             for token, _, message in fetched:
                 plain = self.without_login
                 claim, id = plain.claim_of.get(message, ""), plain.id_of[message]
@@ -266,7 +266,7 @@ class Mill(RuleBasedStateMachine):
         lease = self.leases[name]
         known = [*lease.in_flight, *(delivery.token for delivery, _ in lease.outcomes)]
         reply = script("resume_lease").run(
-            self.store.client, self.keys.all, (name, LEASE_MS, name, lease.seen, *known)
+            self.store.client, self.keys.all, (name, LEASE_MS, name, lease.last_sequence, *known)
         )
         held, returned, forgotten, _until_ms, *missing = reply
         found = held, returned, {token.decode() for token in missing}
@@ -274,7 +274,7 @@ class Mill(RuleBasedStateMachine):
         assert forgotten == 0
         if not reply[0] and lease.registered:
             lease.in_flight.clear()
-            lease.begin_anew(name)
+            lease.start_anew(name)
 
     @rule(name=st.sampled_from(CONSUMERS))
     def leave(self, name: str) -> None:

@@ -21,10 +21,10 @@ def turn(store: Store, lease: QueueLease, credit: int) -> list[str]:
         lease.queue_outcome(delivery, SUCCEEDED)
     call = FetchRequest(lease, credit, credit, lease.take_outcomes())
     words = fetch_call.fetch_command(call, lease_ms=LEASE_MS)
-    reply = fetch_call.read_reply(
+    reply = fetch_call.parse_reply(
         script("settle_and_fetch").run(store.client, words[3 : 3 + words[2]], words[3 + words[2] :])
     )
-    fetch_call.note_queue_state(call, reply)
+    fetch_call.update_lease(call, reply)
     for fetched in reply.messages:
         lease.add_delivery(delivery_of(fetched.token))
     return [fetched.payload.decode() for fetched in reply.messages]

@@ -59,7 +59,7 @@ class ThreadSlots:
         while (request := self._next_request()) is not None:
             try:
                 request.run_in_thread()
-                if self._in_flight.is_far_ahead:
+                if self._in_flight.has_too_many_unsettled:
                     self.wait_for_backlog()
             except BaseException:  # not even SystemExit of a task may end a thread of the pool
                 with suppress(BaseException):  # else it would be in flight as long as this process lives
@@ -70,9 +70,11 @@ class ThreadSlots:
     def wait_for_backlog(self) -> None:
         """Wait until enough outcomes were sent to the broker, or the process drains or ends."""
         in_flight = self._in_flight
-        while in_flight.is_far_ahead and not in_flight.draining and threading.main_thread().is_alive():
+        while (
+            in_flight.has_too_many_unsettled and not in_flight.draining and threading.main_thread().is_alive()
+        ):
             in_flight.outcomes_taken.clear()
-            if in_flight.is_far_ahead:
+            if in_flight.has_too_many_unsettled:
                 in_flight.outcomes_taken.wait(CHECK_SECONDS)
 
     def _next_request(self) -> SlotRequest | None:

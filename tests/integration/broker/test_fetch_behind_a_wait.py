@@ -113,7 +113,7 @@ def test_the_call_that_frees_a_permit_uses_it(store: Store, process: Process) ->
     process.become_idle()
     keys, fetcher = process.in_flight.leases[QUEUE].keys, process.fetcher
     for ended in (1, 2):
-        assert (len(process.delivered), fetcher._behind) == (ended, None)
+        assert (len(process.delivered), fetcher._pipelined) == (ended, None)
         store.client.delete(keys.wake)
         process.in_flight.queue_outcome(process.delivered[-1], SUCCEEDED)
         fetcher.on_tick()

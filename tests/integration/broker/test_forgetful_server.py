@@ -9,7 +9,7 @@ import pytest
 
 from millpond.broker import publish
 from millpond.broker.connection import Store
-from millpond.broker.consume.lease_resumption import resume
+from millpond.broker.consume.lease_resumption import resume_lease
 from millpond.broker.consume.orphans import lease_orphaned_messages
 from millpond.broker.inspect import depth as inspect_depth
 from millpond.broker.inspect.depth import Depth
@@ -96,7 +96,7 @@ def test_messages_that_the_server_forgot_are_dropped_and_counted(
     [waits] = hand.lease.in_flight.values()
     copy.put_back()
     with caplog.at_level(logging.INFO):
-        resume(store, hand.in_flight, hand.lease, lease_ms=LEASE_MS)
+        resume_lease(store, hand.in_flight, hand.lease, lease_ms=LEASE_MS)
     assert waits.lost
     assert not hand.in_flight.may_start(waits)
     depth = look(store)
@@ -105,7 +105,7 @@ def test_messages_that_the_server_forgot_are_dropped_and_counted(
     assert "with 1 deliveries" in said
     assert "1 messages in flight that this process has" in said
     assert "1 messages whose delivery is not known here went back" in said
-    resume(store, hand.in_flight, hand.lease, lease_ms=LEASE_MS)
+    resume_lease(store, hand.in_flight, hand.lease, lease_ms=LEASE_MS)
     assert look(store).counters["forgotten"] == 1, "it is counted once"
 
 
@@ -117,7 +117,7 @@ def test_a_consumer_that_the_server_never_saw_loses_what_it_has(store: Store) ->
     consumer.take()
     [delivery] = consumer.lease.in_flight.values()
     copy.put_back()
-    resume(store, consumer.in_flight, consumer.lease, lease_ms=LEASE_MS)
+    resume_lease(store, consumer.in_flight, consumer.lease, lease_ms=LEASE_MS)
     assert delivery.lost
     consumer.turn(1)
     assert [each.lost for each in consumer.lease.in_flight.values()] == [True, False]
@@ -133,11 +133,11 @@ def test_a_deleted_list_of_consumers_takes_nothing_from_the_living(store: Store,
     store.client.delete(keys.consumers)
     assert script("renew_lease").run(store.client, keys.all, (hand.lease.consumer, LEASE_MS)) == 2
     store.client.delete(keys.consumers)
-    hand.lease.orphans_sought = True
+    hand.lease.orphans_searched = True
     hand.end(SUCCEEDED, 1)
-    assert not hand.lease.orphans_sought, "it looks for what others had in flight"
+    assert not hand.lease.orphans_searched, "it looks for what others had in flight"
     store.client.delete(keys.consumers)
-    resume(store, hand.in_flight, hand.lease, lease_ms=LEASE_MS)
+    resume_lease(store, hand.in_flight, hand.lease, lease_ms=LEASE_MS)
     hand.end(SUCCEEDED)
     depth = look(store)
     assert (depth.in_flight, depth.counters["settled"], depth.counters.get("late", 0)) == (0, 3, 0)

@@ -73,7 +73,7 @@ def test_a_turn_that_arrives_after_its_connection_was_given_up_fetches_nothing(s
     start(store, in_flight)
     send(store, 3)
     keys = words[3 : 3 + words[2]]
-    reply = fetch_call.read_reply(script("settle_and_fetch").run(store.client, keys, words[3 + len(keys) :]))
+    reply = fetch_call.parse_reply(script("settle_and_fetch").run(store.client, keys, words[3 + len(keys) :]))
     assert (reply.lease, reply.messages) == (False, [])
     depth = inspect_depth.read_depth(store, "lost")
     assert (depth.ready, depth.in_flight, depth.consumers) == (3, 1, 1)

@@ -84,7 +84,7 @@ class Process:
     def watches(self) -> bool:
         """True if it watches itself, and would be told of a message."""
         watched = self.fetcher.watcher._queues.get(QUEUE)
-        return watched is not None and watched.place > 0 and watched.is_tracked
+        return watched is not None and watched.seat > 0 and watched.is_tracked
 
     def close(self) -> None:
         """End as a killed process does: its connections are closed."""
@@ -123,15 +123,15 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[Proces
     with ExitStack() as stack:
 
         def started(url: str, store: Store, count: int = 1) -> list[Process]:
-            for name in ("LOOK_SECONDS", "WATCHED_LOOK_SECONDS"):
+            for name in ("POLL_SECONDS", "WATCHED_POLL_SECONDS"):
                 monkeypatch.setattr(fetcher_module, name, 0.2)
             processes = [Process(url, store) for _ in range(count)]
             for process in processes:
                 stack.callback(process.close)
             turn(processes, lambda: all(each.is_waiting for each in processes))
             # A wait that began before there was a watcher ends soon.
-            monkeypatch.setattr(fetcher_module, "LOOK_SECONDS", 12.0)
-            monkeypatch.setattr(fetcher_module, "WATCHED_LOOK_SECONDS", 12.0)
+            monkeypatch.setattr(fetcher_module, "POLL_SECONDS", 12.0)
+            monkeypatch.setattr(fetcher_module, "WATCHED_POLL_SECONDS", 12.0)
             waits = [each.waits for each in processes]
             turn(processes, lambda: all(each.waits > n for each, n in zip(processes, waits, strict=True)))
             turn(processes, lambda: all(each.is_waiting for each in processes))
@@ -170,7 +170,7 @@ def test_another_process_looks_out_for_one_that_died(url: str, store: Store, sta
         processes.remove(dead)
         dead.close()
     [left] = processes
-    turn(processes, lambda: left.watches, 4 * watcher.PLACE_SECONDS)
+    turn(processes, lambda: left.watches, 4 * watcher.SEAT_SECONDS)
     wanted = push(store)
     assert turn(processes, lambda: wanted in left.taken) < 5
 
@@ -182,7 +182,7 @@ def test_a_process_that_leaves_makes_room_for_another(url: str, store: Store, st
     for each in processes:
         if each is not left:
             each.fetcher.stop(QUEUE)
-    assert turn([left], lambda: left.watches) < watcher.LOOK_SECONDS + watcher.PLACE_SECONDS - 0.5
+    assert turn([left], lambda: left.watches) < watcher.RECHECK_SECONDS + watcher.SEAT_SECONDS - 0.5
 
 
 def test_without_the_right_to_track_a_process_looks_for_itself(url: str, store: Store) -> None:

@@ -2,8 +2,8 @@
 
 import time
 
-from millpond.broker.consume.behind_wait import pipelined_request
 from millpond.broker.consume.in_flight import InFlightMessages
+from millpond.broker.consume.pipelined_fetch import make_pipelined_request
 from millpond.broker.keys import QueueKeys
 from tests.harness.by_hand import delivery_of
 
@@ -21,11 +21,11 @@ def waiting(*, slots: int, busy: int) -> InFlightMessages:
 
 def test_it_tells_of_the_slots_that_are_free() -> None:
     """While a slot is free, the turn says how many: so many may be fetched under a limit."""
-    turn = pipelined_request(waiting(slots=5, busy=3), {"one"}, time.monotonic() + 1)
+    turn = make_pipelined_request(waiting(slots=5, busy=3), {"one"}, time.monotonic() + 1)
     assert turn is not None
     assert turn.free_slots == 2
 
 
 def test_none_is_sent_while_every_slot_is_busy() -> None:
     """It would fetch nothing under a limit, and use up the token that tells of a free slot."""
-    assert pipelined_request(waiting(slots=5, busy=5), {"one"}, time.monotonic() + 1) is None
+    assert make_pipelined_request(waiting(slots=5, busy=5), {"one"}, time.monotonic() + 1) is None

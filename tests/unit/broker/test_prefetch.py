@@ -15,7 +15,7 @@ class OneSlot:
     def __init__(self, waiting: int = 3) -> None:
         self.waiting = waiting
 
-    def slots(self, granted: int) -> int:
+    def usable_slots(self, granted: int) -> int:
         """Return the one slot."""
         return min(granted, 1)
 
@@ -28,7 +28,7 @@ class OneSlot:
 def ahead() -> Prefetch:
     """Return the prefetch of a worker that has just started."""
     made = Prefetch()
-    made.line = OneSlot()
+    made.waiting_tasks = OneSlot()
     made.measure(100.0, is_full=True)
     return made
 
@@ -80,7 +80,7 @@ def test_what_was_given_back_is_no_end(outcome: Outcome, ended: int, by_thread: 
         in_flight.settle_finished()
     else:
         in_flight.queue_outcome(delivery, outcome)
-    assert in_flight.ahead.ended == ended
+    assert in_flight.learned_prefetch.ended == ended
 
 
 def test_what_waits_goes_back_after_a_moment(ahead: Prefetch) -> None:
@@ -89,10 +89,10 @@ def test_what_waits_goes_back_after_a_moment(ahead: Prefetch) -> None:
     late = waits.fetched_at + WAITED_SECONDS
     ahead.release_overdue([[running], []], 1, late)
     ahead.release_overdue([[waits], [running]], 1, late - 0.03)
-    assert (ahead.released, ahead.allowed_count(16), ahead.look_at) == (0, 16, late)
+    assert (ahead.released, ahead.allowed_count(16), ahead.check_at) == (0, 16, late)
     ahead.release_overdue([[waits], [running]], 1, late)
     ahead.release_overdue([[waits], [running]], 1, late + AGAIN_SECONDS)
-    assert (ahead.released, ahead.allowed_count(16), round(ahead.look_at - late, 6)) == (
+    assert (ahead.released, ahead.allowed_count(16), round(ahead.check_at - late, 6)) == (
         3,
         0,
         2 * AGAIN_SECONDS,
@@ -111,13 +111,13 @@ def test_a_process_that_stood_still_gives_nothing_back(ahead: Prefetch) -> None:
 
 def test_a_pool_of_which_nothing_can_be_taken_is_asked_less_and_less(ahead: Prefetch) -> None:
     """Up to once a second, and its prefetch stays."""
-    ahead.line = OneSlot(waiting=0)
+    ahead.waiting_tasks = OneSlot(waiting=0)
     both, pauses = [delivery_of("1/0", "runs"), delivery_of("2/0", "waits")], []
     now = both[1].fetched_at + WAITED_SECONDS
     for _ in range(9):
         ahead.release_overdue([both], 1, now)
-        pauses.append(round(ahead.look_at - now, 2))
-        now = ahead.look_at
+        pauses.append(round(ahead.check_at - now, 2))
+        now = ahead.check_at
     assert pauses == [0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.0, 1.0, 1.0]
     assert ahead.allowed_count(16) == 16
 
@@ -125,7 +125,7 @@ def test_a_pool_of_which_nothing_can_be_taken_is_asked_less_and_less(ahead: Pref
 def test_a_busy_process_does_not_fetch_again_what_it_gave_back(ahead: Prefetch) -> None:
     """While its slots are busy it has no room; a slot that comes free fetches for itself alone."""
     in_flight = InFlightMessages(prefetch=16)
-    in_flight.ahead = ahead
+    in_flight.learned_prefetch = ahead
     lease = in_flight.lease(QueueKeys("one"))
     running, waits = delivery_of("1/0", "runs"), delivery_of("2/0", "waits")
     lease.add_delivery(running)
@@ -144,4 +144,4 @@ def test_without_a_line_it_is_as_set() -> None:
     ahead = Prefetch()
     ahead.measure(100.0, is_full=True)
     ahead.measure(100.25, is_full=True)
-    assert (ahead.slots(100), ahead.allowed_count(7)) == (100, 7)
+    assert (ahead.usable_slots(100), ahead.allowed_count(7)) == (100, 7)

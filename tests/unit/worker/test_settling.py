@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from millpond.broker.consume.in_flight import AHEAD, InFlightMessages
+from millpond.broker.consume.in_flight import MAX_UNSETTLED, InFlightMessages
 from millpond.broker.keys import QueueKeys
 from millpond.broker.outcomes import SUCCEEDED
 from millpond.worker.dispatch import thread_pool
@@ -83,7 +83,7 @@ def test_a_thread_far_ahead_waits_until_what_is_finished_was_sent(
     """That the loop settled it is not enough: a kill before the next turn, and it runs again."""
     monkeypatch.setattr(thread_pool, "CHECK_SECONDS", 60)
     lease = in_flight.lease(QueueKeys("queue"))
-    for n in range(AHEAD):
+    for n in range(MAX_UNSETTLED):
         delivery = delivery_of(str(n), f"task {n}")
         lease.add_delivery(delivery)
         in_flight.finish(delivery, SUCCEEDED)
@@ -91,7 +91,7 @@ def test_a_thread_far_ahead_waits_until_what_is_finished_was_sent(
     thread.start()
     loop.turn()
     in_flight.settle_finished()
-    assert (len(lease.outcomes), in_flight.unsettled_count) == (AHEAD, AHEAD)
+    assert (len(lease.outcomes), in_flight.unsettled_count) == (MAX_UNSETTLED, MAX_UNSETTLED)
     thread.join(0.2)
     assert thread.is_alive()
     assert in_flight.next_request(set(), now=0.0) is not None
@@ -102,7 +102,7 @@ def test_a_thread_far_ahead_does_not_keep_a_process_that_ends(
     slots: ThreadSlots, in_flight: InFlightMessages, eventually: Eventually
 ) -> None:
     """Nothing is sent by the loop any more; the rest is settled on the way out."""
-    for n in range(AHEAD):
+    for n in range(MAX_UNSETTLED):
         finish(in_flight, n)
     thread = threading.Thread(target=slots.wait_for_backlog)
     thread.start()
@@ -123,6 +123,6 @@ def test_a_thread_that_is_not_ahead_does_not_wait(
 def test_nothing_waits_where_there_is_no_loop(in_flight: InFlightMessages, slots: ThreadSlots) -> None:
     """With greenlets the next call sends the finished ones, however many."""
     in_flight.settle_by(None, in_flight.settle_finished)
-    for n in range(AHEAD):
+    for n in range(MAX_UNSETTLED):
         finish(in_flight, n)
     slots.wait_for_backlog()
