@@ -116,9 +116,9 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
     try:
         from millpond.tasks.process import interrupt
 
-        interrupt.end_quietly()
+        interrupt.end_on_interrupted_import()
         code = _run(sys.argv[1:])
-        interrupt.end_at_once()
+        interrupt.exit_on_interrupt()
     except KeyboardInterrupt:
         return 130
     return code

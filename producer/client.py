@@ -30,7 +30,7 @@ from millpond.tasks.contract import Contract
 from millpond.tasks.durations import Duration, to_timedelta
 from millpond.tasks.middleware import load_middleware as load_middleware
 from millpond.tasks.pools import Overflow
-from millpond.tasks.process.running_up import configured_broker
+from millpond.tasks.process.local_instance import configured_broker
 from millpond.tasks.settings import Settings
 from millpond.tasks.settings import settings as read_settings
 from millpond.tasks.tracing import Tracing, hooks_without_and_with

@@ -15,8 +15,8 @@ from millpond.producer.client import Client
 from millpond.producer.scheduler import Scheduled, Scheduler
 from millpond.tasks.errors import MillpondError, SettingsError
 from millpond.tasks.module_loading import import_modules
+from millpond.tasks.process.local_instance import configured_broker
 from millpond.tasks.process.logs import log_to_stderr
-from millpond.tasks.process.running_up import configured_broker
 from millpond.tasks.settings import Settings, settings
 
 

@@ -1,7 +1,7 @@
-"""Built-in middleware that traces a task: its sending, its wait, its run and its settlement.
+"""Built-in middleware that makes the spans of a task: its sending, its wait, its run and its settlement.
 
-The spans of a worker lie under the span of the sender, which the message names. A process that has not
-imported OpenTelemetry is without this middleware.
+The message has the traceparent of the sender's span, which is the parent of the worker's spans. This
+middleware is not called in a process that has not imported OpenTelemetry.
 """
 
 import time
@@ -18,34 +18,32 @@ from millpond.tasks.middleware import Hooks, Middleware, Sending
 from millpond.tasks.process import spans
 from millpond.tasks.redaction import hides_fields, scrub, secrets_in
 
-_NS = 1_000_000
+_NS_PER_MS = 1_000_000
 
 
 class Tracing(Middleware):
-    """Traces tasks. `endpoint` is the collector's URL. None stands for the program's own OpenTelemetry.
+    """Makes the spans of tasks. `endpoint` is the collector's URL, or None for the program's own set-up.
 
-    Raises `SettingsError` if OpenTelemetry is not installed and there is an endpoint.
+    Raises `SettingsError` if there is an endpoint and OpenTelemetry is not installed.
     """
 
     def __init__(self, endpoint: str | None, *, service: str) -> None:
         spans.configure(endpoint, service=service)
-        #: The spans of tasks without a reply of the broker so far, by id.
+        #: The span of each task that was sent and has no reply of the broker so far, by the task's id.
         self._sending: dict[str, Any] = {}
 
     def on_sending(self, sending: Sending) -> None:
-        """Begin the span of a task, which ends with the broker's reply. The message carries its name."""
+        """Begin the span of a sending, and set its traceparent for the message."""
         span = spans.begin_span(f"send {sending.queue}", "PRODUCER", sending.traceparent)
         if span is None:
             return
-        own = {"batch": sending.batch}
-        span.set_attributes(
-            spans.span_attributes(sending.job.kind, id=sending.id, queue=sending.queue, own=own)
-        )
+        kind, queue = sending.job.kind, sending.queue
+        span.set_attributes(spans.span_attributes(kind, id=sending.id, queue=queue, batch=sending.batch))
         sending.traceparent = spans.traceparent(span)
         self._sending[sending.id] = span
 
     def on_sent(self, sending: Sending, error: Exception | None) -> None:
-        """End the span of a task, as failed if the task was refused."""
+        """End the span of a sending, as failed if the task was refused."""
         span = self._sending.pop(sending.id, None)
         if span is None:
             return
@@ -54,8 +52,8 @@ class Tracing(Middleware):
         span.end()
 
     def around_executing(self, job: Any, context: Any, call_next: Callable[[Any, Any], Any]) -> Any:
-        """Trace a run. `context.state` links a retry to it."""
-        span = _begin_run(context.delivery)
+        """Run a task in a span. `context.state` has its traceparent, to which a retry links its own span."""
+        span = _begin_run_span(context.delivery)
         if span is None:
             return call_next(job, context)
         context.state["traceparent"] = spans.traceparent(span)
@@ -71,7 +69,7 @@ class Tracing(Middleware):
             return value
 
     def on_outcome(self, delivery: Delivery, outcome: Outcome, seconds: float | None) -> None:
-        """Begin the span of a settlement, which ends when the broker has confirmed it."""
+        """Begin the span of a settlement. It ends when the broker has confirmed the settlement."""
         del outcome, seconds
         if spans.tracer() is None:
             return
@@ -81,31 +79,34 @@ class Tracing(Middleware):
         delivery.on_settled = span.end
 
     def on_worker_stop(self) -> None:
-        """Send the spans that are buffered."""
+        """Send the buffered spans."""
         spans.flush()
 
 
-def _begin_run(delivery: Delivery) -> Any:
-    """Trace the wait of a task until now, and begin the span of its run. Return None if tracing is off."""
+def _begin_run_span(delivery: Delivery) -> Any:
+    """Make the span of the task's wait, which ends now, and begin and return the span of its run.
+
+    Return None if tracing is off.
+    """
     if spans.tracer() is None:
         return None
     message = delivery.message
     parent, queue = message.traceparent, delivery.queue
-    attributes = spans.span_attributes(message.kind, id=message.id, queue=queue, own=message.own)
-    now_ns, since_ms = time.time_ns(), delivery.ready_ms
-    if since_ms is not None:
-        began = min(now_ns, (since_ms - delivery.clock_ms) * _NS)
-        waited = spans.begin_span(
-            f"wait {queue}", "INTERNAL", parent, attributes=attributes, start_time=began
+    attributes = spans.span_attributes(message.kind, id=message.id, queue=queue, batch=message.batch)
+    now_ns = time.time_ns()
+    if delivery.ready_ms is not None:
+        ready_ns = min(now_ns, (delivery.ready_ms - delivery.clock_ms) * _NS_PER_MS)
+        wait = spans.begin_span(
+            f"wait {queue}", "INTERNAL", parent, attributes=attributes, start_time=ready_ns
         )
-        waited.end(now_ns)
+        wait.end(now_ns)
     attributes |= {"millpond.retries": message.retries, "millpond.deliveries": 1 + delivery.deliveries}
-    links = spans.links_to(message.own.get("link"))
+    links = spans.retry_links(message.own.get("link"))
     return spans.begin_span(f"run {message.kind}", "CONSUMER", parent, attributes=attributes, links=links)
 
 
 def _shown_error(error: BaseException, message: Message) -> str | None:
-    """Return an error as a span shows it, without secrets. Return None if the error means a success."""
+    """Return an error in one line without secrets. Return None if it is no failure, as Celery's `Ignore`."""
     for error_type, outcome_of in outcomes_of_errors.items():
         if isinstance(error, error_type):
             return getattr(outcome_of(error), "error", None)
@@ -117,8 +118,8 @@ def _shown_error(error: BaseException, message: Message) -> str | None:
 
 
 def hooks_without_and_with(tracing: Tracing, middleware: Sequence[Middleware]) -> tuple[Hooks, Hooks]:
-    """Return the hooks of a process that has not imported OpenTelemetry, and of one that has.
+    """Return the hooks for a process that has not imported OpenTelemetry, and those for one that has.
 
-    The program may import it at any time: `hooks[spans.SDK in sys.modules]` are those that hold now.
+    The program may import it at any time. `hooks[spans.SDK in sys.modules]` are the right ones.
     """
     return Hooks(middleware), Hooks((tracing, *middleware))

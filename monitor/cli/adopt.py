@@ -91,7 +91,7 @@ def _adopt_messages(store: "Store", queues: "Iterable[str]", everything: bool) -
 def _tasks_of_workers() -> set[str]:
     """Return the ids of the tasks that workers say they have: running, waiting, or kept for their ETA."""
     from millpond.tasks.app import celery_app
-    from millpond.tasks.process.running_up import configured_broker
+    from millpond.tasks.process.local_instance import configured_broker
     from millpond.tasks.settings import settings
 
     configured = settings()

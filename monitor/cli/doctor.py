@@ -40,7 +40,7 @@ def findings() -> "Iterator[Finding]":
     from millpond.monitor.doctor.finding import fail, ok, warn
     from millpond.tasks.configuration import sources
     from millpond.tasks.errors import MillpondError
-    from millpond.tasks.process.running_up import find_local_instance
+    from millpond.tasks.process.local_instance import find_local_instance
     from millpond.tasks.settings import Settings, settings, shipped_names
 
     try:

@@ -37,7 +37,7 @@ def flower(
 
     require_extras("millpond flower", "flower")
     from millpond.monitor.flower import serve
-    from millpond.tasks.process.running_up import adopt_local
+    from millpond.tasks.process.local_instance import adopt_local
 
     def announce(url: str) -> None:
         typer.echo(f"Flower is at {url}, until Ctrl-C")

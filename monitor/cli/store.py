@@ -8,7 +8,7 @@ from millpond.broker.connection import Store, connect
 from millpond.broker.inspect import depth
 from millpond.tasks.errors import UnknownQueue
 from millpond.tasks.name_suggestions import unknown_name_text
-from millpond.tasks.process.running_up import configured_broker, settings_or_local
+from millpond.tasks.process.local_instance import configured_broker, settings_or_local
 from millpond.tasks.settings import settings
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from millpond.producer.client import Client
-    from millpond.tasks.process.running_up import LocalInstance
+    from millpond.tasks.process.local_instance import LocalInstance
     from millpond.tasks.settings import Settings
 
 #: Starts a broker and workers of the named pools until the context ends. The context's value is the URL.
@@ -47,14 +47,14 @@ def open_session(launcher: Launcher | None, *, queue: str, roots: Sequence[str] 
     started and no pool serves the queue.
     """
     from millpond.producer.client import Client
-    from millpond.tasks.process.running_up import USED, find_local_instance
+    from millpond.tasks.process.local_instance import USING_LOCAL, find_local_instance
     from millpond.tasks.settings import settings
 
     configured = settings()
     local = find_local_instance() if configured.broker_url is None else None
     lack = _find_lack(local, queue, roots) if local else None
     if local and not lack:
-        _print_to_stderr(USED)
+        _print_to_stderr(USING_LOCAL)
         configured = local.apply_to(configured)
     if configured.broker_url is None and launcher is not None and launcher.start_workers is not None:
         with _embedded_session(launcher.start_workers, configured, queue, roots, lack) as session:
@@ -97,7 +97,7 @@ def _embedded_session(
 def open_client() -> Iterator["Client"]:
     """Open a client of the configured broker, or of the `millpond up` on this machine. Start no worker."""
     from millpond.producer.client import Client
-    from millpond.tasks.process.running_up import settings_or_local
+    from millpond.tasks.process.local_instance import settings_or_local
 
     with Client(settings=settings_or_local(_print_to_stderr)) as client:
         yield client

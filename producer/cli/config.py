@@ -60,7 +60,7 @@ def _settings_in_force() -> "tuple[list[SettingInForce], tuple[str, ...]]":
     from millpond.broker.url import BrokerURL
     from millpond.tasks.configuration import sources
     from millpond.tasks.configuration.catalog import settings_in_force
-    from millpond.tasks.process.running_up import find_local_instance
+    from millpond.tasks.process.local_instance import find_local_instance
     from millpond.tasks.settings import Settings, settings, shipped_names
 
     configured, written = settings(), sources.read_sources(Settings, shipped_names())

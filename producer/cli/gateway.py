@@ -30,8 +30,8 @@ def gateway(
     import logging
 
     from millpond.tasks.extras import require_extras
+    from millpond.tasks.process.local_instance import settings_or_local
     from millpond.tasks.process.logs import log_to_stderr
-    from millpond.tasks.process.running_up import settings_or_local
 
     require_extras("millpond gateway", "gateway")
     from millpond.producer.gateway.serving import serve

@@ -24,8 +24,8 @@ def scheduler(
     Any number may run: one leads, and each period is sent once.
     """
     from millpond.producer.scheduler_process import run_scheduler
+    from millpond.tasks.process.local_instance import adopt_local
     from millpond.tasks.process.logs import log_to_stderr
-    from millpond.tasks.process.running_up import adopt_local
 
     if app is not None:
         _use_application_broker(app)

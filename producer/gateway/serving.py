@@ -28,7 +28,7 @@ from millpond.producer.gateway.request_metrics import MeasureRequests
 from millpond.producer.gateway.routes import send
 from millpond.producer.gateway.state import State
 from millpond.tasks.errors import StartError
-from millpond.tasks.process.running_up import configured_broker
+from millpond.tasks.process.local_instance import configured_broker
 from millpond.tasks.settings import Settings
 
 _KEEP_ALIVE_SECONDS = 30

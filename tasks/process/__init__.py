@@ -1,1 +1,1 @@
-"""One process on its host: logs, spans, metrics, heartbeat and health files, its terminal and its signals."""
+"""One process on its host: its logs, spans, metrics file, heartbeat file, folders, terminal and signals."""

@@ -1,10 +1,10 @@
-"""Judge the health of a service on this host by the heartbeats of its processes: three questions.
+"""Judge the health of a service on this host by the heartbeats of its processes. There are three checks:
 
-    live     the loop turns, or the process is shutting down. Not live: kill it, because nothing else helps
-    ready    live, the broker replies, the leases hold, and all processes are there
-    working  ready, and messages were fetched or settled lately if any were fetchable
+    live     the event loop turns, or the process is shutting down. A process that is not live must be killed
+    ready    live, the broker replies, the leases hold, and all expected processes run
+    working  ready, and messages were fetched or settled lately, if any were fetchable
 
-A worker without a reachable broker is not ready, and still live.
+A worker whose broker is unreachable is live and not ready.
 """
 
 from collections.abc import Sequence
@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 from millpond.tasks.process.heartbeat_file import ProcessState, boot_clock
 
-#: How long a loop may be blocked, and how old the last reply of the broker may be.
+#: The longest time that a loop may be blocked, and the greatest age of the broker's last reply, seconds.
 LIVE_SECONDS = 30.0
 READY_SECONDS = 15.0
 
+#: The checks that a caller may ask for. Each includes those before it.
 QUESTIONS = ("live", "ready", "working")
 
 
@@ -29,64 +30,67 @@ class Health:
     processes: tuple[str, ...] = ()
 
     def faults(self, question: str) -> tuple[str, ...]:
-        """Return the faults for one of `QUESTIONS`, and for the questions before it."""
+        """Return the faults of one of `QUESTIONS` and of those before it."""
         questions = QUESTIONS[: QUESTIONS.index(question) + 1]
-        return tuple(fault for each in questions for fault in getattr(self, each))
+        return tuple(fault for name in questions for fault in getattr(self, name))
 
 
 def judge_health(
     heartbeats: Sequence[ProcessState], *, within_seconds: float | None = None, service: str | None = None
 ) -> Health:
-    """Return the health of processes. `within_seconds` replaces every time limit, `service` names theirs."""
+    """Return the health of the processes with these heartbeats.
+
+    `within_seconds` replaces every time limit. `service` is the name to show if there are no heartbeats.
+    """
     if not heartbeats:
         return Health((f"no process of {service or 'it'} runs here",), (), ())
-    at = boot_clock()
-    live = (_liveness_fault(each, at, within_seconds or LIVE_SECONDS) for each in heartbeats)
-    ready = [_readiness_fault(each, at, within_seconds or READY_SECONDS) for each in heartbeats]
-    working = (_progress_fault(each, at, within_seconds) for each in heartbeats)
-    for service in sorted({each.service for each in heartbeats}):
-        present = [each for each in heartbeats if each.service == service]
+    now = boot_clock()
+    live = (_liveness_fault(process, now, within_seconds or LIVE_SECONDS) for process in heartbeats)
+    ready = [_readiness_fault(process, now, within_seconds or READY_SECONDS) for process in heartbeats]
+    working = (_progress_fault(process, now, within_seconds) for process in heartbeats)
+    for service in sorted({process.service for process in heartbeats}):
+        present = [process for process in heartbeats if process.service == service]
         if len(present) < present[0].expected:
             ready.append(f"{service}: {len(present)} of {present[0].expected} processes are there")
     return Health(
         tuple(filter(None, live)),
         tuple(filter(None, ready)),
         tuple(filter(None, working)),
-        tuple(each.name for each in heartbeats),
+        tuple(process.name for process in heartbeats),
     )
 
 
-def _liveness_fault(heartbeat: ProcessState, at: float, limit: float) -> str | None:
+def _liveness_fault(process: ProcessState, now: float, limit_seconds: float) -> str | None:
     """Return the fault of a process that is frozen or whose loop is blocked. Return None if it is live."""
-    if at - heartbeat.written_at > limit:
-        return f"{heartbeat.name} is frozen: its last heartbeat is {at - heartbeat.written_at:.0f} s old"
-    if not heartbeat.draining and at - heartbeat.loop_at > limit:
-        return f"{heartbeat.name}: its loop has stood still for {at - heartbeat.loop_at:.0f} s"
+    if now - process.written_at > limit_seconds:
+        return f"{process.name} is frozen: its last heartbeat is {now - process.written_at:.0f} s old"
+    if not process.draining and now - process.loop_at > limit_seconds:
+        return f"{process.name}: its loop has stood still for {now - process.loop_at:.0f} s"
     return None
 
 
-def _readiness_fault(heartbeat: ProcessState, at: float, limit: float) -> str | None:
-    """Return why a process is not ready: it stops, or misses the broker or its lease.
+def _readiness_fault(process: ProcessState, now: float, limit_seconds: float) -> str | None:
+    """Return why a process is not ready: it is draining, or has no reply of the broker or no lease.
 
     Return None if it is ready.
     """
-    if heartbeat.draining:
-        return f"{heartbeat.name} is stopping"
-    if heartbeat.broker_answered_at is None or at - heartbeat.broker_answered_at > limit:
-        return f"{heartbeat.name}: the broker does not answer"
-    if not heartbeat.has_lease:
-        return f"{heartbeat.name} has no lease: refused by the broker, or just started"
+    if process.draining:
+        return f"{process.name} is stopping"
+    if process.broker_answered_at is None or now - process.broker_answered_at > limit_seconds:
+        return f"{process.name}: the broker does not answer"
+    if not process.has_lease:
+        return f"{process.name} has no lease: refused by the broker, or just started"
     return None
 
 
-def _progress_fault(heartbeat: ProcessState, at: float, limit: float | None) -> str | None:
-    """Return why a process does not work: messages wait and none was fetched or settled.
+def _progress_fault(process: ProcessState, now: float, limit_seconds: float | None) -> str | None:
+    """Return why a process does not work: messages are fetchable, and none was fetched or settled.
 
-    Return None if it works.
+    The default of the limit is the process's own `stall_limit_seconds`. Return None if it works or drains.
     """
-    if heartbeat.stalled_since is None or heartbeat.draining:
+    if process.stalled_since is None or process.draining:
         return None
-    stalled = at - heartbeat.stalled_since
-    if stalled <= (heartbeat.stall_limit_seconds if limit is None else limit):
+    stalled = now - process.stalled_since
+    if stalled <= (process.stall_limit_seconds if limit_seconds is None else limit_seconds):
         return None
-    return f"{heartbeat.name} fetched and settled nothing for {stalled:.0f} s, and its queues are not empty"
+    return f"{process.name} fetched and settled nothing for {stalled:.0f} s, and its queues are not empty"

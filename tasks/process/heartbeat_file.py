@@ -1,7 +1,8 @@
-"""The heartbeat file: each process writes its state once a second into a small file, for health checks.
+"""Write and read heartbeat files. Each process writes its state there once a second, for health checks.
 
-The file lies under `scratch()/millpond-<user>/`, so a read-only root needs only its tmpfs. It is written in
-place and keeps its size, so that a full disk does not make a living process look dead. It holds no secret.
+The file is in this user's folder below the scratch folder, so a container with a read-only root file system
+needs only its tmpfs. It is overwritten in place and keeps its size, so a living process does not look dead
+when the disk is full. It holds no secret.
 """
 
 import os
@@ -17,7 +18,7 @@ from millpond.tasks.process.paths import is_own_folder, open_private_scratch, pr
 #: The size of a file in bytes: a record, padded with blanks.
 SIZE = 1024
 
-#: The time between two records.
+#: The time between two heartbeats.
 HEARTBEAT_SECONDS = 1.0
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -27,11 +28,8 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 class ProcessState:
     """The state of one process. Times are seconds by `boot_clock()`, which all processes of a host share.
 
-    `service` is a pool, or `scheduler`. `expected` is the number of its processes on this host. `parent` is
-    the supervisor's pid. `loop_at` is the time of the loop's last turn. `broker_answered_at` is the time of
-    the broker's last reply, None if the last request failed. `has_lease` is True if its leases hold. Messages
-    are fetchable since `stalled_since`, and none was fetched or settled. More than `stall_limit_seconds` of
-    that is a fault.
+    `service` is a pool, or `scheduler`. `number` is the number of the process among the service's processes
+    on this host, and `expected` is how many of these there should be. `parent` is the supervisor's pid.
     """
 
     service: str
@@ -39,13 +37,18 @@ class ProcessState:
     pid: int
     parent: int
     expected: int = 1
-    #: The start of the process by the kernel: another process with the same pid has another one.
+    #: `start_time` of the process, which differs for a later process with the same pid.
     started: str = ""
     written_at: float = 0.0
+    #: The time of the event loop's last turn.
     loop_at: float = 0.0
+    #: The time of the broker's last reply; None if the last request failed.
     broker_answered_at: float | None = None
+    #: True if all leases of the process hold.
     has_lease: bool = False
+    #: Since when messages are fetchable and none was fetched or settled; None if that is not so.
     stalled_since: float | None = None
+    #: The longest time of that before it is a fault.
     stall_limit_seconds: float = 60.0
     draining: bool = False
 
@@ -56,7 +59,7 @@ class ProcessState:
 
 
 class HeartbeatFile:
-    """The heartbeat file of this process. A failing write raises no error."""
+    """The heartbeat file of this process. Only `open` raises errors of the file system."""
 
     def __init__(self, service: str, number: int, *, expected: int = 1) -> None:
         pid = os.getpid()
@@ -65,18 +68,19 @@ class HeartbeatFile:
         self._descriptor = -1
 
     def open(self) -> None:
-        """Create the file. Raises `OSError`, as when the folder is a link or belongs to another user."""
-        own, flags = open_private_scratch(), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        """Create the file and write the first heartbeat.
+
+        Raises `OSError`, as when the folder is a link or belongs to another user.
+        """
+        folder, flags = open_private_scratch(), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            self._descriptor = os.open(self._path.name, flags, 0o600, dir_fd=own)
+            self._descriptor = os.open(self._path.name, flags, 0o600, dir_fd=folder)
         finally:
-            os.close(own)
-        self.write(
-            loop_at=boot_clock()
-        )  # until the first turn, the process counts as if its loop had just turned
+            os.close(folder)
+        self.write(loop_at=boot_clock())  # so that the process is live before its loop begins
 
     def write(self, **changes: float | bool | None) -> None:
-        """Write the heartbeat with these fields changed."""
+        """Change these fields of the heartbeat, set its `written_at`, and write it. No error is raised."""
         self.heartbeat = replace(self.heartbeat, **changes, written_at=boot_clock())  # type: ignore[arg-type]
         if self._descriptor >= 0:
             with suppress(OSError):
@@ -95,8 +99,11 @@ def read_heartbeats(service: str | None = None, *, pid: int | None = None) -> li
 
     `service` selects the processes of a service. `pid` selects one process, or all of one supervisor.
     """
-    heartbeats = [each for each in _living_heartbeats() if service in (None, each.service)]
-    return [each for each in heartbeats if pid is None or pid in (each.pid, each.parent)]
+    return [
+        process
+        for process in _living_heartbeats()
+        if service in (None, process.service) and (pid is None or pid in (process.pid, process.parent))
+    ]
 
 
 def _living_heartbeats() -> Iterator[ProcessState]:
@@ -119,12 +126,12 @@ def heartbeat_folder() -> Path:
 
 
 def boot_clock() -> float:
-    """Return the time of heartbeats: seconds since this machine was started."""
+    """Return the seconds since this machine was started, the clock of all heartbeats."""
     return time.clock_gettime(_CLOCK)
 
 
 def start_time(pid: int) -> str:
-    """Return when a process was started, in the kernel's ticks. Return "" if it is gone or unreadable."""
+    """Return the start of a process in the kernel's ticks; "" if it is gone or unreadable."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except OSError:

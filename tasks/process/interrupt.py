@@ -1,7 +1,7 @@
-"""Ctrl-C in a command, or a reader of its output that goes away: it ends without a traceback, at any moment.
+"""End a command without a traceback after Ctrl-C, or after the reader of its output has gone.
 
-A `KeyboardInterrupt` in the middle of an import leaves by way of the imported module, which may catch it or
-print it. Nothing has been begun then, so the process ends at once.
+A `KeyboardInterrupt` during an import passes through the imported module, which may catch or print it. No
+work has begun during imports, so the process ends at once then.
 """
 
 import os
@@ -9,38 +9,39 @@ import signal
 import sys
 from types import FrameType
 
-#: The exit code of a program that a person interrupted.
+#: The exit code of a program that was interrupted by a SIGINT.
 INTERRUPTED = 130
 
-_IMPORTS = "<frozen importlib._bootstrap>"
+#: The file name in the frames of Python's import system.
+_IMPORT_SYSTEM = "<frozen importlib._bootstrap>"
 
 
-def end_quietly() -> None:
-    """End this process at a SIGINT while it imports. Otherwise the SIGINT raises `KeyboardInterrupt`.
+def end_on_interrupted_import() -> None:
+    """Make a SIGINT end this process during an import. At other times it raises `KeyboardInterrupt`.
 
-    A process that was started to ignore SIGINT, as by nohup, goes on ignoring it.
+    A process that was started with SIGINT ignored, as by nohup, ignores it further.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _on_interrupt)
 
 
-def end_at_once() -> None:
-    """End this process at a SIGINT without another word: it has done all that it had to do."""
+def exit_on_interrupt() -> None:
+    """Make a SIGINT end this process at once, for a command that has done its work."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
 
 
 def discard_output() -> None:
-    """Discard the rest of the output: Python flushes it as it ends, and would report that nobody reads it."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
+    """Discard all further output, so that Python does not report a broken pipe as it ends."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
 
 
 def _on_interrupt(_number: int, frame: FrameType | None) -> None:
-    """End the process if it imports a module. Otherwise raise `KeyboardInterrupt`."""
+    """Handle a SIGINT: end the process if it imports a module. Otherwise raise `KeyboardInterrupt`."""
     while frame is not None:
-        if frame.f_code.co_filename == _IMPORTS:
+        if frame.f_code.co_filename == _IMPORT_SYSTEM:
             os._exit(INTERRUPTED)
         frame = frame.f_back
     raise KeyboardInterrupt

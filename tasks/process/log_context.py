@@ -1,4 +1,4 @@
-"""Built-in middleware that names the running task in JSON log lines: its id, kind, batch and trace."""
+"""Built-in middleware that adds the running task to JSON log lines: its id, kind, batch and trace."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,10 +11,7 @@ class LogContext(Middleware):
     """Adds the id, kind, batch and trace of the running task to JSON log lines."""
 
     def log_fields(self, context: Context) -> Mapping[str, Any]:
-        """Return id, kind, batch and trace id of the running task for JSON log lines.
-
-        Return no fields if the handler was called without a message.
-        """
+        """Return the fields `task`, `kind`, `batch` and `trace`; no fields if there is no message."""
         message = context.message
         if message is None:
             return {}
@@ -22,6 +19,7 @@ class LogContext(Middleware):
         return {"task": message.id, "kind": message.kind, "batch": message.batch, "trace": trace}
 
 
-def _trace_id(parent: Any) -> str | None:
-    """Return the trace id of a traceparent."""
-    return parent.split("-")[1] if isinstance(parent, str) and parent.count("-") == 3 else None
+def _trace_id(traceparent: Any) -> str | None:
+    """Return the trace id in a traceparent. Return None for anything else."""
+    is_valid = isinstance(traceparent, str) and traceparent.count("-") == 3
+    return traceparent.split("-")[1] if is_valid else None

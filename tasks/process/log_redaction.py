@@ -1,4 +1,4 @@
-"""Built-in middleware that cuts the secrets of the running task out of log lines, also those of libraries."""
+"""Built-in middleware that cuts the secrets of the running task out of the log lines of all loggers."""
 
 from millpond.broker.message import BadMessage
 from millpond.tasks.context import Context
@@ -8,10 +8,10 @@ from millpond.tasks.redaction import hides_fields, scrub, secrets_in
 
 
 class LogRedaction(Middleware):
-    """Cuts out the values of the fields that a contract hides."""
+    """Cuts the values of hidden fields out of log lines."""
 
     def redact(self, line: str, context: Context) -> str:
-        """Return the line without the secrets of the task."""
+        """Return the line without the secrets in the arguments of the task."""
         contract = kinds().get(context.kind)
         if context.message is None or contract is None or not hides_fields(contract):
             return line

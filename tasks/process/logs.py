@@ -1,7 +1,7 @@
-"""Write log lines: plain ones, or a JSON object each.
+"""Format log lines as plain text or as a JSON object each.
 
-Middleware adds to the lines that are written while a task runs in this thread, by any logger: who it is
-(log_context.py), and the secrets that are cut out (log_redaction.py).
+Middleware changes the lines that any logger writes while a task runs in this thread: log_context.py adds the
+task to JSON lines, and log_redaction.py cuts the task's secrets out.
 """
 
 import logging
@@ -23,43 +23,40 @@ _BUILT_IN = Hooks(LOG_MIDDLEWARE)
 
 
 def log_to_stderr(log_format: str, *, level: int = logging.INFO) -> None:
-    """Log to stderr from now on, as the setting `log_format` says: `plain` or `json`."""
+    """Make the root logger write to stderr. `log_format` is that of the settings: `plain` or `json`."""
     logging.basicConfig(format=PLAIN, level=level)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(make_formatter(log_format, handler.formatter))
 
 
 def make_formatter(
-    log_format: str, plain: logging.Formatter | None = None, hooks: Hooks = _BUILT_IN
+    log_format: str, plain_formatter: logging.Formatter | None = None, hooks: Hooks = _BUILT_IN
 ) -> logging.Formatter:
-    """Return the formatter for a format. Plain lines are written by `plain`."""
+    """Return the formatter for `plain` or `json`. Plain lines are written by `plain_formatter`."""
     if log_format == "json":
         return JsonFormatter(hooks)
-    return (
-        plain
-        if isinstance(plain, PlainFormatter)
-        else PlainFormatter(plain or logging.Formatter(PLAIN), hooks)
-    )
+    if isinstance(plain_formatter, PlainFormatter):
+        return plain_formatter
+    return PlainFormatter(plain_formatter or logging.Formatter(PLAIN), hooks)
 
 
 class PlainFormatter(logging.Formatter):
     """Writes the lines of another formatter, redacted while a task runs."""
 
-    def __init__(self, inner: logging.Formatter, hooks: Hooks = _BUILT_IN) -> None:
+    def __init__(self, formatter: logging.Formatter, hooks: Hooks = _BUILT_IN) -> None:
         super().__init__()
-        self._inner, self._hooks = inner, hooks
+        self._formatter, self._hooks = formatter, hooks
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
-        text = self._inner.format(record)
-        return text if running_context() is None else _redact_line(text, self._hooks)
+        """Return the line of a record."""
+        return _redact_line(self._formatter.format(record), self._hooks)
 
 
 class JsonFormatter(logging.Formatter):
     """Writes one JSON object a line.
 
-    It always has `time` (UTC), `level`, `logger` and `message`. It has `task`, `kind`, `batch`, `trace` and
-    `error` (a traceback) if there is one.
+    It always has `time` (UTC), `level`, `logger`, `message` and `process`. It has `task`, `kind`, `batch` and
+    `trace` while a task runs, and `error` (a traceback) if an error is logged.
     """
 
     def __init__(self, hooks: Hooks = _BUILT_IN) -> None:
@@ -67,7 +64,7 @@ class JsonFormatter(logging.Formatter):
         self._hooks = hooks
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
+        """Return the line of a record."""
         line: dict[str, Any] = {
             **self._task_fields(record),
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
@@ -81,20 +78,20 @@ class JsonFormatter(logging.Formatter):
         return dumps(line, default=str)
 
     def _task_fields(self, record: logging.LogRecord) -> dict[str, str]:
-        """Return the task of a line: the one in its `data`, or the one that runs in this thread."""
+        """Return the fields of the running task. The task in a record's `data` comes before it."""
         context = running_context()
         fields: dict[str, Any] = {}
         if context is not None:
             for hook in self._hooks.log_fields:
                 fields |= hook(context)
-        said = getattr(record, "data", None)
-        if isinstance(said, dict):
-            fields |= {"task": said.get("id"), "kind": said.get("name")}
+        data = getattr(record, "data", None)  # Celery's tracer and `execute` set it
+        if isinstance(data, dict):
+            fields |= {"task": data.get("id"), "kind": data.get("name")}
         return {name: str(value) for name, value in fields.items() if value}
 
 
 def _redact_line(text: str, hooks: Hooks) -> str:
-    """Return a line without the texts that the middleware redacts for the task that runs in this thread."""
+    """Return a line as the middleware redacts it for the task of this thread; unchanged if no task runs."""
     context = running_context()
     if context is not None:
         for hook in hooks.redact:

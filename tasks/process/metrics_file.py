@@ -1,6 +1,7 @@
-"""The metrics file: each worker process writes its metrics once a second, for its supervisor to expose.
+"""Write and read metrics files. Each worker process writes one once a second; its supervisor exposes them.
 
-The file is beside the heartbeat files. A full disk costs the metrics and nothing else. It holds no secret.
+The files are in a folder beside the heartbeat files. If the disk is full, only the metrics are missing. They
+hold no secret.
 """
 
 import os
@@ -23,7 +24,7 @@ class MetricsFile:
         self._process = {"pid": pid, "parent": os.getppid(), "started": start_time(pid)}
 
     def write(self, metrics: Mapping[str, Any]) -> None:
-        """Replace the metrics in the file."""
+        """Replace the file by one with these metrics, atomically."""
         name, flags = self._path.name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         with suppress(OSError):
             folder = open_private_folder("metrics")

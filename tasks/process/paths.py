@@ -1,6 +1,6 @@
-"""The folders of Millpond on this machine.
+"""The folders of Millpond on this machine, for short-lived files and for data that is kept.
 
-Apart from settings.py, since a health check, which runs every few seconds, must not load pydantic.
+They are not in settings.py, because a health check runs every few seconds and must not load pydantic.
 """
 
 import errno
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def scratch_folder() -> Path:
-    """Return the folder for this machine's short-lived files."""
+    """Return the folder for short-lived files: `MILLPOND_SCRATCH`, or the system's temporary folder."""
     return Path(os.environ.get("MILLPOND_SCRATCH") or tempfile.gettempdir())
 
 
@@ -22,10 +22,10 @@ def private_scratch_folder() -> Path:
 
 
 def open_private_scratch() -> int:
-    """Return a descriptor of this user's own folder below the scratch folder, which is made with mode 0700.
+    """Make this user's own folder below the scratch folder, with mode 0700, and return its descriptor.
 
-    The scratch folder is shared with other users. Raises `PermissionError` for a link of that name, and for a
-    folder that another user owns or may write to. A folder that others may only read is closed to them.
+    The scratch folder is shared with other users. Raises `PermissionError` if the user's folder is a link,
+    belongs to another user, or is writable for others. If others can only read it, its mode is corrected.
     """
     folder = private_scratch_folder()
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -51,26 +51,26 @@ def open_private_scratch() -> int:
 
 
 def open_private_folder(name: str) -> int:
-    """Return a descriptor of a folder in this user's own scratch folder, both made if they are missing.
+    """Make a folder in this user's own scratch folder, and return its descriptor.
 
     Raises `PermissionError` as `open_private_scratch` does.
     """
-    above = open_private_scratch()
+    scratch = open_private_scratch()
     try:
         with suppress(FileExistsError):
-            os.mkdir(name, 0o700, dir_fd=above)
-        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+            os.mkdir(name, 0o700, dir_fd=scratch)
+        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=scratch)
     finally:
-        os.close(above)
+        os.close(scratch)
 
 
 def is_own_folder(path: Path) -> bool:
-    """True if the path is a folder of this user's. No link is followed. Raises `OSError` if it is missing."""
+    """True if the path is a folder of this user, and no link to one. Raises `OSError` if it is missing."""
     status = path.lstat()
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
 
 
 def state_folder() -> Path:
-    """Return the folder for the data that `millpond up` keeps between two starts."""
+    """Return the folder in which `millpond up` keeps its data: `~/.local/state/millpond`."""
     home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(home) / "millpond"

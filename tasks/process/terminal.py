@@ -1,6 +1,6 @@
 """Break long lines on a terminal at spaces. A terminal itself breaks them in the middle of a word.
 
-Into a pipe or a file a line stays a line, and so does JSON, which is for machines.
+Lines to a pipe or a file are not broken, and neither is JSON.
 """
 
 import io
@@ -10,21 +10,22 @@ import sys
 import textwrap
 from typing import TextIO
 
-#: A number and its unit are one value.
-_VALUE = re.compile(r"(?<=\d) (?=(?:ms|s|m|h|d|B|kB|MB|GB|of)\b)|(?<=\bof) (?=\d)")
+#: The space between a number and its unit, where no line is broken.
+_SPACE_IN_VALUE = re.compile(r"(?<=\d) (?=(?:ms|s|m|h|d|B|kB|MB|GB|of)\b)|(?<=\bof) (?=\d)")
+#: Stands for a space at which a line is not broken.
 _NO_BREAK = "\0"
 
-#: A command to copy, or an object, is left as it is.
-_WHOLE = re.compile(r"\s*(?:\{|export |eval |\[?\")")
+#: The start of a line that is not broken: a command to copy, or JSON.
+_UNBROKEN_LINE = re.compile(r"\s*(?:\{|export |eval |\[?\")")
 
 
 def break_long_lines() -> None:
-    """Make this process break long lines at spaces wherever it writes to a terminal."""
+    """Replace stdout and stderr by writers that break long lines, where they are terminals."""
     sys.stdout, sys.stderr = _wrap_stream(sys.stdout), _wrap_stream(sys.stderr)
 
 
 def _wrap_stream(stream: TextIO) -> TextIO:
-    """Return a writer of whole lines for a terminal, and any other stream as it is."""
+    """Return a `TerminalWriter` for a terminal. Return any other stream unchanged."""
     if not isinstance(stream, io.TextIOWrapper) or not stream.isatty():
         return stream
     stream.flush()
@@ -32,39 +33,39 @@ def _wrap_stream(stream: TextIO) -> TextIO:
 
 
 class TerminalWriter(io.TextIOWrapper):
-    """A terminal to which whole lines are written, broken at spaces if they are too long for it."""
+    """A stream to a terminal that writes whole lines, broken at spaces to fit the terminal's width."""
 
-    _begun = ""
+    _unfinished = ""
 
     def write(self, text: str) -> int:
-        """Write the lines that are complete. Keep the rest until it is, or until it is flushed."""
-        if "\x1b" in text or "\r" in text:  # steers the terminal, and knows its width
+        """Write the complete lines. Buffer an unfinished one until its end is written, or until `flush`."""
+        if "\x1b" in text or "\r" in text:  # the writer controls the terminal itself
             super().write(self._take_unfinished() + text)
             return len(text)
-        *lines, self._begun = (self._begun + text).split("\n")
+        *lines, self._unfinished = (self._unfinished + text).split("\n")
         if lines:
             width = shutil.get_terminal_size().columns
             super().write("".join(f"{break_line(line, width)}\n" for line in lines))
         return len(text)
 
     def flush(self) -> None:
-        """Write an unfinished line, too."""
-        if not self.closed and self._begun:
+        """Write the unfinished line as it is, too."""
+        if not self.closed and self._unfinished:
             super().write(self._take_unfinished())
         super().flush()
 
     def _take_unfinished(self) -> str:
-        begun, self._begun = self._begun, ""
-        return begun
+        text, self._unfinished = self._unfinished, ""
+        return text
 
 
 def break_line(line: str, width: int) -> str:
-    """Return a line in lines of at most `width`, all but the first one indented.
+    """Return a line broken into lines of at most `width` characters. All but the first are indented.
 
-    The text is broken between two spaces, which separate fields, if there are any, and otherwise at spaces.
-    A word or value that is longer than the terminal is wide is left whole.
+    Two spaces separate fields: the line is broken there if possible, and otherwise at single spaces. A word
+    that is longer than `width` is not broken.
     """
-    if len(line) <= width or _WHOLE.match(line):
+    if len(line) <= width or _UNBROKEN_LINE.match(line):
         return line
     indent = line[: len(line) - len(line.lstrip())]
     lines, hanging = [indent], indent + ("# " if line.startswith("#") else "  ")
@@ -75,7 +76,7 @@ def break_line(line: str, width: int) -> str:
             continue
         start = lines.pop() if lines[-1] == indent else hanging
         lines += textwrap.wrap(
-            _VALUE.sub(_NO_BREAK, field),
+            _SPACE_IN_VALUE.sub(_NO_BREAK, field),
             width,
             initial_indent=start,
             subsequent_indent=hanging,

@@ -207,8 +207,8 @@ def test_top_ends_with_ctrl_c(env: Mapping[str, str]) -> None:
 BEGUN = """
 import sys, millpond
 from millpond.tasks.process import interrupt
-quiet = interrupt.end_quietly
-interrupt.end_quietly = lambda: (quiet(), print("begun", flush=True))
+quiet = interrupt.end_on_interrupted_import
+interrupt.end_on_interrupted_import = lambda: (quiet(), print("begun", flush=True))
 sys.exit(millpond.main())
 """
 #: The first moments of a command, which are imports; the quick suite has one of each command.

@@ -28,8 +28,8 @@ def worker(
     """
     import os
 
+    from millpond.tasks.process.local_instance import adopt_local
     from millpond.tasks.process.logs import log_to_stderr
-    from millpond.tasks.process.running_up import adopt_local
     from millpond.tasks.settings import settings
     from millpond.worker.supervise.supervisor import supervise
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from time import monotonic, sleep
 
 from millpond.tasks.errors import StartError
-from millpond.tasks.process.running_up import ADDRESS, LOCK, LocalInstance, try_lock
+from millpond.tasks.process.local_instance import ADDRESS, LOCK, LocalInstance, try_lock
 from millpond.tasks.settings import scratch_folder
 from millpond.worker.local.addresses import write_private_file
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from millpond.tasks.errors import StartError
 from millpond.tasks.pools import STOP_MARGIN_SECONDS
-from millpond.tasks.process.running_up import LocalInstance
+from millpond.tasks.process.local_instance import LocalInstance
 from millpond.tasks.settings import Settings, child_environment
 from millpond.worker.local import valkey
 from millpond.worker.local.addresses import Addresses, RequestedAddresses

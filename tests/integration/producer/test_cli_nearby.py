@@ -12,7 +12,7 @@ from millpond.broker.url import BrokerURL
 from millpond.producer.cli.client_session import Launcher, open_session
 from millpond.producer.gateway import serving
 from millpond.tasks.errors import SettingsError
-from millpond.tasks.process.running_up import USED, LocalInstance, find_local_instance
+from millpond.tasks.process.local_instance import USING_LOCAL, LocalInstance, find_local_instance
 from millpond.tasks.settings import Settings, settings, state_folder
 from millpond.worker.local.data_folder import locked_folder
 
@@ -37,7 +37,7 @@ def test_a_command_that_looks_uses_it_and_says_so(
 ) -> None:
     """A command that looks needs no exported variable, and one line on stderr names the broker it asked."""
     assert millpond.main(arguments) == 0
-    assert capsys.readouterr().err == f"{USED}\n"
+    assert capsys.readouterr().err == f"{USING_LOCAL}\n"
 
 
 def test_the_gateway_serves_it(up: LocalInstance, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +73,7 @@ def test_a_configured_broker_goes_before_it(
     """A broker of the environment is used, though a `millpond up` runs here."""
     monkeypatch.setenv("MILLPOND_BROKER_URL", "redis://127.0.0.1:1/0")
     assert millpond.main(["status"]) == 3
-    assert USED not in capsys.readouterr().err
+    assert USING_LOCAL not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_a_command_starts_its_own_workers_for_what_it_cannot_do(
     with open_session(Launcher(embedded), queue=queue, roots=[str(tmp_path / below)]) as opened:
         assert opened.is_embedded == (said is not None)
     assert len(started) == (said is not None)
-    assert (said or USED) in capsys.readouterr().err
+    assert (said or USING_LOCAL) in capsys.readouterr().err
 
 
 def test_one_that_has_ended_is_not_believed(up: LocalInstance) -> None:

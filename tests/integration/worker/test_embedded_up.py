@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from millpond.broker.server import is_reachable
-from millpond.tasks.process.running_up import USED, find_local_instance
+from millpond.tasks.process.local_instance import USING_LOCAL, find_local_instance
 from millpond.tasks.settings import Settings
 from millpond.worker.local.addresses import find_free_port
 from millpond.worker.local.embedded import embedded
@@ -213,7 +213,7 @@ def test_workers_flower_and_scheduler_use_it(
             local.terminate()
             assert local.wait(60) == 0
         said = (tmp_path / "log").read_text()
-        assert said.count(USED) == 1, said
+        assert said.count(USING_LOCAL) == 1, said
 
 
 def test_of_two_at_once_one_says_which_process_runs(up: Callable[..., Up], eventually: Eventually) -> None:

@@ -54,7 +54,7 @@ def collector() -> Iterator[tuple[str, list[Any]]]:
 @pytest.fixture
 def untraced_after(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Switch tracing off for the tests that follow."""
-    monkeypatch.setattr(spans, "_chosen", {})
+    monkeypatch.setattr(spans, "_collector", {})
     yield
     if spans._own_provider.cache_info().currsize:
         spans._own_provider(spans.os.getpid()).shutdown()

@@ -1,7 +1,7 @@
-"""Find the `millpond up` that runs on this machine for this user, from a file in its folder, local its lock.
+"""Find the `millpond up` that this user runs on this machine, by the address file in its folder.
 
-Commands use it if no broker is configured. The lock is held as long as `millpond up` runs, so the file of
-a killed one is ignored.
+Commands use its broker if none is configured. `millpond up` holds the lock file of the folder while it runs,
+so the address file of a killed one is ignored.
 """
 
 import fcntl
@@ -15,8 +15,11 @@ from typing import Any
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.settings import Settings, child_environment, settings, state_folder
 
+#: The names of the lock file and the address file.
 LOCK, ADDRESS = "lock", "running.json"
-USED = "no broker is configured: using the millpond up that runs here"
+
+#: The line for people when a command uses the local instance.
+USING_LOCAL = "no broker is configured: using the millpond up that runs here"
 
 
 @dataclass(frozen=True)
@@ -30,11 +33,11 @@ class LocalInstance:
     roots: tuple[str, ...] = ()
 
     def to_json(self) -> str:
-        """Return the content of the file. It holds the broker's password."""
+        """Return the content of the address file. It has the broker's password."""
         return json.dumps(asdict(self))
 
     def apply_to(self, configured: Settings) -> Settings:
-        """Return the settings with this instance's broker, and its file roots if the settings name none."""
+        """Return the settings with this instance's broker, and with its file roots if they have none."""
         changed: dict[str, Any] = {"broker_url": self.broker_url, "key_prefix": self.key_prefix}
         if not configured.files.roots:
             changed["files"] = configured.files.model_copy(update={"roots": self.roots})
@@ -42,10 +45,7 @@ class LocalInstance:
 
 
 def find_local_instance(folder: Path | None = None) -> LocalInstance | None:
-    """Return the instance that runs in a folder (None: the user's own folder).
-
-    Return None if no instance runs.
-    """
+    """Return the instance that runs in a folder, by default the state folder. Return None if none runs."""
     folder = folder or state_folder()
     try:
         lock = os.open(folder / LOCK, os.O_RDWR)
@@ -59,16 +59,19 @@ def find_local_instance(folder: Path | None = None) -> LocalInstance | None:
 
 
 def settings_or_local(print_line: Callable[[str], None]) -> Settings:
-    """Return the settings. If they name no broker, add the local instance's and print a line about it."""
+    """Return the settings. If they have no broker, add the local instance's, and print a line about it."""
     configured = settings()
     if configured.broker_url is None and (local := find_local_instance()):
-        print_line(USED)
+        print_line(USING_LOCAL)
         return local.apply_to(configured)
     return configured
 
 
 def adopt_local(print_line: Callable[[str], None]) -> Settings:
-    """As `settings_or_local`, and make the result the settings of this process and of its children."""
+    """Return `settings_or_local`, and make them the settings of this process and of its children.
+
+    This writes to the environment and clears the cache of `settings`.
+    """
     configured = settings_or_local(print_line)
     if configured is not settings():
         os.environ.update(child_environment(configured))
@@ -77,7 +80,7 @@ def adopt_local(print_line: Callable[[str], None]) -> Settings:
 
 
 def configured_broker(configured: Settings) -> str:
-    """Return the URL of the broker in the settings. Raises `SettingsError` if there is none."""
+    """Return the broker's URL in these settings. Raises `SettingsError` if there is none."""
     if configured.broker_url:
         return configured.broker_url
     if find_local_instance():
@@ -91,14 +94,18 @@ def configured_broker(configured: Settings) -> str:
     )
 
 
-def try_lock(lock: int, *, shared: bool = False) -> bool:
-    """Lock a descriptor. Return False if another process has the lock. `shared` is for readers."""
+def try_lock(descriptor: int, *, shared: bool = False) -> bool:
+    """Lock a file; True if that succeeds. False if another process has an exclusive lock on it.
+
+    A `shared` lock excludes exclusive ones only. The lock ends with the descriptor.
+    """
     try:
-        fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
 
 
 def _parse_instance(content: dict[str, Any]) -> LocalInstance:
+    """Return the instance of an address file. Raises `KeyError` or `TypeError` if fields are missing."""
     return LocalInstance(**{**content, "queues": tuple(content["queues"]), "roots": tuple(content["roots"])})
