@@ -193,13 +193,15 @@ def measured_elasticity(facts: PoolFacts) -> Diagnosis | None:
         return _too_few_workers(facts, measured)
     if measured.saturated:
         return _saturated_dependency(facts, measured)
-    why = f"{words.use_text(facts)}; {words.throughput_text(measured)}: it is not yet certain whether "
+    name, spent = words.main_wait(facts)
+    why = f"{words.use_text(facts)}{spent}; {words.throughput_text(measured)}: it is not yet certain whether "
     why += f"throughput grows with slots ({words.elasticity_text(measured)})"
     return words.make_diagnosis(
         facts,
         "unclear",
         why,
         "measure it again",
+        name=name,
         confidence=0.4,
         command=words.probe_command(facts),
     )

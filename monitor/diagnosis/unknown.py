@@ -1,6 +1,5 @@
 """The diagnosis if the cause of a backlog is not known: the known facts, and how to find the cause."""
 
-from millpond.broker.stats.window import Place
 from millpond.monitor.diagnosis import causes, words
 from millpond.monitor.diagnosis.diagnosis import Diagnosis
 from millpond.monitor.diagnosis.facts import ENOUGH_ENDS, PoolFacts
@@ -36,33 +35,22 @@ def long_runs(facts: PoolFacts) -> Diagnosis:
     window, mean = facts.minute, facts.mean
     takes = f"a run takes {words.duration(mean)}, {window.ended}" if mean else "no run"
     wait = f"{words.duration(window.seconds * ENOUGH_ENDS / window.ended)}" if window.ended else "an hour"
-    place, spent = _main_wait(facts)
+    name, spent = words.main_wait(facts)
     return words.make_diagnosis(
         facts,
         "unclear",
         f"{words.use_text(facts)}{spent}; {takes} ended in {words.duration(window.seconds)}: too few "
         f"to measure whether more slots would help; {words.ready_text(facts)}",
         f"add one worker process, and compare how many end in {wait}",
-        name=(place.name or place.library) if place is not None else "",
+        name=name,
         confidence=0.3,
         command=f"millpond worker {facts.view.name}",
     )
 
 
-def _main_wait(facts: PoolFacts) -> tuple[Place | None, str]:
-    """Return the place at which slots wait most, and the words for it.
-
-    Return None and an empty text if they do not wait.
-    """
-    wait = facts.largest_place("peer", "child", "file", "sleep", "thread")
-    if wait is None:
-        return None, ""
-    return wait[0], f", {wait[1]:.0%} of that time waiting for {words.bottleneck_name(facts, wait[1])}"
-
-
 def unclear_cause(facts: PoolFacts) -> Diagnosis:
     """The cause is not known, and a command measures it."""
-    place, spent = _main_wait(facts)
+    name, spent = words.main_wait(facts)
     if facts.is_probed:
         advice = "it is being measured: ask again in half a minute"
         command = f"millpond why {facts.view.name}"
@@ -77,7 +65,7 @@ def unclear_cause(facts: PoolFacts) -> Diagnosis:
         f"{words.use_text(facts)}{spent}; {words.ready_text(facts)}; "
         "it is not known whether more slots would help",
         advice,
-        name=(place.name or place.library) if place is not None else "",
+        name=name,
         confidence=0.3,
         command=command,
     )

@@ -167,6 +167,16 @@ def bottleneck_name(facts: PoolFacts, share: float) -> str:
     return f"{name}{by}"
 
 
+def main_wait(facts: PoolFacts) -> tuple[str, str]:
+    """Return the name of the place at which slots wait most, and the words for it; both empty without one."""
+    wait = facts.largest_place("peer", "child", "file", "sleep", "thread")
+    if wait is None:
+        return "", ""
+    place, share = wait
+    spent = f", {share:.0%} of that time waiting for {bottleneck_name(facts, share)}"
+    return place.name or place.library, spent
+
+
 def probe_command(facts: PoolFacts) -> str:
     """Return the command that measures the effect of more slots. For a pool of one slot it adds a second."""
     second = " --second-slot" if facts.view.slots == 1 else ""
