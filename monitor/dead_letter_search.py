@@ -1,4 +1,4 @@
-"""Search dead letters over several queues, and requeue or purge them, for the page of dead letters."""
+"""Search dead letters in several queues, and requeue or purge them, for the page of dead letters."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from millpond.broker.inspect.dead_letters import DeadLetter
 
 Action = Callable[[Store, str, str], bool]
 
-#: Name of an action -> the action on one dead letter, and its past tense.
+#: Name of an action -> the function that applies it to one dead letter, and its past tense.
 ACTIONS: dict[str, tuple[Action, str]] = {
     "requeue": (dead_letters.requeue, "requeued"),
     "purge": (dead_letters.purge, "purged"),
@@ -18,7 +18,10 @@ ACTIONS: dict[str, tuple[Action, str]] = {
 
 @dataclass(frozen=True)
 class Search:
-    """The filters of a search. None matches any dead letter. Times are ms by the server's clock."""
+    """The filters of a search.
+
+    A filter that is None matches any dead letter. Times are ms of the server's clock.
+    """
 
     queues: tuple[str, ...]
     kind: str | None = None
@@ -28,7 +31,7 @@ class Search:
     until_ms: int | None = None
 
     def matching_letters(self, store: Store) -> Iterator[DeadLetter]:
-        """Yield the dead letters that match, queue by queue, the newest first."""
+        """Yield the dead letters that match all filters, queue by queue, in each the newest first."""
         for queue in self.queues:
             yield from dead_letters.read_dead_letters(
                 store,
@@ -42,7 +45,10 @@ class Search:
             )
 
 
-def apply_to(store: Store, name: str, letters: Iterable[tuple[str, str]]) -> int:
-    """Requeue or purge dead letters, by (queue, id). Return the number of those that were still there."""
-    action, _done = ACTIONS[name]
+def apply_action(store: Store, name: str, letters: Iterable[tuple[str, str]]) -> int:
+    """Apply the action `name` to dead letters, each given by its queue and id.
+
+    Return the number of those that were still there.
+    """
+    action, _past_tense = ACTIONS[name]
     return sum(action(store, queue, id) for queue, id in list(letters))

@@ -26,7 +26,7 @@ from millpond.tasks.process.loopback import is_loopback
 from millpond.tasks.settings import Settings, settings
 
 #: The columns of the page of tasks.
-COLUMNS = "name,uuid,state,kwargs,result,received,started,runtime,worker"
+TASK_COLUMNS = "name,uuid,state,kwargs,result,received,started,runtime,worker"
 
 
 def serve(
@@ -38,10 +38,10 @@ def serve(
     url_prefix: str | None = None,
     on_ready: Callable[[str], None],
 ) -> None:
-    """Serve until SIGTERM or SIGINT. `on_ready` gets the URL. Port 0 takes a free port.
+    """Serve Flower until SIGTERM or SIGINT. `on_ready` is called with its URL. Port 0 takes a free port.
 
-    `basic_auth` adds user:password pairs to those of the settings. `url_prefix` is the sub-path of a proxy,
-    if not the settings'. Raises `SettingsError` or `StartError`.
+    `basic_auth` adds user:password pairs to those of the settings. `url_prefix` replaces the settings'
+    sub-path of a proxy. Raises `SettingsError`, `BadBrokerUrl`, and `StartError` if it cannot listen.
     """
     logins = [*basic_auth, *(login.get_secret_value() for login in configured.flower_basic_auth)]
     require_login_beyond_loopback(address, logins)
@@ -51,18 +51,19 @@ def serve(
     check_at_start(configured.broker_url, **configured.broker_options)
     from millpond.monitor.pages.guard import path_prefix
 
-    page = _flower_application(configured, address, port, logins, prefix)
+    flower = _make_flower(configured, address, port, logins, prefix)
     try:
-        bound_port = page.start_http_server()
+        bound_port = flower.start_http_server()
     except OSError as error:
         reason = error.strerror or str(error)
         raise StartError(
             f"Flower cannot listen on {address}:{port}: {reason}. Try another --port, or --port 0 for any"
         ) from None
     for number in (signal.SIGTERM, signal.SIGINT):
-        page.io_loop.asyncio_loop.add_signal_handler(number, page.stop)
-    page.io_loop.add_callback(on_ready, f"http://{_bracket_ipv6(address)}:{bound_port}{path_prefix(prefix)}/")
-    page.start()
+        flower.io_loop.asyncio_loop.add_signal_handler(number, flower.stop)
+    url = f"http://{_bracket_ipv6(address)}:{bound_port}{path_prefix(prefix)}/"
+    flower.io_loop.add_callback(on_ready, url)
+    flower.start()
 
 
 def require_login_beyond_loopback(address: str, logins: Sequence[str]) -> None:
@@ -81,32 +82,28 @@ def require_login_beyond_loopback(address: str, logins: Sequence[str]) -> None:
         )
 
 
-def _flower_application(configured: Settings, address: str, port: int, logins: list[str], prefix: str) -> Any:
-    """Return Flower's application with Millpond's pages, guard and store."""
+def _make_flower(configured: Settings, address: str, port: int, logins: list[str], prefix: str) -> Any:
+    """Return Flower's application with Millpond's pages, guard, store and timer of history samples."""
     from flower.options import default_options
-    from flower.urls import settings as of_tornado
+    from flower.urls import settings as tornado_settings
     from tornado.ioloop import IOLoop
 
     from millpond.monitor.flower_events import BufferedEvents
     from millpond.monitor.pages import history_sampling, routes
-    from millpond.monitor.pages.guard import GuardedFlower, ascii_login, path_prefix
+    from millpond.monitor.pages.guard import GuardedFlower, path_prefix
     from millpond.monitor.pages.template_loader import PageLoader
 
     broker = configured_broker(configured)
 
-    class Page(GuardedFlower):
-        """Flower with a store of ours beside its own connections."""
+    class MillpondFlower(GuardedFlower):
+        """Flower with a store of Millpond's beside its own connections."""
 
         broker_uri = broker_uri_with_password = str(BrokerURL.parse(broker))
         store = connect(broker, **configured.broker_options)
         history = HistoryCache(store)
         table = configured.table
 
-    _set_options(default_options, configured, prefix)
-    default_options.address = address
-    default_options.port = port
-    default_options.basic_auth = [ascii_login(login) for login in logins]
-    loader = PageLoader(of_tornado["template_path"])
+    _set_options(default_options, configured, address, port, logins, prefix)
     app = celery_app(configured)
     events = BufferedEvents(
         app,
@@ -114,35 +111,44 @@ def _flower_application(configured: Settings, address: str, port: int, logins: l
         max_workers_in_memory=default_options.max_workers,
         max_tasks_in_memory=default_options.max_tasks,
     )
-    places = {name: path_prefix(prefix) + of_tornado[name] for name in ("login_url", "static_url_prefix")}
-    page = Page(
+    paths = {
+        name: path_prefix(prefix) + tornado_settings[name] for name in ("login_url", "static_url_prefix")
+    }
+    flower = MillpondFlower(
         options=default_options,
         capp=app,
         events=events,
-        template_loader=loader,
-        **{**of_tornado, **places},
+        template_loader=PageLoader(tornado_settings["template_path"]),
+        **{**tornado_settings, **paths},
     )
-    routes.install(page)
-    history_sampling.install(page)
-    return page
+    routes.add_routes(flower)
+    history_sampling.start_sampling(flower)
+    return flower
 
 
-def _set_options(options: Any, configured: Settings, prefix: str) -> None:
+def _set_options(
+    options: Any, configured: Settings, address: str, port: int, logins: list[str], prefix: str
+) -> None:
     """Set the options of Flower that its own command line would read."""
+    from millpond.monitor.pages.guard import ascii_login
+
+    options.address = address
+    options.port = port
+    options.basic_auth = [ascii_login(login) for login in logins]
     options.url_prefix = prefix
     options.persistent = False
     options.max_tasks = configured.flower_max_tasks
-    options.tasks_columns = COLUMNS
+    options.tasks_columns = TASK_COLUMNS
     options.read_only = configured.flower_read_only
 
 
 def _bracket_ipv6(address: str) -> str:
-    """Return an address as a URL has it: an IPv6 address in brackets."""
+    """Return an address in the form of a URL's host: an IPv6 address in brackets."""
     return f"[{address}]" if ":" in address else address
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Serve as a child process, and write the URL to the descriptor given as `--ready-fd`."""
+    """Serve Flower as a child process. Once it listens, write its URL to the descriptor `--ready-fd`."""
     parser = ArgumentParser(prog="millpond.monitor.flower")
     parser.add_argument("--port", type=int, default=5555)
     parser.add_argument("--ready-fd", type=int, required=True)

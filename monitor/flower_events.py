@@ -16,14 +16,14 @@ TURN_SECONDS = 0.02
 
 
 class LazySearch(TaskSearchEngine):
-    """Flower's index of tasks, brought up to date before a search."""
+    """Flower's index of tasks, which adds changed tasks only when a search needs them."""
 
     def __init__(self) -> None:
         super().__init__()
         self._changed: dict[str, Any] = {}
 
     def upsert(self, task: Any) -> None:
-        """Remember a new or changed task."""
+        """Keep a new or changed task, to index it before the next search."""
         self._changed[task.uuid] = task
 
     def remove(self, task_id: str) -> None:
@@ -53,16 +53,15 @@ class LazyState(EventsState):
 
 
 class BufferedEvents(Events):
-    """Flower's event receiver, which passes many events at a time to the loop."""
+    """Flower's event receiver, which wakes the event loop once for many events."""
 
     state: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        flowers = self.state
         self.state = LazyState(
-            max_workers_in_memory=flowers.max_workers_in_memory,
-            max_tasks_in_memory=flowers.max_tasks_in_memory,
+            max_workers_in_memory=self.state.max_workers_in_memory,
+            max_tasks_in_memory=self.state.max_tasks_in_memory,
         )
         self._waiting: deque[dict[str, Any]] = deque()
         self._is_scheduled = False
@@ -80,9 +79,9 @@ class BufferedEvents(Events):
     def _process_buffered(self) -> None:
         """Process buffered events for `TURN_SECONDS`. Schedule another call if some are left."""
         self._is_scheduled = False
-        until = time.monotonic() + TURN_SECONDS
+        deadline = time.monotonic() + TURN_SECONDS
         try:
-            while self._waiting and time.monotonic() < until:
+            while self._waiting and time.monotonic() < deadline:
                 self.state.event(self._waiting.popleft())
         finally:
             if self._waiting and not self._is_scheduled:

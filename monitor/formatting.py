@@ -1,4 +1,4 @@
-"""Figures as short texts for people. A dash means an unknown value."""
+"""Format numbers, durations, rates and times as short texts for people. A dash means an unknown value."""
 
 from datetime import UTC, datetime
 
@@ -6,12 +6,12 @@ UNKNOWN = "-"
 
 
 def format_count(number: int | None) -> str:
-    """Return a number with thousands separated."""
+    """Return a number with commas between thousands."""
     return UNKNOWN if number is None else f"{number:,}"
 
 
 def format_duration(seconds: float | None) -> str:
-    """Return a duration in fitting units: `0.4 ms`, `35 ms`, `1.2 s`, `3 m 20 s`, `2 d 3 h`."""
+    """Return a duration in units that fit its size: `0.4 ms`, `35 ms`, `1.2 s`, `3 m 20 s`, `2 d 3 h`."""
     if seconds is None:
         return UNKNOWN
     if seconds < 1:
@@ -26,7 +26,7 @@ def format_duration(seconds: float | None) -> str:
 
 
 def format_rate(per_second: float | None) -> str:
-    """Return a rate in tasks a second, or a minute for low rates."""
+    """Return a rate a second as `120/s` or `1.5/s`, a rate under one a second as `30.0/min`."""
     if per_second is None:
         return UNKNOWN
     if per_second >= 100:
@@ -35,7 +35,7 @@ def format_rate(per_second: float | None) -> str:
 
 
 def format_share(share: float | None) -> str:
-    """Return a share of one in per cent."""
+    """Return a share, from 0 to 1, in per cent."""
     return UNKNOWN if share is None else f"{share:.0%}"
 
 
@@ -45,10 +45,10 @@ def format_time(ms: int | None) -> str:
 
 
 def as_sentence(words: str) -> str:
-    """Return words as a sentence, with a capital letter and a full stop."""
+    """Return words as a sentence: with a capital letter, and a full stop unless they have an end mark."""
     return f"{words[:1].upper()}{words[1:]}{'' if words.endswith(('.', '?', '!')) else '.'}"
 
 
 def printable(text: str) -> str:
-    """Return a foreign text with its control characters replaced, so that it cannot steer a terminal."""
+    """Return a text with `?` for each control character, so that it cannot control a terminal."""
     return "".join(character if character.isprintable() else "?" for character in text)

@@ -16,9 +16,10 @@ from millpond.tasks.errors import UnknownKind
 
 
 def queue_json(view: QueueView) -> dict[str, Any]:
-    """Return a queue. `depth` is the number of ready messages of every priority, as KEDA expects it.
+    """Return the JSON object of a queue.
 
-    Counters have the names of the metrics.
+    `depth` is the number of ready messages of all priorities, as KEDA expects it. Counters have the names of
+    the metrics.
     """
     return {
         **asdict(view.depth),
@@ -38,12 +39,16 @@ def queue_json(view: QueueView) -> dict[str, Any]:
 
 
 def pool_json(view: PoolView, diagnosis: Diagnosis | None = None) -> dict[str, Any]:
-    """Return a pool: its entry in the table, its processes, its last minute's figures, its diagnosis."""
-    table = {} if view.pool is None else view.pool.model_dump(mode="json")
+    """Return the JSON object of a pool: its entry in the table, its processes, and figures of the last
+    minute.
+
+    With a diagnosis the object has that too.
+    """
+    table_entry = {} if view.pool is None else view.pool.model_dump(mode="json")
     return {
         "type": "pool",
         "pool": view.name,
-        **table,
+        **table_entry,
         "queues": [queue.name for queue in view.queues],
         "slots": view.pool.slots if view.pool else view.slots,
         "slots_running": view.slots,
@@ -53,21 +58,21 @@ def pool_json(view: PoolView, diagnosis: Diagnosis | None = None) -> dict[str, A
         "ready": view.ready,
         "rate": view.rate,
         "utilisation": view.utilisation,
-        "wait_seconds": quantiles(view.wait),
-        "service_seconds": quantiles(view.service),
+        "wait_seconds": quantiles_json(view.wait),
+        "service_seconds": quantiles_json(view.service),
         "events": {"shown": view.shown, "left_out": view.left_out},
-        "running": [asdict(report) for report in view.running],
+        "running": [asdict(heartbeat) for heartbeat in view.running],
         **({} if diagnosis is None else {"diagnosis": asdict(diagnosis)}),
     }
 
 
 def batch_json(summary: Summary) -> dict[str, Any]:
-    """Return the counts of a batch. Times are ms by the server's clock."""
+    """Return the JSON object of a batch: its counts. Times are ms by the server's clock."""
     return {**asdict(summary), "pending": summary.pending, "complete": summary.complete}
 
 
 def dead_letter_json(letter: DeadLetter) -> dict[str, Any]:
-    """Return the identity of a dead letter and the reason."""
+    """Return the JSON object of a dead letter without its arguments and its traceback."""
     return {
         "id": letter.id,
         "queue": letter.queue,
@@ -81,26 +86,24 @@ def dead_letter_json(letter: DeadLetter) -> dict[str, Any]:
 
 
 def whole_dead_letter_json(letter: DeadLetter) -> dict[str, Any]:
-    """Return a whole dead letter with redacted arguments."""
-    return {**dead_letter_json(letter), "kwargs": shown_kwargs(letter), **letter.detail}
+    """Return the JSON object of a dead letter with its redacted arguments and all details of its error."""
+    return {**dead_letter_json(letter), "kwargs": redacted_kwargs(letter), **letter.detail}
 
 
 def error_line(letter: DeadLetter) -> str:
-    """Return the error of a dead letter in one line. The line is empty if it has none."""
+    """Return the error of a dead letter in one line, or "" if it has none."""
     return str(letter.detail.get("error", ""))
 
 
-def shown_kwargs(letter: DeadLetter) -> Mapping[str, Any]:
-    """Return the redacted arguments. None of them is shown if the kind is unknown here."""
+def redacted_kwargs(letter: DeadLetter) -> Mapping[str, Any]:
+    """Return the arguments with secret values redacted. If the kind is unknown here, all values are."""
     try:
         return redact(contract_of(letter.kind), letter.kwargs)
     except UnknownKind:
         return dict.fromkeys(letter.kwargs, "[redacted: no contract of this kind is known here]")
 
 
-def quantiles(histogram: Histogram) -> dict[str, float | None]:
-    """Return the median, 95th and 99th percentile in seconds."""
-    return {name: histogram.quantile(share) for name, share in QUANTILES}
-
-
-QUANTILES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
+def quantiles_json(histogram: Histogram) -> dict[str, float | None]:
+    """Return the median and the 95th and 99th percentile in seconds. They are None for an empty histogram."""
+    shares = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
+    return {name: histogram.quantile(share) for name, share in shares}

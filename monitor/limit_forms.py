@@ -1,4 +1,4 @@
-"""Parse the limits of a queue from the texts of a form."""
+"""Parse the limits of a queue from the fields of a page's form."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -8,31 +8,35 @@ from millpond.tasks.durations import parse_bound, parse_rate
 from millpond.tasks.errors import BadInput
 from millpond.tasks.pools import Overflow
 
-#: The precision of a number in a Lua script.
-DIGITS = 15
+#: The most digits of a whole number that a Lua script of the broker keeps exactly.
+MOST_DIGITS = 15
 
 OVERFLOWS: tuple[str, ...] = get_args(Overflow)
 
 
-def parse_limits(written: Mapping[str, str | None]) -> dict[str, Any]:
-    """Return the limits to change. The value None unsets a limit. Raises `BadInput`."""
-    return {name: None if text is None else LIMITS[name](text) for name, text in written.items()}
+def parse_limits(fields: Mapping[str, str | None]) -> dict[str, Any]:
+    """Return the value of each limit from its field. An empty field (None) unsets the limit, by the value
+    None.
+
+    Raises `BadInput` for a text that is no value of its limit.
+    """
+    return {name: None if text is None else LIMITS[name](text) for name, text in fields.items()}
 
 
-def _whole_number_parser(name: str) -> Callable[[str], int]:
-    """Return a parser for a limit that is a whole number. The parser raises `BadInput`."""
+def _make_whole_number_parser(name: str) -> Callable[[str], int]:
+    """Return a parser for a limit that is a whole number from 1 on. The parser raises `BadInput`."""
 
-    def read(text: str) -> int:
-        plain = text.replace(",", "").strip()
-        if not plain.isdecimal() or len(plain) > DIGITS or int(plain) < 1:
+    def parse(text: str) -> int:
+        digits = text.replace(",", "").strip()
+        if not digits.isdecimal() or len(digits) > MOST_DIGITS or int(digits) < 1:
             raise BadInput(f"{name} is a whole number from 1 on, not {text!r:.80}")
-        return int(plain)
+        return int(digits)
 
-    return read
+    return parse
 
 
 def _parse_burst(text: str) -> float:
-    """Return the burst of a rate. Raises `BadInput`."""
+    """Return the burst of a rate limit, a number from 1 on. Raises `BadInput`."""
     try:
         burst = float(text.replace(",", ""))
     except ValueError:
@@ -54,6 +58,6 @@ LIMITS: dict[str, Callable[[str], Any]] = {
     "overflow": _parse_overflow,
     "rate": parse_rate,
     "burst": _parse_burst,
-    "in_flight": _whole_number_parser("in flight"),
-    "max_deliveries": _whole_number_parser("max deliveries"),
+    "in_flight": _make_whole_number_parser("in flight"),
+    "max_deliveries": _make_whole_number_parser("max deliveries"),
 }

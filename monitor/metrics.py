@@ -72,14 +72,17 @@ QUEUE_COUNTERS = {
 
 
 def metrics_text(snapshot: Snapshot | BrokerError, diagnoses: Sequence[Diagnosis] = ()) -> bytes:
-    """Return the metrics as text. For an error, the only metric is that the broker is unreachable."""
+    """Return the metrics in Prometheus' text format.
+
+    If the snapshot could not be read, `snapshot` is its error, and the only metric is `millpond_broker_up` 0.
+    """
     return prometheus_text.format_metrics([*_all_metrics(snapshot), *_diagnosis_metrics(diagnoses)])
 
 
 def _all_metrics(snapshot: Snapshot | BrokerError) -> Iterator[Metric]:
     """Yield the metrics of the broker, and of its queues, pools, tasks and schedules."""
-    away = isinstance(snapshot, BrokerError)
-    yield _flag_metric("millpond_broker_up", "1 if the broker answers", not away)
+    is_up = not isinstance(snapshot, BrokerError)
+    yield _flag_metric("millpond_broker_up", "1 if the broker answers", is_up)
     if isinstance(snapshot, BrokerError):
         return
     yield _flag_metric("millpond_broker_writable", "1 if the broker takes writes", snapshot.refusal is None)
@@ -94,11 +97,12 @@ def _all_metrics(snapshot: Snapshot | BrokerError) -> Iterator[Metric]:
 
 
 def _diagnosis_metrics(diagnoses: Sequence[Diagnosis]) -> Iterator[Metric]:
-    """Yield the state of each pool with the name that the state is about, and the pool's measurements."""
+    """Yield the metrics of the diagnoses: the state of each pool, its words, and its measurements."""
     if not diagnoses:
         return
     states: list[tuple[Labels, float]] = [
-        ({"pool": each.pool, "state": each.state, "name": each.name}, 1) for each in diagnoses
+        ({"pool": diagnosis.pool, "state": diagnosis.state, "name": diagnosis.name}, 1)
+        for diagnosis in diagnoses
     ]
     yield Metric(
         "millpond_pool_state", "gauge", "1 for the state of the pool that `millpond why` shows", states
@@ -107,7 +111,11 @@ def _diagnosis_metrics(diagnoses: Sequence[Diagnosis]) -> Iterator[Metric]:
         "millpond_pool_words",
         "gauge",
         "The words of `millpond why` on a pool that is behind, with its figures rounded",
-        [({"pool": each.pool, "words": _round_figures(each)}, 1) for each in diagnoses if not each.is_calm],
+        [
+            ({"pool": diagnosis.pool, "words": _rounded_words(diagnosis)}, 1)
+            for diagnosis in diagnoses
+            if not diagnosis.is_calm
+        ],
     )
     for name, help_ in (
         ("elasticity", "Growth of throughput with slots, measured: 1 proportional, 0 none"),
@@ -115,22 +123,23 @@ def _diagnosis_metrics(diagnoses: Sequence[Diagnosis]) -> Iterator[Metric]:
         ("probe_seconds", "Seconds of the pool's rate that measuring it cost in this hour"),
         ("predicted_rate", "Predicted ends a second with the slots wanted"),
     ):
-        values = [({"pool": each.pool}, getattr(each, name)) for each in diagnoses]
+        values = [({"pool": diagnosis.pool}, getattr(diagnosis, name)) for diagnosis in diagnoses]
         measured: list[tuple[Labels, float]] = [
             (labels, value) for labels, value in values if value is not None
         ]
         yield Metric(f"millpond_pool_{name}", "gauge", help_, measured)
 
 
-def _round_figures(diagnosis: Diagnosis) -> str:
-    """Return the words of a diagnosis.
+def _rounded_words(diagnosis: Diagnosis) -> str:
+    """Return the words of a diagnosis with its figures rounded to one digit.
 
-    Figures have one digit, so that the words do not change at each look.
+    Otherwise the label, and with it the time series, would be another one at each scrape.
     """
-    return _FIGURE.sub(_one_digit, f"{diagnosis.why}; {diagnosis.advice}")
+    return _FIGURE.sub(_round_to_one_digit, f"{diagnosis.why}; {diagnosis.advice}")
 
 
-def _one_digit(figure: re.Match[str]) -> str:
+def _round_to_one_digit(figure: re.Match[str]) -> str:
+    """Return the figure of a match, rounded to its first digit: `1,234.5` becomes `1000`."""
     return format(float(format(float(figure[0].replace(",", "")), ".0g")), "g")
 
 
@@ -139,7 +148,7 @@ _FIGURE = re.compile(r"(?<![\w.:])\d[\d,]*(?:\.\d+)?(?![\w:]|\.\d)")
 
 
 def _schedule_metrics(snapshot: Snapshot) -> Iterator[Metric]:
-    """Yield the metrics of schedules, if there are any: without schedules no scheduler is needed."""
+    """Yield the metrics of schedules. There are none without schedules, which need no scheduler."""
     if not snapshot.schedules:
         return
     yield _flag_metric("millpond_scheduler_up", "1 if a scheduler leads", snapshot.leader is not None)
@@ -147,13 +156,12 @@ def _schedule_metrics(snapshot: Snapshot) -> Iterator[Metric]:
         ("fired", "Periods fired", lambda schedule: schedule.fired),
         ("missed", "Periods missed", lambda schedule: schedule.missed),
     )
-    yield from _labelled_metrics(
-        "counter", "schedule", figures, {each.name: each for each in snapshot.schedules}
-    )
+    schedules = {schedule.name: schedule for schedule in snapshot.schedules}
+    yield from _labelled_metrics("counter", "schedule", figures, schedules)
 
 
 def _queue_counters() -> list[Figure]:
-    """Return the name, the help and a reader of each counter of a queue."""
+    """Return a figure for each counter of a queue."""
 
     def reader(counter: str) -> Callable[[QueueView], float]:
         return lambda view: view.depth.counters.get(counter, 0)
@@ -162,6 +170,7 @@ def _queue_counters() -> list[Figure]:
 
 
 def _flag_metric(name: str, help_: str, value: bool) -> Metric:
+    """Return a gauge without labels that is 1 for true and 0 for false."""
     return Metric(name, "gauge", help_, [({}, int(value))])
 
 
@@ -173,12 +182,12 @@ def _labelled_metrics(
 ) -> Iterator[Metric]:
     """Yield one metric for each figure, with one sample for each view. The keys of `views` are the label."""
     for name, help_, read in figures:
-        values = [({label: labelled}, read(view)) for labelled, view in views.items()]
-        yield Metric(f"millpond_{label}_{name}", metric_type, help_, values)
+        samples = [({label: label_value}, read(view)) for label_value, view in views.items()]
+        yield Metric(f"millpond_{label}_{name}", metric_type, help_, samples)
 
 
 def _task_metrics(pools: Iterable[PoolView]) -> Iterator[Metric]:
-    """Yield the metrics of runs by kind: how they ended, waits, times in the handler, skipped events."""
+    """Yield the metrics of runs by kind: how they ended, waits, times in the handler. Then skipped events."""
     views = list(pools)
     ended: list[tuple[Labels, float]] = [
         ({"kind": kind, "pool": view.name, "state": state}, count)
@@ -187,16 +196,17 @@ def _task_metrics(pools: Iterable[PoolView]) -> Iterator[Metric]:
     ]
     yield Metric("millpond_task_ended", "counter", "Runs ended, by state", ended)
 
-    def of(name: str) -> list[tuple[Labels, Histogram]]:
-        """Return the histograms of one field of the totals, by kind and pool."""
+    def histograms_of(name: str) -> list[tuple[Labels, Histogram]]:
+        """Return the histograms of the field `name` of the totals, each with its kind and pool."""
         return [
             ({"kind": kind, "pool": view.name}, histogram)
             for view in views
             for kind, histogram in sorted(getattr(view.totals, name).items())
         ]
 
-    yield Metric("millpond_task_wait_seconds", "histogram", "Time from sent, or due, to started", of("wait"))
-    yield Metric("millpond_task_service_seconds", "histogram", "Time in the handler", of("service"))
+    waits, services = histograms_of("wait"), histograms_of("service")
+    yield Metric("millpond_task_wait_seconds", "histogram", "Time from sent, or due, to started", waits)
+    yield Metric("millpond_task_service_seconds", "histogram", "Time in the handler", services)
     yield Metric(
         "millpond_task_events_skipped",
         "counter",

@@ -21,8 +21,10 @@ from millpond.broker.stats.histogram import Histogram, sum_histograms
 from millpond.broker.stats.history import Sample
 from millpond.tasks.pools import Pool, Table
 
-#: The time that rates of queues, and figures of pools, are computed over.
+#: The time over which rates of queues are computed.
 RATE_SECONDS = 10.0
+
+#: The time over which figures of pools are computed.
 WINDOW_SECONDS = 60.0
 
 
@@ -46,7 +48,7 @@ class QueueView:
 
     @property
     def is_served(self) -> bool:
-        """True if a consumer has a lease on it."""
+        """True if a consumer has a lease on the queue."""
         return self.depth.consumers > 0
 
     @property
@@ -77,32 +79,32 @@ class PoolView:
     #: Tasks of the last minute whose events were sent (for Flower's own pages), and tasks left out.
     shown: int = 0
     left_out: int = 0
-    #: The time it was drained, ms by the server's clock.
+    #: The time at which the pool was drained, ms by the server's clock; None if it is not drained.
     drained_at_ms: int | None = None
 
     @property
     def slots(self) -> int:
-        """The slots of its processes."""
-        return sum(report.slots for report in self.running)
+        """The number of slots of the pool's processes."""
+        return sum(heartbeat.slots for heartbeat in self.running)
 
     @property
     def busy(self) -> int:
-        """The slots that run a task."""
-        return sum(report.busy for report in self.running)
+        """The number of slots that run a task."""
+        return sum(heartbeat.busy for heartbeat in self.running)
 
     @property
     def ready(self) -> int:
-        """The ready messages of its queues."""
+        """The number of ready messages of the pool's queues."""
         return sum(queue.depth.ready for queue in self.queues)
 
     @property
     def in_flight(self) -> int:
-        """The in-flight messages of its queues."""
+        """The number of in-flight messages of the pool's queues."""
         return sum(queue.depth.in_flight for queue in self.queues)
 
     @property
     def processes_missing(self) -> int:
-        """The processes of the pools table without a heartbeat."""
+        """The number of processes that the pools table names and that send no heartbeat."""
         return max(0, (self.pool.processes if self.pool else 0) - len(self.running))
 
 
@@ -123,7 +125,10 @@ class Snapshot:
 
 
 def read_snapshot(store: Store, table: Table) -> Snapshot:
-    """Return a snapshot of the pools and queues in the table and of all others that were used."""
+    """Return a snapshot of the pools and queues in the table, and of others that the broker knows.
+
+    Raises `BrokerAway`.
+    """
     now_ms = server.server_time_ms(store)
     queues = {view.name: view for view in queue_views(store, table, now_ms=now_ms)}
     return Snapshot(
@@ -137,90 +142,81 @@ def read_snapshot(store: Store, table: Table) -> Snapshot:
 
 
 def queue_views(store: Store, table: Table, *, now_ms: int | None = None) -> list[QueueView]:
-    """Return every queue in the table and every other that was declared, by name."""
+    """Return the queues of the table and all other declared ones, sorted by name. Raises `BrokerAway`."""
     names = sorted({*table.queues, *inspect_depth.declared_queues(store)})
     now_ms = server.server_time_ms(store) if now_ms is None else now_ms
     earlier = history.sample_before(
         store, [f"queue:{name}" for name in names], now_ms=now_ms, seconds=RATE_SECONDS
     )
-    found = zip(
-        inspect_depth.read_depths(store, names), limits.read_limits_of_all(store, names), earlier, strict=True
-    )
+    depths, all_limits = inspect_depth.read_depths(store, names), limits.read_limits_of_all(store, names)
     return [
         QueueView(
             depth,
-            limit,
+            queue_limits,
             tuple(table.pools_of(depth.queue)),
-            in_rate=_rate_since(depth.counters, before, ("published",), now_ms),
-            out_rate=_rate_since(depth.counters, before, ("settled", "dead"), now_ms),
+            in_rate=_rate_since(sample, depth.counters, ("published",), now_ms),
+            out_rate=_rate_since(sample, depth.counters, ("settled", "dead"), now_ms),
         )
-        for depth, limit, before in found
+        for depth, queue_limits, sample in zip(depths, all_limits, earlier, strict=True)
     ]
 
 
 def _pool_views(store: Store, table: Table, queues: dict[str, QueueView], now_ms: int) -> list[PoolView]:
-    """Return every pool of the table and every other that sent a heartbeat."""
+    """Return the pools of the table, then all others that sent a heartbeat."""
     names = [*table.pools, *sorted(set(heartbeats.read_pools(store)) - set(table.pools))]
-    running = heartbeats.read_processes(store)
-    totals = heartbeats.read_totals(store, names)
-    earlier = history.sample_before(
+    processes = heartbeats.read_processes(store)
+    all_totals = heartbeats.read_totals(store, names)
+    samples = history.sample_before(
         store, [f"pool:{name}" for name in names], now_ms=now_ms, seconds=WINDOW_SECONDS
     )
     drained = drain.drained_pools(store)
-    views = (
-        _pool_view(
-            name, table, queues, [report for report in running if report.pool == name], total_, before, now_ms
+    views = []
+    for name, totals, sample in zip(names, all_totals, samples, strict=True):
+        pool, running = table.pools.get(name), tuple(process for process in processes if process.pool == name)
+        served = pool.queues if pool else sorted({queue for process in running for queue in process.queues})
+        view = PoolView(
+            name=name,
+            pool=pool,
+            queues=tuple(queues[queue] for queue in served if queue in queues),
+            running=running,
+            totals=totals,
+            wait=sum_histograms(totals.wait.values()),
+            service=sum_histograms(totals.service.values()),
+            shown=totals.shown,
+            left_out=totals.left_out,
+            drained_at_ms=drained.get(name),
         )
-        for name, total_, before in zip(names, totals, earlier, strict=True)
-    )
-    return [replace(view, drained_at_ms=drained.get(view.name)) for view in views]
+        views.append(view if sample is None else _with_figures_since(sample, view, now_ms))
+    return views
 
 
-def _pool_view(
-    name: str,
-    table: Table,
-    queues: dict[str, QueueView],
-    running: Sequence[Heartbeat],
-    done: Totals,
-    earlier: Sample | None,
-    now_ms: int,
-) -> PoolView:
-    """Return one pool: its processes, totals, and figures since an earlier sample."""
-    pool = table.pools.get(name)
-    names = pool.queues if pool else sorted({queue for report in running for queue in report.queues})
-    wait, service = sum_histograms(done.wait.values()), sum_histograms(done.service.values())
-    utilisation = cpu_seconds = window_seconds = None
-    if earlier is not None:
-        cpu_seconds = done.cpu_seconds - earlier.values.get("cpu_seconds", 0.0)
-        window_seconds = (now_ms - earlier.at_ms) / 1000
-        slot_seconds = done.slot_seconds - earlier.values["slot_seconds"]
-        busy_seconds = done.busy_seconds - earlier.values["busy_seconds"]
-        utilisation = min(1.0, busy_seconds / slot_seconds) if slot_seconds > 0 else None
-    return PoolView(
-        name=name,
-        pool=pool,
-        queues=tuple(queues[queue] for queue in names if queue in queues),
-        running=tuple(running),
-        totals=done,
-        rate=_rate_since({"ended": done.count_ended()}, earlier, ("ended",), now_ms),
-        utilisation=utilisation,
-        window_seconds=window_seconds,
-        cpu_seconds=cpu_seconds,
-        wait=wait - history.stored_histogram(earlier.values["wait"]) if earlier else wait,
-        shown=done.shown - (earlier.values.get("shown", done.shown) if earlier else 0),
-        left_out=done.left_out - (earlier.values.get("left_out", done.left_out) if earlier else 0),
-        service=service - history.stored_histogram(earlier.values["service"]) if earlier else service,
+def _with_figures_since(sample: Sample, view: PoolView, now_ms: int) -> PoolView:
+    """Return a view whose figures are those since an earlier sample of the pool, instead of all totals."""
+    totals, earlier = view.totals, sample.values
+    slot_seconds = totals.slot_seconds - earlier["slot_seconds"]
+    busy_seconds = totals.busy_seconds - earlier["busy_seconds"]
+    return replace(
+        view,
+        rate=_rate_since(sample, {"ended": totals.count_ended()}, ("ended",), now_ms),
+        utilisation=min(1.0, busy_seconds / slot_seconds) if slot_seconds > 0 else None,
+        window_seconds=(now_ms - sample.at_ms) / 1000,
+        cpu_seconds=totals.cpu_seconds - earlier.get("cpu_seconds", 0.0),
+        wait=view.wait - history.stored_histogram(earlier["wait"]),
+        service=view.service - history.stored_histogram(earlier["service"]),
+        # A sample of an earlier version does not have these.
+        shown=totals.shown - earlier.get("shown", totals.shown),
+        left_out=totals.left_out - earlier.get("left_out", totals.left_out),
     )
 
 
 def _rate_since(
-    counters: Mapping[str, int], earlier: Sample | None, names: Sequence[str], now_ms: int
+    sample: Sample | None, counters: Mapping[str, int], names: Sequence[str], now_ms: int
 ) -> float | None:
-    """Return the growth of counters a second since an earlier sample.
+    """Return the growth a second of the sum of the named counters since an earlier sample.
 
-    Return None if there is no such sample.
+    Return None without a sample.
     """
-    if earlier is None or now_ms <= earlier.at_ms:
+    if sample is None or now_ms <= sample.at_ms:
         return None
-    grown = sum(counters.get(name, 0) - int(earlier.values[name]) for name in names)
-    return max(0.0, grown * 1000 / (now_ms - earlier.at_ms))
+    growth = sum(counters.get(name, 0) - int(sample.values[name]) for name in names)
+    return max(0.0, growth * 1000 / (now_ms - sample.at_ms))

@@ -12,7 +12,7 @@ _MINUTE_MS = 60_000
 
 
 def level_bars(history: Sequence[Sample], name: str, *, now_ms: int) -> str:
-    """Return the SVG path of a gauge's bars: the maximum of the field `name` in each minute."""
+    """Return the SVG path of bars: the maximum of the field `name` of the samples in each minute."""
     highest: dict[int, float] = {}
     for sample in history:
         level = sample.values[name]
@@ -23,15 +23,18 @@ def level_bars(history: Sequence[Sample], name: str, *, now_ms: int) -> str:
 
 
 def rate_bars(history: Sequence[Sample], *names: str, now_ms: int) -> str:
-    """Return the SVG path of bars: the growth of the sum of the fields `names` in each minute."""
-    counted: dict[int, float] = {}
-    for before, sample in pairwise(history):
+    """Return the SVG path of bars: the growth of the fields `names`, added up, in each minute.
+
+    A field that falls counts as no growth.
+    """
+    growth_by_minute: dict[int, float] = {}
+    for previous, sample in pairwise(history):
         for name in names:
-            grown = sample.values[name] - before.values[name]
-            if grown > 0:
+            growth = sample.values[name] - previous.values[name]
+            if growth > 0:
                 minute = _minute_of(sample, now_ms)
-                counted[minute] = counted.get(minute, 0.0) + grown
-    return _bars_path(counted)
+                growth_by_minute[minute] = growth_by_minute.get(minute, 0.0) + growth
+    return _bars_path(growth_by_minute)
 
 
 def _minute_of(sample: Sample, now_ms: int) -> int:
@@ -40,9 +43,9 @@ def _minute_of(sample: Sample, now_ms: int) -> int:
 
 
 def _bars_path(values: dict[int, float]) -> str:
-    """Return the path of the bars, empty for no values. The highest bar fills the height."""
+    """Return the SVG path of a bar for each minute. The highest bar fills the height. "" for no values."""
     top = max(values.values(), default=0.0)
-    shown = ((minute, value / top) for minute, value in sorted(values.items()) if value > 0)
+    bars = ((minute, value / top) for minute, value in sorted(values.items()) if value > 0)
     return "".join(
-        f"M{2 * minute + 1},{HEIGHT}V{HEIGHT - 1 - (HEIGHT - 2) * part:.1f}" for minute, part in shown
+        f"M{2 * minute + 1},{HEIGHT}V{HEIGHT - 1 - (HEIGHT - 2) * share:.1f}" for minute, share in bars
     )

@@ -1,7 +1,7 @@
 """Lay out pools and queues as tables of a terminal, for `status` and `top`.
 
-Where a table is wider than the terminal, its columns are in several tables one below the other, each with the
-names. Nothing is cut, and no value is broken.
+If a table is wider than the terminal, its columns are split into several tables, one below the other, each
+with the column of names. No value is cut or broken.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,12 +17,14 @@ from millpond.monitor.snapshot import PoolView, QueueView
 POOL_COLUMNS = ("pool", "processes", "busy", "rate", "use", "wait", "service", "ready", "in flight", "queues")
 QUEUE_COLUMNS = ("queue", "ready", "oldest", "in", "out", "in flight", "delayed", "dead", "state")
 
+#: The spaces between two columns.
 _GAP = 2
 
-#: The columns of words; figures are aligned at the right.
-_WORDS = {"pool", "queue", "queues", "state"}
+#: The columns of words, which are aligned at the left; figures are aligned at the right.
+_TEXT_COLUMNS = {"pool", "queue", "queues", "state"}
 
-Row = tuple[tuple[str, ...], str]
+#: The cells of a row, and its style for rich.
+StyledRow = tuple[tuple[str, ...], str]
 
 
 def table_console() -> Console:
@@ -33,14 +35,14 @@ def table_console() -> Console:
     return console
 
 
-def show_table(shown: Console, table: Group) -> None:
+def show_table(console: Console, table: Group) -> None:
     """Print a table. In a pipe or a file its lines do not end with blanks."""
-    if shown.is_terminal:
-        shown.print(table)
+    if console.is_terminal:
+        console.print(table)
         return
-    with shown.capture() as captured:
-        shown.print(table)
-    for line in captured.get().splitlines():
+    with console.capture() as capture:
+        console.print(table)
+    for line in capture.get().splitlines():
         print(line.rstrip())
 
 
@@ -58,10 +60,10 @@ def queues_table(queues: Iterable[QueueView], width: int) -> Group:
 
 def pool_row(view: PoolView) -> tuple[str, ...]:
     """Return the cells of a pool. `wait` and `service` are 95th percentiles of the last minute."""
-    wanted = view.pool.processes if view.pool else len(view.running)
+    configured = view.pool.processes if view.pool else len(view.running)
     return (
         view.name,
-        f"{len(view.running)} of {wanted}" + (", drained" if view.drained_at_ms else ""),
+        f"{len(view.running)} of {configured}" + (", drained" if view.drained_at_ms else ""),
         f"{view.busy} of {view.slots}",
         format_rate(view.rate),
         format_share(view.utilisation),
@@ -90,14 +92,18 @@ def queue_row(view: QueueView) -> tuple[str, ...]:
 
 
 def _queue_style(view: QueueView) -> str:
+    """Return the style of a queue's row: red if full, yellow if paused or without a worker that it needs."""
     if view.limits.bound and view.depth.ready >= view.limits.bound:
         return "red"
     return "yellow" if view.limits.paused or (view.depth.ready and not view.is_served) else ""
 
 
-def _make_table(columns: tuple[str, ...], rows: Sequence[Row], width: int) -> Group:
-    """Return the rows as a table, in blocks if they are wider than the terminal."""
-    cells = [tuple(printable(cell) for cell in row) for row, _queue_style in rows]
+def _make_table(columns: tuple[str, ...], rows: Sequence[StyledRow], width: int) -> Group:
+    """Return the rows as one table, or as several tables of some columns each if one is wider than `width`.
+
+    If the names alone take more than half of the width, return lines: each name, and its cells below.
+    """
+    cells = [tuple(printable(cell) for cell in row) for row, _style in rows]
     widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
     styles = [style for _row, style in rows]
     if widths[0] > width // 2 and _total_width(widths) > width:
@@ -117,7 +123,7 @@ def _total_width(widths: Sequence[int]) -> int:
 
 
 def _split_columns(widths: Sequence[int], width: int) -> Iterator[list[int]]:
-    """Yield the columns of each block, by number. The first column is in all of them."""
+    """Yield the numbers of the columns of each block. The first column is in all blocks."""
     block, used = [0], widths[0]
     for number in range(1, len(widths)):
         if len(block) > 1 and used + _GAP + widths[number] > width:
@@ -136,12 +142,15 @@ def _make_block(
     *,
     fits: bool,
 ) -> Table:
-    """Return the table of some of the columns."""
+    """Return a table of the columns with these numbers. `fits`: it is not wider than the terminal."""
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
-    overflow: OverflowMethod = "fold" if fits else "ignore"  # else it is cut; "ignore" does not align
+    # With "fold" rich would cut a table that is too wide. "ignore" would not align the cells.
+    overflow: OverflowMethod = "fold" if fits else "ignore"
     for number in numbers:
         name = columns[number]
-        table.add_column(name, justify="left" if name in _WORDS else "right", no_wrap=True, overflow=overflow)
+        table.add_column(
+            name, justify="left" if name in _TEXT_COLUMNS else "right", no_wrap=True, overflow=overflow
+        )
     for row, style in zip(cells, styles, strict=True):
         table.add_row(*(Text(row[number]) for number in numbers), style=style)
     return table
@@ -150,7 +159,7 @@ def _make_block(
 def _stacked_lines(
     columns: tuple[str, ...], cells: Sequence[tuple[str, ...]], styles: Sequence[str], width: int
 ) -> Iterator[Text]:
-    """Yield the lines of rows whose names leave no room beside them: the name, then its cells."""
+    """Yield the lines of rows whose names are too long for a table: the name, then its cells below."""
     for row, style in zip(cells, styles, strict=True):
         yield Text(f"{columns[0]} {row[0]}", style=style, no_wrap=True, overflow="ignore")
         line = ""

@@ -1,4 +1,4 @@
-"""`millpond adopt`: take in the messages that stock workers left, and hand delayed messages back to them."""
+"""`millpond adopt`: take in messages that stock workers left unacknowledged, or hand delayed ones back."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-#: How long workers may take to say which tasks they have.
-ANSWER_SECONDS = 3.0
+#: The time that workers have to reply which tasks they have.
+REPLY_SECONDS = 3.0
 
 
 @app.command(epilog="Example: millpond adopt celery")
@@ -23,7 +23,8 @@ def adopt(
         typer.Argument(metavar="QUEUE", help="Queues; all of the database if none is named."),
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Take in also what a stock worker says that it has; it runs twice.")
+        bool,
+        typer.Option("--all", help="Take in also messages that a stock worker says it has: they run twice."),
     ] = False,
     back: Annotated[
         bool, typer.Option("--back", help="Hand the delayed messages of the queues to stock workers instead.")
@@ -47,9 +48,9 @@ def adopt(
             if back
             else _adopt_messages(store, queues or (), everything)
         )
-        done = "handed back to stock workers" if back else "took in from stock workers"
+        change = "handed back to stock workers" if back else "took in from stock workers"
         if moved := sum(row["handed_back" if back else "taken_in"] for row in rows):
-            audit.record_command(store, f"{done}: {moved} messages")
+            audit.record_command(store, f"{change}: {moved} messages")
     for row in rows:
         print(json.dumps(row) if as_json else _row_text(row))
     if not rows and not as_json:
@@ -57,38 +58,46 @@ def adopt(
 
 
 def _adopt_messages(store: "Store", queues: "Iterable[str]", everything: bool) -> list[dict[str, Any]]:
-    """Take in the unacknowledged messages of these queues that no worker has. Return a row for each queue."""
+    """Take in the unacknowledged messages of these queues, or of all queues if none is named.
+
+    Messages that a worker has are left, unless `everything`. Return a row for each queue. Raises
+    `UnknownQueue`.
+    """
     from millpond.broker.inspect.depth import read_depth
     from millpond.broker.server import server_time_ms
     from millpond.broker.stock_unacked import read_unacked, take_in
     from millpond.monitor.cli.store import require_queue
 
     asked_at = server_time_ms(store) / 1000
-    worker_tasks = set() if everything else _tasks_of_workers()
+    worker_tasks = set() if everything else _ids_of_worker_tasks()
     unacked: dict[str, list[Unacked]] = {name: [] for name in queues}
-    for each in read_unacked(store, queues):
-        unacked.setdefault(each.queue, []).append(each)
+    for entry in read_unacked(store, queues):
+        unacked.setdefault(entry.queue, []).append(entry)
     for name in queues:
         if not unacked[name]:
             require_queue(store, name)
     rows = []
     for queue, entries in sorted(unacked.items()):
         ready = read_depth(store, queue).ready
-        # A message that was fetched after the request was not in any reply.
-        free = [e for e in entries if everything or (e.message.id not in worker_tasks and e.since < asked_at)]
+        # A message that a worker fetched after the request is in no reply, so it counts as the worker's.
+        abandoned = [
+            entry
+            for entry in entries
+            if everything or (entry.message.id not in worker_tasks and entry.since < asked_at)
+        ]
         rows.append(
             {
                 "queue": queue,
                 "ready": ready,
-                "taken_in": take_in(store, free),
-                "with_eta": sum(each.message.due_ms is not None for each in free),
-                "left": len(entries) - len(free),
+                "taken_in": take_in(store, abandoned),
+                "with_eta": sum(entry.message.due_ms is not None for entry in abandoned),
+                "left": len(entries) - len(abandoned),
             }
         )
     return rows
 
 
-def _tasks_of_workers() -> set[str]:
+def _ids_of_worker_tasks() -> set[str]:
     """Return the ids of the tasks that workers say they have: running, waiting, or kept for their ETA."""
     from millpond.tasks.app import celery_app
     from millpond.tasks.process.local_instance import configured_broker
@@ -96,16 +105,19 @@ def _tasks_of_workers() -> set[str]:
 
     configured = settings()
     app = celery_app(configured.model_copy(update={"broker_url": configured_broker(configured)}))
-    inspect = app.control.inspect(timeout=ANSWER_SECONDS)
+    inspect = app.control.inspect(timeout=REPLY_SECONDS)
     ids = set()
-    for question in ("active", "reserved", "scheduled"):
-        for tasks in (getattr(inspect, question)() or {}).values():
-            ids |= {each.get("request", each)["id"] for each in tasks}
+    for command in ("active", "reserved", "scheduled"):
+        for tasks in (getattr(inspect, command)() or {}).values():
+            ids |= {task.get("request", task)["id"] for task in tasks}
     return ids
 
 
 def _make_delayed_ready(store: "Store", queues: "Iterable[str]") -> list[dict[str, Any]]:
-    """Move the delayed messages of these queues to their ready lists. Return a row for each queue."""
+    """Move the delayed messages of these queues to the ready lists, from which stock workers fetch.
+
+    Without names, those of all queues. Return a row for each queue. Raises `UnknownQueue`.
+    """
     from millpond.broker.inspect import depth
     from millpond.broker.stock_unacked import hand_back
     from millpond.monitor.cli.store import require_queue
@@ -128,7 +140,7 @@ def _make_delayed_ready(store: "Store", queues: "Iterable[str]") -> list[dict[st
 
 
 def _row_text(row: dict[str, Any]) -> str:
-    """Return a row as a line for people."""
+    """Return the line of text for the row of one queue."""
     if "handed_back" in row:
         return (
             f"{row['queue']}: {row['handed_back']} delayed messages handed back, {row['ready']} ready; "

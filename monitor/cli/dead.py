@@ -121,9 +121,13 @@ def _apply_to_letters(
     everything: bool,
     as_json: bool,
     action: "Callable[[Store, str, str], bool]",
-    done: str,
+    past_tense: str,
 ) -> None:
-    """Requeue or purge the dead letters of these ids or filters, and print their number."""
+    """Requeue or purge the dead letters of these ids or filters, and print their number.
+
+    Raises `BadInput` if none are named, and at the first id that the queue does not have. The change is
+    recorded in the audit in any case.
+    """
     from millpond.broker import audit
     from millpond.monitor.cli.store import require_queue
     from millpond.tasks.errors import BadInput
@@ -138,14 +142,14 @@ def _apply_to_letters(
                 if _is_id(id) and action(store, queue, id):
                     count += 1
                 elif ids:
-                    raise BadInput(f"{queue} has no dead letter {id!r}; {count} {done} before it")
+                    raise BadInput(f"{queue} has no dead letter {id!r}; {count} {past_tense} before it")
         finally:
             if count:
                 letters = "dead letter" if count == 1 else "dead letters"
-                audit.record_command(store, f"{done} {count} {letters} of {queue}")
+                audit.record_command(store, f"{past_tense} {count} {letters} of {queue}")
         if not count:
             require_queue(store, queue)
-    _print_result({"queue": queue, done: count}, as_json, f"{queue}: {count} {done}")
+    _print_result({"queue": queue, past_tense: count}, as_json, f"{queue}: {count} {past_tense}")
 
 
 def _find_dead_letters(
@@ -157,7 +161,10 @@ def _find_dead_letters(
     since: str | None,
     before: str | None,
 ) -> "Iterator[DeadLetter]":
-    """Yield the dead letters of a queue that the filters select."""
+    """Yield the dead letters of a queue that match all filters, the oldest first.
+
+    `since` and `before` are ages, as in `2h`. None matches any dead letter.
+    """
     from millpond.broker.inspect.dead_letters import read_dead_letters
     from millpond.broker.server import server_time_ms
     from millpond.tasks.durations import parse_milliseconds
@@ -175,20 +182,22 @@ def _find_dead_letters(
 
 
 def _is_id(id: str) -> bool:
+    """True if a text has the form of a dead letter's id, which is that of a Redis stream: time-number."""
     time, _, number = id.partition("-")
     return time.isdigit() and number.isdigit()
 
 
-def _print_result(line: dict[str, Any], as_json: bool, text: str) -> None:
-    """Print a result as JSON or as a text."""
+def _print_result(value: dict[str, Any], as_json: bool, text: str) -> None:
+    """Print a result: `value` as JSON, or else `text`."""
     import json
 
     from millpond.monitor.formatting import printable
 
-    print(json.dumps(line) if as_json else printable(text))
+    print(json.dumps(value) if as_json else printable(text))
 
 
 def _open_store() -> Any:
+    """Open the store of a command. Imported here, so that `--help` is quick."""
     from millpond.monitor.cli.store import open_store
 
     return open_store()

@@ -25,7 +25,7 @@ def doctor(
     from dataclasses import asdict
 
     counts = {"ok": 0, "warn": 0, "fail": 0}
-    for finding in findings():
+    for finding in run_checks():
         counts[finding.status] += 1
         print(json.dumps(asdict(finding)) if as_json else "\n".join(_finding_lines(finding)), flush=True)
     if not as_json:
@@ -34,8 +34,11 @@ def doctor(
     raise typer.Exit(1 if counts["fail"] else 0)
 
 
-def findings() -> "Iterator[Finding]":
-    """Yield the findings one by one. Settings that cannot be read end the checks."""
+def run_checks() -> "Iterator[Finding]":
+    """Run all checks, and yield each finding as soon as it is known.
+
+    If the settings cannot be read, that is the only finding.
+    """
     from millpond.monitor.doctor import machine
     from millpond.monitor.doctor.finding import fail, ok, warn
     from millpond.tasks.configuration import sources
@@ -44,14 +47,14 @@ def findings() -> "Iterator[Finding]":
     from millpond.tasks.settings import Settings, settings, shipped_names
 
     try:
-        configured, written = settings(), sources.read_sources(Settings, shipped_names())
+        configured, read = settings(), sources.read_sources(Settings, shipped_names())
     except MillpondError as error:
         yield fail("settings", str(error), "correct it; every setting: millpond config --markdown")
         return
-    variables = len(set(written.variables.values()))
-    file = f"read from {written.file.path}" if written.file else "no millpond.toml here"
+    variables = len(set(read.variables.values()))
+    file = f"read from {read.file.path}" if read.file else "no millpond.toml here"
     yield ok("settings", f"{file}, {variables} set by variables")
-    for name in written.unused:
+    for name in read.unused:
         yield warn(
             "settings",
             f"{name} is set, and is not a setting of Millpond",
@@ -59,21 +62,24 @@ def findings() -> "Iterator[Finding]":
         )
     if configured.broker_url is None and (local := find_local_instance()):
         configured = local.apply_to(configured)
-    for examine in (
+    for check in (
         _check_broker_and_fleet,
         machine.check_extras,
         machine.check_templates,
         machine.check_storage,
     ):
         try:
-            yield from examine(configured)
+            yield from check(configured)
         except MillpondError as error:
             yield fail("broker", str(error), "see broker_url: millpond config broker_url")
     yield machine.check_mail(configured)
 
 
 def _check_broker_and_fleet(configured: "Settings") -> "Iterator[Finding]":
-    """Yield the findings on the broker, its kinds and its workers."""
+    """Yield the findings on the broker, on the modules of kinds, and on the workers.
+
+    Raises `BrokerAway`, or another `MillpondError` for a URL that cannot be used.
+    """
     from millpond.broker.connection import connect
     from millpond.broker.server import server_time_ms
     from millpond.broker.url import BrokerURL
@@ -92,15 +98,18 @@ def _check_broker_and_fleet(configured: "Settings") -> "Iterator[Finding]":
         whose = "" if settings().broker_url else ", of the millpond up that runs here"
         yield ok("broker", f"{BrokerURL.parse(configured.broker_url)} answers{whose}")
         yield from broker.examine_broker(store)
-        kinds, faults = _declared_kinds(configured)
-        yield from faults
+        kinds, import_faults = _import_kinds(configured)
+        yield from import_faults
         yield from fleet.examine_fleet(store, configured.table, kinds)
     finally:
         store.close()
 
 
-def _declared_kinds(configured: "Settings") -> "tuple[dict[str, type], list[Finding]]":
-    """Return the declared kinds, and a finding for each module that cannot be imported."""
+def _import_kinds(configured: "Settings") -> "tuple[dict[str, type], list[Finding]]":
+    """Import the modules of the settings.
+
+    Return the contracts by kind, and a finding for each failed import.
+    """
     from millpond.monitor.doctor.finding import fail
     from millpond.tasks.contract import kinds, load_shipped
     from millpond.tasks.errors import SettingsError
@@ -121,29 +130,26 @@ def _declared_kinds(configured: "Settings") -> "tuple[dict[str, type], list[Find
 
 
 def _finding_lines(finding: "Finding") -> "Iterator[str]":
-    """Yield a finding as lines of the terminal's width, with the remedy below."""
+    """Yield a finding as lines that fit the terminal: status, check and text, then the remedy below."""
+    head = f"{finding.status:<4}  {finding.check:<11}  "
+    indent = " " * len(head)
+    yield from _wrap(finding.found, head, indent)
+    if finding.do:
+        yield from _wrap(finding.do, f"{indent}-> ", f"{indent}   ")
+
+
+def _wrap(text: str, first_indent: str, indent: str) -> list[str]:
+    """Return a text as lines of the terminal's width. Words longer than a line are not broken."""
     import shutil
     import textwrap
 
     from millpond.monitor.formatting import printable
 
-    width = max(40, shutil.get_terminal_size().columns)
-    head = f"{finding.status:<4}  {finding.check:<11}  "
-    yield from textwrap.wrap(
-        printable(finding.found),
-        width,
-        initial_indent=head,
-        subsequent_indent=" " * len(head),
+    return textwrap.wrap(
+        printable(text),
+        max(40, shutil.get_terminal_size().columns),
+        initial_indent=first_indent,
+        subsequent_indent=indent,
         break_on_hyphens=False,
         break_long_words=False,
     )
-    if finding.do:
-        indent = " " * len(head)
-        yield from textwrap.wrap(
-            printable(finding.do),
-            width,
-            initial_indent=f"{indent}-> ",
-            subsequent_indent=f"{indent}   ",
-            break_on_hyphens=False,
-            break_long_words=False,
-        )

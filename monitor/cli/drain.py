@@ -17,8 +17,8 @@ Json = Annotated[
     bool, typer.Option("--json", help="Write one JSON object a line; the last one is the result.")
 ]
 
-#: Seconds between two looks.
-LOOK_SECONDS = 0.2
+#: The seconds between two reads of the pool's processes.
+READ_SECONDS = 0.2
 
 
 @app.command(epilog="Example: millpond drain email --json")
@@ -44,11 +44,13 @@ def drain(
         unacknowledged = control_drain.drain_pool(store, name)
         audit.record_command(store, f"drained pool {name}")
         seconds = settings().drain_seconds + STOP_MARGIN_SECONDS if wait else 0.0
-        left = _watch_drain(store, name, pool, seconds, as_json)
-    running = sum(each.in_flight for each in left)
-    ended = {"pool": name, "drained": True, "running": running, "processes": len(left)}
+        processes = _wait_for_drain(store, name, pool, seconds, as_json)
+    running = sum(process.in_flight for process in processes)
+    result = {"pool": name, "drained": True, "running": running, "processes": len(processes)}
     _print_result(
-        {**ended, "unacknowledged": list(unacknowledged)}, _drain_summary(name, running, len(left)), as_json
+        {**result, "unacknowledged": list(unacknowledged)},
+        _summary_line(name, running, len(processes)),
+        as_json,
     )
     raise typer.Exit(1 if wait and (running or unacknowledged) else 0)
 
@@ -70,43 +72,48 @@ def resume(name: Name, as_json: Json = False) -> None:
 
 
 def _require_pool(name: str) -> "Pool":
+    """Return a pool of the table. Raises `SettingsError` for an unknown name."""
     from millpond.tasks.settings import settings
 
     return settings().table.pool(name)
 
 
-def _watch_drain(
+def _wait_for_drain(
     store: "Store", name: str, pool: "Pool", seconds: float, as_json: bool
 ) -> list["ProcessLoad"]:
-    """Print every change until no task runs or the time is up. Return the last state."""
+    """Wait until no task of the pool runs, `seconds` at most. Print the running tasks when they change.
+
+    Return the connected processes of the pool as they are at the end.
+    """
     from time import monotonic, sleep
 
     from millpond.broker.control import drain as control_drain
 
     deadline, printed = monotonic() + seconds, None
     while True:
-        running = control_drain.running_processes(store, name, pool.queues)
-        busy = {each.process: each.in_flight for each in running if each.in_flight}
+        processes = control_drain.running_processes(store, name, pool.queues)
+        busy = {load.process: load.in_flight for load in processes if load.in_flight}
         if not busy or monotonic() >= deadline:
-            return running
+            return processes
         if busy != printed:
             printed = busy
             words = ", ".join(f"{count} on {process}" for process, count in busy.items())
             _print_result(
                 {"pool": name, "running": sum(busy.values()), "on": busy}, f"{name}: {words}", as_json
             )
-        sleep(LOOK_SECONDS)
+        sleep(READ_SECONDS)
 
 
-def _drain_summary(name: str, running: int, processes: int) -> str:
-    """Return the last line of `drain`: how far the pool is, and the command to type next."""
+def _summary_line(name: str, running: int, processes: int) -> str:
+    """Return the last line of `drain`: whether tasks still run, and the command to type next."""
     if running:
         return f"{name}: drained, {running} still running. Check again with: millpond drain {name}"
-    where = f"{processes} processes wait" if processes else "none of its processes is connected"
-    return f"{name}: drained, no task runs, {where}. Resume it with: millpond resume {name}"
+    state = f"{processes} processes wait" if processes else "none of its processes is connected"
+    return f"{name}: drained, no task runs, {state}. Resume it with: millpond resume {name}"
 
 
 def _print_result(value: dict[str, Any], text: str, as_json: bool) -> None:
+    """Print `value` as JSON, or else `text`, without buffering."""
     import json
 
     print(json.dumps(value) if as_json else text, flush=True)

@@ -27,14 +27,14 @@ The command reads files that the processes of the same user write into MILLPOND_
 
 
 class _OneLineParser(ArgumentParser):
-    """A parser that reports wrong usage as the other commands do."""
+    """A parser that reports wrong usage in one line, as the other commands do, and exits with 2."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"millpond: {message}. See: millpond health --help\n")
 
 
 def _parse_duration(text: str) -> float:
-    """Return the seconds of an argument. Raises `ArgumentTypeError`, whose text argparse prints."""
+    """Return the seconds of a duration, as in 30s. Raises `ArgumentTypeError`, whose text argparse prints."""
     try:
         return parse_seconds(text)
     except BadQuantity as error:
@@ -42,7 +42,9 @@ def _parse_duration(text: str) -> float:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Check the processes, print the faults, and return the exit code."""
+    """Check the processes, print the faults, and return the exit code: 0 without faults, 1 with some, 2 for
+    usage.
+    """
     parser = _OneLineParser(
         prog="millpond health",
         description=HELP,
@@ -61,16 +63,16 @@ def main(arguments: Sequence[str]) -> int:
         options = parser.parse_args(list(arguments))
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 2
-    asked = "live" if options.live else "ready" if options.ready else "working"
+    question = "live" if options.live else "ready" if options.ready else "working"
     health = judge_health(
         read_heartbeats(options.pool, pid=options.pid), within_seconds=options.within, service=options.pool
     )
-    faults = health.faults(asked)
+    faults = health.faults(question)
     if options.json:
-        answers = {question: not health.faults(question) for question in QUESTIONS}
-        text = json.dumps({"asked": asked, **answers, "faults": faults, "processes": health.processes})
+        answers = {name: not health.faults(name) for name in QUESTIONS}
+        text = json.dumps({"asked": question, **answers, "faults": faults, "processes": health.processes})
     else:
-        text = "\n".join(faults) or f"{asked}: {', '.join(health.processes)}"
+        text = "\n".join(faults) or f"{question}: {', '.join(health.processes)}"
     try:
         print(text, flush=True)
     except BrokenPipeError:  # the exit code is the result

@@ -33,6 +33,7 @@ def show(name: Name, as_json: Json = False) -> None:
 
 
 def _format_value(value: object) -> str:
+    """Return a value as text: names of a list joined, numbers with up to three decimals, None as `-`."""
     if isinstance(value, list):
         return ", ".join(value)
     return f"{round(value, 3):.12g}" if isinstance(value, float) else "-" if value is None else str(value)
@@ -75,11 +76,14 @@ def set_(
         "in_flight": in_flight,
         "max_deliveries": max_deliveries,
     }
-    _change_limits(name, as_json, _checked_changes(options, unset or ()))
+    _change_limits(name, as_json, _collect_changes(options, unset or ()))
 
 
-def _checked_changes(options: dict[str, Any], unset: Sequence[str]) -> dict[str, Any]:
-    """Return each limit that changes. The value None unsets a limit. Raises `BadInput`."""
+def _collect_changes(options: dict[str, Any], unset: Sequence[str]) -> dict[str, Any]:
+    """Return the limits that change, by name. The value None unsets a limit.
+
+    Raises `BadInput` if there are none, or if a name or the overflow policy is unknown.
+    """
     from millpond.tasks.errors import BadInput
     from millpond.tasks.name_suggestions import list_names
     from millpond.tasks.pools import Overflow
@@ -100,17 +104,17 @@ def _checked_changes(options: dict[str, Any], unset: Sequence[str]) -> dict[str,
 def pause(name: Name, as_json: Json = False) -> None:
     """Stop fetching from a queue; running tasks finish, and sending goes on."""
     text = f"paused. Resume it with: millpond queue resume {name}"
-    _change_limits(name, as_json, {"paused": True}, done="paused", text=text)
+    _change_limits(name, as_json, {"paused": True}, audit_verb="paused", text=text)
 
 
 @app.command(epilog="Example: millpond queue resume email")
 def resume(name: Name, as_json: Json = False) -> None:
     """Resume a paused queue."""
-    _change_limits(name, as_json, {"paused": None}, done="resumed", text="resumed")
+    _change_limits(name, as_json, {"paused": None}, audit_verb="resumed", text="resumed")
 
 
 def _read_queue(name: str) -> Any:
-    """Return one queue as it is now. Raises `UnknownQueue`."""
+    """Return the `QueueView` of one queue. Raises `UnknownQueue`."""
     from millpond.monitor.cli.store import open_store, require_queue
     from millpond.monitor.snapshot import queue_views
     from millpond.tasks.settings import settings
@@ -121,20 +125,26 @@ def _read_queue(name: str) -> Any:
 
 
 def _change_limits(
-    name: str, as_json: bool, changes: dict[str, Any], *, done: str = "", text: str = ""
+    name: str, as_json: bool, changes: dict[str, Any], *, audit_verb: str = "", text: str = ""
 ) -> None:
-    """Change the limits of a queue, record that in the audit, and print the limits in force."""
+    """Change the limits of a queue, record that in the audit, and print the limits in force.
+
+    `text` is printed without `--json`. By default it lists the changes, as the audit does.
+    """
     import json
     from dataclasses import asdict
 
     from millpond.broker import audit, limits
     from millpond.monitor.cli.store import open_store, require_queue
 
-    listed = ", ".join(f"{limit} {'unset' if value is None else value}" for limit, value in changes.items())
+    change_list = ", ".join(
+        f"{limit} {'unset' if value is None else value}" for limit, value in changes.items()
+    )
     with open_store() as store:
         require_queue(store, name)
         in_force = asdict(limits.change_limits(store, name, **changes))
         audit.record_command(
-            store, f"{done} queue {name}" if done else f"set the limits of queue {name}: {listed}"
+            store,
+            f"{audit_verb} queue {name}" if audit_verb else f"set the limits of queue {name}: {change_list}",
         )
-    print(json.dumps({"queue": name, "limits": in_force}) if as_json else f"{name}: {text or listed}")
+    print(json.dumps({"queue": name, "limits": in_force}) if as_json else f"{name}: {text or change_list}")

@@ -21,18 +21,20 @@ def schedules(
     with open_store() as store:
         states, leader = broker_schedules.all_schedules(store), broker_schedules.leading_scheduler(store)
     if as_json:
-        for each in states:
-            print(json.dumps({**asdict(each), "leader": leader}))
+        for schedule in states:
+            print(json.dumps({**asdict(schedule), "leader": leader}))
         return
-    for each in states:
-        missed = f", {each.missed} missed" if each.missed else ""
-        trouble = f" WAITS: {each.trouble}" if each.trouble else ""
-        times = f"last {_format_time(each.last_due_ms)}  next {_format_time(each.next_due_ms)}"
-        print(f"{each.name}  {each.kind}  {each.timing}  {times}  {each.fired} sent{missed}{trouble}")
+    for schedule in states:
+        missed = f", {schedule.missed} missed" if schedule.missed else ""
+        trouble = f" WAITS: {schedule.trouble}" if schedule.trouble else ""
+        times = f"last {_format_time(schedule.last_due_ms)}  next {_format_time(schedule.next_due_ms)}"
+        words = f"{schedule.name}  {schedule.kind}  {schedule.timing}  {times}"
+        print(f"{words}  {schedule.fired} sent{missed}{trouble}")
     print(f"leader: {leader or 'none runs; start one with `millpond scheduler`'}")
 
 
 def _format_time(ms: int) -> str:
+    """Return a time (ms since 1970) in ISO 8601, or `never` for 0."""
     from datetime import UTC, datetime
 
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds") if ms else "never"

@@ -1,4 +1,4 @@
-"""A second worker process beside a pool of one slot, while the pool is measured."""
+"""Run a second worker process beside a pool of one slot, while the pool is measured."""
 
 import signal
 import subprocess
@@ -14,36 +14,42 @@ from millpond.broker.connection import Store
 from millpond.broker.stats import heartbeats
 from millpond.tasks.errors import BadInput, MillpondError
 
-#: The time in which it has to be ready, and in which it finishes its task at the end, seconds.
+#: The longest time until the process is ready, and until it has finished its task at the end.
 READY_SECONDS, STOP_SECONDS = 120.0, 120.0
-#: Seconds that it has to run before its pool is measured.
+
+#: The time for which the process has to run before its pool is measured.
 RUN_SECONDS = 5.0
 
 
 @contextmanager
 def second_process(store: Store, pool: str) -> Iterator[None]:
-    """Run `millpond worker POOL` here, with the settings of this command, until the block is left."""
-    before = _count_slots(store, pool)
-    if before != 1:
-        raise BadInput(f"--second-slot is for a pool of one slot; {pool} has {before}: leave it out")
+    """Run `millpond worker POOL` here, with the settings of this command, for the length of a `with` block.
+
+    The block is entered when the process has run for a while. Raises `BadInput` if the pool has not exactly
+    one slot, and `MillpondError` if the process does not become ready. SIGTERM to this command ends the
+    process too.
+    """
+    slots = _count_slots(store, pool)
+    if slots != 1:
+        raise BadInput(f"--second-slot is for a pool of one slot; {pool} has {slots}: leave it out")
     typer.echo(f"Starting a second worker process of pool {pool} …", err=True)
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "millpond", "worker", pool], stdout=log, stderr=log
         )
-        before_term = signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the process has to end too
+        previous_handler = signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
         try:
-            until = monotonic() + READY_SECONDS
-            while _count_slots(store, pool) == before:
-                if process.poll() is not None or monotonic() > until:
+            deadline = monotonic() + READY_SECONDS
+            while _count_slots(store, pool) == slots:
+                if process.poll() is not None or monotonic() > deadline:
                     log.seek(0)
-                    said = log.read().decode(errors="replace").strip().rpartition("\n")[2]
-                    raise MillpondError(f"the second worker process of {pool} is not ready; its log: {said}")
+                    line = log.read().decode(errors="replace").strip().rpartition("\n")[2]
+                    raise MillpondError(f"the second worker process of {pool} is not ready; its log: {line}")
                 sleep(0.2)
             sleep(RUN_SECONDS)
             yield
         finally:
-            signal.signal(signal.SIGTERM, before_term)
+            signal.signal(signal.SIGTERM, previous_handler)
             process.terminate()
             try:
                 process.wait(STOP_SECONDS)
@@ -53,4 +59,5 @@ def second_process(store: Store, pool: str) -> Iterator[None]:
 
 
 def _count_slots(store: Store, pool: str) -> int:
-    return sum(each.slots for each in heartbeats.read_processes(store) if each.pool == pool)
+    """Return the number of slots of a pool, by the heartbeats of its processes."""
+    return sum(process.slots for process in heartbeats.read_processes(store) if process.pool == pool)

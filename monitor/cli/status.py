@@ -36,7 +36,7 @@ def status(
 
     from millpond.monitor.tables import pools_table, queues_table, show_table, table_console
 
-    shown = table_console()
-    show_table(shown, pools_table(snapshot.pools, shown.width))
-    shown.print()
-    show_table(shown, queues_table(snapshot.queues, shown.width))
+    console = table_console()
+    show_table(console, pools_table(snapshot.pools, console.width))
+    console.print()
+    show_table(console, queues_table(snapshot.queues, console.width))

@@ -27,32 +27,38 @@ def top(
     from millpond.tasks.durations import parse_seconds
     from millpond.tasks.settings import settings
 
-    pause, shown, table = max(LEAST_SECONDS, parse_seconds(every)), table_console(), settings().table
+    pause, console, table = max(LEAST_SECONDS, parse_seconds(every)), table_console(), settings().table
     with open_store() as store:
-        if once or not shown.is_terminal:
-            shown.print(make_screen(store, table, shown.width))
+        if once or not console.is_terminal:
+            console.print(make_screen(store, table, console.width))
         else:
-            _redraw(lambda: _screen_or_error(store, table, shown.width), shown, pause)
+            _refresh_until_q(lambda: _screen_or_error(store, table, console.width), console, pause)
 
 
-def _redraw(look: Callable[[], Any], shown: Any, seconds: float) -> None:
-    """Show the result of `look` until `q` is pressed. Ctrl-C interrupts."""
+def _refresh_until_q(make: Callable[[], Any], console: Any, seconds: float) -> None:
+    """Show the screen that `make` returns, and replace it every so many seconds, until `q` is pressed.
+
+    Raises `KeyboardInterrupt` at Ctrl-C.
+    """
     import signal
 
     from rich.live import Live
 
-    # Nothing may end this process from here on that leaves the terminal as it is.
+    # Ctrl-C must be an exception, so that the terminal is restored before this process ends.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    with _key_reader() as pressed, Live(console=shown, screen=True, auto_refresh=False) as live:
+    with _key_reader() as read_key, Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
-            live.update(look(), refresh=True)
-            if pressed(seconds) in ("q", "Q"):
+            live.update(make(), refresh=True)
+            if read_key(seconds) in ("q", "Q"):
                 return
 
 
 @contextmanager
 def _key_reader() -> Iterator[Callable[[float], str]]:
-    """Yield a function that waits some seconds for a key and returns it. Without a terminal it only waits."""
+    """Yield a function that waits some seconds for a key and returns it, or "" if none was pressed.
+
+    Without a terminal it only waits. The terminal's mode is restored at the end of the block.
+    """
     import os
     import select
     import sys
@@ -60,29 +66,29 @@ def _key_reader() -> Iterator[Callable[[float], str]]:
     import time
     import tty
 
-    def waited(seconds: float) -> str:
+    def wait_without_key(seconds: float) -> str:
         time.sleep(seconds)
         return ""
 
     if not sys.stdin.isatty():
-        yield waited
+        yield wait_without_key
         return
     keyboard = sys.stdin.fileno()
-    before = termios.tcgetattr(keyboard)
+    mode = termios.tcgetattr(keyboard)
 
-    def pressed(seconds: float) -> str:
+    def read_key(seconds: float) -> str:
         ready, _, _ = select.select([keyboard], [], [], seconds)
         return os.read(keyboard, 1).decode(errors="replace") if ready else ""
 
     try:
         tty.setcbreak(keyboard)
-        yield pressed
+        yield read_key
     finally:
-        termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
+        termios.tcsetattr(keyboard, termios.TCSADRAIN, mode)
 
 
 def make_screen(store: Any, table: Any, width: int) -> Any:
-    """Return the screen: the time, the pools, the queues, the latest changes."""
+    """Return the screen for rich to print: the time, the pools, the queues, the latest changes."""
     from rich.console import Group
     from rich.text import Text
 
@@ -107,7 +113,7 @@ def make_screen(store: Any, table: Any, width: int) -> Any:
 
 
 def _screen_or_error(store: Any, table: Any, width: int) -> Any:
-    """Return the screen, or the broker's error in its place."""
+    """Return the screen, or the error's text in its place if the broker cannot be read."""
     from rich.text import Text
 
     from millpond.broker.errors import BrokerError

@@ -34,19 +34,12 @@ def why(
 
     From the last ten seconds and the last minute, compared with the usual times of the same kinds.
     """
-    import json
     from contextlib import nullcontext
-    from dataclasses import asdict, replace
     from time import sleep
 
     from millpond.monitor.cli.second_process import second_process
     from millpond.monitor.cli.store import open_store
-    from millpond.monitor.diagnosis import diagnose_all
-    from millpond.monitor.diagnosis.words import diagnosis_lines
-    from millpond.monitor.snapshot import read_snapshot
     from millpond.tasks.errors import BadInput
-    from millpond.tasks.name_suggestions import unknown_name_text
-    from millpond.tasks.settings import settings
 
     if probe and pool is None:
         raise BadInput("--probe measures one pool: name it, as in millpond why email --probe")
@@ -54,42 +47,66 @@ def why(
         example = f"millpond why {pool or 'email'} --probe --second-slot"
         raise BadInput(f"--second-slot is part of a measurement: give --probe too, as in {example}")
     with open_store() as store:
-        names = [view.name for view in read_snapshot(store, settings().table).pools]
-        if pool is not None and pool not in names:
-            raise BadInput(unknown_name_text("pool", pool, names))
-        if probe and pool is not None:
-            with second_process(store, pool) if second_slot else nullcontext():
-                _probe_pool(store, pool)
-        while True:
-            snapshot = read_snapshot(store, settings().table)
-            views = tuple(view for view in snapshot.pools if pool in (None, view.name))
-            for diagnosis in diagnose_all(store, replace(snapshot, pools=views)):
-                print(
-                    json.dumps(asdict(diagnosis)) if as_json else "\n".join(diagnosis_lines(diagnosis)),
-                    flush=True,
-                )
-            if not watch:
-                return
+        if pool is not None:
+            _require_pool(store, pool)
+            if probe:
+                with second_process(store, pool) if second_slot else nullcontext():
+                    _probe_pool(store, pool)
+        _print_diagnoses(store, pool, as_json)
+        while watch:
             sleep(2)
             if not as_json:
                 print()
+            _print_diagnoses(store, pool, as_json)
+
+
+def _require_pool(store: "Store", pool: str) -> None:
+    """Raise `BadInput` unless the pool is in the table or a worker reports it."""
+    from millpond.monitor.snapshot import read_snapshot
+    from millpond.tasks.errors import BadInput
+    from millpond.tasks.name_suggestions import unknown_name_text
+    from millpond.tasks.settings import settings
+
+    names = [view.name for view in read_snapshot(store, settings().table).pools]
+    if pool not in names:
+        raise BadInput(unknown_name_text("pool", pool, names))
+
+
+def _print_diagnoses(store: "Store", pool: str | None, as_json: bool) -> None:
+    """Print the present diagnosis of a pool, or of all pools (None)."""
+    import json
+    from dataclasses import asdict, replace
+
+    from millpond.monitor.diagnosis import diagnose_all
+    from millpond.monitor.diagnosis.words import diagnosis_lines
+    from millpond.monitor.snapshot import read_snapshot
+    from millpond.tasks.settings import settings
+
+    snapshot = read_snapshot(store, settings().table)
+    views = tuple(view for view in snapshot.pools if pool in (None, view.name))
+    for diagnosis in diagnose_all(store, replace(snapshot, pools=views)):
+        print(json.dumps(asdict(diagnosis)) if as_json else "\n".join(diagnosis_lines(diagnosis)), flush=True)
 
 
 def _probe_pool(store: "Store", pool: str) -> None:
-    """Measure the elasticity of a pool. If another process measures it already, wait for that."""
+    """Measure the elasticity of a pool, or wait while another process measures it.
+
+    If the pool cannot be measured, the reason is printed on stderr.
+    """
     from time import monotonic, sleep
 
     from millpond.broker.stats import probing
     from millpond.broker.stats.probing import Candidate
 
-    if isinstance(candidate := probing.find_candidate(store, pool), Candidate):
-        typer.echo(f"Measuring pool {pool} for up to half a minute …", err=True)
-        until = monotonic() + probing.LOCK_MS / 1000
-        while probing.probe_pool(store, candidate) is None and monotonic() < until:
-            [(is_probed, _)] = probing.probe_state(store, [pool])
-            if not is_probed:
-                typer.echo(f"Pool {pool} changed meanwhile, or its queues ran empty: try again.", err=True)
-                return
-            sleep(1)
+    candidate = probing.find_candidate(store, pool)
+    if not isinstance(candidate, Candidate):
+        typer.echo(f"Pool {pool} is not measured: {candidate.reason}.", err=True)
         return
-    typer.echo(f"Pool {pool} is not measured: {candidate.reason}.", err=True)
+    typer.echo(f"Measuring pool {pool} for up to half a minute …", err=True)
+    deadline = monotonic() + probing.LOCK_MS / 1000
+    while probing.probe_pool(store, candidate) is None and monotonic() < deadline:
+        [(is_probed, _)] = probing.probe_state(store, [pool])
+        if not is_probed:
+            typer.echo(f"Pool {pool} changed meanwhile, or its queues ran empty: try again.", err=True)
+            return
+        sleep(1)

@@ -8,14 +8,14 @@ from millpond.broker.connection import Store
 from millpond.monitor.doctor.finding import Finding, fail, ok, warn
 
 #: The oldest versions that the tests run on.
-OLDEST = {"Redis": (6, 2), "Valkey": (7, 2)}
+OLDEST_VERSIONS = {"Redis": (6, 2), "Valkey": (7, 2)}
 
-#: A smaller difference of the clocks is accepted.
-CLOCK_SECONDS = 1.0
+#: The accepted difference of the clocks.
+CLOCK_TOLERANCE_SECONDS = 1.0
 
 
 def examine_broker(store: Store) -> Iterator[Finding]:
-    """Yield the findings on a broker that is reachable. Raises `BrokerAway`."""
+    """Yield the findings on the broker's version, writes, durability and clock. Raises `BrokerAway`."""
     yield _check_version(store)
     if refusal := server.write_refusal(store):
         yield fail(
@@ -33,30 +33,33 @@ def examine_broker(store: Store) -> Iterator[Finding]:
 
 
 def _check_version(store: Store) -> Finding:
-    """Return whether the version of the broker is recent enough."""
+    """Return the finding on the version of the broker: is it one of `OLDEST_VERSIONS` or later?"""
     name_and_version = server.server_version(store)
     if name_and_version is None:
         return warn("version", "the broker's version is unknown", "allow INFO to its user")
     name, version = name_and_version
-    oldest = OLDEST.get(name, OLDEST["Redis"])
-    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
-    if numbers < oldest:
-        wanted = ".".join(map(str, oldest))
-        return fail("version", f"{name} {version} is too old", f"use {name} {wanted} or later, or Valkey")
+    oldest = OLDEST_VERSIONS.get(name, OLDEST_VERSIONS["Redis"])
+    major_and_minor = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if major_and_minor < oldest:
+        needed = ".".join(map(str, oldest))
+        return fail("version", f"{name} {version} is too old", f"use {name} {needed} or later, or Valkey")
     return ok("version", f"{name} {version}")
 
 
 def _check_clock(store: Store) -> Finding:
-    """Compare the clocks in the middle of one round trip."""
+    """Return the finding on the difference between the broker's clock and this host's.
+
+    The broker's time counts as that of the middle of the round trip in which it is read.
+    """
     sent_at = time.time()
-    theirs = server.server_time_ms(store) / 1000
-    answered = time.time()
-    ahead = theirs - (sent_at + answered) / 2
-    if abs(ahead) - (answered - sent_at) < CLOCK_SECONDS:
+    broker_time = server.server_time_ms(store) / 1000
+    replied_at = time.time()
+    ahead = broker_time - (sent_at + replied_at) / 2
+    if abs(ahead) - (replied_at - sent_at) < CLOCK_TOLERANCE_SECONDS:
         return ok("clock", f"the broker's clock and this host's differ by {abs(ahead) * 1000:.0f} ms")
-    which = "ahead of" if ahead > 0 else "behind"
+    direction = "ahead of" if ahead > 0 else "behind"
     return warn(
         "clock",
-        f"the broker's clock is {abs(ahead):.1f} s {which} this host's",
+        f"the broker's clock is {abs(ahead):.1f} s {direction} this host's",
         "synchronise both by NTP: times in logs and `at=` differ between them",
     )

@@ -1,4 +1,4 @@
-"""One finding of a check."""
+"""A finding of `millpond doctor`, and a function for each of its statuses."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,7 @@ Status = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True)
 class Finding:
-    """A check, its status, its finding, and the remedy if there is a fault."""
+    """The name of a check, its status, what was found, and what to do about it ("" if nothing)."""
 
     check: str
     status: Status
@@ -16,16 +16,16 @@ class Finding:
     do: str = ""
 
 
-def ok(check: str, found: str) -> Finding:
+def ok(check: str, text: str) -> Finding:
     """Return a finding without a fault."""
-    return Finding(check, "ok", found)
+    return Finding(check, "ok", text)
 
 
-def warn(check: str, found: str, do: str) -> Finding:
-    """Return a finding that may become a fault, or is one only for some users."""
-    return Finding(check, "warn", found, do)
+def warn(check: str, fault: str, remedy: str) -> Finding:
+    """Return a finding of a fault that may be intended, or concerns only some users."""
+    return Finding(check, "warn", fault, remedy)
 
 
-def fail(check: str, found: str, do: str) -> Finding:
-    """Return a finding that prevents something from working."""
-    return Finding(check, "fail", found, do)
+def fail(check: str, fault: str, remedy: str) -> Finding:
+    """Return a finding of a fault that keeps something from working."""
+    return Finding(check, "fail", fault, remedy)

@@ -12,14 +12,16 @@ from millpond.tasks.pools import Table
 
 
 def examine_fleet(store: Store, table: Table, kinds: Mapping[str, type[Contract]]) -> Iterator[Finding]:
-    """Yield the findings on workers and on the kinds of each queue. Raises `BrokerAway`."""
+    """Yield the findings on the processes of the pools, the queues, and their kinds. Raises `BrokerAway`.
+
+    `kinds` are the contracts of the kinds that the settings declare.
+    """
     snapshot = read_snapshot(store, table)
     for pool in snapshot.pools:
         yield _check_pool(pool)
     for queue in sorted(table.queues):
-        yield from _check_queue(
-            store, snapshot, queue, [name for name, each in kinds.items() if each.queue == queue]
-        )
+        queue_kinds = [kind for kind, contract in kinds.items() if contract.queue == queue]
+        yield from _check_queue(store, snapshot, queue, queue_kinds)
     for kind, contract in sorted(kinds.items()):
         if contract.queue not in table.queues:
             yield fail(
@@ -30,9 +32,9 @@ def examine_fleet(store: Store, table: Table, kinds: Mapping[str, type[Contract]
 
 
 def _check_pool(view: PoolView) -> Finding:
-    """Return whether the processes of a pool run."""
-    wanted = view.pool.processes if view.pool else len(view.running)
-    line = f"{view.name}: {len(view.running)} of {wanted} processes, {view.ready:,} tasks ready"
+    """Return the finding on a pool: do all of its processes run?"""
+    configured = view.pool.processes if view.pool else len(view.running)
+    line = f"{view.name}: {len(view.running)} of {configured} processes, {view.ready:,} tasks ready"
     start = f"start it: millpond worker {view.name}"
     if view.drained_at_ms is not None:
         return warn("workers", f"{line}, drained", f"resume it: millpond resume {view.name}")
@@ -44,8 +46,12 @@ def _check_pool(view: PoolView) -> Finding:
 
 
 def _check_queue(store: Store, snapshot: Snapshot, queue: str, kinds: Iterable[str]) -> Iterator[Finding]:
-    """Yield whether a queue has a pool, is paused, and has a worker for each of its kinds."""
-    view = next(each for each in snapshot.queues if each.name == queue)
+    """Yield the findings on a queue: does a pool serve it, is it paused, does a worker have each of its
+    kinds?
+
+    There is no finding on kinds if no worker has announced its kinds.
+    """
+    view = next(queue_view for queue_view in snapshot.queues if queue_view.name == queue)
     if not view.pools:
         yield warn(
             "queues", f"no pool serves {queue}", f'add "{queue}" to the queues of a pool in millpond.toml'
@@ -55,18 +61,17 @@ def _check_queue(store: Store, snapshot: Snapshot, queue: str, kinds: Iterable[s
     announced = announced_kinds(store, queue, now_ms=snapshot.now_ms)
     if not announced:
         return
-    all_kinds = frozenset[str]().union(*announced.values())
-    cannot = sorted(set(kinds) - all_kinds)
-    if can := sorted(set(kinds) & all_kinds):
-        yield ok("kinds", f"{queue}: its workers run {', '.join(can)}")
-    if cannot and all_kinds:
-        yield fail(
-            "kinds", f"{queue}: none of its processes has {', '.join(cannot)}", _kinds_remedy(queue, cannot)
-        )
+    all_announced = frozenset[str]().union(*announced.values())
+    missing = sorted(set(kinds) - all_announced)
+    if present := sorted(set(kinds) & all_announced):
+        yield ok("kinds", f"{queue}: its workers run {', '.join(present)}")
+    if missing and all_announced:
+        fault = f"{queue}: none of its processes has {', '.join(missing)}"
+        yield fail("kinds", fault, _missing_kinds_remedy(queue, missing))
 
 
-def _kinds_remedy(queue: str, kinds: list[str]) -> str:
-    """Return how the workers of a queue get its kinds."""
+def _missing_kinds_remedy(queue: str, kinds: list[str]) -> str:
+    """Return the instruction that gives the workers of a queue these kinds."""
     needed = extras.extras_of_queues([queue])
     if needed and all(kind.startswith(f"{queue}.") for kind in kinds):
         return f"where its workers run: {extras.install_command(needed)}"

@@ -10,45 +10,53 @@ from millpond.tasks import extras
 from millpond.tasks.errors import MillpondError
 from millpond.tasks.settings import Settings, Smtp
 
-#: The time-out of the mail server.
-MAIL_SECONDS = 5.0
+#: The longest time-out of the check of the mail server.
+MAIL_TIMEOUT_SECONDS = 5.0
 
 
 def check_extras(settings: Settings) -> Iterator[Finding]:
-    """Yield the extras that the settings and the services need, with their missing packages."""
-    remote = {urlsplit(root).scheme for root in settings.files.roots}
-    used = {
+    """Yield a finding on the extras that are installed, and one for each extra that lacks packages.
+
+    Checked are the extras that the settings, the queues or a service need.
+    """
+    schemes = {urlsplit(root).scheme for root in settings.files.roots}
+    users = {
         **dict.fromkeys(extras.extras_of_queues(settings.table.queues), "the handlers of its queue need"),
         "flower": "millpond flower needs",
         "gateway": "millpond gateway needs",
         **({"embedded": "millpond up needs"} if settings.broker_url is None else {}),
         **({"traces": "traces_endpoint needs"} if settings.traces_endpoint else {}),
-        **({"s3": "the roots at s3:// need"} if "s3" in remote else {}),
+        **({"s3": "the roots at s3:// need"} if "s3" in schemes else {}),
     }
-    lacking = extras.missing_packages(*used)
-    if whole := [name for name in used if name not in lacking]:
-        yield ok("extras", f"installed here: {', '.join(sorted(whole))}")
-    for name, packages in lacking.items():
-        line = f"{name} lacks {', '.join(packages)}, which {used[name]}"
-        make = fail if name in ("traces", "s3") else warn
-        yield make("extras", line, f"where it is used: {extras.install_command([name])}")
+    missing = extras.missing_packages(*users)
+    if installed := [name for name in users if name not in missing]:
+        yield ok("extras", f"installed here: {', '.join(sorted(installed))}")
+    for name, packages in missing.items():
+        line = f"{name} lacks {', '.join(packages)}, which {users[name]}"
+        warn_or_fail = fail if name in ("traces", "s3") else warn
+        yield warn_or_fail("extras", line, f"where it is used: {extras.install_command([name])}")
 
 
 def check_mail(settings: Settings) -> Finding:
-    """Return the finding on the mail server: its reply, with the security and the login of the settings."""
+    """Return the finding on the mail server: can a session be opened with the settings' security and login?
+
+    A failure is only a warning if the settings name no server.
+    """
     from millpond.tasks.email.smtp_session import connect
 
     smtp = settings.smtp
-    where, is_default = f"{smtp.host}:{smtp.port}", (smtp.host, smtp.port) == (Smtp().host, Smtp().port)
+    address, is_default = f"{smtp.host}:{smtp.port}", (smtp.host, smtp.port) == (Smtp().host, Smtp().port)
     try:
-        client = connect(smtp.model_copy(update={"timeout_seconds": min(smtp.timeout_seconds, MAIL_SECONDS)}))
+        client = connect(
+            smtp.model_copy(update={"timeout_seconds": min(smtp.timeout_seconds, MAIL_TIMEOUT_SECONDS)})
+        )
     except MillpondError as error:
-        make = warn if is_default else fail
+        warn_or_fail = warn if is_default else fail
         remedy = "name yours in [smtp] of millpond.toml" if is_default else "see: millpond config smtp"
-        return make("mail", str(error), f"{remedy}, or start it")
+        return warn_or_fail("mail", str(error), f"{remedy}, or start it")
     client.close()
     login = ", and takes the login" if smtp.username else ""
-    return ok("mail", f"{where} answers, security {smtp.security}{login}")
+    return ok("mail", f"{address} answers, security {smtp.security}{login}")
 
 
 def check_templates(settings: Settings) -> Iterator[Finding]:
@@ -61,7 +69,7 @@ def check_templates(settings: Settings) -> Iterator[Finding]:
 
 
 def check_storage(settings: Settings) -> Iterator[Finding]:
-    """Yield whether each storage root can be read and written here."""
+    """Yield a finding on each storage root: can it be used from here?"""
     if not settings.files.roots:
         line = "no root is set here: workers with these settings refuse file tasks"
         yield warn("storage", line, "set files.roots, as in /srv/files")
@@ -74,7 +82,7 @@ def check_storage(settings: Settings) -> Iterator[Finding]:
 
 
 def _check_local_root(root: str) -> Finding:
-    """Return whether the folder of a root is here and can be read and written."""
+    """Return the finding on a root that is a folder: can it be read and written here?"""
     path = Path(unquote(urlsplit(root).path) if root.startswith("file://") else root)
     if not path.is_dir():
         return fail(
@@ -82,22 +90,15 @@ def _check_local_root(root: str) -> Finding:
             f"{root} is not a folder here",
             "create it where the workers run, or correct files.roots",
         )
-    lacks = [
-        name
-        for name, mode in (("read", os.R_OK | os.X_OK), ("written", os.W_OK))
-        if not os.access(path, mode)
-    ]
-    if lacks:
-        return fail(
-            "storage",
-            f"{root} cannot be {' or '.join(lacks)} here",
-            "give the rights to the user of the workers",
-        )
+    modes = (("read", os.R_OK | os.X_OK), ("written", os.W_OK))
+    if denied := [verb for verb, mode in modes if not os.access(path, mode)]:
+        fault = f"{root} cannot be {' or '.join(denied)} here"
+        return fail("storage", fault, "give the rights to the user of the workers")
     return ok("storage", f"{root} can be read and written here")
 
 
 def _check_remote_root(root: str) -> Finding:
-    """Return whether a root in a storage service can be listed."""
+    """Return the finding on a root in a storage service: can it be listed?"""
     try:
         import fsspec
 
@@ -105,7 +106,7 @@ def _check_remote_root(root: str) -> Finding:
         system.ls(path)
     except FileNotFoundError:
         return ok("storage", f"{root} answers, and is empty")
-    except Exception as error:  # of any library of a storage service
+    except Exception as error:  # each library of a storage service has its own errors
         return fail(
             "storage", f"{root} cannot be listed: {error}", "check its name and the credentials of fsspec"
         )

@@ -25,7 +25,7 @@ class JsonHandler(PageHandler):
         self.finish(json.dumps(value))
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Respond to an error with `{"error": ...}`. A 401 goes to Flower, which requests a login."""
+        """Respond to an error with `{"error": ...}`. Flower responds to a 401, by requesting a login."""
         if status_code == 401:
             super().write_error(status_code, **kwargs)
             return
@@ -54,7 +54,10 @@ class PoolsJson(JsonHandler):
         current = await self.call_broker(snapshot.read_snapshot, self.store, self.table)
         diagnoses = await self.call_broker(diagnose_all, self.store, current)
         self.send_json(
-            [json_views.pool_json(view, each) for view, each in zip(current.pools, diagnoses, strict=True)]
+            [
+                json_views.pool_json(view, diagnosis)
+                for view, diagnosis in zip(current.pools, diagnoses, strict=True)
+            ]
         )
 
 
@@ -103,13 +106,13 @@ class Metrics(PageHandler):
     """Prometheus metrics: Flower's of events, then Millpond's of queues, pools and tasks."""
 
     async def get(self) -> None:
-        """Respond even while the broker is unreachable. A metric shows it."""
+        """Respond with the metrics, also while the broker is unreachable: a metric shows that."""
         self.application.purge_offline_worker_metrics()
-        ours = await self.call_broker(self._read_exposition)
+        millpond_metrics = await self.call_broker(self._read_metrics)
         self.set_header("Content-Type", prometheus_client.CONTENT_TYPE_LATEST)
-        self.finish(prometheus_client.generate_latest() + ours)
+        self.finish(prometheus_client.generate_latest() + millpond_metrics)
 
-    def _read_exposition(self) -> bytes:
+    def _read_metrics(self) -> bytes:
         """Return Millpond's metrics in Prometheus' text format."""
         try:
             current = snapshot.read_snapshot(self.store, self.table)

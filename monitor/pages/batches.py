@@ -9,7 +9,7 @@ from millpond.broker.control import cancel
 from millpond.broker.errors import UnknownBatch
 from millpond.monitor.pages.handler import PageHandler
 
-#: Batches on the page.
+#: The maximum of batches on the page.
 SHOWN = 100
 
 #: The longest wait for acknowledgements of a cancellation, which holds in any case.
@@ -25,9 +25,9 @@ class BatchesPage(PageHandler):
         self.show(
             "batches.html",
             tab="batches",
-            found=summaries[:SHOWN],
+            batches=summaries[:SHOWN],
             more=len(summaries) > SHOWN,
-            state_of=state_of,
+            batch_state=batch_state,
         )
 
 
@@ -35,16 +35,21 @@ class BatchPage(PageHandler):
     """The page of one batch."""
 
     async def get(self, id: str) -> None:
-        """Render its counts, running tasks and last failures, or 404."""
+        """Render the counts of the batch, its running tasks and its last failures, or 404."""
         summary = await self._read_summary(id)
         failures = await self.call_broker(record.last_failures, self.store, id)
         running = [] if summary.complete else await self.call_broker(running_tasks, self.store, id)
         self.show(
-            "batch.html", tab="batches", batch=summary, running=running, failures=failures, state_of=state_of
+            "batch.html",
+            tab="batches",
+            batch=summary,
+            running=running,
+            failures=failures,
+            batch_state=batch_state,
         )
 
     async def _read_summary(self, id: str) -> Summary:
-        """Return the counts of a batch, or raise 404."""
+        """Return the counts of a batch. Raises `HTTPError` 404 if there is no such batch."""
         try:
             return await self.call_broker(record.summary, self.store, id)
         except HTTPError as error:
@@ -73,18 +78,18 @@ class Cancel(PageHandler):
                 back=self.reverse_url("batch", id),
             )
             return
-        done = await self.call_broker(
+        cancelled = await self.call_broker(
             cancel.cancel_batch, self.store, id, timeout_seconds=ACK_TIMEOUT_SECONDS
         )
         await self.record_change(f"cancelled batch {id}")
         message = "Cancelled: no task of it starts any more."
-        if done.unacknowledged:
-            message = f"Cancelled. {len(done.unacknowledged)} worker processes have not acknowledged it yet."
+        if unacknowledged := len(cancelled.unacknowledged):
+            message = f"Cancelled. {unacknowledged} worker processes have not acknowledged it yet."
         self.redirect_with(self.reverse_url("batch", id), message)
 
 
-def state_of(summary: Summary) -> str:
-    """Return `open`, `closed`, `complete` or `cancelled`."""
+def batch_state(summary: Summary) -> str:
+    """Return the state that the pages show: `open`, `closed`, `complete` or `cancelled`."""
     if summary.cancelled_at_ms is not None:
         return "cancelled"
     if summary.complete:

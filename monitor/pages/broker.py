@@ -1,4 +1,7 @@
-"""Flower's pages of the broker's queues, read through our connection: Flower would parse the URL itself."""
+"""Flower's pages of the broker's queues, read from Millpond's store.
+
+Flower's own class for a broker would parse the URL itself, and does not know all forms of it.
+"""
 
 from typing import Any
 
@@ -10,38 +13,38 @@ from millpond.broker.inspect.depth import read_depths
 
 
 class BrokerQueues:
-    """The requests of Flower to a broker, made through a store."""
+    """The broker object of Flower's pages. It reads a store."""
 
     def __init__(self, application: Any) -> None:
         self._store: Store = application.store
         self._loop = application.io_loop
 
     async def queues(self, names: list[str]) -> list[dict[str, Any]]:
-        """Return the counts of each queue."""
+        """Return the counts of these queues, with the names of the fields that Flower shows."""
         depths = await self._loop.run_in_executor(None, read_depths, self._store, list(names))
         return [
             {
-                "name": each.queue,
-                "messages": each.ready,
-                "messages_ready": each.ready,
-                "messages_unacknowledged": each.in_flight,
-                "consumers": each.consumers,
+                "name": depth.queue,
+                "messages": depth.ready,
+                "messages_ready": depth.ready,
+                "messages_unacknowledged": depth.in_flight,
+                "consumers": depth.consumers,
             }
-            for each in depths
+            for depth in depths
         ]
 
 
-class _ByOurConnection:
+class _StoreBroker:
     application: Any
 
     def get_broker(self) -> BrokerQueues:
-        """Return the broker in the form that Flower's page calls."""
+        """Return the broker object that Flower's page reads."""
         return BrokerQueues(self.application)
 
 
-class Broker(_ByOurConnection, BrokerView):
+class Broker(_StoreBroker, BrokerView):
     """Flower's page of the broker."""
 
 
-class QueueLengths(_ByOurConnection, GetQueueLengths):
+class QueueLengths(_StoreBroker, GetQueueLengths):
     """Flower's list of the lengths of queues."""

@@ -15,7 +15,7 @@ from millpond.monitor.json_views import error_line, whole_dead_letter_json
 from millpond.monitor.pages.handler import PageHandler
 from millpond.tasks.durations import parse_milliseconds
 
-#: Dead letters on one page, and the newest ones that the summary counts.
+#: The maximum of dead letters on the page, and of those that its summary of reasons counts, the newest first.
 SHOWN, COUNTED = 100, 1_000
 
 FIELDS = ("queue", "kind", "reason", "task", "since", "before")
@@ -25,28 +25,37 @@ class SearchHandler(PageHandler):
     """A handler with the search fields of the request."""
 
     def field(self, name: str) -> str | None:
-        """Return a field with its control characters. Only a queue keeps the spaces around its name."""
+        """Return the last value of a field, or None if it is empty or missing.
+
+        Control characters are kept. Spaces around the value are removed, except around the name of a queue.
+        """
         value = (self.raw_values(name) or [""])[-1]
         return (value if name == "queue" else value.strip()) or None
 
     def raw_values(self, name: str) -> list[str]:
-        """Return the values of a field as they were sent. Tornado strips them, and replaces characters."""
+        """Return the values of a field as they were sent.
+
+        Tornado's own methods strip them, and replace control characters.
+        """
         values = self.request.arguments.get(name, [])
         return [self.decode_argument(value, name=name) for value in values]
 
     def search(self) -> Search:
-        """Return the search of the request's fields. Blocks on the broker. Raises `BadInput`."""
-        queue, now = self.field("queue"), server.server_time_ms(self.store)
+        """Return the search of the request's fields. Blocks on the broker. Raises `BadInput` for a bad age.
+
+        `since` and `before` are ages; `until_ms` is a time, that of the page with the confirmation.
+        """
+        queue, now_ms = self.field("queue"), server.server_time_ms(self.store)
         since, before, until = self.field("since"), self.field("before"), self.field("until_ms")
-        until_ms = int(until) if until and until.isdecimal() else now
+        until_ms = int(until) if until and until.isdecimal() else now_ms
         if before is not None:
-            until_ms = min(until_ms, now - parse_milliseconds(before))
+            until_ms = min(until_ms, now_ms - parse_milliseconds(before))
         return Search(
             queues=(queue,) if queue else tuple(self.known_queues()),
             kind=self.field("kind"),
             reason=self.field("reason"),
             task_id=self.field("task"),
-            since_ms=None if since is None else now - parse_milliseconds(since),
+            since_ms=None if since is None else now_ms - parse_milliseconds(since),
             until_ms=until_ms,
         )
 
@@ -60,26 +69,28 @@ class DeadLetters(SearchHandler):
 
     async def get(self) -> None:
         """Render the dead letters that match the search, the newest first."""
-        letters, reasons, queues, total = await self.call_broker(self._found_letters)
+        letters, reasons, queues, total = await self.call_broker(self._search_letters)
         self.show(
             "dead.html",
             tab="dead",
-            found=letters[:SHOWN],
+            letters=letters[:SHOWN],
             more=len(letters) > SHOWN,
             reasons=reasons.most_common(8),
             more_reasons=max(0, len(reasons) - 8),
             counted=None if len(letters) < COUNTED else COUNTED,
             total=total,
             all_queues=queues,
-            asked={name: self.field(name) or "" for name in FIELDS},
+            filters={name: self.field(name) or "" for name in FIELDS},
             error_of=error_line,
         )
 
-    def _found_letters(self) -> tuple[list[Letter], Counter[tuple[str, str]], list[str], int]:
-        """Return the first letters that fit the search, their kinds and reasons, all queues, the total."""
+    def _search_letters(self) -> tuple[list[Letter], Counter[tuple[str, str]], list[str], int]:
+        """Return the newest letters that match, how many of them have each kind and reason, the names of all
+        queues, and the number of dead letters in the searched queues. Blocks on the broker.
+        """
         search = self.search()
         newest = list(islice(search.matching_letters(self.store), COUNTED))
-        total = sum(each.dead for each in depth.read_depths(self.store, search.queues))
+        total = sum(counts.dead for counts in depth.read_depths(self.store, search.queues))
         return newest, Counter((letter.kind, letter.reason) for letter in newest), self.known_queues(), total
 
 
@@ -98,27 +109,31 @@ class DeadLetterPage(PageHandler):
 class Action(SearchHandler):
     """Requeue or purge dead letters after a confirmation."""
 
-    async def post(self, what: str) -> None:
-        """Render the confirmation, or make the change once it is confirmed. Raises 400 if none is chosen."""
+    async def post(self, action: str) -> None:
+        """Render the confirmation, or apply the action (`requeue` or `purge`) if the form confirms it.
+
+        The dead letters are the chosen ones, or all that match the search. Raises `HTTPError` 400 without
+        any.
+        """
         self.require_change_right()
         chosen = [_parse_id(text) for text in self.raw_values("id")]
         everything = self.field("all") == "yes"
         if not chosen and not everything:
             raise HTTPError(400, "Choose dead letters first")
         if self.field("confirmed") != "yes":
-            await self._render_confirmation(what, chosen, everything)
+            await self._render_confirmation(action, chosen, everything)
             return
         if everything:
-            chosen = await self.call_broker(self._search_ids)
-        count = await self.call_broker(dead_letter_search.apply_to, self.store, what, chosen)
-        done = ACTIONS[what][1]
+            chosen = await self.call_broker(self._matching_ids)
+        count = await self.call_broker(dead_letter_search.apply_action, self.store, action, chosen)
+        past_tense = ACTIONS[action][1]
         ids = ", ".join(f"{queue} {id}" for queue, id in chosen[:20]) + (", …" if len(chosen) > 20 else "")
-        await self.record_change(f"{done} {count} dead letter{_plural_s(count)}: {ids}")
-        self.redirect_with(self.reverse_url("dead"), f"{count:,} dead letter{_plural_s(count)} {done}.")
+        await self.record_change(f"{past_tense} {count} dead letter{_plural_s(count)}: {ids}")
+        self.redirect_with(self.reverse_url("dead"), f"{count:,} dead letter{_plural_s(count)} {past_tense}.")
 
     async def _render_confirmation(self, action: str, ids: list[tuple[str, str]], everything: bool) -> None:
         """Render the form that confirms a change of these dead letters, or of all that match."""
-        count = len(await self.call_broker(self._search_ids)) if everything else len(ids)
+        count = len(await self.call_broker(self._matching_ids)) if everything else len(ids)
         now_ms = await self.call_broker(server.server_time_ms, self.store)
         fields: dict[str, Any] = {name: self.field(name) for name in FIELDS} if everything else {}
         self.show(
@@ -137,7 +152,7 @@ class Action(SearchHandler):
             back=self.reverse_url("dead"),
         )
 
-    def _search_ids(self) -> list[tuple[str, str]]:
+    def _matching_ids(self) -> list[tuple[str, str]]:
         return [(letter.queue, letter.id) for letter in self.search().matching_letters(self.store)]
 
 
@@ -148,7 +163,7 @@ _CONSEQUENCES = {
 
 
 def _parse_id(text: str) -> tuple[str, str]:
-    """Return the queue and the id of a dead letter, from "queue id". Raises 400."""
+    """Return the queue and the id of a dead letter, from "queue id". Raises `HTTPError` 400."""
     queue, _, id = text.rpartition(" ")
     time, _, number = id.partition("-")
     if not queue or not time.isdigit() or not number.isdigit():

@@ -1,10 +1,11 @@
-"""The rules of the whole server, applied before any handler: Flower's own pages, its API and its files too.
+"""Rules for every request, applied before any handler, also for Flower's own pages, its API and its files.
 
-1. Without a login, only requests to a host name of loopback are served: a page elsewhere whose name was
-   pointed at this machine (DNS rebinding) is refused.
-2. Logins may have any characters: Flower compares them as ASCII, so here they become ASCII.
-3. Behind a proxy under a sub-path, requests are the same whether the proxy strips the sub-path or not.
-4. A name within a path is encoded whole: a queue, a batch or a worker may be called `a/b`.
+1. If there are no logins, only requests to a host name of loopback are served. This refuses a foreign page
+   whose host name resolves to this machine (DNS rebinding).
+2. Logins may have any characters. Flower compares them as ASCII, so they are encoded in ASCII here.
+3. Behind a proxy under a sub-path, requests are handled in the same way whether the proxy strips the sub-path
+   or not.
+4. A name is one segment of a path: a queue, a batch or a worker may be called `a/b`.
 """
 
 from base64 import b64decode, b64encode
@@ -22,8 +23,11 @@ from millpond.tasks.process.loopback import is_loopback
 class GuardedFlower(Flower):
     """Flower with one guard before all of its handlers."""
 
-    def find_handler(self, request: Any, **more: Any) -> Any:
-        """Return the handler of a request that is let in, or one that refuses it."""
+    def find_handler(self, request: Any, **kwargs: Any) -> Any:
+        """Return the handler of a request, or `ForeignHost` for one that is refused.
+
+        Changes the request: its login becomes ASCII, and its path begins with the sub-path.
+        """
         has_logins = bool(self.options.basic_auth or self.options.auth)
         if not has_logins and not is_loopback(_host_name(request.host)):
             return self.get_handler_delegate(request, ForeignHost)
@@ -33,12 +37,12 @@ class GuardedFlower(Flower):
             request.path = f"{prefix}/"
         elif prefix and not request.path.startswith(f"{prefix}/"):
             request.path = prefix + request.path
-        return super().find_handler(request, **more)
+        return super().find_handler(request, **kwargs)
 
     def reverse_url(self, name: str, *args: str) -> str:
-        """Return the path of a page. Each of `args` stays one segment of it."""
-        path: str = super().reverse_url(name, *(quote(each, safe="") for each in args))
-        return path.replace("%25", "%")  # Tornado has encoded them again, and leaves a slash as it is
+        """Return the path of a page. Each of `args` is one segment of the path, also if it has a slash."""
+        path: str = super().reverse_url(name, *(quote(arg, safe="") for arg in args))
+        return path.replace("%25", "%")  # Tornado encodes the arguments again, except for slashes
 
 
 class ForeignHost(RequestHandler):
@@ -50,34 +54,35 @@ class ForeignHost(RequestHandler):
         self.finish("Without a login, Flower answers on localhost alone")
 
     def check_xsrf_cookie(self) -> None:
-        """Pass: nothing is changed."""
+        """Check nothing: this handler changes nothing."""
 
 
 def ascii_login(login: str) -> str:
-    """Return a login, user:password, in ASCII. No two logins become the same."""
+    """Return a login, user:password, percent-encoded in ASCII. Different logins stay different."""
     return quote(login, safe=":")
 
 
 def path_prefix(prefix: str | None) -> str:
-    """Return the sub-path as a prefix of paths: `/ops/flower`, or nothing."""
+    """Return the sub-path with one slash before it, as `/ops/flower`, or "" if there is none."""
     return f"/{prefix.strip('/')}" if prefix and prefix.strip("/") else ""
 
 
 def _make_login_ascii(headers: HTTPHeaders) -> None:
-    """Replace the login of a request by its form in ASCII, because Flower refuses any other."""
-    kind, _, encoded = headers.get("Authorization", "").partition(" ")
-    if kind.lower() != "basic":
+    """Encode the login in the headers of a request in ASCII. A header that is not a login stays as it is."""
+    scheme, _, encoded = headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "basic":
         return
-    with suppress(ValueError):  # a text that is no base64 is refused by Flower
-        sent = b64decode(encoded)
+    with suppress(ValueError):  # Flower refuses a text that is no base64
+        credentials = b64decode(encoded)
         try:
-            login = sent.decode()
+            login = credentials.decode()
         except UnicodeDecodeError:
-            login = sent.decode("latin-1")  # as older browsers send it
+            login = credentials.decode("latin-1")  # as older browsers send it
         headers["Authorization"] = f"Basic {b64encode(ascii_login(login).encode()).decode()}"
 
 
 def _host_name(host: str) -> str:
+    """Return the name of a `Host` header without its port, or "" if it is malformed."""
     with suppress(ValueError):
         return urlsplit(f"//{host}").hostname or ""
     return ""

@@ -1,7 +1,7 @@
-"""The base of all page handlers: Flower's authorisation, reads of the broker off the event loop, rendering.
+"""The base of all page handlers: Flower's authorisation, calls of the broker in threads, rendering.
 
-A user that may see Flower may see these pages. A change also needs a login (without any login Flower changes
-nothing, as its own API does), no read-only mode, and an XSRF token that one of these pages has issued.
+A user that may see Flower may see these pages. A change also needs that Flower has logins (its own API has
+the same rule), that it is not in read-only mode, and an XSRF token that one of these pages has issued.
 """
 
 import getpass
@@ -24,7 +24,7 @@ from millpond.tasks.pools import Table
 
 T = TypeVar("T")
 
-#: Nothing of another origin, and only scripts that are files of Flower or Millpond.
+#: The pages load nothing from another origin, and run only scripts that are files of Flower or Millpond.
 CONTENT_POLICY = (
     "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; object-src 'none'; "
     "base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
@@ -44,10 +44,10 @@ class PageHandler(BaseHandler):
 
     @authenticated
     def prepare(self) -> None:
-        """Refuse users without a login. The guard (`guard.py`) has refused foreign host names."""
+        """Refuse users that are not logged in. The guard (`guard.py`) has refused foreign host names."""
 
     def check_xsrf_cookie(self) -> None:
-        """Refuse a form without a token of these pages, however the user is authenticated."""
+        """Refuse a form without an XSRF token of these pages, however the user is authenticated."""
         super().check_xsrf_cookie()
         RequestHandler.check_xsrf_cookie(self)
 
@@ -66,7 +66,7 @@ class PageHandler(BaseHandler):
         return bool(allowed) and not self.application.options.read_only
 
     def require_change_right(self) -> None:
-        """Raise 403 if this user may not make changes."""
+        """Raise `HTTPError` 403 if this user may not make changes."""
         if not self.may_change:
             raise HTTPError(403, self.why_read_only)
 
@@ -79,13 +79,13 @@ class PageHandler(BaseHandler):
 
     @property
     def user_name(self) -> str:
-        """The name of the user, for the audit."""
+        """The name of the user for the audit. Without a login, that of the user whose process this is."""
         user = self.current_user
         if isinstance(user, str):
             return user
         with suppress(ValueError, IndexError):
             credentials = b64decode(self.request.headers.get("Authorization", "").split()[1]).decode()
-            return unquote(credentials.partition(":")[0])  # made ASCII by the guard
+            return unquote(credentials.partition(":")[0])  # the guard has encoded it in ASCII
         return getpass.getuser()
 
     # The broker
@@ -109,7 +109,10 @@ class PageHandler(BaseHandler):
         return table
 
     async def call_broker(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Run a blocking call to the broker in a thread. Raises 503 if the broker is unreachable."""
+        """Run a blocking call of the broker in a thread, and return its value.
+
+        Raises `HTTPError` 503 if the broker is unreachable, and 400 for any other error of Millpond's.
+        """
 
         def call() -> T:
             return function(*args, **kwargs)
@@ -124,16 +127,14 @@ class PageHandler(BaseHandler):
 
     async def record_change(self, change: str) -> None:
         """Record a change by this user in the audit."""
-        await self.call_broker(
-            audit.log_change, self.store, f"{self.user_name} by Flower from {self.request.remote_ip}", change
-        )
+        author = f"{self.user_name} by Flower from {self.request.remote_ip}"
+        await self.call_broker(audit.log_change, self.store, author, change)
 
     # Rendering
 
     def field(self, name: str) -> str | None:
-        """Return a field of the query or the form. Return None if it is empty or missing."""
-        value = RequestHandler.get_argument(self, name, None)
-        return value or None
+        """Return a field of the query or the form, or None if it is empty or missing."""
+        return RequestHandler.get_argument(self, name, None) or None
 
     def static_path(self, name: str) -> str:
         """Return the path of a static file, with a version that changes with its content."""
@@ -141,7 +142,7 @@ class PageHandler(BaseHandler):
         return f"{self.reverse_url('millpond-static', name)}?v={version}"
 
     def show(self, template: str, *, tab: str, **values: Any) -> None:
-        """Render a page with the values that all pages need."""
+        """Render a template with these values and those that all pages need. `tab` is the active tab."""
         message = self.get_signed_cookie("millpond_message")
         if message:
             self.clear_cookie("millpond_message")
@@ -162,7 +163,7 @@ class PageHandler(BaseHandler):
         self.redirect(path, status=303)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Render an error page: the broker is unreachable, or the request was refused."""
+        """Render Millpond's error page for 400, 403 and 503, and Flower's for other errors."""
         error = (kwargs.get("exc_info") or (None, None))[1]
         if isinstance(error, HTTPError) and status_code in (400, 403, 503):
             if not hasattr(self, "_current_user"):

@@ -23,7 +23,7 @@ class PoolsPage(PageHandler):
         self.show(
             "pools.html",
             tab="pools",
-            seen=current,
+            snapshot=current,
             sparklines=sparklines,
             diagnoses=diagnoses,
             pictures=pictures,
@@ -33,7 +33,7 @@ class PoolsPage(PageHandler):
 def _read_pools(
     store: Store, table: Table, history: HistoryCache
 ) -> tuple[Snapshot, Sparklines, dict[str, Diagnosis]]:
-    """Return the snapshot, the sparklines of each pool, and the diagnoses."""
+    """Return the snapshot, and the sparklines and the diagnosis of each pool. Blocks on the broker."""
     current = snapshot.read_snapshot(store, table)
     names = [view.name for view in current.pools]
     histories = history.samples([f"pool:{name}" for name in names])

@@ -20,8 +20,8 @@ class QueuesPage(PageHandler):
     """The page of all queues."""
 
     async def get(self) -> None:
-        """Render the queues."""
-        data = await self.call_broker(_queues_data, self.store, self.table, self.history)
+        """Render all queues with their sparklines, and the latest changes."""
+        data = await self.call_broker(_read_queues_page, self.store, self.table, self.history)
         self.show("queues.html", tab="queues", **data)
 
 
@@ -30,7 +30,7 @@ class QueuePage(PageHandler):
 
     async def get(self, name: str) -> None:
         """Render the queue, or 404."""
-        data = await self.call_broker(_queue_data, self.store, self.table, self.history, name)
+        data = await self.call_broker(_read_queue_page, self.store, self.table, self.history, name)
         self.show(
             "queue.html", tab="queues", names=LIMITS, overflows=OVERFLOWS, counters=QUEUE_COUNTERS, **data
         )
@@ -39,25 +39,30 @@ class QueuePage(PageHandler):
 class QueueChange(PageHandler):
     """Pause or resume one queue, or set its limits."""
 
-    async def post(self, name: str, what: str) -> None:
-        """Make the change. An empty field of the form unsets its limit."""
+    async def post(self, name: str, action: str) -> None:
+        """Make the change (`pause`, `resume` or `limits`), record it, and redirect to the page it came from.
+
+        An empty field of the form unsets its limit. Responds 404 for an unknown queue.
+        """
         self.require_change_right()
-        _queue_or_404(await self.call_broker(snapshot.queue_views, self.store, self.table), name)
-        if what == "limits":
+        _find_queue(await self.call_broker(snapshot.queue_views, self.store, self.table), name)
+        if action == "limits":
             changes = await self.call_broker(parse_limits, {limit: self.field(limit) for limit in LIMITS})
             message = f"The limits of {name} are set."
-            listed = ", ".join(f"{limit}={value}" for limit, value in changes.items() if value is not None)
-            note = f"set the limits of queue {name}: {listed or 'all as in the pools table'}"
+            set_limits = ", ".join(
+                f"{limit}={value}" for limit, value in changes.items() if value is not None
+            )
+            audit_text = f"set the limits of queue {name}: {set_limits or 'all as in the pools table'}"
         else:
-            changes = {"paused": True if what == "pause" else None}
-            message, note = f"{name} is {what}d.", f"{what}d queue {name}"
+            changes = {"paused": True if action == "pause" else None}
+            message, audit_text = f"{name} is {action}d.", f"{action}d queue {name}"
         await self.call_broker(limits.change_limits, self.store, name, **changes)
-        await self.record_change(note)
-        back = ("queues",) if self.field("back") == "list" else ("queue", name)
-        self.redirect_with(self.reverse_url(*back), message)
+        await self.record_change(audit_text)
+        page = ("queues",) if self.field("back") == "list" else ("queue", name)
+        self.redirect_with(self.reverse_url(*page), message)
 
 
-def _queue_or_404(views: list[QueueView], name: str) -> QueueView:
+def _find_queue(views: list[QueueView], name: str) -> QueueView:
     """Return the queue of this name. Raises `HTTPError` 404."""
     for view in views:
         if view.name == name:
@@ -65,8 +70,8 @@ def _queue_or_404(views: list[QueueView], name: str) -> QueueView:
     raise HTTPError(404, f"No queue is named {name}")
 
 
-def _queues_data(store: Store, table: Table, history: HistoryCache) -> dict[str, Any]:
-    """Return the data of the page of all queues."""
+def _read_queues_page(store: Store, table: Table, history: HistoryCache) -> dict[str, Any]:
+    """Return the values of the template of all queues. Blocks on the broker."""
     views = snapshot.queue_views(store, table)
     histories = history.samples([f"queue:{view.name}" for view in views])
     now_ms = server.server_time_ms(store)
@@ -81,9 +86,9 @@ def _queues_data(store: Store, table: Table, history: HistoryCache) -> dict[str,
     }
 
 
-def _queue_data(store: Store, table: Table, history: HistoryCache, name: str) -> dict[str, Any]:
-    """Return the data of the page of one queue. Raises 404."""
-    view = _queue_or_404(snapshot.queue_views(store, table), name)
+def _read_queue_page(store: Store, table: Table, history: HistoryCache, name: str) -> dict[str, Any]:
+    """Return the values of the template of one queue. Blocks on the broker. Raises `HTTPError` 404."""
+    view = _find_queue(snapshot.queue_views(store, table), name)
     [samples] = history.samples([f"queue:{name}"])
     now_ms = server.server_time_ms(store)
     sparklines = {
@@ -98,6 +103,6 @@ def _queue_data(store: Store, table: Table, history: HistoryCache, name: str) ->
 
 
 def _diagnoses_of(store: Store, table: Table, view: QueueView) -> list[Diagnosis]:
-    """Return the diagnoses of the pools of a queue that are behind."""
+    """Return the diagnoses of those pools of a queue that are behind."""
     diagnoses = diagnose_all(store, snapshot.read_snapshot(store, table))
-    return [each for each in diagnoses if each.pool in view.pools and not each.is_calm]
+    return [diagnosis for diagnosis in diagnoses if diagnosis.pool in view.pools and not diagnosis.is_calm]

@@ -31,11 +31,11 @@ ROUTES = (
 )
 
 
-def install(application: Any) -> None:
+def add_routes(application: Any) -> None:
     """Add the routes before Flower's own. `/metrics`, `/broker` and the queue lengths replace Flower's."""
-    before = path_prefix(application.options.url_prefix)
-    rules = [url(before + pattern, handler, name=name) for pattern, handler, name in ROUTES]
+    prefix = path_prefix(application.options.url_prefix)
+    rules = [url(prefix + pattern, handler, name=name) for pattern, handler, name in ROUTES]
     folder = {"path": str(static_files.FOLDER)}
-    static = url(f"{before}/millpond/static/(.+)", static_files.StaticFiles, folder, "millpond-static")
+    static = url(f"{prefix}/millpond/static/(.+)", static_files.StaticFiles, folder, "millpond-static")
     application.settings["static_versions"] = static_files.file_versions()
     application.add_handlers(".*", [*rules, static])

@@ -11,11 +11,11 @@ FOLDER = Path(__file__).parents[1] / "static"
 
 
 class StaticFiles(PageHandler, StaticFileHandler):
-    """Serve a file of `monitor/static` to users that may see the pages."""
+    """Serves the files of `monitor/static` to users that may see the pages."""
 
 
 def file_versions() -> dict[str, str]:
-    """Return a hash of each file's content, so that browsers may cache it until it changes."""
+    """Return a hash of each file's content, by name. With it in the URL, browsers may cache the file."""
     return {
         file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:12]
         for file in FOLDER.iterdir()

@@ -1,7 +1,7 @@
-"""Templates: Millpond's, else Flower's with additions.
+"""Load the templates of Millpond, and those of Flower with additions.
 
-Millpond's pages are added to Flower's navigation bar. Flower's pages of tasks, which come from events, get a
-note that says when they show a sample.
+Millpond's pages are added to Flower's navigation bar. Flower's pages that are made from events get a note
+that they show a sample, while they do.
 """
 
 from pathlib import Path
@@ -9,15 +9,15 @@ from typing import Any
 
 from tornado.template import Loader, Template
 
-OWN = Path(__file__).parents[1] / "templates"
+TEMPLATES = Path(__file__).parents[1] / "templates"
 
 #: The end of Flower's list of pages.
 _END_OF_TABS = "</ul>"
 #: Flower's pages that count or list tasks, and the start of their content.
-_FROM_EVENTS = ("tasks.html", "workers.html")
+_PAGES_FROM_EVENTS = ("tasks.html", "workers.html")
 _HEADER = '<header class="page-header">'
 _SAMPLE = '{% module Template("sample.html") %}'
-_OUR_TABS = '{% module Template("tabs.html", active_tab=active_tab) %}'
+_MILLPOND_TABS = '{% module Template("tabs.html", active_tab=active_tab) %}'
 
 
 class PageLoader(Loader):
@@ -25,12 +25,12 @@ class PageLoader(Loader):
 
     def _create_template(self, name: str) -> Any:
         """Return Millpond's template of this name, or Flower's with the additions for it."""
-        own = OWN / name
+        own = TEMPLATES / name
         if own.is_file():
             return Template(own.read_text(), name=name, loader=self)
         text = (Path(self.root) / name).read_text()
         if name == "navbar.html":
-            text = text.replace(_END_OF_TABS, _OUR_TABS + _END_OF_TABS, 1)
-        elif name in _FROM_EVENTS:
+            text = text.replace(_END_OF_TABS, _MILLPOND_TABS + _END_OF_TABS, 1)
+        elif name in _PAGES_FROM_EVENTS:
             text = text.replace(_HEADER, _SAMPLE + _HEADER, 1)
         return Template(text, name=name, loader=self)
