@@ -22,7 +22,7 @@ class BatchesPage(PageHandler):
     async def get(self) -> None:
         """Render the batches, the newest first."""
         summaries = await self.call_broker(lambda: list(record.recent_batches(self.store, limit=SHOWN + 1)))
-        self.show(
+        self.render_page(
             "batches.html",
             tab="batches",
             batches=summaries[:SHOWN],
@@ -39,7 +39,7 @@ class BatchPage(PageHandler):
         summary = await self._read_summary(id)
         failures = await self.call_broker(record.last_failures, self.store, id)
         running = [] if summary.complete else await self.call_broker(running_tasks, self.store, id)
-        self.show(
+        self.render_page(
             "batch.html",
             tab="batches",
             batch=summary,
@@ -66,7 +66,7 @@ class Cancel(PageHandler):
         self.require_change_right()
         summary = await self.call_broker(record.summary, self.store, id)
         if self.field("confirmed") != "yes":
-            self.show(
+            self.render_page(
                 "confirm.html",
                 tab="batches",
                 title=f"Cancel the rest of this batch: {summary.pending:,} of {summary.sent:,} tasks?",
@@ -85,7 +85,7 @@ class Cancel(PageHandler):
         message = "Cancelled: no task of it starts any more."
         if unacknowledged := len(cancelled.unacknowledged):
             message = f"Cancelled. {unacknowledged} worker processes have not acknowledged it yet."
-        self.redirect_with(self.reverse_url("batch", id), message)
+        self.redirect_with_message(self.reverse_url("batch", id), message)
 
 
 def batch_state(summary: Summary) -> str:

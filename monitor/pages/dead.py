@@ -70,7 +70,7 @@ class DeadLetters(SearchHandler):
     async def get(self) -> None:
         """Render the dead letters that match the search, the newest first."""
         letters, reasons, queues, total = await self.call_broker(self._search_letters)
-        self.show(
+        self.render_page(
             "dead.html",
             tab="dead",
             letters=letters[:SHOWN],
@@ -103,7 +103,7 @@ class DeadLetterPage(PageHandler):
         if letter is None:
             raise HTTPError(404, f"{queue} has no dead letter {id}: it was requeued or purged")
         whole = whole_dead_letter_json(letter)
-        self.show("dead_letter.html", tab="dead", letter=letter, whole=whole)
+        self.render_page("dead_letter.html", tab="dead", letter=letter, whole=whole)
 
 
 class Action(SearchHandler):
@@ -126,20 +126,20 @@ class Action(SearchHandler):
         if everything:
             chosen = await self.call_broker(self._matching_ids)
         count = await self.call_broker(dead_letter_search.apply_action, self.store, action, chosen)
-        past_tense = ACTIONS[action][1]
+        past_tense, letters = ACTIONS[action][1], "dead letter" if count == 1 else "dead letters"
         ids = ", ".join(f"{queue} {id}" for queue, id in chosen[:20]) + (", …" if len(chosen) > 20 else "")
-        await self.record_change(f"{past_tense} {count} dead letter{_plural_s(count)}: {ids}")
-        self.redirect_with(self.reverse_url("dead"), f"{count:,} dead letter{_plural_s(count)} {past_tense}.")
+        await self.record_change(f"{past_tense} {count} {letters}: {ids}")
+        self.redirect_with_message(self.reverse_url("dead"), f"{count:,} {letters} {past_tense}.")
 
     async def _render_confirmation(self, action: str, ids: list[tuple[str, str]], everything: bool) -> None:
         """Render the form that confirms a change of these dead letters, or of all that match."""
         count = len(await self.call_broker(self._matching_ids)) if everything else len(ids)
         now_ms = await self.call_broker(server.server_time_ms, self.store)
         fields: dict[str, Any] = {name: self.field(name) for name in FIELDS} if everything else {}
-        self.show(
+        self.render_page(
             "confirm.html",
             tab="dead",
-            title=f"{action.capitalize()} {count:,} dead letter{_plural_s(count)}?",
+            title=f"{action.capitalize()} {count:,} dead letter{'' if count == 1 else 's'}?",
             text=_CONSEQUENCES[action],
             action=self.reverse_url("act-on-dead", action),
             button=action.capitalize(),
@@ -169,7 +169,3 @@ def _parse_id(text: str) -> tuple[str, str]:
     if not queue or not time.isdigit() or not number.isdigit():
         raise HTTPError(400, "The id is not that of a dead letter")
     return queue, id
-
-
-def _plural_s(count: int) -> str:
-    return "" if count == 1 else "s"

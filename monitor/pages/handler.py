@@ -141,7 +141,7 @@ class PageHandler(BaseHandler):
         version = self.application.settings["static_versions"][name]
         return f"{self.reverse_url('millpond-static', name)}?v={version}"
 
-    def show(self, template: str, *, tab: str, **values: Any) -> None:
+    def render_page(self, template: str, *, tab: str, **values: Any) -> None:
         """Render a template with these values and those that all pages need. `tab` is the active tab."""
         message = self.get_signed_cookie("millpond_message")
         if message:
@@ -157,7 +157,7 @@ class PageHandler(BaseHandler):
             **values,
         )
 
-    def redirect_with(self, path: str, message: str) -> None:
+    def redirect_with_message(self, path: str, message: str) -> None:
         """Redirect to a page that shows the message once."""
         self.set_secure_cookie("millpond_message", message, expires_days=None)
         self.redirect(path, status=303)

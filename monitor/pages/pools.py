@@ -20,7 +20,7 @@ class PoolsPage(PageHandler):
         current, sparklines, diagnoses = await self.call_broker(
             _read_pools, self.store, self.table, self.history
         )
-        self.show(
+        self.render_page(
             "pools.html",
             tab="pools",
             snapshot=current,

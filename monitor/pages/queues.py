@@ -22,7 +22,7 @@ class QueuesPage(PageHandler):
     async def get(self) -> None:
         """Render all queues with their sparklines, and the latest changes."""
         data = await self.call_broker(_read_queues_page, self.store, self.table, self.history)
-        self.show("queues.html", tab="queues", **data)
+        self.render_page("queues.html", tab="queues", **data)
 
 
 class QueuePage(PageHandler):
@@ -31,7 +31,7 @@ class QueuePage(PageHandler):
     async def get(self, name: str) -> None:
         """Render the queue, or 404."""
         data = await self.call_broker(_read_queue_page, self.store, self.table, self.history, name)
-        self.show(
+        self.render_page(
             "queue.html", tab="queues", names=LIMITS, overflows=OVERFLOWS, counters=QUEUE_COUNTERS, **data
         )
 
@@ -59,7 +59,7 @@ class QueueChange(PageHandler):
         await self.call_broker(limits.change_limits, self.store, name, **changes)
         await self.record_change(audit_text)
         page = ("queues",) if self.field("back") == "list" else ("queue", name)
-        self.redirect_with(self.reverse_url(*page), message)
+        self.redirect_with_message(self.reverse_url(*page), message)
 
 
 def _find_queue(views: list[QueueView], name: str) -> QueueView:

@@ -11,7 +11,7 @@ class Schedules(PageHandler):
     async def get(self) -> None:
         """Render the schedules."""
         states, leader = await self.call_broker(self._schedules_and_leader)
-        self.show("schedules.html", tab="schedules", schedules=states, leader=leader)
+        self.render_page("schedules.html", tab="schedules", schedules=states, leader=leader)
 
     def _schedules_and_leader(self) -> tuple[list[Schedule], str | None]:
         return schedules.all_schedules(self.store), schedules.leading_scheduler(self.store)

@@ -85,7 +85,7 @@ class PondConsumer(Consumer):
             hub.call_repeatedly(EVENTS_FLUSH_SECONDS, self.flush_events)
         self.in_flight.on_control = self._on_control
         hub.call_repeatedly(HEARTBEAT_SECONDS, self.app.health.record_loop_alive)
-        self.chunks.start_timers(hub.call_later, self._queue_reclaimed)
+        self.chunks.start(hub.call_later, self._queue_reclaimed)
 
     def flush_events(self) -> None:
         """Send the buffered events."""

@@ -146,7 +146,7 @@ class PondRequest(DeliveryRequest):
 
     def run_in_thread(self) -> None:
         """Run the task in the calling thread and settle it. Release it if it may not start any more."""
-        if not self.may_start():  # asked again, because it waited for its slot
+        if not self.may_start():  # this may have changed while the task waited for its slot
             self.release()
             return
         self.on_accepted(getpid(), time.monotonic())
@@ -176,7 +176,7 @@ class PondRequest(DeliveryRequest):
         has ended, or it was reclaimed and does not start any more.
         """
         number = signals.signum(signal or "KILL")
-        if not self.services.chunks.reclaim_chunk_of(self):
+        if not self.services.chunks.prepare_to_kill(self):
             return
         if self.time_start:
             pool.terminate_job(self.worker_pid, number)

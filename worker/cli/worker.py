@@ -43,8 +43,7 @@ def worker(
 
 
 def _use_broker_of_app(app: str) -> None:
-    """Set the environment to the application's own broker and key prefix, unless Millpond's settings name
-    them.
+    """Set the application's own broker and key prefix in the environment, unless the settings have some.
 
     Another process imports the application, so the supervisor stays small. Raises `SettingsError` with the
     last line of that process's errors if the application cannot be imported.

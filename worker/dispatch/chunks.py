@@ -46,19 +46,20 @@ class Chunks:
         self._free = deque((0.0, memory) for memory in make_memories(pool))
         self._can_share = bool(self._free)
         self._call_after: Callable[[float, Callable[[], None]], Any] | None = None
-        self._start: Callable[[list[SlotRequest]], None]
+        self._start_reclaimed: Callable[[list[SlotRequest]], None]
         self._check_scheduled = False
 
-    def start_timers(
+    def start(
         self,
         call_after: Callable[[float, Callable[[], None]], Any],
-        start: Callable[[list[SlotRequest]], None],
+        start_reclaimed: Callable[[list[SlotRequest]], None],
     ) -> None:
         """Begin to make chunks, and to check them every `LONG_SECONDS` while some are under way.
 
-        `call_after(seconds, function)` sets a timer. `start` runs the tasks that a check reclaims.
+        `call_after(seconds, function)` sets a timer. `start_reclaimed` starts the tasks that a check
+        reclaims.
         """
-        self._call_after, self._start = call_after, start
+        self._call_after, self._start_reclaimed = call_after, start_reclaimed
         if self._can_share:
             self._slots, self._waiting = waiting_for_slots(self._pool)
         self._check_scheduled = False
@@ -103,15 +104,15 @@ class Chunks:
             [chunk for chunk in self._under_way if any(map(concerns, chunk.members))]
         )
 
-    def reclaim_chunk_of(self, request: SlotRequest) -> bool:
+    def prepare_to_kill(self, request: SlotRequest) -> bool:
         """Reclaim the unstarted tasks of this task's chunk, and start them elsewhere.
 
-        Return True if the child runs this task now, also if it was sent alone.
+        Return True if the child may be killed for this task: it runs the task now, or has it alone.
         """
         chunk = request.chunk
         if chunk is None:
             return True
-        self._start(self._reclaim_unstarted([chunk]))
+        self._start_reclaimed(self._reclaim_unstarted([chunk]))
         return chunk.running is request
 
     def _reclaim_unstarted(self, chunks: list[ChunkJob]) -> list[SlotRequest]:
@@ -139,7 +140,7 @@ class Chunks:
             [chunk for chunk in self._under_way if chunk.running_since <= long_since]
         )
         self._check_chunks_later()
-        self._start(reclaimed)
+        self._start_reclaimed(reclaimed)
 
     def _end_chunk(self, chunk: ChunkJob, succeeded: bool) -> None:
         """Free the memory of a chunk: at once if it `succeeded`, else once its child is surely dead."""

@@ -131,7 +131,7 @@ def test_it_works_under_a_sub_path(pages_url: str, watched: Store, kept: bool) -
 
 def test_chips_of_dead_letters_say_of_how_many() -> None:
     """Where fewer letters are counted than there are, the page has both numbers; else it has no such note."""
-    text = (template_loader.OWN / "dead.html").read_text()
+    text = (template_loader.TEMPLATES / "dead.html").read_text()
     start, end = text.index('<div id="reasons-live"'), text.index("</section>", text.index("reasons-live"))
     part = Template(text[start:end].rsplit("</div>", 1)[0] + "</div>")
 

@@ -86,7 +86,7 @@ def grouper(timers: Timers) -> Chunks:
     """Return a grouper that knows a short kind."""
     made = Chunks(POOL)
     made.mean_seconds["short"] = SHORT_SECONDS / 2
-    made.start_timers(timers.call_after, timers.start)
+    made.start(timers.call_after, timers.start)
     return made
 
 
@@ -227,8 +227,8 @@ def test_a_child_is_not_ended_for_a_task_that_it_has_not_started(grouper: Chunks
     assert piece is not None
     a, b, _c = piece.members
     assert piece.memory.claim_task()
-    assert not grouper.reclaim_chunk_of(b)
+    assert not grouper.prepare_to_kill(b)
     assert timers.started == ["b", "c"]
-    assert grouper.reclaim_chunk_of(a)
+    assert grouper.prepare_to_kill(a)
     assert timers.started == ["b", "c"]
-    assert grouper.reclaim_chunk_of(Request("alone"))  # type: ignore[arg-type]
+    assert grouper.prepare_to_kill(Request("alone"))  # type: ignore[arg-type]
