@@ -32,7 +32,8 @@ class Heartbeat:
 
     `busy` of its `slots` run a task. `in_flight` counts its messages. `cores` are the processors that it may
     use. `host_busy` is the share of its host's processors in use, 0 if not known. The broker replies in
-    `broker_seconds`. A quota holds the process back in the share `throttled` of periods.
+    `broker_seconds`. A quota holds the process back in the share `throttled` of periods. Its main thread,
+    which fetches messages, computes or waits for a processor for the share `loop_busy` of the time.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Heartbeat:
     host_busy: float = 0.0
     broker_seconds: float = 0.0
     throttled: float = 0.0
+    loop_busy: float = 0.0
 
 
 _FIELDS = frozenset(each.name for each in fields(Heartbeat))

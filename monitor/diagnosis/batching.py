@@ -7,11 +7,10 @@ import math
 
 from millpond.broker.stats.calls import CallFigures
 from millpond.monitor.diagnosis import words
+from millpond.monitor.diagnosis.causes import SHORT_SECONDS
 from millpond.monitor.diagnosis.diagnosis import Diagnosis
 from millpond.monitor.diagnosis.facts import PoolFacts
 
-#: Below this mean service time, fetching a task costs more than running it, seconds.
-SHORT_SECONDS = 0.002
 #: A run is chatty if this many round trips take this share of its time, or if more take a smaller share.
 CHATTY, CHATTY_SHARE = 8, 0.4
 VERY_CHATTY, VERY_CHATTY_SHARE = 20, 0.2

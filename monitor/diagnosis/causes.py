@@ -23,6 +23,10 @@ SLOWER = 2.0
 SILENT_SECONDS, MISSED_ENDS = 20.0, 5
 #: The multiple of the rate at which the hosts' processors are full that leaves no room for more slots.
 NO_ROOM = 1.1
+#: A process whose main thread computes for this share of the time fetches as fast as it can.
+BUSY_LOOP = 0.7
+#: Below this mean service time, fetching a task costs more than running it, seconds.
+SHORT_SECONDS = 0.002
 #: Below this use, slots wait for messages. From these seconds on, the broker's replies are late. Children
 #: are replaced often if there is one for fewer than this many tasks.
 LATE_USE, LATE_SECONDS, OFTEN = 0.7, 0.01, 20
@@ -316,6 +320,27 @@ def _saturated_by(facts: PoolFacts) -> tuple[str, str, tuple[str, ...]]:
     named = words.bottleneck_name(facts, share)
     spent = f"{share:.0%} of the slots' time is spent waiting for {named}"
     return place.name or place.library or place.line, named, (spent,)
+
+
+def busy_loop(facts: PoolFacts) -> Diagnosis | None:
+    """Slots wait for messages because the processes are busy with fetching and decoding them."""
+    mean, running = facts.mean, facts.view.running
+    busy = min((report.loop_busy for report in running), default=0.0)
+    if mean is None or mean < SHORT_SECONDS or facts.is_probed:
+        return None
+    if facts.use >= LATE_USE or busy < BUSY_LOOP:
+        return None
+    fetching = f"its processes fetch, decode and settle messages {busy:.0%} of the time, one processor each"
+    return words.make_diagnosis(
+        facts,
+        "processor",
+        f"{fetching}: slots wait for messages {1 - facts.use:.0%} of the time although "
+        f"{words.ready_text(facts)}",
+        "send smaller messages, with the key or the path of large contents, or add processes: more slots of "
+        "these processes would only wait",
+        confidence=0.8,
+        evidence=(fetching,),
+    )
 
 
 def late_broker(facts: PoolFacts) -> Diagnosis | None:

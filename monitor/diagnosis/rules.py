@@ -5,8 +5,9 @@ calm         idle, keeps up, catching up, bursts, skew
 too little   fewer than 30 ends or 10 seconds: too little data, or runs too long to measure
 failing      most runs fail or are retried: more slots would not help
 lock         slots wait for results of tasks of their own pool, and no run ends
-broker       slots wait for messages, because the broker's replies are late
 recycling    slots are empty while their child processes are replaced
+processor    slots wait for messages, because their processes are busy with fetching and decoding them
+broker       slots wait for messages, because the broker's replies are late
 batching     fetching tasks costs more than running them
 dependency   runs take much longer than usual for their kinds, and wait
 batching     a run calls a peer many times, or a call costs much whatever its size
@@ -243,8 +244,9 @@ RULES: tuple[Rule, ...] = (
     _too_little_data,
     causes.failing_runs,
     causes.results_of_own_pool,
-    causes.late_broker,
     causes.recycled_children,
+    causes.busy_loop,
+    causes.late_broker,
     batching.short_tasks,
     causes.slow_dependency,
     batching.chatty_runs,

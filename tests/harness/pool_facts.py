@@ -73,13 +73,13 @@ def with_items(fixed: float, each: float) -> PoolFacts:
     return replace(BUSY, minute=replace(BUSY.minute, calls=calls), elasticity=measured)
 
 
-def idle(*, broker_seconds: float = 0.0, children: int = 0) -> PoolFacts:
+def idle(*, children: int = 0, **of_heartbeat: float) -> PoolFacts:
     """Return a pool with tasks ready, a third of whose slots are in use."""
     seen = [
         replace(each, busy_seconds=each.busy_seconds / 3, children=children)
         for each in (BUSY.recent, BUSY.minute)
     ]
-    view = replace(BUSY.view, running=(heartbeat(broker_seconds=broker_seconds),))
+    view = replace(BUSY.view, running=(heartbeat(**of_heartbeat),))
     return replace(BUSY, view=view, recent=seen[0], minute=seen[1])
 
 

@@ -25,7 +25,7 @@ from millpond.broker.stats.heartbeats import Heartbeat
 from millpond.tasks.pools import Table
 from millpond.tasks.process.metrics_file import MetricsFile
 from millpond.tasks.settings import Settings
-from millpond.worker.report.host_cpu import CpuQuota, HostCpu
+from millpond.worker.report.host_cpu import CpuQuota, HostCpu, LoopCpu
 from millpond.worker.report.metering import Metering, count_busy
 from millpond.worker.report.slot_times import SlotTimes
 
@@ -66,7 +66,7 @@ class HeartbeatReporter:
         self._since = 0.0
         self._about: dict[str, Any] = {}
         self._metering = Metering()
-        self._host_cpu, self._quota = HostCpu(), CpuQuota()
+        self._host_cpu, self._quota, self._loop_cpu = HostCpu(), CpuQuota(), LoopCpu()
         self._samples_slots = samples_slots
         self._probe_share = probe_share
         #: The process that took the last samples looks for a pool to probe until others take theirs.
@@ -196,6 +196,7 @@ class HeartbeatReporter:
             draining=self._in_flight.starts_nothing,
             host_busy=self._host_cpu.sample_busy_share(),
             throttled=self._quota.sample_throttled_share(),
+            loop_busy=self._loop_cpu.sample_busy_share(),
             broker_seconds=round(min(self._answer_times, default=0.0), 4),
             uptime_seconds=round(time.monotonic() - self._since, 1),
         )

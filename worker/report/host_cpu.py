@@ -1,8 +1,12 @@
 """The load of this host's processors from all programs: a handler may be waiting for a processor."""
 
+import os
+import time
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
+
+from millpond.worker.report.blocking import thread_clock
 
 #: A share covers this many samples, taken once a second.
 SAMPLES = 10
@@ -34,6 +38,25 @@ class HostCpu:
         (all_before, idle_before), (all_now, idle_now) = self._samples[0], self._samples[-1]
         passed = all_now - all_before
         return round(1 - (idle_now - idle_before) / passed, 3) if passed > 0 else 0.0
+
+
+class LoopCpu:
+    """Samples the main thread of this process, which fetches, decodes and settles messages."""
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[float, float]] = deque(maxlen=SAMPLES + 1)
+
+    def sample_busy_share(self) -> float:
+        """Take a sample, and return the share of time in which the thread computed or waited for a processor.
+
+        It covers the last ten samples. It is 0 if it is not known.
+        """
+        if (clock := thread_clock(os.getpid())) is not None:
+            self._samples.append((time.monotonic(), clock.ran + clock.waited))
+        if len(self._samples) < 2:
+            return 0.0
+        (began, used_before), (now, used) = self._samples[0], self._samples[-1]
+        return round(min(1.0, (used - used_before) / (now - began)), 3) if now > began else 0.0
 
 
 class CpuQuota:

@@ -35,6 +35,8 @@ from tests.scenarios.bottlenecks.results import Seen
 WITHIN_SECONDS, TRUTH_SECONDS = 60.0, 6.0
 #: A turn of few or many slots is this long, once the surplus has ended, which takes at most so long.
 TURN_SECONDS, IDLE_SECONDS = 3.0, 10.0
+#: Messages that are sent at once: they may be large.
+MOST_AT_ONCE = 50
 #: Tasks a second of a pool that keeps up.
 HEALTHY_RATE = 50
 
@@ -74,7 +76,9 @@ class Feed:
     def send(self, count: int) -> None:
         """Send messages of the case's kinds, mixed."""
         now_ms = server.server_time_ms(self.store)
-        publish(self.store, [self._message(now_ms) for _ in range(count)], policy="exempt")
+        for part in range(0, count, MOST_AT_ONCE):
+            messages = [self._message(now_ms) for _ in range(min(MOST_AT_ONCE, count - part))]
+            publish(self.store, messages, policy="exempt")
 
     def _message(self, now_ms: int) -> Outgoing:
         beside = self._case.beside

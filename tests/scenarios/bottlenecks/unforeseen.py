@@ -175,8 +175,8 @@ def _shapes() -> Iterator[Case]:
 
 def _large() -> Iterator[Case]:
     yield from _both(
-        "large arguments", "everyday.large", ("processor", "broker"), False, slots=4, backlog=100,
-        computes=True, fields={"seconds": 0.002, "text": "x" * 1_000_000},
+        "large arguments", "everyday.large", ("processor", "broker"), False, slots=4, backlog=300,
+        computes=True, fields={"seconds": 0.005, "text": "x" * 300_000},
     )  # fmt: skip
     yield from _both(
         "large results", "unforeseen.large_result", ("processor", "batching"), False, slots=4,

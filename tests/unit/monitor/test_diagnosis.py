@@ -64,6 +64,8 @@ from tests.harness.pool_facts import (
         (facts((AWAITED, 0.9)), "unclear", RESULTS, "it is not known whether"),
         (idle(broker_seconds=0.5), "broker", "", "the broker answers in 500"),
         (replace(idle(broker_seconds=0.5), is_probed=True), "unclear", PEER.name, ""),
+        (idle(loop_busy=0.9, broker_seconds=0.5), "processor", "", "fetch, decode and settle"),
+        (idle(loop_busy=0.4), "unclear", "", "slots wait for messages"),
         (skewed(busy=0), "skew", "p.1@h", "4 tasks wait in process p.1@h"),
         (skewed(busy=8), "keeps up", "", ""),
         (idle(children=200), "recycling", "", "a child is replaced after"),

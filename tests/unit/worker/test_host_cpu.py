@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
-from millpond.worker.report.host_cpu import SAMPLES, HostCpu
+import pytest
+
+from millpond.worker.report.blocking import Clock
+from millpond.worker.report.host_cpu import SAMPLES, HostCpu, LoopCpu
 
 
 def test_the_share_is_of_the_last_looks(tmp_path: Path) -> None:
@@ -22,3 +25,13 @@ def test_the_share_is_of_the_last_looks(tmp_path: Path) -> None:
         count(175 + 100 * n, 120, 5)
         share = processors.sample_busy_share()
     assert share == 1.0
+
+
+def test_a_main_thread_that_computes_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The share of time that the main thread ran or waited for a processor."""
+    clocks, times = iter([Clock(1.0, 0.5), Clock(1.6, 0.8)]), iter([10.0, 11.0])
+    monkeypatch.setattr("millpond.worker.report.host_cpu.thread_clock", lambda _: next(clocks))
+    monkeypatch.setattr("time.monotonic", lambda: next(times))
+    loop = LoopCpu()
+    assert loop.sample_busy_share() == 0.0
+    assert loop.sample_busy_share() == pytest.approx(0.9)
