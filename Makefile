@@ -46,7 +46,7 @@ demo: install ## Run the main job on photographs, tables, PDFs and mail, one to 
 	@echo 'The main job, on this machine alone; everything it makes stays in demo-out/ …'
 	@$(BIN)/python -m examples.demo $(if $(QUICK),--quick) $(if $(PHOTOS),"$(PHOTOS)")
 
-test: install ## Run units, real servers, real workers: six to twelve minutes
+test: install ## Run units, real servers, real workers: four to ten minutes
 	$(PYTEST) $(IN_TWO) $(UNITS_LAST) $(AGAIN) -m "not slow and not browser and not containers"
 
 test-unit: install ## Run the unit tests alone: one to two minutes

@@ -98,19 +98,24 @@ def _adopt_messages(store: "Store", queues: "Iterable[str]", everything: bool) -
 
 
 def _ids_of_worker_tasks() -> set[str]:
-    """Return the ids of the tasks that workers say they have: running, waiting, or kept for their ETA."""
+    """Return the ids of the tasks that workers say they have: kept for their ETA, waiting, or running.
+
+    The questions stand in the order in which a task moves on, so that one that moves meanwhile is seen. The
+    first waits `REPLY_SECONDS` for every worker; the others end when the workers that replied have replied again.
+    """
     from millpond.tasks.app import celery_app
     from millpond.tasks.process.local_instance import configured_broker
     from millpond.tasks.settings import settings
 
     configured = settings()
     app = celery_app(configured.model_copy(update={"broker_url": configured_broker(configured)}))
-    inspect = app.control.inspect(timeout=REPLY_SECONDS)
-    ids = set()
-    for command in ("active", "reserved", "scheduled"):
-        for tasks in (getattr(inspect, command)() or {}).values():
-            ids |= {task.get("request", task)["id"] for task in tasks}
-    return ids
+    replies = [app.control.inspect(timeout=REPLY_SECONDS).scheduled() or {}]
+    if workers := list(replies[0]):
+        inspect = app.control.inspect(workers, timeout=REPLY_SECONDS, limit=len(workers))
+        replies += [inspect.reserved() or {}, inspect.active() or {}]
+    return {
+        task.get("request", task)["id"] for reply in replies for tasks in reply.values() for task in tasks
+    }
 
 
 def _make_delayed_ready(store: "Store", queues: "Iterable[str]") -> list[dict[str, Any]]:

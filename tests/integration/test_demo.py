@@ -27,6 +27,7 @@ def demo(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
     )
 
 
+@pytest.mark.slow
 def test_the_demo_does_the_main_job_and_a_second_run_keeps_the_material(tmp_path: Path) -> None:
     """Only the intended failures fail, each mail arrives once, the thumbnails are there."""
     out = tmp_path / "out"

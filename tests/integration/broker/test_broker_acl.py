@@ -61,7 +61,7 @@ def test_the_rules_of_the_readme_are_enough(guarded: OwnServer, eventually: Call
         assert len(list(batch.results())) == 21
         waits = client.send(Square(n=1), delay=timedelta(hours=1), once="one")
         assert client.cancel(waits.id).unacknowledged == ()
-        inspect = celery_app(settings).control.inspect(timeout=5)
+        inspect = celery_app(settings).control.inspect(timeout=5, limit=1)
         assert eventually(inspect.ping, 20)
         ann = Visitor(f"{pond.flower_url}", login=LOGIN)
         for page in (

@@ -21,6 +21,7 @@ from millpond.broker.message import compose
 from millpond.broker.outcomes import DeadLetter
 from millpond.broker.publish import publish
 from millpond.broker.server import server_time_ms
+from millpond.monitor.cli import adopt
 from millpond.producer.client import Client
 from millpond.tasks.settings import Settings, settings
 from millpond.tasks.squares.contract import Square
@@ -125,9 +126,10 @@ def test_commands_that_only_look_leave_no_line(names: Names, store: Store) -> No
 
 
 def test_adopting_what_is_not_there_is_said(
-    names: Names, store: Store, capsys: pytest.CaptureFixture[str]
+    names: Names, store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Adopting from an unknown queue is an error; adopting from an empty queue prints a sentence."""
+    monkeypatch.setattr(adopt, "REPLY_SECONDS", 0.1)  # no worker runs
     assert main(["adopt", "--all"]) == 0
     assert capsys.readouterr().out.startswith("default: 1 taken in")
     assert main(["adopt", "defualt"]) == main(["adopt", "--back", "defualt"]) == 2

@@ -322,6 +322,7 @@ def test_ctrl_c_once_still_waits_for_what_was_sent(fleet: Settings, root: Path, 
     assert "3 succeeded, 0 failed" in rest
 
 
+@pytest.mark.slow
 def test_a_broker_that_goes_away_meanwhile_is_one_line(tmp_path: Path, eventually: Any) -> None:
     """When the broker ends while a command sends, the command says so in one line and exits with 3."""
     from millpond.worker.local.valkey import run_server

@@ -20,6 +20,7 @@ def chaos(*arguments: object) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_a_moment_of_chaos_loses_nothing() -> None:
     """A dozen faults over a thousand tasks: none lost, none early, none twice without a reason."""
     run = chaos("--seed", 7, "--tasks", 1_000, "--faults", 12, "--every", 0.8)

@@ -30,6 +30,7 @@ def settled(store: Store) -> bool:
     return not (depth.ready or depth.delayed or depth.in_flight)
 
 
+@pytest.mark.slow
 def test_killed_between_the_pop_and_the_record(pond, eventually) -> None:
     """A worker that dies with a fetched reply unread loses nothing: the pop has recorded the messages."""
     pond.send("one")
@@ -66,6 +67,7 @@ def test_killed_between_the_body_and_its_settlement(pond, eventually) -> None:
         assert [result.value for result in batch.results()] == [1]
 
 
+@pytest.mark.slow
 def test_killed_while_it_sweeps_for_another(pond, eventually) -> None:
     """A worker that dies as it takes over a dead worker's messages loses none and keeps none from others."""
     pond.send("one")
@@ -77,6 +79,7 @@ def test_killed_while_it_sweeps_for_another(pond, eventually) -> None:
     assert pond.runs() == [("one", 0)]
 
 
+@pytest.mark.slow
 def test_killed_between_the_retry_and_the_acknowledgement(pond, eventually) -> None:
     """A retry takes the place of the run that asked for it in one step: no run is doubled."""
     pond.send("one", retries=1)

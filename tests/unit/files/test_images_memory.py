@@ -46,6 +46,7 @@ def interlaced_png(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", rows + packer.flush()) + chunk(b"IEND", b"")
 
 
+@pytest.mark.slow
 def test_two_small_files_do_not_fill_the_container(store: Storage, root: Path, context: Context) -> None:
     """A PNG of 1.5 MB whose pixels are held whole, eight bytes each, is refused before they are decoded."""
     (root / "in.png").write_bytes(interlaced_png(13_000))
