@@ -13,7 +13,7 @@ from millpond.tasks.durations import Duration
 from millpond.tasks.middleware import Sending
 from millpond.tasks.redaction import hides_fields
 from millpond.tasks.send_options import SendOptions
-from millpond.tasks.wire_fields import is_plain, wire_fields
+from millpond.tasks.wire_fields import is_carried_unchanged, wire_fields
 
 #: The most characters of an id or of a unique key, which both become part of keys in Redis.
 NAME_LENGTH = 200
@@ -163,7 +163,7 @@ def _json_fields(contract: Contract) -> dict[str, Any]:
 
     Raises `BadContract` for a value that cannot be written as JSON.
     """
-    if is_plain(type(contract)):  # pydantic writes all fields at once, which is faster
+    if is_carried_unchanged(type(contract)):  # pydantic writes all fields at once, which is faster
         with suppress(ValueError):  # the error of `wire_fields` names the field
             return contract.model_dump(mode="json", exclude_defaults=True)
     return wire_fields(contract)

@@ -156,7 +156,7 @@ class Scheduler:
             for_=2 * period + _KEY_MARGIN,
         )
         try:
-            sent = self.client.send(scheduled.sendable, **options.given(), overflow="reject")
+            sent = self.client.send(scheduled.sendable, **options.non_default(), overflow="reject")
         except (QueueFull, UnknownQueue) as error:
             if not state.trouble:
                 logger.warning("schedule %s, due %s, is not sent yet: %s", name, due, error)

@@ -1,9 +1,9 @@
-"""Redaction of secrets: the hidden fields of a contract, and their values in any text that is shown.
+"""Redact secrets: replace the hidden fields of a contract, and cut their values out of texts.
 
-A field declared with `repr=False` is hidden, in a nested model, dataclass or typed dictionary too: its value
+A field declared with `repr=False` is hidden, in a nested model, dataclass or typed dictionary, too. Its value
 is replaced wherever arguments are shown, and cut out of errors, tracebacks, results and log lines of its
-task. The value is found as it was sent, whole, or a line of it, in plain or as Python's `repr` and JSON
-escape it. A handler that shows half of a secret, or encodes it, is not stopped.
+task. A text is searched for the whole value and for each of its lines, as they are and as Python's `repr` and
+JSON escape them. A part of a line, or a value in another encoding, is not found.
 """
 
 import json
@@ -21,74 +21,83 @@ if TYPE_CHECKING:
 
 REDACTED = "[redacted]"
 
-#: Shorter values are not cut out of texts: every second word contains them.
+#: The minimum characters of a value that is cut out of texts. Shorter ones are a part of many words.
 SHORTEST = 4
+
+#: The minimum characters of a line of a value that is cut out alone, and the most lines of a value.
 _SHORTEST_LINE = 12
 _MOST_LINES = 200
 
 
 @lru_cache(maxsize=1_000)
 def hides_fields(contract: "type[BaseModel]") -> bool:
-    """True if a contract has hidden fields, in a nested model too."""
+    """True if a contract, or a model nested in it, has a hidden field."""
     return any(
         not field.repr for model in nested_models(contract) for field in _described_fields(model).values()
     )
 
 
 def redact(contract: "type[BaseModel]", kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace the values of hidden fields, also of nested models, by a note of their length.
+    """Return arguments with a note of the length in place of the value of each hidden field, at any depth.
 
-    If a contract hides any field, unknown names are hidden too: one may be a hidden name, misspelt.
+    If the contract hides any field, the values of unknown names are replaced, too: a hidden name may be
+    misspelt.
     """
     return _redact_fields([contract], kwargs) if hides_fields(contract) else dict(kwargs)
 
 
-def _redact_fields(models: "list[type[BaseModel]]", value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of one of these models as they may be shown. Any model may hide a field."""
-    by_name: dict[str, list[FieldInfo]] = {}
+def _redact_fields(models: "list[type[BaseModel]]", fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of an object with hidden ones redacted. The object is of one of these models.
+
+    A field is shown only if every model that has a field of its name shows it.
+    """
+    fields_by_name: dict[str, list[FieldInfo]] = {}
     for model in models:
-        for own, field in _described_fields(model).items():
-            for name in _field_names(own, field):
-                by_name.setdefault(name, []).append(field)
-    shown = {}
-    for name, each in value.items():
-        fields = by_name.get(name, [])
-        is_open = bool(fields) and all(field.repr for field in fields)
-        shown[name] = (
-            _redact_value([field.annotation for field in fields], each) if is_open else _redaction_note(each)
-        )
-    return shown
+        for field_name, field in _described_fields(model).items():
+            for name in _accepted_names(field_name, field):
+                fields_by_name.setdefault(name, []).append(field)
+    redacted = {}
+    for name, field_value in fields.items():
+        candidates = fields_by_name.get(name, [])
+        if candidates and all(field.repr for field in candidates):
+            redacted[name] = _redact_value([field.annotation for field in candidates], field_value)
+        else:
+            redacted[name] = _redaction_note(field_value)
+    return redacted
 
 
 def _redact_value(annotations: list[Any], value: Any) -> Any:
-    """Return a value as it may be shown. Its type is one of these, and all of them are followed."""
-    types = [member for each in annotations for member in _member_types(each)]
-    if value is None or not any(
-        hides_fields(model) for each in types for model in models_in_annotation(each)
-    ):
+    """Return a value with hidden fields redacted. It has one of these types, and it is not known which.
+
+    A value that fits none of the types, or that could be a model or a table, is replaced as a whole.
+    """
+    types = [member for annotation in annotations for member in _member_types(annotation)]
+    models_inside = (model for type_ in types for model in models_in_annotation(type_))
+    if value is None or not any(map(hides_fields, models_inside)):
         return value
-    models = [each for each in types if _is_model(each)]
-    tables = [get_args(each) for each in types if _is_table(each)]
+    models = [type_ for type_ in types if _is_model(type_)]
+    entry_types = [get_args(type_)[1] for type_ in types if _is_table(type_)]
     if isinstance(value, list | tuple):
-        items = [item for each in types if not _is_table(each) for item in get_args(each) if item is not ...]
-        return [_redact_value(items, each) for each in value] if items else _redaction_note(value)
-    if not isinstance(value, dict) or bool(models) == bool(tables):
+        sequences = [type_ for type_ in types if not _is_table(type_)]
+        item_types = [item for type_ in sequences for item in get_args(type_) if item is not ...]
+        return [_redact_value(item_types, item) for item in value] if item_types else _redaction_note(value)
+    if not isinstance(value, dict) or bool(models) == bool(entry_types):
         return _redaction_note(value)
     if models:
         return _redact_fields(models, value)
-    return {key: _redact_value([each for _key, each in tables], of_key) for key, of_key in value.items()}
+    return {key: _redact_value(entry_types, entry) for key, entry in value.items()}
 
 
 def _member_types(annotation: Any) -> Iterator[Any]:
-    """Yield the types that a value of this annotation may have, without aliases and annotations."""
+    """Yield the members of a union, or else the type itself; without `Annotated`, aliases and root models."""
     annotation = _without_alias(annotation)
     origin, arguments = get_origin(annotation), get_args(annotation)
     root = getattr(annotation, "model_fields", {}).get("root")
     if origin is Annotated:
         yield from _member_types(arguments[0])
     elif origin in (Union, UnionType):
-        for each in arguments:
-            yield from _member_types(each)
+        for argument in arguments:
+            yield from _member_types(argument)
     elif root is not None and root.repr and getattr(annotation, "__pydantic_root_model__", False):
         yield from _member_types(root.annotation)
     else:
@@ -98,8 +107,8 @@ def _member_types(annotation: Any) -> Iterator[Any]:
 def _without_alias(annotation: Any) -> Any:
     """Return the type behind a `type` alias, a `NewType` or a bound type variable."""
     for name in ("__value__", "__supertype__", "__bound__"):
-        while (meant := getattr(annotation, name, None)) is not None:
-            annotation = meant
+        while (aliased := getattr(annotation, name, None)) is not None:
+            annotation = aliased
     return annotation
 
 
@@ -111,54 +120,51 @@ def _is_model(annotation: Any) -> bool:
 
 
 def _is_table(annotation: Any) -> bool:
-    """True if the type has keys and values."""
+    """True if the type is a mapping with types for its keys and values."""
     origin = get_origin(annotation)
     return isinstance(origin, type) and issubclass(origin, Mapping) and len(get_args(annotation)) == 2
 
 
 def models_in_annotation(annotation: Any) -> "Iterator[type[BaseModel]]":
-    """Yield the models, dataclasses and typed dictionaries in an annotation."""
+    """Yield the models, dataclasses and typed dictionaries that an annotation names, at any depth."""
     annotation = _without_alias(annotation)
     if _is_model(annotation):
         yield annotation
-    for each in get_args(annotation):
-        yield from models_in_annotation(each)
+    for argument in get_args(annotation):
+        yield from models_in_annotation(argument)
 
 
 @lru_cache(maxsize=1_000)
 def _described_fields(model: type[Any]) -> "Mapping[str, FieldInfo]":
-    """Return the fields of a model, of a dataclass or of a typed dictionary, as pydantic describes them."""
-    for own in ("model_fields", "__pydantic_fields__"):
-        if hasattr(model, own):
-            return dict(getattr(model, own))
+    """Return pydantic's description of the fields of a model, a dataclass or a typed dictionary, by name."""
+    for attribute in ("model_fields", "__pydantic_fields__"):
+        if hasattr(model, attribute):
+            return dict(getattr(model, attribute))
     from pydantic.fields import FieldInfo
 
-    hidden = {each.name for each in fields(model) if not each.repr} if is_dataclass(model) else set[str]()
-    fields_by_name = {}
+    hidden = {field.name for field in fields(model) if not field.repr} if is_dataclass(model) else set[str]()
+    described = {}
     for name, hint in get_type_hints(model, include_extras=True).items():
-        fields_by_name[name] = FieldInfo.from_annotation(hint)
-        fields_by_name[name].repr = fields_by_name[name].repr and name not in hidden
-    return fields_by_name
+        described[name] = FieldInfo.from_annotation(hint)
+        described[name].repr = described[name].repr and name not in hidden
+    return described
 
 
 @lru_cache(maxsize=1_000)
 def nested_models(contract: "type[BaseModel]") -> "frozenset[type[BaseModel]]":
-    """Return a contract and all models nested in it."""
-    models, waiting = set["type[BaseModel]"](), [contract]
-    while waiting:
-        model = waiting.pop()
+    """Return a contract and all models nested in it, at any depth."""
+    models, pending = set["type[BaseModel]"](), [contract]
+    while pending:
+        model = pending.pop()
         if model not in models:
             models.add(model)
-            waiting.extend(
-                nested
-                for each in _described_fields(model).values()
-                for nested in models_in_annotation(each.annotation)
-            )
+            for field in _described_fields(model).values():
+                pending.extend(models_in_annotation(field.annotation))
     return frozenset(models)
 
 
 def redact_args(contract: "type[BaseModel]", args: Any) -> str:
-    """Return the text to show for positional arguments, which no contract names."""
+    """Return the text to show for positional arguments. They are hidden if the contract hides any field."""
     if not args:
         return "()"
     count = f"{len(args)} of them" if isinstance(args, list | tuple) else "of no usable form"
@@ -166,34 +172,34 @@ def redact_args(contract: "type[BaseModel]", args: Any) -> str:
 
 
 def secrets_in(contract: "type[BaseModel]", args: Any, kwargs: Any) -> tuple[str, ...]:
-    """Return the texts that must not be shown of a task, the longest first.
+    """Return the texts in a task's arguments that must not be shown, the longest first.
 
-    A text that is also in an open field is no secret: an address in a template's context.
+    A text that is also in a field that is shown is no secret, as an address in the context of a template.
     """
-    hidden, open_ = set(_all_texts(args)), set[str]()
+    hidden, shown = set(_all_texts(args)), set[str]()
     if isinstance(kwargs, dict):
-        _sort_texts(kwargs, redact(contract, kwargs), hidden, open_)
+        _sort_texts(kwargs, redact(contract, kwargs), hidden, shown)
     else:
         hidden.update(_all_texts(kwargs))
-    shown_anyway = "\n".join(open_)
-    secrets = (text for text in hidden if len(text) >= SHORTEST and text not in shown_anyway)
+    shown_text = "\n".join(shown)
+    secrets = (text for text in hidden if len(text) >= SHORTEST and text not in shown_text)
     return tuple(sorted(secrets, key=len, reverse=True))
 
 
-def _sort_texts(value: Any, shown: Any, hidden: set[str], open_: set[str]) -> None:
-    """Sort the texts of a value into hidden ones and those that are shown."""
-    if isinstance(value, dict) and isinstance(shown, dict):
-        for name, each in value.items():
-            _sort_texts(each, shown[name], hidden, open_)
-    elif isinstance(value, list | tuple) and isinstance(shown, list | tuple):
-        for each, beside in zip(value, shown, strict=True):
-            _sort_texts(each, beside, hidden, open_)
+def _sort_texts(value: Any, redacted: Any, hidden: set[str], shown: set[str]) -> None:
+    """Add each text of a value to `hidden` or `shown`, by comparing the value with its redacted form."""
+    if isinstance(value, dict) and isinstance(redacted, dict):
+        for name, entry in value.items():
+            _sort_texts(entry, redacted[name], hidden, shown)
+    elif isinstance(value, list | tuple) and isinstance(redacted, list | tuple):
+        for item, redacted_item in zip(value, redacted, strict=True):
+            _sort_texts(item, redacted_item, hidden, shown)
     else:
-        (open_ if shown is value else hidden).update(_all_texts(value))
+        (shown if redacted is value else hidden).update(_all_texts(value))
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:
-    """Cut secrets out of a text."""
+    """Return a text with `REDACTED` in place of each secret, and of each longer line of a secret."""
     for secret in secrets:
         lines = secret.splitlines()[:_MOST_LINES] if "\n" in secret else []
         for part in (secret, *(line.strip() for line in lines if len(line.strip()) >= _SHORTEST_LINE)):
@@ -204,37 +210,38 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
 
 
 def _secret_spellings(secret: str) -> Iterator[str]:
-    """Yield a secret as it is, and as Python, JSON and Celery (which escapes quotes alone) write it."""
+    """Yield a secret as it is, and as Python, JSON and Celery (which only escapes quotes) write it."""
     yield secret
     if not secret.isalnum() or not secret.isascii():
-        once, quoted = repr(secret)[1:-1], secret.replace("'", "\\'")
-        variants = {once, repr(once)[1:-1], json.dumps(secret)[1:-1], once.replace("'", "\\'")}
+        escaped, quoted = repr(secret)[1:-1], secret.replace("'", "\\'")
+        variants = {escaped, repr(escaped)[1:-1], json.dumps(secret)[1:-1], escaped.replace("'", "\\'")}
         variants |= {quoted, repr(quoted)[1:-1]}
         yield from sorted(variants - {secret}, key=len, reverse=True)
 
 
 def _all_texts(value: Any) -> Iterator[str]:
-    """Yield each text and number in a value, at any depth, as text."""
+    """Yield each text in a value, and each number as text, at any depth. Keys are left out."""
     match value:
         case str():
             yield value
         case int() | float() if not isinstance(value, bool):
             yield str(value)
         case dict():
-            for each in value.values():
-                yield from _all_texts(each)
+            for entry in value.values():
+                yield from _all_texts(entry)
         case list() | tuple():
-            for each in value:
-                yield from _all_texts(each)
+            for item in value:
+                yield from _all_texts(item)
 
 
 def _redaction_note(value: Any) -> str:
+    """Return the text to show instead of a value, with its length if it has one."""
     size = f", {len(value)} long" if isinstance(value, str | list | dict | tuple) else ""
     return f"[redacted{size}]"
 
 
-def _field_names(name: str, field: "FieldInfo") -> Iterator[str]:
-    """Yield the names by which a field may be sent: its own and its aliases."""
+def _accepted_names(name: str, field: "FieldInfo") -> Iterator[str]:
+    """Yield the names by which a field may be sent: its own name and its aliases."""
     yield name
     for alias in (field.alias, field.validation_alias):
         if isinstance(alias, str):

@@ -1,4 +1,4 @@
-"""Schedules: the task to send, and the times at which its periods are due.
+"""The settings of a schedule: the task to send, and the times at which it is due.
 
     [schedule.nightly]
     kind = "files.compress"
@@ -6,8 +6,9 @@
     cron = "30 3 * * *"
     timezone = "Europe/Berlin"
 
-The times are the same wherever they are computed, so any number of schedulers agree on them: `every` counts
-from the epoch, in UTC; `cron` is read as Debian's cron reads it, daylight saving included.
+The times do not depend on the process that computes them, so any number of schedulers agree. The periods of
+`every` begin at the Unix epoch. `cron` has the meaning of Debian's cron, also at changes to and from daylight
+saving time.
 """
 
 from collections.abc import Iterator
@@ -21,9 +22,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from millpond.tasks.durations import format_seconds
 from millpond.tasks.field_types import Period
-from millpond.tasks.send_options import SendOptions, descriptions
+from millpond.tasks.send_options import SendOptions, option_descriptions
 
-#: The most missed periods that are counted.
+#: The most missed periods that are counted of a `cron`.
 MOST_MISSED = 10_000
 
 
@@ -36,16 +37,16 @@ class Periodic(BaseModel):
     fields: dict[str, Any] = Field(
         default_factory=dict, repr=False, description="The fields of its contract."
     )
-    queue: str | None = Field(None, description=descriptions()["queue"])
-    priority: int = Field(0, ge=0, le=9, description=descriptions()["priority"])
-    expires: Period | None = Field(None, description=descriptions()["expires"])
+    queue: str | None = Field(None, description=option_descriptions()["queue"])
+    priority: int = Field(0, ge=0, le=9, description=option_descriptions()["priority"])
+    expires: Period | None = Field(None, description=option_descriptions()["expires"])
     every: Period | None = Field(None, description="The time between two tasks; either this or `cron`.")
     cron: str | None = Field(None, description="When it is due, as Debian's cron has it: `30 3 * * 1-5`.")
     timezone: str = Field("UTC", description="The time zone of `cron`.")
 
     @model_validator(mode="after")
     def _check_timing(self) -> "Periodic":
-        """Refuse a schedule without exactly one of `every` and `cron`, or with an unknown time zone."""
+        """Raise `ValueError` unless there is one of `every` and `cron`, valid, and a known time zone."""
         if (self.every is None) == (self.cron is None):
             raise ValueError("say when: either every or cron")
         if self.every is not None and self.every < timedelta(seconds=1):
@@ -71,17 +72,17 @@ class Periodic(BaseModel):
 
     @property
     def sendable(self) -> tuple[str, dict[str, Any]]:
-        """The task, as a client sends it."""
+        """The kind of the task and its fields, as `Client.send` takes them."""
         return self.kind, self.fields
 
     @property
     def options(self) -> SendOptions:
-        """The options of sending it."""
+        """The options of sending the task."""
         return SendOptions(queue=self.queue, priority=self.priority, expires=self.expires)
 
     @property
     def timing(self) -> str:
-        """The timing as text for people."""
+        """The timing as a text for people: `every 1h`, or the `cron` and its time zone."""
         if self.every is not None:
             return f"every {format_seconds(self.every.total_seconds())}"
         return f"{self.cron} {self.timezone}"
@@ -94,17 +95,17 @@ class Periodic(BaseModel):
         return next(self._due_times(at_ms))
 
     def last_due(self, at_ms: int) -> int:
-        """Return the last due time at or before `at_ms`."""
+        """Return the last due time at or before `at_ms`. Both are ms since the epoch."""
         if self.every is not None:
             period = self._period_ms(self.every)
             return at_ms // period * period
         return next(self._due_times(at_ms + 1_000, backwards=True))
 
     def missed_between(self, last_ms: int, due_ms: int) -> int:
-        """Return the number of due times between two, both excluded, at most `MOST_MISSED`."""
+        """Return the number of due times between two, without these; of a `cron` at most `MOST_MISSED`."""
         if self.every is not None:
             return max(0, (due_ms - last_ms - 1) // self._period_ms(self.every))
-        times = takewhile(lambda at: at < due_ms, self._due_times(last_ms))
+        times = takewhile(lambda time_ms: time_ms < due_ms, self._due_times(last_ms))
         return sum(1 for _ in islice(times, MOST_MISSED))
 
     @cached_property
@@ -112,12 +113,12 @@ class Periodic(BaseModel):
         return ZoneInfo(self.timezone)
 
     def _due_times(self, at_ms: int, *, backwards: bool = False) -> Iterator[int]:
-        """Yield the due times after a time, or before it if `backwards`, in ms."""
+        """Yield the due times of `cron` after a time, or before it if `backwards`; the nearest first, in ms."""
         from cronsim import CronSim
 
         start = datetime.fromtimestamp(at_ms // 1000, UTC).astimezone(self._zone)
-        for at in CronSim(self.cron or "", start, reverse=backwards):
-            yield int(at.timestamp()) * 1000
+        for due in CronSim(self.cron or "", start, reverse=backwards):
+            yield int(due.timestamp()) * 1000
 
     @staticmethod
     def _period_ms(every: timedelta) -> int:

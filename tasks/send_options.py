@@ -1,7 +1,7 @@
-"""The options of a send, stated once.
+"""The options of sending a task.
 
-`Client.send`, `Batch.send` and `Message` have them as they are. The gateway's options and a schedule's
-settings take their names and descriptions from here.
+`Client.send`, `Batch.send` and `Message` take these options. The gateway's options and the settings of a
+schedule have the same names and descriptions.
 """
 
 from dataclasses import dataclass, fields
@@ -32,14 +32,14 @@ class SendOptions:
     ] = None
     traceparent: Annotated[str | None, "The trace that it continues, instead of the current one."] = None
 
-    def given(self) -> dict[str, Any]:
-        """Return the options that are not their default, by name."""
-        values = {each.name: (getattr(self, each.name), each.default) for each in fields(SendOptions)}
-        return {name: value for name, (value, default) in values.items() if value != default}
+    def non_default(self) -> dict[str, Any]:
+        """Return the options that differ from their default, by name."""
+        values = ((field.name, getattr(self, field.name), field.default) for field in fields(SendOptions))
+        return {name: value for name, value, default in values if value != default}
 
 
 @cache
-def descriptions() -> dict[str, str]:
-    """Return each option by its name, with its description."""
+def option_descriptions() -> dict[str, str]:
+    """Return the description of each option, by the option's name."""
     hints = get_type_hints(SendOptions, include_extras=True)
-    return {each.name: hints[each.name].__metadata__[0] for each in fields(SendOptions)}
+    return {field.name: hints[field.name].__metadata__[0] for field in fields(SendOptions)}

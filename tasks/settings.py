@@ -1,8 +1,8 @@
-"""Every setting. Read from the environment and millpond.toml, by tasks/configuration/ alone.
+"""All settings, with their types and defaults. `tasks/configuration/` reads them.
 
-Order, the first that has a value wins: the environment (`MILLPOND_BROKER_URL`, nested with two underscores:
-`MILLPOND_SMTP__HOST`), then the TOML file (`./millpond.toml`, or the one that `MILLPOND_CONFIG` names), then
-the defaults. SETTINGS.md, which is made of this file, has the type and the use of each.
+The first source that has a value counts: the environment (`MILLPOND_BROKER_URL`; a field of a table has two
+underscores: `MILLPOND_SMTP__HOST`), then the TOML file (`./millpond.toml`, or the one that `MILLPOND_CONFIG`
+names), then the default. SETTINGS.md is generated from this file and lists every setting.
 """
 
 import json
@@ -85,7 +85,7 @@ class Smtp(BaseModel):
 
     @model_validator(mode="after")
     def _check_login(self) -> "Smtp":
-        """Refuse half a login, and a login over an unencrypted connection unless that is allowed."""
+        """Raise `ValueError` for half a login, or for one without encryption unless that is allowed."""
         if (self.username is None) != (self.password is None):
             raise ValueError("username and password belong together: set both or neither")
         if self.username is not None and self.security == "none" and not self.allow_plaintext_login:
@@ -121,14 +121,14 @@ class Files(BaseModel):
 
 
 class BrokerOptions(TypedDict):
-    """How a store of the broker is made, beside its URL."""
+    """The options of a connection to the broker, beside its URL."""
 
     prefix: str
     timeout_seconds: float
 
 
 class Settings(BaseModel):
-    """Every setting in force: the arguments here, then the environment, the file, the defaults.
+    """All settings in force. A value comes from the arguments, the environment, the file, or the default.
 
     Raises `SettingsError`, one line that names each value at fault and its source.
     """
@@ -231,30 +231,34 @@ class Settings(BaseModel):
 
     @property
     def broker_options(self) -> BrokerOptions:
-        """The options of every store and check of the broker."""
+        """The options of every connection to the broker."""
         return {"prefix": self.key_prefix, "timeout_seconds": self.broker_timeout_seconds}
 
     @model_validator(mode="wrap")
     @classmethod
-    def _merge_sources(cls, given: Any, handler: ModelWrapValidatorHandler["Settings"]) -> "Settings":
-        """Merge the given values over those of the environment and the file."""
-        if not isinstance(given, dict):
-            return handler(given)
-        written = sources.read_sources(cls, shipped_names())
+    def _merge_sources(cls, arguments: Any, handler: ModelWrapValidatorHandler["Settings"]) -> "Settings":
+        """Validate the arguments merged over the values of the environment and the file."""
+        if not isinstance(arguments, dict):
+            return handler(arguments)
+        read = sources.read_sources(cls, shipped_names())
         try:
-            return handler(sources.merge_tables(written.values, given))
+            return handler(sources.merge_tables(read.values, arguments))
         except ValidationError as error:
-            raise SettingsError(faults.describe_faults(error, cls, written)) from None
+            raise SettingsError(faults.describe_faults(error, cls, read)) from None
 
 
 def shipped_names() -> dict[str, Any]:
-    """Return the names that the tables by name start with."""
+    """Return the names of the pools and queues that ship with Millpond, as keys of nested tables."""
     return {"table": {"pools": dict.fromkeys(default_pools()), "queues": dict.fromkeys(default_queues())}}
 
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """Read the settings once a process. Raises `SettingsError` or `BadBrokerUrl`, a line of all faults."""
+    """Return the settings of this process, which are read at the first call.
+
+    Logs a warning for a queue that no pool takes from and that seems misspelt. Raises `SettingsError` or
+    `BadBrokerUrl`, with all faults in one line.
+    """
     configured = Settings()
     if configured.broker_url is not None:
         try:
@@ -262,32 +266,34 @@ def settings() -> Settings:
         except BadBrokerUrl as error:
             source = sources.read_sources(Settings, shipped_names()).source_of(("broker_url",))
             raise BadBrokerUrl(f"{source}: {error}") from None
-    for queue, meant in configured.table.misspelt_queues():
-        logger.warning("no pool takes from the queue %s: did you mean %s?", queue, meant)
+    for queue, similar in configured.table.misspelt_queues():
+        logger.warning("no pool takes from the queue %s: did you mean %s?", queue, similar)
     return configured
 
 
 def is_debug() -> bool:
-    """True if `MILLPOND_DEBUG` requests tracebacks beside the one line of an error."""
+    """True if `MILLPOND_DEBUG` requests tracebacks in addition to the one line of an error."""
     return os.environ.get("MILLPOND_DEBUG", "").lower() not in ("", "0", "false", "no", "off")
 
 
 def child_environment(configured: Settings) -> dict[str, str]:
-    """Return the environment in which a child process reads the same settings."""
-    own = tuple(f"MILLPOND_{name.upper()}" for name in (*Settings.model_fields, *LIFTED))
+    """Return the environment for a child process that is to have these settings. It has their secrets."""
+    variables = tuple(f"MILLPOND_{name.upper()}" for name in (*Settings.model_fields, *LIFTED))
+    nested = tuple(f"{variable}__" for variable in variables)
     env = {
         name: value
         for name, value in os.environ.items()
-        if name.upper() not in own and not name.upper().startswith(tuple(f"{field}__" for field in own))
+        if name.upper() not in variables and not name.upper().startswith(nested)
     }
     for name, value in configured.model_dump().items():
         if value is not None:
-            text = value if isinstance(value, str) else json.dumps(value, default=_reveal_secret)
+            text = value if isinstance(value, str) else json.dumps(value, default=_to_plain_text)
             env[f"MILLPOND_{name.upper()}"] = text
     return env
 
 
-def _reveal_secret(value: object) -> str:
+def _to_plain_text(value: object) -> str:
+    """Return a value that JSON cannot write as text. A secret is revealed."""
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 

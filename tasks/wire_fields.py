@@ -1,7 +1,7 @@
-"""The fields of a contract as JSON has them, and whether they arrive as they were sent.
+"""Make the JSON fields of a job, and refuse a job that a worker would read as another one.
 
-Types that JSON carries as they are need no look. A contract with others (a model, which may hold one of its
-subclasses; `Any`; a validator) is read back before it is sent: a job that would arrive changed is refused.
+A job is not checked if JSON carries all types of its contract unchanged. Other types are a model, which may
+be an object of a subclass, `Any`, and a type with a validator. A job with such a type is read back.
 """
 
 from collections.abc import Iterator
@@ -28,27 +28,28 @@ _VALIDATORS = ("validators", "field_validators", "root_validators", "model_valid
 
 
 def wire_fields(job: Contract) -> dict[str, Any]:
-    """Return the fields that are not their default, as JSON has them.
+    """Return the fields that differ from their default, as JSON has them.
 
-    Raises `BadContract` for a job that JSON cannot write, or that a worker would read as another.
+    Raises `BadContract` for a job that JSON cannot write, or that a worker would read as another one.
     """
     contract = type(job)
-    if is_plain(contract):
+    if is_carried_unchanged(contract):
         return _dump_fields(job, exclude_defaults=True)
     options: dict[str, Any] = {"exclude_defaults": True}
     if len(nested_models(contract)) > 1:
         # The defaults of a nested model are sent: they may distinguish it from other models of a union.
-        names = {name for name, each in contract.model_fields.items() if getattr(job, name) != each.default}
+        fields = contract.model_fields
+        names = {name for name, field in fields.items() if getattr(job, name) != field.default}
         options = {"include": names | (job.model_extra or {}).keys()}
     _refuse_changed(job, _dump_fields(job, **options))
-    return _dump_fields(job, **options)  # anew: a validator may have changed the first
+    return _dump_fields(job, **options)  # again: a validator may have changed the first one
 
 
 def _dump_fields(job: Contract, **options: Any) -> dict[str, Any]:
-    """Return the fields as JSON can write them. Raises `BadContract`."""
+    """Return the job's fields as JSON has them. Raises `BadContract` if JSON cannot write a value."""
     try:
         return job.model_dump(mode="json", **options)
-    except ValueError as error:  # pydantic's own for a value that it cannot write, and for bytes
+    except ValueError as error:  # pydantic raises it for bytes and for values that it cannot write
         raise BadContract(
             f"{job.kind} cannot be written as JSON: {error}. Send text, numbers, lists and objects; "
             "bytes as base64 (pydantic: ser_json_bytes and val_json_bytes)"
@@ -56,7 +57,7 @@ def _dump_fields(job: Contract, **options: Any) -> dict[str, Any]:
 
 
 def _refuse_changed(job: Contract, fields: dict[str, Any]) -> None:
-    """Raise `BadContract` if these fields of the job are read back as another job. No value is shown."""
+    """Raise `BadContract` if a worker would read these fields as another job. The error shows no value."""
     try:
         arrived = read_fields(type(job), fields)
     except BadContract as error:
@@ -65,36 +66,36 @@ def _refuse_changed(job: Contract, fields: dict[str, Any]) -> None:
         raise BadContract(f"{job.kind} cannot be sent: {fault}")
 
 
-def _changed_values(sent: Any, arrived: Any, place: str) -> Iterator[str]:
-    """Yield a line for each value that arrives as another.
+def _changed_values(sent: Any, arrived: Any, path: str) -> Iterator[str]:
+    """Yield a line for each value that differs between the sent and the arrived job.
 
-    A tuple may arrive as a list, and NaN equals itself.
+    `path` is the path of both values in the job. A tuple may arrive as a list. Two NaN are equal.
     """
-    within = f"{place}." if place else ""
+    prefix = f"{path}." if path else ""
     if sent == arrived or (sent != sent and arrived != arrived):
         return
     if isinstance(sent, BaseModel) and type(sent) is type(arrived):
         for name in (*type(sent).model_fields, *(sent.model_extra or ())):
-            yield from _changed_values(getattr(sent, name), getattr(arrived, name), f"{within}{name}")
+            yield from _changed_values(getattr(sent, name), getattr(arrived, name), f"{prefix}{name}")
     elif isinstance(sent, dict) and isinstance(arrived, dict):
         if sent.keys() == arrived.keys():
-            for key, each in sent.items():
-                yield from _changed_values(each, arrived[key], f"{within}{key}")
+            for key, value in sent.items():
+                yield from _changed_values(value, arrived[key], f"{prefix}{key}")
         else:
-            yield f"{place} has keys that are no text, which arrive as others: write them as text"
+            yield f"{path} has keys that are no text, which arrive as others: write them as text"
     elif isinstance(sent, list | tuple) and isinstance(arrived, list | tuple) and len(sent) == len(arrived):
-        for number, each in enumerate(sent):
-            yield from _changed_values(each, arrived[number], f"{within}{number}")
+        for number, value in enumerate(sent):
+            yield from _changed_values(value, arrived[number], f"{prefix}{number}")
     elif type(sent) is not type(arrived):
-        kind = type(arrived).__name__
-        yield f"{place} holds a {type(sent).__name__}, which arrives as a {kind}: declare its type"
+        types = f"a {type(sent).__name__}, which arrives as a {type(arrived).__name__}"
+        yield f"{path} holds {types}: declare its type"
     else:
-        yield f"{place} arrives as another value: a validator must leave a value alone that it has returned"
+        yield f"{path} arrives as another value: a validator must leave a value alone that it has returned"
 
 
 @lru_cache(maxsize=1_000)
-def is_plain(contract: type[BaseModel]) -> bool:
-    """True if every value that the contract accepts comes out of JSON as it went in, by its types alone."""
+def is_carried_unchanged(contract: type[BaseModel]) -> bool:
+    """True if the types of a contract guarantee that JSON carries every value unchanged."""
     rules, config = contract.__pydantic_decorators__, contract.model_config
     return (
         not any(getattr(rules, name) for name in _VALIDATORS)
@@ -109,18 +110,18 @@ def is_plain(contract: type[BaseModel]) -> bool:
 
 
 def _is_plain_type(annotation: Any) -> bool:
-    """True if every value of a type comes out of JSON as it went in."""
+    """True if JSON carries every value of a type unchanged."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _is_plain_type(arguments[0]) and all(map(_is_constraint, arguments[1:]))
     if origin is Literal:
-        return all(isinstance(each, str | int | None) for each in arguments)
+        return all(isinstance(argument, str | int | None) for argument in arguments)
     if origin in _CONTAINERS:
-        return all(each is ... or _is_plain_type(each) for each in arguments)
+        return all(argument is ... or _is_plain_type(argument) for argument in arguments)
     is_enum = isinstance(annotation, type) and issubclass(annotation, Enum)
     return is_enum or annotation is None or annotation in _PLAIN
 
 
 def _is_constraint(metadata: Any) -> bool:
-    """True if the metadata only accepts or refuses a value, as `Gt` does, or changes it once."""
+    """True if the metadata accepts or refuses values, as `Gt`, or changes a value only the first time."""
     return isinstance(metadata, BaseMetadata | StringConstraints) and not isinstance(metadata, Strict)

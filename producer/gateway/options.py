@@ -22,7 +22,7 @@ from millpond.producer.gateway.tokens import Principal
 from millpond.producer.message import Message, Sendable
 from millpond.tasks import durations
 from millpond.tasks.errors import BadQuantity
-from millpond.tasks.send_options import descriptions
+from millpond.tasks.send_options import option_descriptions
 
 _LONGEST_SECONDS = 10 * 365 * 86_400.0
 
@@ -62,7 +62,7 @@ _TRACEPARENT = re.compile(
 
 
 #: The description of each option, by its name in Python.
-_ABOUT = descriptions()
+_ABOUT = option_descriptions()
 
 
 class SendOptions(BaseModel):

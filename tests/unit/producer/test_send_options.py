@@ -12,7 +12,7 @@ from millpond import Batch, Client, Square
 from millpond.producer.gateway.options import SendOptions as GatewayOptions
 from millpond.producer.message import Message
 from millpond.tasks.schedule import Periodic
-from millpond.tasks.send_options import SendOptions, descriptions
+from millpond.tasks.send_options import SendOptions, option_descriptions
 
 OPTIONS = [each.name for each in fields(SendOptions)]
 HOW = ["overflow", "timeout"]
@@ -44,19 +44,19 @@ def test_client_batch_and_message_have_every_option() -> None:
 
 def test_the_gateway_has_every_option_with_the_same_words() -> None:
     """The trace comes in a header there; what is described in Python is described so in the schema."""
-    known = {WIRE.get(name, name): text for name, text in descriptions().items() if name != "traceparent"}
+    known = {WIRE.get(name, name): text for name, text in option_descriptions().items() if name != "traceparent"}
     assert {name: each.description for name, each in GatewayOptions.model_fields.items()} == known
 
 
 def test_a_schedule_has_its_options_with_the_same_words() -> None:
     """What a schedule may set is what it is sent with."""
     assert {name: Periodic.model_fields[name].description for name in SCHEDULED} == {
-        name: descriptions()[name] for name in SCHEDULED
+        name: option_descriptions()[name] for name in SCHEDULED
     }
     given = {"queue": "slow", "priority": 4, "expires": "1h"}
     every = Periodic.model_validate({"kind": "squares.square", "every": "1d", **given})
-    assert list(every.options.given()) == SCHEDULED
-    assert Message(Square(n=1), **every.options.given()).priority == 4
+    assert list(every.options.non_default()) == SCHEDULED
+    assert Message(Square(n=1), **every.options.non_default()).priority == 4
 
 
 @pytest.mark.slow
