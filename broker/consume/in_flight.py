@@ -291,7 +291,7 @@ class InFlightMessages:
 
     @property
     def unsettled_count(self) -> int:
-        """Return the number of outcomes that were not sent. If this process is killed, the tasks run again."""
+        """The number of outcomes that were not sent. If this process is killed, the tasks run again."""
         return len(self.finished) + sum(len(lease.outcomes) for lease in tuple(self.leases.values()))
 
     def next_request(self, active: set[str], now: float) -> FetchRequest | None:
