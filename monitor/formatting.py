@@ -49,6 +49,6 @@ def as_sentence(words: str) -> str:
     return f"{words[:1].upper()}{words[1:]}{'' if words.endswith(('.', '?', '!')) else '.'}"
 
 
-def printable(text: str) -> str:
+def replace_unprintable(text: str) -> str:
     """Return a text with `?` for each control character, so that it cannot control a terminal."""
     return "".join(character if character.isprintable() else "?" for character in text)

@@ -11,7 +11,13 @@ from rich.console import Console, Group, OverflowMethod
 from rich.table import Table
 from rich.text import Text
 
-from millpond.monitor.formatting import format_count, format_duration, format_rate, format_share, printable
+from millpond.monitor.formatting import (
+    format_count,
+    format_duration,
+    format_rate,
+    format_share,
+    replace_unprintable,
+)
 from millpond.monitor.snapshot import PoolView, QueueView
 
 POOL_COLUMNS = ("pool", "processes", "busy", "rate", "use", "wait", "service", "ready", "in flight", "queues")
@@ -103,7 +109,7 @@ def _make_table(columns: tuple[str, ...], rows: Sequence[StyledRow], width: int)
 
     If the names alone take more than half of the width, return lines: each name, and its cells below.
     """
-    cells = [tuple(printable(cell) for cell in row) for row, _style in rows]
+    cells = [tuple(replace_unprintable(cell) for cell in row) for row, _style in rows]
     widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
     styles = [style for _row, style in rows]
     if widths[0] > width // 2 and _total_width(widths) > width:

@@ -55,7 +55,7 @@ def list_(
 def show(queue: Queue, id: Annotated[str, typer.Argument(metavar="ID")], as_json: Json = False) -> None:
     """Show a whole dead letter: its arguments (redacted), times, error and traceback."""
     from millpond.broker.inspect.dead_letters import read_dead_letter
-    from millpond.monitor.formatting import printable
+    from millpond.monitor.formatting import replace_unprintable
     from millpond.monitor.json_views import whole_dead_letter_json
     from millpond.tasks.errors import BadInput
 
@@ -63,15 +63,15 @@ def show(queue: Queue, id: Annotated[str, typer.Argument(metavar="ID")], as_json
         letter = read_dead_letter(store, queue, id) if _is_id(id) else None
     if letter is None:
         raise BadInput(f"{queue} has no dead letter {id!r}: see `millpond dead list {queue}`")
-    whole = whole_dead_letter_json(letter)
+    fields = whole_dead_letter_json(letter)
     if as_json:
-        _print_result(whole, True, "")
+        _print_result(fields, True, "")
         return
-    traceback = whole.pop("traceback", "")
-    for name, value in whole.items():
-        print(f"{name:12} {printable(str(value))}")
+    traceback = fields.pop("traceback", "")
+    for name, value in fields.items():
+        print(f"{name:12} {replace_unprintable(str(value))}")
     if traceback:
-        print("", *map(printable, str(traceback).splitlines()), sep="\n")
+        print("", *map(replace_unprintable, str(traceback).splitlines()), sep="\n")
 
 
 @app.command(epilog="Example: millpond dead requeue email --reason 'connection refused'")
@@ -191,9 +191,9 @@ def _print_result(value: dict[str, Any], as_json: bool, text: str) -> None:
     """Print a result: `value` as JSON, or else `text`."""
     import json
 
-    from millpond.monitor.formatting import printable
+    from millpond.monitor.formatting import replace_unprintable
 
-    print(json.dumps(value) if as_json else printable(text))
+    print(json.dumps(value) if as_json else replace_unprintable(text))
 
 
 def _open_store() -> Any:

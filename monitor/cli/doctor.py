@@ -143,10 +143,10 @@ def _wrap(text: str, first_indent: str, indent: str) -> list[str]:
     import shutil
     import textwrap
 
-    from millpond.monitor.formatting import printable
+    from millpond.monitor.formatting import replace_unprintable
 
     return textwrap.wrap(
-        printable(text),
+        replace_unprintable(text),
         max(40, shutil.get_terminal_size().columns),
         initial_indent=first_indent,
         subsequent_indent=indent,

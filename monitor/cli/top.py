@@ -93,7 +93,7 @@ def make_screen(store: Any, table: Any, width: int) -> Any:
     from rich.text import Text
 
     from millpond.broker import audit
-    from millpond.monitor.formatting import format_time, printable
+    from millpond.monitor.formatting import format_time, replace_unprintable
     from millpond.monitor.snapshot import read_snapshot
     from millpond.monitor.tables import pools_table, queues_table
     from millpond.tasks.process.terminal import break_line
@@ -101,7 +101,9 @@ def make_screen(store: Any, table: Any, width: int) -> Any:
     snapshot = read_snapshot(store, table)
     changes = [
         Text(
-            break_line(printable(f"{format_time(change.at_ms)}  {change.user}: {change.action}"), width),
+            break_line(
+                replace_unprintable(f"{format_time(change.at_ms)}  {change.user}: {change.action}"), width
+            ),
             style="dim",
         )
         for change in audit.recent_changes(store, limit=5)

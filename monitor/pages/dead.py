@@ -40,7 +40,7 @@ class SearchHandler(PageHandler):
         values = self.request.arguments.get(name, [])
         return [self.decode_argument(value, name=name) for value in values]
 
-    def search(self) -> Search:
+    def make_search(self) -> Search:
         """Return the search of the request's fields. Blocks on the broker. Raises `BadInput` for a bad age.
 
         `since` and `before` are ages; `until_ms` is a time, that of the page with the confirmation.
@@ -88,7 +88,7 @@ class DeadLetters(SearchHandler):
         """Return the newest letters that match, how many of them have each kind and reason, the names of all
         queues, and the number of dead letters in the searched queues. Blocks on the broker.
         """
-        search = self.search()
+        search = self.make_search()
         newest = list(islice(search.matching_letters(self.store), COUNTED))
         total = sum(counts.dead for counts in depth.read_depths(self.store, search.queues))
         return newest, Counter((letter.kind, letter.reason) for letter in newest), self.known_queues(), total
@@ -153,7 +153,7 @@ class Action(SearchHandler):
         )
 
     def _matching_ids(self) -> list[tuple[str, str]]:
-        return [(letter.queue, letter.id) for letter in self.search().matching_letters(self.store)]
+        return [(letter.queue, letter.id) for letter in self.make_search().matching_letters(self.store)]
 
 
 _CONSEQUENCES = {

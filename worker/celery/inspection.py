@@ -55,10 +55,10 @@ def scheduled(state: Any, **_: Any) -> list[dict[str, Any]]:
 
 def query_task(state: Any, ids: Any, **options: Any) -> dict[str, Any]:
     """Return, by id, the state and fields of the tasks among `ids` that this process knows."""
-    wanted = set(maybe_list(ids))
-    states: dict[str, Any] = dict(_query_of_celery(state, list(wanted), **options))
+    requested = set(maybe_list(ids))
+    states: dict[str, Any] = dict(_query_of_celery(state, list(requested), **options))
     for delivery, _due_ms in _delayed_requests(state.consumer):
-        if delivery.message.id in wanted - states.keys():
+        if delivery.message.id in requested - states.keys():
             states[delivery.message.id] = ("scheduled", _describe_request(delivery, state.consumer.hostname))
     return states
 

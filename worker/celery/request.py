@@ -101,7 +101,7 @@ class PondRequest(DeliveryRequest):
         if (self.can_expire or services.threads is None) and self.revoked():
             raise TaskRevokedError(self.id)
         if services.threads is not None:
-            services.threads.put(self)
+            services.threads.submit(self)
             return None
         if not self.may_start():
             self.release()

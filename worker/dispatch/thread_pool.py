@@ -37,8 +37,8 @@ class ThreadSlots:
         self._threads_at_work = 0
         self._lock = threading.Lock()
 
-    def put(self, request: SlotRequest) -> None:
-        """Run a request in a thread, as soon as one is free."""
+    def submit(self, request: SlotRequest) -> None:
+        """Run a request in a thread as soon as one is free. Returns at once."""
         self._waiting.put(request)
         with self._lock:
             if self._threads_at_work >= self._slots:

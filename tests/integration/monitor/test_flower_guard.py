@@ -138,7 +138,7 @@ def test_chips_of_dead_letters_say_of_how_many() -> None:
     def shown(**values: object) -> str:
         return part.generate(
             reasons=[(("a.kind", "why"), 3)],
-            asked={"queue": ""},
+            filters={"queue": ""},
             formatting=formatting,
             reverse_url=lambda _name: "/dead",
             **{"counted": None, "more_reasons": 0, "total": 3, **values},

@@ -23,7 +23,7 @@ def test_each_runs_once_and_no_thread_idles_for_good(eventually: Eventually) -> 
     with ThreadPoolExecutor(3) as executor:
         pull = ThreadSlots(executor, 3, InFlightMessages())
         for n in range(5000):
-            pull.put(request(lambda n=n: ran.update([n])))
+            pull.submit(request(lambda n=n: ran.update([n])))
             if n % 7 == 0:
                 eventually(lambda n=n: ran[n], every_seconds=0)
         eventually(lambda: len(ran) == 5000)
@@ -41,7 +41,7 @@ def test_no_more_at_a_time_than_slots(eventually: Eventually) -> None:
     with ThreadPoolExecutor(8) as executor:
         pull = ThreadSlots(executor, 2, InFlightMessages())
         for _ in range(6):
-            pull.put(request(hold))
+            pull.submit(request(hold))
         eventually(lambda: len(running) == 2)
         assert not [n for n in range(50) if len(running) > 2]
         gate.set()
@@ -59,9 +59,9 @@ def test_one_that_cannot_be_settled_goes_back_and_does_not_stop_the_next(eventua
         pull = ThreadSlots(executor, 1, InFlightMessages())
         failing = request(fail)
         failing.redeliver = lambda why: again.append(why.exception.exc)
-        pull.put(failing)
-        pull.put(request(fail))  # and cannot be let go either
-        pull.put(request(done.set))
+        pull.submit(failing)
+        pull.submit(request(fail))  # and cannot be let go either
+        pull.submit(request(done.set))
         eventually(done.is_set)
     assert [str(error) for error in again] == ["no way to settle"]
 
@@ -77,7 +77,7 @@ def test_a_body_that_would_stop_the_worker_does_not_take_its_slot_along(eventual
         pull = ThreadSlots(executor, 1, InFlightMessages())
         stopping = request(stop)
         stopping.redeliver = lambda why: again.append(why.exception)
-        pull.put(stopping)
-        pull.put(request(done.set))
+        pull.submit(stopping)
+        pull.submit(request(done.set))
         eventually(done.is_set)
     assert len(again) == 1
