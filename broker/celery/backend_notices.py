@@ -1,8 +1,9 @@
 """Notices to an application's result backend of tasks that ended without a run.
 
-A script of the broker buries a message that was delivered too often, sheds one, or cancels one that waits. It
-leaves the message in a list (`leave_untold`, scripts/_queue.lua). A worker that has the task marks it failed
-or revoked, with its chord and its errbacks, as a stock worker does. So a `.get()` on its result ends.
+A script of the broker ends such a task: it was delivered too often, shed, or cancelled while it waited. The
+script leaves the message in a list (`leave_notice`, scripts/_queue.lua). A worker that has the task marks it
+as failed or revoked in the result backend, with its chord and its errbacks, as a stock worker does. So a
+`.get()` on its result ends.
 """
 
 import logging
@@ -25,41 +26,42 @@ from millpond.broker.message_body import BadMessage
 
 logger = logging.getLogger(__name__)
 
-#: How often a worker process looks, seconds.
+#: How often a worker process reads the lists, seconds.
 POLL_SECONDS = 5.0
-#: The maximum of messages of a look, and how long one process alone notifies of them, ms.
-MOST = 100
-ALONE_MS = 30_000
+#: The maximum of entries that are read of a list, and how long the lock of the process that handles them
+#: lasts.
+MAX_ENTRIES = 100
+LOCK_MS = 30_000
 
 
 class BackendNotifier:
-    """Tells the result backend of one worker process's application about tasks that ended without a run."""
+    """Notifies the result backend of a worker process's application of tasks that ended without a run."""
 
     def __init__(self) -> None:
         self.due_at = monotonic() + random.uniform(0, POLL_SECONDS)
 
     def tick(self, channel: Any) -> None:
-        """Notify for each queue that a channel consumes. Called from `due_at` on."""
+        """Notify the backend of tasks of each queue that a channel consumes. Called from `due_at` on."""
         self.due_at = monotonic() + POLL_SECONDS
         app = _tls.current_app
-        if app is None:  # a program that consumes, and no worker
+        if app is None:  # the program is no worker
             return
         for lease in tuple(channel.in_flight.leases.values()):
             try:
-                notify_waiting(app, channel.store, lease.keys)
-            except RedisError as error:  # the next look finds them; an error of a backend is logged
+                notify_backend(app, channel.store, lease.keys)
+            except RedisError as error:  # the entries stay in the list until the next tick
                 logger.warning("results of %s are not told yet: %s", lease.keys.queue, error)
 
 
-def notify_waiting(app: Celery, store: Store, keys: QueueKeys) -> None:
-    """Notify the backend of each ended task that the application has and that waits for this.
+def notify_backend(app: Celery, store: Store, keys: QueueKeys) -> None:
+    """Notify the result backend of the ended tasks in a queue's list that the application has.
 
-    A process that is killed meanwhile leaves it to the next: a backend may hear of a task twice, never not at
-    all.
+    An entry is removed after its notice. If this process is killed before that, another one repeats the
+    notice.
     """
     client = store.client
-    entries = client.lrange(keys.backend_notices, -MOST, -1)
-    if not entries or not client.set(f"{keys.backend_notices}:by", 1, nx=True, px=ALONE_MS):
+    entries = client.lrange(keys.backend_notices, -MAX_ENTRIES, -1)
+    if not entries or not client.set(f"{keys.backend_notices}:by", 1, nx=True, px=LOCK_MS):
         return
     try:
         for entry in reversed(entries):
@@ -70,16 +72,16 @@ def notify_waiting(app: Celery, store: Store, keys: QueueKeys) -> None:
 
 
 def _notify_entry(app: Celery, entry: bytes) -> bool:
-    """Notify the backend of the task of one entry.
+    """Notify the backend of the task of one entry. Return True if the entry can be removed.
 
-    True if the task is this application's and this was done.
+    It stays if the task belongs to another application, or if the backend failed.
     """
-    words, _, text = entry.partition(b"\n")
-    state, _, reason = words.decode().partition(" ")
+    first_line, _, text = entry.partition(b"\n")
+    state, _, reason = first_line.decode().partition(" ")
     try:
         message = Message.decode(text)
     except (ValueError, TypeError, KeyError, RecursionError):
-        return True
+        return True  # no application can handle it
     if message.kind not in app.tasks and (
         reason != "unknown kind" or isinstance(app.backend, DisabledBackend)
     ):
@@ -88,22 +90,22 @@ def _notify_entry(app: Celery, entry: bytes) -> bool:
 
 
 def notify_end(app: Celery, message: Message, state: str, error: BaseException | None = None) -> bool:
-    """Mark a task in its backend as `failed` by an error, `cancelled` or `expired`.
+    """Mark a task in its result backend as failed, by an `error`, or as revoked: `cancelled` or `expired`.
 
-    Return whether that was done.
+    Return False if the backend raised an error, which is logged.
     """
     task = app.tasks.get(message.kind)
     backend = app.backend if task is None else task.backend
     request = _request_fields(message)
-    ignored = request.ignore_result or (task is not None and task.ignore_result)
-    stored = not ignored or (task is not None and task.store_errors_even_if_ignored)
+    is_ignored = request.ignore_result or (task is not None and task.ignore_result)
+    is_stored = not is_ignored or (task is not None and task.store_errors_even_if_ignored)
     try:
         if error is not None:
-            backend.mark_as_failure(message.id, error, request=request, store_result=stored)
+            backend.mark_as_failure(message.id, error, request=request, store_result=is_stored)
         else:
-            why = "expired" if state == "expired" else "revoked"
-            backend.mark_as_revoked(message.id, why, request=request, store_result=stored)
-    except Exception:  # a backend may raise any error; the messages in the list are tried once more
+            reason = "expired" if state == "expired" else "revoked"
+            backend.mark_as_revoked(message.id, reason, request=request, store_result=is_stored)
+    except Exception:  # a backend may raise any error
         logger.exception("the result backend did not take how task %s[%s] ended", message.kind, message.id)
         return False
     if not isinstance(backend, DisabledBackend):
@@ -113,13 +115,13 @@ def notify_end(app: Celery, message: Message, state: str, error: BaseException |
 
 
 def dead_letter_error(reason: str, line: str = "") -> Exception:
-    """Return the error by which a backend shows a task that became a dead letter."""
+    """Return the error to store for a task that became a dead letter, by its reason and a line of detail."""
     text = f"{reason}: {line}" if line else reason
     return WorkerLostError(text) if reason == "too many deliveries" else DeadLettered(text)
 
 
 def _request_fields(message: Message) -> Context:
-    """Return the fields of a task's request that backends need: its chord, its group, its errbacks."""
+    """Return a request of the task that has what result backends need: its chord, its group, its errbacks."""
     try:
         args, kwargs, embed = message.arguments
     except BadMessage:

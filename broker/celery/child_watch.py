@@ -1,8 +1,9 @@
-"""Prefork children: none dies unnoticed, and each dies with all that its tasks have started.
+"""Prefork children: the death of each is noticed soon, and the processes that its task started die with it.
 
-A child that is killed closes its pipes a moment before it can be waited for. Celery hears of the first,
-looks for the second once, and again only after seconds; if the broker is lost in between, the worker dies of
-it on the next connection (`ValueError: file descriptor is None`). So look again until it can be waited for.
+A child that is killed closes its pipes a moment before it can be reaped. Celery notices the closed pipes,
+tries to reap the child once, and again only after seconds. If the connection to the broker is lost in
+between, the worker fails on the next connection (`ValueError: file descriptor is None`). So the pool here
+tries again and again.
 """
 
 import signal
@@ -15,7 +16,7 @@ from celery import Celery, bootsteps
 from celery.concurrency.asynpool import AsynPool, Worker
 from celery.concurrency.prefork import TaskPool
 
-#: The first wait before looking again, and the longest: a task may close its pipes and live on.
+#: The first pause before a child is checked again, and the longest. A task may close its pipes and run on.
 SOON_SECONDS = 0.01
 LATEST_SECONDS = 1.0
 
@@ -23,11 +24,11 @@ LATEST_SECONDS = 1.0
 class Child(Worker):
     """Celery's loop in a prefork child."""
 
-    #: The preparation of a child, before it takes tasks.
+    #: Prepares a child before it runs tasks.
     prepare: Callable[[], None] = staticmethod(lambda: None)
 
     def on_loop_start(self, pid: int) -> None:
-        """Begin to take tasks."""
+        """Prepare this child, then run tasks."""
         self.prepare()
         super().on_loop_start(pid)
 
@@ -35,11 +36,11 @@ class Child(Worker):
 class HardLimits(TimeoutHandler):
     """Billiard's enforcement of hard time limits."""
 
-    #: Kills a child, by its process id, and the processes of its task.
+    #: Kills a child, by its process id, and the processes that its task has started.
     kill: Callable[[int], None]
 
     def _trywaitkill(self, worker: Any) -> None:
-        """Kill a child whose task has run into its hard limit, and the processes of the task."""
+        """Kill a child whose task has reached its hard limit, and the processes that the task has started."""
         self.kill(worker.pid)
         super()._trywaitkill(worker)
 
@@ -50,8 +51,9 @@ class WatchedPool(AsynPool):
     Worker = Child
     TimeoutHandler = HardLimits
 
-    #: How a child that is spawned gets its application, picklable: a function and its arguments. Celery would
-    #: send the application's settings, from which the child makes another that lacks the rest.
+    #: The initializer of a child that is spawned, not forked: a function and its arguments, picklable.
+    #: Celery's own initializer would make a new application from the settings of this one, which lacks
+    #: everything else.
     spawned: tuple[Callable[..., Any], tuple[Any, ...]] | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -64,7 +66,7 @@ class WatchedPool(AsynPool):
     started = 0
 
     def _create_worker_process(self, i: int) -> Any:
-        """Start a child."""
+        """Start a child process and count it."""
         self.started += 1
         return super()._create_worker_process(i)
 
@@ -75,12 +77,12 @@ class WatchedPool(AsynPool):
         super().terminate_job(pid, sig)
 
     def _event_process_exit(self, hub: Any, proc: Any) -> None:
-        """Note a child whose pipes were closed: from now on only its process is checked."""
+        """Check a child whose pipes were closed soon, and again until it is reaped."""
         super()._event_process_exit(hub, proc)
         self._check_later(hub, proc, SOON_SECONDS)
 
     def _check_later(self, hub: Any, proc: Any, seconds: float) -> None:
-        """Check a child again after some seconds, if the pool still has it."""
+        """Check a child after some seconds, unless it was reaped. Each pause is twice as long as the last."""
         if proc in self._pool:
             hub.call_later(seconds, self._check_child, hub, proc, min(2 * seconds, LATEST_SECONDS))
 
@@ -90,26 +92,23 @@ class WatchedPool(AsynPool):
         self._check_later(hub, proc, seconds)
 
     def _track_child_process(self, proc: Any, hub: Any) -> None:
-        """Listen to a child, unless its pipes are closed.
-
-        Celery calls this for all children on every new connection.
-        """
+        """Watch the pipes of a child, unless they are closed. Celery calls this on every new connection."""
         if getattr(proc, "_sentinel_poll", proc) is not None:
             super()._track_child_process(proc, hub)
 
 
 def children_started(pool: Any) -> int:
-    """Return the number of children that a worker's pool has started so far, or 0 if it has threads."""
+    """Return the number of children that a worker's pool has started so far, 0 if it has none."""
     return getattr(getattr(pool, "_pool", None), "started", 0)
 
 
 class PoolChoice(bootsteps.Step):
-    """Makes a prefork pool start watched children. Called before it starts any."""
+    """The step of a worker's start, after its pool was created and before it starts children."""
 
     requires = ("celery.worker.components:Pool",)
 
     def create(self, parent: Any) -> None:
-        """Choose the watched pool for the worker, if it is prefork."""
+        """Replace the class of billiard's pool by `WatchedPool`, if the worker's pool is prefork."""
         if isinstance(parent.pool, TaskPool):
             parent.pool.Pool = WatchedPool
 
@@ -121,11 +120,11 @@ def install(
     kill: Callable[[int], None],
     spawned: tuple[Callable[..., Any], tuple[Any, ...]] | None = None,
 ) -> None:
-    """Make the workers of this application notice the death of every child.
+    """Make the prefork workers of this application use `WatchedPool`.
 
-    `prepare` is called in a child before it takes tasks. `kill` ends a child, by its process id, and the
-    processes that its task has started. `spawned` is called in a child that does not inherit from its parent,
-    with the worker's host name last.
+    `prepare` is called in a child before it runs tasks. `kill` kills a child, by its process id, and the
+    processes that its task has started. `spawned` is the initializer of a child that is spawned: its last
+    argument is the worker's host name.
     """
     Child.prepare, HardLimits.kill = staticmethod(prepare), staticmethod(kill)
     WatchedPool.spawned = spawned

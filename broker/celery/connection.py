@@ -1,8 +1,8 @@
-"""Connect kombu as a `BrokerURL` says: broker/url.py alone parses it, and its password stays in it.
+"""Connect kombu to the server of a `BrokerURL`: broker/url.py alone parses URLs, and no password is shown.
 
-Connection       of Millpond's application: has its URL in the transport option `url`
-TransportByUrl   puts the URL of any other application there
-Connecting       opens a channel's connections by it
+Connection       the connection of Millpond's application, which passes its URL in the transport option `url`
+TransportByUrl   puts the URL of any other application into that option
+Connecting       opens the connections of a channel by that option
 """
 
 from typing import Any
@@ -21,9 +21,9 @@ from millpond.broker.url import BrokerURL
 
 
 class Connection(KombuConnection):
-    """kombu's connection to a `BrokerURL`, the transport option `url`, or to another that is named instead.
+    """kombu's connection to the `BrokerURL` in the transport option `url`, or to another URL (`hostname`).
 
-    kombu would take a transport of its own for `redis+socket://`.
+    kombu does not parse the URL: it would use a transport of its own for `redis+socket://`.
     """
 
     def __init__(
@@ -37,37 +37,35 @@ class Connection(KombuConnection):
             hostname = "localhost"
         super().__init__(hostname, userid, password, *args, **kwargs)
         if isinstance(url, BrokerURL):
-            _show_url(self, url)
+            _set_address(self, url)
 
 
 def url_of(connection: Any) -> BrokerURL | None:
-    """Return the URL of a connection, or None if the application gave kombu a host by its name."""
+    """Return the URL of a connection, or None if the application gave kombu a host name instead."""
     url = (connection.transport_options or {}).get("url")
     return url if isinstance(url, BrokerURL) else None
 
 
 def hide_url_of(connection: Any) -> None:
-    """Parse the URL of a connection that kombu left whole, and hide it when kombu shows a connection.
-
-    kombu's own way of trying one sentinel after the other would change to a transport of its own.
-    """
+    """Move the URL of a connection from its host name into the option `url`, which kombu does not show."""
     if url_of(connection) is None and "://" in (connection.hostname or ""):
         url = BrokerURL.parse(";".join(connection.alt or [connection.hostname]))
         connection.transport_options = {**(connection.transport_options or {}), "url": url}
-        _show_url(connection, url)
+        _set_address(connection, url)
     if url_of(connection) is not None:
+        # Else kombu would try one sentinel after the other, by a transport of its own.
         connection.alt, connection.cycle, connection.uri_prefix = [], None, None
 
 
-def _show_url(connection: Any, url: BrokerURL) -> None:
-    """Name the server to kombu, for `inspect stats` and for its pools, which two logins must not share."""
+def _set_address(connection: Any, url: BrokerURL) -> None:
+    """Set the address and login of a connection, for `inspect stats`, and as the key of kombu's pools."""
     host, port = url.nodes[0] if url.nodes else ("localhost", None)
     connection.hostname, connection.port, connection.virtual_host = host, port, str(url.db)
     connection.userid, connection.password = url.username, url.password
 
 
 class TransportByUrl(stock.Transport):
-    """A transport that has its URL parsed here: kombu leaves it whole for one that can."""
+    """A transport that parses its URL itself, so kombu passes it the whole URL."""
 
     can_parse_url = True
     connection_errors = (*stock.Transport.connection_errors, ReadOnlyError, BrokerAway)
@@ -77,7 +75,7 @@ class TransportByUrl(stock.Transport):
         super().__init__(client, *args, **kwargs)
 
     def as_uri(self, uri: str, include_password: bool = False, mask: str = "**") -> str:
-        """Return the URL of the connection, by default without its password."""
+        """Return the URL of the connection, by default with `mask` in place of its password."""
         url = url_of(self.client)
         if url is None:
             return f"redis://{uri or 'localhost'}"
@@ -85,23 +83,23 @@ class TransportByUrl(stock.Transport):
 
 
 class Connecting(stock.Channel):
-    """A channel that connects as its connection's `BrokerURL` says."""
+    """A channel that connects to the server of its connection's `BrokerURL`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._require_writable()
 
     def _require_writable(self) -> None:
-        """Raise a connection error while the server is a read-only replica: the worker waits for a master."""
+        """Raise a connection error if the server is a read-only replica: the worker connects again later."""
         try:
             self.store.client.setrange(writing_key(self.global_keyprefix), 0, b"")
         except ReadOnlyError:
             raise RedisConnectionError("the broker is a read-only replica") from None
         except ResponseError:
-            pass  # not allowed, or refused for another reason, which the first write will show
+            pass  # a missing right, or another reason, which the first write will show
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
-        """Return how redis-py connects to the server. Raises `BadBrokerUrl`."""
+        """Return redis-py's options for connections to the server. Raises `BadBrokerUrl`."""
         connection = self.connection.client
         url = url_of(connection)
         if url is None:
@@ -137,7 +135,10 @@ class Connecting(stock.Channel):
         }
 
     def _subscribe(self) -> None:
-        """Subscribe by name if a topic is no pattern: an ACL lets a pattern pass only to the letter."""
+        """Subscribe to the topics of the channel: by name if a topic is no pattern.
+
+        An ACL allows a subscription to a pattern only if one of its own patterns is equal.
+        """
         topics = [topic for q in self.active_fanout_queues for topic in self._get_subscribe_topics(q)]
         client = self.subclient
         if topics and client.connection._sock is None:
@@ -151,14 +152,14 @@ class Connecting(stock.Channel):
             client.psubscribe(*patterns)
 
     def _receive(self) -> bool:
-        """Read the messages of a subscription. Without one, a read would wait for ever."""
+        """Read the messages of a subscription. Without a connection or messages, return False at once."""
         connection = self.subclient.connection
         if connection is None or connection._sock is None or not connection.can_read(timeout=0):
             return False
         return bool(super()._receive())
 
     def _unsubscribe_from(self, queue: str) -> None:
-        """Undo the subscriptions of `_subscribe`."""
+        """Unsubscribe from the topics of a queue, each by the command with which `_subscribe` subscribed."""
         names, patterns = _split_topics(self._get_subscribe_topics(queue))
         client = self.subclient
         if client.connection and client.connection._sock:
@@ -168,7 +169,7 @@ class Connecting(stock.Channel):
                 client.punsubscribe(*patterns)
 
     def _with_poller(self, connection_class: Any) -> Any:
-        """Return a class of connections that leave the poller when they are closed."""
+        """Return a subclass whose connections leave the poller when they are closed."""
         channel = self
 
         class Watched(connection_class):
@@ -181,7 +182,7 @@ class Connecting(stock.Channel):
 
 
 def _split_topics(topics: list[str]) -> tuple[list[str], list[str]]:
-    """Return the topics that are names, and those that are patterns."""
+    """Return the topics that are plain names, and the topics that are patterns."""
     names = [topic for topic in topics if not set(topic) & set("*?[")]
     return names, [topic for topic in topics if topic not in names]
 
@@ -190,7 +191,7 @@ class ConnectingToMaster(Connecting, stock.SentinelChannel):
     """A channel that connects to the master that the sentinels of its `BrokerURL` name."""
 
     def _sentinel_managed_pool(self, asynchronous: bool = False) -> Any:
-        """Return the pool of connections to the master that the sentinels name."""
+        """Return the pool of connections to the master, which the sentinels name."""
         url = url_of(self.connection.client)
         if url is None:
             return super()._sentinel_managed_pool(asynchronous)
@@ -203,7 +204,7 @@ class ConnectingToMaster(Connecting, stock.SentinelChannel):
             to_sentinels=to_sentinels,
             **self._connparams(asynchronous),
         )
-        # kombu closes its connections with the channel.
-        held = "_async_sentinel_manager" if asynchronous else "_sentinel_manager"
-        setattr(self, held, pool.sentinel_manager)
+        # The attribute by which kombu closes the sentinels' connections with the channel.
+        name = "_async_sentinel_manager" if asynchronous else "_sentinel_manager"
+        setattr(self, name, pool.sentinel_manager)
         return pool

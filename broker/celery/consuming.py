@@ -1,7 +1,8 @@
 """Consume a queue of tasks: by fetch calls (consume/fetcher.py), or one message at a time.
 
-No message is fetched without a request. An event loop drives a worker's channel, which fetches up to its
-prefetch count; `drain_events()` and `basic_get()` fetch one message at a time, as kombu's Redis does.
+A channel in an event loop, as of a worker, fetches up to its prefetch count. `drain_events()` and
+`basic_get()` fetch one message at a time, as on kombu's Redis. No message is fetched unless one of these
+requests it.
 """
 
 import logging
@@ -29,12 +30,12 @@ from millpond.broker.outcomes import RELEASE, SUCCEEDED
 
 logger = logging.getLogger(__name__)
 
-#: The prefetch of a worker of Millpond's that Celery gives no limit.
-FEW = 100
+#: The slots of a worker of Millpond's if Celery sets no prefetch count.
+DEFAULT_SLOTS = 100
 
 
 class KombuMessage(virtual.Message):
-    """kombu's message with its delivery, which is None if the message is of remote control."""
+    """kombu's message, with its delivery, which is None for a message of remote control."""
 
     def __init__(self, payload: dict[str, Any], channel: Any = None, **kwargs: Any) -> None:
         super().__init__(payload, channel, **kwargs)
@@ -50,10 +51,13 @@ class Consuming(Settling):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         #: True while it consumes queues of remote control, by kombu's blocking pop.
         self.polls_kombu = False
-        #: Messages delivered to consumers so far.
+        #: The number of messages delivered to consumers so far.
         self.delivered = 0
-        self._without_ack: set[str] = set()
-        self._unread: set[str] = set()
+        #: The queues whose messages are settled when they are delivered (`no_ack`).
+        self._queues_without_ack: set[str] = set()
+        #: The queues of which a fetch got no reply, so the server may have messages in flight for it.
+        self._unread_queues: set[str] = set()
+        #: When `gather_if_due` is due (monotonic seconds).
         self.gather_at = 0.0
         super().__init__(*args, **kwargs)
         self.handlers = {
@@ -69,9 +73,9 @@ class Consuming(Settling):
         """Consume a queue: a task queue by fetch calls, a queue of remote control as kombu does."""
         tag = super().basic_consume(queue, no_ack, *args, **kwargs)
         if self.holds_tasks(queue):
-            self._without_ack.discard(queue)
+            self._queues_without_ack.discard(queue)
             if no_ack:
-                self._without_ack.add(queue)
+                self._queues_without_ack.add(queue)
             if self.fetcher is None:
                 self.in_flight.queue_order = self.queue_order_strategy
                 self.fetcher = Fetcher(self, self.in_flight, lease_ms=self.lease_ms)
@@ -81,9 +85,12 @@ class Consuming(Settling):
         return tag
 
     def _start_fetching(self, fetcher: Fetcher, queue: str) -> None:
-        """Declare a queue and start fetching. An error counts as a lost connection, so Celery retries."""
+        """Declare a queue and start fetching from it.
+
+        Raises redis-py's `ConnectionError` for any error of the server, so that Celery tries again.
+        """
         if queue in self.auto_delete_queues or queue in self._expires:
-            self.passing.add(queue)
+            self.queues_to_clean_up.add(queue)
         else:
             self._declare_queue(queue)
         try:
@@ -95,7 +102,10 @@ class Consuming(Settling):
         )
 
     def _declare_queue(self, queue: str) -> None:
-        """Declare the limits of a queue. Raises a connection error while the broker is unreachable."""
+        """Declare a queue with its limits in the pools table.
+
+        If the server refuses, this is logged. Raises redis-py's `ConnectionError` if it is unreachable.
+        """
         table = self.queues.get(queue, {})
         try:
             limits.declare_limits(
@@ -107,14 +117,14 @@ class Consuming(Settling):
             logger.warning("%s. The limits of the queue are unchanged.", error)
 
     def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
-        """Bind a queue. A full server refuses that, and the worker must still start, to empty the queue."""
+        """Bind a queue. If the server is out of memory, log that: the worker must start, to free memory."""
         try:
             super()._queue_bind(exchange, routing_key, pattern, queue)
         except OutOfMemoryError as error:
             logger.warning("queue %s is not bound to its exchange: %s", queue, error)
 
     def _basic_cancel(self, consumer_tag: str) -> Any:
-        """Stop fetching from a queue once it has no consumer left."""
+        """Cancel a consumer. Stop fetching from its queue if it was the last consumer of the queue here."""
         queue = self._tag_to_queue.get(consumer_tag)
         result = super()._basic_cancel(consumer_tag)
         if self.fetcher is not None and queue is not None:
@@ -130,14 +140,15 @@ class Consuming(Settling):
     def basic_qos(self, prefetch_size: int = 0, prefetch_count: int = 0, apply_global: bool = False) -> None:
         """Set the maximum of messages in flight. Zero and None mean no limit.
 
-        For a worker of Millpond's it is the number of slots, to which the pool's prefetch is added.
+        For a worker of Millpond's, `prefetch_count` is the number of slots. The pool's prefetch is added to
+        it.
         """
         super().basic_qos(prefetch_size, prefetch_count, apply_global)
-        self.in_flight.slots = prefetch_count or (UNLIMITED if self.in_flight.of_channel else FEW)
+        self.in_flight.slots = prefetch_count or (UNLIMITED if self.in_flight.of_channel else DEFAULT_SLOTS)
 
     @property
     def active_queues(self) -> list[str]:
-        """The queues for kombu's own blocking pop: those of remote control."""
+        """The queues that kombu's own blocking pop consumes: those of remote control."""
         return [queue for queue in super().active_queues if not self.holds_tasks(queue)]
 
     def new_client(self) -> Any:
@@ -147,19 +158,19 @@ class Consuming(Settling):
     # Deliveries
 
     def deliver(self, delivery: Delivery) -> None:
-        """Deliver as kombu does, to the consumer of the queue."""
+        """Deliver a message to kombu's consumer of its queue. If that needs no ack, settle it before."""
         self.delivered += 1
-        if delivery.queue in self._without_ack:
+        if delivery.queue in self._queues_without_ack:
             self.settle(delivery, SUCCEEDED)
         self.connection._deliver(for_kombu(delivery), delivery.queue)
 
     def release_for_cancelled(self, delivery: Delivery) -> None:
-        """Release a message that was fetched for a consumer which has been cancelled meanwhile."""
+        """Release a message whose consumer was cancelled after it was fetched. It was not delivered."""
         self.delivered -= 1
         self.settle(delivery, RELEASE)
 
     def gather_if_due(self) -> None:
-        """Move messages of stock clients with other priority steps to ours. Called from `gather_at` on."""
+        """Move messages of stock clients with other priority steps to the ready lists, once a second."""
         self.gather_at = monotonic() + POLL_SECONDS
         if self.has_other_steps and self.fetcher is not None:
             for queue in self.fetcher.active:
@@ -179,7 +190,7 @@ class Consuming(Settling):
             self.fetcher.on_control_change()
 
     def _poll_error(self, type: str, **options: Any) -> None:
-        """Read from a connection that was broken, which raises its error."""
+        """Handle the error of a connection: reading from it raises the error."""
         if type in (FETCH, WAIT, CONTROL):
             self.handlers[type]()
         else:
@@ -188,14 +199,14 @@ class Consuming(Settling):
     # Single gets
 
     def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:
-        """Fetch one message, for kombu's SimpleQueue and other callers. Return None if the queue is empty."""
+        """Fetch one message, or return None if the queue is empty. With `no_ack` it is settled at once."""
         message = super().basic_get(queue, no_ack=no_ack, **kwargs)
         if message is not None and no_ack and message.delivery is not None:
             self.settle(message.delivery, SUCCEEDED)
         return message
 
     def _get(self, queue: str) -> dict[str, Any]:
-        """Fetch one message under a lease. Raises `queue.Empty`."""
+        """Fetch one message under a lease, and return it as kombu delivers it. Raises `queue.Empty`."""
         if not self.holds_tasks(queue):
             return dict(super()._get(queue))
         if self.has_other_steps:
@@ -203,8 +214,8 @@ class Consuming(Settling):
         self.keep_leases()
         lease = self.in_flight.lease(self.queue_keys(queue))
         fetched: list[Delivery] = []
-        while self._fetch_one(lease, fetched) and not fetched:
-            pass  # the fetched message cannot be read, or is not due
+        while self._try_fetch(lease, fetched) and not fetched:
+            pass  # the message could not be used, or the lease was lost
         if lease.outcomes:
             self.flush()
         self.expire(queue)
@@ -212,21 +223,21 @@ class Consuming(Settling):
             raise Empty
         return for_kombu(fetched[0])
 
-    def _fetch_one(self, lease: QueueLease, fetched: list[Delivery]) -> bool:
-        """Fetch one message into `fetched`. Return False if the queue had none.
+    def _try_fetch(self, lease: QueueLease, fetched: list[Delivery]) -> bool:
+        """Try to fetch one message, and append it to `fetched`. Return False if the queue has none.
 
-        Return True if a message came, or if the lease was lost. If `fetched` is still empty then, its message
-        could not be used, and the caller may try again.
+        Return True without a message in `fetched` if the lease was lost, or if the message cannot be decoded
+        or is not due. Then the caller may try again.
         """
-        if lease.queue in self._unread or lease.lease_lost:
-            # Messages of a reply that was never read are redelivered first.
+        if lease.queue in self._unread_queues or lease.lease_lost:
+            # This returns messages to the queue that came in a reply which was never read.
             resume_lease(self.store, self.in_flight, lease, lease_ms=self.lease_ms)
-            self._unread.discard(lease.queue)
+            self._unread_queues.discard(lease.queue)
         request = FetchRequest(lease, 1, 1, lease.take_outcomes())
         try:
             reply = fetch_call.call_and_wait(self.store, request, lease_ms=self.lease_ms)
         except BaseException:
-            self._unread.add(lease.queue)
+            self._unread_queues.add(lease.queue)
             raise
         if not reply.lease:
             self.in_flight.lose_lease(lease)
@@ -236,7 +247,7 @@ class Consuming(Settling):
 
 
 def for_kombu(delivery: Delivery) -> dict[str, Any]:
-    """Return a delivery as kombu passes it on: its message, with the fields of this delivery."""
+    """Return the message of a delivery as kombu delivers it, with the delivery tag and `redelivered`."""
     message = delivery.message
     info = message.properties.get("delivery_info")
     redelivered = delivery.deliveries > 0
@@ -249,6 +260,6 @@ def for_kombu(delivery: Delivery) -> dict[str, Any]:
         },
     }
     headers = {**message.headers, "redelivered": True} if redelivered else message.headers
-    if message.own:  # the name of the task stays with its header, wherever a handler copies that
+    if message.own:  # `of` names the task to which this header belongs, even if a handler copies the header
         headers = {**headers, OWN: {**message.own, "of": message.id}}
     return {**message.envelope, "headers": headers, "properties": properties, "delivery": delivery}

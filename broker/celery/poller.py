@@ -1,4 +1,4 @@
-"""Poll the connections of fetches and of waits together with kombu's own."""
+"""Poll the connections of fetchers together with kombu's own connections."""
 
 from time import monotonic
 from typing import Any
@@ -12,19 +12,19 @@ from millpond.broker.consume.in_flight import MAX_FETCH
 
 
 class Poller(stock.MultiChannelPoller):
-    """kombu's poller, which also gives each fetcher its tick before every poll."""
+    """kombu's poller, which calls `on_tick` of each fetcher before every poll."""
 
     def __init__(self) -> None:
         super().__init__()
         self.hub: Any = None
         self._notices = BackendNotifier()
-        #: The thread of the loop.
+        #: The id of the thread in which the event loop runs.
         self.thread = 0
         self._timer: Any = None
         self._wakes_at = 0.0
 
     def on_poll_start(self) -> None:
-        """Prepare the connections of kombu's own queues, then send the calls that are due."""
+        """For each channel, register kombu's own connections and send the fetch calls that are due."""
         for channel in tuple(self._channels):
             if channel.polls_kombu and channel.qos.can_consume():
                 self._register_BRPOP(channel)
@@ -32,7 +32,7 @@ class Poller(stock.MultiChannelPoller):
                 self._register_LISTEN(channel)
             if channel.fetcher is not None:
                 max_fetch = MAX_FETCH if self.hub is not None else 1
-                if channel.in_flight.max_fetch != max_fetch:
+                if channel.in_flight.max_fetch != max_fetch:  # because its __setattr__ is slow
                     channel.in_flight.max_fetch = max_fetch
                 if monotonic() >= channel.gather_at:
                     channel.gather_if_due()
@@ -42,37 +42,40 @@ class Poller(stock.MultiChannelPoller):
                     self._notices.tick(channel)
 
     def wake_up_in(self, seconds: float | None) -> None:
-        """Wake the event loop when something is due. Without a loop, `get` looks every second.
+        """Wake the event loop after some seconds at the latest. With None, or without a loop, do nothing.
 
-        The loop reads from its timers how long it may sleep before it ticks, so a timer that a tick sets
-        counts only from the next tick. A timer set outside a tick is therefore planned at once.
+        Without a loop, `get` polls every second. The loop decides how long it may sleep before it ticks, so a
+        timer that is set in a tick counts from the next tick on. So it is also called outside of ticks, as
+        soon as something is planned.
         """
         if seconds is None or self.hub is None:
             return
-        at = monotonic() + seconds
+        wakes_at = monotonic() + seconds
         if self._timer is not None:
-            if self._wakes_at <= at:
+            if self._wakes_at <= wakes_at:
                 return
             self._timer.cancel()
-        self._timer, self._wakes_at = self.hub.call_later(seconds, self._clear_timer), at
+        self._timer, self._wakes_at = self.hub.call_later(seconds, self._clear_timer), wakes_at
 
     def _clear_timer(self) -> None:
         self._timer = None
 
     def connect_watched(self, channel: Any, client: Any, handler_name: str) -> Any:
-        """Return the connection of a client, connected and watched by the poller, which calls the handler."""
+        """Connect a client if necessary, let the poller watch its connection, and return that.
+
+        The poller calls the channel's handler of this name when something has arrived.
+        """
         if not self._client_registered(channel, client, handler_name):
             self._register(channel, client, handler_name)
         return client.connection
 
     def on_readable(self, fileno: int) -> None:
-        """Pass a reply on.
+        """Call the handler of a connection on which something has arrived.
 
-        Replies of a fetch and of a subscription are passed on even if there is no more room.
-
-        A fetch may bring messages that were requested while there was room. A subscription brings the replies
-        to its health checks too. kombu reads none while its slots are busy, and then takes the connection for
-        dead.
+        The handlers of fetchers and subscriptions are called even if there is no room for messages: a fetch
+        brings only messages that were requested while there was room, and a subscription also brings the
+        replies to its health checks. kombu reads nothing while there is no room, and then considers the
+        connection dead.
         """
         channel, handler_name = self._fd_to_chan.get(fileno, (None, None))
         if handler_name in (FETCH, WAIT, CONTROL):
@@ -85,7 +88,10 @@ class Poller(stock.MultiChannelPoller):
             super().on_readable(fileno)
 
     def get(self, callback: Any, timeout: float | None = None) -> None:
-        """Deliver one message, for `drain_events`. Raises `queue.Empty` if none came: try again."""
+        """Deliver one message, for `drain_events`. Raises `queue.Empty` if none came within the time-out.
+
+        It may also raise it sooner, when a fetch is due. `drain_events` then calls it again.
+        """
         self.on_poll_start()
         times = [self._seconds_to_call(channel) for channel in self._channels]
         if times:
@@ -98,7 +104,7 @@ class Poller(stock.MultiChannelPoller):
         return POLL_SECONDS if seconds is None else float(seconds)
 
     def handle_event(self, fileno: int, event: int) -> Any:
-        """Handle a reply. Returns None if it brought no message, so that `drain_events` goes on."""
+        """Handle what arrived on a connection. Return None if it was no message: `drain_events` goes on."""
         channel, handler_name = self._fd_to_chan.get(fileno, (None, None))
         before = channel.delivered if channel is not None else 0
         result = super().handle_event(fileno, event)
@@ -108,26 +114,26 @@ class Poller(stock.MultiChannelPoller):
         """Do nothing: messages that were not settled become ready again when their lease expires."""
 
     def on_poll_init(self, poller: Any) -> None:
-        """Take the event loop's poller."""
+        """Use the event loop's poller. kombu would also restore messages that were not settled."""
         self.poller = poller
 
 
 class Tick:
-    """A callback of every iteration of the event loop, for the connections of one transport."""
+    """The callback in every iteration of the event loop for the connections of one transport."""
 
     def __init__(self, transport: Any, loop: Any) -> None:
         self._transport = transport
-        self._cycle = transport.cycle
+        self._poller = transport.cycle
         self._loop = loop
 
     @property
     def is_over(self) -> bool:
         """True if every channel of the transport was closed, as after a lost connection."""
-        return not self._cycle._channels
+        return not self._poller._channels
 
     def __call__(self) -> None:
-        """Send the fetchers' calls that are due, and watch the connections that they opened."""
-        cycle, loop = self._cycle, self._loop
-        cycle.on_poll_start()
-        for fd in cycle.fds.keys() - loop.readers.keys():
+        """Send the fetchers' calls that are due, and let the loop watch the connections that were opened."""
+        poller, loop = self._poller, self._loop
+        poller.on_poll_start()
+        for fd in poller.fds.keys() - loop.readers.keys():
             loop.add_reader(fd, self._transport.on_readable, fd)

@@ -1,8 +1,8 @@
-"""The prefork pool's pipes and its line for slots: tasks on their way to a child, or back.
+"""The pipes of Celery's prefork pool, and the calls that wait for one of its slots.
 
-The loop writes a task into a child's pipe when the child is free. A task that it has begun to write must be
-written whole, or the child reads nonsense. A task that it has not begun to write never reaches a child once
-the loop has ended, and the pool would wait for it.
+The event loop writes a task into a child's pipe when the child is free. After the loop has ended, a task that
+it has written in part must be completed, or the child reads garbage. A task that it has not begun to write
+must be removed from the pool, which would wait for its end.
 """
 
 import os
@@ -15,12 +15,12 @@ from typing import Any
 from billiard.connection import wait
 from celery.concurrency.asynpool import AsynPool, _get_job_writer
 
-#: How long the drain waits for a result before it looks again at which children there are.
+#: How long a drain waits for a result before it checks again which children there are.
 WAIT_SECONDS = 0.1
 
 
 def finish_writing(pool: Any) -> None:
-    """Write the rest of every task that has been written in part. `pool` is any pool of Celery's."""
+    """Write the rest of every task that was written to a child in part. `pool` is Celery's, of any kind."""
     children = children_of(pool)
     if children is None:
         return
@@ -31,11 +31,12 @@ def finish_writing(pool: Any) -> None:
             children._flush_writer(job._write_to, writer)
 
 
-def keep_reading(pool: Any, hub: Any) -> None:
-    """Read unfinished results of children before the event loop starts again on a new connection.
+def finish_reading_before_reset(pool: Any, hub: Any) -> None:
+    """Replace `hub.reset` by a function that first reads the rest of every result that was read in part.
 
-    Celery forgets how far it has read. The rest of a result would be read as the beginning of another. The
-    worker would end, or wait for ever for bytes that no child will write.
+    The event loop is reset for a new connection, and Celery forgets then how far it has read. The rest of a
+    result would be read as the beginning of another one: the worker would end, or wait for ever for the
+    missing bytes.
     """
 
     def reset() -> None:
@@ -46,7 +47,7 @@ def keep_reading(pool: Any, hub: Any) -> None:
 
 
 def finish_reading(pool: Any) -> None:
-    """Read the rest of every result that has been read in part. A child that does not write on is killed."""
+    """Read the rest of every result that was read in part. A child that does not write the rest is killed."""
     children = children_of(pool)
     if children is None:
         return
@@ -57,45 +58,44 @@ def finish_reading(pool: Any) -> None:
 
 
 def reclaim_unsent(pool: Any) -> set[str]:
-    """Remove from the pool the tasks that were not sent to a child, and return their ids."""
+    """Remove from the pool the jobs that were not sent to a child, and return the ids of their tasks."""
     children = children_of(pool)
     if children is None:
         return set()
-    waiting = tuple(children.outbound_buffer)
+    unsent = tuple(children.outbound_buffer)
     children.outbound_buffer.clear()
-    for job in waiting:
+    for job in unsent:
         job.discard()
-    return {id for job in waiting for id in job.correlation_id.split()}
+    return {id for job in unsent for id in job.correlation_id.split()}
 
 
 def read_results_when_ready(pool: Any, *, meanwhile: Callable[[], None]) -> None:
-    """Make a drain of the pool read each result as soon as it is there.
+    """Make a drain of the pool read each result as soon as a child has written it.
 
-    `meanwhile` is called several times a second while children run.
-
-    Celery's own drain polls one child after the other, and sleeps half a second for each without a result:
-    beside a task that does not end, the results of others would be read after the deadline, and run again.
+    Celery's own drain polls one child after the other, and sleeps half a second for each without a result.
+    Beside a task that does not end, it would read the results of others after the deadline, so these would
+    run again. `meanwhile` is called several times a second during the drain.
     """
     children = children_of(pool)
     if children is None:
         return
     handler = children._result_handler
-    flush, done_with = handler._flush_outqueue, set[int]()
+    flush, removed = handler._flush_outqueue, set[int]()
 
     def flush_or_wait(fd: int, remove: Any, processes: Any, on_state_change: Any) -> Any:
-        """Read the results of one child. Wait a moment if none is there yet."""
+        """Read the results of one child. If it has written none, wait a moment for a result of any child."""
 
-        def drop(fd: int) -> Any:
-            done_with.add(fd)
+        def remove_child(fd: int) -> Any:
+            removed.add(fd)
             return remove(fd)
 
         meanwhile()
         process = processes.get(fd)
         if process is None or process.outq._reader.closed or handler._finish_partial_read(fd, process):
-            return drop(fd)
-        open_ = (each.outq._reader for other, each in tuple(processes.items()) if other not in done_with)
-        if process.outq._reader in wait([each for each in open_ if not each.closed], WAIT_SECONDS):
-            return flush(fd, drop, processes, on_state_change)
+            return remove_child(fd)
+        readers = (each.outq._reader for other, each in tuple(processes.items()) if other not in removed)
+        if process.outq._reader in wait([reader for reader in readers if not reader.closed], WAIT_SECONDS):
+            return flush(fd, remove_child, processes, on_state_change)
         return None
 
     handler._flush_outqueue = flush_or_wait
@@ -107,13 +107,13 @@ def waiting_for_slots(pool: Any) -> tuple[Any, deque[Any]]:
     return semaphore, semaphore._waiting
 
 
-def put_first_in_line(controller: Any, requests: Sequence[Any]) -> None:
-    """Queue requests for a slot, before those that wait now."""
+def queue_before_others(controller: Any, requests: Sequence[Any]) -> None:
+    """Let requests wait for a slot of the worker, before the requests that wait for one already."""
     start = controller._process_task
-    controller.semaphore._waiting.extendleft((start, (each,), {}) for each in reversed(requests))
+    controller.semaphore._waiting.extendleft((start, (request,), {}) for request in reversed(requests))
 
 
 def children_of(pool: Any) -> Any:
-    """Return billiard's pool of children behind a pool of Celery's, or None if that is no prefork pool."""
+    """Return billiard's pool of children in a pool of Celery's, or None if that is no prefork pool."""
     children = getattr(pool, "_pool", None)
     return children if isinstance(children, AsynPool) else None

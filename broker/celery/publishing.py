@@ -1,7 +1,7 @@
-"""Publish as kombu's producers ask: one message at a time, or the messages of a `Producer.batch()` together.
+"""Publish the messages of kombu's producers, one at a time, or those of a `Producer.batch()` together.
 
-An error is one that kombu retries as Celery's publish policy says, and then Celery's own `OperationalError`:
-an unreachable broker is retried; a full queue is not, unless `full_queue_timeout` lets the sender wait.
+If the broker is unreachable, kombu tries again by Celery's publish policy, and raises `OperationalError` in
+the end. A full queue raises an `OperationalError` at once, unless `full_queue_timeout` lets the sender wait.
 """
 
 import time
@@ -21,10 +21,10 @@ from millpond.broker.errors import BrokerAway, BrokerError, QueueFull
 from millpond.broker.header_times import parse_eta_ms
 from millpond.broker.message import OWN, Outgoing
 
-#: A waiting sender checks so often that it still has its place in line.
-CHECK_SECONDS = 15.0
+#: A waiting sender publishes again this often, in case the server has lost its ticket.
+RENEW_TICKET_SECONDS = 15.0
 
-#: A longer message is compared with the queue's limit before it is sent.
+#: The length of a longer message is compared with the limit of its queue before it is sent.
 LARGE_BYTES = limits.Limits.message_bytes
 
 #: A message and the policy under which it is sent.
@@ -48,29 +48,29 @@ class PublishBatch(stock.PublishBatch):
 
     def __init__(self, channel: Any, max_size: int) -> None:
         super().__init__(channel, max_size)
-        self._gathered: list[Sending] = []
+        self._messages: list[Sending] = []
 
     def publish(self, message: Any, **kwargs: Any) -> Any:
-        """Route one message. The batch is sent once it is large enough, or when it ends."""
+        """Add one message. The batch is sent when it is large enough, and when it ends."""
         result = super().publish(message, **kwargs)
-        if len(self._gathered) >= self.max_size:
+        if len(self._messages) >= self.max_size:
             self.flush()
         return result
 
     def gather(self, sending: Sending) -> None:
-        """Add a message for a queue of tasks."""
-        self._gathered.append(sending)
+        """Add a message for a queue of tasks, which the channel has routed."""
+        self._messages.append(sending)
 
     def flush(self) -> None:
         """Send the gathered messages."""
         super().flush()
-        gathered, self._gathered = self._gathered, []
+        gathered, self._messages = self._messages, []
         if gathered:
             self.channel.send(gathered)
 
     def discard(self) -> None:
         """Forget the messages that were not sent."""
-        self._gathered = []
+        self._messages = []
         super().discard()
 
 
@@ -87,9 +87,9 @@ class Publishing(QueueCommands):
         return PublishBatch(self, max_size)
 
     def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
-        """Publish one message: a task by `publish.lua`, or with its batch.
+        """Publish a task by `publish.lua`, or add it to its batch. Publish other messages as kombu does.
 
-        A message of remote control as kombu does.
+        Raises kombu's `OperationalError`.
         """
         if not self.holds_tasks(queue):
             super()._put(queue, message, **kwargs)
@@ -98,8 +98,8 @@ class Publishing(QueueCommands):
         if isinstance(headers.get(OWN), dict):
             kept = carried_fields(headers.pop(OWN), str(headers.get("id", "")))
             headers.update({} if kept is None else {OWN: kept})
-        # A retry or the next link of a chain comes from the pool itself, so it must never wait for room.
-        own = bool(headers.get("retries")) or headers.get("parent_id") is not None
+        # A retry or the next task of a chain comes from the pool itself, so it must never wait for room.
+        is_from_pool = bool(headers.get("retries")) or headers.get("parent_id") is not None
         outgoing = Outgoing(
             queue,
             str(headers.get("id", "")),
@@ -109,7 +109,7 @@ class Publishing(QueueCommands):
         )
         if len(outgoing.payload) > LARGE_BYTES:
             self._check_length(outgoing)
-        sending: Sending = ("exempt" if own else self._policy_of(queue), outgoing)
+        sending: Sending = ("exempt" if is_from_pool else self._policy_of(queue), outgoing)
         batch = kwargs.get("_publish_batch")
         if batch is not None:
             batch.gather(sending)
@@ -117,54 +117,57 @@ class Publishing(QueueCommands):
             self.send([sending])
 
     def send(self, messages: Sequence[Sending]) -> None:
-        """Send messages, those of one policy in one round trip.
+        """Send messages, successive ones of one policy in one round trip.
 
-        Raises kombu's `OperationalError`, which is a `QueueFull` too if messages had no room. The others were
-        sent.
+        Raises kombu's `OperationalError`. If a message has no room within `full_queue_timeout`, the error is
+        a `QueueFull` too. Messages that had room were sent.
         """
         refused: list[tuple[Outgoing, publish.Full]] = []
-        for policy, group in groupby(messages, key=lambda each: each[0]):
-            outgoing = [each for _, each in group]
+        for policy, group in groupby(messages, key=lambda sending: sending[0]):
+            outgoing = [message for _, message in group]
             with _translate_for_kombu():
-                outcomes = publish.publish(self.store, outgoing, policy=policy)
+                answers = publish.publish(self.store, outgoing, policy=policy)
             refused += [
-                (each, outcome)
-                for each, outcome in zip(outgoing, outcomes, strict=True)
-                if isinstance(outcome, publish.Full)
+                (message, answer)
+                for message, answer in zip(outgoing, answers, strict=True)
+                if isinstance(answer, publish.Full)
             ]
         ends_at = time.monotonic() + self.full_queue_timeout
-        for each, full in refused:
+        for message, full in refused:
             with _translate_for_kombu():
-                self._wait_and_send(each, full, ends_at)
-        for queue in {each.queue for _, each in messages} & self._expires.keys():
+                self._wait_and_send(message, full, ends_at)
+        for queue in {message.queue for _, message in messages} & self._expires.keys():
             self.expire(queue)
 
     def _wait_and_send(self, message: Outgoing, full: publish.Full, ends_at: float) -> None:
-        """Wait until a message has room, at most until a time, and send it."""
-        queue, ticket, waits = message.queue, new_ticket(1), False
-        if limits.read_limits(self.store, queue).overflow == "shed":  # its workers' table says so
+        """Wait until a message that was refused (`full`) has room, at most until `ends_at`, and send it.
+
+        If its queue sheds, send it at once. Raises `SendingToFullQueue`.
+        """
+        queue, ticket, is_in_line = message.queue, new_ticket(1), False
+        if limits.read_limits(self.store, queue).overflow == "shed":  # as its workers have declared
             publish.publish(self.store, [message], policy="shed")
             return
         try:
             while (left := ends_at - time.monotonic()) > 0:
                 caller = publish.Caller(ticket, stays=True)
-                [outcome] = publish.publish(self.store, [message], policy="block", caller=caller)
-                if not isinstance(outcome, publish.Full):
-                    waits = False
+                [answer] = publish.publish(self.store, [message], policy="block", caller=caller)
+                if not isinstance(answer, publish.Full):
+                    is_in_line = False
                     return
-                full, waits = outcome, not outcome.delayed
-                if outcome.delayed:  # no line forms
+                full, is_in_line = answer, not answer.delayed
+                if answer.delayed:  # there is no admission line for delayed messages
                     time.sleep(min(left, 0.25))
                 else:
-                    wait_for_room(self.store, queue, ticket, min(left, CHECK_SECONDS))
+                    wait_for_room(self.store, queue, ticket, min(left, RENEW_TICKET_SECONDS))
         finally:
-            if waits:
+            if is_in_line:
                 with suppress(BrokerError):
                     leave_line(self.store, queue, ticket)
         raise SendingToFullQueue(queue, bound=full.bound, depth=full.depth, paused=full.paused)
 
     def _check_length(self, message: Outgoing) -> None:
-        """Refuse a message that its consumers would refuse as too long."""
+        """Raise `SendingRefused` for a message that is longer than its queue allows."""
         length, max_bytes = len(message.payload), limits.read_limits(self.store, message.queue).message_bytes
         if length > max_bytes:
             raise SendingRefused(
@@ -180,7 +183,7 @@ class Publishing(QueueCommands):
 
 @contextmanager
 def _translate_for_kombu() -> Iterator[None]:
-    """Raise errors of the broker as ones that kombu retries, or shows as an `OperationalError`."""
+    """Raise errors of the broker as errors that kombu knows. A `QueueFull` is raised unchanged."""
     try:
         yield
     except QueueFull:
@@ -192,11 +195,11 @@ def _translate_for_kombu() -> Iterator[None]:
 
 
 def carried_fields(own: Mapping[str, Any], id: str) -> dict[str, Any] | None:
-    """Return the fields that a message keeps of the header `own` with which a task sends it.
+    """Return the fields of Millpond's header `own` that the message with this id keeps, None for no header.
 
-    `of` in the header names the task that it belongs to. A retry has the id of that task, and stays in its
-    batch. For another `id` this returns None: a handler that copies its request's headers into another task
-    does not put that task into the batch.
+    `of` in the header names the task to which it belongs. A retry has the id of that task, and stays in its
+    batch. A message with another id is sent by a handler that has copied the headers of its own task. It
+    keeps nothing, so it is not counted in the batch.
     """
     if own.get("of", id) != id:
         return None

@@ -1,7 +1,7 @@
 """A channel's commands on a queue as a whole: its size, a purge, its deletion, its expiry.
 
-A message with an `eta` waits beside the ready lists, while kombu's Redis transport keeps it in them. So
-delayed messages count wherever kombu counts the messages of a queue.
+kombu's Redis transport keeps a message with an `eta` among the ready ones, so such messages count in a
+queue's size. Here they are delayed messages. So delayed messages count too, wherever kombu counts messages.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from millpond.broker.inspect.delete import delete_queue
 from millpond.broker.inspect.purge import purge_queue
 from millpond.broker.keys import PRIORITY_STEPS, SEPARATOR, QueueKeys, queues_key, step_of
 
-#: The maximum of messages of one list that are moved at a time.
+#: The maximum of messages that are moved from one list at once.
 GATHERED_AT_ONCE = 1_000
 
 
@@ -27,19 +27,19 @@ class QueueCommands(Connecting):
 
     #: Replicas that must have a message before a send returns.
     send_copies = 0
-    #: The queues of which no key is to be left when this channel closes.
-    passing: set[str]
+    #: The queues whose unused keys are deleted when this channel closes.
+    queues_to_clean_up: set[str]
 
     @cached_property
     def store(self) -> Store:
-        """The one client for synchronous commands. kombu would create a new one for each command."""
+        """The store for synchronous commands, on the connections of this channel."""
         client = stock.redis.Redis(connection_pool=self.pool)
         seconds = COPY_SHARE * (self.socket_timeout or REPLY_TIMEOUT_SECONDS)
         return Store(client, self.global_keyprefix, self.send_copies, seconds)
 
     @contextmanager
     def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
-        """Yield the one client."""
+        """Yield the given client, or the one of this channel. kombu would create one for each command."""
         yield client or self._shared_client
 
     @cached_property
@@ -51,7 +51,7 @@ class QueueCommands(Connecting):
         return QueueKeys(queue, self.global_keyprefix)
 
     def holds_tasks(self, queue: str) -> bool:
-        """True if a queue is Millpond's. Queues of remote control stay kombu's."""
+        """True for a queue of tasks, False for a queue of remote control, which kombu handles."""
         return not (
             queue in self.active_fanout_queues or queue in self._fanout_queues or is_remote_control(queue)
         )
@@ -60,11 +60,11 @@ class QueueCommands(Connecting):
 
     @cached_property
     def has_other_steps(self) -> bool:
-        """True if the transport options name other priority lists than kombu's own four."""
+        """True if the transport options name other priority lists than kombu's usual four."""
         return tuple(self.priority_steps) != PRIORITY_STEPS or self.sep != SEPARATOR
 
     def gather(self, queue: str) -> int:
-        """Move messages of stock clients with these priority steps to the lists that consumers read.
+        """Move messages from the priority lists of the transport options to the ready lists. Wake a consumer.
 
         Return the number of messages.
         """
@@ -76,7 +76,7 @@ class QueueCommands(Connecting):
             with client.pipeline(transaction=False) as pipe:
                 for _ in range(min(count, GATHERED_AT_ONCE)):
                     pipe.lmove(source, keys.ready[step_of(step)], "RIGHT", "LEFT")
-                moved += sum(each is not None for each in pipe.execute())
+                moved += sum(message is not None for message in pipe.execute())
         if moved and not client.llen(keys.wake):
             client.lpush(keys.wake, 1)
         return moved
@@ -84,7 +84,7 @@ class QueueCommands(Connecting):
     # Size
 
     def _size(self, queue: str) -> int:
-        """Count the messages that are ready or delayed."""
+        """Return the number of ready and delayed messages of a queue."""
         if not self.holds_tasks(queue):
             return int(super()._size(queue))
         if self.has_other_steps:
@@ -94,7 +94,7 @@ class QueueCommands(Connecting):
             for name in keys.ready:
                 pipe.llen(name)
             pipe.zcard(keys.delayed)
-            return sum(int(each) for each in pipe.execute())
+            return sum(map(int, pipe.execute()))
 
     def _has_queue(self, queue: str, **kwargs: Any) -> bool:
         """True if the queue has messages, or was declared by a worker."""
@@ -119,8 +119,8 @@ class QueueCommands(Connecting):
     ) -> None:
         """Delete a queue, bound or not, and its messages. Messages in flight are settled as before.
 
-        With `if_unused` not while a consumer has it, with `if_empty` not while it has a message, delayed ones
-        included.
+        With `if_unused` it is not deleted if a consumer has it. With `if_empty` it is not deleted if it has
+        ready or delayed messages.
         """
         if self.holds_tasks(queue) and if_unused and self._has_consumer(queue):
             return
@@ -129,7 +129,7 @@ class QueueCommands(Connecting):
             self._delete_messages(queue)
 
     def after_reply_message_received(self, queue: str) -> None:
-        """Delete the queue of a reply as kombu does: if it is bound to an exchange."""
+        """Delete the queue of a remote-control reply as kombu does: only if it is bound to an exchange."""
         super().queue_delete(queue)
 
     def _delete(self, queue: str, exchange: str, *args: Any, **kwargs: Any) -> None:
@@ -139,22 +139,22 @@ class QueueCommands(Connecting):
             self._delete_messages(queue)
 
     def _delete_messages(self, queue: str) -> None:
-        """Delete the waiting messages of a queue, and the rest of its keys when its last lease ends."""
+        """Delete the waiting messages of a queue and its limits. Its other keys are deleted when unused."""
         if self.has_other_steps:
             self.gather(queue)
         delete_queue(self.store, queue)
         self._expires.pop(queue, None)
-        self.passing.add(queue)  # this channel's own lease on it may be the last
+        self.queues_to_clean_up.add(queue)  # this channel's own lease on it may be the last
 
     def _has_consumer(self, queue: str) -> bool:
-        """True if a lease on the queue has not expired."""
+        """True if some consumer has a lease on the queue."""
         seconds, _micros = self.store.client.time()
         return bool(self.store.client.zcount(self.queue_keys(queue).consumers, seconds * 1000, "+inf"))
 
     # Expiry
 
     def expire(self, queue: str) -> None:
-        """Restart the expiry of a queue with `x-expires`. Its messages in flight do not expire."""
+        """Restart the expiry of a queue that has `x-expires`. Its messages in flight do not expire."""
         milliseconds = self._expires.get(queue)
         if milliseconds is None:
             return

@@ -1,6 +1,6 @@
-"""Celery's request, made of a delivery. A field that only Celery reads is computed when it is read.
+"""Celery's request, made from a delivery. A field that only Celery reads is computed when it is read.
 
-Celery's own request reads every header and keeps copies, and a worker uses only a few of them.
+Celery's own request reads every header and keeps copies, of which a worker uses only a few.
 """
 
 import logging
@@ -28,24 +28,24 @@ from millpond.broker.message import OWN, BadMessage
 
 logger = logging.getLogger(__name__)
 
-#: Headers of a message that Celery does not count among a task's own.
+#: Headers of a message that Celery defines. All others are the task's own.
 _CELERYS_HEADERS = frozenset((*vars(Context), "lang", "task", "argsrepr", "kwargsrepr", "compression"))
 
 
 class DeliveryRequest(Request):
     """Celery's request to execute one delivery by a task. `services` has `app`, `hostname` and `eventer`.
 
-    Its subclass defines `acknowledge`, `reject`, and `settle_revoked` for a task that Celery revoked.
+    Subclasses implement `acknowledge`, `reject`, and `settle_revoked` for a task that Celery revoked.
     """
 
     acknowledged: bool
     #: The hard and the soft time limit, seconds: the message's own, or else its kind's.
     limits: tuple[float | None, float | None]
-    #: True if the message says by when the task must have started.
+    #: True if the message has a time by which the task must have started.
     can_expire = False
-    #: True if its start is not published.
+    #: True if no event is sent when the task starts.
     is_quiet = False
-    #: The contract if it hides fields, else None.
+    #: The contract if it has secret fields, else None.
     contract_with_secrets: Any = None
 
     def __init__(self, delivery: Delivery, task: Any, services: Any) -> None:
@@ -68,8 +68,8 @@ class DeliveryRequest(Request):
             self._expires = datetime.fromtimestamp((message.expires_ms or 0) / 1000, UTC)
         self._argsrepr, self._kwargsrepr = headers.get("argsrepr", ""), headers.get("kwargsrepr", "")
 
-    def show(self, args: str, kwargs: str) -> None:
-        """Replace the shown text of the arguments."""
+    def show_arguments(self, args: str, kwargs: str) -> None:
+        """Set the texts by which logs, events and remote control show the arguments."""
         self._argsrepr, self._kwargsrepr = args, kwargs
 
     # Attributes that Celery's methods read
@@ -120,13 +120,16 @@ class DeliveryRequest(Request):
         return False
 
     def revoked(self) -> bool:
-        """True if the task must not start: it has expired, or somebody revoked it by remote control."""
+        """True if the task must not start, because it has expired or was revoked by remote control."""
         if not self.can_expire and not revoked_stamps and self.id not in revoked:
             return bool(self._already_revoked)
         return bool(super().revoked())
 
     def info(self, safe: bool = False) -> dict[str, Any]:
-        """Describe the request for remote control. Its arguments are values, unless some are secret."""
+        """Return a description of the request for remote control.
+
+        Its arguments are values, or texts if some are secret or the message cannot be decoded.
+        """
         try:
             return dict(super().info(safe=safe or self.contract_with_secrets is not None))
         except BadMessage:
@@ -140,8 +143,11 @@ class DeliveryRequest(Request):
             self.send_event("task-started")
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
-        """Note the start of a task that has not ended, and end it if that was requested meanwhile."""
-        if self.acknowledged:  # else it would count as running for ever
+        """Record the start of a task, and terminate it if that was requested before.
+
+        A task that has ended already would count as running for ever, so nothing is done for it.
+        """
+        if self.acknowledged:
             return
         self.record_start(pid, time_accepted)
         if self._terminate_on_ack is not None:
@@ -156,11 +162,11 @@ class DeliveryRequest(Request):
         self.time_start = self.worker_pid = None  # type: ignore[assignment]
 
     def terminate_when_accepted(self, pool: Any, number: int) -> None:
-        """End the task as soon as a child has it."""
+        """Terminate the task, by a signal number, as soon as a child of the pool has accepted it."""
         self._terminate_on_ack = pool, number
 
     def settle_revoked(self, *, expired: bool) -> None:
-        """Settle the delivery of a task that Celery revoked before it started. Subclasses implement it."""
+        """Settle the delivery of a task that expired, or was revoked, before it started. Abstract."""
         raise NotImplementedError
 
     def mark_revoked(self, reason: str) -> None:
@@ -175,23 +181,23 @@ class DeliveryRequest(Request):
         """Call a method of the result backend for this task. Errors of the backend are logged."""
         try:
             mark(self.id, *args, request=self._context, store_result=self.store_errors, **kwargs)
-        except Exception:  # even if its result cannot be stored, the delivery is settled
+        except Exception:  # the delivery must be settled even if its result cannot be stored
             logger.exception("the result backend did not take how task %s[%s] ended", self.name, self.id)
 
     def announce_terminated(self, signal: str) -> None:
-        """Send Celery's signal and event of a task that was ended while it ran, and acknowledge it."""
+        """Send Celery's signal and event for a task that was terminated, and acknowledge it."""
         if not self._already_cancelled and not self._already_revoked:
             self._announce_revoked("terminated", True, signal, False)
 
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
-        """Settle the delivery of a task that has not started, and announce the revocation as Celery does."""
+        """Settle the delivery unless the task was running, and announce the revocation as Celery does."""
         if not terminated:
             self.settle_revoked(expired=expired)
         super()._announce_revoked(reason, terminated, signum, expired)
 
 
 def request_dict(delivery: Delivery, hostname: str) -> dict[str, Any]:
-    """Return the request of a delivery as Celery's tracer takes it."""
+    """Return the request of a delivery as the dictionary that Celery's tracer expects."""
     message = delivery.message
     clock = {"deliveries": delivery.deliveries, "clock_ms": delivery.clock_ms}
     headers = {**message.headers, OWN: {**message.own, **clock, "of": message.id}}
@@ -214,16 +220,16 @@ def request_dict(delivery: Delivery, hostname: str) -> dict[str, Any]:
 
 
 def immediate_writer(pool: Any, hub: Any) -> Callable[[], None]:
-    """Return a function that writes the newest task of the pool to a free child.
+    """Return a function that writes the next task of the pool to a free child, if there is one.
 
-    The pool would write it in the loop's next turn but one. `pool` is Celery's, of any kind.
+    The pool itself would write it two iterations of the event loop later. If `pool`, which is Celery's, has
+    no children, the function does nothing.
     """
     children = children_of(pool)
     if children is None or hub is None:
         return lambda: None
 
     def write() -> None:
-        """Write to a child that neither runs nor receives a task, if there is one."""
         free = children._all_inqueues - children._active_writes - children._busy_workers
         if free:
             hub.consolidate_callback([free.pop()])

@@ -1,7 +1,7 @@
 """Celery's own Redis result backend, for applications that use their broker's URL for results too.
 
-`result_backend = "millpond://…"`, also `millpond+rediss://…`, `millpond+unix://…` and
-`millpond+sentinel://…`: Celery finds this function by an entry point (pyproject.toml).
+For `result_backend = "millpond://…"` (also `millpond+rediss://…`, `millpond+unix://…` and
+`millpond+sentinel://…`) Celery finds this function by an entry point in pyproject.toml.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from millpond.broker.url import BrokerURL
 
 
 def result_backend(app: Celery, url: str, **kwargs: Any) -> RedisBackend:
-    """Return the backend of a URL, from which Celery has taken `millpond+`. Raises `BadBrokerUrl`."""
+    """Return the backend for a URL, from which Celery has removed `millpond+`. Raises `BadBrokerUrl`."""
     parsed = BrokerURL.parse(url)
     login = f":{quote(parsed.password, safe='')}@" if parsed.password else ""
     if parsed.is_sentinel:

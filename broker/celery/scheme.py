@@ -1,8 +1,9 @@
-"""Give kombu the scheme `millpond`, so that a broker's URL is all that an application changes.
+"""Register the scheme `millpond` with kombu, so that an application changes nothing but its broker's URL.
 
-kombu has no entry points for transports, only for serializers, which it imports with its own: before Celery,
-or a program that imports `kombu.Producer` or `Queue`, looks up the scheme of a URL. This module is such an
-entry point (pyproject.toml). A program that imports `kombu.Connection` and nothing else imports this first.
+kombu has entry points for serializers, but none for transports. So this module is the entry point of a
+serializer (pyproject.toml). kombu imports it with its own serializers, which is before Celery, or a program
+that imports `kombu.Producer` or `Queue`, looks up the scheme of a URL. A program that imports only
+`kombu.Connection` must import this module itself.
 """
 
 from kombu.transport import TRANSPORT_ALIASES

@@ -1,8 +1,8 @@
-"""Settle the deliveries of a channel, and release the rest when it is closed.
+"""Settle the deliveries of a channel, and release the others when it is closed.
 
 The channel with which `millpond worker` consumes its queues uses the messages in flight of its process, which
-outlive the channel. Every other channel has messages in flight of its own. If an event loop drives it,
-outcomes go out with the next call. Otherwise `message.ack()` returns when the broker has the outcome, as on
+outlive the channel. Every other channel has messages in flight of its own. If it runs in an event loop,
+outcomes are sent with the next call. Otherwise `message.ack()` returns when the broker has the outcome, as on
 kombu's Redis.
 """
 
@@ -40,7 +40,8 @@ class QoS(virtual.QoS):
 
     def __init__(self, channel: Any, prefetch_count: int = 0) -> None:
         super().__init__(channel, prefetch_count)
-        # It would keep the channel for ever; the channel's leases end with their process by themselves.
+        # kombu would restore messages when the process ends, and keep the channel alive until then. Here the
+        # leases of the channel do that.
         self._on_collect.cancel()
 
     def can_consume(self) -> bool:
@@ -48,7 +49,7 @@ class QoS(virtual.QoS):
         return self.channel.fetcher is None or self.channel.in_flight.room > 0
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute. For `worker_disable_prefetch` Celery replaces `can_consume` by its own method."""
+        """Set an attribute. For `worker_disable_prefetch` Celery replaces `can_consume` by a function."""
         super().__setattr__(name, value)
         if name == "can_consume":
             self.channel.in_flight.may_fetch = value
@@ -57,7 +58,7 @@ class QoS(virtual.QoS):
         """Do nothing: the message was recorded as in flight before it was delivered."""
 
     def get(self, delivery_tag: str) -> Any:
-        """Raise `KeyError`: kombu keeps no messages here. `in_flight.find_delivery` has those in flight."""
+        """Raise `KeyError`: no messages are kept here. `in_flight.find_delivery` returns those in flight."""
         raise KeyError(delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
@@ -65,7 +66,7 @@ class QoS(virtual.QoS):
         self.channel.settle_tag(delivery_tag, SUCCEEDED)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        """Put a message at the back of its queue, or make it a dead letter."""
+        """Make a message a dead letter, or return it to the end of its queue with `requeue`."""
         self.channel.settle_tag(delivery_tag, REQUEUE if requeue else REJECTED)
 
     def restore_unacked(self) -> list[Any]:
@@ -74,41 +75,41 @@ class QoS(virtual.QoS):
         return []
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
-        """Do nothing: a channel that closes has released its messages."""
+        """Do nothing: the messages were released when the channel was closed."""
 
 
 class Settling(Publishing):
-    """A channel's messages in flight, and their ends."""
+    """A channel's messages in flight, and how they are settled."""
 
     QoS = QoS
-    #: The term of the shortest lease, and of each queue that has one of its own.
+    #: The term of a lease, and of each queue that has a term of its own, which is longer.
     lease_seconds = LEASE_SECONDS
     lease_terms_ms: dict[str, int] = {}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.fetcher: Fetcher | None = None
-        self._make_registry()
+        self._forget_messages()
         super().__init__(*args, **kwargs)
         self.use_in_flight(self.in_flight)
 
-    def _make_registry(self) -> None:
-        """Begin with no message in flight and no queue to clean up."""
+    def _forget_messages(self) -> None:
+        """Begin with no messages in flight, and with no queues to clean up."""
         self.in_flight = InFlightMessages(of_channel=True)
-        self.passing = set()
+        self.queues_to_clean_up = set()
 
     def use_in_flight(self, in_flight: InFlightMessages) -> None:
-        """Consume for a worker process: its messages in flight outlive this channel."""
+        """Use the messages in flight of a worker process, which outlive this channel."""
         self.in_flight = in_flight
         if self.lease_terms_ms:
             in_flight.lease_terms_ms = self.lease_terms_ms
 
     @property
     def lease_ms(self) -> int:
-        """The length of a lease."""
+        """The term of a lease."""
         return int(self.lease_seconds * 1000)
 
     def keep_leases(self) -> None:
-        """Start renewing the leases."""
+        """Start the thread that renews the leases, unless it runs already."""
         if self.in_flight.lease_renewer is not None:
             return
         if not self.in_flight.of_channel:
@@ -118,7 +119,7 @@ class Settling(Publishing):
                 self.in_flight, lease_ms=self.lease_ms, store=self.store, started_tags=started_tags
             )
             weakref.finalize(self, renewer.retire).atexit = False
-            # It starts no tasks, so no caller of cancel() waits for it.
+            # The user of a channel starts no tasks, so no caller of cancel() needs to wait for it.
             self.acknowledge_all_future()
         self.in_flight.lease_renewer = renewer
         renewer.start()
@@ -126,8 +127,8 @@ class Settling(Publishing):
     # Settling
 
     def settle(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Queue the outcome of a delivery for the next call, or send it now if no loop sends it."""
-        if not self.is_driven and self.in_flight.of_channel:
+        """Queue the outcome of a delivery for the next call, or send it now if no event loop makes calls."""
+        if not self.is_in_loop and self.in_flight.of_channel:
             self._settle_at_once(delivery, outcome)
         else:
             self.in_flight.queue_outcome(delivery, outcome)
@@ -135,15 +136,15 @@ class Settling(Publishing):
                 self.fetcher.wake()
 
     @property
-    def is_driven(self) -> bool:
-        """True in the thread of an event loop that fetches for this channel, and so sends outcomes."""
+    def is_in_loop(self) -> bool:
+        """True if called in the thread of an event loop that makes the calls of this channel's fetcher."""
         cycle = getattr(self.connection, "cycle", None)  # a closed channel has no connection
         is_fetching = self.fetcher is not None and bool(self.fetcher.active)
         return is_fetching and cycle is not None and cycle.hub is not None and cycle.thread == get_ident()
 
     def settle_tag(self, tag: str, outcome: Outcome) -> None:
-        """Settle a delivery that kombu knows by its tag."""
-        # Two consumers of one queue share their connection's callback, so it may be another channel's.
+        """Settle the delivery with this tag, in flight on this channel or another of its connection."""
+        # Two consumers of one queue share the callback of their connection, whatever their channels are.
         for channel in (self, *(getattr(self.connection, "channels", None) or ())):
             delivery = channel.in_flight.find_delivery(tag)
             if delivery is not None:
@@ -151,7 +152,7 @@ class Settling(Publishing):
                 return
 
     def _settle_at_once(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Send the outcome of a delivery now, in a call of its own."""
+        """Send the outcome of a delivery now, in a call of its own, and wait for the reply."""
         lease = delivery.lease
         if lease.in_flight.pop(delivery.token, None) is None:
             return
@@ -160,11 +161,11 @@ class Settling(Publishing):
         fetch_call.call_and_wait(self.store, request, lease_ms=self.lease_ms)
 
     def flush(self) -> None:
-        """Send the outcomes that wait to be sent."""
+        """Send all queued outcomes now, and wait for the replies."""
         fetch_call.settle_pending(self.store, self.in_flight, lease_ms=self.lease_ms)
 
     def release(self) -> None:
-        """Release the messages in flight here, no delivery counted."""
+        """Release all messages in flight of this channel."""
         for lease in self.in_flight.leases.values():
             for delivery in reversed(list(lease.in_flight.values())):
                 lease.queue_outcome(delivery, RELEASE)
@@ -173,11 +174,12 @@ class Settling(Publishing):
     def settle_now(self) -> None:
         """Settle all finished deliveries without the event loop. Any thread may call this.
 
-        If the broker is unreachable, they stay queued and `leave_queues` tries again.
+        If the broker is unreachable, this is logged. The outcomes stay queued, and `leave_queues` tries
+        again.
         """
         with self.in_flight.lock:
             self.in_flight.settle_finished()
-            self._abandon_call()
+            self._drop_call()
             try:
                 with translate_errors("settling"):
                     self.flush()
@@ -187,7 +189,7 @@ class Settling(Publishing):
     # Ending
 
     def finish_call(self) -> None:
-        """Wait for the reply of a call that is under way, and take in its messages."""
+        """Wait for the reply to the fetcher's call in progress, and deliver its messages."""
         with self.in_flight.lock:
             if self.fetcher is not None:
                 self.fetcher.finish()
@@ -197,18 +199,18 @@ class Settling(Publishing):
         state.acknowledge_epoch(self.store, self.in_flight.name, state.ALL_FUTURE)
 
     def leave_queues(self) -> None:
-        """Settle the finished deliveries, release the others, and end the leases."""
+        """Settle the finished deliveries, release the others, end the leases. Raises redis-py's errors."""
         with self.in_flight.lock:
-            self._abandon_call()
+            self._drop_call()
             end_leases(self.store, self.in_flight)
 
-    def _abandon_call(self) -> None:
-        """Forget the call of the fetcher that is under way."""
+    def _drop_call(self) -> None:
+        """Forget the fetcher's call in progress, and queue its outcomes again."""
         if self.fetcher is not None:
             self.fetcher.drop_call()
 
     def close(self) -> None:
-        """Send the outcomes that wait, release the tasks that have not started, and close."""
+        """Send queued outcomes, release messages whose tasks have not started, and close the channel."""
         if not self.closed and self.in_flight.of_channel:
             if self.fetcher is not None:
                 self.fetcher.close()
@@ -219,38 +221,40 @@ class Settling(Publishing):
         super().close()
 
     def _delete_unused_keys(self) -> None:
-        """Delete the keys of deleted queues that no consumer uses any more."""
-        for queue in self.passing:
+        """Delete the keys of the queues to clean up that no consumer needs any more."""
+        for queue in self.queues_to_clean_up:
             try:
                 delete_if_unused(self.store, queue)
             except BrokerError as error:
                 logger.debug("keys of queue %s are left: %s", queue, error)
 
     def _after_fork(self) -> None:
-        """Forget the in-flight messages in a forked child: they are its parent's."""
+        """Forget the messages in flight and the connections in a forked child: they belong to its parent."""
         super()._after_fork()
         self.__dict__.pop("store", None)
         self.__dict__.pop("_shared_client", None)
         self.fetcher = None
-        self._make_registry()
+        self._forget_messages()
 
 
 def started_tags() -> Set[str]:
-    """Return the tags of the deliveries that run in this process, if a worker of Celery's does in it.
+    """Return the tags of the deliveries that a worker of Celery's in this process has started.
 
-    A task that was sent to a prefork child is one of them: Celery notes its start when the child replies.
+    Without such a worker there are none. A task that was sent to a prefork child counts as started: Celery
+    records its start later, when the child replies.
     """
-    worker = sys.modules.get("celery.worker.state")
-    if worker is None:
+    worker_state = sys.modules.get("celery.worker.state")
+    if worker_state is None:
         return frozenset()
-    # Copies of the plain sets: threads add to them meanwhile.
-    active = [reference() for reference in tuple(worker.active_requests.data)]
-    reserved = [reference() for reference in tuple(worker.reserved_requests.data)]
-    started = [*active, *filter(_is_with_child, reserved)]
+    # Celery's weak sets cannot be iterated while threads add to them, but their plain sets of references can
+    # be copied.
+    active = [reference() for reference in tuple(worker_state.active_requests.data)]
+    reserved = [reference() for reference in tuple(worker_state.reserved_requests.data)]
+    started = [*active, *filter(_was_sent_to_child, reserved)]
     return {getattr(request.message, "delivery_tag", "") for request in started if request is not None}
 
 
-def _is_with_child(request: Any) -> bool:
-    """True for a task that was sent to a prefork child."""
-    sent = getattr(request, "_apply_result", None)
-    return sent is not None and type(sent()).__module__ == "billiard.pool"
+def _was_sent_to_child(request: Any) -> bool:
+    """True if the task of a request was sent to a prefork child."""
+    job_reference = getattr(request, "_apply_result", None)
+    return job_reference is not None and type(job_reference()).__module__ == "billiard.pool"

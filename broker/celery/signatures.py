@@ -1,7 +1,7 @@
-"""Make the messages of a Celery signature as its application would send them, and send nothing.
+"""Make the message of a Celery signature as its application would send it, without sending it.
 
-Celery itself makes them: routes, serializers, annotations, base classes, `link` and the rest are the
-application's. The last step alone, which puts a message on its queue, is taken from its channel.
+Celery itself makes the message, so routes, serializers, annotations, base classes, `link` and the rest are
+the application's. Only the last step of its channel, which puts a message on its queue, is replaced.
 """
 
 import threading
@@ -15,14 +15,14 @@ from celery.canvas import Signature, _chain, chord, group, maybe_signature
 
 from millpond.broker.celery.queue_commands import is_remote_control
 
-#: An application's producer that sends nothing, and the messages that it made. One thread at a time uses it.
-_catching: "WeakKeyDictionary[Celery, _MessageCatcher]" = WeakKeyDictionary()
+#: Application -> its catcher. One thread at a time uses them, under the lock.
+_catchers: "WeakKeyDictionary[Celery, _MessageCatcher]" = WeakKeyDictionary()
 _lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class SignatureMessage:
-    """A message and the queue that it is for."""
+    """A message as kombu's envelope, and the queue on which it belongs."""
 
     queue: str
     envelope: dict[str, Any]
@@ -44,39 +44,39 @@ def signature_of(item: Mapping[str, Any]) -> Signature:
 def message_of_signature(signature: Signature, options: Mapping[str, Any]) -> SignatureMessage:
     """Return the message of a signature. `options` of `apply_async` override the signature's.
 
-    Raises Celery's errors, and `TypeError` for a canvas that is more than one message at first.
+    Raises Celery's errors, and `TypeError` for a signature that begins with more than one message.
     """
     with _lock:
-        catching = _catching.get(signature.app)
-        if catching is None:
-            catching = _catching[signature.app] = _MessageCatcher(signature.app)
-        return catching.make_message(signature, options)
+        catcher = _catchers.get(signature.app)
+        if catcher is None:
+            catcher = _catchers[signature.app] = _MessageCatcher(signature.app)
+        return catcher.make_message(signature, options)
 
 
 class _MessageCatcher:
-    """A channel's producer that keeps the messages it is given instead of sending them."""
+    """A producer of an application that keeps the messages of tasks instead of sending them."""
 
     def __init__(self, app: Celery) -> None:
         self._made: list[SignatureMessage] = []
         channel = app.connection_for_write().channel()
-        self._put = channel._put
+        self._send_message = channel._put
         channel._put = self._keep_message
         self._producer = app.amqp.Producer(channel, auto_declare=False)
 
     def _keep_message(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
-        """Keep a message instead of putting it on its queue. Messages of remote control are sent."""
-        if is_remote_control(queue):  # the event that a task was sent
-            self._put(queue, message, **kwargs)
+        """Keep the message of a task. Send a message of remote control: the event that a task was sent."""
+        if is_remote_control(queue):
+            self._send_message(queue, message, **kwargs)
         else:
             self._made.append(SignatureMessage(queue, message))
 
     def make_message(self, signature: Signature, options: Mapping[str, Any]) -> SignatureMessage:
         """Return the one message with which a signature begins. Raises `TypeError` for several."""
         self._made.clear()
-        sent, own = signature.clone(), dict(options)
-        if isinstance(sent, _chain):  # which does not pass a producer on to the first of its tasks
-            sent, own["chain"] = _split_chain(sent, own.pop("link_error", None))
-        sent.apply_async(producer=self._producer, retry=False, add_to_parent=False, **own)
+        first, options = signature.clone(), dict(options)
+        if isinstance(first, _chain):  # a chain would not pass the producer on to the first of its tasks
+            first, options["chain"] = _split_chain(first, options.pop("link_error", None))
+        first.apply_async(producer=self._producer, retry=False, add_to_parent=False, **options)
         if len(self._made) == 1:
             return self._made[0]
         raise TypeError(
@@ -86,7 +86,10 @@ class _MessageCatcher:
 
 
 def _split_chain(chain: Any, link_error: Any) -> tuple[Signature, list[Signature] | None]:
-    """Return the first task of a chain, and the rest in reverse order, as Celery sends it."""
+    """Return the first task of a chain, and the others in reverse order, as the first one's message has them.
+
+    Without others, the second value is None.
+    """
     options = chain.options
     tasks, _results = chain.prepare_steps(
         chain.args, {}, chain.tasks, link_error=options.get("link_error", link_error), app=chain.app

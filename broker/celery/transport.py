@@ -1,10 +1,10 @@
 """The transport for Celery: kombu's Redis transport with other ways to publish to and consume a queue.
 
-Connections, Sentinel, TLS, health checks, fanout and the queues of remote control are inherited. A queue of
-tasks is published to by `publish.lua` (publishing.py) and consumed by a fetcher (consuming.py), and a
-channel settles its deliveries (settling.py). Where the ready messages lie is unchanged, so that stock
-clients, Flower and KEDA find their keys. CHANNELS.md has every difference to kombu's own. Chosen by the
-scheme of the URL (`millpond://`) or by `broker_transport = "millpond.broker.transport:Transport"`.
+Health checks, fanout and the queues of remote control are inherited. Messages for a queue of tasks are
+published by `publish.lua` (publishing.py), fetched by a fetcher (consuming.py), and settled together
+(settling.py). The keys of ready messages are the same, so stock clients, Flower and KEDA find them.
+CHANNELS.md has every difference to kombu's own transport. An application chooses this one by the scheme of
+its URL (`millpond://`), or by `broker_transport = "millpond.broker.transport:Transport"`.
 """
 
 from threading import get_ident
@@ -56,15 +56,15 @@ class Transport(TransportByUrl):
         self.cycle = Poller()
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
-        """Set the poller's event loop, and register each socket once instead of in every iteration."""
-        # The loop outlives its connections, and would go on calling for each that was lost.
+        """Register the connections with an event loop, which the poller uses from now on."""
+        # The loop outlives connections that are lost, so their callbacks are removed.
         callbacks = {each for each in loop.on_tick if not (isinstance(each, Tick) and each.is_over)}
         super().register_with_event_loop(connection, loop)
         self.cycle.hub, self.cycle.thread = loop, get_ident()
         loop.on_tick = {*callbacks, Tick(self, loop)}
 
     def _reject_inbound_message(self, raw_message: dict[str, Any]) -> None:
-        """Release a message that was fetched for a consumer that has been cancelled meanwhile."""
+        """Release a message whose consumer was cancelled after it was fetched."""
         delivery = raw_message.get("delivery")
         if delivery is None:
             super()._reject_inbound_message(raw_message)
@@ -75,7 +75,7 @@ class Transport(TransportByUrl):
 
 
 class SentinelTransport(Transport):
-    """The same, by the name that applications had to give for sentinel://."""
+    """The transport for sentinel:// URLs. `Transport` handles these too; older settings name this class."""
 
     default_port = 26379
     Channel = SentinelChannel

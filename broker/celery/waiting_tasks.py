@@ -1,7 +1,8 @@
-"""The tasks of a Celery worker that wait for a slot: counted, and released.
+"""The tasks of a Celery worker that wait for a slot, and how they are released.
 
-Celery keeps them in a line of its prefork pool's semaphore, or hands them to its executor of threads, which
-keeps them in a queue of its own. Taken out of either, a task can no longer start.
+With a prefork pool Celery keeps them in its semaphore of slots. With threads it submits them to an executor,
+which keeps them in a queue. A task that is removed from there can no longer start, so its message can be
+released.
 """
 
 import weakref
@@ -21,26 +22,31 @@ class WaitingTasks:
     """The tasks that a consumer of Celery's has received on a channel and not started."""
 
     def __init__(self, consumer: Any, channel: Any) -> None:
-        from celery.worker import state  # a worker has it, a producer has no need of it
+        from celery.worker import state  # not at import, because producers do not need it
 
         self._consumer, self._channel, self._state = consumer, channel, state
-        #: Workers of Millpond's always acknowledge late, and request as many messages as they have slots.
+        #: None for a worker of Millpond's: it acknowledges every task late, so all of its slots can run one.
         self.usable_slots: Callable[[int], int] | None = (
             None if hasattr(consumer, "threads") else self._slots_for_in_flight
         )
 
-    def _slots_for_in_flight(self, granted: int) -> int:
-        """Return the number of slots that do not run a task which was acknowledged before its end."""
+    def _slots_for_in_flight(self, slots: int) -> int:
+        """Return how many of the slots can run a message in flight.
+
+        These are the slots of the pool without those that run a task which was acknowledged before its end.
+        """
         pool = self._consumer.pool
         semaphore = self._consumer.controller.semaphore
-        size = int((semaphore.initial_value if pool.uses_semaphore else pool.limit) or 1)
-        # A copy of the plain set: threads add to it meanwhile.
+        pool_slots = int((semaphore.initial_value if pool.uses_semaphore else pool.limit) or 1)
+        # Celery's weak set cannot be iterated while threads add to it, but its plain set of references can be
+        # copied.
         running = [reference() for reference in tuple(self._state.active_requests.data)]
-        return max(0, min(granted, size) - sum(1 for each in running if getattr(each, "acknowledged", False)))
+        acknowledged = sum(1 for request in running if getattr(request, "acknowledged", False))
+        return max(0, min(slots, pool_slots) - acknowledged)
 
     def release_waiting(self) -> int:
         """Release the messages of all tasks that wait, the newest first, and return their number."""
-        requests = list(self._take_all())
+        requests = list(self._remove_waiting())
         for request in reversed(requests):
             if hasattr(request, "release"):
                 request.release()
@@ -49,23 +55,23 @@ class WaitingTasks:
             self._channel.settle(request.message.delivery, RELEASE)
         return len(requests)
 
-    def _take_all(self) -> Iterator[Any]:
-        """Take every task out of its line that came by this channel, the oldest first."""
+    def _remove_waiting(self) -> Iterator[Any]:
+        """Remove the tasks of this channel that wait for a slot, and yield their requests, oldest first."""
         pool = self._consumer.pool
-        if own := getattr(self._consumer, "threads", None):
-            yield from own.reclaim_unstarted()
+        if threads := getattr(self._consumer, "threads", None):  # Millpond's pool of threads
+            yield from threads.reclaim_unstarted()
         elif pool.uses_semaphore:
             waiting = self._consumer.controller.semaphore._waiting
             calls = [waiting.popleft() for _ in range(len(waiting))]
             yield from self._own_requests(calls, lambda call: call[1][0] if call[1] else None, waiting.append)
         elif isinstance(executor := getattr(pool, "executor", None), ThreadPoolExecutor):
             queue = executor._work_queue
-            yield from self._own_requests(_take_from_queue(queue), _request_of_work, queue.put)
+            yield from self._own_requests(_empty_queue(queue), _request_of_work, queue.put)
 
     def _own_requests(
         self, items: list[Any], request_of: Callable[[Any], Any], put_back: Callable[[Any], None]
     ) -> Iterator[Any]:
-        """Yield the requests of items that came by this channel, and return the other items to their line."""
+        """Yield the requests of the items that this channel has received, and put the other items back."""
         for item in items:
             request = request_of(item)
             message = getattr(request, "message", None)
@@ -75,22 +81,24 @@ class WaitingTasks:
                 put_back(item)
 
 
-def _take_from_queue(queue: Any) -> list[Any]:
-    """Return all items of a queue."""
-    found = []
+def _empty_queue(queue: Any) -> list[Any]:
+    """Remove and return all items of a queue."""
+    items = []
     try:
         while True:
-            found.append(queue.get_nowait())
+            items.append(queue.get_nowait())
     except Empty:
-        return found
+        return items
 
 
 def _request_of_work(work: Any) -> Any:
-    """Return the request of an item of the executor's queue: Celery gives it the request's own callback."""
-    if work is None:  # the executor ends
-        return None
-    accepted = work.args[-1] if work.args else None
-    return getattr(accepted, "__self__", None)
+    """Return the request to which a work item of the executor belongs, or None if it belongs to none.
+
+    The last argument of the item is a bound method of the request: its callback. An item that is None ends
+    the executor.
+    """
+    callback = work.args[-1] if work is not None and work.args else None
+    return getattr(callback, "__self__", None)
 
 
 def waiting_tasks_of(channel: Any) -> WaitingTasks | None:
@@ -102,22 +110,27 @@ def waiting_tasks_of(channel: Any) -> WaitingTasks | None:
 
 
 def _wake_after_early_end(**_: Any) -> None:
-    """Wake the loop when a thread has ended a task that was acknowledged before: no settlement does."""
+    """Let the fetchers of this process fetch after a task has ended that was acknowledged before its end.
+
+    The end of such a task frees a slot, and no outcome is sent that would wake the event loop.
+    """
     for consumer in tuple(_consumers):
         fetcher = getattr(getattr(consumer.task_consumer, "channel", None), "fetcher", None)
         if fetcher is not None and consumer.hub is not None:
             consumer.hub.call_soon(fetcher.wake)
 
 
-def _note_consumer(sender: Any = None, **_: Any) -> None:
-    """Note the consumer of a worker in this process. Its channel has begun to consume before."""
+def _register_consumer(sender: Any = None, **_: Any) -> None:
+    """Register the consumer of a worker that has started in this process. Its channel consumes already."""
     _consumers.add(sender)
     if not hasattr(sender, "threads") and not sender.pool.uses_semaphore:
-        signals.task_postrun.connect(_wake_after_early_end)  # a receiver costs every task something
+        signals.task_postrun.connect(
+            _wake_after_early_end
+        )  # only here, because a receiver costs every task time
     channel = getattr(getattr(sender, "task_consumer", None), "channel", None)
     in_flight = getattr(channel, "in_flight", None)
     if in_flight is not None:
         in_flight.learned_prefetch.waiting_tasks = waiting_tasks_of(channel)
 
 
-signals.worker_ready.connect(_note_consumer)
+signals.worker_ready.connect(_register_consumer)

@@ -15,8 +15,8 @@ from celery.worker.consumer.consumer import CANCEL_TASKS_BY_DEFAULT
 from millpond.broker.celery.backend_notices import dead_letter_error, notify_end
 from millpond.broker.celery.prefork_pool import (
     finish_writing,
-    keep_reading,
-    put_first_in_line,
+    finish_reading_before_reset,
+    queue_before_others,
     read_results_when_ready,
     reclaim_unsent,
 )
@@ -78,7 +78,7 @@ class PondConsumer(Consumer):
         loop.
         """
         super().register_with_event_loop(hub)
-        keep_reading(self.pool, hub)
+        finish_reading_before_reset(self.pool, hub)
         if self.event_dispatcher:
             self.event_dispatcher.buffer_limit = MOST_BUFFERED_EVENTS
             self.event_dispatcher.on_send_buffered = None
@@ -133,7 +133,7 @@ class PondConsumer(Consumer):
         slots = self.controller.semaphore
         while waiting and slots.value > 0:
             self.on_task_request(waiting.popleft())
-        put_first_in_line(self.controller, waiting)
+        queue_before_others(self.controller, waiting)
 
     # Messages
 

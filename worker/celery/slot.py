@@ -23,7 +23,7 @@ from millpond.broker.celery.backend_notices import dead_letter_error, notify_end
 from millpond.broker.celery.task_tracer import (
     RunningRequest,
     needs_no_backend,
-    of_this_process,
+    process_globals,
     run_traced,
     task_stack,
 )
@@ -149,7 +149,7 @@ def run_delivery(delivery: Delivery) -> SlotResult:
     An error of the handler is an outcome too: it never ends the slot. Between tasks, orphaned processes of
     earlier tasks are reaped.
     """
-    tasks, _accept, hostname = of_this_process
+    tasks, _accept, hostname = process_globals
     thread, kind = threading.get_ident(), delivery.message.kind
     clock = time.process_time if thread == threading.main_thread().ident else time.thread_time
     began, cpu_began, task = time.monotonic(), clock(), tasks[kind]

@@ -132,7 +132,7 @@ def _redact_arguments(request: PondRequest, contract: type[Contract]) -> None:
     except BadMessage as error:
         raise InvalidTaskError(str(error)) from error
     request.contract_with_secrets = contract
-    request.show(redact_args(contract, args), repr(redact(contract, kwargs))[:SHOWN_LENGTH])
+    request.show_arguments(redact_args(contract, args), repr(redact(contract, kwargs))[:SHOWN_LENGTH])
 
 
 def _convert_protocol_1(kombu_message: Any, delivery: Delivery, body: Any) -> bool:
