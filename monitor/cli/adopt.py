@@ -101,7 +101,8 @@ def _ids_of_worker_tasks() -> set[str]:
     """Return the ids of the tasks that workers say they have: kept for their ETA, waiting, or running.
 
     The questions stand in the order in which a task moves on, so that one that moves meanwhile is seen. The
-    first waits `REPLY_SECONDS` for every worker; the others end when the workers that replied have replied again.
+    first waits `REPLY_SECONDS` for every worker; the others end when the workers that replied have replied
+    again.
     """
     from millpond.tasks.app import celery_app
     from millpond.tasks.process.local_instance import configured_broker

@@ -1,6 +1,6 @@
 """`millpond dead`: list, show, requeue and purge dead letters."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -39,10 +39,10 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List the dead letters of a queue, the oldest first."""
-    from millpond.monitor.cli.store import require_queue
+    from millpond.monitor.cli.store import open_store, require_queue
     from millpond.monitor.json_views import dead_letter_json, error_line
 
-    with _open_store() as store:
+    with open_store() as store:
         letter = None
         for letter in _find_dead_letters(store, queue, kind, reason, task, since, before):
             text = f"{letter.id}  {letter.kind}  {letter.reason}  {error_line(letter)}"
@@ -55,11 +55,12 @@ def list_(
 def show(queue: Queue, id: Annotated[str, typer.Argument(metavar="ID")], as_json: Json = False) -> None:
     """Show a whole dead letter: its arguments (redacted), times, error and traceback."""
     from millpond.broker.inspect.dead_letters import read_dead_letter
+    from millpond.monitor.cli.store import open_store
     from millpond.monitor.formatting import replace_unprintable
     from millpond.monitor.json_views import whole_dead_letter_json
     from millpond.tasks.errors import BadInput
 
-    with _open_store() as store:
+    with open_store() as store:
         letter = read_dead_letter(store, queue, id) if _is_id(id) else None
     if letter is None:
         raise BadInput(f"{queue} has no dead letter {id!r}: see `millpond dead list {queue}`")
@@ -87,11 +88,7 @@ def requeue(
     as_json: Json = False,
 ) -> None:
     """Send dead letters again, by their ids or all that match; the messages are unchanged."""
-    from millpond.broker.inspect import dead_letters
-
-    _apply_to_letters(
-        queue, ids, (kind, reason, task, since, before), all_, as_json, dead_letters.requeue, "requeued"
-    )
+    _apply_to_letters("requeue", queue, ids, (kind, reason, task, since, before), all_, as_json)
 
 
 @app.command(epilog="Example: millpond dead purge files --before 30d")
@@ -107,21 +104,16 @@ def purge(
     as_json: Json = False,
 ) -> None:
     """Delete dead letters for good, by their ids or all that match."""
-    from millpond.broker.inspect import dead_letters
-
-    _apply_to_letters(
-        queue, ids, (kind, reason, task, since, before), all_, as_json, dead_letters.purge, "purged"
-    )
+    _apply_to_letters("purge", queue, ids, (kind, reason, task, since, before), all_, as_json)
 
 
 def _apply_to_letters(
+    action: str,
     queue: str,
     ids: list[str] | None,
     filters: tuple[str | None, ...],
     everything: bool,
     as_json: bool,
-    action: "Callable[[Store, str, str], bool]",
-    past_tense: str,
 ) -> None:
     """Requeue or purge the dead letters of these ids or filters, and print their number.
 
@@ -129,17 +121,19 @@ def _apply_to_letters(
     recorded in the audit in any case.
     """
     from millpond.broker import audit
-    from millpond.monitor.cli.store import require_queue
+    from millpond.monitor.cli.store import open_store, require_queue
+    from millpond.monitor.dead_letter_search import ACTIONS
     from millpond.tasks.errors import BadInput
 
     if not ids and not everything and not any(filters):
         raise BadInput("no dead letters are named: give ids, a filter such as --reason, or --all")
+    apply, past_tense = ACTIONS[action]
     count = 0
-    with _open_store() as store:
+    with open_store() as store:
         letter_ids = ids or [letter.id for letter in _find_dead_letters(store, queue, *filters)]
         try:
             for id in letter_ids:
-                if _is_id(id) and action(store, queue, id):
+                if _is_id(id) and apply(store, queue, id):
                     count += 1
                 elif ids:
                     raise BadInput(f"{queue} has no dead letter {id!r}; {count} {past_tense} before it")
@@ -194,10 +188,3 @@ def _print_result(value: dict[str, Any], as_json: bool, text: str) -> None:
     from millpond.monitor.formatting import replace_unprintable
 
     print(json.dumps(value) if as_json else replace_unprintable(text))
-
-
-def _open_store() -> Any:
-    """Open the store of a command. Imported here, so that `--help` is quick."""
-    from millpond.monitor.cli.store import open_store
-
-    return open_store()

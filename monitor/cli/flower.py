@@ -4,11 +4,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = typer.Typer()
 
 
 @app.command(epilog="Example: millpond flower --address 0.0.0.0 --basic-auth ann:secret")

@@ -5,7 +5,7 @@
 
   var EVERY_MS = 2000;
   // A slow page, such as a search, is loaded less often: the pause is this many times its load time.
-  var TIMES_AS_LONG = 10;
+  var PAUSE_PER_LOAD = 10;
   var dot = document.getElementById("millpond-dot");
   var status = document.getElementById("millpond-status");
 
@@ -19,15 +19,15 @@
     }
   }
 
-  function inUse(part) {
+  function isInUse(part) {
     return part.contains(document.activeElement) || part.querySelector("input:checked") !== null;
   }
 
-  function replace(fresh) {
+  function replaceParts(newPage) {
     document.querySelectorAll("[data-live]").forEach(function (part) {
-      var other = fresh.getElementById(part.id);
-      if (other && !inUse(part) && part.innerHTML !== other.innerHTML) {
-        part.replaceChildren.apply(part, Array.from(other.childNodes));
+      var newPart = newPage.getElementById(part.id);
+      if (newPart && !isInUse(part) && part.innerHTML !== newPart.innerHTML) {
+        part.replaceChildren.apply(part, Array.from(newPart.childNodes));
       }
     });
   }
@@ -37,14 +37,14 @@
       return Promise.resolve();
     }
     return fetch(window.location.href, { credentials: "same-origin", cache: "no-store" })
-      .then(function (answer) {
-        if (!answer.ok) {
-          throw new Error(answer.status === 503 ? "The broker is away" : "Flower answered " + answer.status);
+      .then(function (response) {
+        if (!response.ok) {
+          throw new Error(response.status === 503 ? "The broker is away" : "Flower answered " + response.status);
         }
-        return answer.text();
+        return response.text();
       })
       .then(function (text) {
-        replace(new DOMParser().parseFromString(text, "text/html"));
+        replaceParts(new DOMParser().parseFromString(text, "text/html"));
         setStatus(true, "Live");
       })
       .catch(function (error) {
@@ -52,22 +52,22 @@
       });
   }
 
-  function again() {
-    var asked = performance.now();
+  function refreshAndRepeat() {
+    var startedAt = performance.now();
     refresh().then(function () {
-      window.setTimeout(again, Math.max(EVERY_MS, TIMES_AS_LONG * (performance.now() - asked)));
+      window.setTimeout(refreshAndRepeat, Math.max(EVERY_MS, PAUSE_PER_LOAD * (performance.now() - startedAt)));
     });
   }
 
-  var all = document.getElementById("choose-all");
-  if (all) {
-    all.addEventListener("change", function () {
+  var chooseAll = document.getElementById("choose-all");
+  if (chooseAll) {
+    chooseAll.addEventListener("change", function () {
       document.querySelectorAll("input[name=id]").forEach(function (box) {
-        box.checked = all.checked;
+        box.checked = chooseAll.checked;
       });
     });
   }
   if (document.querySelector("[data-live]")) {
-    window.setTimeout(again, EVERY_MS);
+    window.setTimeout(refreshAndRepeat, EVERY_MS);
   }
 }());

@@ -5,31 +5,31 @@
   var EVERY_MS = 10000;
   var note = document.getElementById("millpond-sample");
 
-  function count(pools, what) {
+  function sumOfEvents(pools, field) {
     return pools.reduce(function (sum, pool) {
-      return sum + pool.events[what];
+      return sum + pool.events[field];
     }, 0);
   }
 
-  function show(pools) {
-    var shown = count(pools, "shown");
-    var all = shown + count(pools, "left_out");
+  function showNote(pools) {
+    var shown = sumOfEvents(pools, "shown");
+    var all = shown + sumOfEvents(pools, "left_out");
     note.hidden = all === shown;
     note.textContent =
       "A sample: workers sent the events of " + shown.toLocaleString("en") + " of " + all.toLocaleString("en") +
       " tasks in the last minute, and of all failed tasks. The pages from Pools on count every task.";
   }
 
-  function look() {
+  function updateNote() {
     fetch(note.dataset.from, { credentials: "same-origin", cache: "no-store" })
-      .then(function (answer) {
-        return answer.ok ? answer.json().then(show) : undefined;
+      .then(function (response) {
+        return response.ok ? response.json().then(showNote) : undefined;
       })
       .catch(function () {
         // The last note stays; the page itself shows that Flower is away.
       });
   }
 
-  look();
-  window.setInterval(look, EVERY_MS);
+  updateNote();
+  window.setInterval(updateNote, EVERY_MS);
 })();

@@ -21,11 +21,7 @@ Port = Annotated[
     ),
 ]
 
-app = typer.Typer(
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = typer.Typer()
 
 
 @app.command(epilog="Example: millpond up --pool email --no-flower")
