@@ -1,7 +1,7 @@
-"""Accepts connections. A connection without a byte so far costs a file and no more.
+"""Accept connections. A silent connection, which has not sent a byte yet, costs an open file and no more.
 
-A transport and a parser for each connection that is opened would take the event loop ten times as long, and
-many are opened to say nothing.
+A transport and a parser for each connection would take the event loop ten times as long, and a client that
+attacks the gateway may open many connections that stay silent.
 """
 
 import asyncio
@@ -9,17 +9,17 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 
-#: Connections accepted in one turn of the loop.
-AT_ONCE = 16
-#: How long no connection is accepted after the system had no file for one.
+#: The most connections accepted in one turn of the loop.
+ACCEPTS_A_TURN = 16
+#: How long no connection is accepted after the system refused a file for one.
 NO_FILE_SECONDS = 0.1
 
 
 class Acceptor:
-    """Accepts connections for one event loop.
+    """Accepts connections for one event loop, and hands each to a new `protocol` at its first byte.
 
-    `silent` is the number of those that may be open before their first byte: beyond it, the one that is
-    silent longest is closed. Each is closed after `seconds`.
+    At most `max_silent` connections may be silent: beyond that, the one that is silent longest is closed. A
+    connection is closed after `seconds` of silence.
     """
 
     def __init__(
@@ -27,15 +27,16 @@ class Acceptor:
         listening: socket.socket,
         protocol: Callable[[], asyncio.Protocol],
         *,
-        silent: int,
+        max_silent: int,
         seconds: float,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._listening, self._protocol = listening, protocol
-        self._most, self._seconds = silent, seconds
-        #: The silent connections and the times at which they were opened, the first first.
+        self._max_silent, self._seconds = max_silent, seconds
+        #: The silent connections and the times at which they were accepted, the oldest first.
         self._silent: dict[socket.socket, float] = {}
-        self._begun: set[asyncio.Task[object]] = set()
+        #: Kept so that the garbage collector does not end them.
+        self._tasks: set[asyncio.Task[object]] = set()
         self._timer: asyncio.TimerHandle | None = None
         listening.setblocking(False)
         self._resume_accepting()
@@ -53,54 +54,56 @@ class Acceptor:
             self._loop.add_reader(self._listening.fileno(), self._accept_connections)
 
     def _accept_connections(self) -> None:
-        """Accept some connections and watch each for its first byte."""
-        for _ in range(AT_ONCE):
+        """Accept some connections, watch each for its first byte, and close those that are too many."""
+        for _ in range(ACCEPTS_A_TURN):
             try:
-                opened, _address = self._listening.accept()
+                connection, _address = self._listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 break
             except OSError:
                 self._loop.remove_reader(self._listening.fileno())
                 self._loop.call_later(NO_FILE_SECONDS, self._resume_accepting)
                 break
-            opened.setblocking(False)
-            self._silent[opened] = self._loop.time()
-            self._loop.add_reader(opened.fileno(), self._begin_protocol, opened)
-        while len(self._silent) > self._most:
-            self._begin_protocol(next(iter(self._silent)))
+            connection.setblocking(False)
+            self._silent[connection] = self._loop.time()
+            self._loop.add_reader(connection.fileno(), self._begin_or_close, connection)
+        while len(self._silent) > self._max_silent:
+            self._begin_or_close(next(iter(self._silent)))
         if self._timer is None:
-            self._end_old()
+            self._close_old()
 
-    def _begin_protocol(self, opened: socket.socket) -> None:
-        """Give a connection whose first byte has come to its protocol. Close it if it has ended."""
+    def _begin_or_close(self, connection: socket.socket) -> None:
+        """Hand a silent connection to a protocol if its first byte has come. Otherwise close it."""
         with suppress(OSError):
-            if opened.recv(1, socket.MSG_PEEK):
-                self._loop.remove_reader(opened.fileno())
-                del self._silent[opened]
-                task = self._loop.create_task(self._connect_protocol(opened))
-                self._begun.add(task)
-                task.add_done_callback(self._begun.discard)
+            if connection.recv(1, socket.MSG_PEEK):
+                self._loop.remove_reader(connection.fileno())
+                del self._silent[connection]
+                task = self._loop.create_task(self._connect_protocol(connection))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
                 return
-        self._close_silent(opened)
+        self._close_silent(connection)
 
-    async def _connect_protocol(self, opened: socket.socket) -> None:
-        """Connect an accepted socket to a new protocol, or close it if it has ended."""
+    async def _connect_protocol(self, connection: socket.socket) -> None:
+        """Connect a socket to a new protocol. Close it if the client has closed the connection."""
         try:
-            await self._loop.connect_accepted_socket(self._protocol, opened)
-        except OSError:  # it has ended meanwhile
-            opened.close()
+            await self._loop.connect_accepted_socket(self._protocol, connection)
+        except OSError:
+            connection.close()
 
-    def _close_silent(self, opened: socket.socket) -> None:
-        self._loop.remove_reader(opened.fileno())
-        del self._silent[opened]
-        opened.close()
+    def _close_silent(self, connection: socket.socket) -> None:
+        self._loop.remove_reader(connection.fileno())
+        del self._silent[connection]
+        connection.close()
 
-    def _end_old(self) -> None:
-        """Close the connections that are silent too long, and set the timer to the next one."""
+    def _close_old(self) -> None:
+        """Close the connections that have been silent too long, and set the timer to the next one."""
         now = self._loop.time()
-        for opened, opened_at in list(self._silent.items()):
-            if opened_at + self._seconds > now:
+        for connection, accepted_at in list(self._silent.items()):
+            if accepted_at + self._seconds > now:
                 break
-            self._begin_protocol(opened)
-        first = next(iter(self._silent.values()), None)
-        self._timer = None if first is None else self._loop.call_at(first + self._seconds, self._end_old)
+            self._begin_or_close(connection)
+        oldest_at = next(iter(self._silent.values()), None)
+        self._timer = (
+            None if oldest_at is None else self._loop.call_at(oldest_at + self._seconds, self._close_old)
+        )

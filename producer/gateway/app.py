@@ -23,14 +23,20 @@ from millpond.tasks.contract import kinds, load_shipped
 from millpond.tasks.errors import MillpondError
 from millpond.tasks.module_loading import import_modules
 
-_ABOUT = """Send tasks to bounded queues, follow batches, cancel. A full queue is 429 with `Retry-After`; a \
+_DESCRIPTION = """\
+Send tasks to bounded queues, follow batches, cancel. A full queue is 429 with `Retry-After`; a \
 duplicate is 200 with the first id; every error is `{"error": {"code", "message", …}}`."""
 
 
 def application(state: State) -> FastAPI:
-    """Return the application. Every contract must have been declared."""
+    """Return the application, with a route for each kind that is declared by now (see `load_contracts`)."""
     app = FastAPI(
-        title="Millpond", version="1", description=_ABOUT, openapi_url=None, docs_url=None, redoc_url=None
+        title="Millpond",
+        version="1",
+        description=_DESCRIPTION,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
     )
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
@@ -86,10 +92,10 @@ async def _http_error(_request: Request, error: Exception) -> JSONResponse:
 
 
 async def _invalid_request(_request: Request, error: Exception) -> JSONResponse:
-    """Name each field at fault without its value, which may be a mail or a secret."""
+    """Respond with the name of each field at fault, without its value, which may be a mail or a secret."""
     assert isinstance(error, RequestValidationError)
     # The first part of a location is the part of the request: query, header, path or body.
-    return invalid_fields([{**each, "loc": each["loc"][1:]} for each in error.errors()]).response()
+    return invalid_fields([{**fault, "loc": fault["loc"][1:]} for fault in error.errors()]).response()
 
 
 async def _millpond_error(_request: Request, error: Exception) -> JSONResponse:

@@ -1,7 +1,8 @@
-"""Authenticate requests by token, or by the local machine if no token is configured, and authorize them.
+"""Authenticate requests by their token, and decide what each token may do.
 
-A token may send its kinds, and see and cancel its own tasks and batches. A token for every kind may do all.
-The table is in producer/gateway/README.md.
+Without configured tokens, requests to this machine by its own name are allowed everything. A token may send
+its kinds, and see and cancel its own tasks and batches. A token for every kind may do everything.
+producer/gateway/README.md has the table.
 """
 
 import time
@@ -15,16 +16,18 @@ from starlette.datastructures import Headers
 from millpond.broker.batches import record
 from millpond.broker.connection import Store
 from millpond.producer.gateway.options import SendOptions
-from millpond.producer.gateway.problems import api_error, translate_error
+from millpond.producer.gateway.problems import api_error
 from millpond.producer.gateway.thread_pools import ThreadPools
 from millpond.producer.gateway.tokens import ANONYMOUS, Principal, find_principal
 from millpond.tasks.contract import Contract
-from millpond.tasks.errors import BrokerError, SettingsError
+from millpond.tasks.errors import SettingsError
 from millpond.tasks.process.loopback import is_loopback
 from millpond.tasks.settings import GatewayToken
 
-#: Batches whose owner is cached. The owner of a batch never changes.
+#: The most batches whose owner is cached. The owner of a batch never changes.
 CACHED_OWNERS = 10_000
+#: How long it is cached that a token has its maximum of batches, because counting them costs the server.
+FULL_SECONDS = 5.0
 
 
 def check_address(host: str, tokens: Sequence[GatewayToken]) -> None:
@@ -49,15 +52,19 @@ def authenticate(tokens: Sequence[GatewayToken], headers: Headers) -> Principal:
 
 
 def _local_principal(headers: Headers) -> Principal:
-    """Return `ANONYMOUS`, unless a web site made its own name lead to this machine (DNS rebinding)."""
-    if not _names_this_machine(headers.get("host", "")):
+    """Return `ANONYMOUS`. Raises `ApiError` 403 for a `Host` header that does not name this machine.
+
+    A web site may let its own name resolve to this machine (DNS rebinding), and so reach the gateway from a
+    browser.
+    """
+    if not _is_local_host(headers.get("host", "")):
         raise api_error(403, "foreign_host", "without tokens the gateway answers requests to localhost only")
     return ANONYMOUS
 
 
 @lru_cache(maxsize=256)
-def _names_this_machine(host: str) -> bool:
-    """True if a `Host` header is empty or a name of loopback."""
+def _is_local_host(host: str) -> bool:
+    """True if the value of a `Host` header is empty or names loopback."""
     try:
         name = urlsplit(f"//{host}").hostname
     except ValueError:
@@ -66,7 +73,7 @@ def _names_this_machine(host: str) -> bool:
 
 
 def require_kind(principal: Principal, kind: str) -> None:
-    """Raise `ApiError` 403 if the principal may not use a kind."""
+    """Raise `ApiError` 403 if the principal may not send a kind."""
     if not principal.may_use(kind):
         raise api_error(403, "forbidden_kind", f"the token {principal.name} may not send {kind}")
 
@@ -74,10 +81,13 @@ def require_kind(principal: Principal, kind: str) -> None:
 def require_options(
     principal: Principal, contract: type[Contract] | None, options: SendOptions, overflow: str | None
 ) -> None:
-    """Raise `ApiError` 403 for a queue, id, priority or overflow policy that the principal may not choose."""
+    """Raise `ApiError` 403 for a queue, id, priority or overflow policy that the principal may not choose.
+
+    `contract` is that of the task, None for a task of a Celery application.
+    """
     queue, name = options.queue, principal.name
-    own = None if contract is None else contract.queue
-    if queue not in (None, own) and not principal.may_name(queue or ""):
+    kind_queue = None if contract is None else contract.queue
+    if queue not in (None, kind_queue) and not principal.may_name(queue or ""):
         text = f"the token {name} may not name the queue {queue}: add it to `queues` of the token"
         raise api_error(403, "forbidden_queue", text)
     if overflow == "shed" and not principal.has_right("shed"):
@@ -91,37 +101,30 @@ def require_options(
 
 
 def require_task(principal: Principal, task: str) -> None:
-    """Raise `ApiError` 403 for an id in the name space of another token, whether there is a task or not."""
+    """Raise `ApiError` 403 for an id that is not in the principal's name space, whether it exists or not."""
     if not principal.owns_task(task):
         text = f"the ids of the tasks of the token {principal.name} begin with {principal.name}:"
         raise api_error(403, "forbidden_task", text)
 
 
-#: How long it is cached that a token has its maximum of batches: a count costs the server.
-FULL_SECONDS = 5.0
-
-
 class BatchOwners:
-    """The owners of batches, cached. One event loop uses it."""
+    """The owners of batches, and the owners that have their maximum of batches, cached for one event loop."""
 
     def __init__(self, store: Store, threads: ThreadPools) -> None:
         self._store = store
         self._threads = threads
         self._owners: OrderedDict[str, str | None] = OrderedDict()
-        #: Token -> until when it has as many batches as it may.
+        #: Token -> the monotonic time until which it is not counted again.
         self._full_until: dict[str, float] = {}
 
     async def require_owner(self, principal: Principal, batch: str) -> None:
-        """Raise `ApiError` 403 if another token opened the batch, or none did."""
+        """Raise `ApiError` 403 if the principal's token did not open the batch. Raises `BrokerError`."""
         if principal.is_unrestricted:
             return
         if batch not in self._owners:
-            try:
-                summary = await self._threads.run_lookup(
-                    principal.name, lambda: record.summary(self._store, batch)
-                )
-            except BrokerError as error:
-                raise translate_error(error) from None
+            summary = await self._threads.lookups.run(
+                principal.name, lambda: record.summary(self._store, batch)
+            )
             self._owners[batch] = summary.owner
             while len(self._owners) > CACHED_OWNERS:
                 self._owners.popitem(last=False)
@@ -130,15 +133,12 @@ class BatchOwners:
             raise api_error(403, "forbidden_batch", text)
 
     async def require_room(self, principal: Principal, max_batches: int) -> None:
-        """Raise `ApiError` 429 if as many batches of the principal are kept as may be."""
+        """Raise `ApiError` 429 if the principal has `max_batches` batches. Raises `BrokerError`."""
         is_full = time.monotonic() < self._full_until.get(principal.name, 0.0)
         if not is_full:
-            try:
-                is_full = not await self._threads.run_lookup(
-                    principal.name, lambda: record.has_room(self._store, principal.name, max_batches)
-                )
-            except BrokerError as error:
-                raise translate_error(error) from None
+            is_full = not await self._threads.lookups.run(
+                principal.name, lambda: record.has_room(self._store, principal.name, max_batches)
+            )
             if is_full:
                 self._full_until[principal.name] = time.monotonic() + FULL_SECONDS
         if is_full:

@@ -1,13 +1,13 @@
-"""The share of each token in the time of the event loop, which serves one request's step at a time.
+"""The share of each token in the time of the event loop, which runs one step of one request at a time.
 
 `shares.py` bounds numbers instead: the requests, streams and threads that a token has at once.
 
-A token that has used more of the last moment than its share waits with its next request, or its next piece of
-a body, while those of others are served. A token that is alone has all the time there is.
+A token that has used more than its share of the last moment waits with its next request, or its next piece of
+a body, while those of others are served. A token that is alone may use the whole time.
 
-A token that has many requests under way, or uses much of the loop, and in that more than the tokens of the
-moment on average, is heavy: its connections are in the background, behind those of light tokens. Requests
-under way count beside the time used because a token that is held back uses little.
+A token is heavy if it has many requests under way, or uses much of the loop, and more of it than the active
+tokens do on average. The connections of heavy tokens are in the background, behind those of the others, the
+light tokens. The requests under way count too, because a token that has to wait uses little time.
 """
 
 import asyncio
@@ -18,94 +18,99 @@ from math import exp, inf
 from time import monotonic
 from typing import Any, Protocol
 
-from millpond.producer.gateway.priority_selector import Background, SocketPlace
+from millpond.producer.gateway.priority_selector import BackgroundThrottle, SocketPriority
 
 #: The time that a token may use ahead of its share.
 AHEAD_SECONDS = 0.01
-#: A token takes part in the sharing for this time after a request.
+#: A token is active, and takes part in the sharing, for this time after a request.
 ACTIVE_SECONDS = 1.0
-_COUNTED_SECONDS = 0.1
-#: A token with no more requests under way, and no larger part of the loop's time, is light.
-MANY, MUCH = 16, 0.2
-#: The loop's time that a refused request of a heavy token is charged for, beside the time it took, so that
-#: it costs its token time. The second is the maximum that a token owes for them.
+#: The active tokens are counted again, and the heavy ones among them found, after this time.
+_RECOUNT_SECONDS = 0.1
+#: A token with at most so many requests under way, and at most this part of the loop's time, is light.
+MANY_REQUESTS, MUCH_TIME = 16, 0.2
+#: The time of the loop that a refused request of a heavy token is charged for, beside the time that it took,
+#: and the maximum of the time that a token may have been charged ahead by refusals.
 REFUSAL_SECONDS, MOST_OWED_SECONDS = 0.005, 1.0
-#: A heavy token stays so for at least this time.
+#: A heavy token stays heavy for at least this time.
 HEAVY_SECONDS = 1.0
-#: All senders without a token that the gateway knows share one share. No token has this name.
+#: The account of all requests without a known token. No token has this name.
 STRANGERS = ""
 
 
 class GatewayConnection(Protocol):
-    """A connection that can be put forward or behind."""
+    """A connection whose socket has a priority."""
 
-    def put(self, place: SocketPlace) -> None:
-        """Put it there."""
+    def set_priority(self, priority: SocketPriority) -> None: ...
 
 
 @dataclass(slots=True, eq=False)
 class _Account:
-    """The use of the loop by a token: when it is paid back, the last request, and the requests that wait."""
+    """The use of the loop by one token. All times are those of the monotonic clock, in seconds."""
 
+    #: The time at which the token will have waited as long as the others need for their share.
     paid_at: float = 0.0
-    asked_at: float = 0.0
+    last_request_at: float = 0.0
+    #: The requests that wait for their start, and whether a timer is set for the first of them.
     waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
     is_timed: bool = False
-    used: float = 0.0
-    faded: float = 0.0
-    under_way: int = 0
+    #: The time used since the last count, and the time used before, which fades.
+    used_seconds: float = 0.0
+    faded_seconds: float = 0.0
+    requests: int = 0
     heavy_until: float = 0.0
-    forward: set[GatewayConnection] = field(default_factory=set)
-    light: set[int] = field(default_factory=set)
+    #: The connections in the foreground, and the numbers of the light requests under way.
+    foreground: set[GatewayConnection] = field(default_factory=set)
+    light_requests: set[int] = field(default_factory=set)
 
     def is_heavy(self, now: float) -> bool:
-        """True if its connections belong into the background."""
+        """True if the connections of the token belong in the background."""
         return self.heavy_until > now
 
-    def fade_used(self, fading: float) -> float:
-        """Return the seconds used in the last moment, with those since the last count added."""
-        self.faded = self.faded * fading + self.used
-        self.used = 0.0
-        return self.faded
+    def fade_used(self, factor: float) -> float:
+        """Begin a new count. Return the seconds used before it: those of earlier counts times a factor."""
+        self.faded_seconds = self.faded_seconds * factor + self.used_seconds
+        self.used_seconds = 0.0
+        return self.faded_seconds
 
 
 class LoopShares:
-    """Shares one event loop's time among the tokens that use it."""
+    """Shares the time of one event loop among tokens. Tells the background's throttle of light requests."""
 
-    def __init__(self, background: Background | None = None) -> None:
-        self._background = background or Background()
+    def __init__(self, background: BackgroundThrottle | None = None) -> None:
+        self._background = background or BackgroundThrottle()
         self._accounts: dict[str, _Account] = {STRANGERS: _Account(heavy_until=inf)}
-        self._active, self._counted_at = 1, 0.0
+        self._active_count, self._counted_at = 1, 0.0
 
     def begin_request(self, token: str, connection: GatewayConnection | None) -> int | None:
-        """Place a request's connection by its token. A request of a light token holds up the background.
+        """Count a request of a token, and set the priority of its connection.
 
-        Returns the number of a light request, None for another.
+        Return the number of a request of a light token, which slows down the background. Return None for a
+        request of a heavy token.
         """
         account = self._account_of(token)
-        account.under_way += 1
+        account.requests += 1
         if account.is_heavy(monotonic()):
             if connection is not None:
-                connection.put(SocketPlace.BEHIND)
+                connection.set_priority(SocketPriority.HEAVY)
             return None
         if connection is not None:
-            connection.put(SocketPlace.FORWARD)
-            account.forward.add(connection)
-        light = self._background.light_began()
-        account.light.add(light)
-        return light
+            connection.set_priority(SocketPriority.FOREGROUND)
+            account.foreground.add(connection)
+        number = self._background.begin_light_request()
+        account.light_requests.add(number)
+        return number
 
-    def end_request(self, token: str, light: int | None) -> None:
-        """End a request by the value that `begin_request` returned."""
+    def end_request(self, token: str, number: int | None) -> None:
+        """Count the end of a request, by the number that `begin_request` returned."""
         account = self._account_of(token)
-        account.under_way -= 1
-        if light is not None:
-            account.light.discard(light)
-            self._background.light_ended(light)
+        account.requests -= 1
+        if number is not None:
+            account.light_requests.discard(number)
+            self._background.end_light_request(number)
 
     def forget_connection(self, token: str, connection: GatewayConnection) -> None:
-        """Forget a connection that has ended."""
-        self._account_of(token).forward.discard(connection)
+        """Forget a connection that has ended, or has another token now."""
+        self._account_of(token).foreground.discard(connection)
 
     async def wait_turn(self, token: str) -> None:
         """Wait until a request of the token may start. Requests of one token start in the order of arrival.
@@ -114,120 +119,120 @@ class LoopShares:
         """
         now = monotonic()
         account = self._account_of(token)
-        account.asked_at = now
+        account.last_request_at = now
         if not account.waiting and self._wait_seconds(account, now) <= 0:
             return
-        mine = asyncio.get_running_loop().create_future()
-        account.waiting.append(mine)
+        turn = asyncio.get_running_loop().create_future()
+        account.waiting.append(turn)
         if not account.is_timed:
             self._plan_next_start(account)
-        await mine
+        await turn
 
     async def run_metered(self, token: str, call: Awaitable[None]) -> None:
         """Await a call, and charge the loop's time of each of its steps to the token."""
         await _MeteredAwaitable(call, lambda seconds: self.charge_seconds(token, seconds))
 
     def charge_seconds(self, token: str, seconds: float) -> None:
-        """Charge time of the loop to a token."""
+        """Charge time of the loop to a token, which then waits for as much time of each active token."""
         account, now = self._account_of(token), monotonic()
-        account.used += seconds
+        account.used_seconds += seconds
         account.paid_at = max(account.paid_at, now - seconds) + seconds * self._count_active(now)
 
     def charge_refusal(self, token: str) -> None:
-        """Charge a heavy token for a refused request: more than its time. A light token is not charged."""
+        """Charge a heavy token `REFUSAL_SECONDS` for a refused request. A light token is not charged."""
         account, now = self._account_of(token), monotonic()
         if account.is_heavy(now) and account.paid_at < now + MOST_OWED_SECONDS:
             account.paid_at = max(account.paid_at, now) + REFUSAL_SECONDS * self._count_active(now)
 
     def _account_of(self, token: str) -> _Account:
-        """Return the account of a token, and open it at its first request."""
+        """Return the account of a token. The first call for a token makes it."""
         account = self._accounts.get(token)
         if account is None:
             account = self._accounts[token] = _Account()
         return account
 
     def _count_active(self, now: float) -> int:
-        """Return the number of tokens that use the loop."""
-        if now - self._counted_at > _COUNTED_SECONDS:
+        """Return the number of active tokens, counted at most ten times a second. Marks the heavy ones."""
+        if now - self._counted_at > _RECOUNT_SECONDS:
             fading = exp((self._counted_at - now) / ACTIVE_SECONDS)
             self._counted_at = now
             since = now - ACTIVE_SECONDS
             active = [
-                each
-                for each in self._accounts.values()
-                if each.waiting or each.under_way or each.asked_at > since
+                account
+                for account in self._accounts.values()
+                if account.waiting or account.requests or account.last_request_at > since
             ]
-            self._active = len(active)
-            self._find_heavy([each for each in active if each.heavy_until < inf], fading, now)
-        return max(1, self._active)
+            self._active_count = len(active)
+            self._mark_heavy([account for account in active if account.heavy_until < inf], fading, now)
+        return max(1, self._active_count)
 
-    def _find_heavy(self, active: list[_Account], fading: float, now: float) -> None:
-        """Find the heavy ones of the tokens that use the loop."""
+    def _mark_heavy(self, active: list[_Account], fading: float, now: float) -> None:
+        """Move the heavy ones of the active tokens to the background. A token that is alone becomes light."""
         if not active:
             return
-        used = [each.fade_used(fading) for each in active]
-        many = max(MANY, sum(each.under_way for each in active) / len(active))
-        much = max(MUCH * ACTIVE_SECONDS, sum(used) / len(active))
+        used = [account.fade_used(fading) for account in active]
+        many_requests = max(MANY_REQUESTS, sum(account.requests for account in active) / len(active))
+        much_time = max(MUCH_TIME * ACTIVE_SECONDS, sum(used) / len(active))
         for account, seconds in zip(active, used, strict=True):
-            if len(active) > 1 and (account.under_way > many or seconds > much):
+            if len(active) > 1 and (account.requests > many_requests or seconds > much_time):
                 account.heavy_until = now + HEAVY_SECONDS
-                self._put_behind(account)
+                self._move_to_background(account)
             elif len(active) == 1:
                 account.heavy_until = 0.0
 
-    def _put_behind(self, account: _Account) -> None:
-        """Move the connections of a token to the background."""
-        for connection in account.forward:
-            connection.put(SocketPlace.BEHIND)
-        account.forward.clear()
-        for light in account.light:
-            self._background.light_ended(light)
-        account.light.clear()
+    def _move_to_background(self, account: _Account) -> None:
+        """Move the connections of a token to the background, and count its requests as light no more."""
+        for connection in account.foreground:
+            connection.set_priority(SocketPriority.HEAVY)
+        account.foreground.clear()
+        for number in account.light_requests:
+            self._background.end_light_request(number)
+        account.light_requests.clear()
 
     def _wait_seconds(self, account: _Account, now: float) -> float:
-        """Return the seconds until a request of the token may start: 0 or less if it may now."""
+        """Return the seconds until a request of the token may start, 0 or less if it may start now."""
         wait_seconds = account.paid_at - AHEAD_SECONDS - now
-        if account.is_heavy(now) and self._background.is_held:
+        if account.is_heavy(now) and self._background.has_light_request:
             return max(wait_seconds, self._background.rest_seconds())
         return wait_seconds
 
     def _plan_next_start(self, account: _Account) -> None:
-        """Set the timer for the next waiting request of the token, if there is one."""
+        """Set the timer for the first waiting request of the token, if there is one."""
         account.is_timed = bool(account.waiting)
         if account.is_timed:
             wait_seconds = self._wait_seconds(account, monotonic())
             asyncio.get_running_loop().call_later(max(0.0, wait_seconds), self._start_next, account)
 
     def _start_next(self, account: _Account) -> None:
-        """Start the first request of the token that still waits, and plan the next start."""
+        """Start the first request of the token whose client is still there, and plan the next start."""
         while account.waiting:
-            first = account.waiting.popleft()
-            if not first.done():  # its client has not gone
-                first.set_result(None)
+            turn = account.waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
                 break
-        # The request that starts now is charged before this call: it was put in line first.
+        # The loop runs the started request first, so it is charged when the next start is planned.
         asyncio.get_running_loop().call_soon(self._plan_next_start, account)
 
 
 class _MeteredAwaitable:
-    """An awaitable that measures each step of another."""
+    """Awaits a call, and passes the seconds of each of its steps to `charge`."""
 
     def __init__(self, call: Awaitable[None], charge: Callable[[float], None]) -> None:
         self._call, self._charge = call, charge
 
     def __await__(self) -> Generator[Any, Any, None]:
         steps: Any = self._call.__await__()
-        thrown: BaseException | None = None
+        error: BaseException | None = None
         while True:
             began = monotonic()
             try:
-                waits_for = steps.send(None) if thrown is None else steps.throw(thrown)
+                future = steps.send(None) if error is None else steps.throw(error)
             except StopIteration:
                 return
             finally:
                 self._charge(monotonic() - began)
             try:
-                thrown = None
-                yield waits_for
-            except BaseException as error:
-                thrown = error
+                error = None
+                yield future
+            except BaseException as raised:
+                error = raised

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from millpond.producer.gateway.auth import authenticate
 from millpond.producer.gateway.connections import max_open_requests
 from millpond.producer.gateway.loop_shares import STRANGERS, LoopShares
-from millpond.producer.gateway.priority_selector import SocketPlace
+from millpond.producer.gateway.priority_selector import SocketPriority
 from millpond.producer.gateway.problems import ApiError, api_error, internal_error
 from millpond.producer.gateway.routes.send import SendEndpoint
 from millpond.producer.gateway.shares import Shares
@@ -24,18 +24,18 @@ log = logging.getLogger("millpond.gateway")
 NDJSON = "application/x-ndjson"
 
 #: A body of one task may take this many idle timeouts, and the time that its bytes take at this rate.
-PATIENCE = 2
-LEAST_BYTES_A_SECOND = 1_000
+BODY_TIMEOUTS = 2
+MIN_BYTES_A_SECOND = 1_000
 
-#: The part of the requests that may wait for their bodies at once, and their minimum number.
+#: The requests that may wait for their bodies at once, as a part of all requests, and at least.
 _BODIES, _LEAST_BODIES = 0.2, 32
 
 
 class RequestGuard:
-    """Wraps the application, and sets `scope["state"]["principal"]`.
+    """ASGI middleware that authenticates a request, bounds its body, and catches its errors.
 
-    `endpoints` handle the busiest paths without FastAPI, whose work before an endpoint costs more than the
-    endpoint. Every other path that leads to such a route is handled by the application.
+    Sets `scope["state"]["principal"]`. `endpoints` handle the busiest paths without FastAPI, whose own work
+    costs more than the endpoint. All other paths are handled by the application.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class RequestGuard:
         self._loop = shares or LoopShares()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
+        """Handle one request. An unexpected error is logged and not raised."""
         try:
             if scope["path"].startswith("/health/"):
                 await self._app(scope, receive, send)
@@ -68,37 +68,41 @@ class RequestGuard:
                 await self._refuse_stranger(error, scope, receive, send)
                 return
             scope.setdefault("state", {})["principal"] = principal
-            await self._in_turn(principal.name, headers, scope, receive, send)
+            await self._handle_in_share(principal.name, headers, scope, receive, send)
         except ApiError as error:
             await error.response()(scope, receive, send)
         except asyncio.CancelledError:
             log.warning("cut off at the drain deadline: %s %s", scope["method"], scope["path"])
-        except Exception as error:  # the application has responded
-            _log_error_place(error)
+        except Exception as error:  # a response was sent already
+            _log_traceback(error)
 
-    async def _in_turn(
+    async def _handle_in_share(
         self, token: str, headers: Headers, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Handle a request in its token's share. Without tokens there is nothing to share."""
+        """Handle a request when its token's share of the loop allows it, and charge its time to the token.
+
+        Without configured tokens only the number of requests is bounded. Raises `ApiError` 503 if the token
+        has its share of the requests.
+        """
         connection = scope["state"].get("connection")
         if not self._settings.tokens:
             if connection is not None:
-                connection.put(SocketPlace.FORWARD)
+                connection.set_priority(SocketPriority.FOREGROUND)
             with self._requests.hold_share(token):
                 await self._handle_authenticated(headers, scope, receive, send)
             return
         if connection is not None:
-            connection.belongs_to(token)
-        light = self._loop.begin_request(token, connection)
+            connection.charge_to(token)
+        number = self._loop.begin_request(token, connection)
         try:
             with self._requests.hold_share(token):
                 await self._loop.wait_turn(token)
                 await self._loop.run_metered(token, self._handle_authenticated(headers, scope, receive, send))
         finally:
-            self._loop.end_request(token, light)
+            self._loop.end_request(token, number)
 
     async def _refuse_stranger(self, error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
-        """Respond to a request without a known token, in turn."""
+        """Respond with an error to a request without a known token. All of these share one share."""
         with self._strangers.hold_share(STRANGERS):
             await self._loop.wait_turn(STRANGERS)
             await self._loop.run_metered(STRANGERS, error.response()(scope, receive, send))
@@ -107,7 +111,7 @@ class RequestGuard:
     async def _handle_authenticated(
         self, headers: Headers, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Handle a request of an authenticated principal, at its endpoint or by the application."""
+        """Handle a request of a known principal, by the endpoint of its path or by the application."""
         endpoint = self._endpoints.get(scope["path"]) if scope["method"] == "POST" else None
         try:
             receive = self._bound_body(headers, scope["state"]["principal"].name, receive)
@@ -116,7 +120,10 @@ class RequestGuard:
             await error.response()(scope, receive, send)
 
     def _bound_body(self, headers: Headers, token: str, receive: Receive) -> Receive:
-        """Return a `receive` that bounds a body, and awaits the token's turn for each piece but the first."""
+        """Return a `receive` that bounds a body, and awaits the token's turn for each piece but the first.
+
+        Raises `ApiError` for a compressed body, and for one that is announced as too large.
+        """
         coding = headers.get("content-encoding", "identity")
         if coding.strip().lower() != "identity":
             text = f"a body is read as it is sent, not as {coding:.40}: leave out Content-Encoding"
@@ -126,26 +133,25 @@ class RequestGuard:
         announced = headers.get("content-length", "0")
         if announced.isdigit() and int(announced) > limit:
             raise _too_large_error(limit)
-        received = self._body_in_share(token, receive, is_stream=is_stream)
-        return _bound_receive(
-            received, limit, self._idle, lambda: self._loop.wait_turn(token), is_stream=is_stream
-        )
 
-    def _body_in_share(self, token: str, receive: Receive, *, is_stream: bool) -> Receive:
-        """Return a `receive` that holds a body of the token while it waits. Streams have a bound already."""
-
-        async def waiting() -> Message:
+        async def receive_in_share() -> Message:
             with self._bodies.hold_share(token):
                 return await receive()
 
-        return receive if is_stream else waiting
+        return _bound_receive(
+            receive if is_stream else receive_in_share,  # the number of streams is bounded elsewhere
+            limit,
+            self._idle,
+            lambda: self._loop.wait_turn(token),
+            is_stream=is_stream,
+        )
 
 
 def _endpoint_app(endpoint: SendEndpoint) -> ASGIApp:
     """Return an endpoint as an ASGI application."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the response of the endpoint, or the one for an internal error."""
+        """Send the endpoint's response. After an unexpected error, respond with 500 and raise the error."""
         try:
             response = await endpoint.respond(scope, receive)
         except ApiError:
@@ -159,41 +165,46 @@ def _endpoint_app(endpoint: SendEndpoint) -> ASGIApp:
 
 
 def _bound_receive(
-    receive: Receive, limit: int, idle: IdleTimeout, turn: Callable[[], Awaitable[None]], *, is_stream: bool
+    receive: Receive,
+    limit: int,
+    idle: IdleTimeout,
+    wait_turn: Callable[[], Awaitable[None]],
+    *,
+    is_stream: bool,
 ) -> Receive:
     """Return a `receive` of at most `limit` bytes, each piece within the idle timeout.
 
     The body of one task also has a minimum rate. A stream may last as long as its client has data to send.
     """
-    left, more, started = limit, True, time.monotonic()
+    received, has_more, started = 0, True, time.monotonic()
 
-    async def bounded() -> Message:
+    async def receive_bounded() -> Message:
         """Return the next piece of the body. Raises `ApiError` 408 or 413."""
-        nonlocal left, more
-        if left < limit:
-            await turn()
+        nonlocal received, has_more
+        if received:
+            await wait_turn()
         try:
-            message = await (idle.receive(receive) if more else receive())
+            message = await (idle.receive(receive) if has_more else receive())
         except TimeoutError:
             raise api_error(408, "idle", f"no part of the body came for {idle.seconds:g} s") from None
-        more = message.get("more_body", False)
-        left -= len(message.get("body", b""))
-        if left < 0:
+        has_more = message.get("more_body", False)
+        received += len(message.get("body", b""))
+        if received > limit:
             raise _too_large_error(limit)
-        patience = PATIENCE * idle.seconds + (limit - left) / LEAST_BYTES_A_SECOND
-        if more and not is_stream and time.monotonic() - started > patience:
-            text = f"the body comes slower than {LEAST_BYTES_A_SECOND} bytes a second"
+        max_seconds = BODY_TIMEOUTS * idle.seconds + received / MIN_BYTES_A_SECOND
+        if has_more and not is_stream and time.monotonic() - started > max_seconds:
+            text = f"the body comes slower than {MIN_BYTES_A_SECOND} bytes a second"
             raise api_error(408, "too_slow", text)
         return message
 
-    return bounded
+    return receive_bounded
 
 
 def _too_large_error(limit: int) -> ApiError:
     return api_error(413, "too_large", f"the body is longer than {limit} bytes: send less at once")
 
 
-def _log_error_place(error: Exception) -> None:
-    """Log the place of an error without its message, which may repeat a payload."""
-    where = "".join(traceback.format_tb(error.__traceback__)[-3:])
-    log.error("%s in a request, at\n%s", type(error).__name__, where.rstrip())
+def _log_traceback(error: Exception) -> None:
+    """Log the last calls of an error's traceback, without its message, which may repeat a payload."""
+    calls = "".join(traceback.format_tb(error.__traceback__)[-3:])
+    log.error("%s in a request, at\n%s", type(error).__name__, calls.rstrip())

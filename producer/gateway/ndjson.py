@@ -1,4 +1,4 @@
-"""Split a body that comes in pieces into lines, in the memory of the longest line that is allowed."""
+"""Split a body that comes in pieces into lines. The memory is bounded by the longest line that is allowed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,36 +13,39 @@ class Line:
 
 
 class LineSplitter:
-    """Splits pieces into lines of at most `max_bytes` bytes. Empty lines are counted and left out."""
+    """Splits pieces into lines of at most `max_bytes` bytes. Empty lines are counted and left out.
+
+    A longer line is yielded without its text, and its other pieces are skipped.
+    """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        # Grows in place: bytes would be copied for each piece, in all the square of a line's length.
+        #: The begin of the line that has not ended. A bytearray grows in place, whatever number of pieces.
         self._rest = bytearray()
-        self._skips = False
+        self._is_skipping = False
         self._number = 0
 
     def split_lines(self, piece: bytes) -> Iterator[Line]:
-        """Yield the lines that end in this piece."""
-        *ended, begun = piece.split(b"\n")
-        for end in ended:
+        """Yield the lines that end in this piece, and a line that becomes too long in it."""
+        *line_ends, rest = piece.split(b"\n")
+        for end in line_ends:
             self._number += 1
             text = bytes(self._rest) + end if self._rest else end
             self._rest.clear()
-            if self._skips:
-                self._skips = False
+            if self._is_skipping:
+                self._is_skipping = False
             elif len(text) > self._max_bytes:
                 yield Line(self._number, None)
             elif text.strip():
                 yield Line(self._number, text)
-        if self._skips:
+        if self._is_skipping:
             return
-        self._rest += begun
+        self._rest += rest
         if len(self._rest) > self._max_bytes:
             self._rest.clear()
-            self._skips = True
+            self._is_skipping = True
             yield Line(self._number + 1, None)
 
     def last_line(self) -> Iterator[Line]:
-        """Yield the last line, which needs no newline."""
+        """Yield the last line if it does not end with a newline."""
         yield from self.split_lines(b"\n")

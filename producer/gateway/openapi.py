@@ -1,4 +1,4 @@
-"""The parts of the OpenAPI document that FastAPI cannot derive: problems, queries and the token."""
+"""The parts of the OpenAPI document that FastAPI cannot derive: error responses, queries and the token."""
 
 from typing import Any
 
@@ -42,7 +42,7 @@ def problem_responses(*codes: int) -> dict[int | str, dict[str, Any]]:
 
 
 def query_parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
-    """Return the fields of a model as query parameters, for a route that reads its query itself."""
+    """Return OpenAPI's query parameters for the fields of a model, for a route that parses its own query."""
     schema = model.model_json_schema()
     return [
         {
@@ -57,7 +57,7 @@ def query_parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
 
 
 def with_tokens(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return an OpenAPI document in which every route needs a token, except the routes with `OPEN`."""
+    """Add to an OpenAPI document that every route but those with `OPEN` needs a token, and return it."""
     bearer = {"type": "http", "scheme": "bearer", "description": "As `millpond gateway token` prints it."}
     schema.setdefault("components", {})["securitySchemes"] = {"token": bearer}
     schema["security"] = [{"token": []}]

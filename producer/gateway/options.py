@@ -33,7 +33,7 @@ Name = Annotated[str, Field(pattern=r"^[ -~]{1,200}$")]
 
 
 def _parse_seconds(value: object) -> float:
-    """Return the seconds of a duration. The error does not repeat the value."""
+    """Return the seconds of a duration. Raises `ValueError`, whose message does not repeat the value."""
     try:
         return durations.parse_seconds(value)
     except BadQuantity:
@@ -55,7 +55,7 @@ Seconds = Annotated[
     ),
 ]
 
-#: W3C Trace Context: version 00, or a later one, which begins alike. An id of zeros is invalid.
+#: W3C Trace Context: version 00, or a later one, which begins in the same way. An id of zeros is invalid.
 _TRACEPARENT = re.compile(
     rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?=-|$)"
 )
@@ -82,7 +82,7 @@ class SendOptions(BaseModel):
 
     @model_validator(mode="after")
     def _check_combination(self) -> Self:
-        """Refuse options that exclude each other."""
+        """Raise `ValueError` for options that exclude each other, and for an `at` that is out of range."""
         if self.delay_seconds is not None and self.at is not None:
             raise ValueError("give delay_seconds or at, not both")
         if self.deadline_seconds is not None and self.expires_seconds is not None:
@@ -94,7 +94,7 @@ class SendOptions(BaseModel):
         return self
 
     def to_message(self, contract: Sendable, traceparent: str | None, principal: Principal) -> Message:
-        """Return the message for the client, with the principal's unique key and the trace continued."""
+        """Return the message for the client. Its id and unique key are in the principal's name space."""
         return Message(
             contract,
             queue=self.queue,
@@ -150,7 +150,7 @@ def read_query(model: type[Query], query: bytes) -> Query:
 
 
 def read_traceparent(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """Return the trace that the header `traceparent` names. Return None if it is missing or invalid."""
+    """Return the value of the header `traceparent`, as version 00. None if it is missing or invalid."""
     for name, value in headers:
         if name == b"traceparent":
             match = _TRACEPARENT.match(value)

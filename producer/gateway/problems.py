@@ -30,14 +30,14 @@ LONGEST_RETRY_SECONDS = 60
 
 
 class FieldError(BaseModel):
-    """A field, as a dotted path, and its fault."""
+    """A field at fault, as a dotted path, and its fault in words."""
 
     field: str
     message: str
 
 
 class Problem(BaseModel):
-    """A refusal with its reason. The last four fields are there only if they apply."""
+    """A refusal with its reason. The last four fields are sent only if they apply."""
 
     code: str
     message: str
@@ -54,11 +54,11 @@ class ErrorBody(BaseModel):
 
 
 class ApiError(HTTPException):
-    """A problem on its way to the response."""
+    """The exception that ends a request with an error response."""
 
     def __init__(self, status: int, problem: Problem, headers: Mapping[str, str] | None = None) -> None:
-        later = {} if problem.retry_after is None else {"Retry-After": str(problem.retry_after)}
-        super().__init__(status, problem.code, {**later, **(headers or {})})
+        retry_after = {} if problem.retry_after is None else {"Retry-After": str(problem.retry_after)}
+        super().__init__(status, problem.code, {**retry_after, **(headers or {})})
         self.problem = problem
 
     def response(self) -> JSONResponse:
@@ -73,23 +73,24 @@ class ApiError(HTTPException):
 def api_error(
     status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None, **more: Any
 ) -> ApiError:
-    """Return an error. `more` are further fields of `Problem`."""
+    """Return an error to raise. `more` are further fields of `Problem`."""
     return ApiError(status, Problem(code=code, message=message, **more), headers)
 
 
 def internal_error() -> ApiError:
-    """Return the response to an unexpected exception."""
+    """Return the error for an unexpected exception."""
     return api_error(500, "internal_error", "an error of the gateway itself: its log says where it happened")
 
 
 def translate_error(error: Exception) -> ApiError:
-    """Return the response to an error of the client. An error of any other type is raised again."""
+    """Return the error of the gateway for an error of the client. Raises an error of any other type again."""
     message = str(error)
     match error:
         case ApiError():
             return error
         case QueueFull():
-            after = retry_after(error)
+            seconds = error.retry_after_seconds
+            after = UNKNOWN_RETRY_SECONDS if seconds is None else _bound_retry(seconds)
             return api_error(
                 429, "queue_full", message, queue=error.queue, bound=error.bound, retry_after=after
             )
@@ -115,23 +116,16 @@ def translate_error(error: Exception) -> ApiError:
     raise error
 
 
-def retry_after(full: QueueFull) -> int:
-    """Return the whole seconds after which a send to a full queue is worth another try."""
-    if full.retry_after_seconds is None:
-        return UNKNOWN_RETRY_SECONDS
-    return _bound_retry(full.retry_after_seconds)
-
-
 def _bound_retry(seconds: float) -> int:
+    """Return the next whole number of seconds, at least 1 and at most `LONGEST_RETRY_SECONDS`."""
     return min(LONGEST_RETRY_SECONDS, max(1, math.ceil(seconds)))
 
 
 def invalid_fields(errors: Sequence[Any], *, subject: str = "this request") -> ApiError:
-    """Return the 422 response to pydantic's list of errors, which names each field, without its value."""
-    fields = [FieldError(field=_field_path(error["loc"]), message=describe_fault(error)) for error in errors]
-    listed = "; ".join(f"{each.field}: {each.message}" for each in fields)
-    return api_error(422, "bad_contract", f"{subject} is not valid: {listed}", fields=fields)
-
-
-def _field_path(location: Sequence[int | str]) -> str:
-    return ".".join(map(str, location)) or "it"
+    """Return the error 422 for pydantic's list of errors. It names each field at fault, without its value."""
+    fields = [
+        FieldError(field=".".join(map(str, error["loc"])) or "it", message=describe_fault(error))
+        for error in errors
+    ]
+    faults = "; ".join(f"{fault.field}: {fault.message}" for fault in fields)
+    return api_error(422, "bad_contract", f"{subject} is not valid: {faults}", fields=fields)

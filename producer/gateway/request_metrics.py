@@ -1,13 +1,13 @@
 """Metrics of the gateway: requests by route and response, their duration, tasks of streams, open streams.
 
-Labels are routes as they are declared, never paths as they are requested: their number does not grow with the
-tasks.
+A label is a route as it is declared, never a path as it is requested, so that the number of labels does not
+grow with the number of tasks.
 """
 
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -22,17 +22,21 @@ CUT_OFF = 499
 
 
 class RequestMetrics:
-    """The numbers since the gateway started. One event loop uses them."""
+    """The counts since the gateway started. One event loop uses them.
+
+    `streams` has the number of open streams by type, which its owner keeps up to date.
+    """
 
     def __init__(self, streams: Mapping[str, int]) -> None:
         self._requests: Counter[tuple[str, str, int]] = Counter()
         self._tasks: Counter[str] = Counter()
         self._streams = streams
+        #: By route: the counts of the histogram of durations, and the sum of the durations.
         self._counts: dict[str, list[int]] = {}
         self._seconds: dict[str, float] = {}
 
     def count_request(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Count one request that had a response."""
+        """Count one request that has ended, and its duration."""
         self._requests[route, method, status] += 1
         counts = self._counts.get(route)
         if counts is None:
@@ -59,45 +63,46 @@ class RequestMetrics:
         yield Metric("millpond_gateway_request_seconds", "histogram", help, durations)
         tasks = [({"outcome": outcome}, count) for outcome, count in sorted(self._tasks.items())]
         yield Metric("millpond_gateway_stream_tasks", "counter", "Tasks of ended streams, by outcome", tasks)
-        streams = [({"of": of}, count) for of, count in sorted(self._streams.items())]
+        streams = [({"of": stream_type}, count) for stream_type, count in sorted(self._streams.items())]
         yield Metric("millpond_gateway_streams", "gauge", "Streams open now", streams)
 
 
-class MeasureRequests:
-    """ASGI middleware that counts every response. `paths` are the paths that the inner middleware handles.
+class RequestMeter:
+    """ASGI middleware that counts every request.
 
-    `refused` is called with the token of a request that is refused.
+    `endpoint_paths` are the paths that the inner middleware handles without a route. `on_refused` is called
+    with the token of a request whose status is 400 or above.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         metrics: RequestMetrics,
-        paths: Mapping[str, object],
-        refused: Callable[[str], None],
+        endpoint_paths: Container[str],
+        on_refused: Callable[[str], None],
     ) -> None:
         self._app = app
-        self._refused = refused
+        self._on_refused = on_refused
         self._metrics = metrics
-        self._paths = paths
+        self._endpoint_paths = endpoint_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request and count it."""
         started, status = time.perf_counter(), CUT_OFF
 
-        async def observe(message: Message) -> None:
+        async def send_and_keep_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self._app(scope, receive, observe)
+            await self._app(scope, receive, send_and_keep_status)
         finally:
-            path, method = scope["path"], scope["method"]
-            if path not in self._paths:
-                path = getattr(scope.get("route"), "path", OTHER)
+            route, method = scope["path"], scope["method"]
+            if route not in self._endpoint_paths:
+                route = getattr(scope.get("route"), "path", OTHER)
             seconds = time.perf_counter() - started
-            self._metrics.count_request(path, method if path != OTHER else OTHER, status, seconds)
+            self._metrics.count_request(route, method if route != OTHER else OTHER, status, seconds)
             if status >= 400 and (principal := scope["state"].get("principal")) is not None:
-                self._refused(principal.name)
+                self._on_refused(principal.name)

@@ -1,4 +1,4 @@
-"""The models of the responses."""
+"""The models of the responses, as OpenAPI shows them."""
 
 from typing import Any, Literal
 
@@ -80,11 +80,11 @@ class HealthView(BaseModel):
 
 
 def accepted_json(sent: Sent) -> dict[str, Any]:
-    """Return `Accepted` as a JSON object."""
+    """Return the `Accepted` of a send as a JSON object. Made by hand, because pydantic takes longer."""
     is_duplicate = sent.duplicate_of is not None
     return {"id": sent.duplicate_of or sent.id, "queue": sent.queue, "duplicate": is_duplicate}
 
 
-def batch_object(summary: Summary) -> dict[str, Any]:
-    """Return `BatchView` as a JSON object."""
+def batch_json(summary: Summary) -> dict[str, Any]:
+    """Return the `BatchView` of a summary as a JSON object."""
     return BatchView.model_validate(summary).model_dump()

@@ -1,8 +1,8 @@
 """Gather the single tasks of many requests into few calls to the broker.
 
 The first task is sent at once. Tasks that arrive during its call share the next call. A lone request
-therefore waits for no other, and under load the cost of a round trip is shared. Tokens take turns, and so do
-the batches of a token. Tasks outside of batches share a call whatever token sent them.
+therefore waits for no other, and under load many tasks share the cost of a round trip. Tokens take turns, and
+so do the batches of a token. Tasks outside of batches share a call whatever token sent them.
 """
 
 import asyncio
@@ -26,8 +26,9 @@ from millpond.producer.send_outcomes import Refused, Sent
 from millpond.tasks.errors import BrokerError, MillpondError
 from millpond.tasks.pools import Overflow
 
-#: A second concurrent call would take tasks that the first could have carried, and compete for the GIL.
+#: With two concurrent calls, each would carry fewer tasks, and both would compete for the interpreter.
 CONCURRENT_CALLS = 1
+#: The most messages of one call, and the most that wait for a call.
 MESSAGES_A_CALL = 200
 MOST_PENDING = 10_000
 
@@ -36,7 +37,7 @@ POLICY_SECONDS = 5.0
 
 _NO_WAIT = timedelta(0)
 
-#: The outcome of a message. An exception instead of `Refused` means that it was not sent, or may have been.
+#: The outcome of a message. It is an exception if the message is not valid, or may have been sent.
 SendResult = Sent | Refused | Exception
 
 
@@ -48,43 +49,44 @@ def send_each(
     timeout: timedelta,
     batch: str | None,
 ) -> Iterator[SendResult]:
-    """Yield the outcome of each message, in order, as a value.
+    """Yield the outcome of each message, in order. An error is yielded, not raised.
 
-    An invalid message does not keep back the others: `Client.send_each` has sent nothing of its chunk when it
-    raises, and the rest is then sent one by one.
+    An invalid message does not prevent the others from being sent: `Client.send_each` has sent nothing of its
+    chunk when it raises, and the rest is then sent one by one.
     """
-    done = 0
+    count = 0
     try:
         for outcome in client.send_each(messages, overflow=overflow, timeout=timeout, batch=batch):
-            done += 1
+            count += 1
             yield outcome
     except BrokerError as error:
-        for _ in messages[done:]:
+        for _ in messages[count:]:
             yield error
     except (MillpondError, ValueError) as error:
-        if len(messages) - done == 1:
+        if len(messages) - count == 1:
             yield error
             return
-        for message in messages[done:]:
+        for message in messages[count:]:
             yield from send_each(client, [message], overflow=overflow, timeout=timeout, batch=batch)
 
 
 class OverflowPolicies:
-    """The overflow policies of queues for requests, which never wait for room. Threads share it."""
+    """The overflow policies of queues for requests, which never wait for room. Threads may share them."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._known: dict[str, tuple[float, Literal["reject", "shed"]]] = {}
+        #: Queue -> until when its policy is cached, and the policy.
+        self._cached: dict[str, tuple[float, Literal["reject", "shed"]]] = {}
 
     def policy_of(self, queue: str) -> Literal["reject", "shed"]:
-        """Return the queue's policy: `shed` if the queue sheds, or else `reject`.
+        """Return `shed` if the queue's own policy is `shed`, or else `reject`. Raises `BrokerAway`.
 
-        It is kept for `POLICY_SECONDS`. Raises `BrokerAway`.
+        The policy is cached for `POLICY_SECONDS`.
         """
-        until, policy = self._known.get(queue, (0.0, "reject"))
+        until, policy = self._cached.get(queue, (0.0, "reject"))
         if time.monotonic() >= until:
             policy = "shed" if limits.read_limits(self._store, queue).overflow == "shed" else "reject"
-            self._known[queue] = (time.monotonic() + POLICY_SECONDS, policy)
+            self._cached[queue] = (time.monotonic() + POLICY_SECONDS, policy)
         return policy
 
 
@@ -105,21 +107,21 @@ class SendBatcher:
         self._client = client
         self._threads = threads
         self._policies = policies
-        #: By token and then by batch (None: outside of batches). The next token and batch are first.
+        #: By token and then by batch (None: outside of batches). The next token and its next batch are first.
         self._pending: dict[str, dict[str | None, deque[_Pending]]] = {}
-        self._count = 0
-        self._calls = 0
+        self._pending_count = 0
+        self._running_calls = 0
 
     async def send(
         self, message: Message, *, token: str, overflow: Overflow | None, batch: str | None
     ) -> Sent:
-        """Send one message. Raises as `Client.send` does, and `ApiError` 503 when too many are pending."""
-        if self._count >= MOST_PENDING:
+        """Send one message. Raises the errors of `Client.send`, and `ApiError` 503 if too many wait."""
+        if self._pending_count >= MOST_PENDING:
             raise api_error(503, "overloaded", "the gateway has too much to send: try again", retry_after=1)
         result: asyncio.Future[SendResult] = asyncio.get_running_loop().create_future()
-        of_token = self._pending.setdefault(token, {})
-        of_token.setdefault(batch, deque()).append(_Pending(message, overflow, batch, result))
-        self._count += 1
+        batches = self._pending.setdefault(token, {})
+        batches.setdefault(batch, deque()).append(_Pending(message, overflow, batch, result))
+        self._pending_count += 1
         self._start_calls()
         outcome = await result
         if isinstance(outcome, Sent):
@@ -128,29 +130,32 @@ class SendBatcher:
 
     def _start_calls(self) -> None:
         """Start calls for pending messages while fewer than `CONCURRENT_CALLS` run."""
-        while self._pending and self._calls < CONCURRENT_CALLS:
+        while self._pending and self._running_calls < CONCURRENT_CALLS:
             messages = self._take_messages()
-            self._calls += 1
+            self._running_calls += 1
             future = asyncio.get_running_loop().run_in_executor(
-                self._threads, partial(self._send_batch, messages)
+                self._threads, partial(self._send_messages, messages)
             )
             future.add_done_callback(partial(self._deliver_results, messages))
 
     def _take_messages(self) -> list[_Pending]:
-        """Take the messages of one call from the batch that waits longest of the token whose turn it is."""
+        """Remove and return the messages of one call: of the next batch of the next token.
+
+        If these are outside of batches, the messages of other tokens outside of batches share the call.
+        """
         token = next(iter(self._pending))
         batch = next(iter(self._pending[token]))
         messages = self._take_from_batch(token, batch, MESSAGES_A_CALL)
         if batch is None:
-            for other in [each for each, batches in self._pending.items() if None in batches]:
+            for other in [name for name, batches in self._pending.items() if None in batches]:
                 messages += self._take_from_batch(other, None, MESSAGES_A_CALL - len(messages))
-        self._count -= len(messages)
+        self._pending_count -= len(messages)
         return messages
 
     def _take_from_batch(self, token: str, batch: str | None, max_count: int) -> list[_Pending]:
-        """Take at most `max_count` messages of one batch.
+        """Remove and return at most `max_count` messages of one batch of a token.
 
-        The rest of the batch, and of the token, goes to the end.
+        If messages remain, the batch becomes the token's last, and the token the last of the tokens.
         """
         if max_count <= 0:
             return []
@@ -163,35 +168,35 @@ class SendBatcher:
             self._pending[token] = batches
         return messages
 
-    def _send_batch(self, taken: list[_Pending]) -> list[SendResult]:
-        """Send messages of one batch, a run of equal overflow policy at a time."""
+    def _send_messages(self, pending: list[_Pending]) -> list[SendResult]:
+        """Send messages of one batch, neighbours with the same overflow policy together. Runs in a thread."""
         results: list[SendResult] = []
         try:
-            for policy, run in groupby(taken, key=self._policy_of):
-                messages = [each.message for each in run]
+            for policy, group in groupby(pending, key=self._overflow_policy):
+                messages = [entry.message for entry in group]
                 results += send_each(
-                    self._client, messages, overflow=policy, timeout=_NO_WAIT, batch=taken[0].batch
+                    self._client, messages, overflow=policy, timeout=_NO_WAIT, batch=pending[0].batch
                 )
         except BrokerError as error:
-            results += [error] * (len(taken) - len(results))
+            results += [error] * (len(pending) - len(results))
         return results
 
-    def _policy_of(self, pending: _Pending) -> Overflow:
-        """Return the overflow policy for a message."""
+    def _overflow_policy(self, pending: _Pending) -> Overflow:
+        """Return the overflow policy for a message: that of its request, or else of its queue."""
         if pending.overflow is not None:
             return pending.overflow
         queue, item = pending.message.queue, pending.message.contract
         if queue is None and is_celery_task(item):
-            return "reject"  # its application routes it later
+            return "reject"  # its queue is not known before its application routes it
         return self._policies.policy_of(queue or contract_from(item).queue)
 
-    def _deliver_results(self, messages: list[_Pending], done: "asyncio.Future[list[SendResult]]") -> None:
+    def _deliver_results(self, messages: list[_Pending], call: "asyncio.Future[list[SendResult]]") -> None:
         """Give each message of a call its outcome, and start the next calls."""
-        self._calls -= 1
-        error = done.exception()
-        results: list[SendResult] = done.result() if error is None else [_as_exception(error)] * len(messages)
+        self._running_calls -= 1
+        error = call.exception()
+        results: list[SendResult] = call.result() if error is None else [_as_exception(error)] * len(messages)
         for pending, result in zip(messages, results, strict=True):
-            if not pending.result.done():
+            if not pending.result.done():  # the future of a cancelled request is cancelled
                 pending.result.set_result(result)
         self._start_calls()
 

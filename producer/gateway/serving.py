@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from millpond.broker.cluster import check_at_start
 from millpond.producer.client import Client
@@ -23,8 +24,8 @@ from millpond.producer.gateway.auth import check_address
 from millpond.producer.gateway.connections import ConnectionLimits, connection_factory, raise_open_file_limit
 from millpond.producer.gateway.loop_shares import LoopShares
 from millpond.producer.gateway.middleware import RequestGuard
-from millpond.producer.gateway.priority_selector import Background, PrioritySelector
-from millpond.producer.gateway.request_metrics import MeasureRequests
+from millpond.producer.gateway.priority_selector import BackgroundThrottle, PrioritySelector
+from millpond.producer.gateway.request_metrics import RequestMeter
 from millpond.producer.gateway.routes import send
 from millpond.producer.gateway.state import State
 from millpond.tasks.errors import StartError
@@ -34,8 +35,8 @@ from millpond.tasks.settings import Settings
 _KEEP_ALIVE_SECONDS = 30
 _BACKLOG = 2048
 #: The thresholds of the garbage collection: few objects at once, and old objects seldom.
-_COLLECTED = (700, 3, 100)
-#: How long a thread may keep the event loop waiting for the interpreter; Python's own is 5 ms a thread.
+_GC_THRESHOLDS = (700, 3, 100)
+#: How long a thread may keep the event loop waiting for the interpreter. Python's default is 5 ms.
 _SWITCH_SECONDS = 0.0005
 
 
@@ -49,14 +50,14 @@ def serve(configured: Settings, *, host: str, port: int, on_ready: Callable[[str
     load_contracts(configured.gateway.contracts)
     raise_open_file_limit(configured.gateway)
     with _open_socket(host, port) as listening:
-        background = Background()
-        selector = PrioritySelector(background) if hasattr(select, "epoll") else None
+        throttle = BackgroundThrottle()
+        selector = PrioritySelector(throttle) if hasattr(select, "epoll") else None
         with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
             runner.run(
                 _serve_socket(
                     configured,
                     listening,
-                    LoopShares(background),
+                    LoopShares(throttle),
                     selector,
                     lambda: on_ready(_url_of(listening)),
                 )
@@ -74,37 +75,20 @@ async def _serve_socket(
     state = State(configured, Client(settings=configured))
     endpoints = send.endpoints(state)
     guarded = RequestGuard(application(state), configured.gateway, endpoints, shares)
-    limits = ConnectionLimits(configured.gateway, shares, selector)
+    metered = RequestMeter(guarded, state.metrics, endpoints, shares.charge_refusal)
     server = _Server(
-        limits,
-        uvicorn.Config(
-            MeasureRequests(guarded, state.metrics, endpoints, shares.charge_refusal),
-            http=connection_factory(limits),
-            loop="asyncio",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=configured.drain_seconds,  # type: ignore[arg-type]
-        ),
+        metered, ConnectionLimits(configured.gateway, shares, selector), configured.drain_seconds
     )
 
     def stop() -> None:
+        """Finish the open requests. Called a second time, end them at once."""
         server.force_exit = server.should_exit
         server.should_exit = True
         state.begin_stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    # Every present object lives as long as the process. A full garbage collection would stop all connections
-    # for a tenth of a second.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_COLLECTED)
+    _tune_interpreter()
     if selector is not None:
         selector.start()
     on_ready()
@@ -114,51 +98,81 @@ async def _serve_socket(
         state.close()
 
 
+def _tune_interpreter() -> None:
+    """Shorten the pauses of the event loop: waits for other threads, and garbage collections.
+
+    Every object that exists now lives as long as the process. A full collection of them would stop all
+    connections for a tenth of a second.
+    """
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
+
+
 class _Server(uvicorn.Server):
     """Accepts connections by an `Acceptor`, and leaves signals to `_serve_socket`.
 
-    Uvicorn would raise them again at its end, so that the exit code would not be 0.
+    Uvicorn would raise the signals again at its end, so that the exit code would not be 0.
     """
 
-    def __init__(self, limits: ConnectionLimits, config: uvicorn.Config) -> None:
+    def __init__(self, app: ASGIApp, limits: ConnectionLimits, drain_seconds: float) -> None:
+        config = uvicorn.Config(
+            app,
+            http=connection_factory(limits),
+            loop="asyncio",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=drain_seconds,  # type: ignore[arg-type]
+        )
         super().__init__(config)
         self._limits = limits
         self._acceptors: list[Acceptor] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start to accept."""
+        """Start uvicorn without sockets of its own, and accept the connections of these sockets."""
         await super().startup([])
         limits = self._limits
         self._acceptors = [
-            Acceptor(each, self._make_protocol, silent=limits.silent, seconds=limits.header_seconds)
-            for each in sockets or ()
+            Acceptor(
+                listening, self._make_protocol, max_silent=limits.max_silent, seconds=limits.header_seconds
+            )
+            for listening in sockets or ()
         ]
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept nothing more, and finish the open requests."""
-        for each in self._acceptors:
-            each.close()
+        """Accept no further connection, and finish the open requests."""
+        for acceptor in self._acceptors:
+            acceptor.close()
         await super().shutdown(sockets)
 
     def _make_protocol(self) -> asyncio.Protocol:
-        """Return the protocol of a new connection."""
-        loop, state = asyncio.get_running_loop(), self.lifespan.state
-        make: Any = self.config.http_protocol_class
-        new: asyncio.Protocol = make(
-            config=self.config, server_state=self.server_state, app_state=state, _loop=loop
+        """Return the protocol of a new connection, made as uvicorn makes it."""
+        protocol_class: Any = self.config.http_protocol_class
+        protocol: asyncio.Protocol = protocol_class(
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+            _loop=asyncio.get_running_loop(),
         )
-        return new
+        return protocol
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
+        """Capture no signal."""
         yield
 
 
 def _open_socket(host: str, port: int) -> socket.socket:
-    """Return a listening socket.
+    """Return a listening socket. Raises `StartError` if the address cannot be used.
 
-    asyncio turns Nagle's algorithm off only for sockets that are declared as TCP. With it, a response in two
-    writes would wait 40 ms for the acknowledgement of the first.
+    The socket is declared as TCP, since asyncio turns Nagle's algorithm off only for such sockets. With it, a
+    response in two writes would wait 40 ms for the acknowledgement of the first.
     """
     try:
         (family, *_), *_ = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)

@@ -1,10 +1,9 @@
-"""The share of each token in what the gateway has a limited number of: requests, streams, bodies, threads.
+"""The share of each token in the limited resources of the gateway: requests, streams, bodies, threads.
 
 If there are several tokens, none has more than half. `loop_shares.py` shares the time of the event loop.
 """
 
-import asyncio
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,12 +11,15 @@ from millpond.producer.gateway.problems import api_error
 
 
 def share_of(max_count: int, tokens: int) -> int:
-    """Return how many of `max_count` units one of this many tokens may have."""
+    """Return how many of `max_count` units one token may have at once, of so many configured tokens."""
     return max_count if tokens < 2 else max(1, max_count // 2)
 
 
 class Shares:
-    """Counts the units that each token holds, and refuses a token that has its share."""
+    """Counts the units of one resource that each token holds, and refuses a token that has its share.
+
+    `unit_name` names the units in the error: "requests".
+    """
 
     def __init__(self, max_count: int, tokens: int, unit_name: str) -> None:
         self._share = share_of(max_count, tokens)
@@ -26,9 +28,9 @@ class Shares:
 
     @contextmanager
     def hold_share(self, token: str) -> Iterator[None]:
-        """Count one request, or connection, of a token during the block.
+        """Count one more unit of a token during the block.
 
-        Raises `ApiError` 503 if the token has as many at once as its share.
+        Raises `ApiError` 503 if the token holds its share already.
         """
         if self._held[token] >= self._share:
             text = (
@@ -40,16 +42,3 @@ class Shares:
             yield
         finally:
             self._held[token] -= 1
-
-
-class Turns:
-    """Makes the calls of one token wait for each other, so that those of another find a free thread."""
-
-    def __init__(self, max_count: int, tokens: int) -> None:
-        self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(
-            lambda: asyncio.Semaphore(share_of(max_count, tokens))
-        )
-
-    def turn_of(self, token: str) -> asyncio.Semaphore:
-        """Return the context manager within which a call of a token is made."""
-        return self._turns[token]

@@ -15,23 +15,23 @@ from millpond.producer.gateway.shares import Shares
 from millpond.producer.gateway.thread_pools import ThreadPools
 from millpond.tasks.settings import Settings
 
-#: The last part of the drain deadline, kept for the summaries of streams of tasks.
+#: The last part of the time until the drain deadline, in which streams of tasks write their summaries.
 _SUMMARY_PART = 0.4
-#: The longest single wait for room, as a part of the drain deadline: it cannot be interrupted.
+#: The longest single wait for room, which cannot be interrupted, as a part of the same time.
 _WAIT_PART = 0.3
 
 
 class State:
     """The state of one gateway. It is made inside the event loop that serves it.
 
-    `stopping` is set by SIGTERM: streams of results end, because they can be resumed elsewhere. `cut` is set
-    shortly before the drain deadline: streams of tasks end.
+    SIGTERM sets `stopping`: streams of results end, because they can be resumed at another gateway.
+    `streams_cut` is set shortly before the drain deadline: streams of tasks end too.
     """
 
     def __init__(self, settings: Settings, client: Client) -> None:
         self.settings = settings.gateway
         self.client = client
-        #: The tasks of the Celery application that the settings name.
+        #: The names of the tasks of the Celery application that the settings name.
         self.app_tasks: frozenset[str] = frozenset()
         if settings.app is not None:
             from millpond.tasks import celery_application
@@ -42,21 +42,22 @@ class State:
         self.owners = BatchOwners(client.store, self.threads)
         self.batcher = SendBatcher(client, self.threads.sends, OverflowPolicies(client.store))
         self.stopping = asyncio.Event()
-        self.cut = asyncio.Event()
+        self.streams_cut = asyncio.Event()
         self.longest_wait = timedelta(seconds=_WAIT_PART * settings.drain_seconds)
         self._drain_seconds = settings.drain_seconds
         self._streams = {"tasks": 0, "results": 0}
         self._shares = {
-            of: Shares(self.settings.max_streams, tokens, f"streams of {of}") for of in self._streams
+            stream_type: Shares(self.settings.max_streams, tokens, f"streams of {stream_type}")
+            for stream_type in self._streams
         }
         self.metrics = RequestMetrics(self._streams)
 
     def begin_stop(self) -> None:
-        """Set `stopping` now and `cut` before the drain deadline."""
+        """Set `stopping` now and `streams_cut` before the drain deadline. A second call changes nothing."""
         if not self.stopping.is_set():
             self.stopping.set()
             loop = asyncio.get_running_loop()
-            loop.call_later(self._drain_seconds * (1 - _SUMMARY_PART), self.cut.set)
+            loop.call_later(self._drain_seconds * (1 - _SUMMARY_PART), self.streams_cut.set)
 
     @contextmanager
     def count_stream(self, stream_type: Literal["tasks", "results"], token: str) -> Iterator[None]:
@@ -76,6 +77,6 @@ class State:
                 self._streams[stream_type] -= 1
 
     def close(self) -> None:
-        """Release the threads and close the connections."""
+        """Stop the threads, and close the connections to the broker."""
         self.threads.shutdown()
         self.client.close()

@@ -1,7 +1,7 @@
-"""Send the lines of a stream, and yield the outcome of each line as a line.
+"""Send the tasks in the lines of a stream, and yield the outcome of each as a line.
 
-Runs in a thread of its own: a line is validated, sent under backpressure, and its outcome yielded as soon as
-it is known.
+It runs in a thread of its own: lines are validated and sent under backpressure, and each outcome is yielded
+as soon as it is known.
 """
 
 import time
@@ -41,9 +41,9 @@ class StreamCounts:
 class StreamSender:
     """Sends the lines of one stream for one principal.
 
-    `room` is the number of tasks that the batch may still hold, None: any. Under `block` a line waits until
-    no line was accepted for `wait_seconds`. `longest_wait` bounds a single call. Setting `stop` ends all
-    waits. `broker_away` is True once the broker could not be reached.
+    `room` is the number of tasks that the batch may still accept, None for any number. Under `block`, lines
+    wait for room until none was accepted for `wait_seconds`. `longest_wait` bounds a single call. Setting
+    `stop` ends all waits. `broker_away` is True once the broker could not be reached.
     """
 
     def __init__(
@@ -71,7 +71,10 @@ class StreamSender:
         self.broker_away = False
 
     def send_lines(self, lines: Sequence[Line]) -> Iterator[bytes]:
-        """Yield an outcome for each line, which it names by its number. Refused lines come first."""
+        """Yield the outcome of each line, with its number. Those of lines that are not valid come first.
+
+        Lines without room in their queue are sent again, in order, until they have waited too long.
+        """
         pending: list[tuple[int, Message]] = []
         for line in lines:
             try:
@@ -81,19 +84,19 @@ class StreamSender:
                 yield self._refusal_line(line.number, translate_error(error))
         give_up_at = time.monotonic() + self._wait_seconds
         while pending:
-            full: list[tuple[int, Message]] = []
+            refused: list[tuple[int, Message]] = []
             may_wait = time.monotonic() < give_up_at and not self.stop.is_set()
             for (number, message), result in zip(pending, self._send_each(pending), strict=True):
-                if may_wait and self._overflow == "block" and _is_full(result):
-                    full.append((number, message))
+                if may_wait and self._overflow == "block" and _is_queue_full(result):
+                    refused.append((number, message))
                 else:
                     yield self._outcome_line(number, result)
-            if len(full) < len(pending):
+            if len(refused) < len(pending):
                 give_up_at = time.monotonic() + self._wait_seconds
-            pending = full
+            pending = refused
 
     def _send_each(self, pending: Sequence[tuple[int, Message]]) -> Iterator[SendResult]:
-        """Send messages with the options of the stream. Yield their outcomes."""
+        """Send numbered messages with the options of the stream, and yield their outcomes in order."""
         return send_each(
             self._client,
             [message for _, message in pending],
@@ -103,12 +106,13 @@ class StreamSender:
         )
 
     def _check_room(self, pending: int) -> None:
+        """Raise `ApiError` 413 if the batch has no room for one more task beside the pending ones."""
         if self._room is not None and self.counts.accepted + pending >= self._room:
             text = f"batch {self._batch} has as many tasks as a batch may have: open another"
             raise api_error(413, "batch_too_large", text)
 
     def _parse_line(self, line: Line) -> Message:
-        """Return the message of a line. Raises `ApiError` for a line that this principal may not send."""
+        """Return the message of a line. Raises `ApiError` if it is not valid or not allowed."""
         if line.text is None:
             raise api_error(413, "too_large", "the line is longer than a task may be")
         try:
@@ -126,7 +130,7 @@ class StreamSender:
         return task.to_message(contract, self._traceparent, self._principal)
 
     def _outcome_line(self, number: int, result: SendResult) -> bytes:
-        """Return the response for a line whose outcome is known, and count it."""
+        """Count an outcome, and return the line of the response for it. Sets `broker_away`."""
         if isinstance(result, Sent):
             self.counts.accepted += result.duplicate_of is None
             self.counts.duplicates += result.duplicate_of is not None
@@ -136,11 +140,12 @@ class StreamSender:
         return self._refusal_line(number, translate_error(error))
 
     def _refusal_line(self, number: int, error: ApiError) -> bytes:
+        """Count a refused line, and return the line of the response for it."""
         self.counts.refused += 1
         return _encode_line({"line": number, "status": error.status_code, **error.to_json()})
 
 
-def _is_full(result: SendResult) -> bool:
+def _is_queue_full(result: SendResult) -> bool:
     return isinstance(result, Refused) and isinstance(result.error, QueueFull)
 
 

@@ -1,7 +1,7 @@
-"""The idle timeout of request bodies: one timer for all of them, because all may wait equally long.
+"""The idle timeout of request bodies. All have the same timeout, so one timer serves them all.
 
-A timer a request would cost most of the wait for its body: nearly all are cancelled at once, and each stays
-in the event loop's heap until it would have run.
+A timer for each request would be expensive: nearly all timers are cancelled at once, and a cancelled timer
+stays in the event loop's heap until its time.
 """
 
 import asyncio
@@ -14,34 +14,34 @@ class IdleTimeout:
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        # Ordered by start: the first wait is the first to time out.
-        self._started: dict[asyncio.Timeout, float] = {}
-        self._timer_set = False
+        #: The running waits and when each began. The first is the first to time out.
+        self._waits: dict[asyncio.Timeout, float] = {}
+        self._timer_is_set = False
 
     async def receive(self, receive: Receive) -> Message:
         """Return the next message of a request. Raises `TimeoutError` when none comes in time."""
         async with asyncio.timeout(None) as timeout:
-            self._started[timeout] = asyncio.get_running_loop().time()
-            if not self._timer_set:
+            self._waits[timeout] = asyncio.get_running_loop().time()
+            if not self._timer_is_set:
                 self._set_timer()
             try:
                 return await receive()
             finally:
-                self._started.pop(timeout, None)
+                self._waits.pop(timeout, None)
 
     def _set_timer(self) -> None:
-        """Set the timer to the end of the first wait, if there is one."""
-        started = next(iter(self._started.values()), None)
-        self._timer_set = started is not None
-        if started is not None:
-            asyncio.get_running_loop().call_at(started + self.seconds, self._end_waits)
+        """Set the timer to the timeout of the first wait, if there is one."""
+        began_at = next(iter(self._waits.values()), None)
+        self._timer_is_set = began_at is not None
+        if began_at is not None:
+            asyncio.get_running_loop().call_at(began_at + self.seconds, self._end_waits)
 
     def _end_waits(self) -> None:
-        """End the waits that have reached the timeout."""
+        """End the waits that have reached the timeout, and set the timer for the next one."""
         now = asyncio.get_running_loop().time()
-        for timeout, started in list(self._started.items()):
-            if started + self.seconds > now:
+        for timeout, began_at in list(self._waits.items()):
+            if began_at + self.seconds > now:
                 break
-            del self._started[timeout]
+            del self._waits[timeout]
             timeout.reschedule(now)
         self._set_timer()

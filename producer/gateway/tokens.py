@@ -1,4 +1,4 @@
-"""Make tokens, and find the token that a request presents. Only hashes of tokens are stored.
+"""Make tokens, and find the principal of the token that a request has. Only hashes of tokens are stored.
 
 The id of every task of a restricted token begins with the token's name and a colon, and its unique keys with
 the name and a slash. A token's name has neither character, so no two tokens share an id or a key.
@@ -35,11 +35,11 @@ class Principal:
         return self.is_unrestricted or any(fnmatchcase(queue, pattern) for pattern in self.queues)
 
     def has_right(self, right: str) -> bool:
-        """True if this principal has a right beyond sending."""
+        """True if this principal has a right: "shed" or "priority"."""
         return self.is_unrestricted or right in self.rights
 
     def owns_task(self, task: str) -> bool:
-        """True if a task's id is in the name space of this principal."""
+        """True if the id of a task is in the name space of this principal."""
         return self.is_unrestricted or task.startswith(f"{self.name}:")
 
     def new_task_id(self) -> str:
@@ -47,12 +47,12 @@ class Principal:
         return new_id() if self.is_unrestricted else f"{self.name}:{new_id()}"
 
     def own_key(self, name: str | None) -> str | None:
-        """Return a unique key in the name space of this principal."""
+        """Return a unique key, moved into the name space of this principal. Return None for None."""
         return name if name is None or self.is_unrestricted else f"{self.name}/{name}"
 
     @property
     def is_unrestricted(self) -> bool:
-        """True if every kind is allowed."""
+        """True if this principal may send every kind, which is also the right to everything else."""
         return "*" in self.kinds
 
 
@@ -71,13 +71,13 @@ def hash_token(token: str) -> str:
 
 
 def find_principal(tokens: Sequence[GatewayToken], presented: str) -> Principal | None:
-    """Return the principal of a presented token, in the same time for every token.
+    """Return the principal of the token that a request presents, None if the token is unknown.
 
-    Return None if the token is unknown.
+    The time that this takes does not depend on the presented token.
     """
     principal = None
-    hashed = hash_token(presented)
+    presented_hash = hash_token(presented)
     for token in tokens:
-        if hmac.compare_digest(token.hash, hashed):
+        if hmac.compare_digest(token.hash, presented_hash):
             principal = Principal(token.name, token.kinds, token.queues, token.rights)
     return principal

@@ -1,22 +1,18 @@
-"""`/batches`: open, count, close and cancel a batch, and stream its results; `stream.py` sends into it."""
+"""`/batches`: open, read, close and cancel a batch, and stream its results. `stream.py` sends into it."""
 
-from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from millpond.broker.batches.record import Summary
 from millpond.broker.control import cancel as control_cancel
 from millpond.producer.gateway.openapi import problem_responses
 from millpond.producer.gateway.options import BatchId
-from millpond.producer.gateway.problems import translate_error
-from millpond.producer.gateway.routes.results import ResultEvents, read_after
+from millpond.producer.gateway.routes.results import ResultEvents, read_page
 from millpond.producer.gateway.routes.tasks import ACK_TIMEOUT_SECONDS
 from millpond.producer.gateway.schemas import BatchView, CancelView
 from millpond.producer.gateway.state import State
-from millpond.tasks.errors import BrokerError
 
 Position = Annotated[str, Field(pattern=r"^[0-9]{1,18}(-[0-9]{1,18})?$")]
 
@@ -42,12 +38,12 @@ _EVENTS: dict[int | str, dict[str, Any]] = {
 def routes(state: State) -> APIRouter:
     """Return the routes of batches."""
     router = APIRouter(tags=["batches"], responses=problem_responses(401, 403, 422, 503))
-    _add_changes(router, state)
-    _add_reads(router, state)
+    _add_write_routes(router, state)
+    _add_read_routes(router, state)
     return router
 
 
-def _add_changes(router: APIRouter, state: State) -> None:
+def _add_write_routes(router: APIRouter, state: State) -> None:
     """Add the routes that open, close and cancel a batch."""
 
     @router.post(
@@ -59,10 +55,10 @@ def _add_changes(router: APIRouter, state: State) -> None:
     )
     async def open_(options: Annotated[BatchOptions, Query()], request: Request, response: Response) -> Any:
         """Open a batch. This token, and tokens for every kind, may send into, read, close and cancel it."""
-        owner = request.state.principal.name
+        token = request.state.principal.name
         await state.owners.require_room(request.state.principal, state.settings.max_batches)
-        summary = await _read_summary(
-            state, owner, lambda: state.client.batch(options.description, owner=owner).summary()
+        summary = await state.threads.lookups.run(
+            token, lambda: state.client.batch(options.description, owner=token).summary()
         )
         response.headers["Location"] = f"/batches/{summary.id}"
         return summary
@@ -71,8 +67,8 @@ def _add_changes(router: APIRouter, state: State) -> None:
     async def close(id: BatchId, request: Request) -> Any:
         """Close a batch: it accepts no further task. Closing it again changes nothing."""
         await state.owners.require_owner(request.state.principal, id)
-        return await _read_summary(
-            state, request.state.principal.name, lambda: state.client.open_batch(id).close()
+        return await state.threads.lookups.run(
+            request.state.principal.name, lambda: state.client.open_batch(id).close()
         )
 
     @router.post("/batches/{id}/cancel", response_model=CancelView, responses=problem_responses(404))
@@ -80,25 +76,22 @@ def _add_changes(router: APIRouter, state: State) -> None:
         """Close a batch and start no further task of it; running tasks are asked to stop."""
         await state.owners.require_owner(request.state.principal, id)
         store = state.client.store
-        try:
-            cancellation = await state.threads.run_cancel(
-                request.state.principal.name,
-                lambda: control_cancel.cancel_batch(store, id, timeout_seconds=ACK_TIMEOUT_SECONDS),
-            )
-        except BrokerError as error:
-            raise translate_error(error) from None
+        cancellation = await state.threads.cancellations.run(
+            request.state.principal.name,
+            lambda: control_cancel.cancel_batch(store, id, timeout_seconds=ACK_TIMEOUT_SECONDS),
+        )
         return CancelView(unacknowledged=list(cancellation.unacknowledged))
 
 
-def _add_reads(router: APIRouter, state: State) -> None:
-    """Add the routes that read a batch's counts and results."""
+def _add_read_routes(router: APIRouter, state: State) -> None:
+    """Add the routes that read the counts and the results of a batch."""
 
     @router.get("/batches/{id}", response_model=BatchView, responses=problem_responses(404))
     async def summary(id: BatchId, request: Request) -> Any:
         """Return the number of tasks sent into a batch, and how they ended."""
         await state.owners.require_owner(request.state.principal, id)
-        return await _read_summary(
-            state, request.state.principal.name, lambda: state.client.open_batch(id).summary()
+        return await state.threads.lookups.run(
+            request.state.principal.name, lambda: state.client.open_batch(id).summary()
         )
 
     @router.get("/batches/{id}/results", status_code=200, response_class=Response, responses=_EVENTS)
@@ -112,18 +105,7 @@ def _add_reads(router: APIRouter, state: State) -> None:
         """Stream results in order of completion, as server-sent events, until the batch is complete."""
         token = request.state.principal.name
         await state.owners.require_owner(request.state.principal, id)
-        try:
-            counts, page = await state.threads.run_lookup(token, lambda: read_after(state, id, last_event_id))
-        except BrokerError as error:
-            raise translate_error(error) from None
-        if counts.complete and not page and "last-event-id" in request.headers:
+        summary, page = await state.threads.lookups.run(token, lambda: read_page(state, id, last_event_id))
+        if summary.complete and not page and "last-event-id" in request.headers:
             return Response(status_code=204)
         return ResultEvents(state, id, after=last_event_id, token=token)
-
-
-async def _read_summary(state: State, token: str, call: Callable[[], Summary]) -> Summary:
-    """Return the counts that `call` reads. Raises `ApiError` for an error of the broker."""
-    try:
-        return await state.threads.run_lookup(token, call)
-    except BrokerError as error:
-        raise translate_error(error) from None

@@ -16,13 +16,14 @@ from millpond.producer.gateway.state import State
 from millpond.tasks.errors import BrokerError
 from millpond.tasks.process.prometheus_text import CONTENT_TYPE, format_metrics
 
+#: How long the gateway waits for the broker's reply before it counts as away.
 BROKER_SECONDS = 2.0
 #: How long the last check of the broker is cached, so that probes cost the broker nothing.
 CACHE_SECONDS = 1.0
 
 
 def routes(state: State) -> APIRouter:
-    """Return the routes. The routes below `/health` need no token."""
+    """Return the routes of health and metrics. Those below `/health` need no token."""
     router = APIRouter(tags=["health"])
     checked_at, is_reachable = float("-inf"), False
 
@@ -54,7 +55,9 @@ async def _broker_answers(state: State) -> bool:
     """True if the broker replies within `BROKER_SECONDS`."""
     try:
         async with asyncio.timeout(BROKER_SECONDS):
-            await state.threads.run_probe(lambda: server_time_ms(state.client.store))
+            await asyncio.get_running_loop().run_in_executor(
+                state.threads.probes, server_time_ms, state.client.store
+            )
     except (BrokerError, TimeoutError):
         return False
     return True

@@ -1,8 +1,9 @@
 """`POST /send/{kind}`: send one task and respond with its outcome.
 
 A `SendEndpoint` reads the request and responds. Each kind has a route of its own, so that OpenAPI shows its
-contract with an example. The tasks of the Celery application that the settings name have one route, and
-`args` and `kwargs` in the body. A request never waits for room: a full queue is 429 with `Retry-After`.
+contract with an example. The tasks of the Celery application that the settings name share one route, whose
+body has `args` and `kwargs`. A request never waits for room: for a full queue the response is 429 with
+`Retry-After`.
 """
 
 import json
@@ -38,7 +39,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
 }
 _DEFAULTS = RequestOptions()
 
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+_encode_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Arguments(BaseModel):
@@ -51,23 +52,23 @@ class Arguments(BaseModel):
 
 
 class SendEndpoint:
-    """Sends tasks of one kind, one a request. Without a contract it is a kind of a Celery application."""
+    """Sends tasks of one kind, one for each request. Without a contract, the kind is a Celery task's."""
 
     def __init__(self, state: State, kind: str, contract: type[Contract] | None = None) -> None:
         self.kind, self.contract = kind, contract
         self._state = state
 
     async def respond(self, scope: Scope, receive: Receive) -> Response:
-        """Return the response to one request. Raises `ApiError`."""
+        """Send the task of one request and return the response. Raises `ApiError`."""
         principal = scope["state"]["principal"]
         require_kind(principal, self.kind)
-        job = self._validate(await _read_body(scope, receive))
+        job = self._parse_body(await _read_body(scope, receive))
         query = scope["query_string"]
         options = read_query(RequestOptions, query) if query else _DEFAULTS
         require_options(principal, self.contract, options, options.overflow)
-        if options.batch is not None:
-            await self._state.owners.require_owner(principal, options.batch)
         try:
+            if options.batch is not None:
+                await self._state.owners.require_owner(principal, options.batch)
             send = _send_tracked if options.track else _send_message
             message = options.to_message(job, read_traceparent(scope["headers"]), principal)
             sent = await send(self._state, message, options, principal.name)
@@ -75,9 +76,9 @@ class SendEndpoint:
             raise translate_error(error) from None
         headers = {"Location": f"/tasks/{quote(sent.duplicate_of or sent.id)}"} if options.track else None
         status = 202 if sent.duplicate_of is None else 200
-        return Response(_encode(accepted_json(sent)), status, headers, "application/json")
+        return Response(_encode_json(accepted_json(sent)), status, headers, "application/json")
 
-    def _validate(self, body: bytearray) -> Contract | Call:
+    def _parse_body(self, body: bytearray) -> Contract | Call:
         """Return the contract or call in a body. Raises `ApiError` 422 that names each field at fault."""
         try:
             model: type[Contract | Arguments] = self.contract or Arguments
@@ -91,14 +92,14 @@ class SendEndpoint:
 
 
 def endpoints(state: State) -> Mapping[str, SendEndpoint]:
-    """Return the endpoints by path, one for each kind."""
+    """Return the endpoint of each kind by its path. The kinds of a Celery application have none."""
     return {
         f"/send/{kind}": SendEndpoint(state, kind, contract) for kind, contract in sorted(kinds().items())
     }
 
 
 def routes(state: State) -> APIRouter:
-    """Return a route for each kind."""
+    """Return a route for each kind, and one for the tasks of a Celery application."""
     router = APIRouter(tags=["send"])
     for path, endpoint in endpoints(state).items():
         _add_route(router, path, endpoint)
@@ -106,7 +107,7 @@ def routes(state: State) -> APIRouter:
     @router.post("/send/{kind}", include_in_schema=False)
     async def other(kind: str, request: Request) -> Response:
         if kind not in state.app_tasks:
-            contract_of(kind)
+            contract_of(kind)  # raises `UnknownKind`, unless the kind was declared after the start
         return await SendEndpoint(state, kind).respond(request.scope, request.receive)
 
     return router
@@ -145,7 +146,10 @@ def _add_route(router: APIRouter, path: str, endpoint: SendEndpoint) -> None:
 
 
 async def _read_body(scope: Scope, receive: Receive) -> bytearray:
-    """Return the body of a request; `RequestGuard` bounds its size."""
+    """Return the body of a request, whose size `RequestGuard` bounds.
+
+    Raises `ApiError` 415 for another media type, and 400 if the client disconnects before the end.
+    """
     media, _, _ = Headers(scope=scope).get("content-type", "").partition(";")
     if media.strip().lower() != "application/json":
         raise api_error(415, "media_type", "send the contract with Content-Type: application/json")
@@ -164,16 +168,21 @@ async def _send_message(state: State, message: Message, options: RequestOptions,
 
 
 async def _send_tracked(state: State, message: Message, options: RequestOptions, token: str) -> Sent:
-    """Send a task whose result is kept. Its record is made first, and removed if the task is refused."""
+    """Send a task whose state and result are kept, in a record of its own like that of a batch.
+
+    The record is opened before the send and closed after it, after a refusal too. Raises `ApiError` 409 if a
+    task with the id is tracked already.
+    """
     store, id = state.client.store, str(message.id)
     kind = message.contract.kind if isinstance(message.contract, Contract) else ""
-    if not await state.threads.run_lookup(token, lambda: task_result.open_record(store, id, kind)):
+    lookups = state.threads.lookups
+    if not await lookups.run(token, lambda: task_result.open_record(store, id, kind)):
         raise api_error(409, "id_in_use", f"a task {id} is tracked already: use another id, or once=…")
     try:
         batch = task_result.record_id(id)
         sent = await state.batcher.send(message, token=token, overflow=options.overflow, batch=batch)
-    except MillpondError:
-        await state.threads.run_lookup(token, lambda: task_result.close_record(store, id))
+    except Exception:
+        await lookups.run(token, lambda: task_result.close_record(store, id))
         raise
-    await state.threads.run_lookup(token, lambda: task_result.close_record(store, id))
+    await lookups.run(token, lambda: task_result.close_record(store, id))
     return sent

@@ -1,8 +1,8 @@
 """`POST /send` and `POST /batches/{id}/tasks`: a stream of tasks in, a stream of outcomes out.
 
-Both run at once on one connection. At most a few hundred lines are read ahead of their responses. While the
-queue is full nothing more is read, so that TCP makes the client wait. The last line is a summary; its
-`aborted` says why a stream ended before its body did.
+Both run at once on one connection. At most a few hundred lines are read ahead of their outcomes. While the
+queue is full nothing more is read, so that TCP makes the client wait. The last line is a summary, whose
+`aborted` is the reason why the body was not read to its end, or null.
 """
 
 import asyncio
@@ -24,11 +24,11 @@ from millpond.producer.gateway.middleware import NDJSON
 from millpond.producer.gateway.ndjson import Line, LineSplitter
 from millpond.producer.gateway.openapi import problem_responses
 from millpond.producer.gateway.options import BatchId, StreamTask, read_traceparent
-from millpond.producer.gateway.problems import ApiError, api_error, translate_error
+from millpond.producer.gateway.problems import ApiError, api_error
 from millpond.producer.gateway.state import State
 from millpond.producer.gateway.stream_sender import StreamSender
-from millpond.tasks.errors import BrokerError
 
+#: The most lines that are sent to the broker together.
 LINES_A_CALL = 500
 
 
@@ -96,12 +96,9 @@ def routes(state: State) -> APIRouter:
     ) -> "DuplexResponse":
         """Send one task a line into an open batch; any number of streams may send into one batch."""
         await state.owners.require_owner(request.state.principal, id)
-        try:
-            summary = await state.threads.run_lookup(
-                request.state.principal.name, lambda: record.summary(state.client.store, id)
-            )
-        except BrokerError as error:
-            raise translate_error(error) from None
+        summary = await state.threads.lookups.run(
+            request.state.principal.name, lambda: record.summary(state.client.store, id)
+        )
         room = state.settings.max_batch_tasks - summary.sent
         return _make_response(state, request, options, batch=id, room=room)
 
@@ -111,7 +108,10 @@ def routes(state: State) -> APIRouter:
 def _make_response(
     state: State, request: Request, options: StreamOptions, *, batch: str | None, room: int | None
 ) -> "DuplexResponse":
-    """Return the response that sends a stream's lines. Raises `ApiError` 415 for another content type."""
+    """Return the response that sends the lines of a request's body, into a batch that has room for some.
+
+    Raises `ApiError` 415 for a body of another content type.
+    """
     if not request.headers.get("content-type", "").startswith(NDJSON):
         raise api_error(415, "media_type", f"send one task a line, with Content-Type: {NDJSON}")
     wait_seconds = options.wait_seconds
@@ -129,7 +129,7 @@ def _make_response(
 
 
 class DuplexResponse(Response):
-    """Reads the body of the request line by line, and responds to each line when its outcome is known."""
+    """Reads the body of the request line by line, and writes the outcome of a line as soon as it is known."""
 
     media_type = NDJSON
 
@@ -143,35 +143,40 @@ class DuplexResponse(Response):
         self._aborted: str | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        """Stream until the body ends, the client disconnects, or the gateway stops."""
+        """Stream until the body ends, the client disconnects, the broker is away, or the gateway stops.
+
+        Raises `ApiError` 503 if too many streams are open.
+        """
         with self._state.count_stream("tasks", self._token):
             await self._stream_outcomes(receive, send)
 
     async def _stream_outcomes(self, receive: Receive, send: Send) -> None:
-        """Send the lines of the body, write their outcomes meanwhile, and the counts at the end."""
+        """Send the tasks of the body, write their outcomes, and at the end the summary."""
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        cut = asyncio.create_task(self._stop_when_cut())
+        stopper = asyncio.create_task(self._stop_at_cut())
+        threads = self._state.threads.streams
         try:
             async for lines in self._read_lines(receive):
-                async for outcomes in _in_thread(self._state.threads.streams, self._sender.send_lines(lines)):
-                    await self._write_answer(send, outcomes)
+                async for outcomes in _iterate_in_thread(threads, self._sender.send_lines(lines)):
+                    await self._write_body(send, outcomes)
                 if self._sender.broker_away:
                     self._aborted = "broker_away"
                     break
             summary = {"summary": {**asdict(self._sender.counts), "aborted": self._aborted}}
-            await self._write_answer(send, json.dumps(summary).encode() + b"\n")
+            await self._write_body(send, json.dumps(summary).encode() + b"\n")
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             self._sender.stop.set()
-            cut.cancel()
+            stopper.cancel()
             self._state.metrics.count_stream(self._sender.counts)
 
-    async def _stop_when_cut(self) -> None:
-        await self._state.cut.wait()
+    async def _stop_at_cut(self) -> None:
+        """Stop the sender's waits when the gateway, which is stopping, ends the streams."""
+        await self._state.streams_cut.wait()
         self._sender.stop.set()
 
     async def _read_lines(self, receive: Receive) -> AsyncIterator[list[Line]]:
-        """Yield the lines of the body in groups, as they arrive."""
+        """Yield the lines of the body in groups of at most `LINES_A_CALL`, as they arrive."""
         splitter = LineSplitter(self._state.settings.max_task_bytes)
         while (piece := await self._next_piece(receive)) is not None:
             for lines in _group_lines(splitter.split_lines(piece)):
@@ -181,21 +186,22 @@ class DuplexResponse(Response):
                 yield lines
 
     async def _next_piece(self, receive: Receive) -> bytes | None:
-        """Return the next piece of the body; None at its end, or when the stream is aborted."""
+        """Return the next piece of the body. Return None at its end, and after setting `_aborted`."""
         if self._body_ended:
             return None
-        reading, cut = asyncio.ensure_future(receive()), asyncio.ensure_future(self._state.cut.wait())
+        read = asyncio.ensure_future(receive())
+        cut = asyncio.ensure_future(self._state.streams_cut.wait())
         try:
-            await asyncio.wait({reading, cut}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({read, cut}, return_when=asyncio.FIRST_COMPLETED)
             if cut.done():
                 self._aborted = "stopping"
                 return None
-            message = reading.result()
+            message = read.result()
         except ApiError as error:
             self._aborted = error.problem.code
             return None
         finally:
-            reading.cancel()
+            read.cancel()
             cut.cancel()
         if message["type"] == "http.disconnect":
             self._aborted = "client_disconnected"
@@ -203,8 +209,11 @@ class DuplexResponse(Response):
         self._body_ended = not message.get("more_body", False)
         return bytes(message.get("body", b""))
 
-    async def _write_answer(self, send: Send, body: bytes) -> None:
-        """Write a piece of the response. A client that reads nothing for the idle timeout is cut off."""
+    async def _write_body(self, send: Send, body: bytes) -> None:
+        """Write a piece of the response.
+
+        Raises `TimeoutError` if the client reads nothing for the idle timeout.
+        """
         async with asyncio.timeout(self._state.settings.idle_seconds):
             await send({"type": "http.response.body", "body": body, "more_body": True})
 
@@ -215,8 +224,11 @@ def _group_lines(lines: Iterable[Line]) -> Iterator[list[Line]]:
         yield group
 
 
-async def _in_thread(threads: Executor, lines: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """Iterate in a thread; yield the lines of the meantime, joined, whenever there are any."""
+async def _iterate_in_thread(threads: Executor, lines: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Iterate over lines in a thread. Yield those that are ready, joined, whenever there are any.
+
+    Raises the error of the iteration.
+    """
     loop, ready, wake = asyncio.get_running_loop(), deque[bytes](), asyncio.Event()
 
     def iterate() -> None:
@@ -225,14 +237,14 @@ async def _in_thread(threads: Executor, lines: Iterator[bytes]) -> AsyncIterator
             if not wake.is_set():
                 loop.call_soon_threadsafe(wake.set)
 
-    done = loop.run_in_executor(threads, iterate)
-    done.add_done_callback(lambda _: wake.set())
+    iteration = loop.run_in_executor(threads, iterate)
+    iteration.add_done_callback(lambda _: wake.set())
     while True:
         await wake.wait()
         wake.clear()
-        is_over = done.done()  # read before the lines are taken: none is appended after it is True
+        has_ended = iteration.done()  # read before the lines are: none is appended once it is True
         if ready:
             yield b"".join(ready.popleft() for _ in range(len(ready)))
-        if is_over:
-            done.result()
+        if has_ended:
+            iteration.result()
             return

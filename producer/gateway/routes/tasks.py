@@ -1,7 +1,7 @@
 """`/tasks/{id}`: the state, progress and result of a task, and its cancellation.
 
-The result of a task is kept if it was sent with `track`. The id says which token sent a task, so nothing is
-looked up before the request is allowed.
+The result of a task is kept if it was sent with `track`. The id of a task contains the name of its token, so
+nothing is looked up before the request is allowed.
 """
 
 from contextlib import suppress
@@ -20,16 +20,15 @@ from millpond.producer import json_text
 from millpond.producer.gateway.auth import require_task
 from millpond.producer.gateway.openapi import problem_responses
 from millpond.producer.gateway.options import Id
-from millpond.producer.gateway.problems import api_error, translate_error
+from millpond.producer.gateway.problems import api_error
 from millpond.producer.gateway.schemas import CancelView, ProgressView, TaskView
 from millpond.producer.gateway.state import State
-from millpond.tasks.errors import BrokerError, UnknownBatch
+from millpond.tasks.errors import UnknownBatch
 
 #: How long a request waits for the acknowledgement of a cancellation by every worker.
 ACK_TIMEOUT_SECONDS = 8.0
 
-#: The cost of a request to the server: the first messages of each list, in calls of a moment with rests
-#: between.
+#: A search for a task reads the first messages of each list, in short calls to the server with rests between.
 SMALL_EFFORT = Effort(page=200, max_count=4_000, rest=4.0)
 
 TaskId = Annotated[Id, Path(description="The id in the answer to the send.")]
@@ -44,12 +43,9 @@ def routes(state: State) -> APIRouter:
     async def task(id: TaskId, request: Request) -> Any:
         """Return the state, progress and result of a task."""
         require_task(request.state.principal, id)
-        try:
-            view = await state.threads.run_search(
-                request.state.principal.name, lambda: read_task_view(store, id)
-            )
-        except BrokerError as error:
-            raise translate_error(error) from None
+        view = await state.threads.searches.run(
+            request.state.principal.name, lambda: read_task_view(store, id)
+        )
         if view.state is TaskState.UNKNOWN and view.kind is None and view.progress is None:
             text = (
                 f"task {id} has ended, never was, or waits behind {SMALL_EFFORT.max_count} others: send it "
@@ -62,15 +58,12 @@ def routes(state: State) -> APIRouter:
     async def cancel(id: TaskId, request: Request) -> Any:
         """Prevent a task from starting, or ask a running one to stop; an ended task is not changed."""
         require_task(request.state.principal, id)
-        try:
-            cancellation = await state.threads.run_cancel(
-                request.state.principal.name,
-                lambda: control_cancel.cancel_task(
-                    store, id, timeout_seconds=ACK_TIMEOUT_SECONDS, effort=SMALL_EFFORT
-                ),
-            )
-        except BrokerError as error:
-            raise translate_error(error) from None
+        cancellation = await state.threads.cancellations.run(
+            request.state.principal.name,
+            lambda: control_cancel.cancel_task(
+                store, id, timeout_seconds=ACK_TIMEOUT_SECONDS, effort=SMALL_EFFORT
+            ),
+        )
         return CancelView(unacknowledged=list(cancellation.unacknowledged))
 
     return router
@@ -80,11 +73,10 @@ def read_task_view(store: Store, id: str) -> TaskView:
     """Return the result of a task if it was kept, or else its state and progress.
 
     The search reads a bounded number of messages. A tracked task that is pending and was not found counts as
-    ready.
+    ready. The state of any other task that was not found is unknown.
     """
-    reported = progress.read_progress(store, id)
     view, is_pending = TaskView(id=id, state=TaskState.UNKNOWN), False
-    if reported is not None:
+    if (reported := progress.read_progress(store, id)) is not None:
         view.progress = ProgressView(done=reported.done, total=reported.total)
     with suppress(UnknownBatch):
         summary = record.summary(store, task_result.record_id(id))

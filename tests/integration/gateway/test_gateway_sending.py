@@ -1,12 +1,22 @@
 """Sending one task over HTTP: taken, known already, refused; and that nothing sent is repeated."""
 
+import asyncio
 from typing import Any
 
 import pytest
+from starlette.types import Message
 
 from millpond.broker import limits
 from millpond.broker.connection import Store
 from millpond.broker.inspect import depth
+from millpond.producer.client import Client
+from millpond.producer.gateway import send_batcher
+from millpond.producer.gateway.problems import ApiError
+from millpond.producer.gateway.routes.send import SendEndpoint
+from millpond.producer.gateway.state import State
+from millpond.producer.gateway.tokens import ANONYMOUS
+from millpond.tasks.settings import Settings
+from millpond.tasks.squares.contract import Square
 from tests.harness.gateway_process import Running
 
 
@@ -116,3 +126,30 @@ def test_the_schema_is_made_of_the_contracts(gateway: Running) -> None:
         assert (
             schema["components"]["schemas"][body["$ref"].rpartition("/")[2]]["additionalProperties"] is False
         )
+
+
+def test_a_tracked_task_that_an_overloaded_gateway_refused_can_be_sent_again(
+    gateway_url: str, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A 503 leaves no record of the task behind, so the same id is not in use."""
+    settings = Settings(broker_url=gateway_url)
+    scope = {
+        "query_string": f"track=true&id={queue}&queue={queue}".encode(),
+        "headers": [(b"content-type", b"application/json")],
+        "state": {"principal": ANONYMOUS},
+    }
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b'{"n": 3}'}
+
+    async def send_twice() -> None:
+        state = State(settings, Client(settings=settings))
+        endpoint = SendEndpoint(state, "squares.square", Square)
+        with monkeypatch.context() as overload:
+            overload.setattr(send_batcher, "MOST_PENDING", 0)
+            with pytest.raises(ApiError, match="overloaded"):
+                await endpoint.respond(scope, receive)
+        assert (await endpoint.respond(scope, receive)).status_code == 202
+        state.close()
+
+    asyncio.run(send_twice())

@@ -3,8 +3,8 @@
 import asyncio
 import time
 
-from millpond.producer.gateway.loop_shares import MANY, LoopShares
-from millpond.producer.gateway.priority_selector import SocketPlace
+from millpond.producer.gateway.loop_shares import MANY_REQUESTS, LoopShares
+from millpond.producer.gateway.priority_selector import SocketPriority
 
 USED_SECONDS = 0.1
 
@@ -99,13 +99,13 @@ def test_errors_and_answers_pass_through_the_meter() -> None:
 
 
 class Placed:
-    """A connection, and where it is."""
+    """A connection, and its priority."""
 
-    place = SocketPlace.NEW
+    priority = SocketPriority.NEW
 
-    def put(self, place: SocketPlace) -> None:
-        """Put it there."""
-        self.place = place
+    def set_priority(self, priority: SocketPriority) -> None:
+        """Keep the priority."""
+        self.priority = priority
 
 
 def test_a_token_with_many_requests_under_way_is_put_behind() -> None:
@@ -113,7 +113,7 @@ def test_a_token_with_many_requests_under_way_is_put_behind() -> None:
 
     async def held(shares: LoopShares, *, beside: bool) -> tuple[Placed, Placed]:
         bulk, client = Placed(), Placed()
-        for _ in range(2 * MANY):
+        for _ in range(2 * MANY_REQUESTS):
             shares.begin_request("bulk", bulk)
         if beside:
             shares.begin_request("client", client)
@@ -123,8 +123,8 @@ def test_a_token_with_many_requests_under_way_is_put_behind() -> None:
 
     async def run() -> None:
         bulk, client = await held(LoopShares(), beside=True)
-        assert (bulk.place, client.place) == (SocketPlace.BEHIND, SocketPlace.FORWARD)
+        assert (bulk.priority, client.priority) == (SocketPriority.HEAVY, SocketPriority.FOREGROUND)
         bulk, _ = await held(LoopShares(), beside=False)
-        assert bulk.place is SocketPlace.FORWARD
+        assert bulk.priority is SocketPriority.FOREGROUND
 
     asyncio.run(run())

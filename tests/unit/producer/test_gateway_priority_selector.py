@@ -8,14 +8,14 @@ from contextlib import ExitStack
 import pytest
 
 from millpond.producer.gateway.priority_selector import (
-    AT_ONCE,
-    HOLDING_SECONDS,
+    LIGHT_REQUEST_SECONDS,
+    LIGHT_SECONDS,
     LONGEST_REST_SECONDS,
-    REST,
-    THERE_SECONDS,
-    Background,
+    REST_FACTORS,
+    SOCKETS_A_TURN,
+    BackgroundThrottle,
     PrioritySelector,
-    SocketPlace,
+    SocketPriority,
 )
 
 
@@ -34,7 +34,7 @@ class Sockets:
 
     def __init__(self, stack: ExitStack) -> None:
         self.clock = Clock()
-        self.background = Background(self.clock)
+        self.background = BackgroundThrottle(self.clock)
         self.selector = PrioritySelector(self.background)
         stack.callback(self.selector.close)
         self._stack = stack
@@ -58,7 +58,7 @@ class Sockets:
         """Advance the clock by the seconds that the loop waits for its sockets."""
         self.background.enter_select()
         self.clock.now += seconds
-        self.background.leave_select(went_on=False)
+        self.background.leave_select(read_background=False)
 
 
 @pytest.fixture
@@ -72,11 +72,11 @@ def test_the_background_rests_beside_a_light_request(sockets: Sockets) -> None:
     forward = sockets.readable()
     sockets.selector.start()
     behind = sockets.readable()
-    sockets.background.light_began()
+    sockets.background.begin_light_request()
     assert sockets.found() == {forward, behind}
     sockets.work(0.001)
     assert sockets.found() == {forward}
-    sockets.rest(1.1 * REST[2] * 0.001)
+    sockets.rest(1.1 * REST_FACTORS[2] * 0.001)
     assert sockets.found() == {forward, behind}
     sockets.work(10 * LONGEST_REST_SECONDS)
     assert sockets.found() == {forward, behind}
@@ -87,12 +87,12 @@ def test_no_rest_without_a_light_token(sockets: Sockets) -> None:
     sockets.selector.start()
     behind = sockets.readable()
     assert sockets.found() == {behind}
-    sockets.background.light_ended(sockets.background.light_began())
+    sockets.background.end_light_request(sockets.background.begin_light_request())
     sockets.work(0.001)
     assert sockets.found() == set()
-    sockets.rest(1.1 * REST[1] * 0.001)
+    sockets.rest(1.1 * REST_FACTORS[1] * 0.001)
     assert sockets.found() == {behind}
-    sockets.work(THERE_SECONDS)
+    sockets.work(LIGHT_SECONDS)
     assert sockets.found() == {behind}
     sockets.work(0.001)
     assert sockets.found() == {behind}
@@ -100,28 +100,28 @@ def test_no_rest_without_a_light_token(sockets: Sockets) -> None:
 
 def test_a_long_request_holds_up_the_background_for_its_begin_alone(sockets: Sockets) -> None:
     """A stream of a light token is a request that is under way; it is held for no longer than others."""
-    sockets.background.light_began()
-    assert sockets.background.is_held
-    sockets.work(HOLDING_SECONDS)
-    assert not sockets.background.is_held
+    sockets.background.begin_light_request()
+    assert sockets.background.has_light_request
+    sockets.work(LIGHT_REQUEST_SECONDS)
+    assert not sockets.background.has_light_request
 
 
 def test_the_background_is_read_in_turns_of_a_few(sockets: Sockets) -> None:
     """Of many sockets in the background each turn finds a few, and all are found in the end."""
     sockets.selector.start()
-    many = {sockets.readable() for _ in range(3 * AT_ONCE[0][0])}
+    many = {sockets.readable() for _ in range(3 * SOCKETS_A_TURN[0][0])}
     turns = [sockets.found() for _ in range(3)]
-    assert [len(each) for each in turns] == [AT_ONCE[0][0]] * 3
+    assert [len(each) for each in turns] == [SOCKETS_A_TURN[0][0]] * 3
     assert set.union(*turns) == many
-    sockets.background.light_began()
-    assert len(sockets.found()) == AT_ONCE[2][0]
+    sockets.background.begin_light_request()
+    assert len(sockets.found()) == SOCKETS_A_TURN[2][0]
 
 
 def test_new_sockets_wait_for_none_that_are_behind(sockets: Sockets) -> None:
     """Beside many sockets that are behind, a new one is found in the next turn."""
     sockets.selector.start()
-    for _ in range(3 * AT_ONCE[0][0]):
-        sockets.selector.put(sockets.readable(), SocketPlace.BEHIND)
+    for _ in range(3 * SOCKETS_A_TURN[0][0]):
+        sockets.selector.set_priority(sockets.readable(), SocketPriority.HEAVY)
     sockets.found()
     new = sockets.readable()
     assert new in sockets.found()
@@ -131,15 +131,15 @@ def test_a_socket_keeps_its_place_while_it_is_not_registered(sockets: Sockets) -
     """What was brought forward stays there when its reading is paused, until it is put back."""
     sockets.selector.start()
     moved, other = sockets.readable(), sockets.readable()
-    sockets.selector.put(moved, SocketPlace.FORWARD)
+    sockets.selector.set_priority(moved, SocketPriority.FOREGROUND)
     sockets.selector.unregister(moved)
     sockets.selector.register(moved, selectors.EVENT_READ)
-    light = sockets.background.light_began()
+    light = sockets.background.begin_light_request()
     sockets.found()
     sockets.work(0.001)
     assert sockets.found() == {moved}
-    sockets.selector.put(moved, SocketPlace.BEHIND)
+    sockets.selector.set_priority(moved, SocketPriority.HEAVY)
     assert sockets.found() == set()
-    sockets.background.light_ended(light)
-    sockets.work(THERE_SECONDS)
+    sockets.background.end_light_request(light)
+    sockets.work(LIGHT_SECONDS)
     assert sockets.found() == {moved, other}

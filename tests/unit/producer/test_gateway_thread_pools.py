@@ -13,11 +13,11 @@ def test_lookups_of_one_token_leave_half_of_the_threads() -> None:
         threads, answers = ThreadPools(streams=1, tokens=2), Event()
         try:
             many = [
-                asyncio.create_task(threads.run_lookup("many", lambda: answers.wait(30)))
+                asyncio.create_task(threads.lookups.run("many", lambda: answers.wait(30)))
                 for _ in range(2 * LOOKUPS)
             ]
             async with asyncio.timeout(20):
-                assert await threads.run_lookup("another", lambda: 7) == 7
+                assert await threads.lookups.run("another", lambda: 7) == 7
             answers.set()
             assert all(await asyncio.gather(*many))
         finally:
