@@ -71,10 +71,17 @@ def _run(case: Case, asked: argparse.Namespace) -> Seen | None:
 
 @contextmanager
 def _alone(case: Case, *, together: bool) -> Iterator[None]:
-    """Run a case that fills the processors while no other part runs one."""
-    with (Path(tempfile.gettempdir()) / "millpond-bottlenecks.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX if case.computes and not together else fcntl.LOCK_SH)
-        yield
+    """Run a case that fills the processors while no other part runs one.
+
+    A part that waits to be alone keeps the first lock, so that no other part begins a case before it.
+    """
+    folder = Path(tempfile.gettempdir())
+    with (folder / "millpond-bottlenecks.next.lock").open("w") as following:
+        fcntl.flock(following, fcntl.LOCK_EX)
+        with (folder / "millpond-bottlenecks.lock").open("w") as running:
+            fcntl.flock(running, fcntl.LOCK_EX if case.computes and not together else fcntl.LOCK_SH)
+            fcntl.flock(following, fcntl.LOCK_UN)
+            yield
 
 
 def _closed(seen: list[Seen]) -> int:
