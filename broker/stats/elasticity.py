@@ -62,8 +62,13 @@ class Elasticity:
 
     @property
     def grows(self) -> bool:
-        """True if throughput grows with slots, from half of them to all and still in the last step."""
-        if self.error > MOST_ERROR or (self.step is not None and self.step < STEP_LEAST):
+        """True if throughput grows with slots, from half of them to all and still in the last step.
+
+        Half of two slots is the step before both: for these, nothing more is measured.
+        """
+        if self.error > MOST_ERROR or (self.step is None and self.slots > 2):
+            return False
+        if self.step is not None and self.step < STEP_LEAST:
             return False
         return self.low >= max(GROWS, min(self._of_one_fewer + MARGIN, MOST_ASKED))
 

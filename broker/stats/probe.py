@@ -26,7 +26,11 @@ HALF, STEP = 0.5, 0.75
 TURNS_OF_ALL = 2
 
 #: The shortest window (seconds), its length in mean service times, and the longest window (seconds).
-LEAST_SECONDS, SERVICE_TIMES, MOST_SECONDS = 1.5, 4.0, 12.0
+LEAST_SECONDS, SERVICE_TIMES, MOST_SECONDS = 1.5, 4, 30.0
+
+#: Runs that take longer than this (seconds) are measured in shorter windows (in mean service times), and all
+#: slots are compared with half of them first: a turn of three windows would take minutes.
+LONG_RUN_SECONDS, LONG_SERVICE_TIMES = 0.75, 3
 
 #: The interval is of 90 %.
 Z = 1.645
@@ -111,9 +115,15 @@ class Probe:
         return result
 
     def _limits_of_turn(self, half: int, step: int, result: Elasticity | None, turns: int) -> set[int]:
-        """Return the limits of the next turn: all three at first, then the undecided ones."""
-        if turns < TURNS_OF_ALL or result is None or result.step is None:
-            return {self._slots, half, step}
+        """Return the limits of the next turn: all three at first, then the undecided ones.
+
+        Of long runs, the step is measured once the comparison with half of the slots shows no saturation.
+        """
+        is_long = self._service_seconds > LONG_RUN_SECONDS
+        if turns < TURNS_OF_ALL or result is None:
+            return {self._slots, half} if is_long else {self._slots, half, step}
+        if result.step is None:
+            return {self._slots, step}
         return {self._slots, step if result.step < STEP_LEAST else half}
 
     def _measure_turn(self, limits: set[int]) -> _Turn | None:
@@ -168,7 +178,7 @@ class Probe:
             value, error, self._slots, half, rate, part_rate, seconds, lost, _now_ms(self._store),
             self._service_seconds,
         )  # fmt: skip
-        if step == half:
+        if step == half or not any(step in turn for turn in turns):
             return result
         value, error, _, step_rate = self._elasticity_between(turns, step)
         return replace(result, step=value, step_error=error, step_part=step, step_rate=step_rate)
@@ -245,13 +255,19 @@ class Probe:
 
 
 def _window_seconds(service_seconds: float) -> float:
-    """Return the length of a window: several service times, within bounds."""
-    return min(MOST_SECONDS, max(LEAST_SECONDS, SERVICE_TIMES * service_seconds))
+    """Return the length of a window: several service times, within bounds.
+
+    It is a whole number of them: runs of equal length then end equally often in each window.
+    """
+    times = LONG_SERVICE_TIMES if service_seconds > LONG_RUN_SECONDS else SERVICE_TIMES
+    times = max(1, min(times, int(MOST_SECONDS / max(service_seconds, 0.001))))
+    return min(MOST_SECONDS, max(LEAST_SECONDS, times * service_seconds))
 
 
 def longest_turn_seconds(service_seconds: float) -> float:
     """Return about the maximum time that the windows of a turn take, with the wait for each limit."""
-    return 3 * (_window_seconds(service_seconds) + max(1.0, 3 * service_seconds) + 0.3)
+    windows = 2 if service_seconds > LONG_RUN_SECONDS else 3
+    return windows * (_window_seconds(service_seconds) + max(1.0, 3 * service_seconds) + 0.3)
 
 
 def _sum_windows(windows: Iterable[_Window]) -> _Window:

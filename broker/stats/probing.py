@@ -33,7 +33,8 @@ BACKLOG_SECONDS = 5.0
 NEAR_LIMIT = 0.8
 #: The share of slot time for which something else explains enough without a probe: computing, or a lock.
 EXPLAINED = 0.6
-#: The longest probe and the shortest useful one, seconds, and how long a prober's lock lasts.
+#: The longest probe, except of long runs, and the shortest useful one, seconds, and how long a prober's lock
+#: lasts beyond the longest probe.
 MOST_SECONDS, LEAST_SECONDS, LOCK_MS = 30.0, 8.0, 90_000
 #: The share of a pool's throughput that a probe costs while it lasts, at most: its parts are half and more.
 COST = 0.5
@@ -126,14 +127,23 @@ def _known_cause(minute: Window, running: Sequence[heartbeats.Heartbeat]) -> str
     return "its slots compute, or wait for a lock" if minute.share(*causes) >= EXPLAINED else ""
 
 
-def probe_pool(store: Store, candidate: Candidate, *, max_seconds: float = MOST_SECONDS) -> Elasticity | None:
-    """Probe a pool and store the result.
+def longest_probe_seconds(candidate: Candidate) -> float:
+    """Return the longest probe of a pool, in seconds: three turns, which take longer if its runs are long."""
+    return max(MOST_SECONDS, 3 * longest_turn_seconds(_mean_seconds(candidate)))
+
+
+def _mean_seconds(candidate: Candidate) -> float:
+    return candidate.minute.service_seconds / max(1, candidate.minute.ended)
+
+
+def probe_pool(store: Store, candidate: Candidate, *, max_seconds: float | None = None) -> Elasticity | None:
+    """Probe a pool for `max_seconds`, or for the longest probe of its runs (None), and store the result.
 
     Return None if another process probes it, if its queues ran empty or if its number of slots changed.
     """
-    lock = probe_lock_key(candidate.pool, store.prefix)
+    lock, longest = probe_lock_key(candidate.pool, store.prefix), longest_probe_seconds(candidate)
     with translate_errors("taking the lock of a probe"):
-        if not store.client.set(lock, "1", nx=True, px=LOCK_MS):
+        if not store.client.set(lock, "1", nx=True, px=LOCK_MS + int(1000 * longest)):
             return None
     try:
         recent, mean = _last_figures(store, candidate)
@@ -148,7 +158,7 @@ def probe_pool(store: Store, candidate: Candidate, *, max_seconds: float = MOST_
             is_as_it_was=lambda: _count_slots(store, candidate.pool) == candidate.slots,
         )
         try:
-            measured = prober.run(max_seconds=max_seconds)
+            measured = prober.run(max_seconds=max_seconds or longest)
         finally:
             _record_cost(store, candidate.pool, prober.cost_seconds)
         if measured is not None:
@@ -217,9 +227,9 @@ def _affordable_seconds(candidate: Candidate, left: float) -> float | None:
 
     None: no probe.
     """
-    mean = candidate.minute.service_seconds / max(1, candidate.minute.ended)
-    least = max(LEAST_SECONDS, longest_turn_seconds(mean))  # a turn is finished, however long the tasks
-    return min(MOST_SECONDS, left / COST) if COST * least <= left else None
+    # A turn is finished, however long the tasks.
+    least = max(LEAST_SECONDS, longest_turn_seconds(_mean_seconds(candidate)))
+    return min(longest_probe_seconds(candidate), left / COST) if COST * least <= left else None
 
 
 def _has_valid_result(store: Store, candidate: Candidate) -> bool:

@@ -16,8 +16,8 @@ def why(
     probe: Annotated[
         bool,
         typer.Option(
-            help="Measure first whether throughput grows with slots: for up to half a minute, half of the "
-            "pool's slots are idle now and then."
+            help="Measure first whether throughput grows with slots: for half a minute, or a few minutes if "
+            "runs are long, half of the pool's slots are idle now and then."
         ),
     ] = False,
     second_slot: Annotated[
@@ -102,8 +102,9 @@ def _probe_pool(store: "Store", pool: str) -> None:
     if not isinstance(candidate, Candidate):
         typer.echo(f"Pool {pool} is not measured: {candidate.reason}.", err=True)
         return
-    typer.echo(f"Measuring pool {pool} for up to half a minute …", err=True)
-    deadline = monotonic() + probing.LOCK_MS / 1000
+    longest = probing.longest_probe_seconds(candidate)
+    typer.echo(f"Measuring pool {pool} for up to {longest:.0f} seconds …", err=True)
+    deadline = monotonic() + longest + probing.LOCK_MS / 1000
     while probing.probe_pool(store, candidate) is None and monotonic() < deadline:
         [(is_probed, _)] = probing.probe_state(store, [pool])
         if not is_probed:

@@ -56,7 +56,8 @@ def unclear_cause(facts: PoolFacts) -> Diagnosis:
         command = f"millpond why {facts.view.name}"
     else:
         one = facts.view.slots == 1
-        how = "with a second slot, where two tasks may run at once" if one else "for up to half a minute"
+        how = "for half a minute, or a few minutes if runs are long"
+        how = "with a second slot, where two tasks may run at once" if one else how
         advice = f"measure it {how}"
         command = words.probe_command(facts)
     return words.make_diagnosis(
