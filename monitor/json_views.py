@@ -39,8 +39,7 @@ def queue_json(view: QueueView) -> dict[str, Any]:
 
 
 def pool_json(view: PoolView, diagnosis: Diagnosis | None = None) -> dict[str, Any]:
-    """Return the JSON object of a pool: its entry in the table, its processes, and figures of the last
-    minute.
+    """Return the JSON object of a pool: its entry in the table, its processes, its last minute's figures.
 
     With a diagnosis the object has that too.
     """

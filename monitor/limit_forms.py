@@ -15,10 +15,10 @@ OVERFLOWS: tuple[str, ...] = get_args(Overflow)
 
 
 def parse_limits(fields: Mapping[str, str | None]) -> dict[str, Any]:
-    """Return the value of each limit from its field. An empty field (None) unsets the limit, by the value
-    None.
+    """Return the value of each limit, from the field of the form.
 
-    Raises `BadInput` for a text that is no value of its limit.
+    An empty field is None, and so is the value: it unsets the limit. Raises `BadInput` for a text that is no
+    value of its limit.
     """
     return {name: None if text is None else LIMITS[name](text) for name, text in fields.items()}
 

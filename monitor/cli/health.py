@@ -42,8 +42,9 @@ def _parse_duration(text: str) -> float:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Check the processes, print the faults, and return the exit code: 0 without faults, 1 with some, 2 for
-    usage.
+    """Check the processes, print the faults, and return the exit code: 0 without faults, 1 with some.
+
+    It is 2 for wrong arguments.
     """
     parser = _OneLineParser(
         prog="millpond health",

@@ -46,8 +46,7 @@ def _check_pool(view: PoolView) -> Finding:
 
 
 def _check_queue(store: Store, snapshot: Snapshot, queue: str, kinds: Iterable[str]) -> Iterator[Finding]:
-    """Yield the findings on a queue: does a pool serve it, is it paused, does a worker have each of its
-    kinds?
+    """Yield the findings on a queue: is it served, is it paused, does a worker have each of its kinds?
 
     There is no finding on kinds if no worker has announced its kinds.
     """

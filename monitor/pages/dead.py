@@ -85,8 +85,10 @@ class DeadLetters(SearchHandler):
         )
 
     def _search_letters(self) -> tuple[list[Letter], Counter[tuple[str, str]], list[str], int]:
-        """Return the newest letters that match, how many of them have each kind and reason, the names of all
-        queues, and the number of dead letters in the searched queues. Blocks on the broker.
+        """Return the newest letters that match, and figures for the page. Blocks on the broker.
+
+        The figures are: how many of these letters have each kind and reason, the names of all queues, and the
+        number of dead letters in the searched queues.
         """
         search = self.make_search()
         newest = list(islice(search.matching_letters(self.store), COUNTED))

@@ -14,8 +14,8 @@ from celery.worker.consumer.consumer import CANCEL_TASKS_BY_DEFAULT
 
 from millpond.broker.celery.backend_notices import dead_letter_error, notify_end
 from millpond.broker.celery.prefork_pool import (
-    finish_writing,
     finish_reading_before_reset,
+    finish_writing,
     queue_before_others,
     read_results_when_ready,
     reclaim_unsent,

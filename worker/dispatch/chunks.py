@@ -127,9 +127,7 @@ class Chunks:
             self._call_after(LONG_SECONDS, self._check_chunks)
 
     def _check_chunks(self) -> None:
-        """Settle the tasks that the children have ended, and reclaim those behind a task that turned out
-        long.
-        """
+        """Settle the tasks that have ended, and reclaim those behind a task that turned out long."""
         self._check_scheduled = False
         if self._call_after is None:
             return
