@@ -6,15 +6,15 @@ tasks.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from millpond.broker.errors import BrokerError
-from millpond.broker.stats.histogram import Histogram
 from millpond.monitor.diagnosis.diagnosis import Diagnosis
 from millpond.monitor.snapshot import PoolView, QueueView, Snapshot
 from millpond.tasks.process import prometheus_text
 from millpond.tasks.process.prometheus_text import Labels, Metric
+from millpond.tasks.process.run_metrics import run_metrics
 
 #: Name, help, and a function that reads the value from a view.
 Figure = tuple[str, str, Callable[[Any], float]]
@@ -186,30 +186,12 @@ def _labelled_metrics(
         yield Metric(f"millpond_{label}_{name}", metric_type, help_, samples)
 
 
-def _task_metrics(pools: Iterable[PoolView]) -> Iterator[Metric]:
-    """Yield the metrics of runs by kind: how they ended, waits, times in the handler. Then skipped events."""
-    views = list(pools)
-    ended: list[tuple[Labels, float]] = [
-        ({"kind": kind, "pool": view.name, "state": state}, count)
-        for view in views
-        for (state, kind), count in sorted(view.totals.ended.items())
-    ]
-    yield Metric("millpond_task_ended", "counter", "Runs ended, by state", ended)
-
-    def histograms_of(name: str) -> list[tuple[Labels, Histogram]]:
-        """Return the histograms of the field `name` of the totals, each with its kind and pool."""
-        return [
-            ({"kind": kind, "pool": view.name}, histogram)
-            for view in views
-            for kind, histogram in sorted(getattr(view.totals, name).items())
-        ]
-
-    waits, services = histograms_of("wait"), histograms_of("service")
-    yield Metric("millpond_task_wait_seconds", "histogram", "Time from sent, or due, to started", waits)
-    yield Metric("millpond_task_service_seconds", "histogram", "Time in the handler", services)
+def _task_metrics(pools: Sequence[PoolView]) -> Iterator[Metric]:
+    """Yield the metrics of runs by kind and pool, and of the tasks whose events were not sent."""
+    yield from run_metrics("millpond_task", [({"pool": view.name}, view.totals) for view in pools])
     yield Metric(
         "millpond_task_events_skipped",
         "counter",
         "Tasks left out of the sample of events on Flower's own pages",
-        [({"pool": view.name}, view.totals.left_out) for view in views],
+        [({"pool": view.name}, view.totals.left_out) for view in pools],
     )
