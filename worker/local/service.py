@@ -2,7 +2,6 @@
 
 import os
 import selectors
-import signal
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from time import monotonic
 
 from millpond.tasks.errors import StartError
 from millpond.worker.supervise.child_process import describe_exit
-from millpond.worker.supervise.parent_death import with_parent_death_signal
+from millpond.worker.supervise.ready_pipe import start_with_ready_pipe
 from millpond.worker.supervise.terminate import terminate
 
 
@@ -60,25 +59,10 @@ class Service:
 def launch_service(
     name: str, command: Callable[[int], list[str]], *, env: dict[str, str], log: Path
 ) -> Service:
-    """Start the process of a service in its own session. The kernel kills it if this process is killed.
+    """Start the process of a service, whose output goes to the file `log`.
 
     `command(ready_fd)` returns its command line; it writes a line to `ready_fd` once it is ready.
     """
-    read_end, write_end = os.pipe()
-    try:
-        with log.open("wb") as sink:
-            process = subprocess.Popen(
-                with_parent_death_signal(command(write_end), on_parent_death=signal.SIGKILL),
-                env=env,
-                pass_fds=[write_end],
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C reaches only this process, which stops the services in order
-            )
-    except BaseException:
-        os.close(read_end)
-        raise
-    finally:
-        os.close(write_end)
-    return Service(name, process, log, read_end)
+    with log.open("wb") as sink:
+        process, ready_pipe = start_with_ready_pipe(command, env=env, stdout=sink, stderr=subprocess.STDOUT)
+    return Service(name, process, log, ready_pipe)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 
-from millpond.worker.supervise.parent_death import with_parent_death_signal
+from millpond.worker.supervise.ready_pipe import start_with_ready_pipe
 
 #: A process that ends sooner than this counts as an early death, and its restart waits.
 STEADY_SECONDS = 10.0
@@ -43,20 +43,8 @@ class ChildProcess:
     def start(self) -> int:
         """Start the process in a session of its own and return its id. Raises `OSError`."""
         self.started_at, self.restart_at = monotonic(), None
-        read_end, write_end = os.pipe()
-        try:
-            self.process = subprocess.Popen(
-                with_parent_death_signal(self.command(write_end)),
-                pass_fds=[write_end],
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C reaches only the supervisor, and it can kill the group
-            )
-        except BaseException:
-            os.close(read_end)
-            raise
-        finally:
-            os.close(write_end)
-        self.ready_pipe, self.ready = read_end, False
+        self.process, self.ready_pipe = start_with_ready_pipe(self.command)
+        self.ready = False
         return self.process.pid
 
     def read_ready(self) -> bool:
