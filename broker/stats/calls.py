@@ -30,7 +30,8 @@ class CallFigures:
 
     `runs` to `millis_millis` are of calls with a known number of items. `looks` and `segments` are of
     connections seen for the first time, with the round trips that they had made. `again_segments` and
-    `again_micros` are of connections seen again, with the durations added before.
+    `again_micros` are of connections seen again, with the durations added before. `waits` looks found a
+    connection that had sent its last data `wait_millis` before, in all.
     """
 
     runs: int = 0
@@ -44,6 +45,8 @@ class CallFigures:
     again_looks: int = 0
     again_segments: int = 0
     again_micros: int = 0
+    waits: int = 0
+    wait_millis: int = 0
 
     @property
     def mean_items(self) -> float:
@@ -72,6 +75,11 @@ class CallFigures:
         if self.looks >= LOOKS:  # seen at a random moment of the run, half of its round trips are done
             return 2 * self.segments / self.looks - 1
         return None
+
+    @property
+    def mean_wait_seconds(self) -> float:
+        """The time that a call had waited when it was looked at, seconds: half of it if all are equal."""
+        return self.wait_millis / 1000 / self.waits if self.waits else 0.0
 
 
 _NAMES = frozenset(each.name for each in fields(CallFigures))
@@ -103,6 +111,12 @@ def note_connection(
             f"{CALL}:again_micros:{key}": int(since_seconds * _MICROS),
         }
     )
+
+
+def note_wait(into: Counter[str], kind: str, peer: str, waited_ms: int) -> None:
+    """Add how long a connection has waited for an answer, in ms, to the fields of a window."""
+    key = _call_key(kind, peer)
+    into.update({f"{CALL}:waits:{key}": 1, f"{CALL}:wait_millis:{key}": waited_ms})
 
 
 def add_field(calls: dict[tuple[str, str], CallFigures], rest: str, value: int) -> None:

@@ -14,6 +14,9 @@ from millpond.monitor.diagnosis.facts import PoolFacts
 #: A run is chatty if this many round trips take this share of its time, or if more take a smaller share.
 CHATTY, CHATTY_SHARE = 8, 0.4
 VERY_CHATTY, VERY_CHATTY_SHARE = 20, 0.2
+#: Calls take unequally long if one that is looked at has waited for this multiple of their mean, and longer
+#: than these seconds. (Half of the mean if they are equal, the mean if they are random.)
+UNEVEN, UNEVEN_SECONDS = 3.0, 0.02
 #: Calls cost more than their items if this share of a call does not depend on them.
 FIXED = 0.5
 #: The numbers of items a call that are proposed, as a multiple of those of today, and the least gain.
@@ -52,8 +55,13 @@ def chatty_runs(facts: PoolFacts) -> Diagnosis | None:
     place, share = peer_time
     calls, mean = facts.calls.get((place.kind, place.name)), facts.mean_of(place.kind)
     trips = calls.round_trips(mean) if calls is not None and mean is not None else None
-    if trips is None or not _is_chatty(trips, share):
+    if trips is None or calls is None or mean is None or not _is_chatty(trips, share):
         return None
+    if calls.mean_wait_seconds > max(UNEVEN_SECONDS, UNEVEN * mean / trips):
+        return None  # few of the calls take most of the time: they wait for something else than the way
+    measured = facts.current_elasticity
+    if measured is not None and measured.saturated:
+        return None  # fewer calls need not be less work for the dependency
     gain = 1 / max(0.02, 1 - share * (1 - 1 / trips))
     evidence = f"a run of {place.kind} has about {trips:.0f} round trips to {place.name}"
     return words.make_diagnosis(

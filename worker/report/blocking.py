@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Category = Literal[
     "processor", "runnable", "interpreter", "peer", "lock", "thread", "file", "child", "sleep", "unknown"
@@ -74,8 +74,15 @@ class Blocked:
 
     category: Category
     name: str = ""
-    #: Of a TCP connection: its number, and the round trips that it had.
-    trips: tuple[int, int] | None = field(default=None, compare=False)
+    trips: "RoundTrips | None" = field(default=None, compare=False)
+
+
+class RoundTrips(NamedTuple):
+    """The number of a TCP connection, its round trips so far, and the time since it last sent data."""
+
+    connection: int
+    trips: int
+    waited_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,15 +298,16 @@ def _not_connected(fd: int) -> str:
     return "a connection that is being made"
 
 
-def _round_trips(connection: socket.socket) -> tuple[int, int] | None:
-    """Return the number of a TCP connection, and its round trips: the fewer of segments with data in and out.
+def _round_trips(connection: socket.socket) -> RoundTrips | None:
+    """Return the round trips of a TCP connection: the fewer of segments with data in and out.
 
     Source: `struct tcp_info` of Linux 4.6 and newer.
     """
     with suppress(OSError, AttributeError, struct.error):
         info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160)
         received, sent = struct.unpack_from("II", info, 152)
-        return os.fstat(connection.fileno()).st_ino, min(received, sent)
+        [waited_ms] = struct.unpack_from("I", info, 44)
+        return RoundTrips(os.fstat(connection.fileno()).st_ino, min(received, sent), waited_ms)
     return None
 
 

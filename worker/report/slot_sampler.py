@@ -17,12 +17,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import FrameType
 
-from millpond.broker.stats.calls import note_connection
+from millpond.broker.stats.calls import note_connection, note_wait
 from millpond.broker.stats.window import RESULTS, Place
 from millpond.worker.report import noted_calls
 from millpond.worker.report.blocking import (
     Blocked,
     Clock,
+    RoundTrips,
     blocked_on,
     child_programs,
     is_computing,
@@ -189,15 +190,16 @@ class SlotSampler:
         """True if a slot waits for other threads, or at a lock inside C code, whose threads may compute."""
         return where.category == "thread" or (wait.category == "lock" and _waits_in_c(frame))
 
-    def _note_trips(self, peer: Place, trips: tuple[int, int], now: float) -> None:
-        """Add the round trips of a connection since it was seen last."""
-        number, count = trips
+    def _note_trips(self, peer: Place, trips: RoundTrips, now: float) -> None:
+        """Add the round trips of a connection since it was seen last, and how long it has waited now."""
+        number, count, waited_ms = trips
         if len(self._calls) > MOST_CALLS:
             return
         before = self._connections.pop(number, None)
         self._connections[number] = now, count  # the last seen is the last of the dictionary
         if len(self._connections) > MOST_CONNECTIONS:
             self._connections.pop(next(iter(self._connections)))
+        note_wait(self._calls, peer.kind, peer.name, waited_ms)
         if before is None or count < before[1]:
             note_connection(self._calls, peer.kind, peer.name, count, None)
         else:

@@ -33,6 +33,8 @@ from tests.harness.pool_facts import (
     with_queue,
 )
 
+TWENTY_TRIPS = {"again_looks": 50, "again_segments": 500, "again_micros": 10_000_000}
+
 
 @pytest.mark.parametrize(
     ("seen", "state", "name", "words"),
@@ -56,8 +58,11 @@ from tests.harness.pool_facts import (
         (facts((COMPUTES, 0.3), (WAITS, 0.6)), "processor", "", "computing"),
         (facts((COMPUTES, 0.2), (TURNS, 0.7)), "processor", "", "interpreter"),
         (facts((LOCK, 0.8)), "lock", "SQLite", "shop.orders:9"),
-        (calling(again_looks=50, again_segments=500, again_micros=10_000_000), "batching", PEER.name, "20"),
+        (calling(**TWENTY_TRIPS), "batching", PEER.name, "20"),
         (calling(again_looks=50, again_segments=50, again_micros=10_000_000), "unclear", PEER.name, ""),
+        (calling(**TWENTY_TRIPS, waits=50, wait_millis=1_000), "batching", PEER.name, "20"),
+        (calling(**TWENTY_TRIPS, waits=50, wait_millis=10_000), "unclear", PEER.name, ""),
+        (replace(calling(**TWENTY_TRIPS), elasticity=elastic(0.0)), "dependency", PEER.name, "saturated"),
         (with_items(0.35, 0.01), "batching", PEER.name, "does not depend"),
         (with_items(0.0, 0.1), "unclear", PEER.name, ""),
         (waiting_for_results(), "lock", RESULTS, "no slot is left to run those"),

@@ -44,7 +44,9 @@ def test_client_batch_and_message_have_every_option() -> None:
 
 def test_the_gateway_has_every_option_with_the_same_words() -> None:
     """The trace comes in a header there; what is described in Python is described so in the schema."""
-    known = {WIRE.get(name, name): text for name, text in option_descriptions().items() if name != "traceparent"}
+    known = {
+        WIRE.get(name, name): text for name, text in option_descriptions().items() if name != "traceparent"
+    }
     assert {name: each.description for name, each in GatewayOptions.model_fields.items()} == known
 
 

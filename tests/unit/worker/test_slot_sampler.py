@@ -276,6 +276,7 @@ def test_the_round_trips_of_a_connection_are_counted(slots: Slots, eventually: E
     trips = calls["chatty", f"{host}:{port}"].round_trips(1.0)
     assert trips is not None
     assert before / 2 < trips <= len(asked) + 1
+    assert calls["chatty", f"{host}:{port}"].waits > 0
 
 
 def test_a_peer_has_the_name_that_its_handler_gives_it(slots: Slots) -> None:
