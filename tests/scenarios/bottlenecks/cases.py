@@ -194,7 +194,8 @@ def _mixed() -> Iterator[Case]:
         doubled=False,
     )  # fmt: skip
     yield from _both(
-        "one process holds what another could run", "bottleneck.sleep", ("skew",), False, doubled=False,
+        "a burst that two processes share whatever they prefetch", "bottleneck.sleep", ("keeps up",), False,
+        doubled=False,
         slots=2, processes=2, fields={"seconds": 0.5}, burst=14, pool={"prefetch": 16},
     )  # fmt: skip
     yield from _both(
