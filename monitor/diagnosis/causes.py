@@ -1,6 +1,7 @@
 """The rules for causes of a backlog: from the time that slots spend, and from the measured elasticity."""
 
 import math
+from dataclasses import replace
 
 from millpond.broker.stats import processors
 from millpond.broker.stats.elasticity import Elasticity
@@ -135,7 +136,7 @@ def results_of_own_pool(facts: PoolFacts) -> Diagnosis | None:
     if not _nothing_ends(facts):
         return None
     waits = f"{spent[1]:.0%} of the slots' time is spent waiting for the results of other tasks"
-    return words.make_diagnosis(
+    found = words.make_diagnosis(
         facts,
         "lock",
         f"{waits} at {spent[0].line}, and no run ends: tasks of this pool wait for tasks of this pool, and "
@@ -146,6 +147,7 @@ def results_of_own_pool(facts: PoolFacts) -> Diagnosis | None:
         confidence=0.8,
         evidence=(waits,),
     )
+    return replace(found, trend="")  # the rate of the last minute is of runs before these
 
 
 def _nothing_ends(facts: PoolFacts) -> bool:

@@ -115,6 +115,11 @@ def test_an_explanation_goes_before_a_measured_elasticity(places: tuple[tuple[Pl
     assert diagnose(facts(*places, elasticity=elastic(0.95))).state in ("processor", "lock")
 
 
+def test_a_pool_that_waits_for_itself_clears_nothing() -> None:
+    """The rate of the runs before foretells no end of the backlog, once no run ends any more."""
+    assert diagnose(waiting_for_results()).trend == ""
+
+
 def test_the_numbers_follow_from_what_was_measured() -> None:
     """Slots by Little's law, at most half as many again; the rate by the elasticity; the time by both."""
     assert slots_wanted(8, in_rate=24.0, service_seconds=0.4) == 12
