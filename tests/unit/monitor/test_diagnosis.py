@@ -9,7 +9,7 @@ from millpond.broker.stats.window import RESULTS, KindFigures, Place
 from millpond.monitor.diagnosis import PoolFacts, diagnose
 from millpond.monitor.diagnosis.facts import usual_seconds
 from millpond.monitor.diagnosis.numbers import clear_seconds, predicted_rate, slots_that_suffice, slots_wanted
-from millpond.monitor.diagnosis.words import diagnosis_lines
+from millpond.monitor.diagnosis.words import backlog_trend, diagnosis_lines
 from millpond.monitor.formatting import as_sentence
 from tests.harness.pool_facts import (
     AWAITED,
@@ -117,7 +117,10 @@ def test_an_explanation_goes_before_a_measured_elasticity(places: tuple[tuple[Pl
 
 def test_a_pool_that_waits_for_itself_clears_nothing() -> None:
     """The rate of the runs before foretells no end of the backlog, once no run ends any more."""
-    assert diagnose(waiting_for_results()).trend == ""
+    seen = waiting_for_results()
+    ended_before = replace(seen.minute, kinds=BUSY.minute.kinds)
+    assert backlog_trend(replace(seen, minute=ended_before)).startswith("cleared in ")
+    assert diagnose(replace(seen, minute=ended_before)).trend == ""
 
 
 def test_the_numbers_follow_from_what_was_measured() -> None:
