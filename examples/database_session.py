@@ -1,4 +1,4 @@
-"""A database session a task: committed when its handler returns, rolled back when it raises.
+"""Middleware that opens a database session for each task: it is committed when the handler returns.
 
     MILLPOND_KINDS=database_session MILLPOND_MIDDLEWARE=database_session:DatabaseSession millpond worker
     default
@@ -17,15 +17,15 @@ from millpond import Context, Contract, Middleware, handler
 
 
 class DatabaseSession(Middleware):
-    """Gives each handler a session in `context.state`."""
+    """Gives each handler a session in `context.state`. It is rolled back if the handler raises."""
 
     def on_worker_start(self) -> None:
-        """Make the table, once a process."""
+        """Create the table, once in each worker process."""
         with closing(connect()) as session, session:
             session.execute("create table if not exists orders (number integer primary key, total integer)")
 
     def around_executing(self, job: Any, context: Context, call_next: Callable[[Any, Context], Any]) -> Any:
-        """Commit the handler's writes if it returns, and none of them if it raises."""
+        """Run a handler with a session. Commit its writes if it returns, roll them back if it raises."""
         with closing(connect()) as session, session:
             context.state["session"] = session
             return call_next(job, context)
@@ -38,7 +38,7 @@ class PlaceOrder(Contract, kind="shop.place-order"):
 
 @handler(PlaceOrder)
 def place_order(job: PlaceOrder, context: Context) -> None:
-    """Write an order; a total below zero is an error, and then nothing is written."""
+    """Write an order. A total below zero raises after the write, which is then rolled back."""
     context.state["session"].execute("insert into orders values (?, ?)", (job.number, job.total))
     if job.total < 0:
         raise ValueError("the total is below zero")

@@ -1,9 +1,9 @@
-"""A tenant that travels with a task, through its handler to the tasks that the handler sends.
+"""Middleware that passes the current tenant to each task, and to the tasks that its handler sends.
 
     MILLPOND_MIDDLEWARE=tenant_header:Tenants   # for producers and workers
     MILLPOND_KINDS=tenant_header millpond worker default
 
-A web application sets `tenant` where a request comes in; nothing else in it names a tenant.
+A web application sets `tenant` when a request begins. No other code passes the tenant on.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from typing import Any
 
 from millpond import Client, Context, Contract, Middleware, Sending, handler
 
-#: The tenant on whose behalf this thread works.
+#: The tenant for whom this thread works.
 tenant: ContextVar[str] = ContextVar("tenant", default="")
 
 
@@ -20,18 +20,18 @@ class Tenants(Middleware):
     """Carries the tenant in a header of each message."""
 
     def on_sending(self, sending: Sending) -> None:
-        """Write the tenant of the sender."""
+        """Write the current tenant into the headers of a task that is sent."""
         if tenant.get():
             sending.headers["tenant"] = tenant.get()
 
     def around_executing(self, job: Any, context: Context, call_next: Callable[[Any, Context], Any]) -> Any:
-        """Work on behalf of the tenant that the message names."""
-        named = context.message.headers.get("tenant", "") if context.message else ""
-        before = tenant.set(named)
+        """Run a handler with the tenant that the message names as the current one."""
+        sent_tenant = context.message.headers.get("tenant", "") if context.message else ""
+        reset_token = tenant.set(sent_tenant)
         try:
             return call_next(job, context)
         finally:
-            tenant.reset(before)
+            tenant.reset(reset_token)
 
 
 class Invoice(Contract, kind="shop.invoice"):
@@ -53,5 +53,5 @@ def invoice(job: Invoice, context: Context) -> str:
 
 @handler(Receipt)
 def receipt(job: Receipt, context: Context) -> str:
-    """Return the tenant, which the invoice's handler did not name."""
+    """Return the tenant, which came from the invoice's task by the middleware."""
     return f"receipt {job.order} of {tenant.get()}"

@@ -1,24 +1,24 @@
-"""Open the front door: the names that an application imports, and the `millpond` command.
+"""The names that an application imports, and the `millpond` command.
 
     from millpond import Client, SendEmail
 
     with Client() as client:
         client.send(SendEmail(sender="shop@example.org", to="ann@example.org", subject="Hello", text="…"))
 
-Names are looked up when they are used, so a producer imports no body and no worker.
+A name is imported when it is used, so a producer imports no handler and no worker.
 """
 
 import importlib
 import sys
 
-TYPE_CHECKING = False  # typing's own costs a third of what an interrupt must wait for until `main` is there
+TYPE_CHECKING = False  # to import `typing` would take a third of the time before `main` can handle Ctrl-C
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
     from millpond.tasks.settings import Settings
 
-_NAMES = {
+_NAMES_BY_MODULE = {
     "millpond.producer.client": ("Client",),
     "millpond.producer.batch": ("Batch",),
     "millpond.producer.message": ("Call", "Message"),
@@ -60,11 +60,11 @@ _NAMES = {
     "millpond.tasks.squares.contract": ("Square",),
     "millpond.worker.local.embedded": ("embedded",),
 }
-_HOMES = {name: module for module, names in _NAMES.items() for name in names}
+_MODULES = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 
-__all__ = sorted(_HOMES)
+__all__ = sorted(_MODULES)
 
-#: The commands: the place of each, and its help.
+#: The commands: the Typer application of each, and its help.
 COMMANDS = {
     "up": ("millpond.worker.cli.up:app", "Start a broker, every pool and Flower on this machine"),
     "files": ("millpond.producer.cli.files:app", "Run an operation over files, and wait for the results"),
@@ -99,10 +99,10 @@ COMMANDS = {
 def __getattr__(name: str) -> "Any":
     if name in ("app", "celery"):  # `celery -A millpond worker` looks for one of these
         return importlib.import_module("millpond.worker.app").app
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'millpond' has no attribute {name!r}; it has: {', '.join(__all__)}")
-    found = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
-    return found
+    value = globals()[name] = getattr(importlib.import_module(_MODULES[name]), name)
+    return value
 
 
 def __dir__() -> list[str]:
@@ -110,30 +110,34 @@ def __dir__() -> list[str]:
 
 
 def main(arguments: "Sequence[str] | None" = None) -> int:
-    """Run the `millpond` command and return its exit code; without arguments, that of this process."""
+    """Run the `millpond` command and return its exit code.
+
+    Without `arguments`, those of this process are used, and Ctrl-C ends the process without a traceback.
+    """
     if arguments is not None:
-        return _run(arguments)
+        return _run_command(arguments)
     try:
         from millpond.tasks.process import interrupt
 
         interrupt.end_on_interrupted_import()
-        code = _run(sys.argv[1:])
+        code = _run_command(sys.argv[1:])
         interrupt.exit_on_interrupt()
     except KeyboardInterrupt:
         return 130
     return code
 
 
-def _run(given: "Sequence[str]") -> int:
-    if given[:1] == ["health"]:  # asked every few seconds: nothing else is loaded for it
+def _run_command(arguments: "Sequence[str]") -> int:
+    """Run a command line and return its exit code. Replaces stdout and stderr on a terminal."""
+    if arguments[:1] == ["health"]:  # a probe that runs every few seconds imports nothing else
         from millpond.monitor.cli.health import main as health
 
         if sys.stdout.isatty():
             _break_long_lines()
-        return health(given[1:])
+        return health(arguments[1:])
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a file's name need not be UTF-8
+            stream.reconfigure(errors="backslashreplace")  # the name of a file may not be UTF-8
     from millpond.producer.cli import exit_codes, lazy_commands
     from millpond.producer.cli.client_session import Launcher
 
@@ -144,7 +148,7 @@ def _run(given: "Sequence[str]") -> int:
         help="Worker pools done right, across processes and hosts.",
         epilog="Example: millpond files thumbnail holiday/ --out thumbs",
     )
-    return exit_codes.run_command(command, given, program="millpond", obj=Launcher(_embedded))
+    return exit_codes.run_command(command, arguments, program="millpond", obj=Launcher(_start_workers))
 
 
 def _break_long_lines() -> None:
@@ -153,14 +157,15 @@ def _break_long_lines() -> None:
     break_long_lines()
 
 
-def _embedded(settings: "Settings", pools: "Sequence[str]") -> "Any":
+def _start_workers(settings: "Settings", pools: "Sequence[str]") -> "Any":
+    """Return a context manager that starts a broker and workers of the pools. Its value is the URL."""
     from contextlib import contextmanager
 
     from millpond.worker.local.embedded import embedded
 
     @contextmanager
-    def running() -> "Iterator[str]":
-        with embedded(settings, pools=pools, flower=False) as running:
-            yield running.url
+    def broker_and_workers() -> "Iterator[str]":
+        with embedded(settings, pools=pools, flower=False) as started:
+            yield started.url
 
-    return running()
+    return broker_and_workers()

@@ -1,4 +1,4 @@
-"""A Celery application as people have it: its own settings, task base class, retries, results and canvas.
+"""A typical Celery application: its own settings, a base class of tasks, retries, results and canvas.
 
 celery -A shop worker                  # stock
 millpond worker --app shop default     # the same application on Millpond
@@ -21,14 +21,14 @@ app.conf.update(
 
 
 class Audited(Task):
-    """Writes down each success."""
+    """A base class of tasks that writes each success to a file."""
 
     abstract = True
 
     def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
-        """Append a line to the audit."""
+        """Append the task's name and result to the file that `SHOP_AUDIT` names, if it is set."""
         if audit := os.environ.get("SHOP_AUDIT"):
-            with open(audit, "a") as file:  # noqa: PTH123 - as people write it
+            with open(audit, "a") as file:  # noqa: PTH123 - as most applications write it
                 file.write(f"{self.name} {retval}\n")
 
 
@@ -46,7 +46,7 @@ def total(numbers: list[int]) -> int:
 
 @app.task(bind=True)
 def price(self: Task, item: str) -> int:
-    """Return a price; the shop's service is busy the first time."""
+    """Return a price, after one retry: the shop's service is busy the first time."""
     if self.request.retries == 0:
         raise self.retry(countdown=0.1)
     return len(item)
@@ -60,14 +60,14 @@ def unreachable() -> None:
 
 @app.task(bind=True)
 def progress(self: Task) -> str:
-    """Report a state of its own, and return it."""
+    """Set a custom state of the task, and return the state that the backend then has."""
     self.update_state(state="HALF", meta={"done": 1})
     return str(self.AsyncResult(self.request.id).state)
 
 
 @app.task
 def on_error(request: Any, error: Exception, _traceback: Any) -> None:
-    """Write down an error: an errback."""
+    """Append an error to the same file. It is the errback of tasks, their `link_error`."""
     if audit := os.environ.get("SHOP_AUDIT"):
         with open(audit, "a") as file:  # noqa: PTH123
             file.write(f"errback {error}\n")

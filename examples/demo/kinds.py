@@ -1,4 +1,4 @@
-"""Make the demo's material in the pool itself: a kind of task of the demo's own, beside Millpond's."""
+"""A kind of the demo's own, beside Millpond's: its tasks make the material in the pool."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ from millpond.tasks.handlers import handler
 
 
 class Make(Contract, kind="demo.make", queue="files"):
-    """Write piece `number` of a sort of material; the same number gives the same content."""
+    """Write file `number` of a sort of material. The same number gives the same content."""
 
     what: Literal["photograph", "table", "document"]
     number: int
@@ -19,9 +19,13 @@ class Make(Contract, kind="demo.make", queue="files"):
 
 @handler(Make)
 def make(job: Make, context: Context) -> None:
-    """Write one piece, under its name only once it is whole."""
+    """Write one file. It gets its name only when it is complete."""
     from examples.demo import documents, scenery, tables
 
-    write = {"photograph": scenery.photograph, "table": tables.table, "document": documents.document}
+    write = {
+        "photograph": scenery.write_photograph,
+        "table": tables.write_table,
+        "document": documents.write_document,
+    }
     with storage().local_output(job.target) as path:
         write[job.what](job.number, path)

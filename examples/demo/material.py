@@ -1,6 +1,6 @@
-"""The material that the demo works on: files that are there are kept, missing ones are made.
+"""The material that the demo works on. Files of an earlier run are kept, and missing ones are made.
 
-photographs/   rendered, or the folder of photographs that was named
+photographs/   rendered, or the folder of photographs that the command line names
 tables/        CSVs of a few hundred thousand rows
 documents/     PDFs
 people.csv     the addresses of the mails
@@ -15,10 +15,11 @@ from pathlib import Path
 from examples.demo.kinds import Make
 from millpond.tasks.errors import BadInput
 
-#: Of the photographs that somebody names, at most so many are taken.
-MOST_OF_YOURS = 400
-#: An address that the demo's mail server refuses, to show the end of such a mail.
+#: The most photographs that are read from a folder that the command line names.
+MAX_GIVEN_PHOTOGRAPHS = 400
+#: An address that the demo's mail server refuses, to show how such a mail ends.
 REFUSED = "nobody@refused.example.org"
+#: A photograph without its end, to show how a task over a damaged file fails.
 CUT_SHORT = "cut-short.jpg"
 
 _FIRST = ("Ann", "Zoë", "Jürgen", "Wanjiku", "Łukasz", "Sofía", "Noor", "Åse", "Tomás", "Mei")
@@ -36,13 +37,13 @@ class Amounts:
     people: int = 400
 
 
-#: A tenth, for a run of ten seconds.
+#: A tenth of the amounts, for a run of ten seconds.
 QUICK = Amounts(photographs=24, tables=1, documents=2, people=40)
 
 
 @dataclass(frozen=True)
 class Material:
-    """Name the folders: `folder` is the demo's own, `photographs` its own or somebody's."""
+    """The folders and amounts of the material. `folder` is the demo's own, `photographs` may be another."""
 
     folder: Path
     photographs: Path
@@ -50,19 +51,19 @@ class Material:
 
     def missing(self) -> list[Make]:
         """Return the tasks that make the missing material."""
-        return [job for job in self._recipes() if not Path(job.target).exists()]
+        return [job for job in self._make_tasks() if not Path(job.target).exists()]
 
     def photograph_files(self) -> list[Path]:
-        """Return the photographs, and one that is cut short."""
-        most = self.amounts.photographs if self.are_own_photographs else MOST_OF_YOURS
-        found = sorted(self.photographs.rglob("*"))
-        jpegs = (at for at in found if at.suffix.lower() in (".jpg", ".jpeg") and at.is_file())
-        chosen = list(islice(jpegs, most))
+        """Return the photographs, and a damaged one that this writes. Raises `BadInput` without any."""
+        max_count = self.amounts.photographs if self.are_own_photographs else MAX_GIVEN_PHOTOGRAPHS
+        paths = sorted(self.photographs.rglob("*"))
+        jpegs = (path for path in paths if path.suffix.lower() in (".jpg", ".jpeg") and path.is_file())
+        chosen = list(islice(jpegs, max_count))
         if not chosen:
             raise BadInput(f"{self.photographs}: holds no .jpg; name a folder of photographs, or none")
-        broken = self.folder / CUT_SHORT
-        broken.write_bytes(chosen[0].read_bytes()[:-10_000])
-        return [*chosen, broken]
+        damaged = self.folder / CUT_SHORT
+        damaged.write_bytes(chosen[0].read_bytes()[:-10_000])
+        return [*chosen, damaged]
 
     def table_files(self) -> list[Path]:
         """Return the CSVs."""
@@ -73,7 +74,7 @@ class Material:
         return [self._document(number) for number in range(1, self.amounts.documents + 1)]
 
     def people_file(self) -> Path:
-        """Write and return the CSV of the campaign; one of the addresses is nobody's."""
+        """Write the CSV of the campaign and return its path. The mail server refuses the last address."""
         path = self.folder / "people.csv"
         with path.open("w", newline="", encoding="utf-8") as file:
             rows = csv.writer(file)
@@ -89,7 +90,8 @@ class Material:
         """True if the photographs are the demo's own."""
         return self.photographs.parent == self.folder
 
-    def _recipes(self) -> Iterator[Make]:
+    def _make_tasks(self) -> Iterator[Make]:
+        """Yield the task that makes each file. Given photographs are not made."""
         for number in range(1, self.amounts.tables + 1):
             yield Make(what="table", number=number, target=str(self._table(number)))
         for number in range(1, self.amounts.documents + 1):
@@ -105,8 +107,8 @@ class Material:
         return self.folder / "documents" / f"manual-{number:02}.pdf"
 
 
-def prepared(out: Path, photographs: Path | None, amounts: Amounts) -> Material:
-    """Make the folders below `out` and return the material that they will hold."""
+def prepare_material(out: Path, photographs: Path | None, amounts: Amounts) -> Material:
+    """Create the folders below `out`, and return the material for them. Raises `BadInput`."""
     folder = out / "material"
     for name in ("photographs", "tables", "documents"):
         (folder / name).mkdir(parents=True, exist_ok=True)

@@ -1,24 +1,24 @@
-"""Send the jobs, all of them at once, and follow the results of each as they come."""
+"""Send all jobs at once, and count the results of each as they come."""
 
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 
+from examples.demo.jobs import Job
 from examples.demo.view import View
-from examples.demo.work import Job
 from millpond.broker.batches.record import Result
 from millpond.producer.batch import Batch
 from millpond.producer.client import Client
 
 REFRESH_SECONDS = 0.2
-#: The jobs are sent in turns, a part of each, so that in a queue of several none waits for another to end.
+#: Each job is sent in this many parts, in turns with the others, so that jobs of one queue run together.
 PARTS = 20
 
 
 @dataclass
 class Run:
-    """Follow one job: the tasks that ended so far, and the time they took."""
+    """One run of a job: its batch, the results so far, and the time that it takes."""
 
     job: Job
     batch: Batch
@@ -30,29 +30,29 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """Return the time from the first task sent to the last result."""
+        """The time from the first send to the last result, at least a microsecond."""
         return max(self.ended - self.started, 1e-6)
 
     @property
     def settled(self) -> int:
-        """Count the tasks that have ended."""
+        """The number of tasks that have ended."""
         return self.done + len(self.failures)
 
     @property
     def unexpected(self) -> list[Result]:
-        """Return the failures that are not part of the show."""
-        meant = self.job.meant_to_fail
-        return [each for each in self.failures if not any(word in (each.error or "") for word in meant)]
+        """The failures that the job does not intend."""
+        words = self.job.meant_to_fail
+        return [result for result in self.failures if not any(word in (result.error or "") for word in words)]
 
     def send(self, part: int) -> None:
-        """Send one of `PARTS` parts of the job's tasks; with the last one, close: the workers finish."""
+        """Send one of `PARTS` parts of the tasks. Close the batch after the last one."""
         self.started = self.ended = self.started or monotonic()
         self.batch.send_many(self.job.messages[part::PARTS])
         if part == PARTS - 1:
             self.batch.close()
 
-    def follow(self) -> None:
-        """Read results until all are there; an error is kept for the thread that waits."""
+    def read_results(self) -> None:
+        """Read results until the batch is complete. An error is kept in `error`. Runs in a thread."""
         try:
             for result in self.batch.results():
                 if result.state == "succeeded":
@@ -65,18 +65,18 @@ class Run:
 
 
 def run_all(client: Client, jobs: Sequence[Job]) -> list[Run]:
-    """Send all jobs, show how they go, and return when everything has ended."""
+    """Send all jobs, show their progress, and return when all have ended. Raises the error of a reader."""
     runs = [Run(job, client.batch(job.name)) for job in jobs]
-    followers = [threading.Thread(target=run.follow, name=run.job.name, daemon=True) for run in runs]
+    readers = [threading.Thread(target=run.read_results, name=run.job.name, daemon=True) for run in runs]
     with View(runs) as view:
         for part in range(PARTS):
             for run in runs:
                 run.send(part)
-        for follower in followers:
-            follower.start()
-        for run, follower in zip(runs, followers, strict=True):
-            while follower.is_alive():
-                follower.join(REFRESH_SECONDS)
+        for reader in readers:
+            reader.start()
+        for run, reader in zip(runs, readers, strict=True):
+            while reader.is_alive():
+                reader.join(REFRESH_SECONDS)
                 view.update()
             if run.error is not None:
                 raise run.error

@@ -1,7 +1,7 @@
-"""Render photographs: a millpond between hills, another one for every number, of 12 megapixels.
+"""Render photographs of 12 megapixels: a millpond between hills, a different one for each number.
 
-A scene is painted small, with a sky, rows of hills in the haze, a mill and its reflection, then enlarged and
-given grain, so that its file is as long and as slow to decode as a photograph of 12 megapixels.
+A scene is painted small, with a sky, rows of hills in the haze, a mill and its reflection. It is then
+enlarged, and grain is added, so that its file is as long and as slow to decode as a real photograph.
 """
 
 import math
@@ -14,7 +14,7 @@ from millpond.tasks.files.vips import libvips
 
 WIDTH, HEIGHT, LONG_SIDE = 640, 480, 4000
 
-#: An hour of the day: the sky above, the sky at the horizon, the hills.
+#: The colours at hours of the day: of the sky above, of the sky at the horizon, of the hills.
 _HOURS = (
     ((88, 132, 190), (226, 226, 214), (46, 74, 58)),
     ((46, 60, 110), (244, 164, 110), (44, 42, 66)),
@@ -29,8 +29,8 @@ _TILE = 512
 _MARGIN = 40
 
 
-def photograph(number: int, path: str, *, quality: int = 88) -> None:
-    """Write scene `number` as a JPEG of 12 megapixels; every fourth one is a camera held upright."""
+def write_photograph(number: int, path: str, *, quality: int = 88) -> None:
+    """Write scene `number` as a JPEG of 12 megapixels. Every fourth is upright, by its EXIF orientation."""
     scene = _scene(random.Random(number)).cast("uchar").copy(interpretation="srgb")
     upright = number % 4 == 3
     if upright:
@@ -42,7 +42,7 @@ def photograph(number: int, path: str, *, quality: int = 88) -> None:
 
 
 def _scene(dice: random.Random) -> Any:
-    """Paint one scene, WIDTH x HEIGHT, in floating point."""
+    """Return a scene of WIDTH x HEIGHT pixels, in floating point."""
     above, horizon, near = dice.choice(_HOURS)
     shore = int(HEIGHT * dice.uniform(0.55, 0.68))
     land = _sky(dice, shore, above, horizon)
@@ -57,19 +57,20 @@ def _scene(dice: random.Random) -> Any:
 
 
 def _sky(dice: random.Random, height: int, above: tuple[int, ...], horizon: tuple[int, ...]) -> Any:
+    """Return a sky with a sun and clouds, from the colour above to the colour at the horizon."""
     vips = libvips().Image
-    place = vips.xyz(WIDTH, height)
-    low = (place[1] / height) ** 1.3
+    pixels = vips.xyz(WIDTH, height)
+    low = (pixels[1] / height) ** 1.3
     sky = low * [h - a for h, a in zip(horizon, above, strict=True)] + list(above)
     x, y = dice.uniform(0.25, 0.75) * WIDTH, dice.uniform(0.25, 0.6) * height
-    away = (((place[0] - x) ** 2 + (place[1] - y) ** 2) ** 0.5) / dice.uniform(12, 22)
+    away = (((pixels[0] - x) ** 2 + (pixels[1] - y) ** 2) ** 0.5) / dice.uniform(12, 22)
     glow = (away * -0.25).exp() * 70 + (6 * (1.4 - away)).exp().relational_const("more", [1.0]) * 0.35
     clouds = vips.perlin(WIDTH, height, cell_size=dice.choice((64, 80, 128)), seed=dice.getrandbits(30))
     return sky + glow + (clouds > 0.12).ifthenelse(clouds - 0.12, 0) * low * 90
 
 
 def _hill(dice: random.Random, top: float, swing: float, height: int) -> Any:
-    """Return how far each pixel is inside a hill, 0 to 255: a sum of waves, soft by a pixel at its edge."""
+    """Return the mask of a hill, 0 outside to 255 inside. Its edge is a sum of waves, soft by a pixel."""
     waves = [(dice.uniform(0.6, 1.4) * 2**n, dice.uniform(0, 7), 0.62**n) for n in range(7)]
     edge = array(
         "f",
@@ -84,7 +85,7 @@ def _hill(dice: random.Random, top: float, swing: float, height: int) -> Any:
 
 
 def _mill(dice: random.Random, shore: int) -> Any:
-    """Return the silhouette of a house with a wheel at the water."""
+    """Return the mask of a house with a wheel at the water."""
     x, size = int(dice.uniform(0.2, 0.7) * WIDTH), dice.randint(22, 38)
     wheel = size * 11 // 20
     walls = libvips().Image.black(WIDTH, shore).draw_rect(255, x, shore - size, size, size, fill=True)
@@ -102,22 +103,22 @@ def _mill(dice: random.Random, shore: int) -> Any:
 
 
 def _water(dice: random.Random, land: Any) -> Any:
-    """Mirror the land in the pond, darker and rippled, wider towards the viewer."""
+    """Return the mirror image of the land, darker and with ripples that grow towards the viewer."""
     vips = libvips().Image
     height = HEIGHT - land.height
     mirrored = land.flip("vertical").crop(0, 0, WIDTH, min(height, land.height))
-    place = vips.xyz(WIDTH, mirrored.height)
+    pixels = vips.xyz(WIDTH, mirrored.height)
     ripple = vips.perlin(WIDTH, 4 * mirrored.height, cell_size=40, seed=dice.getrandbits(30))
     ripple = ripple.resize(1, vscale=0.25).crop(0, 0, WIDTH, mirrored.height)
-    depth = place[1] / mirrored.height
-    moved = (place[0] + ripple * (3 + 22 * depth)).bandjoin(place[1] + ripple * (1 + 10 * depth))
+    depth = pixels[1] / mirrored.height
+    moved = (pixels[0] + ripple * (3 + 22 * depth)).bandjoin(pixels[1] + ripple * (1 + 10 * depth))
     size = (WIDTH + 2 * _MARGIN, mirrored.height + 2 * _MARGIN)
     wider = mirrored.embed(_MARGIN, _MARGIN, *size, extend="copy")
     return wider.mapim(moved + _MARGIN) * 0.78 + [4, 10, 16]
 
 
 def _grain(number: int, large: Any) -> Any:
-    """Return grain for a picture: one tile of noise, repeated, for noise is slow to make."""
+    """Return grain for a picture. It repeats one tile of noise, because noise is slow to make."""
     noise = libvips().Image.gaussnoise(_TILE, _TILE, sigma=_GRAIN, mean=0, seed=number)
     tile = noise.cast("char").copy_memory()
     across, down = -(-large.width // _TILE), -(-large.height // _TILE)
@@ -125,6 +126,7 @@ def _grain(number: int, large: Any) -> Any:
 
 
 def _with_exif(image: Any, number: int, *, upright: bool) -> Any:
+    """Return a copy of the image with a camera, a time and an orientation in its EXIF."""
     taken = datetime(2024, 5, 1, 6, tzinfo=UTC) + timedelta(hours=7 * number)
     image = image.copy()
     text = libvips().GValue.gstr_type

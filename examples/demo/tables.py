@@ -8,8 +8,8 @@ _HEADER = "time,gauge,level_m,flow_m3_s,temperature_c,sluice_open,note\n"
 _NOTES = ("", "", "", "", "ice", "leaves in the rake", '"read twice, see ""log"""', "après la crue")
 
 
-def table(number: int, path: str) -> None:
-    """Write `ROWS` rows of gauge `number`."""
+def write_table(number: int, path: str) -> None:
+    """Write a CSV with `ROWS` rows of gauge `number`."""
     dice = random.Random(number)
     time, level = datetime(2024, 1, 1) + timedelta(days=number), 1.8
     with open(path, "w", encoding="utf-8") as file:  # noqa: PTH123  the path may be a descriptor's

@@ -1,4 +1,4 @@
-"""Show how the jobs go: a bar each on a terminal, a line now and then elsewhere."""
+"""Show the progress of the jobs: a bar for each on a terminal, otherwise a line every two seconds."""
 
 import sys
 import threading
@@ -14,35 +14,35 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 if TYPE_CHECKING:
     from examples.demo.running import Run
 
-#: No three seconds pass in silence.
+#: The time between two lines.
 LINE_SECONDS = 2.0
 
 
 @contextmanager
-def patience(doing: str) -> Iterator[None]:
-    """Print the present step now and then while the block lasts."""
-    over = threading.Event()
+def print_step(step: str) -> Iterator[None]:
+    """Print the name of a step every two seconds while the block runs."""
+    has_ended = threading.Event()
 
-    def remind() -> None:
-        while not over.wait(LINE_SECONDS):
-            print(f"  {doing} …", flush=True)
+    def print_lines() -> None:
+        while not has_ended.wait(LINE_SECONDS):
+            print(f"  {step} …", flush=True)
 
-    thread = threading.Thread(target=remind, name="patience", daemon=True)
+    thread = threading.Thread(target=print_lines, name="step", daemon=True)
     thread.start()
     try:
         yield
     finally:
-        over.set()
+        has_ended.set()
         thread.join()
 
 
 class View:
-    """Show runs while the `with` block lasts, as often as `update` is called."""
+    """Shows the progress of runs during a `with` block, whenever `update` is called."""
 
     def __init__(self, runs: Sequence["Run"]) -> None:
         self._runs = runs
-        self._told_at = monotonic()
-        self._progress = _progress() if sys.stdout.isatty() else None
+        self._printed_at = monotonic()
+        self._progress = _make_progress() if sys.stdout.isatty() else None
 
     def __enter__(self) -> Self:
         if self._progress is not None:
@@ -58,24 +58,24 @@ class View:
             self.update()
             self._progress.stop()
         elif error is None:
-            self._line()
+            self._print_counts()
 
     def update(self) -> None:
-        """Show the changes."""
+        """Redraw the bars, or print a line if the last one is old."""
         if self._progress is not None:
             for task, run in zip(self._progress.task_ids, self._runs, strict=True):
                 failed = f"{len(run.failures)} failed" if run.failures else ""
                 self._progress.update(task, completed=run.settled, failed=failed)
-        elif monotonic() - self._told_at > LINE_SECONDS:
-            self._line()
+        elif monotonic() - self._printed_at > LINE_SECONDS:
+            self._print_counts()
 
-    def _line(self) -> None:
-        self._told_at = monotonic()
+    def _print_counts(self) -> None:
+        self._printed_at = monotonic()
         counts = (f"{run.job.name} {run.settled}/{len(run.job.messages)}" for run in self._runs)
         print("  " + ", ".join(counts), flush=True)
 
 
-def _progress() -> Progress:
+def _make_progress() -> Progress:
     return Progress(
         TextColumn("  {task.description:<18}"),
         BarColumn(),

@@ -15,7 +15,7 @@ app = FastAPI(lifespan=lifespan)
 
 @app.post("/orders", status_code=202)
 def order(job: PackOrder, client: ClientDependency) -> dict[str, str]:
-    """Send a task; its contract is the route's body, and its queue's bound the route's."""
+    """Send a task, whose contract is the body of the request. Waits while the queue is full."""
     return {"id": client.send(job).id}
 
 
@@ -33,5 +33,5 @@ async def delivery(jobs: list[PackOrder], client: ClientDependency) -> dict[str,
 
 @app.get("/deliveries/{id}")
 def delivered(id: str, client: ClientDependency) -> list[str]:
-    """Wait for a batch, and return what its tasks returned."""
+    """Wait until a batch is complete, and return the results of its tasks."""
     return sorted(result.value for result in client.open_batch(id).results())

@@ -1,4 +1,4 @@
-"""A Flask application that sends tasks. It needs no extension: a `Client` is one for all threads and forks.
+"""A Flask application that sends tasks. It needs no extension: threads and forks share one `Client`.
 
 MILLPOND_KINDS=shop_kinds millpond worker default      # where this file lies
 MILLPOND_KINDS=shop_kinds flask --app shop run
@@ -18,7 +18,7 @@ app.extensions["millpond"] = client
 
 @app.post("/orders")
 def order() -> ResponseReturnValue:
-    """Send a task; refuse what is no order, and send the customer away while the queue is full."""
+    """Send a task. Respond with 422 to an order that is not valid, and with 503 while the queue is full."""
     try:
         sent = client.send(PackOrder(**request.get_json()), overflow="reject")
     except (BadContract, ValidationError) as error:
@@ -30,7 +30,7 @@ def order() -> ResponseReturnValue:
 
 @app.post("/deliveries")
 def delivery() -> ResponseReturnValue:
-    """Send a batch, wait for it, and return what its tasks returned."""
+    """Send a batch, wait until it is complete, and respond with the results of its tasks."""
     with client.batch("a delivery") as batch:
         batch.send_many(PackOrder(item=item) for item in request.get_json())
     return jsonify(sorted(result.value for result in batch.results()))

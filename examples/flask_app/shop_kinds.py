@@ -11,5 +11,5 @@ class PackOrder(Contract, kind="shop.pack"):
 
 @handler(PackOrder)
 def pack(job: PackOrder, context: Context) -> str:
-    """Pack an order."""
+    """Return the item as packed."""
     return f"{job.item}, packed"

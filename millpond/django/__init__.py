@@ -1,4 +1,4 @@
-"""Millpond in a Django project: an application for `INSTALLED_APPS`, and what a project imports.
+"""Millpond in a Django project: an application for `INSTALLED_APPS`, and the names that a project imports.
 
 from millpond.django import client, send_on_commit
 """
@@ -10,6 +10,6 @@ __all__ = ["MillpondBackend", "client", "send_on_commit"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:  # looked up when it is used: Django imports this module before its models
+    if name not in __all__:  # imported when used, since Django imports this module before its models
         raise AttributeError(f"module 'millpond.django' has no attribute {name!r}; it has: {__all__}")
     return getattr(importlib.import_module("millpond.producer.django"), name)

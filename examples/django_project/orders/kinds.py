@@ -1,4 +1,4 @@
-"""Kinds of the application, and their handlers: workers find this module by its name."""
+"""The kinds of the application and their handlers. Workers find this module by its name."""
 
 from millpond import Context, Contract, handler
 
@@ -11,10 +11,10 @@ class PackOrder(Contract, kind="orders.pack"):
 
 @handler(PackOrder)
 def pack(job: PackOrder, context: Context) -> str:
-    """Pack an order."""
+    """Mark an order as packed, and return its item."""
     from orders.models import Order
 
-    found = Order.objects.get(pk=job.order)  # it is there: the task was sent when its transaction committed
-    found.packed = True
-    found.save()
-    return found.item
+    order = Order.objects.get(pk=job.order)  # exists: the task was sent after the transaction committed
+    order.packed = True
+    order.save()
+    return order.item

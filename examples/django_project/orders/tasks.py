@@ -10,7 +10,7 @@ except ImportError:  # a Django before 6.0
 
 @task
 def count_orders(item: str) -> int:
-    """Return how often something was ordered."""
+    """Return the number of orders of an item."""
     if not item:
         raise ValueError("count what?")
     return Order.objects.filter(item=item).count()
@@ -24,5 +24,5 @@ def who_am_i(context) -> str:
 
 @task
 async def later(word: str) -> str:
-    """Return a word: a coroutine."""
+    """Return the word. The function is a coroutine."""
     return word

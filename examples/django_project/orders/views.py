@@ -10,13 +10,16 @@ from orders.tasks import count_orders
 
 
 def order(request: HttpRequest) -> JsonResponse:
-    """Take an order in; a task packs it once it is in the database, and none if the order is refused."""
+    """Store an order, and send a task that packs it when the transaction commits.
+
+    With `refuse` in the query the transaction is rolled back, and no task is sent.
+    """
     with transaction.atomic():
-        made = Order.objects.create(item=request.GET["item"])
-        send_on_commit(PackOrder(order=made.pk))
+        stored = Order.objects.create(item=request.GET["item"])
+        send_on_commit(PackOrder(order=stored.pk))
         if "refuse" in request.GET:
             transaction.set_rollback(True)
-    return JsonResponse({"order": made.pk})
+    return JsonResponse({"order": stored.pk})
 
 
 def report(request: HttpRequest) -> JsonResponse:
@@ -25,6 +28,7 @@ def report(request: HttpRequest) -> JsonResponse:
 
 
 def result(request: HttpRequest, id: str) -> JsonResponse:
-    """Return how far a report is."""
-    found = count_orders.get_result(id)
-    return JsonResponse({"status": found.status, "value": found.return_value if found.is_finished else None})
+    """Return the status of a report, and its value once it has ended."""
+    report = count_orders.get_result(id)
+    value = report.return_value if report.is_finished else None
+    return JsonResponse({"status": report.status, "value": value})

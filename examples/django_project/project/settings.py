@@ -1,4 +1,4 @@
-"""Settings of a small shop. What Millpond needs are the last three."""
+"""Settings of a small shop. The last three are for Millpond."""
 
 import os
 

@@ -100,5 +100,5 @@ def test_type_checkers_know_every_name() -> None:
         if isinstance(each, ast.ImportFrom) and each.module != "collections.abc"
         for name in each.names
     }
-    assert typed == {(module, name) for module, names in millpond._NAMES.items() for name in names}
+    assert typed == {(module, name) for module, names in millpond._NAMES_BY_MODULE.items() for name in names}
     assert (ROOT / "millpond" / "py.typed").is_file()

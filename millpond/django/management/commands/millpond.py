@@ -11,12 +11,12 @@ class Command(BaseCommand):
     help = "Run `millpond` with the settings in MILLPOND and the kinds of the installed applications."
 
     def run_from_argv(self, argv: list[str]) -> None:
-        """Run `millpond` with these words: its options are not Django's."""
+        """Run `millpond` with the arguments after its name, which Django must not parse, and exit."""
         from millpond import main
         from millpond.tasks.django.framework import settings
         from millpond.tasks.settings import child_environment
 
-        chosen = settings()
-        kinds = dict.fromkeys(("millpond.tasks.django.task", *chosen.kinds))
-        os.environ.update(child_environment(chosen.model_copy(update={"kinds": tuple(kinds)})))
+        configured = settings()
+        kinds = dict.fromkeys(("millpond.tasks.django.task", *configured.kinds))
+        os.environ.update(child_environment(configured.model_copy(update={"kinds": tuple(kinds)})))
         raise SystemExit(main(argv[2:]))

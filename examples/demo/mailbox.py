@@ -1,4 +1,4 @@
-"""A mail server on loopback for the length of a `with` block; it counts the mails that arrive."""
+"""A mail server on loopback, during a `with` block, that counts the mails that arrive."""
 
 import socket
 from collections import Counter
@@ -13,7 +13,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 @dataclass
 class Mailbox:
-    """Count the mails that arrived: how often for each address, and how many bytes in all."""
+    """The mails that arrived: their number by address, and their bytes in all. A handler of aiosmtpd."""
 
     port: int
     refused: str
@@ -23,7 +23,7 @@ class Mailbox:
     async def handle_RCPT(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[Any]
     ) -> str:
-        """Refuse the one address that is nobody's."""
+        """Refuse the address `refused`, and accept any other."""
         if address == self.refused:
             return "550 5.1.1 nobody of this name lives here"
         envelope.rcpt_tos.append(address)
@@ -37,14 +37,14 @@ class Mailbox:
 
 
 @contextmanager
-def mailbox(*, refused: str) -> Iterator[Mailbox]:
-    """Serve a mailbox that takes mail for everybody but `refused`."""
+def serve_mailbox(*, refused: str) -> Iterator[Mailbox]:
+    """Serve a mailbox on a free port. It accepts mail for every address but `refused`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        box = Mailbox(free.getsockname()[1], refused)
-    controller = Controller(box, hostname="127.0.0.1", port=box.port, enable_SMTPUTF8=True)
+        mailbox = Mailbox(free.getsockname()[1], refused)
+    controller = Controller(mailbox, hostname="127.0.0.1", port=mailbox.port, enable_SMTPUTF8=True)
     controller.start()
     try:
-        yield box
+        yield mailbox
     finally:
         controller.stop()

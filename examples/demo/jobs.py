@@ -1,4 +1,4 @@
-"""The work of the demo on its material: a list of jobs, each a batch of tasks of one kind."""
+"""The jobs of the demo: each is a batch of tasks of one kind over the material."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -33,9 +33,9 @@ Task = tuple[Path, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Job:
-    """The tasks of a batch; `bytes` is the length of their inputs.
+    """The tasks of a batch. `bytes` is the length of their inputs.
 
-    `meant_to_fail` is a word in the error of each task that should fail, for the demo shows that too.
+    A failure is intended if its error contains one of the words in `meant_to_fail`.
     """
 
     name: str
@@ -45,46 +45,54 @@ class Job:
     meant_to_fail: tuple[str, ...] = ()
 
 
-def making(missing: list[Make]) -> Job:
-    """Return the job that makes the material."""
+def material_job(missing: list[Make]) -> Job:
+    """Return the job that makes the missing material."""
     return Job("material", "files", [Message(task) for task in missing])
 
 
-def the_work(material: Material, out: Path) -> list[Job]:
-    """Return the tasks, the mails first: their queue is another, so neither kind waits for the other."""
+def demo_jobs(material: Material, out: Path) -> list[Job]:
+    """Return the jobs over the material, whose outputs lie below `out`. Mails have a queue of their own."""
     photographs, tables = material.photograph_files(), material.table_files()
     small = {"width": 480, "height": 480}
     return [
         _campaign(material.people_file()),
-        _over("Parquet of tables", ToParquet, _places(tables, out / "parquet", ".parquet")),
-        _over("zstd of tables", Compress, _places(tables, out / "packed", ".csv.zst")),
-        _over("text of PDFs", PdfText, _places(material.document_files(), out / "texts", ".txt")),
-        _over(
-            "thumbnails", Thumbnail, _places(photographs, out / "thumbnails", ".jpg", **small), (CUT_SHORT,)
+        _file_job("Parquet of tables", ToParquet, _tasks_with_targets(tables, out / "parquet", ".parquet")),
+        _file_job("zstd of tables", Compress, _tasks_with_targets(tables, out / "packed", ".csv.zst")),
+        _file_job(
+            "text of PDFs", PdfText, _tasks_with_targets(material.document_files(), out / "texts", ".txt")
         ),
-        _over("checksums", Checksum, [(path, {"source": file_url(path)}) for path in photographs]),
+        _file_job(
+            "thumbnails",
+            Thumbnail,
+            _tasks_with_targets(photographs, out / "thumbnails", ".jpg", **small),
+            (CUT_SHORT,),
+        ),
+        _file_job("checksums", Checksum, [(path, {"source": file_url(path)}) for path in photographs]),
     ]
 
 
-def _over(name: str, kind: type[Contract], tasks: Sequence[Task], meant_to_fail: tuple[str, ...] = ()) -> Job:
+def _file_job(
+    name: str, kind: type[Contract], tasks: Sequence[Task], meant_to_fail: tuple[str, ...] = ()
+) -> Job:
     size = sum(path.stat().st_size for path, _fields in tasks)
     return Job(name, "files", [Message(kind(**fields)) for _path, fields in tasks], size, meant_to_fail)
 
 
-def _places(sources: Sequence[Path], folder: Path, extension: str, **fields: Any) -> list[Task]:
-    """Return a task for each source, with a target of its own in one folder; equal names get a number."""
+def _tasks_with_targets(sources: Sequence[Path], folder: Path, extension: str, **fields: Any) -> list[Task]:
+    """Return a task for each source, with a target in one folder. Of equal names, later ones get a number."""
     folder.mkdir(parents=True, exist_ok=True)
-    taken: Counter[str] = Counter()
+    stems: Counter[str] = Counter()
     tasks = []
     for source in sources:
-        taken[source.stem] += 1
-        number = f"~{taken[source.stem]}" if taken[source.stem] > 1 else ""
+        stems[source.stem] += 1
+        number = f"~{stems[source.stem]}" if stems[source.stem] > 1 else ""
         target = file_url(folder / f"{source.stem}{number}{extension}")
         tasks.append((source, {"source": file_url(source), "target": target, **fields}))
     return tasks
 
 
 def _campaign(people: Path) -> Job:
+    """Return the job that sends a mail for each row of a CSV."""
     campaign = SendCampaign(
         sender="The Miller <miller@example.org>", subject=_SUBJECT, text=_TEXT, html=_HTML, source=str(people)
     )
