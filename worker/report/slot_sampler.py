@@ -47,6 +47,9 @@ MOST_CALLS = 200
 #: Where a slot may be that waits for a peer by its handler's own word.
 WAITING = ("peer", "sleep", "lock", "file", "child", "thread", "unknown")
 
+#: The activity of a slot that is found on a processor, or ready for one.
+RUNNING_NOW = ("processor", "runnable")
+
 #: Modules that call a handler. Others of Millpond and of Celery may be called by it.
 _CALLERS = (
     "millpond.worker",
@@ -107,6 +110,9 @@ class SlotSampler:
         #: The idents of all threads that were slots.
         self._slots: set[int] = set()
         self._places: Counter[Place] = Counter()
+        #: The microseconds that slots waited before a look that found them on a processor, by the place that
+        #: is likely if no other look finds them waiting.
+        self._unseen: Counter[Place] = Counter()
         self._connections: dict[int, tuple[float, int]] = {}
         self._calls: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -130,7 +136,8 @@ class SlotSampler:
         """Return the microseconds spent in each place since the last call."""
         with self._lock:
             taken, self._places = self._places, Counter()
-        return taken
+            unseen, self._unseen = self._unseen, Counter()
+        return _with_unseen_waits(taken, unseen)
 
     def take_calls(self) -> Counter[str]:
         """Return the calls seen and noted since the last call of this, as fields of a window."""
@@ -183,7 +190,10 @@ class SlotSampler:
                 self._note_trips(blocked, wait.trips, now)
             self._add_seconds(Place("processor", kind=kind), ran)
             self._add_seconds(Place("runnable", kind=kind), waited)
-            self._add_seconds(blocked, passed - ran - waited)
+            if wait.category in RUNNING_NOW:
+                self._unseen[blocked] += max(0, int((passed - ran - waited) * _MICROS))
+            else:
+                self._add_seconds(blocked, passed - ran - waited)
 
     @staticmethod
     def _waits_for_threads(wait: Blocked, where: Place, frame: FrameType) -> bool:
@@ -212,6 +222,31 @@ class SlotSampler:
         if where not in self._places and len(self._places) >= MOST_PLACES:
             where = Place(where.category, "others", kind=where.kind)
         self._places[where] += int(seconds * _MICROS)
+
+
+def _with_unseen_waits(places: Counter[Place], unseen: Counter[Place]) -> Counter[Place]:
+    """Return the places with the waits that no look has seen.
+
+    They are divided among the places at which slots of the same kind were seen waiting. Without one, they
+    were spent at the likely place.
+    """
+    whole = Counter(places)
+    for likely, micros in unseen.items():
+        seen = {each: spent for each, spent in places.items() if _may_be_unseen(each, likely)} or {likely: 1}
+        total = sum(seen.values())
+        for each, spent in seen.items():
+            whole[each] += micros * spent // total
+    return whole
+
+
+def _may_be_unseen(place: Place, likely: Place) -> bool:
+    """True if a wait that was not seen may have been at this place.
+
+    A single slot waits for the interpreter only because of the look.
+    """
+    if place.kind != likely.kind or (place.category in RUNNING_NOW and not place.name):
+        return False
+    return place.category != "interpreter" or likely.category == "interpreter"
 
 
 def _awaited_children(where: Place, frame: FrameType | None, tid: int) -> list[int]:
@@ -256,7 +291,7 @@ def place(kind: str, blocked: Blocked, frame: FrameType, *, shared: bool) -> Pla
     """
     stack = _handler_stack(frame)
     library, line = _called_package(stack), _waiting_line(stack)
-    if blocked.category in ("processor", "runnable"):
+    if blocked.category in RUNNING_NOW:
         # The clock has the time that it ran. For the rest, a slot that computes waits for others to run.
         return Place("interpreter", kind=kind) if shared else Place("unknown", "", library, line, kind)
     if blocked.category == "interpreter":

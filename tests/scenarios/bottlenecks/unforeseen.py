@@ -114,11 +114,11 @@ def _databases() -> Iterator[Case]:
 
 def _disk() -> Iterator[Case]:
     yield from _both(
-        "files that are synced", "everyday.sync", ("dependency",), False,
+        "files that are synced", "everyday.sync", ("dependency", "processor"), False,
         around=services.disk, given=lambda folder: {"folder": folder, "times": 20},
     )  # fmt: skip
     yield from _both(
-        "rows that are synced, a database for each slot", "unforeseen.sync_rows", ("dependency",), False,
+        "rows that are synced, a database for each slot", "unforeseen.sync_rows", ("dependency", "processor"), False,
         around=about.sqlite, given=lambda path: {"path": path, "own": True},
     )  # fmt: skip
     yield Case(

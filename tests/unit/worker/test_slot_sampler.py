@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -22,7 +23,7 @@ from millpond.broker.stats.calls import CallFigures, add_field
 from millpond.broker.stats.window import RESULTS, Place
 from millpond.worker.report import blocking, span_peers
 from millpond.worker.report.noted_calls import CALLING, note_call
-from millpond.worker.report.slot_sampler import SlotSampler
+from millpond.worker.report.slot_sampler import SlotSampler, _with_unseen_waits
 from tests.harness.sampled_slots import COMPUTES, Slots, main, main_place, seen_until
 
 Eventually = Callable[..., object]
@@ -175,7 +176,7 @@ def test_a_child_program_a_sleep_and_a_locked_database_are_named(slots: Slots, t
 
 COLLECTING = """
 import gc, threading
-from millpond.worker.report.slot_sampler import SlotSampler
+from millpond.worker.report.slot_sampler import SlotSampler, _with_unseen_waits
 
 class Own:
     def __init__(self):
@@ -447,3 +448,13 @@ def test_a_file_that_cannot_be_opened_yet_is_waited_for(slots: Slots, tmp_path: 
     slots.run(lambda: (tmp_path / "pipe").open("rb").close())
     assert main_place(slots).category == "file"
     (tmp_path / "pipe").open("wb").close()
+
+
+def test_waits_that_no_look_has_seen_are_like_those_that_were_seen() -> None:
+    """A slot that is mostly found on a processor, between short waits for the disk, waits for the disk."""
+    computes, disk, likely = Place("processor", kind="a"), Place("file", kind="a"), Place("unknown", kind="a")
+    seen = Counter({computes: 500, disk: 30, Place("peer", kind="b"): 100})
+    assert _with_unseen_waits(seen, Counter({likely: 400})) == seen + Counter({disk: 400})
+    assert _with_unseen_waits(Counter({computes: 5}), Counter({likely: 4})) == Counter(
+        {computes: 5, likely: 4}
+    )
