@@ -118,7 +118,8 @@ def _disk() -> Iterator[Case]:
         around=services.disk, given=lambda folder: {"folder": folder, "times": 20},
     )  # fmt: skip
     yield from _both(
-        "rows that are synced, a database for each slot", "unforeseen.sync_rows", ("dependency", "processor"), False,
+        "rows that are synced, a database for each slot", "unforeseen.sync_rows",
+        ("dependency", "processor"), False,
         around=about.sqlite, given=lambda path: {"path": path, "own": True},
     )  # fmt: skip
     yield Case(
