@@ -201,8 +201,8 @@ def _with_figures_since(sample: Sample, view: PoolView, now_ms: int) -> PoolView
         utilisation=min(1.0, busy_seconds / slot_seconds) if slot_seconds > 0 else None,
         window_seconds=(now_ms - sample.at_ms) / 1000,
         cpu_seconds=totals.cpu_seconds - earlier.get("cpu_seconds", 0.0),
-        wait=view.wait - history.stored_histogram(earlier["wait"]),
-        service=view.service - history.stored_histogram(earlier["service"]),
+        wait=view.wait - history.parse_histogram(earlier["wait"]),
+        service=view.service - history.parse_histogram(earlier["service"]),
         # A sample of an earlier version does not have these.
         shown=totals.shown - earlier.get("shown", totals.shown),
         left_out=totals.left_out - earlier.get("left_out", totals.left_out),

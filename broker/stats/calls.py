@@ -1,8 +1,8 @@
-"""The calls that runs make of their peers: their number in a run, and the cost of a call without its items.
+"""The calls that runs make to their peers: their number in a run, and the cost of a call without its items.
 
-Two things are known of a call without a change of the handler. The kernel counts the segments with data that
-went both ways over a connection: the smaller number is the round trips. And if runs have different numbers of
-items, a line through their times, R = a + b * items, gives the cost of a call without its items.
+Both are measured without a change of the handler. The kernel counts the segments with data that were sent and
+received on a connection: the smaller number is the number of round trips. And if calls have different numbers
+of items, a line through their durations, R = a + b * items, gives the cost `a` of a call without its items.
 """
 
 import json
@@ -11,15 +11,16 @@ from collections import Counter
 from dataclasses import dataclass, fields
 from functools import lru_cache
 
-#: Fields of a window begin with this.
+#: The group of these fields in a window.
 CALL = "call"
 
-#: A line needs this many runs, and numbers of items that differ by this share of their mean.
-RUNS, DIFFERENT = 30, 0.2
+#: A line is computed from at least this many calls, if the deviation of their numbers of items is at least
+#: this share of the mean.
+MIN_RUNS, MIN_DEVIATION = 30, 0.2
 #: Intervals are of 90 %.
 Z = 1.645
-#: Round trips need this many looks.
-LOOKS = 10
+#: Round trips are computed from at least this many observations.
+MIN_LOOKS = 10
 
 _MICROS = 1_000_000
 
@@ -28,10 +29,11 @@ _MICROS = 1_000_000
 class CallFigures:
     """Sums over the calls to one peer by runs of one kind. Times are microseconds.
 
-    `runs` to `millis_millis` are of calls with a known number of items. `looks` and `segments` are of
-    connections seen for the first time, with the round trips that they had made. `again_segments` and
-    `again_micros` are of connections seen again, with the durations added before. `waits` looks found a
-    connection that had sent its last data `wait_millis` before, in all.
+    `runs` to `millis_millis` are sums over calls with a known number of items (`items_items`: of its square,
+    and so on). `looks` counts connections that were seen for the first time in a run, `segments` the round
+    trips that they had made. `again_looks` counts connections that were seen again, `again_segments` their
+    round trips since they were seen before, `again_micros` the time since then. `waits` counts how often a
+    connection was seen, and `wait_millis` adds up how long ago each had sent its last data.
     """
 
     runs: int = 0
@@ -57,54 +59,57 @@ class CallFigures:
     def cost_line(self) -> tuple[float, float] | None:
         """Return a and b of R = a + b * items, in seconds, or None if the numbers of items differ too little.
 
-        b is the upper end of its interval, so that no cost of items is counted as one of the call.
+        b is the upper end of its interval, so that no cost of items is counted as a cost of the call.
         """
         spread = self.runs * self.items_items - self.items**2
-        if self.runs < RUNS or spread < (DIFFERENT * self.items) ** 2:
+        if self.runs < MIN_RUNS or spread < (MIN_DEVIATION * self.items) ** 2:
             return None
         slope = (self.runs * self.items_micros - self.items * self.micros) / spread
         mean = self.micros / self.runs
-        rest = max(0.0, 1e6 * self.millis_millis / self.runs - mean**2)
-        slope = max(0.0, slope + Z * math.sqrt(rest / spread))
+        variance = max(0.0, 1e6 * self.millis_millis / self.runs - mean**2)
+        slope = max(0.0, slope + Z * math.sqrt(variance / spread))
         return (self.micros - slope * self.items) / self.runs / _MICROS, slope / _MICROS
 
     def round_trips(self, service_seconds: float) -> float | None:
         """Return the round trips of a run that takes `service_seconds`, or None if too few were seen."""
-        if self.again_looks >= LOOKS and self.again_looks >= self.looks / 3:
+        if self.again_looks >= MIN_LOOKS and self.again_looks >= self.looks / 3:
             return self.again_segments / self.again_micros * service_seconds * _MICROS
-        if self.looks >= LOOKS:  # seen at a random moment of the run, half of its round trips are done
+        if self.looks >= MIN_LOOKS:  # at a random moment of a run, half of its round trips have been made
             return 2 * self.segments / self.looks - 1
         return None
 
     @property
     def mean_wait_seconds(self) -> float:
-        """The time that a call had waited when it was looked at, seconds: half of it if all are equal."""
+        """The mean time that calls had waited when they were seen: half of their duration if all are equal."""
         return self.wait_millis / 1000 / self.waits if self.waits else 0.0
 
 
-_NAMES = frozenset(each.name for each in fields(CallFigures))
+_NAMES = frozenset(field.name for field in fields(CallFigures))
 
 
-def note_items(into: Counter[str], kind: str, peer: str, items: int, seconds: float) -> None:
-    """Add a call with a known number of items to the fields of a window."""
+def add_items(window: Counter[str], kind: str, peer: str, items: int, seconds: float) -> None:
+    """Add a call with a known number of items, which took some seconds, to the fields of a window."""
     micros = int(seconds * _MICROS)
-    key = _call_key(kind, peer)
+    key = json.dumps([kind, peer])
     for name, value in (
         ("runs", 1), ("items", items), ("micros", micros), ("items_items", items * items),
         ("items_micros", items * micros), ("millis_millis", round(seconds * 1000) ** 2),
     ):  # fmt: skip
-        into[f"{CALL}:{name}:{key}"] += value
+        window[f"{CALL}:{name}:{key}"] += value
 
 
-def note_connection(
-    into: Counter[str], kind: str, peer: str, trips: int, since_seconds: float | None
+def add_connection(
+    window: Counter[str], kind: str, peer: str, trips: int, since_seconds: float | None
 ) -> None:
-    """Add the round trips of a connection: all, or those since it was seen last."""
-    key = _call_key(kind, peer)
+    """Add the round trips of a connection to the fields of a window.
+
+    They are those since it was seen `since_seconds` ago, or all if it was not seen before (None).
+    """
+    key = json.dumps([kind, peer])
     if since_seconds is None:
-        into.update({f"{CALL}:looks:{key}": 1, f"{CALL}:segments:{key}": trips})
+        window.update({f"{CALL}:looks:{key}": 1, f"{CALL}:segments:{key}": trips})
         return
-    into.update(
+    window.update(
         {
             f"{CALL}:again_looks:{key}": 1,
             f"{CALL}:again_segments:{key}": trips,
@@ -113,32 +118,29 @@ def note_connection(
     )
 
 
-def note_wait(into: Counter[str], kind: str, peer: str, waited_ms: int) -> None:
-    """Add how long a connection has waited for an answer, in ms, to the fields of a window."""
-    key = _call_key(kind, peer)
-    into.update({f"{CALL}:waits:{key}": 1, f"{CALL}:wait_millis:{key}": waited_ms})
+def add_wait(window: Counter[str], kind: str, peer: str, waited_ms: int) -> None:
+    """Add how long a connection has waited for a reply, in ms, to the fields of a window."""
+    key = json.dumps([kind, peer])
+    window.update({f"{CALL}:waits:{key}": 1, f"{CALL}:wait_millis:{key}": waited_ms})
 
 
-def add_field(calls: dict[tuple[str, str], CallFigures], rest: str, value: int) -> None:
-    """Add a field of a window, its text after the first colon. A field of another version is ignored."""
-    name, _, text = rest.partition(":")
-    if name not in _NAMES:
-        return
-    if (key := _kind_and_peer(text)) is None:
+def add_field(calls: dict[tuple[str, str], CallFigures], name_and_key: str, value: int) -> None:
+    """Add a field of a window, given without its group, to the figures of its kind and peer.
+
+    A field of another version is ignored.
+    """
+    name, _, key_text = name_and_key.partition(":")
+    if name not in _NAMES or (key := _parse_key(key_text)) is None:
         return
     figures = calls.setdefault(key, CallFigures())
     setattr(figures, name, getattr(figures, name) + value)
 
 
 @lru_cache(maxsize=4_096)
-def _kind_and_peer(text: str) -> tuple[str, str] | None:
-    """Return the kind and the peer of a field, or None if it cannot be read."""
+def _parse_key(text: str) -> tuple[str, str] | None:
+    """Return the kind and the peer of a field, or None if it cannot be parsed."""
     try:
         kind, peer = json.loads(text)
     except (ValueError, TypeError):
         return None
     return str(kind), str(peer)
-
-
-def _call_key(kind: str, peer: str) -> str:
-    return json.dumps([kind, peer])

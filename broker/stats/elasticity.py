@@ -1,7 +1,7 @@
 """The elasticity of a pool's throughput: e = d ln X / d ln N, of throughput X against slots N.
 
-e is 1 if slots are lacking, and 0 if all of them wait for one thing: a full dependency, a lock, a processor.
-(Gunther, "Guerrilla Capacity Planning", on the universal scalability law.) probe.py measures it.
+e is 1 if only slots are lacking, and 0 if all slots wait for one thing: a full dependency, a lock, a
+processor. (Gunther, "Guerrilla Capacity Planning", on the universal scalability law.) probe.py measures it.
 """
 
 import math
@@ -12,15 +12,17 @@ from json import dumps, loads
 from millpond.broker.connection import Store, translate_errors
 from millpond.broker.keys import earlier_elasticity_key, elasticity_key
 
-#: Intervals are of 90 %. Throughput grows if the interval is above the first, and by the second above that of
-#: a dependency for one fewer than the slots (at most the third), while the step is at least the
-#: fourth. It does not if one of them is below the last.
+#: Throughput grows with slots if the lower end of the interval (90 %) is at least GROWS. It must also exceed
+#: by MARGIN the elasticity that a dependency for one fewer than the slots would give, but never more than
+#: MOST_ASKED, and the elasticity of the last step must be at least STEP_LEAST. Throughput does not grow if
+#: the upper end, or that of the last step, is at most SATURATED.
 GROWS, MARGIN, MOST_ASKED, STEP_LEAST, SATURATED = 0.7, 0.03, 0.88, 0.6, 0.5
 #: An interval that is wider than this, to each side, proves no growth, however high its middle is: throughput
 #: does not grow faster than slots, so a value far above 1 is chance.
 MOST_ERROR = 0.5
 
-#: How long a result is believed, and kept to be compared with the throughput after a change, ms.
+#: How long a result is used for a diagnosis, and how long it is kept to be compared with the throughput after
+#: a change, ms.
 FRESH_MS, KEPT_MS = 15 * 60 * 1000, 24 * 3600 * 1000
 
 
@@ -28,8 +30,9 @@ FRESH_MS, KEPT_MS = 15 * 60 * 1000, 24 * 3600 * 1000
 class Elasticity:
     """The measured elasticity of a pool: `value` ± `error` (90 %), between `part` and `slots` tasks at once.
 
-    `step` ± `step_error` is the same between `step_part` and `slots`, None if it was not measured. `rate`,
-    `part_rate` and `step_rate` are ends a second. The probe took `seconds` and cost `lost` ends.
+    `step` ± `step_error` is the same between `step_part` and `slots`; `step` is None if it was not measured.
+    With `slots`, `part` and `step_part` tasks at once, `rate`, `part_rate` and `step_rate` tasks ended in a
+    second. The probe took `seconds`, and in that time `lost` fewer tasks ended than without it.
     """
 
     value: float
@@ -43,7 +46,7 @@ class Elasticity:
     at_ms: int
     #: The mean service time of the pool's runs when it was measured, seconds.
     service_seconds: float = 0.0
-    #: Ends a second just before, with prefetched messages as well.
+    #: The tasks that ended in a second just before the probe, when messages were prefetched.
     free_rate: float = 0.0
     step: float | None = None
     step_error: float = 0.0
@@ -74,7 +77,7 @@ class Elasticity:
 
     @property
     def _of_one_fewer(self) -> float:
-        """The elasticity if a dependency takes one fewer at once than there are slots."""
+        """The elasticity to be expected if a dependency serves one call fewer than there are slots."""
         if self.part >= self.slots - 1:
             return 0.0
         return math.log((self.slots - 1) / self.part) / math.log(self.slots / self.part)
@@ -90,7 +93,7 @@ class Elasticity:
         return self.grows or self.saturated
 
     def with_earlier(self, earlier: "Elasticity") -> "Elasticity":
-        """Return this result and an earlier one of the same slots as one, each by its precision."""
+        """Return the mean, weighted by precision, of this result and an earlier one of the same slots."""
         value, error = _weighted_mean((self.value, self.error), (earlier.value, earlier.error))
         joined = replace(self, value=value, error=error)
         if self.step is None or earlier.step is None:
@@ -99,27 +102,27 @@ class Elasticity:
         return replace(joined, step=step, step_error=error)
 
     @property
-    def local(self) -> float:
-        """The best guess for slots beyond those that there are, 0 to 1."""
+    def for_more_slots(self) -> float:
+        """The estimated elasticity if slots are added, 0 to 1."""
         value = self.value if self.step is None else min((self.value + self.step) / 2, self.value)
         return max(0.0, min(1.0, value))
 
 
 def _weighted_mean(*estimates: tuple[float, float]) -> tuple[float, float]:
-    """Return the mean of values with errors, weighted by their precision, and its error."""
+    """Return the mean of estimates (value, error), weighted by their precision, and its error."""
     weights = [1 / max(error, 0.01) ** 2 for _, error in estimates]
     value = sum(weight * value for weight, (value, _) in zip(weights, estimates, strict=True)) / sum(weights)
     return value, 1 / math.sqrt(sum(weights))
 
 
-#: The mean service time may move by this factor before a result is no longer believed.
+#: A result no longer holds if the mean service time has changed by this factor.
 SHIFTED = 1.6
 
 
 def still_holds(result: Elasticity, service_seconds: float, *, slots: int | None = None) -> bool:
-    """True if the mean service time is within a factor `SHIFTED` of the measured one.
+    """True if the mean service time has changed by less than a factor `SHIFTED` since the measurement.
 
-    It is also true if either time is unknown (0). If `slots` differs from the measured number, the lower
+    It is also True if either time is unknown (0). If `slots` differs from the measured number, the lower
     bound changes in proportion: with fewer slots, runs that wait for each other are shorter.
     """
     if not result.service_seconds or not service_seconds:
@@ -129,7 +132,7 @@ def still_holds(result: Elasticity, service_seconds: float, *, slots: int | None
 
 
 def store_elasticity(store: Store, pool: str, result: Elasticity) -> None:
-    """Store a result for the diagnosis of the pool. The last one with other slots stays, to compare with."""
+    """Store a result of a pool. If the last one is of another number of slots, it becomes the earlier one."""
     key, earlier = elasticity_key(pool, store.prefix), earlier_elasticity_key(pool, store.prefix)
     with translate_errors("keeping what was measured"):
         before = _parse_result(store.client.get(key))
@@ -144,12 +147,12 @@ def last_elasticity(store: Store, pools: Sequence[str]) -> list[Elasticity | Non
 
 
 def earlier_elasticity(store: Store, pools: Sequence[str]) -> list[Elasticity | None]:
-    """Return the last result of each pool with other slots than the last of all, or None."""
+    """Return the last result of each pool with another number of slots than its last result, or None."""
     return _read_results(store, [earlier_elasticity_key(pool, store.prefix) for pool in pools])
 
 
 def _read_results(store: Store, keys: Sequence[str]) -> list[Elasticity | None]:
-    """Return the stored results of some keys, in their order, with None for a key without one."""
+    """Return the stored result of each key, or None for a key without one."""
     if not keys:
         return []
     with translate_errors("reading what was measured"):
@@ -157,7 +160,7 @@ def _read_results(store: Store, keys: Sequence[str]) -> list[Elasticity | None]:
 
 
 def _parse_result(raw: bytes | None) -> Elasticity | None:
-    """Return a stored result without fields of a newer version."""
+    """Return a stored result without fields of a newer version, or None if it is missing or unreadable."""
     if raw is None:
         return None
     try:
@@ -166,4 +169,4 @@ def _parse_result(raw: bytes | None) -> Elasticity | None:
         return None
 
 
-_FIELDS = frozenset(each.name for each in fields(Elasticity))
+_FIELDS = frozenset(field.name for field in fields(Elasticity))

@@ -1,7 +1,7 @@
-"""Heartbeats of worker processes, once a second each while it works, and the totals of their pools.
+"""Heartbeats of worker processes, one a second of each that works, and the totals of their pools.
 
-A heartbeat is the present state of a process and expires by itself. It also adds to the totals of its pool,
-which only grow while processes come and go.
+A heartbeat is the present state of a process, and expires by itself. It also adds to the totals of its pool,
+which never decrease when processes end.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,13 +14,13 @@ from millpond.broker.keys import pool_totals_key, pools_key, process_key, proces
 from millpond.broker.scripts import script
 from millpond.broker.stats.histogram import NAMES, Histogram
 
-#: A heartbeat expires after this time, and its process is no longer shown.
+#: A heartbeat expires after this time. Then its process is no longer shown.
 KEPT_MS = 10_000
 
 #: The time between two samples of all queues and pools.
 SAMPLE_MS = 10_000
 
-#: The maximum of kinds that a pool's totals name. The figures of further kinds are added up as `others`.
+#: The maximum of kinds in a pool's totals. The figures of further kinds are added up as the kind `others`.
 MOST_KINDS = 120
 
 _MICROS = 1_000_000
@@ -30,10 +30,11 @@ _MICROS = 1_000_000
 class Heartbeat:
     """The state of a worker process.
 
-    `busy` of its `slots` run a task. `in_flight` counts its messages. `cores` are the processors that it may
-    use. `host_busy` is the share of its host's processors in use, 0 if not known. The broker replies in
-    `broker_seconds`. A quota holds the process back in the share `throttled` of periods. Its main thread,
-    which fetches messages, computes or waits for a processor for the share `loop_busy` of the time.
+    `busy` of its `slots` run a task. `in_flight` counts its messages. `cores` is the number of processors
+    that it may use. `host_busy` is the share of its host's processors that is in use, 0 if not known.
+    `broker_seconds` is the duration of a round trip to the broker. `throttled` is the share of periods in
+    which a processor quota stopped the process. `loop_busy` is the share of time in which its main thread,
+    which fetches messages, computes or waits for a processor.
     """
 
     name: str
@@ -55,17 +56,17 @@ class Heartbeat:
     loop_busy: float = 0.0
 
 
-_FIELDS = frozenset(each.name for each in fields(Heartbeat))
+_FIELDS = frozenset(field.name for field in fields(Heartbeat))
 
 
 @dataclass(frozen=True)
 class Totals:
     """Totals of a pool since it was first used.
 
-    `ended` counts runs by (state, kind). `wait` and `service` are histograms by kind. `slot_seconds` were
-    available, `busy_seconds` of them used, and `cpu_seconds` spent by handlers on a processor. `fetch_calls`
-    are round trips that settled and fetched. `shown` counts tasks whose events were sent, `left_out` those
-    without.
+    `ended` counts runs by (state, kind). `wait` and `service` are histograms by kind. `slot_seconds` is the
+    time that slots were available, `busy_seconds` the time that they ran a task, `cpu_seconds` the processor
+    time of handlers. `fetch_calls` counts the calls that settled and fetched. `shown` counts tasks whose
+    Celery events were sent, `left_out` tasks without.
     """
 
     ended: Mapping[tuple[str, str], int] = field(default_factory=dict)
@@ -84,10 +85,9 @@ class Totals:
 
 
 def send_heartbeat(store: Store, heartbeat: Heartbeat, added: Mapping[str, int]) -> bool:
-    """Send a heartbeat with its additions to the pool's totals. True if the caller must write samples now.
+    """Send a heartbeat with additions to its pool's totals. Return True if the caller must write samples now.
 
-    The keys of `added` are fields of the totals: worker/report/metering.py writes them, `parse_totals`
-    reads them.
+    The keys of `added` are fields of the totals, as `parse_totals` describes them.
     """
     keys = (
         process_key(heartbeat.name, store.prefix),
@@ -139,19 +139,17 @@ def read_totals(store: Store, pools: list[str]) -> Iterator[Totals]:
 
 
 def _parse_heartbeat(text: bytes) -> Heartbeat:
-    """Return a stored heartbeat without fields that only a newer version knows."""
+    """Return a stored heartbeat without fields of a newer version."""
     record = loads(text)
-    values = {name: value for name, value in record.items() if name in _FIELDS} | {
-        "in_flight": record["held"]
-    }
-    return Heartbeat(**{**values, "queues": tuple(values["queues"])})
+    record |= {"in_flight": record["held"], "queues": tuple(record["queues"])}
+    return Heartbeat(**{name: value for name, value in record.items() if name in _FIELDS})
 
 
 def parse_totals(fields: Mapping[str, int]) -> Totals:
-    """Return the totals that Redis and the task metrics of a worker keep as fields.
+    """Return the totals in fields, which Redis and the task metrics of a worker process store.
 
-    `ended:<state>:<kind>`, `wait:<bound>:<kind>`, `wait:us:<kind>`, the same for `service`, and `busy_us`,
-    `slot_us`, `cpu_us`, `turns`, `shown`, `left_out`.
+    The fields are `ended:<state>:<kind>`; `wait:<bound>:<kind>` for a bucket and `wait:us:<kind>` for the sum
+    of a histogram; the same for `service`; and `busy_us`, `slot_us`, `cpu_us`, `turns`, `shown`, `left_out`.
     """
     ended: dict[tuple[str, str], int] = {}
     buckets: dict[str, dict[str, dict[str, int]]] = {"wait": {}, "service": {}}
@@ -176,5 +174,5 @@ def parse_totals(fields: Mapping[str, int]) -> Totals:
 
 
 def _parse_histogram(parts: Mapping[str, int]) -> Histogram:
-    """Return the histogram whose buckets and sum are stored as fields."""
+    """Return a histogram from its fields: bound -> count, and `us` -> the sum in microseconds."""
     return Histogram(tuple(parts.get(name, 0) for name in NAMES), parts.get("us", 0) / _MICROS)

@@ -1,14 +1,14 @@
-"""Histograms of durations with fixed buckets, so that those of many processes can be added up.
+"""Histograms of durations. All have the same buckets, so those of many processes can be added up.
 
-The bounds are 1, 1.5, 2, 3, 5 and 7 times each power of ten, from 0.1 ms to more than an hour. A quantile is
-off by a fifth at most. Prometheus gets the bounds of 1, 2 and 5.
+The bounds are 1, 1.5, 2, 3, 5 and 7 times each power of ten, from 0.1 ms to more than an hour. The error of a
+quantile is at most a fifth. Only the bounds of 1, 2 and 5 are exported to Prometheus.
 """
 
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-#: Upper bounds in seconds. One more bucket counts longer durations.
+#: The upper bounds of the buckets, seconds. One more bucket counts longer durations.
 BOUNDS = tuple(float(f"{step}e{power}") for power in range(-4, 4) for step in (1, 1.5, 2, 3, 5, 7))
 
 #: The bounds as text, as they are stored. A later version may add bounds.
@@ -40,17 +40,15 @@ class Histogram:
     def quantile(self, share: float) -> float | None:
         """Return the duration in seconds that a `share` of all durations does not exceed, or None if empty.
 
-        Within a bucket the durations are assumed to be spread evenly, as Prometheus does.
+        The durations in a bucket are assumed to be spread evenly, as Prometheus assumes. A duration beyond
+        the last bound is returned as that bound.
         """
-        wanted, below = share * self.count, 0
+        rank, below = share * self.count, 0
         if not self.count:
             return None
-        for index, count in enumerate(self.counts):
-            if count and below + count >= wanted:
-                if index == len(BOUNDS):
-                    return BOUNDS[-1]
-                low = BOUNDS[index - 1] if index else 0.0
-                return low + (BOUNDS[index] - low) * (wanted - below) / count
+        for count, lower, upper in zip(self.counts, (0.0, *BOUNDS), BOUNDS, strict=False):
+            if count and below + count >= rank:
+                return lower + (upper - lower) * (rank - below) / count
             below += count
         return BOUNDS[-1]
 
@@ -59,11 +57,11 @@ class Histogram:
         return Histogram(both, self.seconds + other.seconds)
 
     def __sub__(self, earlier: "Histogram") -> "Histogram":
-        """Return the durations added since an earlier state of the same histogram."""
-        since = tuple(max(0, a - b) for a, b in zip(self.counts, earlier.counts, strict=True))
-        return Histogram(since, max(0.0, self.seconds - earlier.seconds))
+        """Return the durations that were added since an earlier state of the same histogram."""
+        counts = tuple(max(0, a - b) for a, b in zip(self.counts, earlier.counts, strict=True))
+        return Histogram(counts, max(0.0, self.seconds - earlier.seconds))
 
 
 def sum_histograms(histograms: Iterable[Histogram]) -> Histogram:
-    """Return the sum of histograms."""
+    """Return one histogram of the durations in all of the histograms."""
     return sum(histograms, Histogram())

@@ -1,9 +1,9 @@
-"""The history: a sample of every queue and pool each ten seconds, kept for an hour.
+"""The history: a sample of every queue and every pool each ten seconds, kept for an hour.
 
-Worker processes and Flower write the samples. Once a second each tries to take a lock in Redis that lasts
-ten seconds (workers with their heartbeat). The process that gets it writes the samples of all queues and
-pools. So there is a history as long as any process runs. Each queue or pool has a bounded stream that expires
-by itself.
+Worker processes and Flower write the samples. Once a second each of them tries to take a lock in Redis that
+lasts ten seconds; a worker process does it with its heartbeat. The process that gets the lock writes the
+samples of all queues and pools. So there is a history as long as any process runs. Each queue or pool has a
+bounded stream, which expires by itself.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,10 +19,11 @@ from millpond.broker.stats import heartbeats
 from millpond.broker.stats.heartbeats import SAMPLE_MS, Totals
 from millpond.broker.stats.histogram import NAMES, Histogram, sum_histograms
 
-#: Samples kept: an hour.
+#: The number of samples that are kept: an hour's.
 KEPT = 3_600_000 // SAMPLE_MS
 
-#: A sample that is newer than the server's time by this much was written before its clock was set back.
+#: A sample whose time is later than the server's by this much was written before the server's clock was set
+#: back.
 SET_BACK_MS = 3 * SAMPLE_MS
 
 #: A stream expires this long after its last sample.
@@ -37,8 +38,8 @@ class Sample:
     values: Mapping[str, Any]
 
 
-def take_sampling_turn(store: Store) -> bool:
-    """True if samples are due and the caller is to write them: it has taken the lock."""
+def take_sampling_lock(store: Store) -> bool:
+    """Take the lock of the samples if they are due. Return True if the caller got it and must write them."""
     with translate_errors("taking the lock of the samples"):
         return bool(store.client.set(sampling_key(store.prefix), "flower", nx=True, px=SAMPLE_MS))
 
@@ -63,12 +64,12 @@ def write_samples(store: Store) -> None:
 
 
 def _future_streams(store: Store, keys: Iterable[str]) -> list[str]:
-    """Return the streams with samples of the future, from which no rate can be computed."""
-    asked, newest = list(keys), server.server_time_ms(store) + SET_BACK_MS
+    """Return those of the streams that have samples of the future, from which no rate can be computed."""
+    keys, newest = list(keys), server.server_time_ms(store) + SET_BACK_MS
     with store.client.pipeline(transaction=False) as pipe:
-        for key in asked:
+        for key in keys:
             pipe.xrange(key, min=newest, count=1)
-        return [key for key, entries in zip(asked, pipe.execute(), strict=True) if entries]
+        return [key for key, entries in zip(keys, pipe.execute(), strict=True) if entries]
 
 
 def _queue_values(depth: inspect_depth.Depth) -> dict[str, Any]:
@@ -101,20 +102,11 @@ def _pool_values(running: list[heartbeats.Heartbeat], totals: Totals) -> dict[st
     }
 
 
-def read_history(store: Store, names: list[str]) -> list[list[Sample]]:
-    """Return the samples of each of `queue:<name>` or `pool:<name>`, the oldest first."""
-    with translate_errors("reading the samples"), store.client.pipeline(transaction=False) as pipe:
-        for name in names:
-            pipe.xrange(samples_key(name, store.prefix))
-        replies = pipe.execute()
-    return [[parse_sample(entry, fields) for entry, fields in entries] for entries in replies]
-
-
 def sample_before(store: Store, names: list[str], *, now_ms: int, seconds: float) -> list[Sample | None]:
-    """Return for each name the last sample that is at least `seconds` old, to compare the present with.
+    """Return for each name the latest sample that is at least `seconds` old, to compare the present with.
 
-    It is at most three times `seconds` old, or half a minute if that is longer. If there is none, the oldest
-    younger sample is returned, or None without any.
+    It is at most three times `seconds` old, or half a minute if that is longer. Without such a sample, the
+    oldest of the younger samples is returned, or None if there is no sample.
     """
     oldest = now_ms - int(max(3 * seconds, 30) * 1000)
     with translate_errors("reading the samples"), store.client.pipeline(transaction=False) as pipe:
@@ -128,19 +120,13 @@ def sample_before(store: Store, names: list[str], *, now_ms: int, seconds: float
 
 
 def parse_sample(entry: bytes, fields: Mapping[bytes, bytes]) -> Sample:
-    """Return the sample of an entry of the stream."""
+    """Return the sample in an entry of a stream."""
     return Sample(int(entry.split(b"-")[0]), loads(fields[b"values"]))
 
 
-def stored_histogram(values: Mapping[str, Any]) -> Histogram:
-    """Return the histogram that is stored in a pool's sample as `wait` or `service`."""
+def parse_histogram(values: Mapping[str, Any]) -> Histogram:
+    """Return the histogram that a pool's sample has as `wait` or `service`."""
     return Histogram(tuple(values.get(name, 0) for name in NAMES), values.get("seconds", 0.0))
-
-
-def count_and_seconds(values: Mapping[str, Any]) -> tuple[int, float]:
-    """Return the number of durations of such a stored histogram, and their sum in seconds."""
-    seconds = values.get("seconds", 0.0)
-    return round(sum(values.values()) - seconds), seconds
 
 
 def _pack_histogram(histogram: Histogram) -> dict[str, Any]:
@@ -154,7 +140,7 @@ Entries = list[tuple[bytes, Mapping[bytes, bytes]]]
 
 @dataclass(frozen=True)
 class _CachedSamples:
-    """The samples read of one queue or pool, and the id of the last of them."""
+    """The samples that were read of one queue or pool, and the id of the last of their entries."""
 
     last: bytes
     samples: tuple[Sample, ...]
@@ -163,8 +149,8 @@ class _CachedSamples:
 class HistoryCache:
     """The history in memory, for a page that is loaded again and again.
 
-    Samples never change, so only new ones are read from Redis. Safe to share between threads: two that read
-    at once store equal values, each as a whole.
+    Samples never change, so only new ones are read from Redis. Threads may share a cache without a lock: two
+    that read at once replace an entry by equal values.
     """
 
     def __init__(self, store: Store) -> None:
@@ -173,24 +159,25 @@ class HistoryCache:
 
     def samples(self, names: Sequence[str]) -> list[tuple[Sample, ...]]:
         """Return the samples of each of `queue:<name>` or `pool:<name>`, the oldest first."""
-        cached = [self._cached.get(name) for name in names]
-        entries = self._read_since(names, [each.last.decode() if each else "-" for each in cached])
-        # A stream without the entry that was read last is a new one: the old one expired or was deleted.
-        again = [
+        found = [self._cached.get(name) for name in names]
+        entries = self._read_since(names, [cached.last.decode() if cached else "-" for cached in found])
+        # A stream without the entry that was read last is a new one: the old one expired or was deleted. It
+        # is read whole.
+        renewed = [
             n
-            for n, (each, new) in enumerate(zip(cached, entries, strict=True))
-            if each and not _is_same_stream(each, new)
+            for n, (cached, new) in enumerate(zip(found, entries, strict=True))
+            if cached and not (new and new[0][0] == cached.last)
         ]
-        for n, whole in zip(
-            again, self._read_since([names[n] for n in again], ["-"] * len(again)), strict=True
-        ):
-            cached[n], entries[n] = None, whole
+        all_entries = self._read_since([names[n] for n in renewed], ["-"] * len(renewed))
+        for n, whole in zip(renewed, all_entries, strict=True):
+            found[n], entries[n] = None, whole
         return [
-            self._store_new(name, each, new) for name, each, new in zip(names, cached, entries, strict=True)
+            self._store_new(name, cached, new)
+            for name, cached, new in zip(names, found, entries, strict=True)
         ]
 
     def _read_since(self, names: Sequence[str], since: Sequence[str]) -> list[Entries]:
-        """Return the entries of each stream from an id on, that id included."""
+        """Return the entries of each stream from an id on, that entry included. "-" is the first entry."""
         if not names:
             return []
         with translate_errors("reading the samples"), self._store.client.pipeline(transaction=False) as pipe:
@@ -200,9 +187,10 @@ class HistoryCache:
         return entries
 
     def _store_new(self, name: str, cached: _CachedSamples | None, entries: Entries) -> tuple[Sample, ...]:
-        """Append a stream's new entries to its cached samples and return these.
+        """Append a stream's new entries to its cached samples, and return all of them.
 
-        With `cached`, the first entry is the last cached one. A stream without entries is forgotten.
+        If there are cached samples, the first entry is the last of these. A stream without entries is
+        forgotten.
         """
         new = entries[1:] if cached else entries
         if not entries:
@@ -213,8 +201,3 @@ class HistoryCache:
         all_ = (*(cached.samples if cached else ()), *(parse_sample(*entry) for entry in new))
         self._cached[name] = _CachedSamples(entries[-1][0], all_[-KEPT:])
         return self._cached[name].samples
-
-
-def _is_same_stream(cached: _CachedSamples, entries: Entries) -> bool:
-    """True if the first entry is the last cached one, so the stream is the same."""
-    return bool(entries) and entries[0][0] == cached.last

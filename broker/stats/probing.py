@@ -1,7 +1,7 @@
-"""Probe pools: only while one is behind, nothing else explains it, and little is lost.
+"""Decide which pool is probed: one with a backlog that nothing else explains, if the probe costs little.
 
-The process that writes the samples tries once in ten seconds. One process at a time probes a pool. The cost
-of probes is counted in seconds of the pool's throughput, and kept under a share of each hour.
+The process that writes the samples tries this once in ten seconds. One process at a time probes a pool. The
+cost of probes is counted in seconds of the pool's throughput, and kept under a share of each hour.
 """
 
 import logging
@@ -24,26 +24,27 @@ from millpond.broker.stats.window import Window
 
 logger = logging.getLogger(__name__)
 
-#: A pool is probed if at least this many runs ended in at least this many seconds, this share of its slots is
-#: in use, runs take longer than this on average, and a smaller share than this fails.
+#: A pool is probed if at least ENDS runs ended in at least SECONDS, the share FULL of its slots is in use,
+#: runs take at least SHORT_SECONDS on average, and a smaller share than FAILING fails.
 ENDS, SECONDS, FULL, SHORT_SECONDS, FAILING = 30, 10.0, 0.5, 0.002, 0.5
 #: The ready tasks must last for this many seconds at the present rate, or a probe would empty the queue.
 BACKLOG_SECONDS = 5.0
-#: Nearer than this to a rate limit, the limit explains the backlog.
+#: From this share of a rate limit on, the limit explains the backlog.
 NEAR_LIMIT = 0.8
-#: The share of slot time for which something else explains enough without a probe: computing, or a lock.
+#: If slots spend this share of their time on computing or on a lock, that explains the backlog.
 EXPLAINED = 0.6
-#: The longest probe, except of long runs, and the shortest useful one, seconds, and how long a prober's lock
-#: lasts beyond the longest probe.
+#: The longest probe, if runs are not long, and the shortest useful one, seconds; and for how many ms the lock
+#: of a probe outlasts the longest probe.
 MOST_SECONDS, LEAST_SECONDS, LOCK_MS = 30.0, 8.0, 90_000
-#: The share of a pool's throughput that a probe costs while it lasts, at most: its parts are half and more.
+#: The maximum share of a pool's throughput that a probe costs while it lasts: no more than half of the slots
+#: idle.
 COST = 0.5
 HOUR = 3600
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A pool that may be probed: its slots, its queues with ready tasks, its figures of the last minute."""
+    """A pool that may be probed: its slots, its queues with ready tasks, its window of the last minute."""
 
     pool: str
     slots: int
@@ -53,20 +54,20 @@ class Candidate:
 
 @dataclass(frozen=True)
 class NoCandidate:
-    """A pool that is not probed, and the reason: a probe would show nothing, or not be needed."""
+    """The reason why a pool is not probed: a probe would show nothing, or is not needed."""
 
     reason: str
 
 
 def find_candidate(store: Store, pool: str) -> Candidate | NoCandidate:
-    """Return the pool if only its slots or its dependencies can explain its backlog, else the reason."""
+    """Return the pool if only slots or dependencies can explain its backlog, else why it is not probed."""
     running = _processes_of(store, pool)
-    slots = sum(each.slots for each in running)
-    names = depth.queues_with_ready(store, sorted({queue for each in running for queue in each.queues}))
-    waiting = _not_paused(
-        store, [each for each in depth.read_depths(store, names) if each.ready] if names else []
-    )
-    if reason := _busy_reason(store, pool, slots, waiting):
+    slots = sum(process.slots for process in running)
+    served = sorted({queue for process in running for queue in process.queues})
+    names = depth.queues_with_ready(store, served)
+    depths = depth.read_depths(store, names) if names else []
+    waiting = _without_paused(store, [each for each in depths if each.ready])
+    if reason := _no_spare_slot_reason(store, pool, slots, waiting):
         return NoCandidate(reason)
     [minute] = window.read_windows(store, [pool], now_ms=server.server_time_ms(store), seconds=60)
     rate = minute.ended / minute.seconds if minute.seconds else 0.0
@@ -83,15 +84,15 @@ def find_candidate(store: Store, pool: str) -> Candidate | NoCandidate:
     return Candidate(pool, slots, queues, minute)
 
 
-def _not_paused(store: Store, waiting: Sequence[Depth]) -> list[Depth]:
-    """Return the queues that are not paused: these take no slots."""
-    queues = [each.queue for each in waiting]
+def _without_paused(store: Store, depths: Sequence[Depth]) -> list[Depth]:
+    """Return the depths of the queues that are not paused: slots run no tasks of a paused queue."""
+    queues = [each.queue for each in depths]
     limits_of_all = limits.read_limits_of_all(store, queues) if queues else []
-    return [each for each, limit in zip(waiting, limits_of_all, strict=True) if not limit.paused]
+    return [each for each, limit in zip(depths, limits_of_all, strict=True) if not limit.paused]
 
 
-def _busy_reason(store: Store, pool: str, slots: int, waiting: Sequence[Depth]) -> str:
-    """Return why no slot of a pool can be left idle for a while, or "" if one can."""
+def _no_spare_slot_reason(store: Store, pool: str, slots: int, waiting: Sequence[Depth]) -> str:
+    """Return why leaving a slot of the pool idle would show nothing, or "" if it would show something."""
     if not slots:
         return "no process of it runs"
     if slots < 2:
@@ -112,7 +113,7 @@ def _count_slots(store: Store, pool: str) -> int:
 
 
 def _known_cause(minute: Window, running: Sequence[heartbeats.Heartbeat]) -> str:
-    """Return an explanation of the backlog, or why too little is known, or "" if neither."""
+    """Return what explains the backlog of a pool, or why too little is known of it, or else ""."""
     if minute.ended < ENDS or minute.seconds < SECONDS:
         return f"only {minute.ended} tasks ended in the last minute, {ENDS} are needed"
     if (minute.use or 0.0) < FULL:
@@ -128,18 +129,19 @@ def _known_cause(minute: Window, running: Sequence[heartbeats.Heartbeat]) -> str
 
 
 def longest_probe_seconds(candidate: Candidate) -> float:
-    """Return the longest probe of a pool, in seconds: three turns, which take longer if its runs are long."""
+    """Return how long a probe of a pool may last, seconds: three turns, which take longer if runs are long."""
     return max(MOST_SECONDS, 3 * longest_turn_seconds(_mean_seconds(candidate)))
 
 
 def _mean_seconds(candidate: Candidate) -> float:
+    """Return the mean service time in the candidate's last minute, seconds."""
     return candidate.minute.service_seconds / max(1, candidate.minute.ended)
 
 
 def probe_pool(store: Store, candidate: Candidate, *, max_seconds: float | None = None) -> Elasticity | None:
-    """Probe a pool for `max_seconds`, or for the longest probe of its runs (None), and store the result.
+    """Probe a pool for `max_seconds` (None: `longest_probe_seconds`), store the result and return it.
 
-    Return None if another process probes it, if its queues ran empty or if its number of slots changed.
+    Return None if another process probes it, if its ready tasks ran out or if its number of slots changed.
     """
     lock, longest = probe_lock_key(candidate.pool, store.prefix), longest_probe_seconds(candidate)
     with translate_errors("taking the lock of a probe"):
@@ -148,21 +150,22 @@ def probe_pool(store: Store, candidate: Candidate, *, max_seconds: float | None 
     try:
         recent, mean = _last_figures(store, candidate)
         free_rate = recent.ended / recent.seconds if recent.seconds else 0.0
-        prober = Probe(
+        probe = Probe(
             store,
             candidate.queues,
             slots=candidate.slots,
             service_seconds=mean,
             free_rate=free_rate,
-            chance=Random(),
-            is_as_it_was=lambda: _count_slots(store, candidate.pool) == candidate.slots,
+            rng=Random(),
+            is_unchanged=lambda: _count_slots(store, candidate.pool) == candidate.slots,
         )
         try:
-            measured = prober.run(max_seconds=max_seconds or longest)
+            measured = probe.run(max_seconds=max_seconds or longest)
         finally:
-            _record_cost(store, candidate.pool, prober.cost_seconds)
+            _record_cost(store, candidate.pool, probe.cost_seconds)
         if measured is not None:
-            _, mean = _last_figures(store, candidate)  # of the runs that were measured, not of earlier ones
+            # Read again, so that the mean is that of the runs that were measured.
+            _, mean = _last_figures(store, candidate)
             measured = replace(measured, free_rate=free_rate, service_seconds=mean)
             measured = _join_with_last(store, candidate.pool, measured)
             elasticity.store_elasticity(store, candidate.pool, measured)
@@ -173,14 +176,20 @@ def probe_pool(store: Store, candidate: Candidate, *, max_seconds: float | None 
 
 
 def _last_figures(store: Store, candidate: Candidate) -> tuple[Window, float]:
-    """Return the last ten seconds, and the mean service time in them, or in the minute if few runs ended."""
+    """Return the pool's window of the last ten seconds, and the mean service time of its runs.
+
+    If few runs ended in it, the time is that of the candidate's last minute.
+    """
     [recent] = window.read_windows(store, [candidate.pool], now_ms=server.server_time_ms(store), seconds=10)
     figures = recent if recent.ended >= ENDS else candidate.minute
     return recent, figures.service_seconds / max(1, figures.ended)
 
 
 def _join_with_last(store: Store, pool: str, measured: Elasticity) -> Elasticity:
-    """Return a result joined with the last one, if neither decides and both are of similar slots and runs."""
+    """Return the mean of a result and the pool's last one, if neither decides and they are comparable.
+
+    That is, they are of the same slots and of runs of similar length. Otherwise return the result itself.
+    """
     [last] = elasticity.last_elasticity(store, [pool])
     if last is None or measured.decides or last.decides:
         return measured
@@ -190,7 +199,7 @@ def _join_with_last(store: Store, pool: str, measured: Elasticity) -> Elasticity
 
 
 def probe_state(store: Store, pools: Sequence[str]) -> list[tuple[bool, float]]:
-    """Return whether each pool is probed now, and the seconds of its rate that this cost in the hour."""
+    """Return for each pool whether it is probed now, and the cost of its probes within an hour, seconds."""
     if not pools:
         return []
     locks = [probe_lock_key(pool, store.prefix) for pool in pools]
@@ -202,9 +211,9 @@ def probe_state(store: Store, pools: Sequence[str]) -> list[tuple[bool, float]]:
 
 
 def probe_where_due(store: Store, *, share: float) -> None:
-    """Probe the first pool that is behind for an unknown reason.
+    """Probe the first pool that has a backlog without a known cause, if one has. Errors are logged.
 
-    The cost of probes stays under a share of each hour.
+    `share` is the maximum cost of a pool's probes, as a share of its throughput in each hour.
     """
     for pool in heartbeats.read_pools(store) if share > 0 else ():
         try:
@@ -223,17 +232,17 @@ def probe_where_due(store: Store, *, share: float) -> None:
 
 
 def _affordable_seconds(candidate: Candidate, left: float) -> float | None:
-    """Return the longest probe, in seconds, that costs no more than is left of the hour's share.
+    """Return how long a probe may last, seconds, if the cost of it may be `left` seconds of throughput.
 
-    None: no probe.
+    Return None if even the shortest probe would cost more.
     """
-    # A turn is finished, however long the tasks.
+    # A turn is not interrupted, however long the runs are.
     least = max(LEAST_SECONDS, longest_turn_seconds(_mean_seconds(candidate)))
     return min(longest_probe_seconds(candidate), left / COST) if COST * least <= left else None
 
 
 def _has_valid_result(store: Store, candidate: Candidate) -> bool:
-    """True if a result is stored that decides and still holds, of as many slots and of runs as long."""
+    """True if the pool's last result decides and still holds: same slots, runs of similar length."""
     [kept] = elasticity.last_elasticity(store, [candidate.pool])
     if kept is None or kept.slots != candidate.slots:
         return False
@@ -251,6 +260,6 @@ def _record_cost(store: Store, pool: str, seconds: float) -> None:
 
 
 def _read_cost(store: Store, pool: str) -> float:
-    """Return the cost of the probes of a pool within an hour, in seconds of its throughput."""
+    """Return the cost of a pool's probes in this hour, in seconds of its throughput."""
     with translate_errors("reading the cost of probes"):
         return float(store.client.get(probe_cost_key(pool, store.prefix)) or 0)

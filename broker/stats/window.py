@@ -2,8 +2,7 @@
 
 Each worker process adds to the present window with its heartbeat: how runs of each kind ended and how long
 they took, where their slots spent the time, which errors they raised. A window has a bounded number of fields
-and expires after six minutes. Every five minutes one process folds the windows into one entry, kept for three
-hours. Every hour it folds these into one entry, kept for eight days.
+and expires after six minutes. Longer times are in the entries of days.py.
 """
 
 from collections import Counter
@@ -21,7 +20,8 @@ from millpond.broker.stats.calls import CALL, CallFigures, add_field
 WINDOW_MS = 10_000
 KEPT_MS = 6 * 60 * 1000
 
-#: The maximum of fields of each group of a window. Further kinds, places, calls and errors are added up.
+#: The maximum of fields of each group of a window. Further kinds, places, calls and errors are added up in
+#: one field, `others`.
 MOST_FIELDS = 120
 
 _MICROS = 1_000_000
@@ -49,7 +49,7 @@ class KindFigures:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A place where slots spent time: a category, the peer or lock, the library, the line, and the kind."""
+    """A place where slots spent time: a category, a name (of a peer, a lock), library, line and kind."""
 
     category: str
     name: str = ""
@@ -60,7 +60,7 @@ class Place:
 
 @dataclass
 class Window:
-    """Some windows of a pool, added up: `seconds` from the start of the first to the last that is known."""
+    """Successive windows of a pool, added up. `seconds` counts from the start of the first that is stored."""
 
     seconds: float = 0.0
     slot_seconds: float = 0.0
@@ -79,50 +79,50 @@ class Window:
 
     @property
     def use(self) -> float | None:
-        """The share of slot time that was used, or None if no process reported."""
+        """The share of slot time in which tasks ran, 0 to 1, or None if no process reported."""
         return min(1.0, self.busy_seconds / self.slot_seconds) if self.slot_seconds > 0 else None
 
     def share(self, *categories: str) -> float:
-        """Return the share of the running time that was spent in these categories, 0 to 1."""
+        """Return the share of the time of all places that was spent in these categories, 0 to 1."""
         total = sum(self.places.values())
         spent = sum(n for place, n in self.places.items() if place.category in categories)
         return spent / total if total else 0.0
 
     @property
     def service_seconds(self) -> float:
-        """The seconds that runs took."""
+        """The service time of all runs together."""
         return sum(figures.service_seconds for figures in self.kinds.values())
 
 
 def window_fields(added: Mapping[str, int]) -> Counter[str]:
-    """Return the fields of a window for the additions that a heartbeat makes to the totals."""
+    """Return the fields of a window for the fields of the totals that a heartbeat adds (`parse_totals`)."""
     fields: Counter[str] = Counter()
     for name, amount in added.items():
-        what, _, rest = name.partition(":")
+        group, _, rest = name.partition(":")
         part, _, kind = rest.partition(":")
-        if what == "ended":
+        if group == "ended":
             fields[f"ended:{kind}"] += amount
             if part in ("failed", "retried"):
                 fields[f"{part}:{kind}"] += amount
-        elif what in ("wait", "service") and part == "us":
-            fields[f"{what}:{kind}"] += amount
+        elif group in ("wait", "service") and part == "us":
+            fields[f"{group}:{kind}"] += amount
         elif name in ("busy_us", "slot_us", "children"):
             fields[name] += amount
     return fields
 
 
 def place_field(place: Place) -> str:
-    """Return the field of a place."""
+    """Return the field of a window that counts the time at a place, in microseconds."""
     return "place:" + dumps([place.category, place.name, place.library, place.line, place.kind])
 
 
 def error_field(kind: str, error: str) -> str:
-    """Return the field that counts an error of a kind."""
+    """Return the field of a window that counts an error of a kind. The error is cut to 80 characters."""
     return "error:" + dumps([kind, error[:80]])
 
 
 def add_to_window(store: Store, pool: str, added: Mapping[str, int]) -> None:
-    """Add to the present window of a pool. The keys are fields of a window."""
+    """Add to fields of the present window of a pool."""
     words = [word for name, amount in added.items() if amount for word in (name, amount)]
     if words:
         with translate_errors("adding to a window"):
@@ -134,9 +134,9 @@ def add_to_window(store: Store, pool: str, added: Mapping[str, int]) -> None:
 def read_windows(
     store: Store, pools: Sequence[str], *, now_ms: int, seconds: float, before_seconds: float = 0
 ) -> list[Window]:
-    """Return the last `seconds` of each pool, whole windows and the present one, in one round trip.
+    """Return the last `seconds` of each pool, added up: whole windows and the present one, in one round trip.
 
-    `before_seconds` leaves out the newest ones, so that the time before an event can be read.
+    With `before_seconds`, the newest windows are left out, so that the time before an event can be read.
     """
     newest = (now_ms - int(before_seconds * 1000)) // WINDOW_MS - (1 if before_seconds else 0)
     numbers = _window_numbers(newest, seconds)
@@ -147,10 +147,9 @@ def read_windows(
 def read_window_spans(
     store: Store, pools: Sequence[str], *, now_ms: int, seconds: Sequence[float]
 ) -> list[list[Window]]:
-    """Return the last `seconds` of each pool, for each number of seconds. Each window is read once."""
+    """Return for each number of seconds the last seconds of each pool, added up, in one round trip."""
     newest = now_ms // WINDOW_MS
-    all_ = _window_numbers(newest, max(seconds))
-    windows = _read_raw_windows(store, pools, all_)
+    windows = _read_raw_windows(store, pools, _window_numbers(newest, max(seconds)))
     spans = [_window_numbers(newest, each) for each in seconds]
     return [[_sum_windows(raw[-len(span) :], span, now_ms) for raw in windows] for span in spans]
 
@@ -169,32 +168,36 @@ def _read_raw_windows(
             for number in numbers:
                 pipe.hgetall(f"{window_key(pool, store.prefix)}{number}")
         replies = pipe.execute()
-    each = len(numbers)
-    return [replies[n * each : (n + 1) * each] for n in range(len(pools))]
+    length = len(numbers)
+    return [replies[n * length : (n + 1) * length] for n in range(len(pools))]
 
 
 def read_windows_apart(
     store: Store, pools: Sequence[str], *, now_ms: int, seconds: float, before_seconds: float
 ) -> list[list[Window]]:
-    """Return the windows of each pool one by one, up to `before_seconds` ago, without empty ones."""
+    """Return the windows of each pool, from `seconds` to `before_seconds` ago, apart, without empty ones."""
     newest = (now_ms - int(before_seconds * 1000)) // WINDOW_MS
     numbers = range((now_ms - int(seconds * 1000)) // WINDOW_MS, newest)
     return [
-        [_sum_windows([each], [n], (n + 1) * WINDOW_MS) for n, each in zip(numbers, raw, strict=True) if each]
-        for raw in _read_raw_windows(store, pools, numbers)
+        [
+            _sum_windows([raw], [n], (n + 1) * WINDOW_MS)
+            for n, raw in zip(numbers, windows, strict=True)
+            if raw
+        ]
+        for windows in _read_raw_windows(store, pools, numbers)
     ]
 
 
 def _sum_windows(windows: Iterable[Mapping[bytes, bytes]], numbers: Sequence[int], end_ms: int) -> Window:
-    """Return windows as one, from the start of the first that has anything."""
-    window, first = Window(), None
-    for number, raw in zip(numbers, windows, strict=True):
-        if raw and first is None:
+    """Return the sum of stored windows, from the start of the first that is not empty until `end_ms`."""
+    total, first = Window(), None
+    for number, fields in zip(numbers, windows, strict=True):
+        if fields and first is None:
             first = number
-        for name, value in raw.items():
-            _add_field(window, name.decode(errors="replace"), int(value))
-    window.seconds = 0.0 if first is None else (end_ms - first * WINDOW_MS) / 1000
-    return window
+        for name, value in fields.items():
+            _add_field(total, name.decode(errors="replace"), int(value))
+    total.seconds = 0.0 if first is None else (end_ms - first * WINDOW_MS) / 1000
+    return total
 
 
 def _add_field(window: Window, name: str, value: int) -> None:
@@ -215,21 +218,21 @@ def _add_field(window: Window, name: str, value: int) -> None:
         window.kinds.setdefault(kind, KindFigures()).errors[error] += value
     elif group in ("ended", "failed", "retried", "wait", "service"):
         figures = window.kinds.setdefault(rest, KindFigures())
-        if group in ("ended", "failed", "retried"):
-            setattr(figures, group, getattr(figures, group) + value)
-        elif group in ("wait", "service"):
+        if group in ("wait", "service"):
             setattr(figures, f"{group}_seconds", getattr(figures, f"{group}_seconds") + value / _MICROS)
+        else:
+            setattr(figures, group, getattr(figures, group) + value)
 
 
 @lru_cache(maxsize=4_096)
 def _parse_place(text: str) -> Place:
-    """Return the place of a field."""
+    """Return the place in the text of a field."""
     return Place(OTHERS) if text == OTHERS else Place(*_parse_list(text, 5))
 
 
 @lru_cache(maxsize=4_096)
 def _parse_list(text: str, count: int) -> Sequence[str]:
-    """Return the `count` texts of a field. Of another version's field, return `OTHERS` and empty texts."""
+    """Return the list of `count` texts in a field, or `OTHERS` and empty texts if it cannot be parsed."""
     try:
         items = loads(text)
         if isinstance(items, list) and len(items) == count:

@@ -32,7 +32,7 @@ def _write_samples_if_due(store: Any) -> None:
     An error of the broker is only logged.
     """
     try:
-        if history.take_sampling_turn(store):
+        if history.take_sampling_lock(store):
             history.write_samples(store)
     except BrokerError as error:
         logger.debug("%s", error)

@@ -162,7 +162,7 @@ def test_the_list_of_tasks_says_when_it_is_a_sample(
     store = connect(pond.url)
     [report] = eventually(lambda: heartbeats.read_processes(store), 20)
     eventually(
-        lambda: history.read_history(store, ["pool:default"])[0], 30
+        lambda: history.HistoryCache(store).samples(["pool:default"])[0], 30
     )  # what the last minute is compared with
     heartbeats.send_heartbeat(store, report, {"shown": 1_200, "left_out": 34_000})
     for path in ("/tasks", "/workers"):

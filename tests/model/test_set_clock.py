@@ -191,6 +191,6 @@ def test_the_history_begins_anew_after_the_clock_was_set_back(store: Store) -> N
     key = f"{store.prefix}millpond:samples:queue:{QUEUE}"
     store.client.xadd(key, {"values": "{}"}, id=f"{(store.client.time()[0] + 3_600) * 1000}-0")
     history.write_samples(store)
-    [samples] = history.read_history(store, [f"queue:{QUEUE}"])
+    [samples] = history.HistoryCache(store).samples([f"queue:{QUEUE}"])
     assert len(samples) == 1
     assert abs(samples[0].at_ms / 1000 - store.client.time()[0]) < 60

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from millpond.broker.stats.calls import note_items
+from millpond.broker.stats.calls import add_items
 
 #: Kind, peer, items, seconds. Appended by slots.
 _NOTED: deque[tuple[str, str, int, float]] = deque(maxlen=100_000)
@@ -54,5 +54,5 @@ def pop_noted_calls() -> Counter[str]:
     """Remove the noted calls, and return their sums as fields of a window."""
     fields: Counter[str] = Counter()
     while _NOTED:
-        note_items(fields, *_NOTED.popleft())
+        add_items(fields, *_NOTED.popleft())
     return fields

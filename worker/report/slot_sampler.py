@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import FrameType
 
-from millpond.broker.stats.calls import note_connection, note_wait
+from millpond.broker.stats.calls import add_connection, add_wait
 from millpond.broker.stats.window import RESULTS, Place
 from millpond.worker.report import noted_calls
 from millpond.worker.report.blocking import (
@@ -209,11 +209,11 @@ class SlotSampler:
         self._connections[number] = now, count  # the last seen is the last of the dictionary
         if len(self._connections) > MOST_CONNECTIONS:
             self._connections.pop(next(iter(self._connections)))
-        note_wait(self._calls, peer.kind, peer.name, waited_ms)
+        add_wait(self._calls, peer.kind, peer.name, waited_ms)
         if before is None or count < before[1]:
-            note_connection(self._calls, peer.kind, peer.name, count, None)
+            add_connection(self._calls, peer.kind, peer.name, count, None)
         else:
-            note_connection(self._calls, peer.kind, peer.name, count - before[1], now - before[0])
+            add_connection(self._calls, peer.kind, peer.name, count - before[1], now - before[0])
 
     def _add_seconds(self, where: Place, seconds: float) -> None:
         """Add time to a place, or to `others` if there are too many places."""

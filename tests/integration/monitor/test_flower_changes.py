@@ -164,6 +164,6 @@ def test_metrics_and_samples_are_there_without_a_worker(
     assert 'millpond_queue_published_total{queue="measured"} 3.0' in text
     assert "flower_events_total" in text
     watched.client.delete(sampling_key(watched.prefix))  # as if the last samples were ten seconds old
-    eventually(lambda: history.read_history(watched, ["queue:measured"])[0], 25)
+    eventually(lambda: history.HistoryCache(watched).samples(["queue:measured"])[0], 25)
     for path in ("/workers", "/tasks", "/broker"):
         assert 'href="/queues"' in ann.get(path).text, path

@@ -32,7 +32,7 @@ def test_a_look_reads_what_is_new(store: Store, kept: HistoryCache, monkeypatch:
     history.write_samples(store)
     told = kept.samples(WHAT)
     assert len(read) == 1
-    assert [list(each) for each in told] == history.read_history(store, WHAT)
+    assert told == history.HistoryCache(store).samples(WHAT)
 
 
 def test_no_more_is_kept_than_is_shown(
@@ -42,7 +42,7 @@ def test_no_more_is_kept_than_is_shown(
     monkeypatch.setattr(history, "KEPT", 4)
     for _ in range(3):
         history.write_samples(store)
-    assert [list(each) for each in kept.samples(WHAT)] == history.read_history(store, WHAT)
+    assert kept.samples(WHAT) == history.HistoryCache(store).samples(WHAT)
 
 
 def test_a_past_that_was_dropped_is_forgotten(store: Store, kept: HistoryCache) -> None:
@@ -54,5 +54,5 @@ def test_a_past_that_was_dropped_is_forgotten(store: Store, kept: HistoryCache) 
     store.client.delete(samples_key("queue:remembered", store.prefix))
     history.write_samples(store)
     [told, _] = kept.samples(WHAT)
-    assert list(told) == history.read_history(store, WHAT)[0]
+    assert told == history.HistoryCache(store).samples(WHAT)[0]
     assert len(told) == 1

@@ -53,7 +53,7 @@ def test_reports_stand_for_a_while_and_what_they_add_stays(store: Store) -> None
 def test_one_of_all_who_could_takes_the_samples(store: Store) -> None:
     """Of several heartbeats one is asked to take the samples; the others are not until the period is over."""
     asked = [heartbeats.send_heartbeat(store, replace(REPORT, name=f"p{n}@here"), {}) for n in range(3)]
-    assert (asked, history.take_sampling_turn(store)) == ([True, False, False], False)
+    assert (asked, history.take_sampling_lock(store)) == ([True, False, False], False)
 
 
 def test_rates_and_times_are_of_the_last_minute(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +64,7 @@ def test_rates_and_times_are_of_the_last_minute(store: Store, monkeypatch: pytes
     heartbeats.send_heartbeat(store, REPORT, slow)
     for _ in range(5):
         history.write_samples(store)
-    [kept] = history.read_history(store, ["queue:default"])
+    [kept] = history.HistoryCache(store).samples(["queue:default"])
     assert len(kept) == 3
     quick = {"ended:succeeded:a": 9, "service:0.001:a": 9, "slot_us": 10_000_000, "busy_us": 2_500_000}
     heartbeats.send_heartbeat(store, REPORT, quick)

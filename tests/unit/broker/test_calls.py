@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from millpond.broker.stats.calls import CallFigures, add_field, note_connection, note_items
+from millpond.broker.stats.calls import CallFigures, add_connection, add_field, add_items
 
 
 def gathered(fields: Counter[str]) -> CallFigures:
@@ -22,7 +22,7 @@ def test_a_line_tells_the_cost_of_a_call_from_that_of_its_items(fixed: float, ea
     chance, fields = random.Random(1), Counter[str]()
     for _ in range(500):
         items = chance.randint(1, 9)
-        note_items(fields, "order", "crm", items, (fixed + each * items) * chance.uniform(0.9, 1.1))
+        add_items(fields, "order", "crm", items, (fixed + each * items) * chance.uniform(0.9, 1.1))
     line = gathered(fields).cost_line
     assert line is not None
     assert line[0] == pytest.approx(fixed, abs=0.003)
@@ -33,11 +33,11 @@ def test_items_that_do_not_vary_tell_nothing() -> None:
     """With the same number of items each time, or few runs, there is no line."""
     fields = Counter[str]()
     for _ in range(100):
-        note_items(fields, "order", "crm", 5, 0.1)
+        add_items(fields, "order", "crm", 5, 0.1)
     assert gathered(fields).cost_line is None
     for items in (1, 9):
         few = Counter[str]()
-        note_items(few, "order", "crm", items, 0.1)
+        add_items(few, "order", "crm", items, 0.1)
         assert gathered(few).cost_line is None
 
 
@@ -45,7 +45,7 @@ def test_round_trips_of_connections_that_stay_open_are_counted_by_time() -> None
     """Twenty round trips in each tenth of a second are twenty for a run of a tenth."""
     fields = Counter[str]()
     for _ in range(30):
-        note_connection(fields, "order", "crm", 40, 0.2)
+        add_connection(fields, "order", "crm", 40, 0.2)
     assert gathered(fields).round_trips(0.1) == pytest.approx(20)
 
 
@@ -53,7 +53,7 @@ def test_round_trips_of_connections_of_one_run_are_twice_those_seen() -> None:
     """Seen at a random moment of its run, a connection has had half of its round trips."""
     fields = Counter[str]()
     for trips in range(1, 21):
-        note_connection(fields, "order", "crm", trips, None)
+        add_connection(fields, "order", "crm", trips, None)
     assert gathered(fields).round_trips(0.1) == pytest.approx(20)
 
 
