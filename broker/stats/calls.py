@@ -80,7 +80,7 @@ class CallFigures:
 
     @property
     def mean_wait_seconds(self) -> float:
-        """The mean time that calls had waited when they were seen: half of their duration if all are equal."""
+        """The mean time that calls had waited when seen, seconds: half of their duration if all are equal."""
         return self.wait_millis / 1000 / self.waits if self.waits else 0.0
 
 

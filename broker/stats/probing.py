@@ -129,7 +129,7 @@ def _known_cause(minute: Window, running: Sequence[heartbeats.Heartbeat]) -> str
 
 
 def longest_probe_seconds(candidate: Candidate) -> float:
-    """Return how long a probe of a pool may last, seconds: three turns, which take longer if runs are long."""
+    """Return how long a probe of a pool may last, seconds: three turns, which are longer if runs are."""
     return max(MOST_SECONDS, 3 * longest_turn_seconds(_mean_seconds(candidate)))
 
 

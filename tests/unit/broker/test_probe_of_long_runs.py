@@ -65,7 +65,7 @@ def probed(monkeypatch: pytest.MonkeyPatch) -> Callable[[SimulatedPool], Elastic
             pool.limit = max_count or pool.slots
 
         monkeypatch.setattr(probe, "_limit_in_flight", limit)
-        monkeypatch.setattr(probe, "_now_ms", lambda _: int(pool.now * 1000))
+        monkeypatch.setattr(probe, "server_time_ms", lambda _: int(pool.now * 1000))
         monkeypatch.setattr(probe.time, "monotonic", lambda: pool.now)
         monkeypatch.setattr(Probe, "_count_in_flight", lambda _: pool.in_flight)
         monkeypatch.setattr(Probe, "_queue_lengths", lambda _: [MANY])
@@ -74,7 +74,7 @@ def probed(monkeypatch: pytest.MonkeyPatch) -> Callable[[SimulatedPool], Elastic
         minute = Window(60, 60, 60, {"order": KindFigures(ended=100, service_seconds=100 * mean)})
         longest = probing.longest_probe_seconds(probing.Candidate("p", pool.slots, ("q",), minute))
         prober = Probe(
-            Store.__new__(Store), ["q"], slots=pool.slots, service_seconds=mean, chance=pool.chance,
+            Store.__new__(Store), ["q"], slots=pool.slots, service_seconds=mean, rng=pool.chance,
             sleep=pool.sleep,
         )  # fmt: skip
         found = prober.run(max_seconds=longest)
