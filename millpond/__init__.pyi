@@ -17,72 +17,28 @@ from millpond.tasks.context import Context as Context
 from millpond.tasks.contract import Contract as Contract
 from millpond.tasks.email.contract import SendCampaign as SendCampaign
 from millpond.tasks.email.contract import SendEmail as SendEmail
-from millpond.tasks.errors import (
-    BadContract as BadContract,
-)
-from millpond.tasks.errors import (
-    BadInput as BadInput,
-)
-from millpond.tasks.errors import (
-    BatchClosed as BatchClosed,
-)
-from millpond.tasks.errors import (
-    BrokerAway as BrokerAway,
-)
-from millpond.tasks.errors import (
-    Cancelled as Cancelled,
-)
-from millpond.tasks.errors import (
-    DeadlineExceeded as DeadlineExceeded,
-)
-from millpond.tasks.errors import (
-    FinalError as FinalError,
-)
-from millpond.tasks.errors import (
-    HandlerMissing as HandlerMissing,
-)
-from millpond.tasks.errors import (
-    MillpondError as MillpondError,
-)
-from millpond.tasks.errors import (
-    QueueFull as QueueFull,
-)
-from millpond.tasks.errors import (
-    RetryLater as RetryLater,
-)
-from millpond.tasks.errors import (
-    UnknownBatch as UnknownBatch,
-)
-from millpond.tasks.errors import (
-    UnknownKind as UnknownKind,
-)
-from millpond.tasks.errors import (
-    UnknownQueue as UnknownQueue,
-)
-from millpond.tasks.files.contract import (
-    Checksum as Checksum,
-)
-from millpond.tasks.files.contract import (
-    Compress as Compress,
-)
-from millpond.tasks.files.contract import (
-    ConvertImage as ConvertImage,
-)
-from millpond.tasks.files.contract import (
-    PdfText as PdfText,
-)
-from millpond.tasks.files.contract import (
-    Thumbnail as Thumbnail,
-)
-from millpond.tasks.files.contract import (
-    ToParquet as ToParquet,
-)
-from millpond.tasks.files.contract import (
-    Unpack as Unpack,
-)
-from millpond.tasks.files.contract import (
-    file_url as file_url,
-)
+from millpond.tasks.errors import BadContract as BadContract
+from millpond.tasks.errors import BadInput as BadInput
+from millpond.tasks.errors import BatchClosed as BatchClosed
+from millpond.tasks.errors import BrokerAway as BrokerAway
+from millpond.tasks.errors import Cancelled as Cancelled
+from millpond.tasks.errors import DeadlineExceeded as DeadlineExceeded
+from millpond.tasks.errors import FinalError as FinalError
+from millpond.tasks.errors import HandlerMissing as HandlerMissing
+from millpond.tasks.errors import MillpondError as MillpondError
+from millpond.tasks.errors import QueueFull as QueueFull
+from millpond.tasks.errors import RetryLater as RetryLater
+from millpond.tasks.errors import UnknownBatch as UnknownBatch
+from millpond.tasks.errors import UnknownKind as UnknownKind
+from millpond.tasks.errors import UnknownQueue as UnknownQueue
+from millpond.tasks.files.contract import Checksum as Checksum
+from millpond.tasks.files.contract import Compress as Compress
+from millpond.tasks.files.contract import ConvertImage as ConvertImage
+from millpond.tasks.files.contract import PdfText as PdfText
+from millpond.tasks.files.contract import Thumbnail as Thumbnail
+from millpond.tasks.files.contract import ToParquet as ToParquet
+from millpond.tasks.files.contract import Unpack as Unpack
+from millpond.tasks.files.contract import file_url as file_url
 from millpond.tasks.handlers import body as body
 from millpond.tasks.handlers import handler as handler
 from millpond.tasks.middleware import Middleware as Middleware

@@ -49,6 +49,7 @@ class Message(SendOptions):
     contract: Sendable
 
     def __post_init__(self) -> None:
+        """Check the options, and convert durations to `timedelta`. Raises `ValueError`, `TypeError`."""
         if self.delay is not None and self.at is not None:
             raise ValueError("give delay or at, not both")
         if self.deadline is not None and self.expires is not None:

@@ -39,7 +39,11 @@ _KEY_MARGIN = timedelta(hours=1)
 
 
 class Scheduled(Protocol):
-    """A task and the times at which it is due: `Periodic` of the settings, or a `BeatEntry`."""
+    """A task and the times at which it is due: `Periodic` of the settings, or a `BeatEntry`.
+
+    `sendable` is the task as `Client.send` takes it, and `timing` a text for people. All times are ms since
+    the epoch.
+    """
 
     @property
     def kind(self) -> str: ...
@@ -67,6 +71,7 @@ class Scheduler:
     on_ready: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
+        """Check that the tasks can be sent, and choose a name that no other scheduler has."""
         for name, scheduled in self.table.items():
             try:
                 if isinstance(scheduled.sendable, tuple):
@@ -78,7 +83,10 @@ class Scheduler:
         self._heartbeat_file = HeartbeatFile("scheduler", 1)
 
     def run(self, stop: threading.Event) -> None:
-        """Tick until `stop` is set, then give up the lease. Writes a heartbeat file for health checks."""
+        """Tick until `stop` is set, then give up the lease.
+
+        Calls `on_ready` when the broker has replied, and writes a heartbeat file for health checks.
+        """
         try:
             self._heartbeat_file.open()
         except OSError as error:

@@ -199,7 +199,7 @@ class Sender:
 
     @contextmanager
     def _notify_unanswered(self, messages: Iterable[Outgoing]) -> Iterator[None]:
-        """Around the sending of messages: if it raises, call `on_sent` for those without a reply."""
+        """A context in which messages are sent. If it raises, call `on_sent` for those without a reply."""
         try:
             yield
         except BaseException as error:

@@ -52,12 +52,12 @@ def open_session(launcher: Launcher | None, *, queue: str, roots: Sequence[str] 
 
     configured = settings()
     local = find_local_instance() if configured.broker_url is None else None
-    lack = _find_lack(local, queue, roots) if local else None
-    if local and not lack:
+    obstacle = _find_obstacle(local, queue, roots) if local else None
+    if local and not obstacle:
         _print_to_stderr(USING_LOCAL)
         configured = local.apply_to(configured)
     if configured.broker_url is None and launcher is not None and launcher.start_workers is not None:
-        with _embedded_session(launcher.start_workers, configured, queue, roots, lack) as session:
+        with _embedded_session(launcher.start_workers, configured, queue, roots, obstacle) as session:
             yield session
         return
     with Client(settings=configured) as client:
@@ -66,11 +66,15 @@ def open_session(launcher: Launcher | None, *, queue: str, roots: Sequence[str] 
 
 @contextmanager
 def _embedded_session(
-    start_workers: StartWorkers, configured: "Settings", queue: str, roots: Sequence[str], lack: str | None
+    start_workers: StartWorkers,
+    configured: "Settings",
+    queue: str,
+    roots: Sequence[str],
+    obstacle: str | None,
 ) -> Iterator[Session]:
     """Start a broker, and the workers of a queue with these file roots, and open a session with them.
 
-    `lack` is the reason why a running `millpond up` is not used, None if none runs. Raises `UnknownQueue`.
+    `obstacle` is the reason why a running `millpond up` is not used, or None. Raises `UnknownQueue`.
     """
     from millpond.producer.client import Client
     from millpond.producer.queue_cache import unknown_queue_error
@@ -79,9 +83,9 @@ def _embedded_session(
     pools = configured.table.pools_of(queue)
     if not pools:
         raise unknown_queue_error(queue, configured.table.queues)
-    if lack:
+    if obstacle:
         _print_to_stderr(
-            f"the millpond up that runs here {lack}: starting a broker and workers for this command"
+            f"the millpond up that runs here {obstacle}: starting a broker and workers for this command"
         )
     elif sys.stderr.isatty():
         _print_to_stderr("no broker is configured: starting one and its workers for this command …")
@@ -103,8 +107,8 @@ def open_client() -> Iterator["Client"]:
         yield client
 
 
-def _find_lack(local: "LocalInstance", queue: str, roots: Sequence[str]) -> str | None:
-    """Return what a running `millpond up` lacks for this command, the end of a sentence. None: nothing."""
+def _find_obstacle(local: "LocalInstance", queue: str, roots: Sequence[str]) -> str | None:
+    """Return why a running `millpond up` cannot serve this command, the end of a sentence, or None."""
     from millpond.tasks.errors import BadInput
     from millpond.tasks.files.locations import locate
 

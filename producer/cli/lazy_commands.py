@@ -45,6 +45,8 @@ def make_group(table: CommandTable, *, help: str, epilog: str) -> Any:
     """Return a command whose subcommands are those of the table. Prepares the completion of shells."""
 
     class LazyGroup(CommandGroup):
+        """The commands of the table, each of which is imported when it is used."""
+
         def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
             return list(table)
 

@@ -152,6 +152,7 @@ class _CampaignMails:
         self._stream.seek(0)
 
     def __iter__(self) -> Iterator[LabelledMessage | Skipped]:
+        """Yield the mail of each row, or the reason why a row has none."""
         for mail in self._read_mails():
             self._rows, self._bytes = self._rows + 1, mail.after.offset
             if isinstance(mail, BadRow):

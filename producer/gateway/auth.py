@@ -40,26 +40,23 @@ def check_address(host: str, tokens: Sequence[GatewayToken]) -> None:
 
 
 def authenticate(tokens: Sequence[GatewayToken], headers: Headers) -> Principal:
-    """Return the principal of a request. Raises `ApiError` 401, or 403 for a foreign Host header."""
+    """Return the principal of a request, `ANONYMOUS` if no tokens are configured.
+
+    Raises `ApiError` 401 for an unknown token. Without tokens, raises 403 for a `Host` header that does not
+    name this machine (DNS rebinding).
+    """
     if not tokens:
-        return _local_principal(headers)
+        # A web site may let its own name resolve to this machine, and so reach the gateway from a browser.
+        if not _is_local_host(headers.get("host", "")):
+            text = "without tokens the gateway answers requests to localhost only"
+            raise api_error(403, "foreign_host", text)
+        return ANONYMOUS
     scheme, _, token = headers.get("authorization", "").partition(" ")
     principal = find_principal(tokens, token.strip()) if scheme.lower() == "bearer" else None
     if principal is None:
         text = "send a token that the gateway knows: Authorization: Bearer …"
         raise api_error(401, "unauthorized", text, headers={"WWW-Authenticate": "Bearer"})
     return principal
-
-
-def _local_principal(headers: Headers) -> Principal:
-    """Return `ANONYMOUS`. Raises `ApiError` 403 for a `Host` header that does not name this machine.
-
-    A web site may let its own name resolve to this machine (DNS rebinding), and so reach the gateway from a
-    browser.
-    """
-    if not _is_local_host(headers.get("host", "")):
-        raise api_error(403, "foreign_host", "without tokens the gateway answers requests to localhost only")
-    return ANONYMOUS
 
 
 @lru_cache(maxsize=256)

@@ -122,7 +122,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._limits.close_surplus(self.connections)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection, and charge its token for the end."""
+        """Forget the connection, and charge its token `CONNECTION_SECONDS`."""
         self._stop_waiting()
         self.set_priority(SocketPriority.NEW)
         self._fd = -1
@@ -186,7 +186,7 @@ class BoundedConnection(HttpToolsProtocol):
             self._header_timer = self.loop.call_later(self._limits.header_seconds, close)
 
     def _stop_waiting(self) -> None:
-        """Count the connection as one with a request, and stop the timer of its header."""
+        """Remove the connection from those that wait for a request, and stop the timer of its header."""
         self._limits.waiting.pop(self, None)
         if self._header_timer is not None:
             self._header_timer.cancel()

@@ -67,14 +67,17 @@ class _Account:
         return self.heavy_until > now
 
     def fade_used(self, factor: float) -> float:
-        """Begin a new count. Return the seconds used before it: those of earlier counts times a factor."""
+        """Begin a new count. Return the seconds that were used before.
+
+        Those that were used before the last count are multiplied by a factor, at every count again.
+        """
         self.faded_seconds = self.faded_seconds * factor + self.used_seconds
         self.used_seconds = 0.0
         return self.faded_seconds
 
 
 class LoopShares:
-    """Shares the time of one event loop among tokens. Tells the background's throttle of light requests."""
+    """Shares the time of one event loop among tokens. Reports light requests to the throttle."""
 
     def __init__(self, background: BackgroundThrottle | None = None) -> None:
         self._background = background or BackgroundThrottle()
@@ -133,7 +136,7 @@ class LoopShares:
         await _MeteredAwaitable(call, lambda seconds: self.charge_seconds(token, seconds))
 
     def charge_seconds(self, token: str, seconds: float) -> None:
-        """Charge time of the loop to a token, which then waits for as much time of each active token."""
+        """Charge time of the loop to a token. It waits that long for each active token before it is paid."""
         account, now = self._account_of(token), monotonic()
         account.used_seconds += seconds
         account.paid_at = max(account.paid_at, now - seconds) + seconds * self._count_active(now)
@@ -221,6 +224,7 @@ class _MeteredAwaitable:
         self._call, self._charge = call, charge
 
     def __await__(self) -> Generator[Any, Any, None]:
+        """Run the call step by step. An exception from outside, as of a cancellation, is thrown into it."""
         steps: Any = self._call.__await__()
         error: BaseException | None = None
         while True:

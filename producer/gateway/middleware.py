@@ -102,7 +102,7 @@ class RequestGuard:
             self._loop.end_request(token, number)
 
     async def _refuse_stranger(self, error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
-        """Respond with an error to a request without a known token. All of these share one share."""
+        """Respond with an error to a request without a known token. All such requests have one share."""
         with self._strangers.hold_share(STRANGERS):
             await self._loop.wait_turn(STRANGERS)
             await self._loop.run_metered(STRANGERS, error.response()(scope, receive, send))

@@ -60,7 +60,7 @@ class ProgressView(BaseModel):
 
 
 class TaskView(BaseModel):
-    """The state of a task: its end if it was tracked, or else its place.
+    """The state of a task: how it ended if it was tracked, or else where it is.
 
     `value` is its result, `error` the reason why it failed, in one line.
     """

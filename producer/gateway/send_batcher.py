@@ -169,7 +169,11 @@ class SendBatcher:
         return messages
 
     def _send_messages(self, pending: list[_Pending]) -> list[SendResult]:
-        """Send messages of one batch, neighbours with the same overflow policy together. Runs in a thread."""
+        """Send messages of one batch, and return their outcomes in order. Runs in a thread.
+
+        Neighbours with the same overflow policy are sent together. An error of the broker is the outcome of
+        all messages that are left.
+        """
         results: list[SendResult] = []
         try:
             for policy, group in groupby(pending, key=self._overflow_policy):

@@ -19,10 +19,7 @@ LOOKUPS, SEARCHES, CANCELLATIONS = 8, 2, 4
 
 
 class SharedPool(ThreadPoolExecutor):
-    """Threads that tokens share. The calls of one token wait for each other once it uses its share.
-
-    The calls of another token therefore find a free thread.
-    """
+    """Threads that tokens share. A token that uses its share of them waits, so that others find a thread."""
 
     def __init__(self, max_threads: int, name: str, tokens: int) -> None:
         super().__init__(max_threads, name)

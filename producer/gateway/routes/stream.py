@@ -108,9 +108,10 @@ def routes(state: State) -> APIRouter:
 def _make_response(
     state: State, request: Request, options: StreamOptions, *, batch: str | None, room: int | None
 ) -> "DuplexResponse":
-    """Return the response that sends the lines of a request's body, into a batch that has room for some.
+    """Return the response that sends the lines of a request's body, into a batch unless it is None.
 
-    Raises `ApiError` 415 for a body of another content type.
+    `room` is the number of tasks that the batch may still accept. Raises `ApiError` 415 for a body of another
+    content type.
     """
     if not request.headers.get("content-type", "").startswith(NDJSON):
         raise api_error(415, "media_type", f"send one task a line, with Content-Type: {NDJSON}")
@@ -186,7 +187,10 @@ class DuplexResponse(Response):
                 yield lines
 
     async def _next_piece(self, receive: Receive) -> bytes | None:
-        """Return the next piece of the body. Return None at its end, and after setting `_aborted`."""
+        """Return the next piece of the body. Return None at its end, and if the stream ends early.
+
+        The reason for an early end is then in `_aborted`.
+        """
         if self._body_ended:
             return None
         read = asyncio.ensure_future(receive())
