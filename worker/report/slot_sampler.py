@@ -13,8 +13,9 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, replace
+from functools import cached_property
 from types import FrameType
 
 from millpond.broker.stats.calls import add_connection, add_wait
@@ -149,6 +150,7 @@ class SlotSampler:
         """Take one sample of each slot that runs a task, and add the time since the last one to its place."""
         running = dict(self._running)
         self._slots |= running.keys()
+        others = _OtherWork(self._slots)
         frames = _current_frames()
         tids = {
             thread.ident: _kernel_id(thread) for thread in threading.enumerate() if thread.ident in running
@@ -156,7 +158,7 @@ class SlotSampler:
         for ident, kind in running.items():
             tid, frame = tids.get(ident), frames.get(ident)
             if tid is not None and frame is not None:
-                self._note_look(ident, kind, tid, frame)
+                self._note_look(ident, kind, tid, frame, others)
         for gone in self._looks.keys() - running.keys():
             del self._looks[gone]
 
@@ -165,8 +167,11 @@ class SlotSampler:
         while not self._stop.wait(1 / LOOKS_PER_SECOND):
             self.look_at_slots()
 
-    def _note_look(self, ident: int, kind: str, tid: int, frame: FrameType) -> None:
-        """Add the time since the last look at a slot: on a processor, waiting for one, or at a place."""
+    def _note_look(self, ident: int, kind: str, tid: int, frame: FrameType, others: "_OtherWork") -> None:
+        """Add the time since the last look at a slot: on a processor, waiting for one, or at a place.
+
+        A slot that waits for another thread or a child program that computes is computing.
+        """
         now, clock = self._clock(), thread_clock(tid)
         before = self._looks.get(ident)
         self._looks[ident] = _Look(now, clock)
@@ -181,10 +186,8 @@ class SlotSampler:
         blocked = place(kind, wait, frame, shared=len(self._running) > 1)
         if (said := CALLING.get(ident)) is not None and blocked.category in WAITING:
             blocked = replace(blocked, category="peer", name=said)
-        if any(is_computing(child) for child in _awaited_children(blocked, frame, tid)):
-            blocked = Place("processor", "child programs", kind=kind)
-        elif self._waits_for_threads(wait, blocked, frame) and other_threads_compute(self._slots):
-            blocked = Place("processor", "threads of handlers", kind=kind)
+        if worker := _computing_helper(wait, blocked, frame, tid, others):
+            blocked = Place("processor", worker, kind=kind)
         with self._lock:
             if wait.trips is not None and blocked.category == "peer" and blocked.name != RESULTS:
                 self._note_trips(blocked, wait.trips, now)
@@ -194,11 +197,6 @@ class SlotSampler:
                 self._unseen[blocked] += max(0, int((passed - ran - waited) * _MICROS))
             else:
                 self._add_seconds(blocked, passed - ran - waited)
-
-    @staticmethod
-    def _waits_for_threads(wait: Blocked, where: Place, frame: FrameType) -> bool:
-        """True if a slot waits for other threads, or at a lock inside C code, whose threads may compute."""
-        return where.category == "thread" or (wait.category == "lock" and _waits_in_c(frame))
 
     def _note_trips(self, peer: Place, trips: RoundTrips, now: float) -> None:
         """Add the round trips of a connection since it was seen last, and how long it has waited now."""
@@ -249,16 +247,42 @@ def _may_be_unseen(place: Place, likely: Place) -> bool:
     return place.category != "interpreter" or likely.category == "interpreter"
 
 
-def _awaited_children(where: Place, frame: FrameType | None, tid: int) -> list[int]:
+class _OtherWork:
+    """What computes beside the slots, looked at once for all slots, and only if one waits for it."""
+
+    def __init__(self, slots: Set[int]) -> None:
+        self._slots = slots
+
+    @cached_property
+    def threads_compute(self) -> bool:
+        """True if a thread of handlers or of a C library computes."""
+        return other_threads_compute(self._slots)
+
+    @cached_property
+    def programs_compute(self) -> bool:
+        """True if a child program of the process computes."""
+        return any(map(is_computing, child_programs()))
+
+
+def _computing_helper(wait: Blocked, where: Place, frame: FrameType, tid: int, others: _OtherWork) -> str:
+    """Return the name of the computing programs or threads that a slot waits for. "" if none computes.
+
+    A slot that waits for other threads may wait for any of them, and for any child of the process.
+    """
+    if where.category in ("child", "sleep"):
+        return "child programs" if any(map(is_computing, _awaited_children(frame, tid))) else ""
+    if where.category == "thread" and others.programs_compute:
+        return "child programs"
+    in_c = wait.category == "lock" and _waits_in_c(frame)
+    return "threads of handlers" if (where.category == "thread" or in_c) and others.threads_compute else ""
+
+
+def _awaited_children(frame: FrameType | None, tid: int) -> list[int]:
     """Return the child programs that a slot waits for.
 
     That is the one of a `subprocess` or a process of `multiprocessing`, else those that the slot's thread
-    (`tid`) has started. A slot that waits for other threads may wait for any child of the process.
+    (`tid`) has started.
     """
-    if where.category == "thread":
-        return child_programs()
-    if where.category not in ("child", "sleep"):
-        return []
     while frame is not None:
         if str(frame.f_globals.get("__name__")).startswith(("subprocess", "multiprocessing.popen_")):
             waited = frame.f_locals.get("self", frame.f_locals.get("process"))
