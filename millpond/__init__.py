@@ -97,6 +97,7 @@ COMMANDS = {
 
 
 def __getattr__(name: str) -> "Any":
+    """Import a name that is used for the first time."""
     if name in ("app", "celery"):  # `celery -A millpond worker` looks for one of these
         return importlib.import_module("millpond.worker.app").app
     if name not in _MODULES:

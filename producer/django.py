@@ -37,13 +37,13 @@ def client() -> Client:
     return Client(settings=framework.settings())
 
 
-def send_on_commit(what: Sendable, *, using: str | None = None, **options: Any) -> None:
+def send_on_commit(contract: Sendable, *, using: str | None = None, **options: Any) -> None:
     """Send a task when the current transaction commits, or at once if there is no transaction.
 
     A transaction that is rolled back sends nothing. `options` are those of `Client.send`. `using` names the
     database. An error of the send, such as `QueueFull`, is raised after the commit and undoes nothing.
     """
-    transaction.on_commit(partial(client().send, what, **options), using=using)
+    transaction.on_commit(partial(client().send, contract, **options), using=using)
 
 
 class MillpondBackend(BaseTaskBackend):

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import get_args
 
 from millpond.broker import limits
@@ -16,41 +17,51 @@ from millpond.tasks.pools import Overflow, Table
 CACHE_SECONDS = 5.0
 
 
+@dataclass(frozen=True, slots=True)
+class _CachedLimits:
+    """The limits of one queue. `fresh_until` is a time of the monotonic clock."""
+
+    fresh_until: float
+    overflow: Overflow
+    max_length: int
+
+
 class QueueCache:
     """The limits of one broker's queues. An entry is replaced as a whole, so threads may share the cache."""
 
     def __init__(self, store: Store, table: Table) -> None:
         self._store = store
         self._table = table
-        #: Queue -> until when the entry is fresh, the overflow policy, and the length of the longest message.
-        self.known: dict[str, tuple[float, Overflow, int]] = {}
+        self.known: dict[str, _CachedLimits] = {}
         #: The maximum length that all of these queues have in common: no shorter message need be checked.
         self.shortest_maximum = 0
 
     def overflow_policy(self, queue: str) -> Overflow:
-        """Return the overflow policy of a queue, as Redis had it in the last `CACHE_SECONDS`.
+        """Return the overflow policy of a queue, which is read from Redis at most every `CACHE_SECONDS`.
 
-        Declares the queue in Redis if the settings have it and Redis does not. Raises `UnknownQueue`.
+        The first call for a queue declares it if the settings have it and Redis does not. A policy that this
+        version does not know counts as `block`. Raises `UnknownQueue`.
         """
         cached = self.known.get(queue)
-        if cached is not None and time.monotonic() < cached[0]:
-            return cached[1]
+        if cached is not None and time.monotonic() < cached.fresh_until:
+            return cached.overflow
         if cached is None:
             self._declare_queue(queue)
         stored = limits.read_limits(self._store, queue)
         is_known = stored.overflow in get_args(Overflow)
         overflow: Overflow = stored.overflow if is_known else "block"  # type: ignore[assignment]
-        self.known[queue] = (time.monotonic() + CACHE_SECONDS, overflow, stored.message_bytes)
-        self.shortest_maximum = min(length for _until, _overflow, length in tuple(self.known.values()))
+        fresh_until = time.monotonic() + CACHE_SECONDS
+        self.known[queue] = _CachedLimits(fresh_until, overflow, stored.message_bytes)
+        self.shortest_maximum = min(cached.max_length for cached in tuple(self.known.values()))
         return overflow
 
     def check_length(self, message: Outgoing) -> None:
         """Raise `BadContract` for a message that is too long for its queue. Call `overflow_policy` first."""
-        longest = self.known[message.queue][2]
-        if len(message.payload) > longest:
+        max_length = self.known[message.queue].max_length
+        if len(message.payload) > max_length:
             raise BadContract(
                 f"a message of {len(message.payload):,} bytes is too long: queue {message.queue!r} takes "
-                f"at most {longest:,}. Put the content into a file or a store, and send its URL"
+                f"at most {max_length:,}. Put the content into a file or a store, and send its URL"
             )
 
     def _declare_queue(self, queue: str) -> None:

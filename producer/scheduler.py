@@ -136,7 +136,9 @@ class Scheduler:
             )
         for state in schedules.read_schedules(store, self.table):
             self._send_if_due(state, self.table[state.name], at_ms)
-        next_ms = min((each.next_due(at_ms) for each in self.table.values()), default=at_ms + 60_000)
+        next_ms = min(
+            (scheduled.next_due(at_ms) for scheduled in self.table.values()), default=at_ms + 60_000
+        )
         return max(0.0, min(TICK_SECONDS, (next_ms - at_ms) / 1000))
 
     def _send_if_due(self, state: Schedule, scheduled: Scheduled, at_ms: int) -> None:

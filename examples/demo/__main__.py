@@ -83,7 +83,7 @@ def run_demo(out: Path, photographs: Path | None, amounts: Amounts) -> list[str]
 
 @contextmanager
 def _start_pond(material: Material, out: Path, mailbox: Mailbox) -> Iterator[Embedded]:
-    """Run a broker and pools during the block. Of this machine's configuration, no broker is used."""
+    """Run a broker and pools during the block. The broker that this machine's settings name is not used."""
     settings = Settings(
         broker_url=None,
         kinds=("examples.demo.kinds",),

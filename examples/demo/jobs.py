@@ -72,10 +72,11 @@ def demo_jobs(material: Material, out: Path) -> list[Job]:
 
 
 def _file_job(
-    name: str, kind: type[Contract], tasks: Sequence[Task], meant_to_fail: tuple[str, ...] = ()
+    name: str, contract: type[Contract], tasks: Sequence[Task], meant_to_fail: tuple[str, ...] = ()
 ) -> Job:
+    """Return the job of one kind over files."""
     size = sum(path.stat().st_size for path, _fields in tasks)
-    return Job(name, "files", [Message(kind(**fields)) for _path, fields in tasks], size, meant_to_fail)
+    return Job(name, "files", [Message(contract(**fields)) for _path, fields in tasks], size, meant_to_fail)
 
 
 def _tasks_with_targets(sources: Sequence[Path], folder: Path, extension: str, **fields: Any) -> list[Task]:

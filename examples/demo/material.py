@@ -67,11 +67,11 @@ class Material:
 
     def table_files(self) -> list[Path]:
         """Return the CSVs."""
-        return [self._table(number) for number in range(1, self.amounts.tables + 1)]
+        return [self._table_path(number) for number in range(1, self.amounts.tables + 1)]
 
     def document_files(self) -> list[Path]:
         """Return the PDFs."""
-        return [self._document(number) for number in range(1, self.amounts.documents + 1)]
+        return [self._document_path(number) for number in range(1, self.amounts.documents + 1)]
 
     def people_file(self) -> Path:
         """Write the CSV of the campaign and return its path. The mail server refuses the last address."""
@@ -93,17 +93,17 @@ class Material:
     def _make_tasks(self) -> Iterator[Make]:
         """Yield the task that makes each file. Given photographs are not made."""
         for number in range(1, self.amounts.tables + 1):
-            yield Make(what="table", number=number, target=str(self._table(number)))
+            yield Make(what="table", number=number, target=str(self._table_path(number)))
         for number in range(1, self.amounts.documents + 1):
-            yield Make(what="document", number=number, target=str(self._document(number)))
+            yield Make(what="document", number=number, target=str(self._document_path(number)))
         for number in range(1, self.amounts.photographs + 1 if self.are_own_photographs else 0):
             target = self.photographs / f"millpond-{number:03}.jpg"
             yield Make(what="photograph", number=number, target=str(target))
 
-    def _table(self, number: int) -> Path:
+    def _table_path(self, number: int) -> Path:
         return self.folder / "tables" / f"gauge-{number}.csv"
 
-    def _document(self, number: int) -> Path:
+    def _document_path(self, number: int) -> Path:
         return self.folder / "documents" / f"manual-{number:02}.pdf"
 
 

@@ -24,7 +24,7 @@ def gateway(
         str, typer.Option(help="The address; one beyond loopback needs a configured token.")
     ] = "127.0.0.1",
 ) -> None:
-    """Serve the gateway for the configured broker, on loopback unless there are tokens, until SIGTERM."""
+    """Serve the gateway for the configured broker until SIGTERM; without tokens, on loopback only."""
     if context.invoked_subcommand is not None:
         return
     import logging

@@ -164,7 +164,7 @@ class _CampaignMails:
         return read_mails(self._campaign, self._stream, campaign_id=self._name)
 
     def estimate_total(self, counters: Counters) -> int | None:
-        """Return the expected number of mails, from the part of the file that was read. None before that."""
+        """Return the expected number of mails, by the part of the file that was read. None before a row."""
         if not self._bytes:
             return None
         return max(counters.sent + counters.skipped, round(self._rows * self._size / self._bytes))

@@ -113,7 +113,8 @@ class ResultEvents(Response):
 def read_page(state: State, batch: str, after: str) -> tuple[Summary, list[Result]]:
     """Return the summary of a batch, and its next results after a position.
 
-    A result that the summary counts can be read already: without results, a complete batch has no more.
+    The summary is read first, so no result is missing from the page if the batch is complete. An empty page
+    of a complete batch is therefore the end.
     """
     store = state.client.store
     summary = record.summary(store, batch)
