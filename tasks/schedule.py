@@ -113,7 +113,7 @@ class Periodic(BaseModel):
         return ZoneInfo(self.timezone)
 
     def _due_times(self, at_ms: int, *, backwards: bool = False) -> Iterator[int]:
-        """Yield the due times of `cron` after a time, or before it if `backwards`; the nearest first, in ms."""
+        """Yield the due times of `cron` after a time, or if `backwards` before it, the nearest first."""
         from cronsim import CronSim
 
         start = datetime.fromtimestamp(at_ms // 1000, UTC).astimezone(self._zone)

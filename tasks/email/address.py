@@ -1,7 +1,7 @@
 """Validate and normalize mail addresses: `ann@example.org`, `Ann Lee <ann@example.org>`.
 
-A domain is kept in its ASCII form (IDNA 2008), so only a local part outside ASCII needs a server with
-SMTPUTF8. No DNS request is made. The validating library is imported at the first address: that takes long.
+A domain is converted to ASCII (IDNA 2008), so only a local part outside ASCII needs a server with SMTPUTF8.
+No DNS request is made. The library that validates is imported at the first address, because that takes long.
 """
 
 import re
@@ -15,7 +15,7 @@ from millpond.tasks.email.control_characters import require_one_line
 
 MAX_NAME_CHARACTERS = 200
 
-#: A domain name by its letters, digits and hyphens (RFC 1123, 2.1), of one label or more.
+#: A domain name of one label or more, with letters, digits and hyphens (RFC 1123, 2.1).
 _DOMAIN = re.compile(
     r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*", re.I | re.A
 )
@@ -26,13 +26,13 @@ _NEEDS_QUOTES = re.compile(r"[^\w !#$%&'*+/=?^`{|}~-]|=\?")
 
 @dataclass(frozen=True)
 class Mailbox:
-    """The two parts of an address: the display name, which may be empty, and the address itself."""
+    """A display name, which may be empty, and a bare mail address."""
 
     name: str
     address: str
 
     def __str__(self) -> str:
-        """Return the normalized form, which `Address` fields hold."""
+        """Return the normalized text of both, with the name quoted if it must be."""
         if not self.name:
             return self.address
         if not _NEEDS_QUOTES.search(self.name):
@@ -43,7 +43,7 @@ class Mailbox:
 
 @lru_cache(maxsize=4096)
 def parse_mailbox(text: str) -> Mailbox:
-    """Return the parts of an address with or without a name. Raises `ValueError` with the reason."""
+    """Return the normalized mailbox of a text, with or without a name. Raises `ValueError`."""
     from email_validator import EmailNotValidError, validate_email
 
     name, bare = _split_mailbox(require_one_line(text).strip())
@@ -58,26 +58,25 @@ def parse_mailbox(text: str) -> Mailbox:
                 f"{bare!r} is not a mail address of the Internet: {error} If it is one of your own network, "
                 "name its domain in MILLPOND_SMTP__INTRANET_DOMAINS"
             ) from None
-        return Mailbox(
-            name, f"{parse_mailbox(f'{local}@example.org').address.rpartition('@')[0]}@{domain.lower()}"
-        )
+        local = parse_mailbox(f"{local}@example.org").address.rpartition("@")[0]
+        return Mailbox(name, f"{local}@{domain.lower()}")
     return Mailbox(name, f"{checked.local_part}@{checked.ascii_domain}")
 
 
 def _is_intranet_domain(domain: str) -> bool:
-    """True if the settings allow addresses of this domain, which has no dot."""
+    """True if the settings allow addresses of this domain, or of one above it."""
     from millpond.tasks.settings import settings  # here, because it imports TLS
 
-    own = (each.lower().strip(".") for each in settings().smtp.intranet_domains)
-    return any(domain.lower() == each or domain.lower().endswith(f".{each}") for each in own)
+    allowed = (name.lower().strip(".") for name in settings().smtp.intranet_domains)
+    return any(f".{domain.lower()}".endswith(f".{name}") for name in allowed)
 
 
 def _split_mailbox(text: str) -> tuple[str, str]:
-    """Return the name, unquoted, and the bare address of a text. Raises `ValueError` with the reason."""
+    """Return the name without its quotes, and the bare address, of a text. Raises `ValueError`."""
     if not text.endswith(">") or "<" not in text:
         return "", text
-    before, _, bare = text[:-1].rpartition("<")
-    name = before.strip()
+    name, _, bare = text[:-1].rpartition("<")
+    name = name.strip()
     if quoted := _QUOTED_NAME.fullmatch(name):
         name = re.sub(r"\\(.)", r"\1", quoted[1]).strip()
     elif not _UNQUOTED_NAME.fullmatch(name):

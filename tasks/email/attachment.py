@@ -1,4 +1,4 @@
-"""The attachments of a mail: their storage URLs, and their names and types for the receiver."""
+"""The attachments in a mail's contract: their storage URLs, and their names and types for the receiver."""
 
 from mimetypes import MimeTypes
 from pathlib import PurePosixPath
@@ -19,13 +19,14 @@ from millpond.tasks.email.control_characters import require_one_line
 
 MAX_ATTACHMENTS = 20
 
-#: The table of the standard library without the host's files: every worker finds the same type.
+#: The standard library's own table of types, without the files of the host, so that all workers have the
+#: same.
 _TYPES = MimeTypes(filenames=())
-_BYTES = "application/octet-stream"
+_UNKNOWN_TYPE = "application/octet-stream"
 
 
 def _check_file_name(name: str) -> str:
-    """Return a file name that a header can carry. Raises `ValueError` for any other."""
+    """Return a file name unchanged. Raises `ValueError` if a header or a receiver's disk cannot have it."""
     if "/" in name or "\\" in name or "=?" in name or name in (".", ".."):
         raise ValueError(
             f"{name!r} cannot be the name of an attached file: it must hold no slash, backslash or '=?'"
@@ -34,18 +35,17 @@ def _check_file_name(name: str) -> str:
 
 
 def guess_content_type(name: str) -> str:
-    """Return the content type that follows from the extension of a name, if an attachment may have it."""
-    guessed = _TYPES.guess_type(name)[0]
+    """Return the content type for the extension of a name; `application/octet-stream` if there is none."""
     try:
-        return _refuse_composite_type(guessed or _BYTES)
+        return _refuse_composite_type(_TYPES.guess_type(name)[0] or _UNKNOWN_TYPE)
     except ValueError:
-        return _BYTES
+        return _UNKNOWN_TYPE
 
 
 def _refuse_composite_type(content_type: str) -> str:
     """Return a content type unchanged. Raises `ValueError` for a type that contains other parts."""
     if content_type.startswith(("multipart/", "message/")):
-        raise ValueError(f"{content_type} contains other parts: attach it as {_BYTES}")
+        raise ValueError(f"{content_type} contains other parts: attach it as {_UNKNOWN_TYPE}")
     return content_type
 
 
@@ -61,9 +61,10 @@ ContentType = Annotated[
 
 
 class Attachment(BaseModel):
-    """The content of a storage URL.
+    """An attachment: a file at a storage URL.
 
-    `name` is by default the last part of the URL, `content_type` follows from the extension of the name.
+    The default of `name` is the last part of the URL. That of `content_type` follows from the extension of
+    the name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -79,7 +80,7 @@ class Attachment(BaseModel):
 
     @model_validator(mode="after")
     def _check_has_name(self) -> Self:
-        """Refuse an attachment that has no name and whose URL ends in no usable name."""
+        """Raise `ValueError` for an attachment that has no name, and whose URL ends in no valid one."""
         if self.name is None:
             try:
                 _check_file_name(_name_in_url(self.url))
@@ -91,21 +92,24 @@ class Attachment(BaseModel):
 
 
 def _name_in_url(url: str) -> str:
+    """Return the last part of a URL, percent-decoded and cut, or of a path; "attachment" if it is empty."""
     path = unquote(urlsplit(url).path) if "://" in url else url
     return PurePosixPath(path).name[:200] or "attachment"
 
 
 def _attachment_from_url(value: Any) -> Any:
+    """Return the fields of an attachment if the value is a URL. Return any other value unchanged."""
     return {"url": value} if isinstance(value, str) else value
 
 
-def _as_tuple(value: Any) -> Any:
+def text_to_tuple(value: Any) -> Any:
+    """Return a tuple of a single text. Return any other value unchanged."""
     return (value,) if isinstance(value, str) else value
 
 
-#: Attachments. A string is short for an attachment with that URL.
+#: Attachments. A text stands for an attachment with that URL.
 Attachments = Annotated[
     tuple[Annotated[Attachment, BeforeValidator(_attachment_from_url)], ...],
-    BeforeValidator(_as_tuple),
+    BeforeValidator(text_to_tuple),
     Field(max_length=MAX_ATTACHMENTS),
 ]

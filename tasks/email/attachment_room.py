@@ -1,7 +1,7 @@
-"""The room that one process has for attachments: mails that need more than is left wait for each other.
+"""Limit the attachments that one process has in memory: a mail waits until the others leave room for its own.
 
-A mail takes about seven times its attachments while it is composed and sent: read, encoded, joined, with its
-line ends checked. Eight slots with the largest mail each would need more than the memory of their container.
+A mail takes about seven times the size of its attachments while it is composed and sent. Eight slots, each
+with a mail of the largest size, would need more than the memory of their container.
 """
 
 from collections import deque
@@ -11,35 +11,34 @@ from threading import Condition
 
 
 class AttachmentRoom:
-    """The bytes of attachments that one process may hold. Threads get them in the order of their requests."""
+    """The bytes of attachments that a process may have in memory. Threads wait for them in a fair line."""
 
-    def __init__(self, bytes_: int) -> None:
-        self._bytes = bytes_
-        self._left = bytes_
-        self._line = deque[object]()
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = self._free_bytes = max_bytes
+        self._waiting = deque[object]()
         self._changed = Condition()
 
     @contextmanager
-    def reserve_bytes(self, needed: int) -> Iterator[None]:
-        """Reserve bytes during the block, waiting until they are free.
+    def reserve_bytes(self, count: int) -> Iterator[None]:
+        """Wait until `count` bytes are free, and reserve them during the block.
 
-        More than there are counts as all of them.
+        A mail that needs more than `max_bytes` waits until all of them are free.
         """
-        if not needed:
+        if not count:
             yield
             return
-        needed, ticket = min(needed, self._bytes), object()
+        count, ticket = min(count, self._max_bytes), object()
         with self._changed:
-            self._line.append(ticket)
+            self._waiting.append(ticket)
             try:
-                self._changed.wait_for(lambda: self._line[0] is ticket and self._left >= needed)
-                self._left -= needed
+                self._changed.wait_for(lambda: self._waiting[0] is ticket and self._free_bytes >= count)
+                self._free_bytes -= count
             finally:
-                self._line.remove(ticket)
+                self._waiting.remove(ticket)
                 self._changed.notify_all()
         try:
             yield
         finally:
             with self._changed:
-                self._left += needed
+                self._free_bytes += count
                 self._changed.notify_all()

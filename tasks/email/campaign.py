@@ -1,7 +1,8 @@
 """Read the mails of a campaign, one for each row of its CSV, in constant memory.
 
-The id of a mail is a digest of the campaign, the row and the address: a row that is read again is the same
-mail, which the ledger sends once. The columns of the row are the variables of the mail's templates.
+The id of a mail is a digest of the campaign, the row and the address. So a row that is read again makes the
+same mail, and the ledger prevents a second sending. The columns of the row are the variables of the
+templates.
 """
 
 from collections.abc import Iterator
@@ -20,12 +21,13 @@ from millpond.tasks.field_faults import describe_fault
 #: The namespace of the ids of mails (RFC 9562, section 5.5).
 NAMESPACE = UUID("6f1c1f4e-58a5-5c0a-9f5e-0d7f6b1b7c52")
 
-_SHARED = ("sender", "reply_to", "subject", "text", "html", "template", "attachments", "headers")
+#: The fields of a campaign that all its mails have.
+_SHARED_FIELDS = ("sender", "reply_to", "subject", "text", "html", "template", "attachments", "headers")
 
 
 @dataclass(frozen=True)
 class CampaignMail:
-    """One mail of a campaign, its task id, and the position after its row."""
+    """One mail of a campaign, its task id, and the position of the next row."""
 
     id: str
     job: SendEmail
@@ -34,7 +36,7 @@ class CampaignMail:
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row without a valid mail, and the reason. `line` counts from 1."""
+    """A row that makes no valid mail, with its line, from 1, the reason, and the position of the next row."""
 
     line: int
     reason: str
@@ -45,28 +47,28 @@ class BadRow:
 
 
 def mails_of_file(campaign: SendCampaign, stream: BinaryIO, *, campaign_id: str) -> Iterator[CampaignMail]:
-    """Yield the mails from the row at which this run begins. Raises `BadInput` with the first bad line."""
-    for each in read_mails(campaign, stream, campaign_id=campaign_id):
-        if isinstance(each, BadRow):
-            raise BadInput(f"the CSV cannot be used, {each}")
-        yield each
+    """Yield the mails as `read_mails` does. Raises `BadInput` at the first bad row, too."""
+    for entry in read_mails(campaign, stream, campaign_id=campaign_id):
+        if isinstance(entry, BadRow):
+            raise BadInput(f"the CSV cannot be used, {entry}")
+        yield entry
 
 
 def read_mails(
     campaign: SendCampaign, stream: BinaryIO, *, campaign_id: str
 ) -> Iterator[CampaignMail | BadRow]:
-    """Yield the mails, and the bad rows between them.
+    """Yield a mail or a bad row for each row of the CSV, from the row at which this run begins.
 
-    Raises `BadInput` for a fault of the whole file: a missing column, not UTF-8, not CSV.
+    Raises `BadInput` if the file lacks the column with the addresses, or is no CSV in UTF-8.
     """
-    columns, all_rows = read_rows(stream, Position(campaign.row, campaign.line, campaign.offset))
+    columns, rows = read_rows(stream, Position(campaign.row, campaign.line, campaign.offset))
     if campaign.column not in columns:
         raise BadInput(
             f"the CSV has no column {campaign.column!r}, only {', '.join(map(repr, columns))}: "
             "rename one, or name the column with the addresses"
         )
-    shared: dict[str, Any] = {name: getattr(campaign, name) for name in _SHARED}
-    for row in all_rows:
+    shared: dict[str, Any] = {name: getattr(campaign, name) for name in _SHARED_FIELDS}
+    for row in rows:
         try:
             job = _mail_of_row(shared, columns, row, campaign.column)
         except ValueError as error:
@@ -76,12 +78,12 @@ def read_mails(
 
 
 def mail_id(campaign_id: str, row: int, address: str) -> str:
-    """Return the task id of a mail: a digest of the campaign, the row (from 0) and the row's address."""
+    """Return the task id of a mail: a digest of the campaign, the row's number, from 0, and the address."""
     return str(uuid5(NAMESPACE, f"{campaign_id}\n{row}\n{parse_mailbox(address).address}"))
 
 
 def _mail_of_row(shared: dict[str, Any], columns: list[str], row: Row, column: str) -> SendEmail:
-    """Return the mail for a row. Raises `ValueError` if the row does not have the columns of the header."""
+    """Return the mail for a row. Raises `ValueError` for another number of fields, or for an invalid mail."""
     if len(row.cells) != len(columns):
         raise ValueError(f"it has {len(row.cells)} fields where the header names {len(columns)}")
     context = dict(zip(columns, row.cells, strict=True))
@@ -89,7 +91,7 @@ def _mail_of_row(shared: dict[str, Any], columns: list[str], row: Row, column: s
 
 
 def _fault_reason(error: ValueError) -> str:
-    """Return why a row makes no mail, in one line and without its values."""
+    """Return why a row makes no valid mail, in one line and without its values."""
     if isinstance(error, ValidationError):
         faults = error.errors(include_input=False, include_url=False)
         return "; ".join(describe_fault(fault) for fault in faults)

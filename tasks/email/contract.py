@@ -1,12 +1,12 @@
 """The contracts of mail: one message, or one message for each row of a CSV.
 
-With a `context`, the fields `subject`, `text` and `html` are templates with its variables, in the syntax of
-Jinja (`README.md`). Without a `context` they are sent unchanged. A field that becomes a header is refused
-if it could end the header's line. On the wire, `from` is an alias of `sender`.
+With a `context`, the fields `subject`, `text` and `html` are templates in the syntax of Jinja (`README.md`),
+with its variables. Without a `context`, they are sent unchanged. A line break in a field that becomes a
+header is refused. In a message, `from` is an alias of `sender`.
 """
 
 import json
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import (
     AfterValidator,
@@ -20,20 +20,16 @@ from pydantic import (
 
 from millpond.tasks.contract import Contract
 from millpond.tasks.email.address import Address, parse_mailbox
-from millpond.tasks.email.attachment import Attachments
-from millpond.tasks.email.control_characters import body_text, require_one_line
+from millpond.tasks.email.attachment import Attachments, text_to_tuple
+from millpond.tasks.email.control_characters import check_body_text, require_one_line
 from millpond.tasks.email.custom_headers import CustomHeaders
 
 MAX_RECIPIENTS = 100
 MAX_SUBJECT_CHARACTERS = 900
 MAX_BODY_CHARACTERS = 1_000_000
-#: The text of a campaign is in each of its messages. A longer text belongs into the folder of templates.
+#: Each message of a campaign has its text, so a longer text must be in the folder of templates.
 MAX_CAMPAIGN_BODY_CHARACTERS = 64_000
 MAX_CONTEXT_CHARACTERS = 64_000
-
-
-def _as_tuple(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
 
 
 def _check_context_length(context: dict[str, JsonValue]) -> dict[str, JsonValue]:
@@ -44,11 +40,11 @@ def _check_context_length(context: dict[str, JsonValue]) -> dict[str, JsonValue]
     return context
 
 
-Addresses = Annotated[tuple[Address, ...], BeforeValidator(_as_tuple)]
+Addresses = Annotated[tuple[Address, ...], BeforeValidator(text_to_tuple)]
 Subject = Annotated[
     str, StringConstraints(max_length=MAX_SUBJECT_CHARACTERS), AfterValidator(require_one_line)
 ]
-Body = Annotated[str, StringConstraints(max_length=MAX_BODY_CHARACTERS), AfterValidator(body_text)]
+Body = Annotated[str, StringConstraints(max_length=MAX_BODY_CHARACTERS), AfterValidator(check_body_text)]
 TemplateName = Annotated[
     str,
     StringConstraints(
@@ -59,10 +55,10 @@ TemplateContext = Annotated[dict[str, JsonValue], AfterValidator(_check_context_
 
 
 class Mail(Contract):
-    """The fields that one message and a campaign share.
+    """The fields of a message that a campaign has, too.
 
-    The body is `text`, `html` or both, or a `template`: NAME.txt, NAME.html or both in the folder of
-    templates.
+    The body is `text`, `html` or both. Or it is a `template`, NAME: the files NAME.txt, NAME.html or both in
+    the folder of templates.
     """
 
     sender: Address = Field(validation_alias=AliasChoices("sender", "from"))
@@ -76,9 +72,9 @@ class Mail(Contract):
 
     @model_validator(mode="after")
     def _check_one_body(self) -> Self:
-        """Refuse a mail with no body, or with both a text and a template."""
-        inline = self.text is not None or self.html is not None
-        if inline == (self.template is not None):
+        """Raise `ValueError` for a mail without a body, or with both a body and a template."""
+        has_body = self.text is not None or self.html is not None
+        if has_body == (self.template is not None):
             raise ValueError("give the body in one form: text, html or both, or else a template")
         return self
 
@@ -93,12 +89,13 @@ class SendEmail(Mail, kind="email.send", queue="email"):
 
     @property
     def recipients(self) -> tuple[str, ...]:
-        """The bare addresses of all recipients, each once, in the given order."""
-        return tuple(dict.fromkeys(parse_mailbox(each).address for each in (*self.to, *self.cc, *self.bcc)))
+        """The bare addresses of all recipients, each once, in the order of `to`, `cc` and `bcc`."""
+        mailboxes = map(parse_mailbox, (*self.to, *self.cc, *self.bcc))
+        return tuple(dict.fromkeys(mailbox.address for mailbox in mailboxes))
 
     @model_validator(mode="after")
     def _check_recipients(self) -> Self:
-        """Refuse a mail without recipients, or with more than one SMTP session takes."""
+        """Raise `ValueError` for a mail without recipients, or with too many."""
         count = len(self.to) + len(self.cc) + len(self.bcc)
         if not count:
             raise ValueError("name at least one recipient in to, cc or bcc")
@@ -110,9 +107,9 @@ class SendEmail(Mail, kind="email.send", queue="email"):
 class SendCampaign(Mail, kind="email.campaign", queue="email"):
     """Send one message for each row of a CSV: to the address in `column`, with all columns as the context.
 
-    A run sends at most `chunk` messages, and then itself again for the rest. `campaign` is the name of the
-    whole campaign, by default the first task's id. The last four fields are set by
-    a run for its continuation: leave them out.
+    A run sends the messages of at most `chunk` rows, and a continuation for the next rows. `campaign` is the
+    name of the campaign, by default the id of the first task. Leave out the last four fields: a run sets them
+    in its continuation.
     """
 
     source: Annotated[str, StringConstraints(min_length=1, max_length=4096), AfterValidator(require_one_line)]
@@ -129,7 +126,7 @@ class SendCampaign(Mail, kind="email.campaign", queue="email"):
 
     @model_validator(mode="after")
     def _check_body_length(self) -> Self:
-        """Refuse a body that is so long that its copies in a campaign's messages would fill the queue."""
+        """Raise `ValueError` for a body that is too long for a copy of it in each message."""
         if len(self.text or "") + len(self.html or "") > MAX_CAMPAIGN_BODY_CHARACTERS:
             raise ValueError(
                 f"text and html of a campaign are at most {MAX_CAMPAIGN_BODY_CHARACTERS} characters, for "

@@ -1,7 +1,7 @@
-"""Read the rows of a CSV one at a time, each with its line and the position of the next row.
+"""Read the rows of a CSV in UTF-8 one at a time, each with its line and the position of the next row.
 
-A file of any size takes the memory of one row. Reading can start after any row, so that a campaign is sent in
-chunks. UTF-8, with or without a byte order mark.
+Only one row is in memory. Reading can start at any row, so that a campaign can be sent in chunks. A byte
+order mark is allowed.
 """
 
 import csv
@@ -17,7 +17,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True)
 class Position:
-    """The start of a row: the rows, lines and bytes before it. All zero: the first row."""
+    """The position of a row: the numbers of rows, lines and bytes before it. All are 0 for the first row."""
 
     row: int = 0
     line: int = 0
@@ -26,7 +26,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Row:
-    """One row: its number from 0, its first line from 1, its cells, and the position after it."""
+    """One row: its number, from 0, its first line, from 1, its cells, and the position of the next row."""
 
     number: int
     line: int
@@ -38,31 +38,31 @@ BEGINNING = Position()
 
 
 def read_rows(stream: BinaryIO, start: Position = BEGINNING) -> tuple[list[str], Iterator[Row]]:
-    """Return the column names, and the rows from `start`, the `after` of a row of the same file.
+    """Return the column names, and the rows from a position in the file on.
 
-    Raises `BadInput` with the line: not UTF-8, not CSV, a line too long, no columns, a column twice.
+    Raises `BadInput`, also later, for a file that is no CSV in UTF-8, for a line that is too long, and for a
+    header without columns or with a column twice.
     """
     lines = _Lines(stream)
     columns = [name.strip() for name in _next_cells(csv.reader(lines, strict=True), lines) or []]
     if not any(columns):
         raise BadInput("the CSV has no header: its first line must name the columns")
-    doubled = sorted({name for name in columns if columns.count(name) > 1})
-    if doubled:
-        raise BadInput(f"the CSV names the column {doubled[0]!r} twice: rename one")
+    if duplicates := sorted({name for name in columns if columns.count(name) > 1}):
+        raise BadInput(f"the CSV names the column {duplicates[0]!r} twice: rename one")
     if start.offset:
         lines.seek(start)
     return columns, _rows_from(lines, start.row)
 
 
 def _rows_from(lines: "_Lines", number: int) -> Iterator[Row]:
-    """Yield the rows from here to the end of the file, numbered from `number`. Blank lines are no rows."""
+    """Yield the remaining rows of the file, numbered from `number`. Blank lines are no rows."""
     reader = csv.reader(lines, strict=True)
     while True:
         first_line = lines.line + 1
         cells = _next_cells(reader, lines)
         if cells is None:
             return
-        if cells:  # a blank line is not a row
+        if cells:
             yield Row(number, first_line, cells, Position(number + 1, lines.line, lines.offset))
             number += 1
 
@@ -78,7 +78,7 @@ def _next_cells(reader: Iterator[list[str]], lines: "_Lines") -> list[str] | Non
 
 
 class _Lines:
-    """The lines of a file for a CSV reader, which reads no further than it needs. Counts lines and bytes."""
+    """Iterates over the lines of a file, decoded, and counts the lines and bytes that were read."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -100,10 +100,10 @@ class _Lines:
         try:
             return text.decode("utf-8")
         except UnicodeDecodeError as error:
-            where = f"line {self.line}, byte {error.start + 1} of it"
-            raise BadInput(f"the CSV is not UTF-8 at {where}: save it as UTF-8") from None
+            place = f"line {self.line}, byte {error.start + 1} of it"
+            raise BadInput(f"the CSV is not UTF-8 at {place}: save it as UTF-8") from None
 
     def seek(self, position: Position) -> None:
-        """Continue at a position."""
+        """Set the position from which the next line is read."""
         self._stream.seek(position.offset)
         self.offset, self.line = position.offset, position.line

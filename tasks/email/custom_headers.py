@@ -1,4 +1,4 @@
-"""Check the headers that a sender adds: one line each, with a name that no field and no server uses."""
+"""Check the headers that a sender adds to a mail: one line each, under a name that is not reserved."""
 
 import re
 from typing import Annotated
@@ -9,45 +9,45 @@ from millpond.tasks.email.control_characters import require_one_line
 
 MAX_HEADERS = 50
 MAX_VALUE_CHARACTERS = 4_000
-#: A line may hold 998 octets (RFC 5322, section 2.1.1) and is folded at spaces alone.
+#: A line has at most 998 bytes (RFC 5322, section 2.1.1), and is folded only at spaces.
 MAX_WORD_CHARACTERS = 900
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,75}")
 
-#: Set by other fields of the contract, by the message itself, or by mail servers.
-_OWNED = frozenset(
+#: Headers that other fields of the contract, the message itself or mail servers set.
+_RESERVED = frozenset(
     (
         *("from", "sender", "to", "cc", "bcc", "reply-to", "subject", "date", "message-id", "mime-version"),
         *("return-path", "received", "received-spf", "delivered-to", "x-original-to", "apparently-to"),
         *("errors-to", "dkim-signature", "domainkey-signature", "authentication-results"),
     )
 )
-_OWNED_PREFIXES = ("content-", "resent-", "arc-", "x-envelope-")
+_RESERVED_PREFIXES = ("content-", "resent-", "arc-", "x-envelope-")
 
 
 def _check_headers(headers: dict[str, str]) -> dict[str, str]:
-    """Return the headers unchanged. Raises `ValueError` that names the header at fault."""
+    """Return the headers unchanged. Raises `ValueError` with the header at fault."""
     if len(headers) > MAX_HEADERS:
         raise ValueError(f"{len(headers)} headers are over the limit of {MAX_HEADERS}")
-    names: set[str] = set()
+    seen: set[str] = set()
     for name, value in headers.items():
-        _check_name(name, names)
+        _check_name(name, seen)
         _check_value(name, value)
     return headers
 
 
-def _check_name(name: str, names: set[str]) -> None:
-    """Raise `ValueError` for a name that is malformed, reserved for Millpond or a server, or given twice."""
+def _check_name(name: str, seen: set[str]) -> None:
+    """Add a name to `seen`. Raises `ValueError` if it is malformed, reserved, or in `seen` already."""
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} cannot be the name of a header: use letters, digits and hyphens")
     lower = name.lower()
-    if lower in _OWNED or lower.startswith(_OWNED_PREFIXES):
+    if lower in _RESERVED or lower.startswith(_RESERVED_PREFIXES):
         raise ValueError(
             f"the header {name} cannot be set here: use the field of the contract, or leave it out"
         )
-    if lower in names:
+    if lower in seen:
         raise ValueError(f"the header {name} is given twice")
-    names.add(lower)
+    seen.add(lower)
 
 
 def _check_value(name: str, value: str) -> None:

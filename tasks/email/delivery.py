@@ -1,6 +1,6 @@
-"""Send one mail: claim it in the ledger, compose it, submit it, record the replies.
+"""Send one mail: claim it in the ledger, compose it, submit it to the mail server, and record the replies.
 
-Everything that this needs is passed in, so that a test needs no settings.
+The settings and connections are passed to `Mailer`, so that a test can replace them.
 """
 
 import logging
@@ -27,7 +27,7 @@ from millpond.tasks.settings import Smtp
 
 _log = logging.getLogger(__name__)
 
-#: The waits before each try to record a sent mail in the ledger.
+#: The waits before each attempt to record a sent mail in the ledger.
 RECORD_WAITS_SECONDS = (0.0, 0.2, 1.0)
 
 OpenInput = Callable[[str], AbstractContextManager[BinaryIO]]
@@ -35,41 +35,47 @@ OpenInput = Callable[[str], AbstractContextManager[BinaryIO]]
 
 @dataclass(frozen=True)
 class Mailer:
-    """Sends the mails of one process. `open_input` opens attachments."""
+    """Sends the mails of one process. `open_input` opens the attachment of a URL."""
 
     settings: Smtp
     connections: SmtpConnections
     ledger: MailLedger
     open_input: OpenInput
-    #: The room for the attachments of all mails that are sent at once: those of one of the largest.
+    #: The limit for the attachments of all mails together: the maximum of one mail.
     room: AttachmentRoom = field(init=False)
 
     @property
     def claim_seconds(self) -> float:
-        """The length of a claim: longer than the time from its last renewal to the server's reply."""
+        """The length of a claim, which must not end between its last renewal and the mail server's reply."""
         return max(60.0, 4 * self.settings.timeout_seconds)
 
     def send(self, job: SendEmail, task_id: str) -> Receipt:
-        """Send the mail to the recipients without a reply so far.
+        """Send the mail to the recipients for whom the mail server has not replied to an earlier run.
 
-        Raises `RetryLater` if a recipient was deferred, and `FinalError` if all were refused.
+        Waits until the process has room for the attachments. Raises `RetryLater` if a recipient was deferred,
+        and `FinalError` if all were refused.
         """
-        with self.room.reserve_bytes(sum(self._attachment_size(each.url) for each in job.attachments)):
+        size = sum(self._attachment_size(attachment.url) for attachment in job.attachments)
+        with self.room.reserve_bytes(size):
             return self._send_claimed(job, task_id)
 
     def __post_init__(self) -> None:
-        """Make the room that all threads share. Two threads could each make one at the first use."""
+        """Make the room that all threads share, before two threads could each make one."""
         object.__setattr__(self, "room", AttachmentRoom(self.settings.max_attachment_bytes))
 
     def _attachment_size(self, url: str) -> int:
-        """Return the size of an attachment in bytes, 0 if it cannot be read here."""
+        """Return the size of an attachment in bytes; 0 if it cannot be opened."""
         with suppress(MillpondError, OSError, ValueError), self.open_input(url) as file:
             return file.seek(0, SEEK_END)
-        return 0  # opening it again raises the error
+        return 0  # the error is raised when it is loaded
 
     def _send_claimed(self, job: SendEmail, task_id: str) -> Receipt:
-        """Send a mail once the ledger has given this delivery the claim. Return the receipt."""
-        owner, claimed = uuid4().hex, time.monotonic()
+        """Claim a mail in the ledger, send it, and return the receipt.
+
+        A mail that was sent by an earlier delivery is not sent again. If an error is raised before the mail
+        server has replied, the claim is given up.
+        """
+        owner, claimed_at = uuid4().hex, time.monotonic()
         claim = self._claim_mail(task_id, owner)
         message_id = message_id_of(task_id, self.settings.message_id_domain)
         if claim.state == "sent":
@@ -77,13 +83,13 @@ class Mailer:
         try:
             envelope = self._compose_envelope(job, task_id)
             pending = [address for address in envelope.recipients if address not in claim.outcomes]
-            renew = partial(self._renew_claim, task_id, owner, claimed)
-            answers = self.connections.send(envelope, pending, before_data=renew) if pending else SmtpResult()
+            renew = partial(self._renew_claim, task_id, owner, claimed_at)
+            replies = self.connections.send(envelope, pending, before_data=renew) if pending else SmtpResult()
         except BaseException:
             with suppress(BrokerError):
                 self.ledger.record(task_id, owner, {}, sent=False)
             raise
-        return self._record_answers(task_id, owner, envelope, claim.outcomes, answers)
+        return self._record_replies(task_id, owner, envelope, claim.outcomes, replies)
 
     def _claim_mail(self, task_id: str, owner: str) -> Claim:
         """Claim the mail in the ledger. Raises `RetryLater` if another delivery has the claim."""
@@ -98,12 +104,10 @@ class Mailer:
             )
         return claim
 
-    def _renew_claim(self, task_id: str, owner: str, claimed: float) -> None:
-        """Renew an old claim before the message is committed. Raises `RetryLater` if it was lost."""
-        if (
-            time.monotonic() - claimed > self.claim_seconds / 4
-            and self._claim_mail(task_id, owner).state != "taken"
-        ):
+    def _renew_claim(self, task_id: str, owner: str, claimed_at: float) -> None:
+        """Renew a claim if a quarter of its time has passed. Raises `RetryLater` if it was lost."""
+        is_old = time.monotonic() - claimed_at > self.claim_seconds / 4
+        if is_old and self._claim_mail(task_id, owner).state != "taken":
             raise RetryLater(f"another delivery of mail {task_id} overtook this one")
 
     def _compose_envelope(self, job: SendEmail, task_id: str) -> Envelope:
@@ -118,42 +122,41 @@ class Mailer:
         )
 
     def _load_attachments(self, job: SendEmail) -> list[LoadedAttachment]:
-        """Return the attachments with their content. Raises `TooLarge` over the limit of their sum."""
+        """Return the attachments with their content. Raises `TooLarge` if they are too large together."""
         loaded = []
-        room = self.settings.max_attachment_bytes
-        for each in job.attachments:
-            with self.open_input(each.url) as file:
-                data = file.read(room + 1)
-            if len(data) > room:
+        remaining = self.settings.max_attachment_bytes
+        for attachment in job.attachments:
+            with self.open_input(attachment.url) as file:
+                data = file.read(remaining + 1)
+            if len(data) > remaining:
                 raise TooLarge(
                     f"the attachments are over {self.settings.max_attachment_bytes} bytes together, with "
-                    f"{each.url}: send a link, or raise MILLPOND_SMTP__MAX_ATTACHMENT_BYTES"
+                    f"{attachment.url}: send a link, or raise MILLPOND_SMTP__MAX_ATTACHMENT_BYTES"
                 )
-            room -= len(data)
-            loaded.append(LoadedAttachment(each.file_name, each.content_type, data))
+            remaining -= len(data)
+            loaded.append(LoadedAttachment(attachment.file_name, attachment.content_type, data))
         return loaded
 
-    def _record_answers(
+    def _record_replies(
         self,
         task_id: str,
         owner: str,
         envelope: Envelope,
         earlier_outcomes: Mapping[str, str],
-        answers: SmtpResult,
+        replies: SmtpResult,
     ) -> Receipt:
-        """Record the mail server's replies in the ledger and return the receipt.
+        """Record the mail server's replies in the ledger, and return the receipt.
 
         Raises `RetryLater` if a recipient was deferred, and `FinalError` if all were refused.
         """
-        outcomes = {**dict.fromkeys(answers.accepted, ACCEPTED), **answers.refused}
-        if answers.deferred:
+        outcomes = {**dict.fromkeys(replies.accepted, ACCEPTED), **replies.refused}
+        if replies.deferred:
             self._write_to_ledger(lambda: self.ledger.record(task_id, owner, outcomes, sent=False), task_id)
             raise RetryLater(
-                f"{len(answers.deferred)} of {len(envelope.recipients)} recipients were deferred: "
-                f"{_list_refusals(answers.deferred)}"
+                f"{len(replies.deferred)} of {len(envelope.recipients)} recipients were deferred: "
+                f"{_list_refusals(replies.deferred)}"
             )
-        settled = {**earlier_outcomes, **outcomes}
-        receipt = _make_receipt(envelope.message_id, settled)
+        receipt = _make_receipt(envelope.message_id, {**earlier_outcomes, **outcomes})
         if not receipt.accepted:
             self._write_to_ledger(lambda: self.ledger.forget(task_id, owner), task_id)
             raise FinalError(f"every recipient was refused: {_list_refusals(receipt.refused)}")
@@ -161,12 +164,12 @@ class Mailer:
         return receipt
 
     def _write_to_ledger(self, write: Callable[[], None], task_id: str) -> None:
-        """Write to the ledger.
+        """Call `write`, which writes to the ledger, up to three times.
 
-        A failure is logged, not raised: the mail is sent and must not be sent again.
+        The last failure is logged and not raised: the mail was sent, so its task must not run again.
         """
-        for wait in RECORD_WAITS_SECONDS:
-            time.sleep(wait)
+        for wait_seconds in RECORD_WAITS_SECONDS:
+            time.sleep(wait_seconds)
             try:
                 return write()
             except BrokerError as error:
@@ -180,7 +183,7 @@ class Mailer:
 
 
 def _make_receipt(message_id: str, outcomes: Mapping[str, str], *, duplicate: bool = False) -> Receipt:
-    """Return the receipt for these replies by address."""
+    """Return the receipt for these outcomes, as the ledger has them, by address."""
     return Receipt(
         message_id=message_id,
         accepted=tuple(address for address, outcome in outcomes.items() if outcome == ACCEPTED),
@@ -189,6 +192,7 @@ def _make_receipt(message_id: str, outcomes: Mapping[str, str], *, duplicate: bo
     )
 
 
-def _list_refusals(refused: Mapping[str, str]) -> str:
-    shown = [f"{address}: {answer}" for address, answer in list(refused.items())[:10]]
-    return "; ".join(shown) + ("; …" if len(refused) > 10 else "")
+def _list_refusals(replies: Mapping[str, str]) -> str:
+    """Return the first ten addresses with their replies, as text."""
+    shown = [f"{address}: {reply}" for address, reply in list(replies.items())[:10]]
+    return "; ".join(shown) + ("; …" if len(replies) > 10 else "")

@@ -1,7 +1,7 @@
-"""Send one chunk of a campaign, and a continuation for the next chunk, without waiting for room.
+"""Send one chunk of a campaign, and a continuation for the next chunk, without waiting for room in the queue.
 
-A chunk is claimed in the ledger by the row that it begins at. A chunk that is delivered twice is therefore
-sent once, even if its worker died between sending the continuation and settling the task.
+A chunk is claimed in the ledger, under the number of its first row. So a chunk that is delivered twice is
+sent once, even if its worker dies after sending the continuation and before settling the task.
 """
 
 from contextlib import suppress
@@ -22,10 +22,13 @@ from millpond.tasks.email.receipt import CampaignStep
 from millpond.tasks.email.templates import check_templates
 from millpond.tasks.errors import BadInput, BrokerError, RetryLater
 
+#: The delay of the continuation if the queue was full.
 FULL_PAUSE_SECONDS = 2.0
+#: The length of a claim of a chunk.
 CLAIM_SECONDS = 120.0
+#: The most reasons for skipped rows in a result.
 MAX_REASONS = 20
-#: The mails of a chunk that are rendered before any is sent.
+#: The number of mails of a chunk that are rendered as a check before any is sent.
 CHECKED_MAILS = 3
 
 
@@ -39,13 +42,14 @@ class _Chunk:
 
     @property
     def mails(self) -> list[CampaignMail]:
+        """The mails, without the bad rows."""
         return [entry for entry in self.entries if isinstance(entry, CampaignMail)]
 
-    def entries_before(self, mails: int) -> list[CampaignMail | BadRow]:
-        """Return the entries before mail number `mails`, counted from 0."""
-        if mails >= len(self.mails):
+    def entries_before(self, mail_number: int) -> list[CampaignMail | BadRow]:
+        """Return the entries before a mail, counted from 0; all entries if there are fewer mails."""
+        if mail_number >= len(self.mails):
             return self.entries
-        return self.entries[: self.entries.index(self.mails[mails])]
+        return self.entries[: self.entries.index(self.mails[mail_number])]
 
 
 def send_chunk(
@@ -57,10 +61,11 @@ def send_chunk(
     open_input: OpenInput,
     templates: Path | None,
 ) -> CampaignStep:
-    """Send the mails of at most `job.chunk` rows, and a continuation unless these were the last rows.
+    """Claim the chunk and send its mails, and a continuation unless these were the last rows of the file.
 
-    `templates` is the folder of templates. Raises `BadInput` if they fail for each of the first rows.
-    Raises `RetryLater` while another delivery sends this chunk, and if the ledger cannot be reached.
+    `templates` is the folder of templates. Raises `BadInput` for a bad file, and if the templates fail for
+    each of the first mails. Raises `RetryLater` while another delivery sends this chunk, and if the ledger
+    cannot be reached.
     """
     campaign_id = job.campaign or context.id
     key, owner = f"{campaign_id}/{job.row}", uuid4().hex
@@ -91,31 +96,32 @@ def send_chunk(
 def _send_rows(
     job: SendCampaign, campaign_id: str, outbox: CampaignOutbox, open_input: OpenInput, templates: Path | None
 ) -> CampaignStep:
-    """Send the mails of a chunk and its continuation, and return how far the campaign got."""
+    """Send the mails of a chunk, as many as the queue accepts, and a continuation from there."""
     with open_input(job.source) as stream:
         chunk = _read_chunk(job, stream, campaign_id)
     check_templates([mail.job for mail in chunk.mails[:CHECKED_MAILS]], folder=templates)
     accepted = outbox.send_many((mail.id, mail.job) for mail in chunk.mails)
     done = chunk.entries_before(accepted)
-    bad = [entry for entry in done if isinstance(entry, BadRow)]
+    bad_rows = [entry for entry in done if isinstance(entry, BadRow)]
     step = CampaignStep(
         campaign=campaign_id,
         first_row=job.row,
         sent=accepted,
-        skipped=len(bad),
-        reasons=tuple(map(str, bad[:MAX_REASONS])),
+        skipped=len(bad_rows),
+        reasons=tuple(map(str, bad_rows[:MAX_REASONS])),
     )
-    if chunk.is_last and done is chunk.entries:
+    is_complete = done is chunk.entries
+    if chunk.is_last and is_complete:
         return step
-    after = done[-1].after if done else Position(job.row, job.line, job.offset)
-    where = {"row": after.row, "line": after.line, "offset": after.offset, "size": chunk.size}
-    rest = job.model_copy(update={"campaign": campaign_id, **where})
-    outbox.send_continuation(rest, after_seconds=0.0 if done is chunk.entries else FULL_PAUSE_SECONDS)
-    return step.model_copy(update={"next_row": after.row})
+    next_ = done[-1].after if done else Position(job.row, job.line, job.offset)
+    position = {"row": next_.row, "line": next_.line, "offset": next_.offset, "size": chunk.size}
+    continuation = job.model_copy(update={"campaign": campaign_id, **position})
+    outbox.send_continuation(continuation, after_seconds=0.0 if is_complete else FULL_PAUSE_SECONDS)
+    return step.model_copy(update={"next_row": next_.row})
 
 
 def _read_chunk(job: SendCampaign, stream: BinaryIO, campaign_id: str) -> _Chunk:
-    """Return the next rows of the file. Raises `BadInput` if the file changed since the first run."""
+    """Return the chunk that this run sends. Raises `BadInput` if the file's size has changed."""
     size = stream.seek(0, 2)
     stream.seek(0)
     if job.size is not None and job.size != size:

@@ -1,8 +1,8 @@
-"""Write header lines: encoded if not ASCII, folded at spaces, without a line break from a value.
+"""Write the lines of headers: encoded unless they are ASCII, folded at spaces, and each value on one line.
 
-The header objects of the standard library decode encoded words in their input, so that a subject
-`=?utf-8?q?a=0D=0AX:_b?=` gets a line break. Nothing here is decoded: a value is written unchanged, or encoded
-as a whole (RFC 2047). Words are never split, so a long URL in List-Unsubscribe stays intact.
+The header objects of the standard library decode encoded words in a value, so a subject
+`=?utf-8?q?a=0D=0AX:_b?=` would get a line break. Here, a value is written unchanged, or encoded as a whole
+(RFC 2047). Lines are folded only between words, so a long URL in List-Unsubscribe is not broken.
 """
 
 import re
@@ -19,44 +19,46 @@ _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
 
 
 def text_line(name: str, value: str) -> bytes:
-    """Return the lines of a header with text, such as Subject."""
+    """Return the lines of a header with a text, such as Subject. Raises `BadInput` for a line break."""
     _check_value(name, value)
     return _header_line(name, _encode_word(value) if _needs_encoding(value) else value)
 
 
 def address_line(name: str, addresses: Iterable[str]) -> bytes:
-    """Return the lines of a header with addresses. A local part outside ASCII stays UTF-8."""
-    return _header_line(name, ", ".join(_write_address(parse_mailbox(each)) for each in addresses))
+    """Return the lines of a header with addresses. A local part outside ASCII is not encoded."""
+    return _header_line(name, ", ".join(_write_mailbox(parse_mailbox(address)) for address in addresses))
 
 
 def plain_line(name: str, value: str) -> bytes:
-    """Return the lines of a header whose value Millpond made itself."""
+    """Return the lines of a header whose value needs no encoding, as one that Millpond makes."""
     return _header_line(name, value)
 
 
 def _needs_encoding(value: str) -> bool:
+    """True if a text, written unchanged, would be read as another text."""
     return not value.isascii() or "=?" in value or value != value.strip() or "\t" in value
 
 
 def _encode_word(value: str) -> str:
-    """Return a text as encoded words (RFC 2047)."""
+    """Return a text as encoded words (RFC 2047), separated by spaces."""
     return Header(value, "utf-8", maxlinelen=LINE_CHARACTERS - 6).encode(linesep="")
 
 
-def _write_address(box: Mailbox) -> str:
-    """Return an address with its name, which is quoted or encoded if it must be."""
-    if not box.name:
-        return box.address
-    if not box.name.isascii() or "=?" in box.name:
-        return f"{_encode_word(box.name)} <{box.address}>"
-    if _ATOMS.fullmatch(box.name):
-        return f"{box.name} <{box.address}>"
-    escaped = box.name.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}" <{box.address}>'
+def _write_mailbox(mailbox: Mailbox) -> str:
+    """Return a name, encoded or quoted if it must be, and its address; or the address alone."""
+    name, address = mailbox.name, mailbox.address
+    if not name:
+        return address
+    if not name.isascii() or "=?" in name:
+        return f"{_encode_word(name)} <{address}>"
+    if _ATOMS.fullmatch(name):
+        return f"{name} <{address}>"
+    escaped = name.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}" <{address}>'
 
 
 def _check_value(name: str, value: str) -> None:
-    """Raise `BadInput` for a value that would end the line of its header."""
+    """Raise `BadInput` for a value with a line break or another control character."""
     try:
         require_one_line(value, tabs_allowed=True)
     except ValueError as error:
@@ -64,12 +66,13 @@ def _check_value(name: str, value: str) -> None:
 
 
 def _header_line(name: str, value: str) -> bytes:
+    """Return the folded lines of a header, with their line ends. Raises `BadInput` for a line break."""
     _check_value(name, value)
     return _fold_line(f"{name}: {value}".rstrip(" \t")).encode() + b"\r\n"
 
 
 def _fold_line(line: str) -> str:
-    """Return a line folded before spaces. A word longer than a line is on a line of its own."""
+    """Return a line folded between words. A word that is longer than a line has its own line."""
     lines = [""]
     for word in _WORD.findall(line):
         if lines[-1] and len(lines[-1]) + len(word) > LINE_CHARACTERS:

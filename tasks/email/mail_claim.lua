@@ -1,11 +1,11 @@
--- Claim a mail for one delivery of its task; the reply tells whether it was sent or is being sent.
+-- Claim a mail for one delivery of its task, unless it was sent, or another delivery has the claim.
 --
--- KEYS[1]  hash of the mail: '@' owner of the claim, 'u' end of the claim (ms), 's' set once every address has an answer,
---          and by address the mail server's answer
--- ARGV     owner, length of the claim in ms, seconds the hash is remembered
--- returns  {0 taken | 1 busy | 2 sent, ms until another's claim ends, then address and answer in turn}
+-- KEYS[1]  hash of the mail: '@' owner of the claim, 'u' end of the claim (ms), 's' set once every address has a reply,
+--          and by address the mail server's reply ('+': accepted)
+-- ARGV     owner, length of the claim in ms, seconds for which the hash is kept
+-- returns  {0 taken | 1 busy | 2 sent, ms until another owner's claim ends, then addresses and replies in turn}
 --
--- A claim that has ended goes to the next delivery that asks; until then its owner may still renew it.
+-- A claim that has ended goes to the next delivery that claims the mail. Until then, its owner may renew it.
 
 local owner, length, ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local now = now_ms()

@@ -1,11 +1,11 @@
--- Record the mail server's answers and end the claim.
+-- Record the mail server's replies and end the claim.
 --
 -- KEYS[1]  hash of the mail, as in mail_claim.lua
--- ARGV     owner, seconds the hash is remembered, 'open' | 'sent' | 'forget', then address and answer in turn
+-- ARGV     owner, seconds for which the hash is kept, 'open' | 'sent' | 'forget', then addresses and replies in turn
 -- returns  1
 --
--- An answer of the mail server is a fact, so a delivery that has lost the claim writes it too; '+' (accepted) is never
--- overwritten. Only the owner ends the claim or deletes the hash.
+-- A delivery that has lost the claim records its replies, too, because they are facts. '+' (accepted) is never
+-- overwritten. Only the owner deletes the hash, and only the owner or 'sent' ends the claim.
 
 local owner, ttl, mode = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local mine = redis.call('HGET', KEYS[1], '@') == owner

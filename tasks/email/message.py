@@ -1,7 +1,8 @@
-"""Compose the bytes of a mail from its contract: the same task gives the same bytes, except for the date.
+"""Compose the bytes of a mail from its contract. The same task makes the same bytes, except for the date.
 
-The Message-ID is the task's id at the configured domain, so that a receiver can recognize a duplicate. MIME
-parts are made by the standard library, header lines by `headers.py`. Bcc is in the envelope only.
+The Message-ID is the task's id at the configured domain, so a receiver can recognize a duplicate. The
+standard library makes the MIME parts, and `headers.py` the header lines. The addresses in Bcc are only in the
+envelope.
 """
 
 import hashlib
@@ -15,17 +16,17 @@ from email.utils import format_datetime
 from millpond.tasks.email.address import parse_mailbox
 from millpond.tasks.email.attachment import guess_content_type
 from millpond.tasks.email.contract import SendEmail
-from millpond.tasks.email.control_characters import body_text
+from millpond.tasks.email.control_characters import check_body_text
 from millpond.tasks.email.headers import address_line, plain_line, text_line
 from millpond.tasks.errors import BadInput
 
-#: 7bit, so that the server needs no 8BITMIME and no relay recodes a part.
+#: 7bit, so that the mail server needs no 8BITMIME, and no relay encodes a part anew.
 _POLICY = SMTP.clone(cte_type="7bit")
 
 
 @dataclass(frozen=True)
 class Content:
-    """The subject and bodies of a message, rendered."""
+    """The rendered subject and bodies of a message."""
 
     subject: str
     text: str | None
@@ -43,7 +44,7 @@ class LoadedAttachment:
 
 @dataclass(frozen=True)
 class Envelope:
-    """The input of an SMTP session: sender, recipients, and the bytes with CRLF line ends.
+    """A message for an SMTP session: its sender, its recipients, and its bytes with CRLF as line ends.
 
     `needs_smtputf8` is True if an address has a local part outside ASCII (RFC 6531).
     """
@@ -64,7 +65,7 @@ def compose_mail(
     domain: str,
     now: datetime,
 ) -> Envelope:
-    """Return the composed message. Raises `BadInput` if the rendered text cannot be mailed."""
+    """Return the composed message. Raises `BadInput` for a character that no mail may have."""
     message_id = message_id_of(task_id, domain)
     headers = [
         plain_line("Date", format_datetime(now)),
@@ -88,52 +89,54 @@ def compose_mail(
 
 def message_id_of(task_id: str, domain: str) -> str:
     """Return the Message-ID of a task's mail, the same at each delivery."""
-    return f"<{_message_id_left(task_id)}@{domain}>"
+    return f"<{_local_part(task_id)}@{domain}>"
 
 
 def _address_lines(job: SendEmail) -> list[bytes]:
+    """Return the lines of To, Cc and Reply-To. To is never missing."""
     fields = (("To", job.to), ("Cc", job.cc), ("Reply-To", job.reply_to))
     lines = [address_line(name, addresses) for name, addresses in fields if addresses]
     return lines if job.to or job.cc else [plain_line("To", "undisclosed-recipients:;"), *lines]
 
 
 def _all_addresses(job: SendEmail) -> tuple[str, ...]:
-    return (*job.recipients, *(parse_mailbox(each).address for each in job.reply_to))
+    """Return the bare addresses of all recipients and of Reply-To."""
+    return (*job.recipients, *(parse_mailbox(address).address for address in job.reply_to))
 
 
-def _message_id_left(task_id: str) -> str:
-    """Return the left-hand side of a Message-ID: the task's id if it is valid there, or else its digest."""
+def _local_part(task_id: str) -> str:
+    """Return the part of a Message-ID before the @: the task's id if it is valid there, else its digest."""
     if task_id.isascii() and task_id.replace("-", "").replace("_", "").isalnum() and len(task_id) <= 128:
         return task_id
     return hashlib.sha256(task_id.encode(errors="surrogatepass")).hexdigest()
 
 
 def _build_body(content: Content, attachments: Sequence[LoadedAttachment]) -> EmailMessage:
-    """Return the MIME message of the text, the HTML and the attachments."""
+    """Return the MIME message of the text, the HTML and the attachments. Raises `BadInput`."""
     body = EmailMessage(policy=_POLICY)
     if content.text is not None:
-        body.set_content(_normalize_line_ends(content.text))
+        body.set_content(_checked_text(content.text))
         if content.html is not None:
-            body.add_alternative(_normalize_line_ends(content.html), subtype="html")
+            body.add_alternative(_checked_text(content.html), subtype="html")
     else:
-        body.set_content(_normalize_line_ends(content.html or ""), subtype="html")
-    for each in attachments:
-        content_type = each.content_type or guess_content_type(each.name)
-        main, _, sub = content_type.partition("/")
-        body.add_attachment(each.data, maintype=main, subtype=sub, filename=each.name)
+        body.set_content(_checked_text(content.html or ""), subtype="html")
+    for attachment in attachments:
+        content_type = attachment.content_type or guess_content_type(attachment.name)
+        maintype, _, subtype = content_type.partition("/")
+        body.add_attachment(attachment.data, maintype=maintype, subtype=subtype, filename=attachment.name)
     return body
 
 
-def _normalize_line_ends(text: str) -> str:
-    """Return a text that mail can carry. The library turns every line break into CRLF, a lone CR too."""
+def _checked_text(text: str) -> str:
+    """Return a body unchanged. Raises `BadInput` for a character that no mail may have."""
     try:
-        return body_text(text)
+        return check_body_text(text)
     except ValueError as error:
         raise BadInput(f"the body {error}") from None
 
 
 def _set_boundaries(body: EmailMessage, *, seed: str) -> None:
-    """Set the boundary of every multipart to a digest of the content, which cannot contain it."""
+    """Set the boundary of every multipart to a digest of `seed`, which no content contains by chance."""
     digest = hashlib.sha256(seed.encode()).hexdigest()[:32]
     for number, part in enumerate(part for part in body.walk() if part.is_multipart()):
         part.set_boundary(f"=_{digest}_{number}")

@@ -1,4 +1,4 @@
-"""The interface by which the campaign handler sends: mails while there is room, and itself again."""
+"""The interface by which the handler of campaigns sends further tasks."""
 
 from collections.abc import Iterable
 from typing import Protocol
@@ -9,20 +9,23 @@ from millpond.tasks.errors import FinalError
 
 
 class CampaignOutbox(Protocol):
-    """Sends tasks from inside a task, and never waits for room in a queue."""
+    """Sends tasks from a handler, without waiting for room in a queue."""
 
     def send_many(self, jobs: Iterable[tuple[str, Contract]]) -> int:
-        """Send tasks, by id, until the queue is full. Return the number accepted.
+        """Send jobs with their task ids until the queue is full. Return the number of accepted tasks.
 
-        A task whose id was sent before counts as accepted.
+        A task with an id that was sent before counts as accepted.
         """
 
     def send_continuation(self, job: Contract, *, after_seconds: float) -> None:
-        """Send a continuation of this task, beyond the bound of its queue, because this task leaves it."""
+        """Send a continuation of this task, which starts after this time at the earliest.
+
+        It is accepted by a full queue, too: it takes the room of this task.
+        """
 
 
 def outbox_of(context: Context) -> CampaignOutbox:
-    """Return the outbox of a handler's context. Raises `FinalError` if the context has none."""
+    """Return the outbox of a context. Raises `FinalError` if it has none, as outside of a worker."""
     outbox: CampaignOutbox | None = getattr(context, "outbox", None)
     if outbox is None:
         raise FinalError("this task sends further tasks, which needs a Millpond worker: run it there")

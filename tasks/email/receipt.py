@@ -4,10 +4,10 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Receipt(BaseModel):
-    """The addresses for which the mail server accepted a message, and those that it refused.
+    """The addresses for which the mail server accepted a message, and those that it refused for good.
 
-    `refused` has the server's reply for each address that it refuses for good. `duplicate` is True if an
-    earlier delivery of the same task sent the message, and this one sent nothing.
+    `refused` has the server's reply for each address. `duplicate` is True if an earlier delivery of the task
+    has sent the message, so that this one sent nothing.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -19,9 +19,10 @@ class Receipt(BaseModel):
 
 
 class CampaignStep(BaseModel):
-    """One run of a campaign: messages sent, rows skipped and why, and the row at which the next run begins.
+    """The result of one run of a campaign: its first row, and the numbers of messages sent and rows skipped.
 
-    `next_row` is None at the end of the file. `reasons` has the first of the skipped rows.
+    `reasons` says why the first of these rows were skipped. `next_row` is the first row of the next run; None
+    at the end of the file. `duplicate` is True if an earlier delivery of the task has sent these messages.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -1,8 +1,8 @@
-"""The SMTP connections of one process. A slot that sends takes the idle one used last, or opens a new one.
+"""The SMTP connections of one process. A mail is sent over the idle one that was used last, or a new one.
 
-There are never more connections than slots. A connection that was idle is checked by RSET before its next
-use. One that was idle for `keep_seconds` is closed at the next use of any. After a server refused the login
-or its certificate was refused, no message tries again for a while.
+There are never more connections than slots. A connection that was idle for some seconds is checked with RSET
+before its next use. One that was idle for `keep_seconds` is closed when another is used. After a login or a
+certificate was refused, no connection is opened for a while.
 """
 
 import os
@@ -26,43 +26,46 @@ from millpond.tasks.email.smtp_session import (
 from millpond.tasks.errors import RetryLater
 from millpond.tasks.settings import Smtp
 
-#: A connection used within this time is not checked. If it is dead, the message is sent over a new one.
+#: A connection that was used within this time is not checked. If it is broken, a new one is opened.
 TRUSTED_SECONDS = 5.0
+#: How long no connection is opened after the server or the certificate was refused.
 REFUSED_PAUSE_SECONDS = 30.0
 
 
 @dataclass
 class _Connection:
-    """A session with the server: when it was last used, and whether a message is half sent on it."""
+    """A session with the mail server. `is_clean` is False after a message that was refused or broke off."""
 
     client: smtplib.SMTP
-    used: float
-    clean: bool = True
+    used_at: float
+    is_clean: bool = True
 
 
 class SmtpConnections:
-    """The idle connections to one server. Threads may share them."""
+    """Sends messages to one mail server, and keeps its idle connections. Threads may share this."""
 
     def __init__(self, settings: Smtp, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
         self._clock = clock
         self._idle: deque[_Connection] = deque()
         self._lock = Lock()
-        self._refused: tuple[float, str] = (float("-inf"), "")
+        #: The time until which no connection is opened, and the reason.
+        self._refused_until: tuple[float, str] = (float("-inf"), "")
 
     def send(
         self, envelope: Envelope, recipients: Sequence[str], *, before_data: Callable[[], None] = lambda: None
     ) -> SmtpResult:
-        """Send over an idle connection or a new one. Raises `RetryLater` or `FinalError`.
+        """Send a message over an idle connection or a new one, and return the server's replies.
 
-        An idle connection that breaks before the message was sent is replaced, once.
+        If an idle connection breaks before the message was sent, it is sent over a new one. `before_data` is
+        called before the message is committed. Raises `RetryLater` or `FinalError`.
         """
         connection = self._take_idle()
         if connection is not None:
             try:
                 return self._send_over(connection, envelope, recipients, before_data)
-            except ConnectionBroken as broken:
-                if broken.data_sent:
+            except ConnectionBroken as error:
+                if error.data_sent:
                     raise
         return self._send_over(self._open_connection(), envelope, recipients, before_data)
 
@@ -80,26 +83,25 @@ class SmtpConnections:
         recipients: Sequence[str],
         before_data: Callable[[], None],
     ) -> SmtpResult:
-        """Submit a message over a connection. Close the connection unless its session can go on."""
-        connection.clean = False
-        reusable = False
+        """Submit a message over a connection. Then keep the connection, or close it if it is broken."""
+        connection.is_clean = is_usable = False
         try:
-            delivery = submit_message(connection.client, envelope, recipients, before_data=before_data)
-            connection.clean = reusable = True
-            return delivery
+            result = submit_message(connection.client, envelope, recipients, before_data=before_data)
+            connection.is_clean = is_usable = True
+            return result
         except ConnectionBroken:
             raise
         except Exception:
-            reusable = True  # the server refused this message; RSET resets the session
+            is_usable = True  # the message was refused; RSET clears the session before the next one
             raise
         finally:
-            if reusable:
+            if is_usable:
                 self._keep_idle(connection)
             else:
                 connection.client.close()
 
     def _take_idle(self) -> _Connection | None:
-        """Return an idle connection whose server still replies. Return None if there is none."""
+        """Take the idle connection that was used last and is not broken. Return None if there is none."""
         self._close_stale()
         while True:
             with self._lock:
@@ -111,39 +113,39 @@ class SmtpConnections:
             connection.client.close()
 
     def _is_alive(self, connection: _Connection) -> bool:
-        """True if a connection was used just now, or if its server replies."""
-        if connection.clean and self._clock() - connection.used < TRUSTED_SECONDS:
+        """True if a connection was used a moment ago, or if its server replies to RSET."""
+        if connection.is_clean and self._clock() - connection.used_at < TRUSTED_SECONDS:
             return True
         with suppress(OSError, smtplib.SMTPException):
             return connection.client.rset()[0] == 250
         return False
 
     def _keep_idle(self, connection: _Connection) -> None:
-        """Keep a connection for the next mail, and close those that were idle too long."""
-        connection.used = self._clock()
+        """Keep a connection for the next mail, and close those that were idle for too long."""
+        connection.used_at = self._clock()
         with self._lock:
             self._idle.append(connection)
         self._close_stale()
 
     def _close_stale(self) -> None:
-        """Close the idle connections that were unused for longer than the settings keep them."""
+        """Close the connections that were idle for `keep_seconds`."""
         oldest_allowed = self._clock() - self._settings.keep_seconds
         while True:
             with self._lock:
-                if not self._idle or self._idle[0].used > oldest_allowed:
+                if not self._idle or self._idle[0].used_at > oldest_allowed:
                     return
                 connection = self._idle.popleft()
             disconnect(connection.client)
 
     def _open_connection(self) -> _Connection:
-        """Open a connection. Raises the last refusal again for some seconds after the server refused one."""
-        until, reason = self._refused
+        """Open a connection. Raises `RetryLater` at once for some time after one was refused."""
+        until, reason = self._refused_until
         if (wait := until - self._clock()) > 0:
             raise RetryLater(reason, after_seconds=wait)
         try:
             return _Connection(connect(self._settings), self._clock())
-        except ServerRefused as refusal:
-            self._refused = (self._clock() + REFUSED_PAUSE_SECONDS, str(refusal))
+        except ServerRefused as error:
+            self._refused_until = (self._clock() + REFUSED_PAUSE_SECONDS, str(error))
             raise
 
 
@@ -151,5 +153,5 @@ _connections: dict[tuple[int, Smtp], SmtpConnections] = {}
 
 
 def connections_for(settings: Smtp) -> SmtpConnections:
-    """Return this process's connections. A forked child has its own, and does not use its parent's."""
+    """Return the connections of this process to a mail server. A forked child does not use its parent's."""
     return _connections.setdefault((os.getpid(), settings), SmtpConnections(settings))

@@ -1,24 +1,24 @@
-"""Logins outside ASCII: names and passwords as UTF-8 (RFC 4616). The standard library refuses them."""
+"""Log in with names and passwords outside ASCII, as UTF-8 (RFC 4616). The standard library refuses them."""
 
 import smtplib
 from typing import Any
 
 
 class Utf8(str):
-    """A text that the library's `encode("ascii")` turns into UTF-8."""
+    """A text whose `encode` returns UTF-8, whatever encoding the standard library passes."""
 
     __slots__ = ()
 
     def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:  # noqa: ARG002
-        """Return the text as UTF-8."""
+        """Return the text as UTF-8. `encoding` is ignored."""
         return super().encode("utf-8", errors)
 
 
 class Utf8Login(smtplib.SMTP):
-    """A connection that logs in with any name and password."""
+    """An SMTP connection that can log in with any name and password."""
 
     def login(self, user: str, password: str, *, initial_response_ok: bool = True) -> tuple[int, bytes]:
-        """Log in by the best mechanism of the server."""
+        """Log in with the best mechanism that the server offers. Return its reply."""
         return super().login(Utf8(user), Utf8(password), initial_response_ok=initial_response_ok)
 
     def auth_plain(self, challenge: Any = None) -> str:
@@ -27,9 +27,9 @@ class Utf8Login(smtplib.SMTP):
 
     def auth_cram_md5(self, challenge: Any = None) -> Any:
         """Return the response of the mechanism CRAM-MD5."""
-        answer = super().auth_cram_md5(challenge)
-        return None if answer is None else Utf8(answer)
+        response = super().auth_cram_md5(challenge)
+        return None if response is None else Utf8(response)
 
 
 class Utf8LoginTls(Utf8Login, smtplib.SMTP_SSL):
-    """The same over TLS from the first byte."""
+    """An SMTP connection that can log in with any name and password, over TLS from the first byte."""

@@ -1,7 +1,7 @@
-"""One SMTP session: connect, submit one message, and return the reply for each recipient.
+"""Use an SMTP session: connect, submit a message, and return the reply for each recipient.
 
-The replies for single recipients are values (`SmtpResult`). A reply that ends the whole message is an
-error: 4xx and broken connections are `RetryLater`, 5xx is `FinalError` (RFC 5321, section 4.2.1).
+The replies for single recipients are values (`SmtpResult`). A reply that refuses the whole message is an
+error: `RetryLater` for 4xx and for a broken connection, `FinalError` for 5xx (RFC 5321, section 4.2.1).
 """
 
 import smtplib
@@ -15,8 +15,8 @@ from millpond.tasks.email.smtp_login import Utf8Login, Utf8LoginTls
 from millpond.tasks.errors import FinalError, RetryLater, SettingsError
 from millpond.tasks.settings import Smtp
 
-MAX_ANSWER_CHARACTERS = 200
-#: The reply to a recipient too many. Servers before RFC 5321 (4.5.3.1.10) gave it in place of 452.
+MAX_REPLY_CHARACTERS = 200
+#: The reply of servers before RFC 5321 (4.5.3.1.10) to too many recipients, in place of 452.
 _TOO_MANY_RECIPIENTS = 552
 
 
@@ -29,7 +29,7 @@ class ConnectionBroken(RetryLater):
 
 
 class ServerRefused(RetryLater):
-    """The server refused the connection by the settings: certificate, encryption or login."""
+    """The settings allow no connection: the certificate, the encryption or the login is refused."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class SmtpResult:
 
 
 def connect(settings: Smtp) -> smtplib.SMTP:
-    """Return a connection, encrypted and logged in by the settings.
+    """Return a connection that is encrypted and logged in as the settings require.
 
-    Raises `ConnectionBroken`, `ServerRefused`.
+    Raises `ConnectionBroken`, `ServerRefused`, and `SettingsError` for a missing file of certificates.
     """
     where = f"the SMTP server {settings.host}:{settings.port}"
     try:
@@ -78,7 +78,7 @@ def connect(settings: Smtp) -> smtplib.SMTP:
 
 
 def _open_client(settings: Smtp) -> smtplib.SMTP:
-    """Return a connection that the server has greeted, encrypted from the start under `tls`."""
+    """Return a connection after the server's greeting. With `tls`, it is encrypted from the first byte."""
     if settings.security == "tls":
         return Utf8LoginTls(
             settings.host, settings.port, timeout=settings.timeout_seconds, context=_tls_context(settings)
@@ -87,7 +87,7 @@ def _open_client(settings: Smtp) -> smtplib.SMTP:
 
 
 def _encrypt_and_log_in(client: smtplib.SMTP, settings: Smtp) -> None:
-    """Encrypt the connection with STARTTLS and log in, as the settings say."""
+    """Encrypt the connection with STARTTLS, and log in, if the settings require that."""
     client.ehlo_or_helo_if_needed()
     if settings.security == "starttls":
         client.starttls(context=_tls_context(settings))
@@ -97,7 +97,7 @@ def _encrypt_and_log_in(client: smtplib.SMTP, settings: Smtp) -> None:
 
 
 def _tls_context(settings: Smtp) -> ssl.SSLContext:
-    """Return a context that always verifies the certificate and name of the server."""
+    """Return a TLS context that verifies the server's certificate and its name. Raises `SettingsError`."""
     if settings.ca_file is not None and not settings.ca_file.is_file():
         raise SettingsError(f"MILLPOND_SMTP__CA_FILE names {settings.ca_file}, which is not a file")
     return ssl.create_default_context(cafile=settings.ca_file)
@@ -106,9 +106,10 @@ def _tls_context(settings: Smtp) -> ssl.SSLContext:
 def submit_message(
     client: smtplib.SMTP, envelope: Envelope, recipients: Sequence[str], *, before_data: Callable[[], None]
 ) -> SmtpResult:
-    """Submit a message for `recipients`. `before_data` is called before the message is committed.
+    """Submit a message for `recipients`, and return the server's replies.
 
-    Raises `ConnectionBroken`, and `RetryLater` or `FinalError` for the whole message.
+    `before_data` is called before the message is committed, if a recipient was accepted. Raises
+    `ConnectionBroken`, and `RetryLater` or `FinalError` if the server refuses the whole message.
     """
     data_sent = False
     try:
@@ -122,8 +123,7 @@ def submit_message(
         data_sent = True
         _check_reply(*client.data(envelope.payload), "the message")
         return SmtpResult(tuple(accepted), refused, deferred)
-    except smtplib.SMTPDataError as error:  # the reply to DATA itself, before the message was sent
-        data_sent = False
+    except smtplib.SMTPDataError as error:  # the command DATA was refused, so the message was not sent
         _check_reply(error.smtp_code, error.smtp_error, "the message")
         raise ConnectionBroken(f"the SMTP server answered DATA with {error.smtp_code}") from error
     except (OSError, smtplib.SMTPException) as error:
@@ -134,7 +134,7 @@ def submit_message(
 
 
 def _mail_options(client: smtplib.SMTP, envelope: Envelope) -> list[str]:
-    """Return the options of the MAIL command. Raises `FinalError` if an address needs a missing SMTPUTF8."""
+    """Return the options of the MAIL command. Raises `FinalError` if the server lacks a needed SMTPUTF8."""
     options = [f"size={len(envelope.payload)}"] if client.has_extn("size") else []
     if envelope.needs_smtputf8:
         if not client.has_extn("smtputf8"):
@@ -149,7 +149,10 @@ def _mail_options(client: smtplib.SMTP, envelope: Envelope) -> list[str]:
 def _send_recipients(
     client: smtplib.SMTP, recipients: Sequence[str]
 ) -> tuple[list[str], dict[str, str], dict[str, str]]:
-    """Name each recipient to the server. Return the accepted, and the refused and deferred with replies."""
+    """Send the RCPT command of each recipient. Return the accepted, the refused and the deferred addresses.
+
+    The last two have the server's replies. Raises `ConnectionBroken` if the server ends the session.
+    """
     accepted: list[str] = []
     refused: dict[str, str] = {}
     deferred: dict[str, str] = {}
@@ -167,7 +170,7 @@ def _send_recipients(
 
 
 def _check_reply(code: int, text: bytes | str, refused_part: str) -> None:
-    """Raise the error for a refusing reply. `refused_part` names the part of the mail that was refused."""
+    """Raise the error for a reply that is no success. `refused_part` is the part of the mail at fault."""
     if 200 <= code < 300:
         return
     if 500 <= code < 600:
@@ -178,18 +181,20 @@ def _check_reply(code: int, text: bytes | str, refused_part: str) -> None:
 
 
 def _format_reply(code: int, text: bytes | str) -> str:
-    words = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-    return " ".join(f"{code} {words}".split())[:MAX_ANSWER_CHARACTERS]
+    """Return a reply of the server in one line, cut to `MAX_REPLY_CHARACTERS`."""
+    text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    return " ".join(f"{code} {text}".split())[:MAX_REPLY_CHARACTERS]
 
 
 def _error_reason(error: Exception) -> str:
+    """Return the server's reply in an error, or else the text or the name of the error."""
     if isinstance(error, smtplib.SMTPResponseException):
         return _format_reply(error.smtp_code, error.smtp_error)
     return str(error) or type(error).__name__
 
 
 def disconnect(client: smtplib.SMTP) -> None:
-    """Send QUIT and close the connection, in any state."""
+    """Send QUIT and close the connection. No error is raised."""
     with suppress(OSError, smtplib.SMTPException):
         client.quit()
     client.close()

@@ -1,4 +1,4 @@
-"""The handlers of mail, wired to the settings, the mail server and the ledger."""
+"""The handlers of mail. They use the settings, the mail server and the ledger of the process."""
 
 import os
 from contextlib import AbstractContextManager
@@ -19,19 +19,19 @@ from millpond.tasks.files.storage import storage
 from millpond.tasks.handlers import body
 from millpond.tasks.settings import settings
 
-SECONDS_A_DAY = 24 * 3600
+_DAY_SECONDS = 24 * 3600
 
 
 # Mail servers defer unknown senders for minutes (greylisting); these retries last for about an hour.
 @body(SendEmail, retries=10, backoff_seconds=5, backoff_limit_seconds=1800)
 def send_email(job: SendEmail, context: Context) -> Receipt:
-    """Send one message, once, to all its recipients."""
+    """Send one message to all its recipients."""
     return _mailer_of_process(os.getpid()).send(job, context.id)
 
 
 @body(SendCampaign, retries=10, backoff_seconds=2, backoff_limit_seconds=300)
 def send_campaign(job: SendCampaign, context: Context) -> CampaignStep:
-    """Send a chunk of a campaign, one task a row, and then the task that sends the next chunk."""
+    """Send a task for each mail in a chunk of a campaign, and then the continuation for the next chunk."""
     context.checkpoint()
     mailer = _mailer_of_process(os.getpid())
     return send_chunk(
@@ -45,15 +45,16 @@ def send_campaign(job: SendCampaign, context: Context) -> CampaignStep:
 
 
 @lru_cache(maxsize=1)
-def _mailer_of_process(_process: int) -> Mailer:
-    """Return the mailer of this process. A forked child makes its own."""
-    here = settings()
-    if here.broker_url is None:
+def _mailer_of_process(_pid: int) -> Mailer:
+    """Return the mailer of this process, cached by its pid, so that a forked child makes its own."""
+    configured = settings()
+    if configured.broker_url is None:
         raise SettingsError("a mail needs the mail ledger in the broker: set MILLPOND_BROKER_URL")
-    store = connect(here.broker_url, **here.broker_options)
-    ledger = MailLedger(store, here.smtp.ledger_days * SECONDS_A_DAY)
-    return Mailer(here.smtp, connections_for(here.smtp), ledger, _open_input)
+    store = connect(configured.broker_url, **configured.broker_options)
+    ledger = MailLedger(store, configured.smtp.ledger_days * _DAY_SECONDS)
+    return Mailer(configured.smtp, connections_for(configured.smtp), ledger, _open_input)
 
 
 def _open_input(url: str) -> AbstractContextManager[BinaryIO]:
+    """Return a context manager of the file at a storage URL, to read."""
     return storage().open_input(url)

@@ -1,8 +1,9 @@
-"""Render templates in a process of its own: a request a line on stdin, a reply a line on stdout, both JSON.
+"""Render templates. This is a program of its own: it reads requests from stdin and writes replies to stdout.
 
-MiniJinja meters its work: a rendering has fuel for a number of operations and characters. Work that is not
-metered, such as the width of a format, ends by the limits of the process for memory and time. The file is run
-as a script (`template_process.py`), so it imports nothing of Millpond.
+Each request and each reply is a line of JSON. MiniJinja counts operations and characters, and ends a
+rendering that uses up its fuel. It does not count all work, as the width of a format, so the process has
+limits of memory and time. `template_process.py` runs this file as a script, so it imports nothing of
+Millpond.
 """
 
 import json
@@ -22,8 +23,9 @@ CPU_SECONDS = 1.5
 MAX_RENDERED_CHARACTERS = 1_000_000
 MAX_FILE_BYTES = 4_000_000
 
-#: A whole number of over 128 bits, which MiniJinja would round, is passed as text.
+#: The largest integer of MiniJinja. A larger one is passed as text.
 _MAX_WHOLE_NUMBER = 2**127 - 1
+#: The last lines of a template error: a cause with its file and line.
 _CAUSE = re.compile(r"^caused by: (.*) \(in (.*):(\d+)\)$", re.MULTILINE)
 _LINK = re.compile(r"https?://[^\s<>\"'()\[\]{}]+")
 
@@ -31,13 +33,13 @@ _LINK = re.compile(r"https?://[^\s<>\"'()\[\]{}]+")
 def answer_request(request: dict[str, Any], *, fuel: int | None = FUEL) -> dict[str, Any]:
     """Return the reply to one request.
 
-    `text` is the rendered text, null if there is no such file. Instead of it, `error` is the reason in one
-    line, with `line` and `file` if they are known.
+    It has the rendered `text`, null if there is no such file. Or it has an `error` in one line with its
+    `kind`, and its `line` and `file` if they are known.
     """
     try:
         text = _render_template(request, fuel)
     except TemplateError as error:
-        return _error_place(error)
+        return _error_reply(error)
     except (ValueError, OSError) as error:
         return {"error": str(error), "kind": type(error).__name__}
     if text is not None and len(text) > MAX_RENDERED_CHARACTERS:
@@ -45,8 +47,8 @@ def answer_request(request: dict[str, Any], *, fuel: int | None = FUEL) -> dict[
     return {"text": text}
 
 
-def _error_place(error: TemplateError) -> dict[str, Any]:
-    """Return the reason and place of an error, which may be in an included file."""
+def _error_reply(error: TemplateError) -> dict[str, Any]:
+    """Return the reply for an error of a template. Its file is the included one if the error is there."""
     causes = _CAUSE.findall(str(error))
     reason, file, line = causes[-1] if causes else (error.detail or error.message, error.name, error.line)
     kind = "OutOfFuel" if "engine ran out of fuel" in reason else error.kind
@@ -69,13 +71,12 @@ def _render_template(request: dict[str, Any], fuel: int | None) -> str | None:
         keep_trailing_newline=True,
     )
     environment.remove_global("debug")
-    return environment.render_str(
-        source, name, **{key: _to_template_value(value) for key, value in request["values"] if key != "self"}
-    )
+    values = {key: _to_template_value(value) for key, value in request["values"] if key != "self"}
+    return environment.render_str(source, name, **values)
 
 
 def _folder_loader(folder: Path) -> Callable[[str], str | None]:
-    """Return a function that reads a template from the folder, and follows no link out of it."""
+    """Return a function that reads a template from the folder, and no file outside of it."""
     folder = folder.resolve()
 
     def load(name: str) -> str | None:
@@ -91,16 +92,17 @@ def _folder_loader(folder: Path) -> Callable[[str], str | None]:
 
 
 def _refuse_include(name: str) -> str | None:
+    """Raise `ValueError`: without a folder of templates, no template can be included."""
     raise ValueError(f"it includes {name}, and MILLPOND_SMTP__TEMPLATES names no folder")
 
 
 def _to_template_value(value: Any) -> Any:
-    """Return a value as the engine takes it: whole numbers beyond 64 bits become text."""
+    """Return a value for MiniJinja, with text in place of integers of over 128 bits."""
     match value:
         case dict():
-            return {key: _to_template_value(each) for key, each in value.items()}
+            return {key: _to_template_value(entry) for key, entry in value.items()}
         case list():
-            return [_to_template_value(each) for each in value]
+            return [_to_template_value(entry) for entry in value]
         case int() if abs(value) > _MAX_WHOLE_NUMBER:
             return str(value)
     return value
@@ -109,7 +111,7 @@ def _to_template_value(value: Any) -> Any:
 def _truncate_text(
     text: str, length: int = 255, killwords: bool = False, end: str = "...", leeway: int = 5
 ) -> str:
-    """Shorten a text as Jinja's filter does. The arguments may be given by position."""
+    """Return a shortened text, as Jinja's filter `truncate` does, with arguments by position or name."""
     if len(text) <= length + leeway:
         return text
     cut = text[: length - len(end)]
@@ -117,25 +119,26 @@ def _truncate_text(
 
 
 def _urlize_text(text: str) -> str:
-    """Make links of the addresses in a text that begin with http:// or https://. Escape the rest."""
+    """Return a text as escaped HTML, with links for the URLs that begin with http:// or https://."""
     return safe(_LINK.sub(r'<a href="\g<0>" rel="noopener">\g<0></a>', str(escape(text))))
 
 
 def _count_words(text: str) -> int:
+    """Return the number of words, as Jinja's filter `wordcount` does."""
     return len(text.split())
 
 
 def main() -> None:
-    """Reply to requests until stdin ends, as it does when the worker ends."""
-    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(each, signal.SIG_IGN)
+    """Reply to requests until stdin ends, which it does when the worker process ends."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for line in sys.stdin.buffer:
         signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
-        written = json.dumps(answer_request(json.loads(line))).encode()
+        reply = json.dumps(answer_request(json.loads(line))).encode()
         signal.setitimer(signal.ITIMER_PROF, 0)
-        sys.stdout.buffer.write(written + b"\n")
+        sys.stdout.buffer.write(reply + b"\n")
         sys.stdout.buffer.flush()
 
 

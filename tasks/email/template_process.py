@@ -1,4 +1,4 @@
-"""The process that renders templates (`template_engine.py`), one for each worker process."""
+"""Run the process that renders templates (`template_engine.py`), one for each worker process."""
 
 import atexit
 import json
@@ -14,8 +14,8 @@ from typing import Any
 from millpond.tasks.email import template_engine
 from millpond.tasks.errors import BadInput, FinalError, RetryLater
 
-#: Signals by which a rendering cannot have ended its process: someone else did, so another try may succeed.
-_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
+#: Exit codes after a signal that no rendering causes, so another run may succeed.
+_KILLED_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
 
 
 class TemplateProcess:
@@ -28,17 +28,19 @@ class TemplateProcess:
     def render(
         self, name: str, source: str | None, values: dict[str, Any], *, html: bool, folder: Path | None
     ) -> str | None:
-        """Return the rendered text. Return None if `source` is None and there is no file of that name.
+        """Return the rendered text of a template: `source`, or else the file `name` in the folder.
+
+        Return None if there is no such file. With `html`, values are escaped.
 
         Raises `BadInput` with the reason, and `RetryLater` if the process was killed from outside.
         """
         request = {"name": name, "source": source, "values": list(values.items()), "html": html}
         line = json.dumps(request | {"folder": folder and str(folder)}).encode() + b"\n"
         with self._lock:
-            answer = json.loads(self._exchange_request(line))
-        if "error" in answer:
-            raise BadInput(_fault_line(name, answer))
-        return None if answer["text"] is None else str(answer["text"])
+            reply = json.loads(self._exchange_request(line))
+        if "error" in reply:
+            raise BadInput(_fault_text(name, reply))
+        return None if reply["text"] is None else str(reply["text"])
 
     def stop(self) -> None:
         """End the process, if there is one."""
@@ -48,7 +50,7 @@ class TemplateProcess:
             self._child = None
 
     def _exchange_request(self, request: bytes) -> bytes:
-        """Write a request to the process and return its reply. Raises an error if the process ended."""
+        """Write a request to the process, and return its reply. Raises an error if the process ends."""
         child = self._start_if_needed()
         try:
             assert child.stdin is not None
@@ -58,9 +60,7 @@ class TemplateProcess:
             line = child.stdout.readline()
         except BrokenPipeError:
             line = b""
-        except (
-            BaseException
-        ):  # a time limit: the reply that is still to come must not be read as the next one
+        except BaseException:  # as a time limit: the late reply must not be read as that of the next request
             self.stop()
             raise
         if not line.endswith(b"\n"):
@@ -80,10 +80,10 @@ class TemplateProcess:
         return self._child
 
     def _exit_error(self, child: "subprocess.Popen[bytes]") -> FinalError | RetryLater:
-        """Return the error for the end of the process: a time or memory limit, or a kill from outside."""
+        """Return the error for the end of the process: a limit of time or memory, or a kill from outside."""
         code = child.wait()
         self.stop()
-        if code in _FROM_OUTSIDE:
+        if code in _KILLED_FROM_OUTSIDE:
             return RetryLater("the process that renders templates was killed")
         if code == -signal.SIGPROF:
             return BadInput(f"its rendering takes over {template_engine.CPU_SECONDS:g} s")
@@ -91,14 +91,14 @@ class TemplateProcess:
         return BadInput(f"its rendering takes over {memory} MiB, or breaks the template engine")
 
 
-def _fault_line(name: str, answer: dict[str, Any]) -> str:
-    """Return the reason of a failed rendering, with the file and line if they are known."""
-    if answer["kind"] == "OutOfFuel":
+def _fault_text(name: str, reply: dict[str, Any]) -> str:
+    """Return the reason for which a template failed, with the line and another file if they are known."""
+    if reply["kind"] == "OutOfFuel":
         return "its rendering takes too many operations or makes too much text: loop over less"
-    file = answer.get("file")
+    file = reply.get("file")
     place = [f"of {file}"] if file not in (None, name) else []
-    place += [f"line {answer['line']}"] if answer.get("line") else []
-    return f"{' '.join(place)}: {answer['error']}" if place else str(answer["error"])
+    place += [f"line {reply['line']}"] if reply.get("line") else []
+    return f"{' '.join(place)}: {reply['error']}" if place else str(reply["error"])
 
 
 def template_process() -> TemplateProcess:
@@ -108,6 +108,7 @@ def template_process() -> TemplateProcess:
 
 @lru_cache(maxsize=1)
 def _new_process(_pid: int) -> TemplateProcess:
+    """Return a new template process, which is stopped when this process ends. It is cached by the pid."""
     process = TemplateProcess()
     atexit.register(process.stop)
     return process

@@ -1,7 +1,7 @@
 """Render the subject and bodies of a mail from its templates, with HTML escaped.
 
-A template is in the contract itself, or a file in the configured folder. No name and no link leads out of
-that folder. A template that fails is `BadInput`, since a retry would fail too.
+A template is in the contract, or a file in the configured folder; no file outside of that is read. `BadInput`
+is raised for a template that fails, because a retry would fail, too.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from millpond.tasks.errors import BadInput
 
 
 def render_content(job: SendEmail, *, folder: Path | None) -> Content:
-    """Return the rendered subject and bodies. Raises `BadInput`, which names the template at fault."""
+    """Return the rendered subject and bodies of a mail. Raises `BadInput` with the template at fault."""
     values = job.context or {}
     subject = job.subject if job.context is None else _render_source("subject", job.subject, values, folder)
     if len(subject) > MAX_SUBJECT_CHARACTERS:
@@ -25,29 +25,29 @@ def render_content(job: SendEmail, *, folder: Path | None) -> Content:
     if job.context is None:
         return Content(subject, job.text, job.html)
     text, html = (
-        None if source is None else _render_source(what, source, values, folder)
-        for what, source in (("text", job.text), ("html", job.html))
+        None if source is None else _render_source(field, source, values, folder)
+        for field, source in (("text", job.text), ("html", job.html))
     )
     return Content(subject, text, html)
 
 
 def check_templates(jobs: Sequence[SendEmail], *, folder: Path | None) -> None:
-    """Raise `BadInput` if no mail of these can be rendered: then the template is at fault, not a row."""
-    fault = None
+    """Raise `BadInput` if none of these mails can be rendered: not a row is at fault, but the template."""
+    first_error = None
     for job in jobs:
         try:
             render_content(job, folder=folder)
             return
         except BadInput as error:
-            fault = fault or error
-    if fault is not None:
-        raise BadInput(f"no mail of this campaign was sent: {fault}")
+            first_error = first_error or error
+    if first_error is not None:
+        raise BadInput(f"no mail of this campaign was sent: {first_error}")
 
 
 def _render_files(name: str, values: dict[str, Any], folder: Path | None) -> tuple[str | None, str | None]:
-    """Return the text and the HTML of a named template.
+    """Return the rendered text and HTML of a template in the folder. One of them is None if it has no file.
 
-    Return None if a form has no file. Raises `BadInput`.
+    Raises `BadInput` without a folder, or if both files are missing.
     """
     if folder is None:
         raise BadInput(
@@ -62,6 +62,7 @@ def _render_files(name: str, values: dict[str, Any], folder: Path | None) -> tup
 
 
 def _render_source(template_name: str, source: str, values: dict[str, Any], folder: Path | None) -> str:
+    """Return the rendered text of a template in the contract. Raises `BadInput`."""
     if "{" not in source:
         return source
     return _render_template(template_name, source, values, folder) or ""
@@ -70,9 +71,9 @@ def _render_source(template_name: str, source: str, values: dict[str, Any], fold
 def _render_template(
     template_name: str, source: str | None, values: dict[str, Any], folder: Path | None
 ) -> str | None:
-    """Return the rendered text.
+    """Return the rendered text of a source, or else of a file in the folder. Raises `BadInput`.
 
-    Return None if the file does not exist. Raises `BadInput` with the template.
+    Return None if there is no such file.
     """
     html = template_name == "html" or template_name.endswith(".html")
     try:

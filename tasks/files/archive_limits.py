@@ -1,4 +1,4 @@
-"""The limits on an archive: the names of its entries, and the size of its content."""
+"""Check an archive while it is unpacked: the names of its entries, their number, and their size."""
 
 import re
 from collections.abc import Iterator
@@ -9,26 +9,28 @@ from millpond.tasks.errors import BadInput, TooLarge
 from millpond.tasks.files.folders import printable
 from millpond.tasks.settings import Files
 
+#: The most folders above an entry, and the most bytes of a name and of each part of it.
 MAX_DEPTH = 64
-_MAX_PART_BYTES = 255
 _MAX_NAME_BYTES = 4096
+_MAX_PART_BYTES = 255
 _DRIVE = re.compile(r"^[A-Za-z]:")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-#: Below this no ratio is held against an archive: a small file of one byte repeated is no bomb.
-RATIO_FROM_BYTES = 16 * 1024 * 1024
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 
+#: Up to this size the unpacked content may be any multiple of the archive: it is too small for a bomb.
+_RATIO_FROM_BYTES = 16 * 1024 * 1024
 
-#: A tar's header and padding, twice.
-SKIPPED_BYTES_PER_ENTRY = 2048
+#: The allowance of headers and padding for an entry: twice those of a tar's entry.
+_PADDING_BYTES_PER_ENTRY = 2048
+
 #: How much is read, written and counted at a time.
 CHUNK_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of an archive: its name as stored, and a file's content in chunks (None: a folder).
+    """One entry of an archive: its name as stored, and a file's content in chunks; None for a folder.
 
-    The chunks must be read before the next entry is taken.
+    The chunks must be read before the next entry is.
     """
 
     name: str
@@ -36,24 +38,24 @@ class Entry:
 
 
 class Quota:
-    """Counters of the output of an archive of `packed_bytes`. `TooLarge` is raised over a limit.
+    """Counters of what an archive of `packed_bytes` unpacks to. Over a limit, they raise `TooLarge`.
 
-    The claims of an archive's own headers are never believed.
+    Only unpacked data is counted. The sizes in the archive's headers are not trusted.
     """
 
     def __init__(self, limits: Files, packed_bytes: int, url: str) -> None:
         self.limits, self._url = limits, url
-        self._ratio_bytes = max(RATIO_FROM_BYTES, packed_bytes * limits.max_unpacked_ratio)
-        self.entries = self.folders = self.files = self.bytes = self._skipped = 0
+        self._ratio_bytes = max(_RATIO_FROM_BYTES, packed_bytes * limits.max_unpacked_ratio)
+        self.entries = self.folders = self.files = self.bytes = self._padding_bytes = 0
 
     def count_entry(self) -> int:
-        """Count an entry, and return its number, from 1. Raises `TooLarge` over the limit."""
+        """Count an entry, and return its number, from 1. Raises `TooLarge`."""
         self.entries += 1
         self._check_entries()
         return self.entries
 
     def count_folder(self) -> None:
-        """Add a folder that is made without an entry of its own."""
+        """Count a folder that is made without an entry of its own. Raises `TooLarge`."""
         self.folders += 1
         self._check_entries()
 
@@ -73,21 +75,15 @@ class Quota:
         raise TooLarge(f"{self._url} unpacks to over {limit}: a decompression bomb, or raise the limit")
 
     def count_padding(self, count: int) -> None:
-        """Add bytes of headers and padding, which are not kept. Each entry may have some.
-
-        Raises `TooLarge`.
-        """
-        self._skipped += count
-        allowance = self.limits.max_unpacked_bytes + self.limits.max_entries * SKIPPED_BYTES_PER_ENTRY
-        if self._skipped > allowance:
+        """Add bytes of headers and padding, which are not unpacked. Raises `TooLarge`."""
+        self._padding_bytes += count
+        allowance = self.limits.max_unpacked_bytes + self.limits.max_entries * _PADDING_BYTES_PER_ENTRY
+        if self._padding_bytes > allowance:
             raise TooLarge(f"{self._url} is mostly headers and padding, over {allowance} bytes: refused")
 
 
 class Names:
-    """The names seen so far: each is accepted once, as a relative path below the target, or is `BadInput`.
-
-    A folder without an entry of its own counts as one too.
-    """
+    """The names of an archive's entries so far. Each must be a new relative path below the target."""
 
     def __init__(self, url: str, quota: Quota) -> None:
         self._url, self._quota = url, quota
@@ -95,29 +91,33 @@ class Names:
         self._files: set[str] = set()
 
     def accept_name(self, name: str, number: int, *, folder: bool) -> str:
-        """Return the path to make, empty for the target itself. Raises `BadInput`."""
+        """Return the path of an entry below the target; "" for the target itself.
+
+        `number` is that of the entry. Raises `BadInput` for a name that cannot be unpacked, and `TooLarge` if
+        it is too deep, or if its folders are too many.
+        """
         where = f"{self._url}, entry {number} ({printable(name)})"
         parts = _safe_parts(name, where)
         path = "/".join(parts)
         if not parts and not folder:
             raise BadInput(f"{where} has no name: the archive is damaged")
-        above = ["/".join(parts[:depth]) for depth in range(1, len(parts))]
-        if path in self._files or any(each in self._files for each in above):
+        parents = ["/".join(parts[:depth]) for depth in range(1, len(parts))]
+        if path in self._files or not self._files.isdisjoint(parents):
             raise BadInput(f"{where} comes twice, or lies below a file: refused, for only one could be kept")
         if not folder and path in self._folders:
             raise BadInput(f"{where} is a file and a folder: refused, for only one could be kept")
-        for each in above:
-            if each not in self._folders:
+        for parent in parents:
+            if parent not in self._folders:
                 self._quota.count_folder()
-                self._folders.add(each)
+                self._folders.add(parent)
         (self._folders if folder else self._files).add(path)
         return path
 
 
 def decode_name(raw: bytes, encoding: str | None, number: int, url: str) -> str:
-    """Return the name of an entry as text.
+    """Return the name of an entry as text; UTF-8 without an encoding.
 
-    Raises `BadInput`, with the option to give, if its encoding is not known.
+    Raises `BadInput`, with an option to choose, if the encoding does not exist or does not fit.
     """
     try:
         return raw.decode(encoding or "utf-8")
@@ -125,20 +125,20 @@ def decode_name(raw: bytes, encoding: str | None, number: int, url: str) -> str:
         raise BadInput(f"no text encoding is called {encoding!r}: name one such as 'cp437'") from error
     except UnicodeError as error:
         where = f"{url}, entry {number} ({printable(raw.decode(errors='replace'))})"
-        tip = "give the encoding of its names: encoding='cp437' (--encoding cp437), 'cp932', 'gb18030' …"
-        raise BadInput(f"{where} has a name that is not {encoding or 'UTF-8'}: {tip}") from error
+        remedy = "give the encoding of its names: encoding='cp437' (--encoding cp437), 'cp932', 'gb18030' …"
+        raise BadInput(f"{where} has a name that is not {encoding or 'UTF-8'}: {remedy}") from error
 
 
 def _safe_parts(name: str, where: str) -> tuple[str, ...]:
-    """Return the parts of a relative path.
+    """Return the parts of a relative path. The errors begin with `where`.
 
-    Raises `BadInput` for a name that leads out of the target or is malformed.
+    Raises `BadInput` for a name that leads out of the target or is malformed, `TooLarge` if it is too deep.
     """
     if name.startswith("/") or _DRIVE.match(name) or ".." in name.split("/"):
         raise BadInput(f"{where} would be written outside the target: refused")
     if "\\" in name:
         raise BadInput(f"{where} has a backslash, which other systems take for a folder: refused")
-    if _CONTROL.search(name):
+    if _CONTROL_CHARACTER.search(name):
         raise BadInput(f"{where} has a control character in its name: refused")
     parts = PurePosixPath(name).parts
     length = len(name.encode())

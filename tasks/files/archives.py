@@ -1,8 +1,8 @@
-"""Unpack an archive into a folder that appears at once, or not at all.
+"""Unpack an archive into a new folder, which appears when it is complete.
 
-Only regular files and folders are made, without the archive's owners, modes and times. Links, devices,
-entries that come twice and names that lead out are refused, and the archive with them: an entry left out
-silently would be missed later. An archive in an archive stays packed.
+Only regular files and folders are made, without the archive's owners, modes and times. An archive with a
+link, a device, an entry that comes twice or a name that leads out of the folder is refused as a whole: nobody
+would notice a missing entry. An archive in an archive is not unpacked.
 """
 
 from collections.abc import Iterator
@@ -15,19 +15,19 @@ from millpond.tasks.files.archive_limits import Entry, Names, Quota
 from millpond.tasks.files.contract import FolderResult, Unpack
 from millpond.tasks.files.folders import Folder
 from millpond.tasks.files.magic_numbers import HEAD_BYTES, describe_head, detect_format
-from millpond.tasks.files.storage import Storage, file_length
+from millpond.tasks.files.storage import Storage, measure_and_rewind
 from millpond.tasks.files.streams import Decompressed, Readable
 
 _COMPRESSED = ("gzip", "bzip2", "xz", "zstd")
 
 
 def unpack(job: Unpack, storage: Storage, context: Context) -> FolderResult:
-    """Unpack `job.source` below the new folder `job.target`. Progress is in bytes of the archive.
+    """Unpack `job.source` into the new folder `job.target`. Progress is in bytes of the archive.
 
-    Raises `BadInput` with the entry at fault, and `TooLarge` over a limit. Nothing is left then.
+    Raises `BadInput` with the entry at fault, and `TooLarge` over a limit. There is no folder then.
     """
     with storage.open_input(job.source, empty_allowed=False) as file:
-        length = file_length(file)
+        length = measure_and_rewind(file)
         quota = Quota(storage.limits, length, job.source)
         names = Names(job.source, quota)
         entries = _read_entries(file, job, quota)
@@ -41,7 +41,7 @@ def unpack(job: Unpack, storage: Storage, context: Context) -> FolderResult:
 
 
 def _read_entries(file: BinaryIO, job: Unpack, quota: Quota) -> Iterator[Entry]:
-    """Yield the entries, read by the format that the file's first bytes show."""
+    """Return the entries of an archive, whose content decides the format. Raises `BadInput`."""
     head = file.read(HEAD_BYTES)
     file.seek(0)
     archive_format = detect_format(head)
@@ -49,9 +49,8 @@ def _read_entries(file: BinaryIO, job: Unpack, quota: Quota) -> Iterator[Entry]:
         return zips.read_entries(file, job.source, job.encoding, quota.limits)
     if archive_format in _COMPRESSED:
         stream_name = f"{job.source}, {archive_format} as its first bytes say,"
-        return tars.read_entries(
-            Decompressed(cast(Readable, file), archive_format, stream_name), job.source, job.encoding, quota
-        )
+        stream = Decompressed(cast(Readable, file), archive_format, stream_name)
+        return tars.read_entries(stream, job.source, job.encoding, quota)
     if archive_format == "tar" or tars.is_tar(head):
         return tars.read_entries(cast(Readable, file), job.source, job.encoding, quota)
     if zips.is_zip(file):
@@ -62,10 +61,10 @@ def _read_entries(file: BinaryIO, job: Unpack, quota: Quota) -> Iterator[Entry]:
 
 
 def _write_entry(folder: Folder, path: str, entry: Entry, quota: Quota) -> Iterator[None]:
-    """Write an entry below the folder, and yield after each chunk."""
+    """Write an entry below the folder. Yield after each chunk, and at the end."""
     if entry.chunks is None:
         if path:
-            folder.mkdir(path)
+            folder.make_folder(path)
         yield
         return
     quota.files += 1

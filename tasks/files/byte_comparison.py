@@ -7,47 +7,49 @@ _CHUNK = 1024 * 1024
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def is_same(one: int, one_name: str, other: int, other_name: str) -> bool:
-    """True if `one_name` in the folder `one` equals `other_name` in the folder `other`.
+def has_same_content(folder1: int, name1: str, folder2: int, name2: str) -> bool:
+    """True if `name1` in the folder `folder1` has the same content as `name2` in `folder2`.
 
-    Both folders are descriptors. Regular files are equal if their bytes are, and folders if they have the
-    same names and each pair is equal. Anything else is unequal.
+    Both folders are descriptors. Regular files are the same if their bytes are, and folders if they have the
+    same names and each pair is the same. Any other two are not. Raises `OSError`, as for a missing name.
     """
-    first = os.stat(one_name, dir_fd=one, follow_symlinks=False)
-    second = os.stat(other_name, dir_fd=other, follow_symlinks=False)
-    if stat.S_IFMT(first.st_mode) != stat.S_IFMT(second.st_mode):
+    status1 = os.stat(name1, dir_fd=folder1, follow_symlinks=False)
+    status2 = os.stat(name2, dir_fd=folder2, follow_symlinks=False)
+    if stat.S_IFMT(status1.st_mode) != stat.S_IFMT(status2.st_mode):
         return False
-    if stat.S_ISDIR(first.st_mode):
-        compare = _is_same_folder
-    elif stat.S_ISREG(first.st_mode) and first.st_size == second.st_size:
-        compare = _is_same_file
+    if stat.S_ISDIR(status1.st_mode):
+        compare = _compare_folders
+    elif stat.S_ISREG(status1.st_mode) and status1.st_size == status2.st_size:
+        compare = _compare_files
     else:
         return False
-    here, there = os.open(one_name, _FLAGS, dir_fd=one), os.open(other_name, _FLAGS, dir_fd=other)
+    first, second = os.open(name1, _FLAGS, dir_fd=folder1), os.open(name2, _FLAGS, dir_fd=folder2)
     try:
-        return compare(here, there)
+        return compare(first, second)
     finally:
-        os.close(here)
-        os.close(there)
+        os.close(first)
+        os.close(second)
 
 
-def _is_same_folder(here: int, there: int) -> bool:
-    names = sorted(os.listdir(here))
-    return names == sorted(os.listdir(there)) and all(is_same(here, name, there, name) for name in names)
+def _compare_folders(first: int, second: int) -> bool:
+    """True if two open folders have the same names, with the same content."""
+    names = sorted(os.listdir(first))
+    same_names = names == sorted(os.listdir(second))
+    return same_names and all(has_same_content(first, name, second, name) for name in names)
 
 
-def _is_same_file(here: int, there: int) -> bool:
-    """True if two open files have the same bytes from here on."""
+def _compare_files(first: int, second: int) -> bool:
+    """True if two open files have the same bytes."""
     while True:
-        chunk = os.read(here, _CHUNK)
-        if chunk != _read_up_to(there, len(chunk) or 1):
+        chunk = os.read(first, _CHUNK)
+        if chunk != _read_up_to(second, len(chunk) or 1):
             return False
         if not chunk:
             return True
 
 
 def _read_up_to(descriptor: int, length: int) -> bytes:
-    """Read exactly `length` bytes, fewer only at the end of the file."""
+    """Return the next `length` bytes of an open file; fewer only at its end."""
     parts = []
     while length and (part := os.read(descriptor, length)):
         parts.append(part)

@@ -1,8 +1,8 @@
-"""Find the type of a column of text, batch by batch, and convert it.
+"""Find the type of a column of text in a CSV file, batch by batch, and convert the column to it.
 
-A type is taken only if it loses nothing: `007`, a number of which a double would lose digits or a mix stay
-text. Types are found over the whole file, so no late value can contradict an early guess (pyarrow's streaming
-reader infers from its first block alone: apache/arrow#46223).
+A type is chosen only if no value loses anything: `007`, a number with more digits than a double holds, and a
+mix of types remain text. The whole file is read for this, because pyarrow's streaming reader infers the types
+from its first block alone (apache/arrow#46223).
 """
 
 from dataclasses import dataclass
@@ -15,67 +15,68 @@ import pyarrow.compute as pc
 
 from millpond.tasks.files.contract import ColumnType
 
-#: Texts for "no value" in a column that is not text.
-NOTHING = ("", "NA", "N/A", "NULL", "null", "NaN", "nan")
+#: Texts that mean "no value" in a column that is not text.
+_NO_VALUE = ("", "NA", "N/A", "NULL", "null", "NaN", "nan")
 
-_MOMENT = pa.timestamp("us")
-_ZONED_MOMENT = pa.timestamp("us", tz="UTC")
-#: In the order in which they are tried.
-_CANDIDATES = (pa.bool_(), pa.int64(), pa.float64(), pa.date32(), _MOMENT, _ZONED_MOMENT)
-#: The types that a type may turn into when a later batch does not fit: those that fit every earlier one too.
-_WIDER = {pa.int64(): pa.float64(), pa.date32(): _MOMENT}
-#: The types that a declared type may become; the first one if there is no value.
+_TIMESTAMP = pa.timestamp("us")
+_ZONED_TIMESTAMP = pa.timestamp("us", tz="UTC")
+#: The types of undeclared columns, in the order in which they are tried.
+_CANDIDATES = (pa.bool_(), pa.int64(), pa.float64(), pa.date32(), _TIMESTAMP, _ZONED_TIMESTAMP)
+#: The type that replaces another if a later batch does not fit that: it fits all earlier batches, too.
+_WIDER = {pa.int64(): pa.float64(), pa.date32(): _TIMESTAMP}
+#: The Arrow types of a declared type; the first one if the column has no value.
 DECLARED: dict[ColumnType, tuple[Any, ...]] = {
     "string": (pa.string(),),
     "int64": (pa.int64(),),
     "float64": (pa.float64(),),
     "bool": (pa.bool_(),),
     "date": (pa.date32(),),
-    "timestamp": (_MOMENT, _ZONED_MOMENT),
+    "timestamp": (_TIMESTAMP, _ZONED_TIMESTAMP),
 }
-#: Numbers that a double holds to the last digit that is written, and that are written as doubles are.
+#: Numbers in the notation of doubles, with at most 15 digits before the point.
 _DECIMAL = r"^-?(0|[1-9][0-9]{0,14})(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?$"
 _DECIMAL_CHARACTERS = 24
 _WORD_BOOLEAN = r"^([tT]rue|TRUE|[fF]alse|FALSE)$"
-#: A double prints a number of at most this many characters, without an exponent, unchanged.
+#: A number of at most this many characters, without an exponent, loses no digit in a double.
 _SURELY_EXACT_CHARACTERS = 16
-#: Integers up to here are the same as doubles.
-EXACT = 2**53
+#: A double holds every integer up to this one.
+MAX_EXACT_INTEGER = 2**53
 
 
 @dataclass
 class Column:
-    """Infers the type of one column from its record batches, in order, unless `declared` fixes it."""
+    """Learns the type of one column from its record batches, in order. `declared` is a type to keep to."""
 
     name: str
     declared: ColumnType | None = None
     type: Any = None
-    _wide: bool = False
+    #: True if the column has an integer that a double would round.
+    _has_wide_integers: bool = False
 
     def learn_type(self, texts: Any) -> bool:
-        """Learn from one record batch. Return False if a value does not fit the declared type."""
+        """Learn from the texts of one record batch. Return False if one does not fit the declared type."""
         if texts.null_count == len(texts) or self.type == pa.string():
             return True
         if self.declared:
             return self._learn_declared(texts)
         wider = _WIDER.get(self.type)
-        tried: tuple[Any, ...] = _CANDIDATES
+        candidates: tuple[Any, ...] = _CANDIDATES
         if self.type is not None:
-            tried = (self.type,) if wider is None or self._wide else (self.type, wider)
+            candidates = (self.type,) if wider is None or self._has_wide_integers else (self.type, wider)
         values = empty_to_null(texts)
         if values.null_count == len(values):
             return True
-        for candidate in tried:
+        for candidate in candidates:
             converted = _cast_exactly(values, candidate)
             if converted is not None:
                 self.type = candidate
-                self._wide = self._wide or _has_wide_integer(converted)
+                self._has_wide_integers = self._has_wide_integers or _has_wide_integer(converted)
                 return True
         self.type = pa.string()
         return True
 
     def _learn_declared(self, texts: Any) -> bool:
-        """Read a batch of a column with a declared type. Return False if a value does not fit the type."""
+        """Choose the first Arrow type of the declared type that fits a batch. Return False if none fits."""
         assert self.declared is not None
         for candidate in (self.type,) if self.type is not None else DECLARED[self.declared]:
             if convert_column(texts, candidate) is not None:
@@ -85,13 +86,13 @@ class Column:
 
     @property
     def field(self) -> Any:
-        """Return the Arrow field. A column without any value is text unless declared otherwise."""
-        unseen = DECLARED[self.declared][0] if self.declared else pa.string()
-        return pa.field(self.name, self.type if self.type is not None else unseen)
+        """The Arrow field. A column without any value has its declared type, or else is text."""
+        default = DECLARED[self.declared][0] if self.declared else pa.string()
+        return pa.field(self.name, self.type if self.type is not None else default)
 
 
 def convert_column(texts: Any, type_: Any) -> Any | None:
-    """Return a column of text as `type_`, or None if a value does not fit."""
+    """Return a column of text converted to `type_`. Return None if a value does not fit."""
     if type_ == pa.string():
         return texts
     try:
@@ -101,7 +102,7 @@ def convert_column(texts: Any, type_: Any) -> Any | None:
 
 
 def first_misfit(texts: Any, type_: Any) -> int:
-    """Return the index of the first value that `type_` does not fit, by halving."""
+    """Return the index of the first text that does not fit `type_`, by bisection. There must be one."""
     low, high = 0, len(texts)
     while high - low > 1:
         middle = (low + high) // 2
@@ -113,13 +114,13 @@ def first_misfit(texts: Any, type_: Any) -> int:
 
 
 def empty_to_null(texts: Any) -> Any:
-    """Return the column with null for every spelling of no value."""
-    nothing = pc.is_in(texts, value_set=pa.array(NOTHING))
-    return pc.if_else(nothing, pa.scalar(None, pa.string()), texts) if pc.any(nothing).as_py() else texts
+    """Return a column of text with null for each text that means "no value"."""
+    is_empty = pc.is_in(texts, value_set=pa.array(_NO_VALUE))
+    return pc.if_else(is_empty, pa.scalar(None, pa.string()), texts) if pc.any(is_empty).as_py() else texts
 
 
 def _cast_exactly(values: Any, type_: Any) -> Any | None:
-    """Return the values as `type_` if nothing of how they are written is lost, else None."""
+    """Return texts as `type_`. Return None if one does not fit, or if it would be written otherwise again."""
     if type_ == pa.float64() and not _all_true(_short_decimal_mask(values)):
         return None
     if type_ == pa.bool_() and not _all_true(pc.match_substring_regex(values, _WORD_BOOLEAN)):
@@ -136,34 +137,35 @@ def _cast_exactly(values: Any, type_: Any) -> Any | None:
 
 
 def is_exact_double(digits: str) -> bool:
-    """True if the double of these digits prints as the same number, so that no digit was lost."""
+    """True if a number with these digits is finite as a double and loses none of them."""
     number = float(digits)
     return isfinite(number) and Decimal(repr(number)) == Decimal(digits)
 
 
 def _keeps_all_digits(values: Any, doubles: Any) -> bool:
-    """True if every number is finite, and no digit of those that are written was lost."""
+    """True if every double is finite and has all the digits of its text."""
     if not _all_true(pc.is_finite(doubles)):
         return False
-    long = pc.greater(pc.binary_length(values), _SURELY_EXACT_CHARACTERS)
-    doubtful = pc.or_(long, pc.match_substring_regex(values, "[eE]"))
-    doubtful = pc.and_(doubtful, pc.not_equal(doubles.cast(pa.string()), values))
-    return all(is_exact_double(digits) for digits in values.filter(doubtful).to_pylist())
+    is_long = pc.greater(pc.binary_length(values), _SURELY_EXACT_CHARACTERS)
+    is_doubtful = pc.or_(is_long, pc.match_substring_regex(values, "[eE]"))
+    is_doubtful = pc.and_(is_doubtful, pc.not_equal(doubles.cast(pa.string()), values))
+    return all(is_exact_double(digits) for digits in values.filter(is_doubtful).to_pylist())
 
 
 def _short_decimal_mask(texts: Any) -> Any:
     """Return a boolean array: True for each text that is a decimal number of few characters."""
-    short = pc.less_equal(pc.binary_length(texts), _DECIMAL_CHARACTERS)
-    return pc.and_(short, pc.match_substring_regex(texts, _DECIMAL))
+    is_short = pc.less_equal(pc.binary_length(texts), _DECIMAL_CHARACTERS)
+    return pc.and_(is_short, pc.match_substring_regex(texts, _DECIMAL))
 
 
 def _has_wide_integer(converted: Any) -> bool:
     """True if the values contain an integer that a double could not hold."""
     if converted.type != pa.int64():
         return False
-    ends = pc.min_max(converted).as_py()
-    return bool(max(abs(ends["min"]), abs(ends["max"])) > EXACT)
+    extremes = pc.min_max(converted).as_py()
+    return bool(max(abs(extremes["min"]), abs(extremes["max"])) > MAX_EXACT_INTEGER)
 
 
 def _all_true(flags: Any) -> bool:
+    """True if no value of a boolean array is false. Nulls do not count."""
     return bool(pc.all(flags).as_py())

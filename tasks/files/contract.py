@@ -1,8 +1,7 @@
-"""The file tasks that may be sent: one contract an operation, and its result.
+"""The contracts of the file tasks, and their results.
 
 `source` and `target` are storage URLs (`s3://bucket/key`, `file:///data/caf%E9.jpg`), absolute paths, or
-paths relative to the first configured root. `file_url` makes one of any local path, in any encoding
-of its name.
+paths relative to the first configured root. `file_url` makes such a text of any local path.
 """
 
 import os
@@ -22,7 +21,7 @@ Codec = Literal["zstd", "snappy", "gzip", "lz4", "none"]
 
 
 def _refuse_control_characters(text: str) -> str:
-    """Refuse characters that could break a line of a log or end a path early."""
+    """Return the text. Raises `ValueError` for a control character, which could break a log line."""
     if any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in text):
         raise ValueError("must hold no control character: percent-encode it in a file:// URL")
     return text
@@ -43,15 +42,15 @@ Delimiter = Annotated[str, StringConstraints(min_length=1, max_length=3), AfterV
 
 
 def file_url(path: str | os.PathLike[str]) -> str:
-    """Return the name of a local path in a contract: as it is, or as a file:// URL if JSON cannot hold it.
+    """Return a local path for a contract: the absolute path, or a file:// URL if JSON cannot have its name.
 
-    A name that is no UTF-8 comes from the operating system with surrogates, which no JSON string may hold.
+    Python has surrogates in a name that is no UTF-8, and JSON has none.
     """
-    above, name = os.path.split(os.fspath(path))
+    folder, name = os.path.split(os.fspath(path))
     if name in ("", ".", ".."):
-        above, name = os.fspath(path), ""
-    # The folder is resolved, because a '..' is refused later. A link of the last name stays a link.
-    absolute = Path(os.path.realpath(above), name)
+        folder, name = os.fspath(path), ""
+    # The folder is resolved, because a '..' is refused later. A link as the last name is not resolved.
+    absolute = Path(os.path.realpath(folder), name)
     text = str(absolute)
     try:
         text.encode()
@@ -61,7 +60,7 @@ def file_url(path: str | os.PathLike[str]) -> str:
 
 
 class Checksum(Contract, kind="files.checksum", queue="files"):
-    """Read a file and return its digest; nothing is written."""
+    """Return the digest of a file."""
 
     source: Url
     algorithm: Algorithm = "sha256"
@@ -75,7 +74,7 @@ class _Conversion(Contract):
 
     @model_validator(mode="after")
     def _check_target_differs(self) -> "_Conversion":
-        """Refuse a target that is the source."""
+        """Raise `ValueError` if the target is the source."""
         if self.source == self.target:
             raise ValueError(
                 "target must differ from source: a second run would read what the first one wrote"
@@ -84,7 +83,7 @@ class _Conversion(Contract):
 
 
 class _Image(_Conversion):
-    """The fields of the image operations; the format is that of the target's extension unless given."""
+    """The fields of the image operations. Without `format`, the target's extension decides."""
 
     format: ImageFormat | None = None
     quality: Annotated[int, Field(ge=1, le=100)] = 82
@@ -93,7 +92,7 @@ class _Image(_Conversion):
 
     @property
     def target_format(self) -> ImageFormat:
-        """Return the format to write."""
+        """The format to write."""
         return self.format or IMAGE_TARGETS[PurePosixPath(self.target).suffix.lower()]
 
     @model_validator(mode="after")
@@ -117,7 +116,8 @@ class ConvertImage(_Image, kind="files.convert", queue="files"):
 class ToParquet(_Conversion, kind="files.parquet", queue="files"):
     """Turn a CSV or JSONL file into Parquet, in constant memory.
 
-    Columns that `types` does not name are inferred. `format` is that of the source's extension unless given.
+    The types of columns that `types` does not name are inferred. Without `format`, the source's extension
+    decides.
     """
 
     format: TableFormat | None = None
@@ -130,7 +130,7 @@ class ToParquet(_Conversion, kind="files.parquet", queue="files"):
 
 
 class PdfText(_Conversion, kind="files.pdf_text", queue="files"):
-    """Write the text of a PDF as UTF-8, a form feed between pages."""
+    """Write the text of a PDF as UTF-8, with a form feed between pages."""
 
     password: Annotated[str, StringConstraints(max_length=256)] | None = Field(default=None, repr=False)
 
@@ -142,9 +142,9 @@ class Compress(_Conversion, kind="files.compress", queue="files"):
 
 
 class Unpack(_Conversion, kind="files.unpack", queue="files"):
-    """Unpack a zip or tar archive, the latter also in gzip, bzip2, xz or zstd, into a folder of its own.
+    """Unpack a zip, or a tar, which may be compressed by gzip, bzip2, xz or zstd, into a new folder.
 
-    `encoding` is that of the names of entries that are not in UTF-8.
+    `encoding` is the encoding of the entries' names that are not UTF-8.
     """
 
     encoding: Encoding | None = None
@@ -155,14 +155,14 @@ class _Result(BaseModel):
 
 
 class FileResult(_Result):
-    """The file that was written, and its length."""
+    """The file that was written, and its length in bytes."""
 
     target: str
     bytes: int
 
 
 class ChecksumResult(_Result):
-    """A file's digest, in hexadecimal."""
+    """The digest of a file in hexadecimal, and the file's length in bytes."""
 
     source: str
     bytes: int
@@ -171,7 +171,7 @@ class ChecksumResult(_Result):
 
 
 class ImageResult(FileResult):
-    """The image that was written, its format and its size."""
+    """The image that was written, its format, and its size in pixels."""
 
     format: ImageFormat
     width: int
@@ -179,14 +179,14 @@ class ImageResult(FileResult):
 
 
 class TableResult(FileResult):
-    """The table that was written, and its size."""
+    """The table that was written, and its rows and columns."""
 
     rows: int
     columns: int
 
 
 class TextResult(FileResult):
-    """The text that was written, and the part of a document that it covers. `note` is for people."""
+    """The text that was written, and the pages of its document. `note` says why text is missing."""
 
     pages: int
     characters: int

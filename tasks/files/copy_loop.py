@@ -1,17 +1,20 @@
-"""Read a file in chunks: progress is reported, and a cancelled task stops between two of them."""
+"""Read a file in chunks, with reports of progress. A cancelled task stops between two chunks."""
 
 from collections.abc import Iterator
 from typing import BinaryIO
 
 from millpond.tasks.context import Context
-from millpond.tasks.files.storage import file_length
+from millpond.tasks.files.storage import measure_and_rewind
 
 CHUNK_BYTES = 1024 * 1024
 
 
 def read_chunks(file: BinaryIO, context: Context) -> Iterator[bytes]:
-    """Yield the whole file in pieces of `CHUNK_BYTES`, the last one shorter. Report progress in bytes."""
-    total, done = file_length(file), 0
+    """Yield a whole file in chunks of `CHUNK_BYTES`; the last may be shorter. Report progress in bytes.
+
+    Raises `Cancelled`.
+    """
+    total, done = measure_and_rewind(file), 0
     while True:
         context.checkpoint()
         chunk = file.read(CHUNK_BYTES)

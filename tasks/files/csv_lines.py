@@ -1,7 +1,7 @@
-"""Find lines in a CSV file: the header, the delimiter that it shows, and the line of an error.
+"""Find lines in a CSV file: the header, a declared delimiter, and the line of an error.
 
-pyarrow counts rows, people count lines. Blank lines and line breaks in quotes make the difference. Only the
-header is read on a good file, so this may be slow, but never large.
+pyarrow counts rows, and people count lines, which differ by blank lines and line breaks in quotes. Of a good
+file only the header is read here. So these functions may be slow, but use little memory.
 """
 
 import csv
@@ -13,10 +13,11 @@ from typing import Any, cast
 
 from millpond.tasks.errors import BadInput
 
+#: The maximum characters of a line that is searched.
 _LINE_CHARACTERS = 2 * 1024 * 1024
-#: The line that spreadsheets write before the header: their delimiter.
-_SAID = re.compile(r'^"?sep=([!#-~\t])"?\r?\n?$')
-#: The delimiters that are tried, beside the one that belongs to the name's ending.
+#: The line with which spreadsheets declare their delimiter, before the header.
+_DELIMITER_LINE = re.compile(r'^"?sep=([!#-~\t])"?\r?\n?$')
+#: The delimiters that are tried besides the one in use.
 _DELIMITERS = ",;\t|"
 
 
@@ -25,9 +26,9 @@ class NoHeader(Exception):
 
 
 def declared_delimiter(text: io.RawIOBase) -> str | None:
-    """Return the delimiter of a first line `sep=X`, as Excel writes it. Return None without such a line."""
+    """Return X if the first line is `sep=X`, as Excel writes it. Return None without such a line."""
     try:
-        match = _SAID.match(next(_read_lines(text), "")[:20])
+        match = _DELIMITER_LINE.match(next(_read_lines(text), "")[:20])
     except csv.Error:
         return None
     return match.group(1) if match else None
@@ -36,7 +37,7 @@ def declared_delimiter(text: io.RawIOBase) -> str | None:
 def read_header(text: io.RawIOBase, delimiter: str, url: str, lines_before: int) -> tuple[int, list[str]]:
     """Return the line number and the fields of the first row that is not blank.
 
-    `lines_before` lines are skipped. `text` is UTF-8. Raises `NoHeader` if no row can be read.
+    The first `lines_before` lines are skipped. `text` is UTF-8. Raises `NoHeader` if there is no such row.
     """
     try:
         row = next(_read_rows(_read_lines(text, lines_before), delimiter, lines_before, strict=True), None)
@@ -47,18 +48,22 @@ def read_header(text: io.RawIOBase, delimiter: str, url: str, lines_before: int)
     return row
 
 
-def refuse_ambiguous_delimiter(opened: Callable[[], io.RawIOBase], delimiter: str, url: str) -> None:
-    """Raise `BadInput` if header and first row fit another delimiter as well or better: a person must say."""
+def refuse_ambiguous_delimiter(open_text: Callable[[], io.RawIOBase], delimiter: str, url: str) -> None:
+    """Raise `BadInput` if another delimiter fits the header and the first row as well as this one, or better.
+
+    Such a delimiter makes at least as many columns, the same number in both rows. `open_text` opens the file
+    from its beginning.
+    """
     try:
-        widths = {each: _count_columns(opened(), each) for each in {delimiter, *_DELIMITERS}}
+        counts = {tried: _count_columns(open_text(), tried) for tried in {delimiter, *_DELIMITERS}}
     except csv.Error:
-        return  # no row that long is taken apart for this
-    own = widths.pop(delimiter)
-    for other, width in sorted(widths.items()):
-        if width[0] > 1 and width[0] >= own[0] and len(set(width)) == 1:
+        return  # a row is too long to be searched
+    columns = counts.pop(delimiter)[0]
+    for alternative, (in_header, *in_row) in sorted(counts.items()):
+        if in_header > 1 and in_header >= columns and in_row in ([], [in_header]):
             raise BadInput(
-                f"{url} has {own[0]} columns by {delimiter!r} and {width[0]} by {other!r}: "
-                f"name its delimiter, such as delimiter={other!r} (--delimiter {other!r})"
+                f"{url} has {columns} columns by {delimiter!r} and {in_header} by {alternative!r}: "
+                f"name its delimiter, such as delimiter={alternative!r} (--delimiter {alternative!r})"
             )
 
 
@@ -67,52 +72,49 @@ def find_ragged_row(
 ) -> tuple[int, int] | None:
     """Return the line and the number of columns of the first row that does not have `width` columns.
 
-    With `before_line`, only rows that begin above that line are looked at.
+    With `before_line`, only rows that begin above that line count. Return None if there is no such row, or if
+    a line is too long to be searched.
     """
     rows = _read_rows(_read_lines(text, lines_before), delimiter, lines_before)
     try:
-        above = takewhile(lambda row: before_line is None or row[0] < before_line, rows)
-        return next(((line, len(row)) for line, row in above if len(row) != width), None)
+        candidates = takewhile(lambda row: before_line is None or row[0] < before_line, rows)
+        return next(((line, len(row)) for line, row in candidates if len(row) != width), None)
     except csv.Error:
         return None
 
 
 def line_of_row(text: io.RawIOBase, delimiter: str, index: int, lines_before: int) -> int | str:
-    """Return the line at which the row of this index below the header begins, or `?` if there is none."""
+    """Return the line at which a row begins; `?` if it is not found. Index 0 is the row below the header."""
+    rows = _read_rows(_read_lines(text, lines_before), delimiter, lines_before)
     try:
-        for at, (line, _) in enumerate(
-            _read_rows(_read_lines(text, lines_before), delimiter, lines_before), -1
-        ):
-            if at == index:
-                return line
-    except csv.Error:
-        pass
-    return "?"
+        return next(line for line, _ in islice(rows, index + 1, None))
+    except (csv.Error, StopIteration):
+        return "?"
 
 
 def line_of_longer_row(text: io.RawIOBase, limit: int) -> int:
-    """Return the line at which the first row longer than `limit` bytes begins, however long it is."""
-    line, begins, length, quoted = 1, 1, 0, False
+    """Return the line at which the first row of more than `limit` bytes begins. Its length is not limited."""
+    line, row_line, row_length, in_quotes = 1, 1, 0, False
     while chunk := text.read(64 * 1024):
         for piece in chunk.splitlines(keepends=True):
-            quoted ^= bool(piece.count(b'"') % 2)
-            length += len(piece)
-            if length > limit:
-                return begins
+            in_quotes ^= bool(piece.count(b'"') % 2)
+            row_length += len(piece)
+            if row_length > limit:
+                return row_line
             if piece.endswith((b"\n", b"\r")):
                 line += 1
-                if not quoted:
-                    begins, length = line, 0
-    return begins
+                if not in_quotes:
+                    row_line, row_length = line, 0
+    return row_line
 
 
 def _count_columns(text: io.RawIOBase, delimiter: str) -> list[int]:
-    """Return the numbers of columns that the header and the first row have with this delimiter."""
+    """Return the numbers of columns of the header and of the first row; `[0]` for a file without rows."""
     return [len(row) for _, row in islice(_read_rows(_read_lines(text), delimiter), 2)] or [0]
 
 
 def _read_lines(text: io.RawIOBase, skipped: int = 0) -> Iterator[str]:
-    """Yield the lines. A long line ends the search, because csv would hold all its fields at once."""
+    """Yield the lines after `skipped` ones. Raises `csv.Error` at a line of too many characters."""
     wrapped = io.TextIOWrapper(io.BufferedReader(cast(Any, text)), encoding="utf-8", newline="")
     while line := wrapped.readline(_LINE_CHARACTERS + 1):
         if len(line) > _LINE_CHARACTERS:
@@ -126,10 +128,13 @@ def _read_lines(text: io.RawIOBase, skipped: int = 0) -> Iterator[str]:
 def _read_rows(
     lines: Iterator[str], delimiter: str, lines_before: int = 0, *, strict: bool = False
 ) -> Iterator[tuple[int, list[str]]]:
-    """Yield each row that is not blank with the number of the line at which it begins."""
+    """Yield each row that is not blank, with the number of the line at which it begins.
+
+    `lines_before` is the number of lines before the first of `lines`.
+    """
     reader = csv.reader(lines, delimiter=delimiter, strict=strict)
-    begins = lines_before + 1
+    first_line = lines_before + 1
     for row in reader:
         if row:
-            yield begins, row
-        begins = lines_before + reader.line_num + 1
+            yield first_line, row
+        first_line = lines_before + reader.line_num + 1

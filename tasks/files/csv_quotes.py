@@ -1,8 +1,8 @@
-"""Check the quotes of a CSV file while it is read: one that never closes swallows the rows behind it.
+"""Check the quotes of a CSV file while it is read. All rows after a quote that never closes would be lost.
 
-As RFC 4180 has it, a quote opens at the beginning of a field, is doubled inside, and closes at the end of the
-field. Parsers take less: text between a closing quote and the delimiter is added to the value, and the
-end of the file closes any quote. A quote inside a field that does not begin with one is a character.
+By RFC 4180, a quote opens at the beginning of a field, is doubled inside, and closes at the end of the field.
+Parsers accept more: they add text between a closing quote and the delimiter to the value, and the end of the
+file closes any quote. A quote inside a field that does not begin with one is an ordinary character.
 """
 
 import io
@@ -10,15 +10,16 @@ import re
 from typing import Any, cast
 
 _CHUNK = 1024 * 1024
-#: Fields that are matched at once. A possessive repeat of alternatives needs no bound, but is wrong or never
-#: ends before Python 3.11.5 (gh-106052).
-_PIECES = 10_000
+#: The most pieces in one match. A possessive repeat of alternatives would need no maximum, but it is wrong or
+#: does not end before Python 3.11.5 (gh-106052).
+_MAX_PIECES = 10_000
 
 
 class QuoteFault(Exception):
-    """A quote that opens a field and does not end it, at `offset` in bytes.
+    """A quote at the byte `offset` that opens a field and is not closed at the field's end.
 
-    `closes` is True if it is closed in the middle of its field, before the characters `text`.
+    `closes` is True if it is closed in the middle of the field, before the characters `text`. It is False if
+    it is never closed.
     """
 
     def __init__(self, offset: int, *, closes: bool, text: bytes = b"") -> None:
@@ -27,54 +28,56 @@ class QuoteFault(Exception):
 
 
 class QuoteCheck:
-    """A check of quotes, fed with the chunks of a file in order, the last one empty.
+    """Checks the quotes in the chunks of a file, in order.
 
-    Raises the first `QuoteFault`. It keeps only the field that the last chunk left open.
+    It keeps only the bytes of the field that is incomplete at the end of the last chunk.
     """
 
     def __init__(self, delimiter: str) -> None:
         ends = re.escape(delimiter).encode() + rb"\r\n"
         self._sound = re.compile(
             rb'(?:[^"]++|(?<![%b])"|(?<=[%b])"[^"]*+(?:""[^"]*+)*+"(?=[%b])){1,%d}'
-            % (ends, ends, ends, _PIECES)
+            % (ends, ends, ends, _MAX_PIECES)
         )
         self._quoted = re.compile(rb'"[^"]*+(?:""[^"]*+)*+')
         # The pattern needs a line end before the first field.
-        self._held, self._held_at = b"\n", -1
+        self._unchecked, self._unchecked_offset = b"\n", -1
 
     def check_chunk(self, chunk: bytes) -> None:
-        """Check the fields that this chunk completes. Raises `QuoteFault`."""
+        """Check the fields that this chunk completes. An empty chunk ends the file. Raises `QuoteFault`."""
         if not chunk:
-            if len(self._held) > 1:
-                raise QuoteFault(self._held_at + 1, closes=False)
+            if len(self._unchecked) > 1:
+                raise QuoteFault(self._unchecked_offset + 1, closes=False)
             return
-        data = self._held + chunk
-        sound = 0
-        while match := self._sound.match(data, sound):
-            sound = match.end()
-        if sound < len(data):
-            self._refuse_closed(data, sound)
-        # One byte more shows whether the next field begins there.
-        self._held, self._held_at = data[sound - 1 :], self._held_at + sound - 1
+        data = self._unchecked + chunk
+        checked = 0
+        while match := self._sound.match(data, checked):
+            checked = match.end()
+        if checked < len(data):
+            self._refuse_closed(data, checked)
+        # The last checked byte is kept: it shows whether the next field begins after it.
+        self._unchecked, self._unchecked_offset = data[checked - 1 :], self._unchecked_offset + checked - 1
 
-    def _refuse_closed(self, data: bytes, at: int) -> None:
-        """Raise `QuoteFault` unless the field that opens here may go on in the next chunk."""
-        match = self._quoted.match(data, at)
+    def _refuse_closed(self, data: bytes, start: int) -> None:
+        """Raise `QuoteFault` if the quoted field at `start` closes before its end.
+
+        Without that, it continues in the next chunk.
+        """
+        match = self._quoted.match(data, start)
         assert match is not None
         if match.end() + 1 < len(data):
             text = data[match.end() + 1 : match.end() + 21].splitlines()[0]
-            raise QuoteFault(self._held_at + at, closes=True, text=text)
+            raise QuoteFault(self._unchecked_offset + start, closes=True, text=text)
 
 
-class QuotesChecked(io.RawIOBase):
-    """A text stream that passes bytes on unchanged and checks their quotes meanwhile."""
+class QuoteCheckingReader(io.RawIOBase):
+    """A stream with the bytes of another one, whose quotes it checks as they are read."""
 
     def __init__(self, text: io.RawIOBase, delimiter: str) -> None:
         super().__init__()
         self._text, self._check = text, QuoteCheck(delimiter)
 
     def readable(self) -> bool:
-        """Return True: this can be read."""
         return True
 
     def readinto(self, buffer: Any) -> int:
@@ -85,7 +88,7 @@ class QuotesChecked(io.RawIOBase):
 
 
 def first_fault(text: io.RawIOBase, delimiter: str) -> QuoteFault | None:
-    """Return the first fault of a text from its beginning."""
+    """Return the first fault in the rest of a text. Return None if there is none."""
     check = QuoteCheck(delimiter)
     try:
         while chunk := text.read(_CHUNK):
@@ -97,10 +100,10 @@ def first_fault(text: io.RawIOBase, delimiter: str) -> QuoteFault | None:
 
 
 def line_at(text: io.RawIOBase, offset: int) -> int:
-    """Return the number of the line that holds the byte at this offset."""
-    line, before, bytes_left = 1, b"", offset
+    """Return the number, from 1, of the line with the byte at this offset."""
+    line, last_byte, bytes_left = 1, b"", offset
     while bytes_left and (chunk := text.read(min(_CHUNK, bytes_left))):
         line += chunk.count(b"\n") + chunk.count(b"\r") - chunk.count(b"\r\n")
-        line -= before == b"\r" and chunk.startswith(b"\n")
-        before, bytes_left = chunk[-1:], bytes_left - len(chunk)
+        line -= last_byte == b"\r" and chunk.startswith(b"\n")
+        last_byte, bytes_left = chunk[-1:], bytes_left - len(chunk)
     return line

@@ -1,4 +1,4 @@
-"""Read CSV in two passes of constant memory: one learns the types over the whole file, one converts."""
+"""Read CSV in two passes of constant memory: the first learns the columns' types, the second converts."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -12,48 +12,46 @@ from millpond.tasks.errors import BadInput, TooLarge
 from millpond.tasks.files import csv_lines
 from millpond.tasks.files.columns import Column, convert_column, first_misfit
 from millpond.tasks.files.contract import ToParquet
-from millpond.tasks.files.csv_quotes import QuoteFault, QuotesChecked, first_fault, line_at
+from millpond.tasks.files.csv_quotes import QuoteCheckingReader, QuoteFault, first_fault, line_at
 from millpond.tasks.files.folders import printable
 from millpond.tasks.files.text import Utf8Reader
 
-#: A row must fit a block. A file with longer rows is read again with the second size.
+#: The sizes of a block of the CSV reader, in which a row must fit. The second is for files with longer rows.
 BLOCK_BYTES = (1024 * 1024, 16 * 1024 * 1024)
 MAX_COLUMNS = 4096
 
-#: Opens the text from its beginning.
+#: Opens the text from its beginning; `begin_pass=True` if the whole file is to be read.
 Opener = Callable[..., Utf8Reader]
 
 
 class _RowOverBlock(Exception):
     """A row is longer than the block of the CSV reader."""
 
-    pass
-
 
 class CsvRows:
     """The rows of a CSV file as record batches of one schema.
 
-    The first row names the columns. An empty field is no value, `""` in a column of text is an empty text.
+    The first row names the columns. An empty field is null. In a column of text, `""` is an empty text.
     """
 
     def __init__(self, job: ToParquet, opener: Opener, delimiter: str) -> None:
         self._job, self._open, self._block, self._delimiter = job, opener, BLOCK_BYTES[0], delimiter
         self._names: list[str] = []
         self._lines_before = 0
-        self._is_sound = False
+        self._is_checked = False
 
     def schema(self) -> Any:
         """Return the schema that every row fits. This is the first pass over the file.
 
         Raises `BadInput` with the line at fault, and `TooLarge` for a row that is longer than the largest
-        block or for too many columns.
+        block, or for too many columns.
         """
         self._names = self._read_header()
         for self._block in BLOCK_BYTES:
             columns = [Column(name, self._job.types.get(name)) for name in self._names]
             try:
                 self._learn_types(columns)
-                self._is_sound = True
+                self._is_checked = True
                 return pa.schema([column.field for column in columns])
             except _RowOverBlock:
                 continue
@@ -65,7 +63,7 @@ class CsvRows:
         Raises `BadInput` if the file has changed since `schema` was called.
         """
         for batch in self._text_batches():
-            columns = [convert_column(batch.column(at), field.type) for at, field in enumerate(schema)]
+            columns = [convert_column(batch.column(index), field.type) for index, field in enumerate(schema)]
             if any(column is None for column in columns):
                 raise BadInput(f"{self._job.source} changed while it was read: send the task again")
             yield pa.record_batch(columns, schema=schema)
@@ -73,23 +71,26 @@ class CsvRows:
     def _learn_types(self, columns: list[Column]) -> None:
         """Learn the type of each column from the whole file.
 
-        Raises `BadInput` with the value that does not fit.
+        Raises `BadInput` with the value that does not fit a declared type.
         """
-        rows = 0
+        rows_before = 0
         for batch in self._text_batches():
-            for at, column in enumerate(columns):
-                if not column.learn_type(batch.column(at)):
-                    raise self._type_error(column, batch.column(at), rows)
-            rows += len(batch)
+            for texts, column in zip(batch.columns, columns, strict=True):
+                if not column.learn_type(texts):
+                    raise self._type_error(column, texts, rows_before)
+            rows_before += len(batch)
 
     def _text_batches(self) -> Iterator[Any]:
-        """Yield the rows below the header, every column as text."""
-        text = self._open(again=True)
-        # A block that was read once without a fault is not checked again.
-        checked = text if self._is_sound else QuotesChecked(text, self._delimiter)
+        """Yield the rows below the header as record batches with every column as text.
+
+        Raises `BadInput` with the line at fault, and `_RowOverBlock`.
+        """
+        text = self._open(begin_pass=True)
+        # The quotes are checked in the first pass only.
+        source = text if self._is_checked else QuoteCheckingReader(text, self._delimiter)
         with self._translate_errors():
             reader = pa.csv.open_csv(
-                io.BufferedReader(checked, self._block),
+                io.BufferedReader(source, self._block),
                 read_options=pa.csv.ReadOptions(
                     use_threads=False,
                     block_size=self._block,
@@ -116,26 +117,31 @@ class CsvRows:
                 yield batch
 
     def _read_header(self) -> list[str]:
-        """Return the columns' names: unique, an empty one named by its number."""
+        """Read the header and return the columns' names. An empty name becomes `column_` and its number.
+
+        Sets the delimiter if the file declares one, and the number of lines before the header. Raises
+        `BadInput` for a name that comes twice, or that `types` has and the header has not, and `TooLarge`.
+        """
         url = self._job.source
-        if (said := csv_lines.declared_delimiter(self._open())) and self._job.delimiter in (None, said):
-            self._delimiter, self._lines_before = said, 1
+        declared = csv_lines.declared_delimiter(self._open())
+        if declared and self._job.delimiter in (None, declared):
+            self._delimiter, self._lines_before = declared, 1
         try:
             line, row = csv_lines.read_header(self._open(), self._delimiter, url, self._lines_before)
         except csv_lines.NoHeader as error:
             raise self._quote_error() or BadInput(str(error)) from error
-        if self._job.delimiter is None and not said:
+        if self._job.delimiter is None and not declared:
             csv_lines.refuse_ambiguous_delimiter(self._open, self._delimiter, url)
         self._lines_before = line - 1
-        names = [name or f"column_{at}" for at, name in enumerate(row, 1)]
+        names = [name or f"column_{number}" for number, name in enumerate(row, 1)]
         where = f"{self._job.source}, line {line},"
         if len(names) > MAX_COLUMNS:
             raise TooLarge(f"{where} names {len(names)} columns, over the limit of {MAX_COLUMNS}")
-        for at, name in enumerate(names):
-            if name in names[:at]:
-                first = names.index(name) + 1
+        for number, name in enumerate(names, 1):
+            first = names.index(name) + 1
+            if first < number:
                 raise BadInput(
-                    f"{where} names columns {first} and {at + 1} both {printable(name)!r}: rename one"
+                    f"{where} names columns {first} and {number} both {printable(name)!r}: rename one"
                 )
         if unknown := sorted(set(self._job.types) - set(names)):
             raise BadInput(f"{where} names no column {printable(unknown[0])!r}, which `types` does")
@@ -143,9 +149,9 @@ class CsvRows:
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:
-        """Turn Arrow's error or a `QuoteFault` of the block into `BadInput` with the line.
+        """Turn an error of Arrow or a `QuoteFault` in the block into `BadInput` with the line at fault.
 
-        Raises `_RowOverBlock` if a row is longer than the block that the reader takes at once.
+        Raises `_RowOverBlock` if a row is longer than the block of the CSV reader.
         """
         try:
             yield
@@ -157,13 +163,13 @@ class CsvRows:
             raise self._shape_error(error) from error
 
     def _shape_error(self, error: pa.ArrowInvalid | QuoteFault) -> BadInput:
-        """Return the error for the first line with too few or too many columns, or with a quote at fault."""
+        """Return the error for the first row with too few or too many columns, or with a quote at fault."""
         width, delimiter = len(self._names), self._delimiter
         quote = error if isinstance(error, QuoteFault) else first_fault(self._open(), delimiter)
-        before = line_at(self._open(), quote.offset) if quote else None
-        ragged = csv_lines.find_ragged_row(self._open(), delimiter, width, self._lines_before, before)
+        quote_line = line_at(self._open(), quote.offset) if quote else None
+        ragged = csv_lines.find_ragged_row(self._open(), delimiter, width, self._lines_before, quote_line)
         if ragged is None and quote:
-            return self._describe_quote(quote)
+            return self._quote_fault_error(quote)
         if ragged is None:
             return BadInput(f"{self._job.source} cannot be read as CSV: {printable(str(error))}")
         line, columns = ragged
@@ -173,11 +179,12 @@ class CsvRows:
         )
 
     def _quote_error(self) -> BadInput | None:
+        """Return the error for the first quote at fault in the file. Return None if there is none."""
         fault = first_fault(self._open(), self._delimiter)
-        return self._describe_quote(fault) if fault else None
+        return self._quote_fault_error(fault) if fault else None
 
-    def _describe_quote(self, fault: QuoteFault) -> BadInput:
-        """Return the error for a quote that opens a field and does not end it."""
+    def _quote_fault_error(self, fault: QuoteFault) -> BadInput:
+        """Return the error for a quote at fault, with its line."""
         where = f"{self._job.source}, line {line_at(self._open(), fault.offset)}, opens a quote that"
         if not fault.closes:
             return BadInput(f"{where} never closes: mend the line; a quote that is a character is doubled")
@@ -187,9 +194,9 @@ class CsvRows:
     def _type_error(self, column: Column, texts: Any, rows_before: int) -> BadInput:
         """Return the error for the first value of a batch that does not fit its column, with its line."""
         expected_type = pa.timestamp("us") if column.declared == "timestamp" else column.field.type
-        at = first_misfit(texts, column.type if column.type is not None else expected_type)
-        line = csv_lines.line_of_row(self._open(), self._delimiter, rows_before + at, self._lines_before)
-        value = printable(texts[at].as_py() or "")
+        index = first_misfit(texts, column.type if column.type is not None else expected_type)
+        line = csv_lines.line_of_row(self._open(), self._delimiter, rows_before + index, self._lines_before)
+        value = printable(texts[index].as_py() or "")
         where = f"{self._job.source}, line {line}, column {printable(column.name)!r}"
         return BadInput(f"{where}: {value!r} is no {column.declared}")
 

@@ -9,7 +9,7 @@ from millpond.tasks.files.storage import Storage
 
 
 def compute_checksum(job: Checksum, storage: Storage, context: Context) -> ChecksumResult:
-    """Return the digest of the source, also of an empty file."""
+    """Return the digest of the source, which may be empty. Progress is in bytes."""
     digest = hashlib.new(job.algorithm, usedforsecurity=False)
     length = 0
     with storage.open_input(job.source) as file:

@@ -1,4 +1,4 @@
-"""The endings of names that file operations read: one list for searches of folders and for handlers."""
+"""The endings of the files that are read and written, for the search of folders and for handlers."""
 
 from collections.abc import Iterable
 from typing import Literal
@@ -25,7 +25,7 @@ TABLES: dict[str, tuple[TableFormat, str]] = {
     ".ndjson": ("jsonl", ""),
 }
 _TAR_COMPRESSIONS = ("gz", "bz2", "xz", "zst")
-#: Endings of archives, the endings of two parts first. The content decides the format.
+#: Endings of archives that can be read, the longer ones first. The content decides the format.
 ARCHIVES = (
     *(f".tar.{compression}" for compression in _TAR_COMPRESSIONS),
     *(".tgz", ".tbz2", ".tbz", ".txz", ".tzst", ".tar", ".zip"),
@@ -34,9 +34,6 @@ DOCUMENTS = (".pdf",)
 
 
 def known_ending(name: str, endings: Iterable[str]) -> str | None:
-    """Return the ending of a file's name or URL in lower case.
-
-    Return None if no operation reads such files.
-    """
-    lowered = name.lower()
-    return next((ending for ending in endings if lowered.endswith(ending)), None)
+    """Return the first of these endings that a name or URL has, in any case. Return None if it has none."""
+    lower_name = name.lower()
+    return next((ending for ending in endings if lower_name.endswith(ending)), None)

@@ -1,4 +1,4 @@
-"""Fill a folder that appears at once: files are made below a partial one, which then is renamed."""
+"""Make a new folder with its content, below a partial folder, which is renamed at the end."""
 
 import os
 from collections.abc import Iterator
@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from millpond.tasks.errors import BadInput
-from millpond.tasks.files import atomic_output
-from millpond.tasks.files.byte_comparison import is_same
+from millpond.tasks.files import partials
+from millpond.tasks.files.byte_comparison import has_same_content
 from millpond.tasks.files.locations import LocalLocation
 from millpond.tasks.files.os_errors import translate_full_disk, translate_os_errors
 from millpond.tasks.files.safe_open import make_folder, open_below
 
-_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_CREATE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A new folder, not visible under its name yet: files and folders are made below it, and nowhere else.
+    """A new folder before it takes its name `url`: files and folders are made below it.
 
-    Names are relative, with `/` between their parts. A file is new each time: an entry that comes twice is
-    `BadInput`.
+    Names are relative, with `/` between their parts. `BadInput` is raised for a name that leads out of the
+    folder, and for a file that exists already.
     """
 
     url: str
@@ -30,28 +30,29 @@ class Folder:
 
     @contextmanager
     def create_file(self, name: str) -> Iterator[BinaryIO]:
-        """Yield a new file called `name` to write, seekable. Missing folders above it are made."""
-        *above, last = self._safe_parts(name)
+        """Yield a new file to write, seekable. Missing folders above it are made."""
+        *parents, last = self._safe_parts(name)
         url = f"{self.url.rstrip('/')}/{printable(name)}"
         with translate_os_errors(url, "write"):
-            folder = self._open_folders(above)
+            folder = self._open_folders(parents)
             try:
-                descriptor = os.open(last, _NEW, 0o666, dir_fd=folder)
+                descriptor = os.open(last, _CREATE_FLAGS, 0o666, dir_fd=folder)
             finally:
                 os.close(folder)
         with translate_full_disk(url), os.fdopen(descriptor, "w+b") as file:
             yield file
 
-    def mkdir(self, name: str) -> None:
-        """Make a folder called `name`, and the folders above it. An existing folder is no error."""
+    def make_folder(self, name: str) -> None:
+        """Make a folder and the folders above it. An existing folder is no error."""
         with translate_os_errors(f"{self.url.rstrip('/')}/{printable(name)}", "write"):
             os.close(self._open_folders(self._safe_parts(name)))
 
     def _open_folders(self, parts: list[str]) -> int:
-        return open_below(os.dup(self.descriptor), parts, made=[])
+        """Return a descriptor of the folder with this path. Missing folders are made."""
+        return open_below(os.dup(self.descriptor), parts, made_depths=[])
 
     def _safe_parts(self, name: str) -> list[str]:
-        """Return the parts of an entry's path. Raises `BadInput` if it leads out of the folder."""
+        """Return the parts of a relative path. Raises `BadInput` if it leads out of the folder."""
         parts = [part for part in name.split("/") if part not in ("", ".")]
         if name.startswith("/") or ".." in parts or not parts or "\0" in name:
             raise BadInput(f"an entry named {printable(name)} would be written outside {self.url}: refused")
@@ -59,57 +60,61 @@ class Folder:
 
 
 def printable(name: str) -> str:
-    """Return an untrusted name as a message may show it: one line of ASCII, not too long."""
+    """Return an untrusted text for a message: one line of ASCII, cut to 200 characters."""
     text = ascii(name)[1:-1]
     return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 @contextmanager
 def output_folder(location: LocalLocation) -> Iterator[Folder]:
-    """Yield a folder that appears at the location when the block ends without an error."""
+    """Yield a new folder, which takes its place at the location if the block raises no error.
+
+    Raises `BadInput` if another file or folder is there with other content.
+    """
     name = location.parts[-1]
     with ExitStack() as stack:
         stack.enter_context(translate_full_disk(location.url))
         with translate_os_errors(location.url, "write"):
-            above = stack.enter_context(make_folder(location.root, location.parts[:-1]))
-            partial, descriptor = atomic_output.claim_folder(above, name)
-            # The lock is the descriptor's: it is closed last, after the rename or the removal.
+            parent = stack.enter_context(make_folder(location.root, location.parts[:-1]))
+            partial, descriptor = partials.claim_folder(parent, name)
+            # The lock ends with the descriptor, so this is closed last, after the rename or the removal.
             stack.callback(os.close, descriptor)
         try:
             yield Folder(location.url, descriptor)
             with translate_os_errors(location.url, "write"):
                 _sync_folder(descriptor)
-                _publish_partial(above, partial, name, location.url)
+                _publish_partial(parent, partial, name, location.url)
         except BaseException:
-            atomic_output.discard_partial(above, partial)
+            partials.discard_partial(parent, partial)
             raise
 
 
-def _publish_partial(above: int, partial: str, name: str, url: str) -> None:
-    """Rename the partial to the target's name. A target that is there must have the same content."""
+def _publish_partial(parent: int, partial: str, name: str, url: str) -> None:
+    """Rename the partial to the target's name, or discard it if the target has the same content already.
+
+    Raises `BadInput` if the target has other content.
+    """
     try:
-        os.rename(partial, name, src_dir_fd=above, dst_dir_fd=above)  # replaces an empty folder too
-        os.fsync(above)
+        os.rename(partial, name, src_dir_fd=parent, dst_dir_fd=parent)  # replaces an empty folder, too
+        os.fsync(parent)
         return
-    except OSError:
+    except OSError as error:
         try:
-            alike = is_same(above, partial, above, name)
+            is_same = has_same_content(parent, partial, parent, name)
         except FileNotFoundError:
-            alike = None
-        if alike is None:
-            raise
-    if not alike:
+            raise error from None
+    if not is_same:
         raise BadInput(f"{url} is there already and holds something else: choose another target or remove it")
-    atomic_output.discard_partial(above, partial)
+    partials.discard_partial(parent, partial)
 
 
 def _sync_folder(folder: int) -> None:
-    """Make everything below a folder durable, before the folder takes its name."""
-    for _, _, files, below in os.fwalk(".", topdown=False, dir_fd=folder):
+    """Write everything below a folder to the disk (fsync), before the folder takes its name."""
+    for _, _, files, subfolder in os.fwalk(".", topdown=False, dir_fd=folder):
         for name in files:
-            descriptor = os.open(name, _LOOK, dir_fd=below)
+            descriptor = os.open(name, _READ_FLAGS, dir_fd=subfolder)
             try:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-        os.fsync(below)
+        os.fsync(subfolder)

@@ -1,4 +1,4 @@
-"""Translate the errors of image libraries: damaged, not supported, or no fault of the image."""
+"""Translate the errors of libvips into those of tasks: a damaged or unsupported image, or no fault of it."""
 
 import re
 from collections.abc import Iterator
@@ -8,8 +8,7 @@ from millpond.tasks.errors import BadInput, FinalError, RetryLater
 from millpond.tasks.files.folders import printable
 from millpond.tasks.files.vips import libvips
 
-#: Lines that come from writing the target, which follow from errors of its reader, and lines that name the
-#: file as libvips got it.
+#: Lines of an error that do not come from the reader of the image: those of the writer, and file names.
 _NOT_THE_READER = re.compile(
     r"^(/|\(|unable to (call|write)|vips2|\w*save\w*:|wbuffer|target|.*unable to write to target)"
 )
@@ -23,10 +22,10 @@ _NO_MEMORY = re.compile(r"out of memory|unable to allocate|cannot allocate|memor
 
 @contextmanager
 def translate_reader_errors(url: str, *, target: str = "") -> Iterator[None]:
-    """Turn an error of libvips in the block into the error of a task about the image `url`.
+    """Turn an error of libvips in the `with` block into the error of a task about the image `url`.
 
-    A pipeline decodes while it encodes. With `target` the block writes that format, and an error
-    without a line of the reader comes from the writer.
+    `target` is the format that the block writes, if it does. libvips decodes while it encodes, so an error of
+    such a block is the writer's only if the reader has no line in it.
     """
     vips = libvips()
     try:
@@ -38,21 +37,22 @@ def translate_reader_errors(url: str, *, target: str = "") -> Iterator[None]:
 
 
 def unsupported_error(url: str, reason: str) -> BadInput:
-    """Return the error for an image that may be sound, and is not read here."""
+    """Return the error for an image that may be valid, but is not supported."""
     return BadInput(f"{url} is not supported here: {reason}; convert it first")
 
 
 def _task_error(url: str, target: str, error: Exception) -> FinalError | RetryLater:
-    """Return the task's error for an error of libvips: no memory, not writable, not supported, or damaged."""
+    """Return the task error for an error of libvips: no memory, not writable, not supported, or damaged."""
     lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
-    readers = [line for line in lines if not _NOT_THE_READER.match(line)]
-    reason = printable((readers or lines or ["its reader gives no reason"])[0])
+    reader_lines = [line for line in lines if not _NOT_THE_READER.match(line)]
+    reason = printable((reader_lines or lines or ["its reader gives no reason"])[0])
     if _NO_MEMORY.search(str(error)):
         return RetryLater(f"{url}: no memory left to decode it: give the worker more ({reason})")
-    if lines and not readers and target:
+    if lines and not reader_lines and target:
         return FinalError(f"{url} cannot be written as {target}: {reason}")
-    if any(_UNSUPPORTED.search(line) for line in readers):
-        return unsupported_error(url, next(printable(line) for line in readers if _UNSUPPORTED.search(line)))
+    for line in reader_lines:
+        if _UNSUPPORTED.search(line):
+            return unsupported_error(url, printable(line))
     return _damaged_error(url, reason)
 
 

@@ -1,8 +1,7 @@
-"""Open a picture by the format that its content shows: its size first, its pixels on demand.
+"""Open a picture by the format that its content shows: read its header, and decode its pixels on demand.
 
-libvips reads JPEG, PNG, WebP, GIF, TIFF and AVIF. HEIC, of telephones, and BMP have readers of their own,
-because the wheel of libvips has no HEVC decoder and no BMP. A picture that no reader shows as other programs
-do is refused.
+libvips reads JPEG, PNG, WebP, GIF, TIFF and AVIF. The wheel of libvips has no decoder of HEVC and no BMP, so
+pi-heif reads HEIC, and Pillow reads BMP. A picture that would look other than in other programs is refused.
 """
 
 from collections.abc import Callable
@@ -17,8 +16,9 @@ from millpond.tasks.files.image_errors import translate_reader_errors, unsupport
 from millpond.tasks.files.magic_numbers import HEAD_BYTES, describe_head, detect_format
 from millpond.tasks.files.vips import libvips
 
-#: The loaders that read a picture from front to back and can decode a smaller one at once.
+#: The formats whose loaders can decode a smaller picture directly.
 _SHRINKING = ("JPEG", "PNG", "WebP", "GIF")
+#: libvips's function for each format.
 _LOADERS = {
     "JPEG": "jpegload",
     "PNG": "pngload",
@@ -33,9 +33,11 @@ _CMYK_WITH_ALPHA = 5
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture whose pixels are not decoded yet. `load` decodes them with the access that libvips names.
+    """The header of a picture, and the function that decodes its pixels.
 
-    `shrinks` is True if `Image.thumbnail` may open the file itself, which is faster.
+    `load` takes libvips's name of the access, `sequential` or `random`. `is_turned` is True if the pixels are
+    rotated by the orientation in the header. `shrinks` is True if `Image.thumbnail` may open the file itself,
+    which is faster.
     """
 
     format: str
@@ -51,7 +53,7 @@ class Picture:
 
 
 def open_picture(url: str, path: str) -> Picture:
-    """Return the picture in the file `path`. Raises `BadInput`, which names `url`, for any other file."""
+    """Return the picture in the file `path`. Raises `BadInput` about `url` if it cannot be read here."""
     with Path(path).open("rb") as file:
         head = file.read(HEAD_BYTES)
     format_ = detect_format(head)
@@ -67,12 +69,12 @@ def open_picture(url: str, path: str) -> Picture:
             return _open_heic(url, path)
         if format_ == "BMP":
             return _open_bmp(url, path)
-        return _open_tiff(url, path) if format_ == "TIFF" else _open_plain(url, path, format_)
+        return _open_tiff(url, path) if format_ == "TIFF" else _open_with_libvips(url, path, format_)
 
 
-def _open_plain(url: str, path: str, format_: str) -> Picture:
-    """Open a file of a format whose pixels libvips gives upright and in RGB."""
-    # The loader is named: of AVIF with several pictures libvips does not know the beginning.
+def _open_with_libvips(url: str, path: str, format_: str) -> Picture:
+    """Open a file of a format that libvips reads without help: all of its formats but TIFF."""
+    # The loader is named, because libvips does not recognize an AVIF with several pictures.
     loader = getattr(libvips().Image, _LOADERS[format_])
     header = loader(path, access="sequential")
     if header.bands > _CMYK_WITH_ALPHA:
@@ -87,7 +89,7 @@ def _open_plain(url: str, path: str, format_: str) -> Picture:
 
 
 def _open_tiff(url: str, path: str) -> Picture:
-    """Open the page of a TIFF that is its picture."""
+    """Open the page of a TIFF that is its picture. Raises `BadInput` if libvips would show it wrongly."""
     with Path(path).open("rb") as file:
         try:
             page = tiff_tags.choose_page(file)
@@ -95,10 +97,11 @@ def _open_tiff(url: str, path: str) -> Picture:
             raise unsupported_error(url, str(error)) from error
     loader = partial(libvips().Image.tiffload, path, page=page.number)
 
-    # Below "warning" a tile that cannot be decoded is black, and no error; in strips any odd tag is an error.
+    # A damaged tile is an error only for "warning"; without tiles, that would make any unknown tag an error.
     fail_on = "warning" if page.is_tiled else "error"
 
     def load(access: str) -> Any:
+        """Return the decoded pixels in RGB or grey, without samples that are no colours."""
         image = loader(access=access, memory=access == "random", fail_on=fail_on)
         samples = page.colour_count + page.has_alpha
         image = image if image.bands <= samples else image.extract_band(0, n=samples)
@@ -107,34 +110,34 @@ def _open_tiff(url: str, path: str) -> Picture:
     return _describe_picture(loader(access="sequential"), "TIFF", load)
 
 
-def _ycbcr_to_rgb(image: Any, colours: tiff_tags.YCbCr) -> Any:
-    """Return Y, Cb, Cr as RGB."""
-    scales, offsets = colours.scale_and_offset
-    matrix = libvips().Image.new_from_array(colours.matrix)
-    red_green_blue = image.extract_band(0, n=3).linear(scales, offsets).recomb(matrix).rint().cast("uchar")
+def _ycbcr_to_rgb(image: Any, constants: tiff_tags.YCbCr) -> Any:
+    """Return an image in Y, Cb and Cr as one in RGB. Its transparency is kept."""
+    scales, offsets = constants.scales_and_offsets
+    matrix = libvips().Image.new_from_array(constants.rgb_matrix)
+    rgb = image.extract_band(0, n=3).linear(scales, offsets).recomb(matrix).rint().cast("uchar")
     if image.bands > 3:
-        red_green_blue = red_green_blue.bandjoin(image.extract_band(3))
-    return red_green_blue.copy(interpretation="srgb")
+        rgb = rgb.bandjoin(image.extract_band(3))
+    return rgb.copy(interpretation="srgb")
 
 
-def _describe_picture(header: Any, format_: str, load: Callable[[str], Any], **more: Any) -> Picture:
-    """Return the picture for a header that libvips has read."""
-    sample = {"uchar": 1, "char": 1, "ushort": 2, "short": 2}.get(header.format, 4)
+def _describe_picture(header: Any, format_: str, load: Callable[[str], Any], **properties: Any) -> Picture:
+    """Return the picture for a header that libvips has read. `properties` are further fields of `Picture`."""
+    sample_bytes = {"uchar": 1, "char": 1, "ushort": 2, "short": 2}.get(header.format, 4)
     return Picture(
         format_,
         header.width,
         header.height,
         header.bands,
-        header.bands * sample,
+        header.bands * sample_bytes,
         load,
         has_profile=bool(header.get_typeof("icc-profile-data")),
         is_turned=bool(header.get_typeof("orientation") and header.get("orientation") > 1),
-        **more,
+        **properties,
     )
 
 
 def _is_av1(path: str) -> bool:
-    """True if the picture in a HEIF file is encoded as AV1."""
+    """True if the picture in a HEIF file is encoded as AV1: the file is an AVIF."""
     vips = libvips()
     try:
         return bool(vips.Image.heifload(path).get("heif-compression") == "av1")
@@ -143,7 +146,7 @@ def _is_av1(path: str) -> bool:
 
 
 def _open_heic(url: str, path: str) -> Picture:
-    """Open the main picture of a HEIC file, which comes upright from its decoder."""
+    """Open the main picture of a HEIC file with pi-heif. Raises `FinalError` if that is not installed."""
     try:
         import pi_heif
     except ImportError as error:
@@ -164,7 +167,7 @@ def _open_heic(url: str, path: str) -> Picture:
             data, width = image.data, image.stride // len(image.mode)
         except (ValueError, RuntimeError, EOFError) as error:
             raise _heif_error(url, error) from error
-        pixels = _image_of_bytes(data, width, image.size[1], len(image.mode), profile)
+        pixels = _make_image(data, width, image.size[1], len(image.mode), profile)
         return pixels.crop(0, 0, *image.size) if width > image.size[0] else pixels
 
     width, height = image.size
@@ -172,39 +175,40 @@ def _open_heic(url: str, path: str) -> Picture:
     return Picture("HEIC", width, height, bands, bands, load, has_profile=bool(profile))
 
 
+def _reader_error(url: str, reason: str) -> Exception:
+    """Return the error of another reader as one of libvips, which `translate_reader_errors` translates."""
+    error: Exception = libvips().Error(f"{url}: ", reason)
+    return error
+
+
 def _heif_error(url: str, error: Exception) -> Exception:
-    cause: Exception = libvips().Error(f"{url}: ", f"libheif: {' '.join(str(error).split())}")
-    return cause
+    return _reader_error(url, f"libheif: {' '.join(str(error).split())}")
 
 
 def _open_bmp(url: str, path: str) -> Picture:
-    """Open a BMP with Pillow."""
+    """Open a BMP with Pillow, without decoding its pixels."""
     from PIL.BmpImagePlugin import BmpImageFile
 
     def read(*, pixels: bool) -> tuple[int, int, str, bytes]:
-        """Return the width, height and mode, and the pixels if requested."""
+        """Return the width, the height, the mode, and the decoded pixels; b"" without `pixels`."""
         try:
             with Path(path).open("rb") as file, BmpImageFile(file) as image:
                 mode = image.mode if image.mode in ("L", "RGB", "RGBA") else "RGB"
                 return *image.size, mode, image.convert(mode).tobytes() if pixels else b""
         except (OSError, SyntaxError, ValueError) as error:
-            raise _bmp_error(url, error) from error
+            raise _reader_error(url, f"BMP: {error}") from error
 
     def load(_access: str) -> Any:
+        """Return the decoded pixels."""
         width, height, mode, data = read(pixels=True)
-        return _image_of_bytes(data, width, height, len(mode), None)
+        return _make_image(data, width, height, len(mode), None)
 
     width, height, mode, _ = read(pixels=False)
     return Picture("BMP", width, height, len(mode), len(mode), load)
 
 
-def _bmp_error(url: str, error: Exception) -> Exception:
-    cause: Exception = libvips().Error(f"{url}: ", f"BMP: {error}")
-    return cause
-
-
-def _image_of_bytes(data: Any, width: int, height: int, bands: int, profile: bytes | None) -> Any:
-    """Return an image of these pixels, 8 bits a sample, with its colour profile."""
+def _make_image(data: Any, width: int, height: int, bands: int, profile: bytes | None) -> Any:
+    """Return an image of libvips with these pixels, 8 bits a sample, and this colour profile."""
     vips = libvips()
     image = vips.Image.new_from_memory(data, width, height, bands, "uchar")
     image = image.copy(interpretation="b-w" if bands < 3 else "srgb")

@@ -1,4 +1,4 @@
-"""Find one Arrow type for each name of a JSONL file, from its parts in order."""
+"""Find one Arrow type for each name in the objects of a JSONL file, from its parts in order."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,52 +7,51 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from millpond.tasks.errors import BadInput, TooLarge
-from millpond.tasks.files.columns import EXACT
+from millpond.tasks.files.columns import MAX_EXACT_INTEGER
 from millpond.tasks.files.folders import printable
 
 MAX_COLUMNS = 4096
-#: An object of more names than this, over all rows, is a map rather than a record: its column is text.
+#: A column with more nested names than this, over all rows, holds maps and not records: it is text.
 MAX_NESTED = 512
 
-
-#: A column's name, and the names of the fields that lead to a value in it; a list is `[]`.
+#: A column's name, and the names of the fields that lead to a value in it; `[]` for a list.
 Path = tuple[str, ...]
 
 
 class TypeLearner:
-    """Learns the types of a file's columns: `learn_types` from each part, then `fix_types`, then read."""
+    """Learns the types of a file's columns: call `learn_types` with each part, and `fix_types` at the end."""
 
     def __init__(self, url: str) -> None:
         self._url = url
+        #: The type of each column.
         self.types: dict[str, Any] = {}
         #: The names of columns whose values no type fits; these columns are text.
         self.mixed: set[str] = set()
-        #: Where integers are that a double would round: a column, and the names and lists below it.
+        #: The paths to integers that a double would round.
         self._wide: set[Path] = set()
 
     @property
     def names(self) -> list[str]:
-        """Return the columns' names, in order of first appearance."""
+        """The columns' names, in the order of their first appearance."""
         return list(self.types)
 
     @property
     def leaf_count(self) -> int:
-        """Return the number of values that one object takes, absent ones included."""
+        """The number of values in a row, at any depth, absent ones included; at least 1."""
         return sum(_count_leaves(type_) for type_ in self.types.values()) or 1
 
-    def read_schema(self) -> Any:
-        """Return the schema by which the file can be read."""
+    def make_schema(self) -> Any:
+        """Return the Arrow schema of the types that were learned."""
         return pa.schema(list(self.types.items()))
 
     def learn_types(self, part: Any) -> None:
-        """Learn from a part of the file: a table as pyarrow inferred it, or objects as Python parsed them.
+        """Learn from a part of the file: a table that pyarrow has read, or objects that Python has parsed.
 
         Raises `TooLarge` if the file has more than `MAX_COLUMNS` names.
         """
+        is_parsed = isinstance(part, list)
         columns = (
-            _values_by_name(part)
-            if isinstance(part, list)
-            else dict(zip(part.column_names, part.columns, strict=True))
+            _values_by_name(part) if is_parsed else dict(zip(part.column_names, part.columns, strict=True))
         )
         for name, values in columns.items():
             array = _to_array(values)
@@ -65,30 +64,26 @@ class TypeLearner:
             raise TooLarge(f"{self._url} has more than {MAX_COLUMNS} names: is its data keyed by a value?")
 
     def fix_types(self, declared: Mapping[str, str]) -> None:
-        """Fix the types: values that no Parquet file or no double can hold are text.
+        """Make a column text if no Parquet file or double can hold its values, or if it is declared as text.
 
-        Raises `BadInput` if the file has no names, or lacks one whose type is declared.
+        A nested column with a declared type becomes text, too, which is converted later. Raises `BadInput` if
+        the file has no names, or lacks one that is declared.
         """
         if not self.types:
             raise BadInput(f"{self._url} names no value: there is no column to write")
         if unknown := sorted(set(declared) - set(self.types)):
             raise BadInput(f"{self._url} names no {printable(unknown[0])!r}, which `types` does")
         for name, type_ in self.types.items():
-            rounded = any(
-                path[0] == name and _type_at(type_, path[1:]) == pa.float64() for path in self._wide
-            )
-            as_text = declared.get(name) == "string" and type_ != pa.string()
-            if (
-                rounded
-                or as_text
-                or _has_empty_object(type_)
-                or (name in declared and pa.types.is_nested(type_))
-            ):
+            paths = (path[1:] for path in self._wide if path[0] == name)
+            is_rounded = any(_type_at(type_, path) == pa.float64() for path in paths)
+            is_declared_text = declared.get(name) == "string" and type_ != pa.string()
+            is_declared_nested = name in declared and pa.types.is_nested(type_)
+            if is_rounded or is_declared_text or is_declared_nested or _has_empty_object(type_):
                 self.mixed.add(name)
             self.types[name] = pa.string() if name in self.mixed else _nulls_to_text(type_)
 
     def _merge_type(self, name: str, type_: Any) -> None:
-        """Merge the type of a batch's column into the column's type."""
+        """Replace the type of a column by one that fits its values so far and those of another type."""
         earlier = self.types.get(name)
         merged = type_ if earlier is None else _common_type(earlier, type_)
         if merged is None or _count_leaves(merged) > MAX_NESTED:
@@ -97,12 +92,13 @@ class TypeLearner:
 
 
 def _values_by_name(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Return the values of each name in the objects, without absent ones."""
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row[name] for row in rows if name in row] for name in names}
 
 
 def _to_array(values: Any) -> Any | None:
-    """Return a column as an array, or None if its values are of several kinds."""
+    """Return a column as an array. Return None if no type fits all its values."""
     if not isinstance(values, list):
         return values.combine_chunks()
     try:
@@ -111,36 +107,40 @@ def _to_array(values: Any) -> Any | None:
         return None
 
 
-def _common_type(one: Any, other: Any) -> Any | None:
-    """Return the type that values of both fit, or None."""
-    if one == other:
-        return one
+def _common_type(first: Any, second: Any) -> Any | None:
+    """Return a type that the values of both types fit. Return None if there is none."""
+    if first == second:
+        return first
     try:
-        parts = [pa.schema([("it", type_)]) for type_ in (one, other)]
-        return pa.unify_schemas(parts, promote_options="permissive").field(0).type
+        schemas = [pa.schema([("value", type_)]) for type_ in (first, second)]
+        return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
     except (pa.ArrowInvalid, pa.ArrowTypeError):
         return None
 
 
 def double_arrays(array: Any) -> Iterator[Any]:
-    """Yield the doubles in an array, at any depth, as arrays."""
+    """Yield the arrays of doubles in a nested array, at any depth."""
     yield from (leaf for _, leaf in _leaf_arrays(array, ()) if leaf.type == pa.float64())
 
 
 def _wide_integer_paths(array: Any, path: Path) -> Iterator[Path]:
-    """Yield the paths in an array to integers that a double would round."""
-    for where, leaf in _leaf_arrays(array, path):
-        if leaf.type == pa.int64() and any(
-            end is not None and abs(end) > EXACT for end in pc.min_max(leaf).as_py().values()
-        ):
-            yield where
+    """Yield the paths in a nested array to integers that a double would round."""
+    for leaf_path, leaf in _leaf_arrays(array, path):
+        if leaf.type == pa.int64() and largest_magnitude(leaf) > MAX_EXACT_INTEGER:
+            yield leaf_path
+
+
+def largest_magnitude(numbers: Any) -> float:
+    """Return the largest absolute value in an array of numbers; 0 if there is none."""
+    extremes = pc.min_max(numbers).as_py().values()
+    return max((abs(extreme) for extreme in extremes if extreme is not None), default=0)
 
 
 def _leaf_arrays(array: Any, path: Path) -> Iterator[tuple[Path, Any]]:
-    """Yield the arrays of plain values in a nested array, each with its path."""
+    """Yield the arrays of plain values in a nested array, at any depth, each with its path."""
     if pa.types.is_struct(array.type):
-        for at, field in enumerate(array.type):
-            yield from _leaf_arrays(array.field(at), (*path, field.name))
+        for index, field in enumerate(array.type):
+            yield from _leaf_arrays(array.field(index), (*path, field.name))
     elif pa.types.is_list(array.type):
         yield from _leaf_arrays(array.values, (*path, "[]"))
     else:
@@ -160,12 +160,12 @@ def _type_at(type_: Any, path: Path) -> Any | None:
 
 
 def _dates_to_text(type_: Any) -> Any:
-    """Return the type with text in place of each date that pyarrow made of a text."""
+    """Return a type with text in place of the timestamps that pyarrow infers from texts."""
     return _replace_leaves(type_, pa.types.is_timestamp)
 
 
 def _nulls_to_text(type_: Any) -> Any:
-    """Return the type with text in place of each type without any value."""
+    """Return a type with text in place of the types of columns and fields without any value."""
     return _replace_leaves(type_, pa.types.is_null)
 
 
@@ -179,13 +179,14 @@ def _replace_leaves(type_: Any, is_replaced: Any) -> Any:
 
 
 def _count_leaves(type_: Any) -> int:
+    """Return the number of plain values in a type, at any depth; 1 for an object without names."""
     if pa.types.is_struct(type_):
         return sum(_count_leaves(field.type) for field in type_) or 1
     return _count_leaves(type_.value_type) if pa.types.is_list(type_) else 1
 
 
 def _has_empty_object(type_: Any) -> bool:
-    """True if the type contains an object without any name, for which Parquet has no column."""
+    """True if a type is or contains an object without names, for which Parquet has no column."""
     if pa.types.is_struct(type_):
         return type_.num_fields == 0 or any(_has_empty_object(field.type) for field in type_)
     return pa.types.is_list(type_) and _has_empty_object(type_.value_type)

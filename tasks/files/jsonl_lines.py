@@ -1,10 +1,11 @@
-"""Cut JSONL into blocks of whole lines that can be parsed in bounded memory and on a bounded stack."""
+"""Read JSONL in blocks of whole lines, which can be parsed with limited memory and a limited stack."""
 
 import io
 import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from math import isinf
 from typing import Any
 
@@ -12,15 +13,17 @@ from millpond.tasks.errors import BadInput, TooLarge
 from millpond.tasks.files.columns import is_exact_double
 from millpond.tasks.files.folders import printable
 
+#: How much is read at a time.
 BLOCK_BYTES = 1024 * 1024
 MAX_LINE_BYTES = 16 * 1024 * 1024
-#: Deeper input is refused: Parquet readers take 100 levels, of which an array needs three, and the parser of
-#: pyarrow recurses: some ten thousand levels overflow the stack and end the process.
+#: The maximum nesting. Parquet readers accept 100 levels, and an array takes three of these. pyarrow's parser
+#: is recursive: some ten thousand levels overflow the stack and end the process.
 MAX_DEPTH = 32
-#: Objects times names: the maximum of values that are held at once; an absent value takes room as well.
+#: The maximum of objects times names in memory: a value that an object lacks takes memory, too.
 MAX_CELLS = 4_000_000
 
-# No text begins after a backslash: without that, or `*+`, a hostile line takes quadratic time.
+# No text begins after a backslash: without this condition, or without `*+`, a hostile line takes quadratic
+# time.
 _NAME = re.compile(rb'(?<!\\)"([^"\\]*+(?:\\.[^"\\]*+)*+)"\s*+:')
 _TEXT = re.compile(rb'(?<!\\)"[^"\\]*+(?:\\.[^"\\]*+)*+"')
 _ALL_BUT_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
@@ -28,7 +31,10 @@ _ALL_BUT_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
 
 @dataclass(frozen=True)
 class Block:
-    """Whole lines as they are in the file, the number of the first, and how many are not blank."""
+    """Whole lines as they are in the file, the number of the first line, and the number of rows.
+
+    A row is a line that is not blank.
+    """
 
     url: str
     first_line: int
@@ -36,93 +42,93 @@ class Block:
     rows: int = 0
 
     def numbered_lines(self) -> Iterator[tuple[int, bytes]]:
-        """Yield each line that is not blank with its number."""
+        """Yield each row with the number of its line, without the spaces around it."""
         for number, line in enumerate(self.data.split(b"\n"), self.first_line):
             if line := line.strip():
                 yield number, line
 
     def value_names(self) -> set[bytes]:
-        """Return the names of all values, at any depth. A text that looks like a name counts as one."""
+        """Return all names in the objects, at any depth. A text that looks like a name is included."""
         return set(_NAME.findall(self.data))
 
-    def row_line(self, index: int) -> int:
-        """Return the number of the line that holds the row of this index."""
-        return next(number for at, (number, _) in enumerate(self.numbered_lines()) if at == index)
+    def line_of_row(self, index: int) -> int:
+        """Return the number of the line of a row. The first row has the index 0."""
+        return next(islice(self.numbered_lines(), index, None))[0]
 
 
 def read_blocks(text: io.RawIOBase, url: str) -> Iterator[Block]:
-    """Yield the file in blocks. Raises `TooLarge` with the line that fits none."""
-    line, tail = 1, b""
+    """Yield a file in blocks. Raises `TooLarge` for a line of more than `MAX_LINE_BYTES`."""
+    line, incomplete = 1, b""
     while chunk := text.read(BLOCK_BYTES):
         end = chunk.rfind(b"\n") + 1
-        if len(tail) + (chunk.find(b"\n") if end else len(chunk)) > MAX_LINE_BYTES:
+        if len(incomplete) + (chunk.find(b"\n") if end else len(chunk)) > MAX_LINE_BYTES:
             raise TooLarge(f"{url}, line {line}, is longer than {MAX_LINE_BYTES} bytes: is this JSONL?")
         if end:
-            yield Block(url, line, tail + chunk[:end])
-            line, tail = line + chunk.count(b"\n"), chunk[end:]
+            yield Block(url, line, incomplete + chunk[:end])
+            line, incomplete = line + chunk.count(b"\n"), chunk[end:]
         else:
-            tail += chunk
-    if tail:
-        yield Block(url, line, tail)
+            incomplete += chunk
+    if incomplete:
+        yield Block(url, line, incomplete)
 
 
 def split_block(block: Block, width: int) -> Iterator[Block]:
-    """Yield a block in pieces whose objects, with up to `width` names each, stay below `MAX_CELLS`.
+    """Yield the lines of a block as blocks with at most `MAX_CELLS` values: objects times `width`.
 
-    Every line is an object from its first to its last character, so no parser can nest across lines: the
-    depth that is checked here is the depth that the parser meets. Raises `BadInput` for a line that is no
-    object. Raises `TooLarge` for a line that nests too deep or alone has more than `MAX_CELLS` values.
+    Raises `BadInput` for a line that is no object. Raises `TooLarge` for a line that nests too deep, or that
+    alone has more than `MAX_CELLS` values. No object continues on the next line, so the parser meets no
+    deeper nesting than is checked here.
     """
     lines: list[bytes] = []
-    first, cells, rows = block.first_line, 0, 0
+    first_line, cells, rows = block.first_line, 0, 0
     for number, line in enumerate(block.data.split(b"\n"), block.first_line):
-        objects = _check_line(line.strip(), block.url, number) * width
-        if objects > MAX_CELLS:
+        line_cells = _count_objects(line.strip(), block.url, number) * width
+        if line_cells > MAX_CELLS:
             raise TooLarge(f"{block.url}, line {number}: over {MAX_CELLS} values, counting absent ones")
-        if cells + objects > MAX_CELLS:
-            yield Block(block.url, first, b"\n".join(lines), rows)
-            lines, first, cells, rows = [], number, 0, 0
+        if cells + line_cells > MAX_CELLS:
+            yield Block(block.url, first_line, b"\n".join(lines), rows)
+            lines, first_line, cells, rows = [], number, 0, 0
         lines.append(line)
-        cells, rows = cells + objects, rows + bool(objects)
+        cells, rows = cells + line_cells, rows + bool(line_cells)
     if rows:
-        yield Block(block.url, first, b"\n".join(lines), rows)
+        yield Block(block.url, first_line, b"\n".join(lines), rows)
 
 
 def parse_block(block: Block) -> list[dict[str, Any]]:
-    """Parse a block with Python's JSON parser, for the blocks that pyarrow cannot parse.
+    """Return the objects of a block, parsed by Python, for the blocks that pyarrow cannot parse.
 
-    Return one dict a line. Raises `BadInput` with the line and column.
+    Raises `BadInput` with the line and column at fault.
     """
     return [_parse_line(line, block.url, number) for number, line in block.numbered_lines()]
 
 
-def _check_line(line: bytes, url: str, number: int) -> int:
-    """Return the number of objects on a line, nested ones included: 0 for an empty line.
+def _count_objects(line: bytes, url: str, number: int) -> int:
+    """Return the number of objects on a line, nested ones included; 0 for an empty line.
 
     Raises `BadInput` if the line is no object, and `TooLarge` if it nests deeper than `MAX_DEPTH`.
     """
     if not line:
         return 0
     if line[:1] != b"{" or line[-1:] != b"}":
-        raise _not_an_object(line, url, number)
+        raise _no_object_error(line, url, number)
     objects = line.count(b"{")
     if objects + line.count(b"[") > MAX_DEPTH and _nesting_depth(line) > MAX_DEPTH:
         raise TooLarge(f"{url}, line {number}, nests deeper than {MAX_DEPTH} levels")
     return objects
 
 
-def _not_an_object(line: bytes, url: str, number: int) -> BadInput:
+def _no_object_error(line: bytes, url: str, number: int) -> BadInput:
     """Return the error for a line that is not one JSON object."""
     if line[:1] == b"[":
         return BadInput(
             f"{url}, line {number}, begins an array: JSONL has one object a line, without brackets"
         )
-    cut = "ends before its object does" if line[:1] == b"{" else "is no JSON object"
-    return BadInput(f"{url}, line {number}, {cut}: {printable(line[:40].decode(errors='replace'))}")
+    fault = "ends before its object does" if line[:1] == b"{" else "is no JSON object"
+    return BadInput(f"{url}, line {number}, {fault}: {printable(line[:40].decode(errors='replace'))}")
 
 
 def _nesting_depth(line: bytes) -> int:
-    """Return the deepest nesting of brackets outside of texts."""
+    """Return the greatest depth of brackets outside of texts."""
     depth = deepest = 0
     for bracket in _TEXT.sub(b"", line).translate(None, _ALL_BUT_BRACKETS):
         depth += 1 if bracket in b"{[" else -1
@@ -149,7 +155,7 @@ def _parse_line(line: bytes, url: str, number: int) -> dict[str, Any]:
 
 
 def _refuse_duplicate_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object of its pairs. Raises `ValueError` if a name occurs twice."""
+    """Return the object with these names and values. Raises `ValueError` if a name comes twice."""
     row = dict(pairs)
     if len(row) < len(pairs):
         raise ValueError("one object has the same name twice")
@@ -157,21 +163,21 @@ def _refuse_duplicate_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class Digits(str):
-    """A number as it is written, because a double would lose some of its digits."""
+    """The digits of a number of which a double would lose some."""
 
     __slots__ = ()
 
 
 def _parse_number(digits: str) -> float | Digits:
-    """Return a number, or its digits if a double would lose some of them."""
+    """Return a number with a fraction or an exponent as a double, or its digits if a double would lose some.
+
+    Raises `ValueError` for a number that is too large for a double.
+    """
     number = float(digits)
     if isinf(number):
         raise ValueError(f"{digits[:20]} is too large a number")
-    return (
-        number
-        if (len(digits) < 17 and "e" not in digits.lower()) or is_exact_double(digits)
-        else Digits(digits)
-    )
+    is_short = len(digits) < 17 and "e" not in digits.lower()
+    return number if is_short or is_exact_double(digits) else Digits(digits)
 
 
 #: Numbers with a fraction that may have more digits than a double holds.
@@ -179,22 +185,24 @@ _LONG_FRACTION = re.compile(rb"-?(?=[0-9.]{17})[0-9]++\.[0-9]++(?:[eE][-+]?[0-9]
 
 
 def has_inexact_fraction(data: bytes) -> bool:
-    """True if the bytes contain a number of which a double would lose digits. Texts count as well."""
+    """True if the bytes contain a fraction of which a double would lose digits. Those in texts count."""
     return any(not is_exact_double(digits.decode()) for digits in set(_LONG_FRACTION.findall(data)))
 
 
 def value_to_text(value: Any) -> str | None:
-    """Return a string unchanged, None as None, and any other value as JSON text."""
-    return value if value is None or (isinstance(value, str)) else _to_json(value)
+    """Return a value as JSON text. Return a string (or `Digits`) and None unchanged."""
+    return value if value is None or isinstance(value, str) else _to_json(value)
 
 
 def _to_json(value: Any) -> str:
-    """Return a value as JSON text. A number kept as `Digits` has the digits that were written."""
+    """Return a value as JSON text, with `Digits` as a number."""
     match value:
         case Digits():
             return str(value)
         case dict():
-            return "{" + ",".join(f"{_to_json(name)}:{_to_json(each)}" for name, each in value.items()) + "}"
+            return (
+                "{" + ",".join(f"{_to_json(name)}:{_to_json(entry)}" for name, entry in value.items()) + "}"
+            )
         case list():
             return "[" + ",".join(map(_to_json, value)) + "]"
     return json.dumps(value, ensure_ascii=False)

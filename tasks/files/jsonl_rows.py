@@ -1,8 +1,8 @@
-"""Read JSONL in two passes of constant memory: one learns the types over the whole file, one converts.
+"""Read JSONL in two passes of constant memory: the first learns the columns' types, the second converts.
 
-pyarrow parses a block at a time. A block that it cannot parse (values of several types under one name,
-integers that a double would round) goes through Python's parser, slower and exact. A name with values of
-several kinds becomes a column of text that holds them as JSON. Texts stay texts, because JSON has no dates.
+pyarrow parses a block at a time. Python's parser, which is slower and exact, parses the blocks that pyarrow
+cannot: with values of several types under one name, or numbers that a double would round. A name with values
+of several types becomes a column of JSON texts. A text with a date stays a text, because JSON has no dates.
 """
 
 import io
@@ -10,15 +10,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.json
 
 from millpond.tasks.errors import BadInput, TooLarge
 from millpond.tasks.files import json_types
-from millpond.tasks.files.columns import DECLARED, EXACT, convert_column
+from millpond.tasks.files.columns import DECLARED, MAX_EXACT_INTEGER, convert_column, first_misfit
 from millpond.tasks.files.contract import ToParquet
 from millpond.tasks.files.folders import printable
-from millpond.tasks.files.json_types import double_arrays
+from millpond.tasks.files.json_types import double_arrays, largest_magnitude
 from millpond.tasks.files.jsonl_lines import (
     Block,
     has_inexact_fraction,
@@ -33,26 +32,26 @@ from millpond.tasks.files.text import Utf8Reader
 class JsonlRows:
     """The objects of a JSONL file as record batches of one schema. A name that an object lacks is null."""
 
-    def __init__(self, job: ToParquet, opener: Callable[..., Utf8Reader], most_values: int) -> None:
-        self._job, self._open, self._most_values = job, opener, most_values
+    def __init__(self, job: ToParquet, opener: Callable[..., Utf8Reader], max_values: int) -> None:
+        self._job, self._open, self._max_values = job, opener, max_values
         self._types = json_types.TypeLearner(job.source)
 
     def schema(self) -> Any:
         """Return the schema that every object fits. This is the first pass over the file.
 
         Raises `BadInput` for a line that is no object, and for a declared name that no object has. Raises
-        `TooLarge` if rows times columns is over the limit of values.
+        `TooLarge` if there are too many rows times columns.
         """
         rows = 0
-        for block in read_blocks(self._open(again=True), self._job.source):
+        for block in read_blocks(self._open(begin_pass=True), self._job.source):
             for piece in split_block(block, len(block.value_names()) or 1):
                 self._types.learn_types(_read_with_arrow(piece) or parse_block(piece))
                 rows += piece.rows
         self._types.fix_types(self._job.types)
-        if rows * self._types.leaf_count > self._most_values:
+        if rows * self._types.leaf_count > self._max_values:
             raise TooLarge(
                 f"{self._job.source} makes {rows} rows of {self._types.leaf_count} values, nearly all "
-                f"absent: over {self._most_values} values (max_unpacked_ratio a byte)"
+                f"absent: over {self._max_values} values (max_unpacked_ratio a byte)"
             )
         return pa.schema([pa.field(name, self._target_type(name)) for name in self._types.names])
 
@@ -61,20 +60,24 @@ class JsonlRows:
 
         Raises `BadInput` with the line of a value that does not fit.
         """
-        readable = self._types.read_schema()
-        for block in read_blocks(self._open(again=True), self._job.source):
+        learned_schema = self._types.make_schema()
+        for block in read_blocks(self._open(begin_pass=True), self._job.source):
             for piece in split_block(block, self._types.leaf_count):
-                table = None if self._types.mixed else _read_with_arrow(piece, readable)
+                table = None if self._types.mixed else _read_with_arrow(piece, learned_schema)
                 if table is None:
-                    table = self._table_of_objects(parse_block(piece), readable)
+                    table = self._table_of_objects(parse_block(piece), learned_schema)
                 yield from self._convert_declared(table, piece, schema).to_batches()
 
     def _target_type(self, name: str) -> Any:
+        """Return the type of a column in the output: the declared one, or else the learned one."""
         declared = self._job.types.get(name)
         return DECLARED[declared][0] if declared else self._types.types[name]
 
     def _table_of_objects(self, rows: list[dict[str, Any]], schema: Any) -> Any:
-        """Return parsed objects as a table of the schema. Raises `BadInput` if the file changed meanwhile."""
+        """Return parsed objects as a table of the schema. Raises `BadInput` if the file has changed.
+
+        Values of the columns that hold several types are replaced by JSON text, in the objects themselves.
+        """
         for row in rows:
             for name in self._types.mixed & row.keys():
                 row[name] = value_to_text(row[name])
@@ -84,11 +87,11 @@ class JsonlRows:
             raise BadInput(f"{self._job.source} changed while it was read: send the task again") from error
 
     def _convert_declared(self, table: Any, piece: Block, schema: Any) -> Any:
-        """Convert the columns whose type the sender declared."""
-        for at, field in enumerate(schema):
-            if table.schema.field(at).type != field.type:
-                column = table.column(at).combine_chunks()
-                table = table.set_column(at, field, self._convert_column(column, field, piece))
+        """Return a table with the columns of declared types converted. Raises `BadInput`."""
+        for index, field in enumerate(schema):
+            if table.schema.field(index).type != field.type:
+                column = table.column(index).combine_chunks()
+                table = table.set_column(index, field, self._convert_column(column, field, piece))
         return table
 
     def _convert_column(self, column: Any, field: Any, piece: Block) -> Any:
@@ -99,19 +102,19 @@ class JsonlRows:
         texts = column if column.type == pa.string() else column.cast(pa.string())
         converted = convert_column(texts, field.type)
         if converted is None:
-            at = next(
-                at for at in range(len(texts)) if convert_column(texts.slice(at, 1), field.type) is None
+            index = first_misfit(texts, field.type)
+            where = f"{self._job.source}, line {piece.line_of_row(index)}, {printable(field.name)!r}"
+            raise BadInput(
+                f"{where}: {printable(texts[index].as_py())!r} is no {self._job.types[field.name]}"
             )
-            where = f"{self._job.source}, line {piece.row_line(at)}, {printable(field.name)!r}"
-            raise BadInput(f"{where}: {printable(texts[at].as_py())!r} is no {self._job.types[field.name]}")
         return converted
 
 
 def _read_with_arrow(piece: Block, schema: Any = None) -> Any | None:
-    """Return a piece as pyarrow parses it.
+    """Return a block as a table that pyarrow has parsed, of the schema if there is one.
 
-    Return None if pyarrow cannot parse it, or may have rounded a number. Python's parser then reads the
-    piece, or finds its fault.
+    Return None if pyarrow cannot parse it or may have rounded a number. `parse_block` then parses it, or
+    finds its fault.
     """
     if schema is None and has_inexact_fraction(piece.data):
         return None
@@ -131,7 +134,6 @@ def _read_with_arrow(piece: Block, schema: Any = None) -> Any | None:
 
 
 def _may_be_rounded(table: Any) -> bool:
-    """True if a double is so large that it may have been an integer of other digits."""
-    leaves = (leaf for column in table.columns for leaf in double_arrays(column.combine_chunks()))
-    ends = (end for leaf in leaves for end in pc.min_max(leaf).as_py().values())
-    return any(end is not None and abs(end) >= EXACT for end in ends)
+    """True if a double is so large that it may have been an integer with other digits."""
+    doubles = (array for column in table.columns for array in double_arrays(column.combine_chunks()))
+    return any(largest_magnitude(array) >= MAX_EXACT_INTEGER for array in doubles)

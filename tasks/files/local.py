@@ -1,7 +1,7 @@
-"""Read and write files on a local disk, by descriptors below a root.
+"""Read and write files on a local disk, by descriptors of folders below a root.
 
-An output is a locked partial beside the target (`atomic_output.py`), which is synced and renamed. Its folder
-is synced then.
+An output is written to a locked partial beside its target (`partials.py`). At the end the partial is synced
+to the disk and renamed, and then the folder is synced.
 """
 
 import os
@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from typing import BinaryIO
 
 from millpond.tasks.errors import BadInput
-from millpond.tasks.files import atomic_output
+from millpond.tasks.files import partials
 from millpond.tasks.files.locations import LocalLocation
 from millpond.tasks.files.os_errors import translate_full_disk, translate_os_errors
 from millpond.tasks.files.safe_open import make_folder, open_folder
@@ -20,7 +20,7 @@ from millpond.tasks.files.safe_open import make_folder, open_folder
 
 @contextmanager
 def open_input(location: LocalLocation) -> Iterator[BinaryIO]:
-    """Open a regular file for reading. Devices, pipes and folders are refused before they are opened."""
+    """Open a regular file for reading. Raises `BadInput` for anything else, which is not even opened."""
     with translate_os_errors(location.url, "read"), open_folder(location.root, location.parts[:-1]) as folder:
         name = location.parts[-1]
         _refuse_irregular(os.stat(name, dir_fd=folder, follow_symlinks=False), location.url)
@@ -33,15 +33,15 @@ def open_input(location: LocalLocation) -> Iterator[BinaryIO]:
 
 @contextmanager
 def open_output(location: LocalLocation) -> Iterator[BinaryIO]:
-    """Yield a file that appears at the location when the block ends without an error."""
+    """Yield a new file to write, which takes its place at the location if the block raises no error."""
     name = location.parts[-1]
     with ExitStack() as stack:
         stack.enter_context(translate_full_disk(location.url))
         with translate_os_errors(location.url, "write"):
             folder = stack.enter_context(make_folder(location.root, location.parts[:-1]))
             _refuse_folder(folder, name, location.url)
-            partial, descriptor = atomic_output.claim_file(folder, name)
-            # The lock is the descriptor's: it is closed last, after the rename or the removal.
+            partial, descriptor = partials.claim_file(folder, name)
+            # The lock ends with the descriptor, so this is closed last, after the rename or the removal.
             stack.callback(os.close, descriptor)
         try:
             with os.fdopen(os.dup(descriptor), "w+b") as file:
@@ -51,17 +51,17 @@ def open_output(location: LocalLocation) -> Iterator[BinaryIO]:
                 os.rename(partial, name, src_dir_fd=folder, dst_dir_fd=folder)
                 os.fsync(folder)
         except BaseException:
-            atomic_output.discard_partial(folder, partial)
+            partials.discard_partial(folder, partial)
             raise
 
 
 def path_of(file: BinaryIO) -> str:
-    """Return a path to this open file, which stays valid when the file is renamed or removed."""
+    """Return a path to an open file, which remains valid when the file is renamed or removed."""
     return f"/proc/self/fd/{file.fileno()}" if sys.platform == "linux" else f"/dev/fd/{file.fileno()}"
 
 
 def _refuse_irregular(status: os.stat_result, url: str) -> None:
-    """Raise `BadInput` for a folder, a link, a device, a pipe or a socket."""
+    """Raise `BadInput` unless the status is that of a regular file."""
     if stat.S_ISDIR(status.st_mode):
         raise BadInput(f"{url} is a folder: name a file")
     if stat.S_ISLNK(status.st_mode):
@@ -71,7 +71,7 @@ def _refuse_irregular(status: os.stat_result, url: str) -> None:
 
 
 def _refuse_folder(folder: int, name: str, url: str) -> None:
-    """Raise `BadInput` if the target is a folder."""
+    """Raise `BadInput` if `name` in a folder is a folder itself. A missing name is no error."""
     try:
         status = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:

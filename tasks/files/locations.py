@@ -1,8 +1,7 @@
 """Resolve a storage URL to a location, and refuse one outside the configured roots.
 
-A local path is resolved through every symbolic link first and must then lie under a root. It is opened
-later along that resolved path without following any link (`local.py`), so a link put there in between is
-refused rather than followed.
+All symbolic links of a local path are resolved, and the result must be below a root. Later, the resolved path
+is opened without following a link (`local.py`), so a link that was made in the meantime is refused.
 """
 
 import os
@@ -14,13 +13,13 @@ from millpond.tasks.errors import BadInput, OutsideRoots
 
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
 _LOCAL = ("file", "local")
-#: How the names end that outputs have before they are whole.
+#: The end of the names of partials: of outputs that are not complete.
 PARTIAL_SUFFIX = ".millpond-part"
 
 
 @dataclass(frozen=True)
 class LocalLocation:
-    """A file or folder on a local disk: the resolved root, and the resolved parts below it."""
+    """A file or folder on a local disk: its resolved root, and the parts of its path below the root."""
 
     url: str
     root: str
@@ -34,7 +33,7 @@ class LocalLocation:
 
 @dataclass(frozen=True)
 class RemoteLocation:
-    """An object in a storage service: fsspec's protocol, and the path without `.` or `..` parts."""
+    """An object in a storage service: the protocol, as fsspec names it, and the path."""
 
     url: str
     protocol: str
@@ -50,9 +49,9 @@ Location = LocalLocation | RemoteLocation
 
 
 def locate(url: str, roots: tuple[str, ...], *, to_write: bool = False) -> Location:
-    """Return the location that `url` names. Raises `OutsideRoots` if it is below no root.
+    """Return the location of a URL or path. Raises `OutsideRoots` if it is below no root, and `BadInput`.
 
-    With `to_write` a link as the last part is not followed: it will be replaced.
+    With `to_write`, a link as the last part is not resolved, because the output replaces it.
     """
     if not roots:
         raise OutsideRoots("file tasks are refused: no root is configured; set MILLPOND_FILES__ROOTS")
@@ -68,7 +67,7 @@ def locate(url: str, roots: tuple[str, ...], *, to_write: bool = False) -> Locat
 
 
 def _locate_local(path: str, url: str, roots: tuple[str, ...], to_write: bool) -> LocalLocation:
-    """Return the location of a local path below a root. Raises `OutsideRoots` and `BadInput`."""
+    """Return the location of a local path. The errors name `url`. Raises `OutsideRoots` and `BadInput`."""
     if "\0" in path:
         raise BadInput(f"{url} holds a zero byte: no file has such a name")
     if ".." in path.split("/"):
@@ -95,15 +94,15 @@ def _locate_local(path: str, url: str, roots: tuple[str, ...], to_write: bool) -
     )
 
 
-def _locate_remote(full: str, url: str, roots: tuple[str, ...]) -> RemoteLocation:
-    """Return the location of an object below a root. Raises `OutsideRoots`."""
-    scheme = _url_scheme(full)
+def _locate_remote(full_url: str, url: str, roots: tuple[str, ...]) -> RemoteLocation:
+    """Return the location of an object's full URL. The errors name `url`. Raises `OutsideRoots`."""
+    scheme = _url_scheme(full_url)
     assert scheme is not None
-    rest = full.split("://", 1)[1]
+    parts = full_url.split("://", 1)[1].split("/")
     # "::" chains file systems in fsspec: the second one would be outside every root.
-    if "::" in full or any(part in (".", "..") for part in rest.split("/")):
+    if "::" in full_url or "." in parts or ".." in parts:
         raise OutsideRoots(f"{url} holds '.', '..' or '::': name the object from its root")
-    parts = [part for part in rest.split("/") if part]
+    parts = [part for part in parts if part]
     for root in roots:
         if _url_scheme(root) != scheme:
             continue
@@ -116,12 +115,13 @@ def _locate_remote(full: str, url: str, roots: tuple[str, ...]) -> RemoteLocatio
 
 
 def _url_scheme(url: str) -> str | None:
+    """Return the scheme of a URL in lower case. Return None for a path."""
     match = _SCHEME.match(url)
     return match.group(1).lower() if match else None
 
 
 def _local_path(url: str) -> str:
-    """Return the path of a local URL or of a plain path. Only a URL is percent-decoded."""
+    """Return the path of a local URL, percent-decoded. Return a path unchanged. Raises `BadInput`."""
     if _url_scheme(url) is None:
         return url
     path = os.fsdecode(unquote_to_bytes(url.split("://", 1)[1]))

@@ -2,9 +2,10 @@
 
 import re
 
-#: The number of a file's first bytes that `detect_format` needs: the tar mark is at 257.
+#: The number of first bytes that `detect_format` needs: the mark of a tar is at 257.
 HEAD_BYTES = 512
 
+#: The first bytes of a file -> its format.
 _STARTS = (
     (b"PK\x03\x04", "zip"),
     (b"PK\x05\x06", "zip"),
@@ -37,11 +38,13 @@ _STARTS = (
     (b"Rar!\x1a\x07", "RAR"),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "old Office document"),
 )
+#: The lengths of the headers of all versions of BMP.
+_BMP_HEADER_BYTES = (12, 40, 52, 56, 108, 124)
 _TAR_MARK = slice(257, 262)
-#: zstd files may begin with frames that decoders skip, as pzstd's do.
+#: The mark of a frame that decoders skip. A zstd file may begin with one, as those of pzstd do.
 SKIPPABLE_ZSTD = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
 _SVG = re.compile(rb"\s*(<\?xml[^>]*>\s*)?(<!--|<!DOCTYPE svg|<svg)", re.IGNORECASE)
-#: The brands of ISO base media files that hold pictures. A file's first brand in this table is its format.
+#: The format of a picture in an ISO base media file, by its first brand in this table.
 _BRANDS = {
     b"avif": "AVIF",
     b"avis": "AVIF",
@@ -50,24 +53,17 @@ _BRANDS = {
 
 
 def detect_format(head: bytes) -> str | None:
-    """Return the format of a file that begins with `head`, or None if these bytes do not show it."""
-    for start, what in _STARTS:
+    """Return the format of a file by its first bytes. Return None if they show no known format."""
+    for start, format_ in _STARTS:
         if head.startswith(start):
-            return what
+            return format_
     if head[_TAR_MARK] == b"ustar":
         return "tar"
     if SKIPPABLE_ZSTD.match(head):
         return "zstd"
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WebP"
-    if head[:2] == b"BM" and head[14:18] in (
-        b"\x0c\0\0\0",
-        b"(\0\0\0",
-        b"4\0\0\0",
-        b"8\0\0\0",
-        b"l\0\0\0",
-        b"|\0\0\0",
-    ):
+    if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADER_BYTES:
         return "BMP"
     if head[4:8] == b"ftyp":
         return _format_of_brand(head)
@@ -75,16 +71,16 @@ def detect_format(head: bytes) -> str | None:
 
 
 def _format_of_brand(head: bytes) -> str | None:
-    """Return the format of an ISO media file (ISO/IEC 14496-12) by its brands."""
+    """Return the format of an ISO base media file (ISO/IEC 14496-12) by its brands."""
     box = head[: int.from_bytes(head[:4], "big")]
-    brands = [box[8:12], *(box[at : at + 4] for at in range(16, len(box), 4))]
+    brands = [box[8:12], *(box[start : start + 4] for start in range(16, len(box), 4))]
     formats = [_BRANDS[brand] for brand in brands if brand in _BRANDS]
     if formats:
         return formats[0]
-    return "HEIF" if any(brand in (b"mif1", b"msf1", b"mif2") for brand in brands) else "MPEG-4"
+    return "MPEG-4" if {b"mif1", b"msf1", b"mif2"}.isdisjoint(brands) else "HEIF"
 
 
 def describe_head(head: bytes) -> str:
-    """Return a clause for an error about a file of another format: the format that its first bytes show."""
-    what = detect_format(head)
-    return f"it looks like {what}" if what else "its first bytes show no format that is known here"
+    """Return a clause for the error about a file of a wrong format: the format that its first bytes show."""
+    format_ = detect_format(head)
+    return f"it looks like {format_}" if format_ else "its first bytes show no format that is known here"

@@ -1,4 +1,4 @@
-"""Translate the errors of operating systems and storage services into those of tasks, one line each."""
+"""Translate errors of the operating system into those of tasks."""
 
 import errno
 from collections.abc import Iterator
@@ -7,11 +7,14 @@ from typing import Literal
 
 from millpond.tasks.errors import BadInput, FinalError, OutsideRoots, RetryLater, TaskError, TooLarge
 
-Doing = Literal["read", "write"]
+#: What a task does with a file.
+Access = Literal["read", "write"]
+_PARTICIPLES: dict[Access, str] = {"read": "read", "write": "written"}
 
-#: The errors of a full disk or quota; they pass when there is room again.
+#: The errors of a full disk or quota. Another run may succeed.
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
+#: Errors that another run would meet again, with the reason and the remedy.
 _FINAL = {
     errno.ENOENT: "does not exist: check the path",
     errno.EISDIR: "is a folder: name a file",
@@ -24,19 +27,19 @@ _FINAL = {
 
 
 @contextmanager
-def translate_os_errors(url: str, doing: Doing) -> Iterator[None]:
+def translate_os_errors(url: str, access: Access) -> Iterator[None]:
     """Turn an `OSError` of the block into the error of a task that reads or writes `url`."""
     try:
         yield
     except OSError as error:
-        raise task_error_for(error, url, doing) from error
+        raise task_error_for(error, url, access) from error
 
 
 @contextmanager
 def translate_full_disk(url: str) -> Iterator[None]:
-    """Translate a full disk in the block, and leave every other `OSError` as it is.
+    """Turn the error of a full disk in the block into that of a task that writes `url`.
 
-    The caller may read its own input in the block: errors there do not concern this file.
+    Any other `OSError` is raised unchanged: it may be that of another file, which the block reads.
     """
     try:
         yield
@@ -46,8 +49,8 @@ def translate_full_disk(url: str) -> Iterator[None]:
         raise
 
 
-def task_error_for(error: OSError, url: str, doing: Doing) -> TaskError:
-    """Return the task error for an `OSError` met at `url`."""
+def task_error_for(error: OSError, url: str, access: Access) -> TaskError:
+    """Return the task error for an `OSError` of reading or writing `url`."""
     number = error.errno
     if number in _FULL:
         return RetryLater(f"no room left to write {url}: free some space; nothing was left behind")
@@ -58,12 +61,9 @@ def task_error_for(error: OSError, url: str, doing: Doing) -> TaskError:
             f"{url} goes through a symbolic link that leads nowhere allowed: name the file itself"
         )
     if isinstance(error, PermissionError) or number == errno.EROFS:
-        return FinalError(f"{url} may not be {_PAST[doing]}: give the worker's user access to it")
+        return FinalError(f"{url} may not be {_PARTICIPLES[access]}: give the worker's user access to it")
     if isinstance(error, FileNotFoundError):
         number = errno.ENOENT
     if number in _FINAL:
         return BadInput(f"{url} {_FINAL[number]}")
-    return RetryLater(f"{url} could not be {_PAST[doing]}: {error.strerror or error}")
-
-
-_PAST = {"read": "read", "write": "written"}
+    return RetryLater(f"{url} could not be {_PARTICIPLES[access]}: {error.strerror or error}")

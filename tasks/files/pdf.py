@@ -1,4 +1,4 @@
-"""Write the text of a PDF, page by page, as PDFium finds it in a child process of bounded memory."""
+"""Write the text of a PDF, page by page. PDFium reads it in a child process with limited memory."""
 
 import os
 import re
@@ -17,24 +17,25 @@ from millpond.tasks.files.contract import PdfText, TextResult
 from millpond.tasks.files.magic_numbers import describe_head
 from millpond.tasks.files.storage import Storage
 
-#: Where a PDF's first mark is looked for, as by other readers, and its last: anything may lie behind it.
+#: Where the first and the last mark of a PDF are searched, as other readers do: other data may be around
+#: these.
 _HEAD_BYTES, _TAIL_BYTES = 1024, 1024 * 1024
 _END_MARK = b"%%EOF"
-#: A text that lies only before the last mark: a file with it behind the last mark was cut off.
+#: Parts of a PDF. One after the last mark means that the file is truncated: its real last mark is missing.
 _PARTS = re.compile(rb"\b\d+\s+\d+\s+obj\b|\bendobj\b|\bendstream\b|\bstartxref\b")
 _CHUNK = 256 * 1024
 
 
 def pdf_text(job: PdfText, storage: Storage, context: Context) -> TextResult:
-    """Write the text of `job.source` to `job.target`, UTF-8, a form feed between pages. Progress is in pages.
+    """Write the text of the source to the target as UTF-8, with a form feed between pages.
 
-    A document without a text layer is no error: its text is empty and the result's note says so. Raises
+    Progress is in pages. A document without a text layer is no error: the result's note says so. Raises
     `BadInput` for a file that is no PDF, is cut off or damaged, or is encrypted without the right password.
     Raises `TooLarge` for too many pages or too much text.
     """
     with storage.open_input(job.source, empty_allowed=False) as file:
-        length = _length_of_whole_pdf(file, job.source)
-    characters = blank = 0
+        length = _find_end(file, job.source)
+    characters = blank_pages = 0
     with storage.local_input(job.source) as path, _start_reader(path, length, job) as reader:
         pages, flags = reader.read_start(storage.limits.max_entries)
         with storage.open_output(job.target) as output:
@@ -42,61 +43,60 @@ def pdf_text(job: PdfText, storage: Storage, context: Context) -> TextResult:
                 context.checkpoint()
                 if number > 1:
                     output.write(b"\f")
-                length, in_page = reader.read_page_length(number)
+                length, page_characters = reader.read_page_length(number)
                 if output.tell() + length > storage.limits.max_unpacked_bytes:
                     raise TooLarge(f"{job.source} holds more text than max_unpacked_bytes allows")
                 for chunk in reader.read_text(length):
                     output.write(chunk)
-                characters, blank = characters + in_page, blank + (not in_page)
+                characters, blank_pages = characters + page_characters, blank_pages + (not page_characters)
                 context.progress(number, pages)
             size = output.tell()
-    note = _describe_missing_text(pages, blank, flags)
+    note = _describe_missing_text(pages, blank_pages, flags)
     return TextResult(target=job.target, bytes=size, pages=pages, characters=characters, note=note)
 
 
-def _length_of_whole_pdf(file: BinaryIO, url: str) -> int:
-    """Return the offset of a PDF's end. Raises `BadInput` for one cut off, which PDFium would mend."""
+def _find_end(file: BinaryIO, url: str) -> int:
+    """Return the offset of a PDF's end. Raises `BadInput` for a truncated PDF, which PDFium would repair."""
     head = file.read(_HEAD_BYTES)
     if b"%PDF-" not in head:
         raise BadInput(f"{url} is no PDF: {describe_head(head)}")
-    begins = max(0, file.seek(0, 2) - _TAIL_BYTES)
-    file.seek(begins)
+    tail_offset = file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))
     tail = file.read(_TAIL_BYTES)
-    ends = tail.rfind(_END_MARK)
-    if ends < 0 or _PARTS.search(tail, ends):
+    mark = tail.rfind(_END_MARK)
+    if mark < 0 or _PARTS.search(tail, mark):
         raise BadInput(f"{url} ends without a PDF's end mark: it was cut off")
-    return begins + ends + len(_END_MARK)
+    return tail_offset + mark + len(_END_MARK)
 
 
-def _describe_missing_text(pages: int, blank: int, flags: int) -> str | None:
-    """Return the result's note on pages without text. Return None if every page has text."""
+def _describe_missing_text(pages: int, blank_pages: int, flags: int) -> str | None:
+    """Return the note of the result about pages without text. Return None if every page has text."""
     if flags & pdf_pages.HAS_XFA:
         return "an XFA form, whose pages only Adobe's reader makes: the values of its fields are at the end"
-    if blank == pages and flags & pdf_pages.HAS_FORM:
+    if blank_pages == pages and flags & pdf_pages.HAS_FORM:
         return "no page has text, and no field of the form is filled"
-    if blank == pages:
+    if blank_pages == pages:
         return "no page has a text layer: scanned pages need OCR first"
-    return f"{blank} of {pages} pages have no text" if blank else None
+    return f"{blank_pages} of {pages} pages have no text" if blank_pages else None
 
 
 @contextmanager
 def _start_reader(path: str, length: int, job: PdfText) -> Iterator["_PageReader"]:
-    """Start the child that reads the PDF. The child does not outlive the block."""
-    secret, writing = os.pipe()
+    """Start the child that reads the PDF, and yield its reader. The child ends with the block."""
+    password_pipe, write_end = os.pipe()
     try:
-        # A password fits a pipe's buffer, so this never waits. In arguments it would be visible.
-        os.write(writing, (job.password or "").encode())
-        os.close(writing)
+        # Arguments are visible to other users. A password fits in the pipe's buffer, so this does not block.
+        os.write(write_end, (job.password or "").encode())
+        os.close(write_end)
         with open(path, "rb") as file:  # noqa: PTH123 - a descriptor's path, not a name
             child = subprocess.Popen(
-                [sys.executable, "-P", pdf_pages.__file__, str(secret), str(length)],
+                [sys.executable, "-P", pdf_pages.__file__, str(password_pipe), str(length)],
                 stdin=file,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                pass_fds=(secret,),
+                pass_fds=(password_pipe,),
             )
     finally:
-        os.close(secret)
+        os.close(password_pipe)
     try:
         yield _PageReader(child, job)
     finally:
@@ -106,20 +106,20 @@ def _start_reader(path: str, length: int, job: PdfText) -> Iterator["_PageReader
 
 @dataclass(frozen=True)
 class _PageReader:
-    """The output of the child, in the form that `pdf_pages.py` describes. Its early end raises an error."""
+    """Reads the output of the child, in the form of `pdf_pages.py`. An early end raises an error."""
 
     child: "subprocess.Popen[bytes]"
     job: PdfText
 
     def read_start(self, max_pages: int) -> tuple[int, int]:
-        """Return the number of pages, and the flags of the document. Raises `TooLarge`."""
+        """Return the number of pages and the flags of the document. Raises `TooLarge` for too many pages."""
         pages, flags = pdf_pages.COUNT.unpack(self._read_exactly(pdf_pages.COUNT.size, 0))
         if pages > max_pages:
             raise TooLarge(f"{self.job.source} has {pages} pages, over {max_pages} (max_entries)")
         return int(pages), int(flags)
 
     def read_page_length(self, number: int) -> tuple[int, int]:
-        """Return the length of the next page's text, in bytes and in characters."""
+        """Return the length of a page's text in bytes and in characters. Pages are read in order."""
         length, characters = pdf_pages.PAGE.unpack(self._read_exactly(pdf_pages.PAGE.size, number))
         return length, characters
 
@@ -131,7 +131,7 @@ class _PageReader:
             yield chunk
 
     def _read_exactly(self, size: int, number: int) -> bytes:
-        """Read this many bytes from the child. Raises the error of its exit if it has ended."""
+        """Return `size` bytes of the child's output. If it has ended, raise its error, for page `number`."""
         assert self.child.stdout is not None
         data = self.child.stdout.read(size)
         if len(data) < size:
@@ -139,13 +139,13 @@ class _PageReader:
         return data
 
     def _exit_error(self, number: int) -> FinalError:
-        """Return the error that explains the end of the child, which exits right after its last byte."""
+        """Wait for the child to end, and return the error for its exit code. `number` is a page, or 0."""
         where = f"{self.job.source}, page {number}," if number else self.job.source
         match self.child.wait():
             case pdf_pages.ENCRYPTED:
-                tip = "give its password (--password-file)"
-                tip = "the password is wrong" if self.job.password else tip
-                return BadInput(f"{self.job.source} is encrypted: {tip}")
+                has_password = bool(self.job.password)
+                remedy = "the password is wrong" if has_password else "give its password (--password-file)"
+                return BadInput(f"{self.job.source} is encrypted: {remedy}")
             case pdf_pages.DAMAGED | pdf_pages.DAMAGED_PAGE:
                 return BadInput(f"{where} cannot be read: the PDF is damaged")
             case pdf_pages.UNSUPPORTED_SECURITY:

@@ -1,10 +1,10 @@
-"""Read a PDF's pages with PDFium, as a program of its own: `pdf.py` starts it and bounds its memory and time.
+"""Read the text of a PDF's pages with PDFium. This is a program of its own, which `pdf.py` starts.
 
-PDFium ends its process when memory runs out, and is a large C++ program that reads strangers' files. The PDF
-is the standard input, as far as its end mark. Written are the number of pages (4 bytes) and the flags of the
-document (1). For each page follow the length of its text in bytes (4) and in characters (4), and the text:
-first the text of the page, then the filled fields and the comments on it. The process exits with one of the
-codes below.
+PDFium, a large C++ library, reads files of strangers here, and ends its process when memory runs out. So this
+process has limits of memory and processor time. Standard input is the PDF. Standard output begins with the
+number of pages (4 bytes) and the flags of the document (1 byte). For each page, the length of its text in
+bytes (4 bytes) and in characters (4 bytes) follow, and then the text: that of the page itself, its filled
+fields, and its comments. The process exits with 0 or one of the codes below.
 """
 
 import ctypes
@@ -21,11 +21,12 @@ from xml.etree import ElementTree
 
 COUNT = struct.Struct(">IB")
 PAGE = struct.Struct(">II")
-#: The flags of a document: what it has beside its pages.
+#: The flags of a document: it has a form, or a form that only Adobe's reader can show.
 HAS_FORM, HAS_XFA = 1, 2
+#: The exit codes.
 ENCRYPTED, DAMAGED, DAMAGED_PAGE, NO_PDFIUM, UNSUPPORTED_SECURITY = 3, 4, 5, 6, 7
 MEMORY_BYTES = 1024 * 1024 * 1024
-#: For a child whose parent was killed; otherwise the task's own limit ends it.
+#: The limit if the parent was killed; otherwise the limit of the task ends this process.
 _PROCESSOR_SECONDS = 3600
 _PARENT_DEATH_SIGNAL = 1
 _PASSWORD_ERROR, _SECURITY_ERROR = 4, 5
@@ -35,7 +36,10 @@ _NAME_BYTES = 64
 
 
 def main() -> int:
-    """Write all pages. The arguments are the descriptor to read the password from, and the PDF's length."""
+    """Write all pages, and return the exit code.
+
+    The arguments of the program are the descriptor of a pipe with the password, and the PDF's length.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
     try:
@@ -47,7 +51,7 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (_PROCESSOR_SECONDS, _PROCESSOR_SECONDS))
     try:
-        document = pypdfium2.PdfDocument(_Beginning(sys.stdin.buffer, int(sys.argv[2])), password=password)
+        document = pypdfium2.PdfDocument(_FirstBytes(sys.stdin.buffer, int(sys.argv[2])), password=password)
     except pypdfium2.PdfiumError as error:
         codes = {_PASSWORD_ERROR: ENCRYPTED, _SECURITY_ERROR: UNSUPPORTED_SECURITY}
         return codes.get(error.err_code, DAMAGED)
@@ -55,13 +59,13 @@ def main() -> int:
     form = _Form(document)
     sys.stdout.buffer.write(COUNT.pack(pages, form.flags))
     sys.stdout.buffer.flush()
-    for at in range(pages):
+    for index in range(pages):
         try:
-            with closing(document[at]) as page, closing(page.get_textpage()) as textpage:
-                parts = [textpage.get_text_range(), *form.lines(page)]
+            with closing(document[index]) as page, closing(page.get_textpage()) as textpage:
+                parts = [textpage.get_text_range(), *form.annotation_lines(page)]
         except pypdfium2.PdfiumError:
             return DAMAGED_PAGE
-        if at + 1 == pages:
+        if index + 1 == pages:
             parts += form.xfa_lines()
         text = "\n".join(part for part in map(clean_text, parts) if part)
         content = text.encode("utf-8", "replace")
@@ -71,14 +75,16 @@ def main() -> int:
 
 
 def clean_text(text: str) -> str:
-    """Return a page's text with plain line ends, and with the hyphens at line ends that are on the page."""
-    # PDFium has U+FFFE for a hyphen that ends a line, and joins the lines.
+    """Return PDFium's text with line feeds as line ends, without zero bytes and form feeds.
+
+    PDFium joins a line that ends with a hyphen and the next one, with U+FFFE between. The hyphen is restored.
+    """
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\ufffe", "-")
     return text.replace("\0", "").replace("\f", "\n")
 
 
-class _Beginning(io.RawIOBase):
-    """The first bytes of a file: PDFium looks for its last mark near the end."""
+class _FirstBytes(io.RawIOBase):
+    """The first `length` bytes of a file. PDFium searches the last mark near the end of a file."""
 
     def __init__(self, file: Any, length: int) -> None:
         super().__init__()
@@ -100,12 +106,12 @@ class _Beginning(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
-        left = max(0, self._length - self.tell())
-        return int(self._file.readinto(view[:left]))
+        remaining = max(0, self._length - self.tell())
+        return int(self._file.readinto(view[:remaining]))
 
 
 class _Form:
-    """The fields and comments of a document, which are no part of its pages' own text."""
+    """The fields and comments of a document, which PDFium does not include in the text of a page."""
 
     def __init__(self, document: Any) -> None:
         import pypdfium2.raw as pdfium
@@ -117,16 +123,15 @@ class _Form:
 
     @property
     def flags(self) -> int:
-        """Return the flags of the document for `COUNT`."""
-        return (HAS_FORM if self._form else 0) | (
-            HAS_XFA if self._type == self._pdfium.FORMTYPE_XFA_FULL else 0
-        )
+        """The flags of the document for `COUNT`."""
+        has_xfa = self._type == self._pdfium.FORMTYPE_XFA_FULL
+        return (HAS_FORM if self._form else 0) | (HAS_XFA if has_xfa else 0)
 
-    def lines(self, page: Any) -> Iterator[str]:
-        """Yield a line for each filled field, and each comment, in the order of the page."""
+    def annotation_lines(self, page: Any) -> Iterator[str]:
+        """Yield a line for each visible annotation of a page: "" unless it is a filled field or a comment."""
         pdfium = self._pdfium
-        for at in range(pdfium.FPDFPage_GetAnnotCount(page)):
-            annotation = pdfium.FPDFPage_GetAnnot(page, at)
+        for index in range(pdfium.FPDFPage_GetAnnotCount(page)):
+            annotation = pdfium.FPDFPage_GetAnnot(page, index)
             if not annotation:
                 continue
             try:
@@ -136,7 +141,7 @@ class _Form:
                 pdfium.FPDFPage_CloseAnnot(annotation)
 
     def _annotation_line(self, annotation: Any) -> str:
-        """Return the line for a filled field or a comment. It is empty for any other annotation."""
+        """Return `name: value` for a filled field, and the text of a comment; "" for any other annotation."""
         pdfium = self._pdfium
         subtype = pdfium.FPDFAnnot_GetSubtype(annotation)
         if subtype in (pdfium.FPDF_ANNOT_LINK, pdfium.FPDF_ANNOT_POPUP):
@@ -148,17 +153,17 @@ class _Form:
         return f"{self._field_name(annotation)}: {value}" if value else ""
 
     def _field_name(self, annotation: Any) -> str:
-        """Return the name of a field for people, or else that in its form."""
+        """Return the name of a field for people, or else its name in the form, or else "field"."""
         pdfium = self._pdfium
-        for get in (pdfium.FPDFAnnot_GetFormFieldAlternateName, pdfium.FPDFAnnot_GetFormFieldName):
-            if name := self._read_string(get, self._form, annotation):
+        for getter in (pdfium.FPDFAnnot_GetFormFieldAlternateName, pdfium.FPDFAnnot_GetFormFieldName):
+            if name := self._read_string(getter, self._form, annotation):
                 return name
         return "field"
 
     def _field_value(self, annotation: Any) -> str:
-        """Return the value of a field as a person would see it.
+        """Return the value of a field as a reader would see it.
 
-        It is empty for an unchecked box, a password and a type of field that shows no value.
+        Return "" for an unchecked box, for a password, and for a field without a value, as a button.
         """
         pdfium, field = self._pdfium, (self._form, annotation)
         match pdfium.FPDFAnnot_GetFormFieldType(*field):
@@ -168,9 +173,9 @@ class _Form:
                 return self._read_string(pdfium.FPDFAnnot_GetFormFieldExportValue, *field) or "Yes"
             case pdfium.FPDF_FORMFIELD_COMBOBOX | pdfium.FPDF_FORMFIELD_LISTBOX:
                 options = [
-                    self._read_string(pdfium.FPDFAnnot_GetOptionLabel, *field, at)
-                    for at in range(max(0, pdfium.FPDFAnnot_GetOptionCount(*field)))
-                    if pdfium.FPDFAnnot_IsOptionSelected(*field, at)
+                    self._read_string(pdfium.FPDFAnnot_GetOptionLabel, *field, index)
+                    for index in range(max(0, pdfium.FPDFAnnot_GetOptionCount(*field)))
+                    if pdfium.FPDFAnnot_IsOptionSelected(*field, index)
                 ]
                 return ", ".join(options) or self._read_string(pdfium.FPDFAnnot_GetFormFieldValue, *field)
             case pdfium.FPDF_FORMFIELD_TEXTFIELD:
@@ -179,38 +184,35 @@ class _Form:
         return ""
 
     def xfa_lines(self) -> Iterator[str]:
-        """Yield a line for each value of an XFA form whose pages only Adobe's reader makes."""
+        """Yield `tag: text` for each value of an XFA form, unless its fields were found on the pages."""
         pdfium = self._pdfium
-        with_data = (pdfium.FORMTYPE_XFA_FULL, pdfium.FORMTYPE_XFA_FOREGROUND)
-        if self._type not in with_data or self._is_filled:
+        xfa_types = (pdfium.FORMTYPE_XFA_FULL, pdfium.FORMTYPE_XFA_FOREGROUND)
+        if self._type not in xfa_types or self._is_filled:
             return
-        for at in range(pdfium.FPDF_GetXFAPacketCount(self._document)):
+        for index in range(pdfium.FPDF_GetXFAPacketCount(self._document)):
             name = ctypes.create_string_buffer(_NAME_BYTES)
-            pdfium.FPDF_GetXFAPacketName(self._document, at, name, _NAME_BYTES)
+            pdfium.FPDF_GetXFAPacketName(self._document, index, name, _NAME_BYTES)
             if name.value == b"datasets":
-                yield from _xml_leaf_lines(self._read_packet(at))
+                yield from _xml_leaf_lines(self._read_packet(index))
 
-    def _read_packet(self, at: int) -> bytes:
-        """Return the content of an XFA packet, by its number."""
-        length = ctypes.c_ulong()
-        self._pdfium.FPDF_GetXFAPacketContent(self._document, at, None, 0, ctypes.byref(length))
+    def _read_packet(self, index: int) -> bytes:
+        """Return the content of an XFA packet."""
+        read, length = self._pdfium.FPDF_GetXFAPacketContent, ctypes.c_ulong()
+        read(self._document, index, None, 0, ctypes.byref(length))
         buffer = ctypes.create_string_buffer(length.value)
-        self._pdfium.FPDF_GetXFAPacketContent(self._document, at, buffer, length.value, ctypes.byref(length))
+        read(self._document, index, buffer, length.value, ctypes.byref(length))
         return buffer.raw
 
-    def _read_string(self, get: Callable[..., int], *arguments: Any) -> str:
-        """Return the text that a function of PDFium writes to a buffer, called first for its length."""
-        length = get(*arguments, None, 0)
+    def _read_string(self, getter: Callable[..., int], *arguments: Any) -> str:
+        """Return the text of a getter of PDFium, which writes to a buffer and returns the length it needs."""
+        length = getter(*arguments, None, 0)
         buffer = ctypes.create_string_buffer(length)
-        get(*arguments, ctypes.cast(buffer, ctypes.POINTER(self._pdfium.FPDF_WCHAR)), length)
+        getter(*arguments, ctypes.cast(buffer, ctypes.POINTER(self._pdfium.FPDF_WCHAR)), length)
         return buffer.raw.decode("utf-16-le", "replace").rstrip("\0").strip()
 
 
 def _xml_leaf_lines(data: bytes) -> Iterator[str]:
-    """Yield `tag: text` for each XML element that has text and no child.
-
-    Yield nothing if the XML is damaged.
-    """
+    """Yield `tag: text` for each XML element that has text and no child; nothing if the XML is damaged."""
     try:
         elements = ElementTree.fromstring(data).iter()
     except ElementTree.ParseError:

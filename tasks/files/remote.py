@@ -1,9 +1,9 @@
 """Read and write objects in a storage service through fsspec, with credentials from fsspec's configuration.
 
-An output is collected in an unnamed local file first, sent under a temporary key that is made of its
-content, and moved. A killed task can leave that key, never half an object under the target's. The next run,
-whose bytes are the same, takes it up. A folder is sent object by object: each appears whole, the folder
-does not appear at once, because such services have no folders.
+An output is written to an unnamed local file, uploaded under a temporary key with a digest of its content,
+and moved to its target. A killed task can leave the temporary key, but no incomplete object at the target.
+The next run has the same bytes, and so overwrites that key. The files of a folder are uploaded one by one:
+each object appears complete, and the folder grows, because such services have no folders.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from millpond.tasks.errors import BadInput, FinalError, RetryLater
 from millpond.tasks.files import folders
 from millpond.tasks.files.local import path_of
 from millpond.tasks.files.locations import PARTIAL_SUFFIX, LocalLocation, RemoteLocation
-from millpond.tasks.files.os_errors import translate_full_disk, translate_os_errors
+from millpond.tasks.files.os_errors import Access, translate_full_disk, translate_os_errors
 from millpond.tasks.process.paths import open_private_scratch, private_scratch_folder
 from millpond.tasks.settings import scratch_folder
 
@@ -33,7 +33,7 @@ _CHUNK = 1024 * 1024
 
 @contextmanager
 def open_input(location: RemoteLocation) -> Iterator[BinaryIO]:
-    """Open an object for reading. It is fetched in blocks as it is read. Raises `BadInput`."""
+    """Open an object for reading. It is fetched in blocks as it is read. Raises `BadInput` for a folder."""
     system = _file_system(location)
     with _translate_service_errors(location.url, "read"):
         if system.isdir(location.path):
@@ -74,17 +74,17 @@ class _ObjectReader(io.RawIOBase):
 
 @contextmanager
 def fetch_to_local(file: BinaryIO) -> Iterator[str]:
-    """Copy an open object to a local file for the duration of the block."""
+    """Copy an open object to a local file, and yield the path of that. It is removed after the block."""
     with _scratch_folder() as folder, tempfile.TemporaryFile(dir=folder) as copy:
         shutil.copyfileobj(file, copy, _CHUNK)
         copy.flush()
-        # The file has no name that another could take.
+        # The file has no name, so the path leads to its descriptor.
         yield path_of(cast(BinaryIO, copy))
 
 
 @contextmanager
 def open_output(location: RemoteLocation) -> Iterator[BinaryIO]:
-    """Yield a local file that is sent to the location when the block ends without an error."""
+    """Yield a local file to write, which is uploaded to the location if the block raises no error."""
     with (
         translate_full_disk(str(scratch_folder())),
         _scratch_folder() as folder,
@@ -97,33 +97,36 @@ def open_output(location: RemoteLocation) -> Iterator[BinaryIO]:
 
 @contextmanager
 def output_folder(location: RemoteLocation) -> Iterator[folders.Folder]:
-    """Yield a local folder whose files are sent below the location when the block ends without an error."""
-    with _scratch_folder() as private, tempfile.TemporaryDirectory(dir=private) as collected:
-        gathered = Path(collected, "folder")
-        with folders.output_folder(LocalLocation(location.url, collected, (gathered.name,))) as folder:
+    """Yield a local folder whose files are uploaded below the location if the block raises no error.
+
+    Raises `BadInput` if there are other objects below the location.
+    """
+    with _scratch_folder() as scratch, tempfile.TemporaryDirectory(dir=scratch) as temporary:
+        local_folder = Path(temporary, "folder")
+        with folders.output_folder(LocalLocation(location.url, temporary, (local_folder.name,))) as folder:
             yield folder
-        names = sorted(str(path.relative_to(gathered)) for path in gathered.rglob("*") if path.is_file())
+        files = (path for path in local_folder.rglob("*") if path.is_file())
+        names = sorted(str(path.relative_to(local_folder)) for path in files)
         system = _file_system(location)
         with _translate_service_errors(location.url, "write"):
-            there = {found[len(location.path) :].strip("/") for found in _list_objects(system, location.path)}
-        if not there <= set(names):
+            keys = _list_objects(system, location.path)
+        if not {key[len(location.path) :].strip("/") for key in keys} <= set(names):
             raise BadInput(
                 f"{location.url} is there already and holds something else: "
                 "choose another target or remove it"
             )
         for name in names:
-            with (gathered / name).open("rb") as file:
-                _upload_file(
-                    system,
-                    file,
-                    f"{location.path}/{name}",
-                    f"{location.url.rstrip('/')}/{folders.printable(name)}",
-                )
+            with (local_folder / name).open("rb") as file:
+                url = f"{location.url.rstrip('/')}/{folders.printable(name)}"
+                _upload_file(system, file, f"{location.path}/{name}", url)
 
 
 @contextmanager
 def _scratch_folder() -> Iterator[str]:
-    """Yield a path to this user's own scratch folder that holds even if another user replaces its name."""
+    """Yield a path to this user's scratch folder, made if it is missing. Raises `FinalError`.
+
+    On Linux, the path leads to a descriptor, so nobody can replace the folder meanwhile.
+    """
     try:
         descriptor = open_private_scratch()
     except PermissionError as error:
@@ -135,10 +138,11 @@ def _scratch_folder() -> Iterator[str]:
 
 
 def _upload_file(system: Any, file: BinaryIO, path: str, url: str) -> None:
-    """Upload a file under a temporary name, then move it to its target. Raises `BadInput` for a folder."""
+    """Upload a file to a temporary key, and move it to its target. Raises `BadInput` if that is a folder."""
     folder, _, name = path.rpartition("/")
     file.seek(0)
-    temporary = f"{folder}/.{name}.{_file_digest(file)[:32]}{PARTIAL_SUFFIX}"
+    digest = hashlib.file_digest(cast(Any, file), "sha256").hexdigest()[:32]
+    temporary = f"{folder}/.{name}.{digest}{PARTIAL_SUFFIX}"
     with _translate_service_errors(url, "write"):
         if system.isdir(path):
             raise BadInput(f"{url} is a folder: name a file")
@@ -157,9 +161,9 @@ def _upload_file(system: Any, file: BinaryIO, path: str, url: str) -> None:
 
 
 def _move_to_target(system: Any, temporary: str, path: str) -> None:
-    """Move an object to its target. A task that writes the same bytes may have moved it already.
+    """Move an object to its target. Another task with the same output may have moved it already.
 
-    The name is data and no pattern: fsspec's own `mv` expands names.
+    fsspec's default `mv` is not used: it would treat the name as a pattern.
     """
     try:
         if type(system).mv is AbstractFileSystem.mv:
@@ -173,23 +177,19 @@ def _move_to_target(system: Any, temporary: str, path: str) -> None:
 
 
 def _check_uploaded(system: Any, path: str, url: str, length: int) -> None:
-    """Raise `RetryLater` unless the target is there, with the length that was sent."""
+    """Raise `RetryLater` unless the target exists and has this length."""
     system.invalidate_cache()
     try:
         size = system.size(path)
     except FileNotFoundError:
         size = None
     if size != length:
-        there = "is not there" if size is None else f"is {size} bytes long there"
-        raise RetryLater(f"{url} {there} after {length} bytes were sent: it is sent again")
-
-
-def _file_digest(file: BinaryIO) -> str:
-    return hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
+        state = "is not there" if size is None else f"is {size} bytes long there"
+        raise RetryLater(f"{url} {state} after {length} bytes were sent: it is sent again")
 
 
 def _list_objects(system: Any, path: str) -> list[str]:
-    """List the objects below a path, without the partials of killed runs."""
+    """Return the paths of the objects below a path, without the partials of killed runs."""
     try:
         return [str(name).lstrip("/") for name in system.find(path) if not str(name).endswith(PARTIAL_SUFFIX)]
     except FileNotFoundError:
@@ -197,7 +197,7 @@ def _list_objects(system: Any, path: str) -> list[str]:
 
 
 def _file_system(location: RemoteLocation) -> Any:
-    """Return fsspec's file system for a protocol. Fsspec keeps them, one a process and thread."""
+    """Return fsspec's file system, which it caches. Raises `FinalError` if a library is missing."""
     try:
         return fsspec.filesystem(location.protocol)
     except (ImportError, ValueError) as error:
@@ -205,9 +205,9 @@ def _file_system(location: RemoteLocation) -> Any:
 
 
 @contextmanager
-def _translate_service_errors(url: str, doing: Any) -> Iterator[None]:
-    """Translate the errors of a service. An error that fsspec maps to no `OSError` counts as temporary."""
-    with translate_os_errors(url, doing):
+def _translate_service_errors(url: str, access: Access) -> Iterator[None]:
+    """Turn the errors of a service in the block into those of a task. One that is no `OSError` is retried."""
+    with translate_os_errors(url, access):
         try:
             yield
         except (OSError, BadInput):

@@ -1,17 +1,17 @@
-"""Open folders below a root part by part, following no link: one that is swapped in leads nowhere."""
+"""Open and make folders below a root part by part, without following a link at any part."""
 
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _TRIES = 5
 
 
 @contextmanager
 def open_folder(root: str, parts: Sequence[str]) -> Iterator[int]:
-    """Yield a descriptor of the folder that `parts` name below the resolved `root`."""
-    descriptor = open_below(os.open(root, _FOLDER), parts, made=None)
+    """Yield a descriptor of the folder with the path `parts` below the resolved `root`. Raises `OSError`."""
+    descriptor = open_below(os.open(root, _FOLDER_FLAGS), parts)
     try:
         yield descriptor
     finally:
@@ -20,53 +20,56 @@ def open_folder(root: str, parts: Sequence[str]) -> Iterator[int]:
 
 @contextmanager
 def make_folder(root: str, parts: Sequence[str]) -> Iterator[int]:
-    """Yield a descriptor of the folder, with missing folders made.
+    """Yield a descriptor of a folder, as `open_folder`, after making the missing folders.
 
-    These are removed again if the block fails.
+    If the block raises an error, the folders that were made are removed again, if they are empty.
     """
-    made: list[int] = []
-    descriptor = _make_and_open(root, parts, made)
+    made_depths: list[int] = []
+    descriptor = _make_and_open(root, parts, made_depths)
     try:
         yield descriptor
     except BaseException:
-        for depth in reversed(made):
-            with suppress(OSError), open_folder(root, parts[:depth]) as above:
-                os.rmdir(parts[depth], dir_fd=above)
+        for depth in reversed(made_depths):
+            with suppress(OSError), open_folder(root, parts[:depth]) as parent:
+                os.rmdir(parts[depth], dir_fd=parent)
         raise
     finally:
         os.close(descriptor)
 
 
-def open_below(folder: int, parts: Sequence[str], *, made: list[int] | None) -> int:
-    """Return a descriptor of the folder that `parts` name below `folder`, which is closed.
+def open_below(folder: int, parts: Sequence[str], *, made_depths: list[int] | None = None) -> int:
+    """Return a descriptor of the folder with the path `parts` below `folder`, and close `folder`.
 
-    With `made`, folders that are missing are made, and their depths noted there.
+    With `made_depths`, missing folders are made, and their indexes in `parts` are added to the list.
     """
     try:
         for depth, name in enumerate(parts):
             try:
-                below = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+                child = os.open(name, _FOLDER_FLAGS | os.O_NOFOLLOW, dir_fd=folder)
             except FileNotFoundError:
-                if made is None:
+                if made_depths is None:
                     raise
                 with suppress(FileExistsError):
                     os.mkdir(name, dir_fd=folder)
-                    made.append(depth)
+                    made_depths.append(depth)
                     os.fsync(folder)
-                below = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+                child = os.open(name, _FOLDER_FLAGS | os.O_NOFOLLOW, dir_fd=folder)
             os.close(folder)
-            folder = below
+            folder = child
     except BaseException:
         os.close(folder)
         raise
     return folder
 
 
-def _make_and_open(root: str, parts: Sequence[str], made: list[int]) -> int:
-    """Make and open the folder, and again if a failing task meanwhile removes one that it had made."""
+def _make_and_open(root: str, parts: Sequence[str], made_depths: list[int]) -> int:
+    """Return `open_below` of a root, which makes missing folders.
+
+    It is repeated if another task, which fails, removes one of the folders meanwhile.
+    """
     for tries_left in reversed(range(_TRIES)):
         try:
-            return open_below(os.open(root, _FOLDER), parts, made=made)
+            return open_below(os.open(root, _FOLDER_FLAGS), parts, made_depths=made_depths)
         except FileNotFoundError:
             if not tries_left:
                 raise

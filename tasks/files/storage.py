@@ -1,9 +1,8 @@
-"""Open the inputs and outputs of file operations: confined to the roots, written whole or not at all.
+"""Open the inputs and outputs of file operations below the roots. An output appears complete or not at all.
 
-An output goes to a temporary name beside its target, is made durable and renamed there on success. On
-any error, a cancellation included, it is removed. Local disks are reached through descriptors (`local.py`,
-`folders.py`), everything else through fsspec (`remote.py`), whose own interface to local disks could not be
-held inside a root.
+An output has a temporary name beside its target until it is complete and durable, and is then renamed. After
+an error or a cancellation it is removed. `local.py` and `folders.py` open local files by descriptors, and
+`remote.py` opens all others with fsspec, whose interface to local disks would follow links out of a root.
 """
 
 from collections.abc import Iterator
@@ -20,10 +19,10 @@ from millpond.tasks.settings import Files, settings
 
 @dataclass(frozen=True)
 class Storage:
-    """Open files below `roots`. `limits` bounds their reading and the outputs of handlers.
+    """Opens files below `roots`. `limits` are those of inputs, and of the outputs of handlers.
 
-    Every method takes a URL or a path as in the contracts, and raises `OutsideRoots`, `BadInput`, `TooLarge`,
-    `FinalError` (no access) or `RetryLater` (a full disk, an unreachable service).
+    Every method takes URLs or paths as the contracts have them, and raises `OutsideRoots`, `BadInput`,
+    `TooLarge`, `FinalError` (no access) or `RetryLater` (a full disk, an unreachable service).
     """
 
     roots: tuple[str, ...]
@@ -41,14 +40,14 @@ class Storage:
             yield file
 
     def refuse_same(self, source: str, target: str) -> None:
-        """Raise `BadInput` if both name one location: a second run would read the output of the first."""
+        """Raise `BadInput` if both are one file: a second run would read the output of the first."""
         locations = locate(source, self.roots), locate(target, self.roots, to_write=True)
         if locations[0].key == locations[1].key:
             raise BadInput(f"{target} is the source itself: choose another target")
 
     @contextmanager
     def local_input(self, url: str, *, empty_allowed: bool = True) -> Iterator[str]:
-        """Yield a local path to read, for a library that takes no file object. A remote file is fetched."""
+        """Yield a local path to read, for a library that takes no file object. A remote file is copied."""
         location = locate(url, self.roots)
         with self.open_input(url, empty_allowed=empty_allowed) as file:
             if isinstance(location, LocalLocation):
@@ -58,7 +57,7 @@ class Storage:
                     yield path
 
     def open_output(self, url: str) -> AbstractContextManager[BinaryIO]:
-        """Return a context with a new file. It appears as `url`, whole, if the block raises no error."""
+        """Return a context manager of a new file, which appears at `url` if the block raises no error."""
         location = locate(url, self.roots, to_write=True)
         return (
             local.open_output(location)
@@ -68,18 +67,18 @@ class Storage:
 
     @contextmanager
     def local_output(self, url: str) -> Iterator[str]:
-        """Like `open_output`, but yield a local path to write to, for a library that takes no file.
+        """As `open_output`, but yield a local path to write to, for a library that takes no file object.
 
-        The path leads to an open file: its name has no ending, and the library must write to it in place.
+        The path leads to an open file, so it has no ending, and the library must not replace the file.
         """
         with self.open_output(url) as file:
             yield local.path_of(file)
 
     def output_folder(self, url: str) -> AbstractContextManager["folders.Folder"]:
-        """Return a context with a new folder. It appears as `url`, at once, if the block raises no error.
+        """Return a context manager of a new folder, which appears at `url` if the block raises no error.
 
-        A target that already holds exactly this is left as it is (a second run of the same task). Any other
-        content is `BadInput`, because a folder is never replaced or mixed.
+        A target that has the same content already remains as it is: an earlier run has written it. `BadInput`
+        is raised for other content, because no folder is replaced or mixed.
         """
         location = locate(url, self.roots, to_write=True)
         return (
@@ -89,8 +88,8 @@ class Storage:
         )
 
     def _check_length(self, url: str, file: BinaryIO, empty_allowed: bool) -> None:
-        """Raise `TooLarge` for a file over the limit, and `BadInput` for an empty one if it must not be."""
-        length = file_length(file)
+        """Raise `TooLarge` for a file over the limit, and `BadInput` for an empty one if that is wrong."""
+        length = measure_and_rewind(file)
         if length > self.limits.max_input_bytes:
             raise TooLarge(
                 f"{url} holds {length} bytes, more than max_input_bytes ({self.limits.max_input_bytes})"
@@ -105,8 +104,8 @@ def storage() -> Storage:
     return Storage(roots=files.roots, limits=files)
 
 
-def file_length(file: BinaryIO) -> int:
-    """Return a seekable file's length in bytes, and leave it at its beginning."""
+def measure_and_rewind(file: BinaryIO) -> int:
+    """Return the length of a seekable file in bytes, and set its position to the beginning."""
     length = file.seek(0, 2)
     file.seek(0)
     return length

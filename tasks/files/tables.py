@@ -1,4 +1,4 @@
-"""Turn CSV or JSONL into Parquet in constant memory: learn the schema over the whole file, then convert."""
+"""Convert CSV or JSONL to Parquet in constant memory, in two passes: one for the schema, one for the rows."""
 
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Protocol
@@ -12,17 +12,17 @@ from millpond.tasks.files.contract import TableResult, ToParquet
 from millpond.tasks.files.csv_rows import CsvRows
 from millpond.tasks.files.endings import TABLES, TableFormat, known_ending
 from millpond.tasks.files.jsonl_rows import JsonlRows
-from millpond.tasks.files.storage import Storage, file_length
+from millpond.tasks.files.storage import Storage, measure_and_rewind
 from millpond.tasks.files.text import Utf8Reader
 
-#: A row group ends before it takes more than this in memory, whatever number of rows was requested.
+#: A row group that takes this much memory is written, even if it has fewer rows than requested.
 GROUP_BYTES = 64 * 1024 * 1024
-#: So many values, absent ones included, a JSONL file may make however small it is.
-ALWAYS_VALUES = 10_000_000
+#: The most values, absent ones included, that any JSONL file may have. A large file may have more.
+ALWAYS_ALLOWED_VALUES = 10_000_000
 
 
 class Rows(Protocol):
-    """Read a table twice: `schema` first, then `record_batches` of that schema."""
+    """A table that is read twice: first for its `schema`, then for its `record_batches`."""
 
     def schema(self) -> Any:
         """Return the schema that every row fits."""
@@ -32,9 +32,10 @@ class Rows(Protocol):
 
 
 def to_parquet(job: ToParquet, storage: Storage, context: Context) -> TableResult:
-    """Write `job.source` as Parquet to `job.target`, the same bytes on each run.
+    """Write the source as Parquet to the target, the same bytes on each run.
 
-    Progress is in bytes read, over two passes. Raises `BadInput` with the line and column at fault.
+    Progress is in bytes of the source, which is read twice. Raises `BadInput` with the line and column at
+    fault.
     """
     table_format = job.format or _table_format(job.source)
     with storage.open_input(job.source, empty_allowed=False) as file:
@@ -42,12 +43,12 @@ def to_parquet(job: ToParquet, storage: Storage, context: Context) -> TableResul
         schema = rows.schema()
         with storage.open_output(job.target) as output:
             count = _write_record_batches(rows.record_batches(schema), schema, job, output)
-            size = file_length(output)
+            size = measure_and_rewind(output)
     return TableResult(target=job.target, bytes=size, rows=count, columns=len(schema))
 
 
 def _table_format(url: str) -> TableFormat:
-    """Return the format of a table, by its ending. Raises `BadInput` for an unknown ending."""
+    """Return the format of a table by the ending of its name. Raises `BadInput` for another ending."""
     if ending := known_ending(url, TABLES):
         return TABLES[ending][0]
     raise BadInput(
@@ -58,30 +59,32 @@ def _table_format(url: str) -> TableFormat:
 def _open_rows(
     job: ToParquet, table_format: TableFormat, file: BinaryIO, storage: Storage, context: Context
 ) -> Rows:
-    """Return the reader for a table's format. The file is read anew for each pass."""
-    length = file_length(file)
+    """Return the reader of a table. It reports progress, and stops if the task is cancelled."""
+    length = measure_and_rewind(file)
     passes = 0
 
-    def advance(consumed: int) -> None:
+    def report_progress(consumed: int) -> None:
+        """Report the bytes of both passes. Raises `Cancelled`."""
         context.checkpoint()
         context.progress(min((passes - 1) * length + consumed, 2 * length), 2 * length)
 
-    def opener(*, again: bool = False) -> Utf8Reader:
+    def open_text(*, begin_pass: bool = False) -> Utf8Reader:
+        """Return the text from its beginning. Progress counts from the pass that was begun last."""
         nonlocal passes
-        passes += again
+        passes += begin_pass
         file.seek(0)
-        return Utf8Reader(file, job.source, job.encoding, advance)
+        return Utf8Reader(file, job.source, job.encoding, report_progress)
 
     if table_format == "csv":
         ending = known_ending(job.source, TABLES) or ".csv"
-        return CsvRows(job, opener, job.delimiter or TABLES[ending][1] or ",")
-    return JsonlRows(job, opener, max(ALWAYS_VALUES, length * storage.limits.max_unpacked_ratio))
+        return CsvRows(job, open_text, job.delimiter or TABLES[ending][1] or ",")
+    return JsonlRows(job, open_text, max(ALWAYS_ALLOWED_VALUES, length * storage.limits.max_unpacked_ratio))
 
 
 def _write_record_batches(
     record_batches: Iterator[Any], schema: Any, job: ToParquet, output: BinaryIO
 ) -> int:
-    """Write all record batches in row groups, and return the number of rows."""
+    """Write all record batches as a Parquet file. Return the number of rows."""
     count = 0
     with pq.ParquetWriter(output, schema, compression=job.compression) as writer:
         for group in gather_row_groups(record_batches, schema, job.row_group_rows):
@@ -91,22 +94,22 @@ def _write_record_batches(
 
 
 def gather_row_groups(record_batches: Iterator[Any], schema: Any, rows: int) -> Iterator[Any]:
-    """Yield tables of `rows` rows from record batches. A table that reaches `GROUP_BYTES` has fewer."""
-    held: list[Any] = []
-    held_rows = held_bytes = 0
+    """Yield the rows of record batches as tables of `rows` rows. A table of `GROUP_BYTES` may have fewer."""
+    pending: list[Any] = []
+    pending_rows = pending_bytes = 0
     for batch in record_batches:
-        held.append(batch)
-        held_rows, held_bytes = held_rows + len(batch), held_bytes + batch.nbytes
-        if held_rows < rows and held_bytes < GROUP_BYTES:
+        pending.append(batch)
+        pending_rows, pending_bytes = pending_rows + len(batch), pending_bytes + batch.nbytes
+        if pending_rows < rows and pending_bytes < GROUP_BYTES:
             continue
-        table = pa.Table.from_batches(held, schema)
+        table = pa.Table.from_batches(pending, schema)
         while len(table) >= rows:
             yield table.slice(0, rows)
             table = table.slice(rows)
         if table.nbytes >= GROUP_BYTES:
             yield table
             table = table.slice(len(table))
-        held = table.to_batches()
-        held_rows, held_bytes = len(table), table.nbytes
-    if held_rows:
-        yield pa.Table.from_batches(held, schema)
+        pending = table.to_batches()
+        pending_rows, pending_bytes = len(table), table.nbytes
+    if pending_rows:
+        yield pa.Table.from_batches(pending, schema)

@@ -1,4 +1,4 @@
-"""Read a tar, front to back, in bounded memory. `tarfile` reads the headers, and nothing else."""
+"""Read a tar from its beginning to its end in limited memory. `tarfile` reads only the headers."""
 
 import tarfile
 from collections.abc import Iterator
@@ -9,27 +9,28 @@ from millpond.tasks.files.archive_limits import CHUNK_BYTES, Entry, Quota, decod
 from millpond.tasks.files.folders import printable
 from millpond.tasks.files.streams import Readable
 
-#: The bound of one entry's headers, bytes; tarfile keeps long names and pax records whole.
+#: The maximum bytes of the headers of one entry. tarfile has long names and pax records in memory as a whole.
 MAX_HEADER_BYTES = 1024 * 1024
 _BLOCK = tarfile.BLOCKSIZE
 _FILES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
-#: The label of an archive, of GNU tar, and the access rights of the next entry, of Solaris: neither is kept.
-_NOT_KEPT = (b"V", b"A")
-#: Of GNU tar: a folder with the names that it held when a backup was made.
-_DUMPED_FOLDER = b"D"
-_KINDS = {
+#: Types of entries that are skipped: the label of an archive (GNU tar), and access rights (Solaris).
+_SKIPPED_TYPES = (b"V", b"A")
+#: The type of a folder with a list of its names, in backups of GNU tar.
+_BACKUP_FOLDER = b"D"
+#: Types of entries that are refused.
+_REFUSED_TYPES = {
     tarfile.LNKTYPE: "a hard link",
     tarfile.SYMTYPE: "a symbolic link",
     tarfile.CHRTYPE: "a device",
     tarfile.BLKTYPE: "a device",
     tarfile.FIFOTYPE: "a pipe",
 }
-#: The errors of tarfile for a damaged header, beside its own.
+#: The errors that tarfile raises for a damaged header.
 _DAMAGE = (tarfile.TarError, ValueError, OverflowError, LookupError, RecursionError, EOFError, MemoryError)
 
 
 def is_tar(head: bytes) -> bool:
-    """True if a tar of any age begins with this block: its checksum must be right."""
+    """True if these bytes begin with a header of a tar, of any version: its checksum is right."""
     try:
         tarfile.TarInfo.frombuf(head[:_BLOCK], "utf-8", "surrogateescape")
     except (tarfile.HeaderError, *_DAMAGE):
@@ -38,73 +39,73 @@ def is_tar(head: bytes) -> bool:
 
 
 def read_entries(stream: Readable, url: str, encoding: str | None, quota: Quota) -> Iterator[Entry]:
-    """Yield the entries of the tar. Raises `BadInput` if it is damaged, cut off or has odd entries."""
-    forward = _Forward(stream, url, quota)
-    if not is_tar(forward.peek(_BLOCK)):
+    """Return the entries of a tar. Raises `BadInput`, or an entry does, if it is damaged or refused."""
+    tar_stream = _TarStream(stream, url, quota)
+    if not is_tar(tar_stream.peek(_BLOCK)):
         raise BadInput(f"{url} holds no tar, by its first header: only archives are unpacked")
-    return _kept_entries(forward, url, encoding)
+    return _checked_entries(tar_stream, url, encoding)
 
 
-def _kept_entries(forward: "_Forward", url: str, encoding: str | None) -> Iterator[Entry]:
-    """Yield the files and folders of all archives in the stream, each checked and named."""
+def _checked_entries(tar_stream: "_TarStream", url: str, encoding: str | None) -> Iterator[Entry]:
+    """Yield the files and folders of all archives in the stream. Raises `BadInput` for another entry."""
     number = 0
     while True:
-        for member in _read_headers(forward, url, number):
-            if member.type in _NOT_KEPT:
+        for member in _read_headers(tar_stream, url, number):
+            if member.type in _SKIPPED_TYPES:
                 continue
             number += 1
             name = _entry_name(member, encoding, number, url)
             _refuse_special(member, f"{url}, entry {number} ({printable(name)})")
-            yield Entry(name, None if _is_folder(member) else _file_content(forward, member, url))
-        # Several archives one after the other are one, as several streams of gzip are.
-        if not forward.skip_zeros():
+            yield Entry(name, None if _is_folder(member) else _file_content(tar_stream, member, url))
+        # Concatenated archives are one archive, as concatenated streams of gzip are one.
+        if not tar_stream.skip_zeros():
             break
-    forward.read_to_end()
+    tar_stream.read_to_end()
 
 
-def _read_headers(forward: "_Forward", url: str, entries_before: int) -> Iterator[tarfile.TarInfo]:
-    """Yield the headers of one archive up to its end mark. `entries_before` entries came before it."""
+def _read_headers(tar_stream: "_TarStream", url: str, entries_before: int) -> Iterator[tarfile.TarInfo]:
+    """Yield the headers of one archive, up to its end mark. `entries_before` is a count for errors."""
     number = entries_before
-    tar, member = _open_tar(forward, url)
+    tar, member = _open_tar(tar_stream, url)
     while member is not None:
         number += 1
-        _repair_name(member, forward.last_block)
+        _repair_name(member, tar_stream.last_block)
         yield member
-        # tarfile keeps every member it has seen; none is needed again.
+        # tarfile collects all members in this list, and none is needed again.
         cast(Any, tar).members.clear()
-        member = _next_header(tar, forward, url)
-    if forward.last_block.strip(b"\0") or not forward.last_block:
+        member = _next_header(tar, tar_stream, url)
+    if tar_stream.last_block.strip(b"\0") or not tar_stream.last_block:
         raise BadInput(
             f"{url} ends without a tar's end mark: it was cut off, or entry {number + 1} is damaged"
         )
 
 
 def _repair_name(member: tarfile.TarInfo, header: bytes) -> None:
-    """Remove tarfile's addition to a name of GNU tar: the times of a backup, read as ustar's prefix."""
+    """Correct a name of a backup of GNU tar: tarfile prepends its times, in place of a prefix of ustar."""
     name, prefix = (field.split(b"\0")[0] for field in (header[:100], header[345:500]))
-    raw = member.name.encode("utf-8", "surrogateescape")
-    added = raw.rstrip(b"/") == prefix + b"/" + name.rstrip(b"/")
-    if prefix and added and header[257:265] == tarfile.GNU_MAGIC:
+    raw_name = member.name.encode("utf-8", "surrogateescape")
+    has_prefix = raw_name.rstrip(b"/") == prefix + b"/" + name.rstrip(b"/")
+    if prefix and has_prefix and header[257:265] == tarfile.GNU_MAGIC:
         member.name = name.decode("utf-8", "surrogateescape")
 
 
 def _entry_name(member: tarfile.TarInfo, encoding: str | None, number: int, url: str) -> str:
-    """Return an entry's name. Names in pax headers are UTF-8."""
-    # A long path of a sparse file is in GNU tar's own form, and tarfile returns that.
+    """Return the name of an entry as text. A name in a pax header is UTF-8, others have `encoding`."""
+    # For a sparse file of GNU tar, `member.name` is not the name of the file itself.
     name = member.pax_headers.get("GNU.sparse.name", member.name)
-    raw = name.encode("utf-8", "surrogateescape")
-    in_utf8 = not {"path", "GNU.sparse.name"}.isdisjoint(member.pax_headers)
-    return decode_name(raw, None if in_utf8 else encoding, number, url)
+    raw_name = name.encode("utf-8", "surrogateescape")
+    is_utf8 = not {"path", "GNU.sparse.name"}.isdisjoint(member.pax_headers)
+    return decode_name(raw_name, None if is_utf8 else encoding, number, url)
 
 
 def _is_folder(member: tarfile.TarInfo) -> bool:
-    return member.isdir() or member.type == _DUMPED_FOLDER
+    return member.isdir() or member.type == _BACKUP_FOLDER
 
 
-def _file_content(forward: "_Forward", member: tarfile.TarInfo, url: str) -> Iterator[bytes]:
-    """Yield a file's bytes. The holes of a sparse file are zeros."""
+def _file_content(tar_stream: "_TarStream", member: tarfile.TarInfo, url: str) -> Iterator[bytes]:
+    """Yield the content of a file in chunks, with zeros for the holes of a sparse file. Raises `BadInput`."""
     if member.sparse is None:
-        yield from forward.chunks(member.size)
+        yield from tar_stream.chunks(member.size)
         return
     position = 0
     for offset, size in cast("list[tuple[int, int]]", member.sparse):
@@ -113,13 +114,13 @@ def _file_content(forward: "_Forward", member: tarfile.TarInfo, url: str) -> Ite
         if not 0 <= position <= offset or size < 0 or offset + size > member.size:
             raise BadInput(f"{url} has a sparse file whose parts overlap: the archive is damaged")
         yield from _zero_chunks(offset - position)
-        yield from forward.chunks(size)
+        yield from tar_stream.chunks(size)
         position = offset + size
     yield from _zero_chunks(member.size - position)
 
 
 def _zero_chunks(count: int) -> Iterator[bytes]:
-    """Yield this many zero bytes, for the holes of a sparse file."""
+    """Yield `count` zero bytes in chunks."""
     while count:
         chunk = bytes(min(count, CHUNK_BYTES))
         count -= len(chunk)
@@ -129,27 +130,27 @@ def _zero_chunks(count: int) -> Iterator[bytes]:
 def _refuse_special(member: tarfile.TarInfo, where: str) -> None:
     """Raise `BadInput` for an entry that is no file and no folder, or has a negative length."""
     if not _is_folder(member) and not member.issparse() and member.type not in _FILES:
-        what = _KINDS.get(member.type, "of a kind that is not known here")
-        raise BadInput(f"{where} is {what}: only files and folders are unpacked")
+        description = _REFUSED_TYPES.get(member.type, "of a kind that is not known here")
+        raise BadInput(f"{where} is {description}: only files and folders are unpacked")
     if member.size < 0:
         raise BadInput(f"{where} has a negative length: the archive is damaged")
 
 
-def _open_tar(forward: "_Forward", url: str) -> tuple[tarfile.TarFile, tarfile.TarInfo | None]:
-    """Open the tar, which reads its first header."""
-    forward.begin_header()
+def _open_tar(tar_stream: "_TarStream", url: str) -> tuple[tarfile.TarFile, tarfile.TarInfo | None]:
+    """Return the tar and its first header; None for an empty tar. Raises `BadInput` for a damaged one."""
+    tar_stream.begin_header()
     try:
         tar = tarfile.TarFile(
-            fileobj=cast(Any, forward), mode="r", encoding="utf-8", errors="surrogateescape"
+            fileobj=cast(Any, tar_stream), mode="r", encoding="utf-8", errors="surrogateescape"
         )
         return tar, tar.next()
     except _DAMAGE as error:
         raise _damaged_error(url, error) from error
 
 
-def _next_header(tar: tarfile.TarFile, forward: "_Forward", url: str) -> tarfile.TarInfo | None:
-    """Return the next entry. Return None at the end. Raises `BadInput` for a damaged archive."""
-    forward.begin_header()
+def _next_header(tar: tarfile.TarFile, tar_stream: "_TarStream", url: str) -> tarfile.TarInfo | None:
+    """Return the header of the next entry. Return None at the end. Raises `BadInput` for a damaged tar."""
+    tar_stream.begin_header()
     try:
         return tar.next()
     except _DAMAGE as error:
@@ -160,21 +161,23 @@ def _damaged_error(url: str, error: Exception) -> BadInput:
     return BadInput(f"{url} is no whole tar: {printable(str(error)) or type(error).__name__}")
 
 
-class _Forward:
-    """The file as tarfile reads headers from it: forwards only, in small parts."""
+class _TarStream:
+    """The stream of a tar, read forwards only. It is the file from which tarfile reads the headers."""
 
     def __init__(self, stream: Readable, url: str, quota: Quota) -> None:
         self._stream, self._url, self._quota = stream, url, quota
-        self._ahead = b""
+        #: Bytes that were peeked at, to be read again.
+        self._peeked = b""
         self._position = 0
         self._header_bytes = 0
+        #: The block that tarfile has read last: a header, or the end mark.
         self.last_block = b""
 
     def tell(self) -> int:
         return self._position
 
     def seek(self, position: int) -> None:
-        """Skip the bytes up to `position`, as tarfile does for padding. Raises `BadInput`."""
+        """Skip the bytes up to `position`. Raises `BadInput` for a position before the current one."""
         if position < self._position:
             raise BadInput(f"{self._url} has a header that points back: the archive is damaged")
         while self._position < position:
@@ -184,7 +187,7 @@ class _Forward:
                 return
 
     def read(self, size: int) -> bytes:
-        """Return `size` bytes of a header, fewer only at the end. Raises `TooLarge`."""
+        """Return `size` bytes of a header; fewer only at the end. Raises `TooLarge` for too long headers."""
         self._header_bytes += max(size, 0)
         if size < 0 or self._header_bytes > MAX_HEADER_BYTES:
             raise TooLarge(f"{self._url} has an entry whose headers are over {MAX_HEADER_BYTES} bytes")
@@ -197,17 +200,17 @@ class _Forward:
         return data
 
     def peek(self, size: int) -> bytes:
-        """Return the next bytes, to be read again."""
-        while len(self._ahead) < size and (part := self._stream.read(size - len(self._ahead))):
-            self._ahead += part
-        return self._ahead[:size]
+        """Return the next `size` bytes, fewer only at the end, without advancing."""
+        while len(self._peeked) < size and (part := self._stream.read(size - len(self._peeked))):
+            self._peeked += part
+        return self._peeked[:size]
 
     def begin_header(self) -> None:
-        """Reset the count of header bytes: the bytes read next belong to the next entry."""
+        """Begin the count of header bytes for another entry."""
         self._header_bytes = 0
 
     def chunks(self, size: int) -> Iterator[bytes]:
-        """Yield the content of the entry whose header was read last. Raises `BadInput`."""
+        """Yield the next `size` bytes in chunks. Raises `BadInput` if the stream ends before."""
         while size:
             chunk = self._read_available(min(CHUNK_BYTES, size))
             if not chunk:
@@ -216,19 +219,19 @@ class _Forward:
             yield chunk
 
     def skip_zeros(self) -> bool:
-        """Skip blocks of zeros. Return True if the header of another archive follows."""
+        """Skip blocks of zeros. Return True if the header of another tar follows."""
         while (block := self.peek(_BLOCK)) and not block.strip(b"\0"):
             self._quota.count_padding(len(self._read_available(len(block))))
         return is_tar(block)
 
     def read_to_end(self) -> None:
-        """Read to the end of the stream, so that a checksum there is verified."""
-        while rest := self._read_available(CHUNK_BYTES):
-            self._quota.count_padding(len(rest))
+        """Read the rest of the stream, so that the decompressor verifies its checksum."""
+        while chunk := self._read_available(CHUNK_BYTES):
+            self._quota.count_padding(len(chunk))
 
     def _read_available(self, size: int) -> bytes:
-        """Return at most `size` bytes, first those that were peeked at. Empty bytes are the end."""
-        data, self._ahead = self._ahead[:size], self._ahead[size:]
+        """Return at most `size` bytes, those that were peeked at first; no bytes at the end."""
+        data, self._peeked = self._peeked[:size], self._peeked[size:]
         data = data or self._stream.read(size)
         self._position += len(data)
         return data

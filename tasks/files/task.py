@@ -1,6 +1,6 @@
-"""The handlers of the file tasks. Every operation is a module of its own, loaded when it is first run.
+"""The handlers of the file tasks. The module of an operation is imported when the operation is first run.
 
-So a child process carries only the libraries that its tasks need, and libvips is not loaded before a fork.
+So a child process loads only the libraries that its tasks need, and libvips is not loaded before a fork.
 """
 
 from millpond.tasks.context import Context
@@ -25,22 +25,22 @@ from millpond.tasks.handlers import body
 
 @body(Checksum)
 def checksum_file(job: Checksum, context: Context) -> ChecksumResult:
-    """Return the digest of a file."""
+    """Return the digest and the length of a file."""
     from millpond.tasks.files import digests
 
     return digests.compute_checksum(job, storage(), context)
 
 
 @body(Thumbnail)
-def thumbnail(job: Thumbnail, context: Context) -> ImageResult:
-    """Make an image that fits a box."""
+def make_thumbnail(job: Thumbnail, context: Context) -> ImageResult:
+    """Write an image that is scaled down to fit a box."""
     from millpond.tasks.files import images
 
     return images.make_thumbnail(job, storage(), context)
 
 
 @body(ConvertImage)
-def convert(job: ConvertImage, context: Context) -> ImageResult:
+def convert_image(job: ConvertImage, context: Context) -> ImageResult:
     """Write an image in another format."""
     from millpond.tasks.files import images
 
@@ -49,7 +49,7 @@ def convert(job: ConvertImage, context: Context) -> ImageResult:
 
 @body(Compress)
 def compress(job: Compress, context: Context) -> FileResult:
-    """Compress a file with zstd."""
+    """Write a file compressed with zstd."""
     from millpond.tasks.files import compression
 
     return compression.compress(job, storage(), context)
@@ -57,7 +57,7 @@ def compress(job: Compress, context: Context) -> FileResult:
 
 @body(ToParquet)
 def to_parquet(job: ToParquet, context: Context) -> TableResult:
-    """Turn a CSV or JSONL file into Parquet."""
+    """Write a CSV or JSONL file as Parquet."""
     from millpond.tasks.files import tables
 
     return tables.to_parquet(job, storage(), context)

@@ -1,7 +1,7 @@
-"""Read the tags of a TIFF, to choose the page that is the picture and refuse one that would come out wrong.
+"""Read the tags of a TIFF, to choose the page that is the picture and refuse one that would look wrong.
 
-libvips takes every sample that it can unpack for RGB or grey, against the tags of colours, and the first
-page for the picture. TIFF 6.0 (1992) names the tags. BigTIFF and Adobe's technical notes add to them.
+libvips ignores the tags of colours: it treats all samples as RGB or grey. It also treats the first page as
+the picture. The tags are defined by TIFF 6.0 (1992), BigTIFF and Adobe's technical notes.
 """
 
 import struct
@@ -15,16 +15,19 @@ _USED = {
     *(_SUBFILE, _OLD_SUBFILE, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _PLANAR, _SUB_IFDS, _INK_SET),
     *(_EXTRA, _SAMPLE_FORMAT, _TILE_WIDTH, _COEFFICIENTS, _SUBSAMPLING, _REFERENCE, _DNG_VERSION),
 }
-#: Formats of values, by type: bytes, shorts, longs, rationals, and BigTIFF's longs.
-_FORMATS = {1: "B", 3: "H", 4: "I", 5: "II", 13: "I", 16: "Q", 18: "Q"}
-_MOST_PAGES = 1_000
-_MOST_VALUES = 64
+#: The format of a value for `struct`, by its type: bytes, shorts, longs, rationals, and BigTIFF's longs.
+_VALUE_FORMATS = {1: "B", 3: "H", 4: "I", 5: "II", 13: "I", 16: "Q", 18: "Q"}
+_RATIONAL = 5
+_MAX_PAGES = 1_000
+_MAX_VALUES = 64
 
+#: Values of tags: flags of a subfile, compressions, and photometric interpretations.
 _REDUCED, _MASK = 1, 4
 _OLD_JPEG, _JPEG = 6, 7
 _RGB, _PALETTE, _CMYK, _YCBCR, _CIELAB = 2, 3, 5, 6, 8
-#: The number of samples that are colours, by photometric interpretation. No other interpretation is read.
+#: The number of samples that are colours, for each photometric interpretation that is supported.
 _COLOURS = {0: 1, 1: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3, _CIELAB: 3}
+#: The names of other photometric interpretations.
 _NAMES = {
     4: "a transparency mask",
     9: "ICC L*a*b* colours",
@@ -37,7 +40,7 @@ _NAMES = {
 
 
 class Unsupported(Exception):
-    """A TIFF that may be sound and would not come out right. The message names the reason."""
+    """A TIFF that may be valid, but would look wrong. The message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -47,39 +50,35 @@ class Page:
     number: int
     tags: dict[int, tuple[float, ...]]
 
-    def first_value(self, tag: int, otherwise: int) -> int:
-        """Return the first value of a tag as an integer."""
-        return int((self.tags.get(tag) or (otherwise,))[0])
+    def first_value(self, tag: int, default: int) -> int:
+        """Return the first value of a tag as an integer. Return `default` if the page lacks it."""
+        return int((self.tags.get(tag) or (default,))[0])
 
     @property
     def is_whole_picture(self) -> bool:
         """True unless the page is marked as a mask, or as a smaller version of another page."""
-        return (
-            not self.first_value(_SUBFILE, 0) & (_REDUCED | _MASK) and self.first_value(_OLD_SUBFILE, 1) != 2
-        )
+        is_partial = self.first_value(_SUBFILE, 0) & (_REDUCED | _MASK)
+        return not is_partial and self.first_value(_OLD_SUBFILE, 1) != 2
 
     @property
     def is_tiled(self) -> bool:
-        """True if the samples lie in tiles and not in strips."""
+        """True if the samples are in tiles, and not in strips."""
         return _TILE_WIDTH in self.tags
 
     @property
     def colour_count(self) -> int:
-        """Return the number of samples of a pixel that are colours.
-
-        A palette counts as three, as it is read.
-        """
+        """The number of colour samples of a pixel, as it is read: 3 for a palette."""
         photometric = self.first_value(_PHOTOMETRIC, 1)
         return 3 if photometric == _PALETTE else _COLOURS[photometric]
 
     @property
     def has_alpha(self) -> bool:
-        """True if the sample after the colours is transparency, as it is if the file does not specify it."""
+        """True if the sample after the colours is transparency. Without the tag, it is."""
         return self.first_value(_EXTRA, 2) in (1, 2)
 
     @property
     def ycbcr(self) -> "YCbCr | None":
-        """Return the constants that make RGB of the samples. Return None if the reader does that itself."""
+        """The constants for the conversion to RGB. None if libvips converts, or nothing has to be."""
         if self.first_value(_PHOTOMETRIC, 1) != _YCBCR or self.first_value(_COMPRESSION, 1) == _JPEG:
             return None
         return YCbCr(
@@ -90,39 +89,42 @@ class Page:
 
 @dataclass(frozen=True)
 class YCbCr:
-    """The constants by which a TIFF's Y, Cb and Cr become RGB (TIFF 6.0, section 21)."""
+    """The constants for the conversion of Y, Cb and Cr to RGB (TIFF 6.0, section 21).
+
+    `coefficients` are the parts of red, green and blue in Y. `reference` has the samples of black and white
+    for each of Y, Cb and Cr.
+    """
 
     coefficients: tuple[float, ...]
     reference: tuple[float, ...]
 
     @property
-    def scale_and_offset(self) -> tuple[list[float], list[float]]:
-        """Return the scale and offset that bring samples to Y of 0 to 255, and Cb and Cr of -127 to 127."""
-        black, white = self.reference[0::2], self.reference[1::2]
-        scales = [
-            whole / (high - low) for whole, low, high in zip((255, 127, 127), black, white, strict=True)
-        ]
-        return scales, [-low * scale for low, scale in zip(black, scales, strict=True)]
+    def scales_and_offsets(self) -> tuple[list[float], list[float]]:
+        """The scales and offsets that map samples to Y from 0 to 255, and to Cb and Cr from -127 to 127."""
+        blacks, whites = self.reference[0::2], self.reference[1::2]
+        ranges = zip((255, 127, 127), blacks, whites, strict=True)
+        scales = [maximum / (white - black) for maximum, black, white in ranges]
+        return scales, [-black * scale for black, scale in zip(blacks, scales, strict=True)]
 
     @property
-    def matrix(self) -> list[list[float]]:
-        """Return the matrix that makes RGB of Y, Cb and Cr."""
+    def rgb_matrix(self) -> list[list[float]]:
+        """The matrix that converts Y, Cb and Cr to RGB."""
         red, green, blue = self.coefficients
-        for_red, for_blue = 2 - 2 * red, 2 - 2 * blue
+        cr_to_red, cb_to_blue = 2 - 2 * red, 2 - 2 * blue
         return [
-            [1, 0, for_red],
-            [1, -blue * for_blue / green, -red * for_red / green],
-            [1, for_blue, 0],
+            [1, 0, cr_to_red],
+            [1, -blue * cb_to_blue / green, -red * cr_to_red / green],
+            [1, cb_to_blue, 0],
         ]
 
 
 def choose_page(file: BinaryIO) -> Page:
-    """Return the page that is the picture. Raises `Unsupported` if none can be read right.
+    """Return the page that is the picture. Raises `Unsupported` if it would look wrong.
 
-    Raises `EOFError` for a file that is damaged or cut short.
+    Raises `EOFError` for a file that is damaged or truncated.
     """
     pages = _read_pages(file)
-    page = next((each for each in pages if each.is_whole_picture), pages[0])
+    page = next((page for page in pages if page.is_whole_picture), pages[0])
     if _DNG_VERSION in pages[0].tags or (not page.is_whole_picture and _SUB_IFDS in page.tags):
         raise Unsupported("its picture is a camera's raw one, beside a preview")
     if reason := _unsupported_reason(page):
@@ -131,7 +133,7 @@ def choose_page(file: BinaryIO) -> Page:
 
 
 def _unsupported_reason(page: Page) -> str | None:
-    """Return why a page cannot be read right. Return None if it can be read."""
+    """Return why a page would look wrong. Return None if it would look right."""
     photometric, compression = page.first_value(_PHOTOMETRIC, 1), page.first_value(_COMPRESSION, 1)
     bits = set(page.tags.get(_BITS, (1,)))
     samples = page.first_value(_SAMPLES, 1)
@@ -142,7 +144,7 @@ def _unsupported_reason(page: Page) -> str | None:
     if set(page.tags.get(_SAMPLE_FORMAT, (1,))) - {1, 4}:
         return "its samples are floating-point or signed numbers, without a colour of their own"
     if not bits <= ({1, 2, 4, 8, 16} if samples == 1 else {8, 16}) or len(bits) > 1:
-        return f"its samples have {', '.join(str(int(each)) for each in sorted(bits))} bits"
+        return f"its samples have {', '.join(str(int(count)) for count in sorted(bits))} bits"
     if samples > _COLOURS[photometric] and photometric == _PALETTE:
         return "it has a palette and transparency"
     if photometric == _CMYK and (page.first_value(_INK_SET, 1) != 1 or samples < 4):
@@ -153,28 +155,28 @@ def _unsupported_reason(page: Page) -> str | None:
 
 
 def _unsupported_ycbcr_reason(page: Page) -> str | None:
-    """Return why a page in Y, Cb and Cr cannot be read right. Return None if it can."""
-    # Where the tag is missing TIFF has the colours at half the width and height.
+    """Return why a page in Y, Cb and Cr would look wrong. Return None if it would look right."""
+    # Without the tag, Cb and Cr have half the width and height.
     if page.tags.get(_SUBSAMPLING, (2, 2)) != (1, 1):
         return "its colours (Cb, Cr) have fewer samples than its brightness, and are not in JPEG"
     if page.first_value(_PLANAR, 1) != 1 or page.tags.get(_BITS, (1,)) != (8, 8, 8):
         return "its samples (Y, Cb, Cr) lie in planes, or have not 8 bits"
-    sound = page.ycbcr
-    assert sound is not None
-    wide = all(low < high for low, high in zip(sound.reference[0::2], sound.reference[1::2], strict=True))
-    if len(sound.reference) != 6 or len(sound.coefficients) != 3 or not sound.coefficients[1] or not wide:
+    assert page.ycbcr is not None
+    coefficients, reference = page.ycbcr.coefficients, page.ycbcr.reference
+    has_ranges = all(black < white for black, white in zip(reference[0::2], reference[1::2], strict=True))
+    if len(reference) != 6 or len(coefficients) != 3 or not coefficients[1] or not has_ranges:
         return "its colours (Y, Cb, Cr) are defined in a way that makes no sense"
     return None
 
 
 def _read_pages(file: BinaryIO) -> list[Page]:
-    """Return the pages of the main chain, at least one. Raises `EOFError` if it leads out of the file."""
+    """Return the pages of a TIFF, at least one. Raises `EOFError` for a damaged or empty file."""
     try:
         reader = _open_reader(file)
         pages: list[Page] = []
-        offset, offsets = reader.first_offset(), set[int]()
-        while offset and offset not in offsets and len(pages) < _MOST_PAGES:
-            offsets.add(offset)
+        offset, seen = reader.first_offset(), set[int]()
+        while offset and offset not in seen and len(pages) < _MAX_PAGES:
+            seen.add(offset)
             tags, offset = reader.read_directory(offset)
             pages.append(Page(len(pages), tags))
     except (struct.error, ArithmeticError, ValueError, OSError) as error:
@@ -185,60 +187,60 @@ def _read_pages(file: BinaryIO) -> list[Page]:
 
 
 def _open_reader(file: BinaryIO) -> "_TagReader":
-    """Return a reader for the byte order and the version in a TIFF's header."""
+    """Return a reader for the byte order and the version that are in the header of a TIFF."""
     file.seek(0)
     head = file.read(4)
-    order = "<" if head[:1] == b"I" else ">"
-    big = b"+" in head
-    return _TagReader(file, order, big)
+    return _TagReader(file, "<" if head[:1] == b"I" else ">", b"+" in head)
 
 
 @dataclass(frozen=True)
 class _TagReader:
-    """Reads the directories of a TIFF, in its byte order, classic or BigTIFF."""
+    """Reads the directories of a TIFF: of its byte order, as `struct` has it, and its version."""
 
     file: BinaryIO
-    order: str
-    big: bool
+    byte_order: str
+    is_bigtiff: bool
 
     def first_offset(self) -> int:
         """Return the offset of the first directory."""
-        self.file.seek(8 if self.big else 4)
-        return int(self._unpack_next("Q" if self.big else "I")[0])
+        self.file.seek(8 if self.is_bigtiff else 4)
+        return int(self._unpack_next("Q" if self.is_bigtiff else "I")[0])
 
     def read_directory(self, offset: int) -> tuple[dict[int, tuple[float, ...]], int]:
-        """Return the values of a directory's tags that are used here, and the next directory's offset."""
+        """Return the values of the used tags in a directory, and the offset of the next directory, or 0."""
         self.file.seek(offset)
-        (entries,) = self._unpack_next("Q" if self.big else "H")
-        size = 20 if self.big else 12
+        (entries,) = self._unpack_next("Q" if self.is_bigtiff else "H")
+        size = 20 if self.is_bigtiff else 12
         table = self.file.read(min(entries, 65_536) * size)
-        (following,) = self._unpack_next("Q" if self.big else "I", missing=0)
+        (following,) = self._unpack_next("Q" if self.is_bigtiff else "I", missing=0)
         tags: dict[int, tuple[float, ...]] = {}
-        for at in range(0, len(table) - size + 1, size):
-            tag, form, count = struct.unpack_from(f"{self.order}HH{'Q' if self.big else 'I'}", table, at)
-            if tag in _USED and form in _FORMATS and 0 < count <= _MOST_VALUES:
-                value = table[at + (12 if self.big else 8) : at + size]
-                tags.setdefault(tag, self._tag_values(form, count, value))
+        entry_format = f"{self.byte_order}HH{'Q' if self.is_bigtiff else 'I'}"
+        for start in range(0, len(table) - size + 1, size):
+            tag, type_, count = struct.unpack_from(entry_format, table, start)
+            if tag in _USED and type_ in _VALUE_FORMATS and 0 < count <= _MAX_VALUES:
+                value = table[start + struct.calcsize(entry_format) : start + size]
+                tags.setdefault(tag, self._tag_values(type_, count, value))
             elif tag in _USED:
                 tags.setdefault(tag, ())
         return tags, following
 
-    def _tag_values(self, form: int, count: int, inline: bytes) -> tuple[float, ...]:
-        """Return the numbers of a tag: those in the entry, or those at the offset that the entry has."""
-        layout = f"{self.order}{_FORMATS[form] * count}"
+    def _tag_values(self, type_: int, count: int, value: bytes) -> tuple[float, ...]:
+        """Return the numbers of a tag. `value` has them if they fit there, and otherwise their offset."""
+        layout = f"{self.byte_order}{_VALUE_FORMATS[type_] * count}"
         size = struct.calcsize(layout)
-        if size > len(inline):
-            (at,) = struct.unpack(f"{self.order}{'Q' if self.big else 'I'}", inline)
-            self.file.seek(at)
-            inline = self.file.read(size)
-        numbers = struct.unpack_from(layout, inline)
-        if form == 5:
-            return tuple(above / below for above, below in zip(numbers[0::2], numbers[1::2], strict=True))
+        if size > len(value):
+            (offset,) = struct.unpack(f"{self.byte_order}{'Q' if self.is_bigtiff else 'I'}", value)
+            self.file.seek(offset)
+            value = self.file.read(size)
+        numbers = struct.unpack_from(layout, value)
+        if type_ == _RATIONAL:
+            fractions = zip(numbers[0::2], numbers[1::2], strict=True)
+            return tuple(numerator / denominator for numerator, denominator in fractions)
         return numbers
 
     def _unpack_next(self, layout: str, missing: int | None = None) -> tuple[Any, ...]:
-        """Return the next values of the file, or `missing` at its end."""
+        """Return the next values of the file, in this layout; at its end, `missing` alone."""
         data = self.file.read(struct.calcsize(layout))
         if missing is not None and len(data) < struct.calcsize(layout):
             return (missing,)
-        return struct.unpack(self.order + layout, data)
+        return struct.unpack(self.byte_order + layout, data)

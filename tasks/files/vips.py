@@ -1,7 +1,7 @@
 """Load libvips for untrusted input: few loaders, one thread, no cache, never before a fork.
 
-libvips starts threads, and a process forked from one that used it waits for them for ever. So it is loaded
-by the first image handler that a child process runs, and refuses to work in a process forked after that.
+libvips starts threads, for which a process forked later would wait forever. So it is loaded by the first
+image handler that a child process runs, and is refused in a process that is forked from that one.
 """
 
 import logging
@@ -9,7 +9,7 @@ import os
 from functools import cache
 from typing import Any
 
-#: The only formats that are read, with libvips's class for each; SVG and raw files are not among them.
+#: The loaders that are allowed, each with libvips's class. There is none for SVG and for raw files.
 LOADERS = {
     "jpegload": "VipsForeignLoadJpeg",
     "pngload": "VipsForeignLoadPng",
@@ -21,21 +21,21 @@ LOADERS = {
 
 
 def libvips() -> Any:
-    """Return the pyvips module, set up. Raises `RuntimeError` in a process forked from one that used it."""
-    module, process = _set_up()
-    if process != os.getpid():
+    """Return the pyvips module. Raises `RuntimeError` in a process forked from one that used it."""
+    pyvips, pid = _set_up()
+    if pid != os.getpid():
         raise RuntimeError(
             "libvips was used before this process was forked, and would hang here: use it in the child only"
         )
-    return module
+    return pyvips
 
 
 @cache
 def _set_up() -> tuple[Any, int]:
-    """Import pyvips and set it up for untrusted input. Return pyvips and the id of this process."""
+    """Import pyvips and configure it for untrusted input. Return the module and the id of this process."""
     import pyvips
 
-    # It logs every step of libvips, and each damaged tile of a picture that is refused whole.
+    # It logs every step of libvips, and each damaged tile of an image that is refused anyway.
     logging.getLogger("pyvips").setLevel(logging.ERROR)
     pyvips.concurrency_set(1)  # a slot is one core
     # Operations are cached by file name, and /proc/self/fd/7 is another image in the next task.

@@ -1,7 +1,7 @@
-"""Read a zip in bounded memory: `zipfile` reads the directory, the entries are decompressed here.
+"""Read a zip in limited memory: `zipfile` reads the directory, and the entries are decompressed here.
 
-zipfile itself lets a bzip2 or LZMA entry decide how large one read gets, and before Python 3.11.8 let
-entries share bytes ("A better zip bomb", Fifield 2019).
+zipfile does not limit what one read of a bzip2 or LZMA entry returns. Before Python 3.11.8 it also allowed
+entries that share bytes ("A better zip bomb", Fifield 2019).
 """
 
 import stat
@@ -19,6 +19,7 @@ from millpond.tasks.files.streams import Decompressed, Readable, raw_lzma_decomp
 from millpond.tasks.settings import Files
 
 _STORED, _LZMA = zipfile.ZIP_STORED, zipfile.ZIP_LZMA
+#: The format of each compression method that is supported; "" for no compression.
 _CODECS = {
     _STORED: "",
     zipfile.ZIP_DEFLATED: "deflate",
@@ -27,19 +28,21 @@ _CODECS = {
     93: "zstd",
     95: "xz",
 }
-#: The names of other methods (APPNOTE.TXT, 4.4.5).
-_METHODS = {1: "shrink", 6: "implode", 9: "Deflate64", 98: "PPMd", 99: "AES encryption"}
-#: The systems whose entries have a Unix mode: Unix and macOS.
-_WITH_MODE = (3, 19)
+#: The names of other compression methods (APPNOTE.TXT, 4.4.5).
+_OTHER_METHODS = {1: "shrink", 6: "implode", 9: "Deflate64", 98: "PPMd", 99: "AES encryption"}
+#: The numbers of the systems that store a Unix mode: Unix and macOS.
+_UNIX_SYSTEMS = (3, 19)
 _DOS_FOLDER = 0x10
-#: The end of a zip, with the longest comment.
+#: The mark of the end record of a zip, and the maximum length of the record with its comment.
 _END_MARK, _END_BYTES = b"PK\x05\x06", 22 + 65_535
-_LOCAL = struct.Struct("<4s22xHH")
-_ENCRYPTED = 0x1
-_NAMED_IN_UTF8 = 0x800
+_LOCAL_HEADER = struct.Struct("<4s22xHH")
+#: Flags of an entry.
+_ENCRYPTED, _UTF8_NAME = 0x1, 0x800
+#: The tag of Info-ZIP's field with a name in UTF-8.
 _UNICODE_PATH = 0x7075
-#: Bytes of an entry in the directory at most, on average; names and comments are short in practice.
+#: The maximum of the average length of an entry in the directory. Real names and comments are short.
 _DIRECTORY_BYTES_PER_ENTRY = 512
+#: The errors that zipfile raises for a damaged directory.
 _DAMAGE = (
     zipfile.BadZipFile,
     ValueError,
@@ -52,25 +55,28 @@ _DAMAGE = (
 
 
 def read_entries(file: BinaryIO, url: str, encoding: str | None, limits: Files) -> Iterator[Entry]:
-    """Return the entries in the order of their bytes. Raises `BadInput` for a directory that is refused."""
+    """Return the entries in the order of their content. Raises `BadInput`, and `TooLarge` for too many.
+
+    A damaged entry raises `BadInput` when its content is read.
+    """
     try:
-        directory = zipfile.ZipFile(cast(Any, _Directory(file, url, limits)))
+        directory = zipfile.ZipFile(cast(Any, _DirectoryFile(file, url, limits)))
     except _DAMAGE as error:
         raise BadInput(f"{url} is no whole zip: {printable(str(error))}") from error
     entries = [
         _check_entry(info, number, url, encoding) for number, info in enumerate(directory.infolist(), 1)
     ]
     entries.sort(key=lambda entry: entry.info.header_offset)
-    begins = _content_offsets(file, entries, directory.start_dir)
+    offsets = _content_offsets(file, entries, directory.start_dir)
     return (
-        Entry(each.name, None if each.is_folder else _file_content(file, each, begin))
-        for each, begin in zip(entries, begins, strict=True)
+        Entry(entry.name, None if entry.is_folder else _file_content(file, entry, offset))
+        for entry, offset in zip(entries, offsets, strict=True)
     )
 
 
 @dataclass(frozen=True)
 class _ZipEntry:
-    """An entry of the directory: its name and size, the place and the compression of its content."""
+    """An entry of the directory. `where` is the beginning of the errors about it."""
 
     info: zipfile.ZipInfo
     name: str
@@ -79,13 +85,13 @@ class _ZipEntry:
 
     @property
     def is_folder(self) -> bool:
-        """True if a slash ends its name, or if a label declares a folder and there is no content."""
-        labelled = self.info.external_attr & _DOS_FOLDER or stat.S_ISDIR(_unix_mode(self.info))
-        return self.name.endswith("/") or bool(labelled and not self.info.file_size)
+        """True if its name ends with a slash, or if it is empty and its attributes are those of a folder."""
+        is_labelled = self.info.external_attr & _DOS_FOLDER or stat.S_ISDIR(_unix_mode(self.info))
+        return self.name.endswith("/") or bool(is_labelled and not self.info.file_size)
 
 
 def is_zip(file: BinaryIO) -> bool:
-    """True if the file ends as a zip does, after anything: a program that unpacks itself."""
+    """True if a file ends as a zip, whatever its beginning is, as a self-extracting archive does."""
     file.seek(max(0, file.seek(0, 2) - _END_BYTES))
     has_end = _END_MARK in file.read(_END_BYTES)
     file.seek(0)
@@ -93,36 +99,38 @@ def is_zip(file: BinaryIO) -> bool:
 
 
 def _unix_mode(info: zipfile.ZipInfo) -> int:
-    """Return an entry's mode on Unix, 0 if it comes from another system."""
-    return info.external_attr >> 16 if info.create_system in _WITH_MODE else 0
+    """Return the Unix mode of an entry; 0 if another system has made it."""
+    return info.external_attr >> 16 if info.create_system in _UNIX_SYSTEMS else 0
 
 
 def _check_entry(info: zipfile.ZipInfo, number: int, url: str, encoding: str | None) -> _ZipEntry:
-    """Return an entry of the directory. Raises `BadInput` for one that is not unpacked here."""
-    in_utf8 = bool(info.flag_bits & _NAMED_IN_UTF8)
-    raw = info.orig_filename.encode("utf-8" if in_utf8 else "cp437")
-    name = _unicode_path(info.extra, raw) or decode_name(raw, None if in_utf8 else encoding, number, url)
+    """Return an entry of the directory with its name. Raises `BadInput` for one that cannot be unpacked."""
+    is_utf8 = bool(info.flag_bits & _UTF8_NAME)
+    raw_name = info.orig_filename.encode("utf-8" if is_utf8 else "cp437")
+    name = _unicode_path(info.extra, raw_name)
+    name = name or decode_name(raw_name, None if is_utf8 else encoding, number, url)
     where = f"{url}, entry {number} ({printable(name)})"
     if info.flag_bits & _ENCRYPTED:
         raise BadInput(f"{where} is encrypted: unpack it by hand, with its password")
-    # An entry that was read from a pipe is labelled as one, and its content is a file's.
+    # An entry with the mode of a pipe is accepted: its content was read from a pipe.
     if stat.S_ISLNK(_unix_mode(info)):
         raise BadInput(f"{where} is a symbolic link: only files and folders are unpacked")
     if info.compress_type not in _CODECS:
-        method = _METHODS.get(info.compress_type, f"method {info.compress_type}")
+        method = _OTHER_METHODS.get(info.compress_type, f"method {info.compress_type}")
         raise BadInput(f"{where} is compressed by a method not known here ({method}): use deflate")
-    entry = _ZipEntry(info, name, raw, where)
+    entry = _ZipEntry(info, name, raw_name, where)
     if entry.is_folder and info.file_size:
         raise BadInput(f"{where} is a folder with content of its own: refused, for it cannot be kept")
     return entry
 
 
-def _unicode_path(extra: bytes, raw: bytes) -> str | None:
-    """Return the name in Info-ZIP's Unicode field, if there is one and it is of this entry."""
+def _unicode_path(extra: bytes, raw_name: bytes) -> str | None:
+    """Return the name in Info-ZIP's Unicode field. Return None without such a field for this `raw_name`."""
     while len(extra) >= 4:
         tag, size = struct.unpack_from("<HH", extra)
         field, extra = extra[4 : 4 + size], extra[4 + size :]
-        if tag == _UNICODE_PATH and len(field) > 5 and field[1:5] == struct.pack("<L", zlib.crc32(raw)):
+        checksum = struct.pack("<L", zlib.crc32(raw_name))
+        if tag == _UNICODE_PATH and len(field) > 5 and field[1:5] == checksum:
             try:
                 return field[5:].decode()
             except UnicodeDecodeError:
@@ -130,46 +138,50 @@ def _unicode_path(extra: bytes, raw: bytes) -> str | None:
     return None
 
 
-def _content_offsets(file: BinaryIO, entries: list[_ZipEntry], directory_begins: int) -> list[int]:
-    """Return the offset of each entry's content.
+def _content_offsets(file: BinaryIO, entries: list[_ZipEntry], directory_offset: int) -> list[int]:
+    """Return the offset of each entry's content. The entries are in the order of their offsets.
 
-    No two entries may share bytes, nor an entry and the directory.
+    Raises `BadInput` if two entries, or an entry and the directory, share bytes.
     """
-    begins = []
-    ends = [entry.info.header_offset for entry in entries] + [directory_begins]
+    offsets = []
+    ends = [entry.info.header_offset for entry in entries] + [directory_offset]
     for entry, end in zip(entries, ends[1:], strict=True):
-        file.seek(max(entry.info.header_offset, 0))
-        header = file.read(_LOCAL.size)
-        if entry.info.header_offset < 0 or len(header) < _LOCAL.size or header[:4] != b"PK\x03\x04":
+        header_offset = entry.info.header_offset
+        file.seek(max(header_offset, 0))
+        header = file.read(_LOCAL_HEADER.size)
+        if header_offset < 0 or len(header) < _LOCAL_HEADER.size or header[:4] != b"PK\x03\x04":
             raise BadInput(
                 f"{entry.where} is not where the directory says: the archive is damaged or cut off"
             )
-        _, name_bytes, extra_bytes = _LOCAL.unpack(header)
+        _, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(header)
         if file.read(name_bytes) != entry.raw_name:
             raise BadInput(f"{entry.where} has another name in its own header: refused")
-        begin = entry.info.header_offset + _LOCAL.size + name_bytes + extra_bytes
-        if begin + entry.info.compress_size > end:
+        offset = header_offset + _LOCAL_HEADER.size + name_bytes + extra_bytes
+        if offset + entry.info.compress_size > end:
             raise BadInput(
                 f"{entry.where} shares bytes with the next entry: damaged, or a decompression bomb"
             )
-        begins.append(begin)
-    return begins
+        offsets.append(offset)
+    return offsets
 
 
-def _file_content(file: BinaryIO, entry: _ZipEntry, begin: int) -> Iterator[bytes]:
-    """Yield a file's bytes. Raises `BadInput` unless length and checksum are those of the directory."""
-    file.seek(begin)
+def _file_content(file: BinaryIO, entry: _ZipEntry, offset: int) -> Iterator[bytes]:
+    """Yield the content of a file in chunks.
+
+    Raises `BadInput` if it is damaged, or if its length or checksum is not that of the directory.
+    """
+    file.seek(offset)
     packed: Readable = _Slice(file, entry.info.compress_size)
     codec = _CODECS[entry.info.compress_type]
-    content = Decompressed(packed, codec, entry.where, many=False) if codec else packed
+    content = Decompressed(packed, codec, entry.where, multiple=False) if codec else packed
     if codec == "lzma":
         head = packed.read(4)
         properties = packed.read(int.from_bytes(head[2:4], "little"))
         content = Decompressed(
-            packed, lambda: raw_lzma_decompressor(properties, entry.where), entry.where, many=False
+            packed, lambda: raw_lzma_decompressor(properties, entry.where), entry.where, multiple=False
         )
     length = checksum = 0
-    # LZMA need not mark its end.
+    # A stream of LZMA may have no end mark.
     while (length < entry.info.file_size or codec != "lzma") and (chunk := content.read(CHUNK_BYTES)):
         length += len(chunk)
         checksum = zlib.crc32(chunk, checksum)
@@ -179,25 +191,25 @@ def _file_content(file: BinaryIO, entry: _ZipEntry, begin: int) -> Iterator[byte
 
 
 class _Slice:
-    """The next bytes of a file, limited to the length of an entry."""
+    """The next `size` bytes of a file."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
-        self._file, self._left = file, size
+        self._file, self._remaining = file, size
 
     def read(self, size: int, /) -> bytes:
-        data = self._file.read(min(size, self._left))
-        self._left -= len(data)
+        data = self._file.read(min(size, self._remaining))
+        self._remaining -= len(data)
         return data
 
 
-class _Directory:
-    """The file as zipfile reads the directory from it, which it holds whole: a large one is refused."""
+class _DirectoryFile:
+    """The file from which zipfile reads the directory, whose size is limited because it is all in memory."""
 
     def __init__(self, file: BinaryIO, url: str, limits: Files) -> None:
         self._file, self._url, self._limits = file, url, limits
 
     def read(self, size: int = -1) -> bytes:
-        """Read from the directory of the archive. Raises `TooLarge` if it has too many entries."""
+        """Return the next bytes. Raises `TooLarge` for a directory of too many entries."""
         limit = 128 * 1024 + self._limits.max_entries * _DIRECTORY_BYTES_PER_ENTRY
         data = self._file.read(min(size, limit + 1) if size >= 0 else limit + 1)
         if len(data) > limit or data.count(b"PK\x01\x02") > self._limits.max_entries:

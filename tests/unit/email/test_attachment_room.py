@@ -42,7 +42,7 @@ def test_a_large_mail_is_not_passed_by_small_ones(eventually: Callable[..., Any]
         for place, (name, needed) in enumerate((("large", 100), ("small", 10)), start=1):
             threads.append(threading.Thread(target=send, args=(name, needed)))
             threads[-1].start()
-            eventually(lambda place=place: len(room._line) == place)
+            eventually(lambda place=place: len(room._waiting) == place)
         with room.reserve_bytes(0):
             assert order == []
     for each in threads:

@@ -163,8 +163,8 @@ def test_a_page_that_ends_pdfium_is_named(
     for at in (0, 1):
         crashing.write_text(
             source.replace(
-                "with closing(document[at])",
-                f"at == {at} and os.abort()\n            with closing(document[at])",
+                "with closing(document[index])",
+                f"index == {at} and os.abort()\n            with closing(document[index])",
             )
         )
         monkeypatch.setattr(pdf_pages, "__file__", str(crashing))

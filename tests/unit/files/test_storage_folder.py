@@ -16,7 +16,7 @@ Names = Callable[[], list[str]]
 
 def fill(store: Storage, url: str, **files: bytes) -> None:
     with store.output_folder(url) as folder:
-        folder.mkdir("empty")
+        folder.make_folder("empty")
         for name, data in files.items():
             with folder.create_file(f"sub/{name}") as file:
                 file.write(data)

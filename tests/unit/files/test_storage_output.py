@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from millpond.tasks.errors import BadInput, Cancelled, RetryLater, TooLarge
-from millpond.tasks.files import atomic_output
+from millpond.tasks.files import partials
 from millpond.tasks.files.os_errors import task_error_for
 from millpond.tasks.files.storage import Storage
 
@@ -102,7 +102,7 @@ def test_two_writers_of_one_target_do_not_mix(store: Storage, root: Path, names:
 def test_too_many_writers_of_one_target_wait(store: Storage, names: Names) -> None:
     """A crowd on one target is told so, and tried later."""
     with pytest.raises(RetryLater, match="one target"):
-        _nest(store, atomic_output.SLOTS + 1)
+        _nest(store, partials.MAX_WRITERS + 1)
     assert names() == []
 
 
@@ -120,8 +120,8 @@ def test_what_lies_at_the_temporary_name_is_not_written_to(
     """A link or file put at the temporary name is removed, never followed or reused."""
     outside = tmp_path / "outside"
     outside.write_text("secret")
-    for slot in range(atomic_output.SLOTS):
-        partial = root / atomic_output.partial_name("target", slot)
+    for slot in range(partials.MAX_WRITERS):
+        partial = root / partials.partial_name("target", slot)
         if slot % 2:
             partial.symlink_to(outside)
         else:
@@ -134,7 +134,7 @@ def test_what_lies_at_the_temporary_name_is_not_written_to(
 def test_a_name_kept_for_partials_is_refused(store: Storage) -> None:
     """No task may write where another's half-written output could be."""
     with pytest.raises(BadInput, match="half written"):
-        write(store, atomic_output.partial_name("target", 0))
+        write(store, partials.partial_name("target", 0))
 
 
 def _child(root: Path, body: str) -> "subprocess.Popen[str]":
