@@ -74,6 +74,10 @@ def _services() -> Iterator[Case]:
         "a service of one, two slots", "bottleneck.ask", ("dependency",), False, slots=2,
         around=about.asked(1, 0.05), given=lambda it: {"url": it.url}, named=lambda it: it.address,
     )  # fmt: skip
+    yield from _both(
+        "a service of seven, eight slots", "bottleneck.ask", ("dependency",), False,
+        around=about.asked(7, 0.05), given=lambda it: {"url": it.url}, named=lambda it: it.address,
+    )  # fmt: skip
     yield Case(
         "a service of four, thirty-two slots", "bottleneck.ask", ("dependency",), False, slots=32,
         around=about.asked(4, 0.05), given=lambda it: {"url": it.url}, named=lambda it: it.address,
