@@ -137,14 +137,14 @@ def send_blocking(
 def _send_in_order(
     messages: Sequence[Outgoing], line: AdmissionLine, timeout_seconds: float | None, flow: FlowControl
 ) -> Iterator[list[Answer]]:
-    """Yield lists that together are the replies to the messages, in order.
+    """Yield the replies to the messages, in order, in a list for each call to the broker.
 
-    A list is empty while the reply that comes next is not known.
+    A list is empty if the next reply is not known yet, because its message was refused and waits.
     """
     timeout, replies, yielded = Timeout(timeout_seconds), dict[int, Answer](), 0
     while yielded < len(messages):
         unsent = [i for i in range(yielded, len(messages)) if i not in replies]
-        timed_out = not timeout.seconds_left
+        timed_out = not timeout.seconds_left  # a refusal is final then
         if (flow.queue_full or len(unsent) == 1) and not timed_out:
             unsent = unsent[: len(first_group([messages[i] for i in unsent]))]
             answers = line.send([messages[i] for i in unsent], timeout, flow)

@@ -127,11 +127,7 @@ class Client:
         return self._sender.stream(self._as_messages(items), **_check_arguments(overflow, timeout, batch))
 
     def batch(
-        self,
-        description: str = "",
-        *,
-        then: "Sendable | Message | None" = None,
-        owner: str | None = None,
+        self, description: str = "", *, then: "Sendable | Message | None" = None, owner: str | None = None
     ) -> Batch:
         """Open a batch. A `with` block closes it at its end.
 

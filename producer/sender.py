@@ -74,14 +74,14 @@ class Sender:
             }
             for policy, group in groupby(chunk, key=lambda m: policies[m.queue]):
                 same_policy = list(group)
-                oldest = cache(self._oldest_seconds)  # a full queue is asked at most once a chunk
+                queue_age = cache(self._oldest_seconds)  # a full queue is asked at most once a chunk
                 with self._notify_unanswered(same_policy):
                     answers = self._send_under_policy(same_policy, policy, timeout_seconds, flow)
                     for message, answer in zip(same_policy, answers, strict=True):
                         if type(answer) is Accepted and not self.unanswered:
                             yield Sent(message.id, message.queue)  # the usual case, without a call
                         else:
-                            yield self._finish_send(message, answer, oldest)
+                            yield self._finish_send(message, answer, queue_age)
 
     def send_one(
         self, message: Message, *, overflow: Overflow | None, timeout_seconds: float | None, batch: str | None
@@ -187,13 +187,13 @@ class Sender:
         )
 
     def _finish_send(
-        self, message: Outgoing, answer: Answer | Ran, oldest: Callable[[str], float | None]
+        self, message: Outgoing, answer: Answer | Ran, queue_age: Callable[[str], float | None]
     ) -> Sent | Refused:
         """Return the outcome of a send, after `on_sent` of middleware was called with it.
 
-        `oldest` returns the age of the oldest message of a full queue.
+        `queue_age` returns the age of the oldest message of a full queue.
         """
-        outcome = _outcome_of(message, answer, oldest)
+        outcome = _outcome_of(message, answer, queue_age)
         self._notify_middleware(message, outcome.error if isinstance(outcome, Refused) else None)
         return outcome
 
@@ -223,7 +223,7 @@ class Sender:
 
 
 def _outcome_of(
-    message: Outgoing, answer: Answer | Ran, oldest: Callable[[str], float | None]
+    message: Outgoing, answer: Answer | Ran, queue_age: Callable[[str], float | None]
 ) -> Sent | Refused:
     """Return the outcome of a send for the reply to its message."""
     match answer:
@@ -239,7 +239,7 @@ def _outcome_of(
         case Late(id, queue, wait_ms):
             return Refused(id, queue, DeadlineExceeded(queue, wait_seconds=wait_ms / 1000))
         case Full(id, queue):
-            return Refused(id, queue, _queue_full_error(answer, oldest(queue)))
+            return Refused(id, queue, _queue_full_error(answer, queue_age(queue)))
     raise AssertionError(f"the broker cannot answer {answer!r} here")
 
 

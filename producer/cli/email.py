@@ -14,8 +14,7 @@ app = typer.Typer(
 )
 
 Sender = Annotated[
-    str,
-    typer.Option("--from", metavar="ADDRESS", help="The sender: ann@example.org, or 'Ann <ann@…>'."),
+    str, typer.Option("--from", metavar="ADDRESS", help="The sender: ann@example.org, or 'Ann <ann@…>'.")
 ]
 Subject = Annotated[str, typer.Option(metavar="TEXT", help="The subject, one line.")]
 Text = Annotated[str | None, typer.Option(metavar="TEXT", help="The body as plain text.")]
@@ -31,8 +30,7 @@ ReplyTo = Annotated[
     list[str] | None, typer.Option(metavar="ADDRESS", help="The address for replies; may be repeated.")
 ]
 Attach = Annotated[
-    list[str] | None,
-    typer.Option(metavar="FILE", help="Attach a file or a storage URL; may be repeated."),
+    list[str] | None, typer.Option(metavar="FILE", help="Attach a file or a storage URL; may be repeated.")
 ]
 Header = Annotated[
     list[str] | None, typer.Option(metavar="'NAME: VALUE'", help="Add a header; may be repeated.")
@@ -99,8 +97,7 @@ def campaign(
     name: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME",
-            help="The campaign's name: a row is sent once under a name, for some days.",
+            metavar="NAME", help="The campaign's name: a row is sent once under a name, for some days."
         ),
     ] = None,
     reply_to: ReplyTo = None,

@@ -12,8 +12,7 @@ Paths = Annotated[
     ),
 ]
 Out = Annotated[
-    str,
-    typer.Option("--out", "-o", metavar="DIR", help="Folder or storage URL for the results."),
+    str, typer.Option("--out", "-o", metavar="DIR", help="Folder or storage URL for the results.")
 ]
 Json = Annotated[
     bool, typer.Option("--json", help="Write one JSON object a line to stdout, the summary last.")

@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from millpond.producer.examples import example_fields
-from millpond.producer.gateway.openapi import with_tokens
+from millpond.producer.gateway.openapi import add_token_scheme
 from millpond.producer.gateway.problems import (
     ApiError,
     api_error,
@@ -75,7 +75,7 @@ def _description_routes(app: FastAPI) -> APIRouter:
 
     @router.get("/openapi.json", include_in_schema=False)
     async def openapi() -> JSONResponse:
-        return JSONResponse(with_tokens(app.openapi()))
+        return JSONResponse(add_token_scheme(app.openapi()))
 
     return router
 

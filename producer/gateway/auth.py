@@ -97,9 +97,9 @@ def require_options(
         raise api_error(403, "forbidden_id", f"an id that the token {name} chooses begins with {name}:")
 
 
-def require_task(principal: Principal, task: str) -> None:
+def require_task(principal: Principal, task_id: str) -> None:
     """Raise `ApiError` 403 for an id that is not in the principal's name space, whether it exists or not."""
-    if not principal.owns_task(task):
+    if not principal.owns_task(task_id):
         text = f"the ids of the tasks of the token {principal.name} begin with {principal.name}:"
         raise api_error(403, "forbidden_task", text)
 

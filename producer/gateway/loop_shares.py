@@ -142,7 +142,7 @@ class LoopShares:
         account.paid_at = max(account.paid_at, now - seconds) + seconds * self._count_active(now)
 
     def charge_refusal(self, token: str) -> None:
-        """Charge a heavy token `REFUSAL_SECONDS` for a refused request. A light token is not charged."""
+        """Charge a heavy token `REFUSAL_SECONDS` for a refused request, until it owes `MOST_OWED_SECONDS`."""
         account, now = self._account_of(token), monotonic()
         if account.is_heavy(now) and account.paid_at < now + MOST_OWED_SECONDS:
             account.paid_at = max(account.paid_at, now) + REFUSAL_SECONDS * self._count_active(now)

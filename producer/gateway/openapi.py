@@ -56,7 +56,7 @@ def query_parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
     ]
 
 
-def with_tokens(schema: dict[str, Any]) -> dict[str, Any]:
+def add_token_scheme(schema: dict[str, Any]) -> dict[str, Any]:
     """Add to an OpenAPI document that every route but those with `OPEN` needs a token, and return it."""
     bearer = {"type": "http", "scheme": "bearer", "description": "As `millpond gateway token` prints it."}
     schema.setdefault("components", {})["securitySchemes"] = {"token": bearer}

@@ -25,7 +25,7 @@ class State:
     """The state of one gateway. It is made inside the event loop that serves it.
 
     SIGTERM sets `stopping`: streams of results end, because they can be resumed at another gateway.
-    `streams_cut` is set shortly before the drain deadline: streams of tasks end too.
+    `end_streams` is set shortly before the drain deadline: streams of tasks end then.
     """
 
     def __init__(self, settings: Settings, client: Client) -> None:
@@ -42,7 +42,7 @@ class State:
         self.owners = BatchOwners(client.store, self.threads)
         self.batcher = SendBatcher(client, self.threads.sends, OverflowPolicies(client.store))
         self.stopping = asyncio.Event()
-        self.streams_cut = asyncio.Event()
+        self.end_streams = asyncio.Event()
         self.longest_wait = timedelta(seconds=_WAIT_PART * settings.drain_seconds)
         self._drain_seconds = settings.drain_seconds
         self._streams = {"tasks": 0, "results": 0}
@@ -53,11 +53,11 @@ class State:
         self.metrics = RequestMetrics(self._streams)
 
     def begin_stop(self) -> None:
-        """Set `stopping` now and `streams_cut` before the drain deadline. A second call changes nothing."""
+        """Set `stopping` now and `end_streams` before the drain deadline. A second call changes nothing."""
         if not self.stopping.is_set():
             self.stopping.set()
             loop = asyncio.get_running_loop()
-            loop.call_later(self._drain_seconds * (1 - _SUMMARY_PART), self.streams_cut.set)
+            loop.call_later(self._drain_seconds * (1 - _SUMMARY_PART), self.end_streams.set)
 
     @contextmanager
     def count_stream(self, stream_type: Literal["tasks", "results"], token: str) -> Iterator[None]:

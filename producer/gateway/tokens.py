@@ -38,9 +38,9 @@ class Principal:
         """True if this principal has a right: "shed" or "priority"."""
         return self.is_unrestricted or right in self.rights
 
-    def owns_task(self, task: str) -> bool:
+    def owns_task(self, task_id: str) -> bool:
         """True if the id of a task is in the name space of this principal."""
-        return self.is_unrestricted or task.startswith(f"{self.name}:")
+        return self.is_unrestricted or task_id.startswith(f"{self.name}:")
 
     def new_task_id(self) -> str:
         """Return a new id in the name space of this principal."""

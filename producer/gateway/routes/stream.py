@@ -154,7 +154,7 @@ class DuplexResponse(Response):
     async def _stream_outcomes(self, receive: Receive, send: Send) -> None:
         """Send the tasks of the body, write their outcomes, and at the end the summary."""
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        stopper = asyncio.create_task(self._stop_at_cut())
+        stopper = asyncio.create_task(self._stop_with_gateway())
         threads = self._state.threads.streams
         try:
             async for lines in self._read_lines(receive):
@@ -171,9 +171,9 @@ class DuplexResponse(Response):
             stopper.cancel()
             self._state.metrics.count_stream(self._sender.counts)
 
-    async def _stop_at_cut(self) -> None:
-        """Stop the sender's waits when the gateway, which is stopping, ends the streams."""
-        await self._state.streams_cut.wait()
+    async def _stop_with_gateway(self) -> None:
+        """Stop the sender's waits when the gateway stops and ends its streams."""
+        await self._state.end_streams.wait()
         self._sender.stop.set()
 
     async def _read_lines(self, receive: Receive) -> AsyncIterator[list[Line]]:
@@ -194,10 +194,10 @@ class DuplexResponse(Response):
         if self._body_ended:
             return None
         read = asyncio.ensure_future(receive())
-        cut = asyncio.ensure_future(self._state.streams_cut.wait())
+        end = asyncio.ensure_future(self._state.end_streams.wait())
         try:
-            await asyncio.wait({read, cut}, return_when=asyncio.FIRST_COMPLETED)
-            if cut.done():
+            await asyncio.wait({read, end}, return_when=asyncio.FIRST_COMPLETED)
+            if end.done():
                 self._aborted = "stopping"
                 return None
             message = read.result()
@@ -206,7 +206,7 @@ class DuplexResponse(Response):
             return None
         finally:
             read.cancel()
-            cut.cancel()
+            end.cancel()
         if message["type"] == "http.disconnect":
             self._aborted = "client_disconnected"
             return None
