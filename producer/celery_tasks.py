@@ -69,7 +69,7 @@ def _add_options(
     after: Mapping[str, Any] | None,
     more_headers: Callable[[str, str], Mapping[str, Any]],
 ) -> Outgoing:
-    """Return a message that Celery made, with the times and unique key of `message`, and Millpond's headers."""
+    """Return a message that Celery made, with the times, the unique key and the headers of Millpond."""
     due_ms, expires_ms, deadline_ms = message.epoch_times(now_ms)
     headers = composed.envelope["headers"]
     headers.update(more_headers(composed.queue, headers["id"]))
