@@ -1,17 +1,18 @@
--- Admission: the fair line of producers that wait for room; put before each script, after _drain_rate.lua.
+-- Admission: the fair line of producers that wait for room. Put before each script, after _drain_rate.lua.
 --
--- WAITERS                    sorted set, ticket -> place in the line
+-- WAITERS                    sorted set, ticket -> position in the line
 -- WAITERS .. ':called'       hash, ticket -> 'messages until': room granted to a producer, reserved until then (ms)
 -- WAITERS .. ':late'         sorted set, ticket that did not use its grant -> when the ticket is forgotten (ms)
--- WAITERS .. ':room:' .. t   list on which the producer of a ticket sleeps; a grant is a number of messages pushed here
+-- WAITERS .. ':room:' .. t   list on which the producer of a ticket waits; its grant, a number of messages, is pushed here
 --
--- A ticket is 'messages wanted.id'. The head of the line gets a grant as soon as there is room for a fair lot of the
--- messages it wants, so that a slow pool does not grant them one by one and no producer takes all the room. Reserved room
--- is for its producer alone, and no producer passes the line.
+-- A ticket is 'messages wanted.id'. The head of the line gets a grant as soon as there is room for a fair part of the
+-- messages that it wants, so that a slow pool does not grant them one by one and no producer takes all the room. Reserved
+-- room is for its producer alone, and no producer overtakes the line.
 --
--- A sleeping producer takes its grant from the list at once. If a grant is still there after PICK_UP_MS, the producer was
--- killed or is very slow. For each such grant, two more producers get one, even without room, so that many killed producers
--- do not block the line. A producer whose grant was in vain, or that comes late, returns to the head of the line.
+-- A waiting producer takes its grant from the list at once. If a grant is still there after PICK_UP_MS, the producer was
+-- killed or is very slow. For each such grant two more producers get one, even without room, so that many killed producers
+-- do not block the line. A producer that did not use its grant in time, or found no room with it, returns to the head of the
+-- line.
 
 local CALL_MS, PICK_UP_MS, LATE_MS, MOST_CALLED, LOTS = 2000, 250, 60000, 100, 16
 
@@ -23,7 +24,7 @@ local function has_waiters()
   return redis.call('EXISTS', KEYS[WAITERS], called_key()) > 0
 end
 
--- The room reserved for others, and for this ticket (nil: it has no grant; 0: it comes late).
+-- Return the room reserved for other tickets, and for this one (nil: it has no grant; 0: its grant was revoked).
 local function reserved_room(ticket, now)
   local called, others = redis.call('HGETALL', called_key()), 0
   local own = ticket ~= '' and redis.call('ZSCORE', late_key(), ticket) and 0 or nil
@@ -40,7 +41,7 @@ end
 
 local function room_key(ticket) return KEYS[WAITERS] .. ':room:' .. ticket end
 
--- Revoke the grants that were not used in time; return the number of those that were not even picked up.
+-- Revoke the grants that were not used in time. Return the number of those that were not even taken from their lists.
 local function revoke_unclaimed(now)
   local called, not_picked_up = redis.call('HGETALL', called_key()), 0
   redis.call('ZREMRANGEBYSCORE', late_key(), '-inf', now)
@@ -69,10 +70,9 @@ local function grant(ticket, n, now)
   redis.call('PEXPIRE', room_key(ticket), LATE_MS)
 end
 
--- Grant room to the producers in the line, in order, as far as there is room; `ready` messages are on the queue. Return
--- false if nobody waits.
+-- Grant room to the producers in the line, in order, as far as there is room. `ready` is the number of messages on the queue.
 local function admit_waiters(now, ready)
-  if not has_waiters() then return false end
+  if not has_waiters() then return end
   local spare = 2 * revoke_unclaimed(now)
   local bound, kept = bound_in_messages(limit_texts('bound')[1]), reserved_room('', now)
   local room = bound == 0 and math.huge or bound - ready - kept
@@ -91,12 +91,12 @@ local function admit_waiters(now, ready)
   end
 end
 
--- Put a producer into the line: at its head after a grant in vain, else at its end.
-local function join_line(ticket, granted_in_vain)
+-- Put a producer into the line, unless it is in it: at its head if it had a grant in vain, else at its end.
+local function join_line(ticket, had_grant)
   if redis.call('ZSCORE', KEYS[WAITERS], ticket) then return end
-  local edge = granted_in_vain and 0 or -1
-  local place = tonumber(redis.call('ZRANGE', KEYS[WAITERS], edge, edge, 'WITHSCORES')[2] or 0)
-  redis.call('ZADD', KEYS[WAITERS], granted_in_vain and place - 1 or place + 1, ticket)
+  local edge = had_grant and 0 or -1
+  local position = tonumber(redis.call('ZRANGE', KEYS[WAITERS], edge, edge, 'WITHSCORES')[2] or 0)
+  redis.call('ZADD', KEYS[WAITERS], had_grant and position - 1 or position + 1, ticket)
 end
 
 local function leave_line(ticket)

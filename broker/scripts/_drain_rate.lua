@@ -1,5 +1,5 @@
--- The drain rate: messages a second that the pool clears, measured as they are settled; put before each script, after
--- _queue.lua.
+-- The drain rate: how many messages the pool clears in a second, measured as they are settled. Put before each script,
+-- after _queue.lua.
 --
 -- DRAIN_RATE  hash: spoken_at  time of the last call or renewal of a consumer, ms
 --             since, cleared, refused  start of this measurement (ms), and the counters at that time
@@ -17,24 +17,24 @@
 
 local MEASURE_MS, QUICKEST, SLOWEST, SAMPLE = 1000, 3, 15, 10
 
--- Messages that a bound given as a time is worth before the first measurement.
+-- The value in messages of a bound that is given as a time, before the first measurement.
 local FIRST_BOUND = 100
 
--- While the bound itself starves the pool, no rate can be measured: the bound grows by half at each measurement.
+-- If the bound is so low that slots are idle, no rate can be measured: the bound grows by half at each measurement.
 local GROWTH = 1.5
 
 local function seconds_of(bound)
   return bound and tonumber(string.match(bound, '^([%d.]+)s$'))
 end
 
--- The bound in messages: of a time ('30s'), the messages that the pool clears in it; 0 is no bound.
+-- Return a bound in messages. If it is a time ('30s'), that is what the pool clears in this time. 0 is no bound.
 local function bound_in_messages(text)
   if not text then return 0 end
   if not seconds_of(text) then return tonumber(text) end
   return tonumber(redis.call('HGET', KEYS[DRAIN_RATE], 'bound') or FIRST_BOUND)
 end
 
--- Costs a command for each consumer: not for every call.
+-- Count the messages in flight of all consumers. This needs a command for each consumer, so not every call does it.
 local function total_in_flight()
   local total = 0
   for _, consumer in ipairs(redis.call('ZRANGE', KEYS[CONSUMERS], 0, -1)) do
@@ -43,7 +43,8 @@ local function total_in_flight()
   return total
 end
 
--- Messages in flight were accepted too, and the pool clears them first.
+-- Store the value in messages of a bound that is given as a time. The messages in flight are subtracted, because the pool
+-- clears them first.
 local function set_bound(rate, in_flight)
   local seconds = seconds_of(limit_texts('bound')[1])
   if not seconds then
@@ -55,20 +56,22 @@ local function set_bound(rate, in_flight)
   end
 end
 
-local function follow(rate, sample, seconds)
+local function move_mean(rate, sample, seconds)
   local mean = math.min(SLOWEST, math.max(QUICKEST, SAMPLE / math.max(rate, sample)))
   return rate + (1 - math.exp(-seconds / mean)) * (sample - rate)
 end
 
--- The new rate after a sample (messages a second) over so many seconds; nil while it is not known.
+-- Return the new rate after a sample (messages a second) that took some seconds; nil if it is not known yet. If a slot was
+-- idle, it can only rise. `starved_by` is the bound, seconds, if the bound is the reason for that.
 local function estimated_rate(rate, sample, seconds, idle, starved_by)
-  if not idle then return rate and follow(rate, sample, seconds) or sample end
+  if not idle then return rate and move_mean(rate, sample, seconds) or sample end
   if starved_by then return math.max(rate or FIRST_BOUND / starved_by, sample) * GROWTH end
-  if rate and sample > rate then return follow(rate, sample, seconds) end
+  if rate and sample > rate then return move_mean(rate, sample, seconds) end
   return rate
 end
 
--- Measure at most once a second and only if messages were cleared; `anew` starts over, for example when a consumer joins.
+-- Measure the rate, at most once a second and only if messages were cleared. With `anew` start a new measurement, as when a
+-- consumer joins.
 local function measure(now, anew)
   local p = redis.call('HMGET', KEYS[DRAIN_RATE], 'since', 'cleared', 'refused', 'idle', 'rate', 'held', 'counted')
   local since = tonumber(p[1])
@@ -77,7 +80,7 @@ local function measure(now, anew)
   local c = redis.call('HMGET', KEYS[COUNTERS], 'settled', 'retried', 'dead', 'shed', 'refused', 'fetched')
   local cleared = (c[1] or 0) + (c[2] or 0) + (c[3] or 0) - (c[4] or 0)
   local refused, rate, fetched = tonumber(c[5] or 0), tonumber(p[5]), c[6] or '0'
-  -- Where none was in flight and none was fetched since, none is.
+  -- If no message was in flight and none was fetched since, none is in flight now.
   local in_flight = p[6] == '0' and p[7] == fetched and 0 or total_in_flight()
   if since and not anew then
     local seconds, done = (now - since) / 1000, cleared - tonumber(p[2])
@@ -90,4 +93,9 @@ local function measure(now, anew)
     'held', in_flight, 'counted', fetched)
   if rate then redis.call('HSET', KEYS[DRAIN_RATE], 'rate', string.format('%.4f', rate)) end
   set_bound(rate, in_flight)
+end
+
+-- Leave messages out of the present measurement that were settled, but not by the pool.
+local function leave_out_of_rate(n)
+  if redis.call('HEXISTS', KEYS[DRAIN_RATE], 'cleared') == 1 then redis.call('HINCRBY', KEYS[DRAIN_RATE], 'cleared', n) end
 end

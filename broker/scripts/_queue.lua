@@ -1,5 +1,5 @@
--- The keys of a queue and the functions on its messages. broker/scripts/__init__.py puts this file, _drain_rate.lua and
--- _admission.lua before every script.
+-- The keys of a queue and the functions on its messages. broker/scripts/__init__.py puts this file, _drain_rate.lua,
+-- _admission.lua and _aside.lua before every script.
 --
 -- KEYS of a queue, always these fifteen in this order (from broker/keys.py):
 --   1-4 ready    lists, one a priority step (0, 3, 6, 9); a message enters at the left and leaves at the right
@@ -9,16 +9,16 @@
 --   8 deliveries hash, SHA-1 of a message -> deliveries that were not settled
 --   9 limits     hash of the queue's limits
 --  10 counters   hash of totals
---  11 wake       list of tokens, one for each consumer that should look
+--  11 wake       list of wake tokens, one for each consumer that should fetch
 --  12 in flight  prefix of the hashes of messages in flight: prefix .. consumer, token -> message
 --  13 waiters    sorted set of the producers that wait for admission (_admission.lua)
 --  14 unique     prefix of the unique keys: prefix .. key, a string, the id of the task that has it
 --  15 drain rate hash of the measured drain rate (_drain_rate.lua)
 --
 -- A message is in exactly one of: a ready list, delayed, an in-flight hash, dead; or it is settled.
--- A token identifies a delivery, 'sequence/call/priority index': `call` is counted by the consumer and never goes back. So a
--- consumer gets no token twice, also from a server that forgot some deliveries. One of a caller or of an older version has
--- no call.
+-- A token identifies a delivery: 'sequence/call/priority index'. The consumer counts its calls, and its count never
+-- decreases. So a consumer gets no token twice, even from a server that has forgotten some deliveries. A token of a caller,
+-- or of an older version, has no call.
 
 local READY, DELAYED, DEAD, CONSUMERS, DELIVERIES = 1, 5, 6, 7, 8
 local LIMITS, COUNTERS, WAKE, IN_FLIGHT = 9, 10, 11, 12
@@ -30,15 +30,15 @@ local function now_ms()
   return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
 end
 
--- A server that is out of memory refuses a script whose first write may grow. Scripts that settle and renew free memory or
--- keep leases, so they must run: each begins with this write, which cannot grow.
--- Such a script may pass the server's limit of memory by the little that it counts, not by results and tracebacks: `full`
--- tells it. The write that tells may grow and writes nothing; after another one the server would not refuse it.
+-- A server that is out of memory refuses a script whose first write could need memory. Scripts that settle or renew must run
+-- all the same, because they free memory or keep leases. So each begins with HDEL, which needs none.
+-- Such a script may exceed the server's limit by its counters, but not by results and tracebacks: `full` is true then. A
+-- write of no bytes shows whether the server is full. It comes first: after another write the server refuses nothing.
 local full = false
 
 local function write_although_full()
-  local refused = redis.pcall('SETRANGE', KEYS[COUNTERS] .. ':none', 0, '')
-  full = type(refused) == 'table' and refused.err ~= nil and string.find(refused.err, 'OOM', 1, true) ~= nil
+  local reply = redis.pcall('SETRANGE', KEYS[COUNTERS] .. ':none', 0, '')
+  full = type(reply) == 'table' and reply.err ~= nil and string.find(reply.err, 'OOM', 1, true) ~= nil
   redis.call('HDEL', KEYS[COUNTERS], '')
 end
 
@@ -46,22 +46,22 @@ local function count(counter, n)
   if n ~= 0 then redis.call('HINCRBY', KEYS[COUNTERS], counter, n) end
 end
 
--- The detail of a result or a dead letter, or the little of it that a full server has room for; the reader says so.
-local function that_fits(detail)
+-- Return the detail (JSON) of a result or a dead letter. For a full server return the beginning of its error, with a mark.
+local function detail_that_fits(detail)
   if not full or #detail < 100 then return detail end
   count('details_dropped', 1)
   local ok, decoded = pcall(cjson.decode, detail)
-  local told = ok and type(decoded) == 'table' and type(decoded.error) == 'string' and decoded.error or ''
-  return cjson.encode({dropped = true, error = told ~= '' and string.sub(told, 1, 200) or nil})
+  local text = ok and type(decoded) == 'table' and type(decoded.error) == 'string' and decoded.error or ''
+  return cjson.encode({dropped = true, error = text ~= '' and string.sub(text, 1, 200) or nil})
 end
 
--- A limit set at run time wins over that of the pools table; zero is no limit.
+-- Return a limit as a number. One that was set at run time overrides that of the pools table. Zero means no limit.
 local function limit(name, default)
   local l = redis.call('HMGET', KEYS[LIMITS], name, 'table:' .. name)
   return tonumber(l[1] or l[2] or default)
 end
 
--- Several limits at once, as text; nil for one that is not set.
+-- Return several limits at once, as texts; nil for one that is not set.
 local function limit_texts(...)
   local names = {}
   for _, name in ipairs({...}) do
@@ -73,24 +73,25 @@ local function limit_texts(...)
   return texts
 end
 
--- Forget how many messages are in flight: the next call under an in-flight limit counts them.
-local function forget_flying() redis.call('HDEL', KEYS[DRAIN_RATE], 'flying') end
+-- Forget the stored number of messages in flight. The next call under an in-flight limit counts them anew.
+local function forget_in_flight_count() redis.call('HDEL', KEYS[DRAIN_RATE], 'flying') end
 
--- A consumer has its lease while it is listed (1). Where the list was deleted (2), what it has in flight shows that no other
--- took it over: a sweep removes both in one step. 0: it has none.
+-- Return 1 if a consumer has a lease: it is listed. Return 2 if it has one although the list was deleted: it has messages in
+-- flight, which are removed in the same step as an expired lease. Return 0 if it has none.
 local function lease_of(consumer)
   if redis.call('ZSCORE', KEYS[CONSUMERS], consumer) then return 1 end
   if redis.call('EXISTS', KEYS[IN_FLIGHT] .. consumer) == 0 then return 0 end
   count('unlisted', 1)
-  forget_flying()
+  forget_in_flight_count()
   return 2
 end
 
--- Note that a consumer with a lease of so many ms called or renewed. When nobody has for two fifths of the longest, the server or the network
--- was away, or the server's clock was set forward: leases that expired meanwhile may be of the living. After the clock was set
--- back, leases would last for as long as it went back: none lasts longer than the longest one taken now. Returns when the
--- measurement of the drain rate began, whether a slot was idle, the longest lease (ms), and when the last silence ended.
-local function speak(now, lease)
+-- Record that a consumer with a lease of some ms called or renewed. If no consumer has done so for two fifths of the longest
+-- lease, there was a silence: the server or the network was away, or the server's clock was set forward. Leases that expired
+-- in it may belong to living consumers. After the clock was set back, leases would last longer by that time, so each is cut
+-- to the longest lease from now on. Return when the measurement of the drain rate began, whether a slot was idle, the longest
+-- lease (ms), and when the last silence ended.
+local function record_call(now, lease)
   local p = redis.call('HMGET', KEYS[DRAIN_RATE], 'since', 'idle', 'longest_lease', 'silent_till', 'spoken_at')
   local before, longest = tonumber(p[5] or now), math.max(lease, tonumber(p[3] or 0))
   local silent_till = now - before > longest * 0.4 and now or tonumber(p[4] or 0)
@@ -104,13 +105,15 @@ local function speak(now, lease)
   return p[1], p[2], longest, silent_till
 end
 
+-- Return the number of ready messages.
 local function depth()
   local n = 0
   for i = READY, READY + STEPS - 1 do n = n + redis.call('LLEN', KEYS[i]) end
   return n
 end
 
--- One token is enough for any number of messages: a consumer that leaves messages behind wakes the next one.
+-- Push wake tokens until the list has n. One is enough for any number of messages: a consumer that leaves messages on the
+-- queue wakes the next one.
 local function wake(n)
   local missing = n - redis.call('LLEN', KEYS[WAKE])
   for _ = 1, missing do redis.call('LPUSH', KEYS[WAKE], 1) end
@@ -128,33 +131,34 @@ local function return_to_head(priority, message)
   redis.call('RPUSH', KEYS[READY + priority], message)
 end
 
--- Remove the messages that a consumer has in flight, except the tokens in `keep`, and call pass_on(priority, message) for
--- each. The newest comes first, so that the oldest is at the head of the queue afterwards. Returns their number.
-local function release(in_flight, pass_on, keep)
-  local pairs_, messages = redis.call('HGETALL', in_flight), {}
-  for i = 1, #pairs_, 2 do
-    if not (keep and keep[pairs_[i]]) then
-      messages[#messages + 1] = {tonumber(string.match(pairs_[i], '^(%d+)/')), pairs_[i], pairs_[i + 1]}
+-- Remove the messages of an in-flight hash, except those with a token in `keep`, and call return_message(priority, message)
+-- for each. The newest comes first, so that the oldest is at the head of the queue afterwards. Return their number.
+local function release(in_flight, return_message, keep)
+  local entries, messages = redis.call('HGETALL', in_flight), {}
+  for i = 1, #entries, 2 do
+    local token = entries[i]
+    if not (keep and keep[token]) then
+      messages[#messages + 1] = {sequence = tonumber(string.match(token, '^(%d+)/')), token = token, text = entries[i + 1]}
     end
   end
-  if #messages > 0 then forget_flying() end
-  table.sort(messages, function(a, b) return a[1] > b[1] end)
-  for _, m in ipairs(messages) do
-    redis.call('HDEL', in_flight, m[2])
-    pass_on(tonumber(string.match(m[2], '/(%d)$')), m[3])
+  if #messages > 0 then forget_in_flight_count() end
+  table.sort(messages, function(a, b) return a.sequence > b.sequence end)
+  for _, message in ipairs(messages) do
+    redis.call('HDEL', in_flight, message.token)
+    return_message(tonumber(string.match(message.token, '/(%d)$')), message.text)
   end
   return #messages
 end
 
--- A very long message without its body, which is base64 and not needed here: decoding it would block the server.
+-- Return a message without its body, which is base64. Decoding a very long one would block the server.
 local function without_body(message)
   local _, from = string.find(message, '"body": ?"')
   local to = from and string.find(message, '"', from + 1, true)
   return to and string.sub(message, 1, from) .. string.sub(message, to) or message
 end
 
--- The headers of a message, and Millpond's own header. Messages of foreign clients have no own header; a message whose
--- headers are too long to decode here is treated like those.
+-- Return the headers of a message, and Millpond's own header. They are empty if there are none, as the own header in messages
+-- of foreign clients, or if they cannot be decoded or are too long for that.
 local function headers_of(message)
   if #message > 20000000 then message = without_body(message) end
   if #message > 20000000 then return {}, {} end
@@ -164,13 +168,20 @@ local function headers_of(message)
   return decoded.headers, type(own) == 'table' and own or {}
 end
 
--- False if a message cannot contain this id: a quick test before its headers are decoded. Ids with characters that JSON
--- encoders write in different ways are not tested.
+-- Return the key of the batch, the task id and the unique key in the headers of a message; '' for one that is missing.
+local function names_in(headers, own, prefix)
+  local batch = type(own.batch) == 'string' and prefix .. 'millpond:batch:{' .. own.batch .. '}' or ''
+  local id = type(headers.id) == 'string' and headers.id or ''
+  return batch, id, type(own.once) == 'string' and own.once or ''
+end
+
+-- Return false if a message cannot contain this id: a quick test, so that its headers need not be decoded. For an id with
+-- characters that JSON encoders write in different ways, return true.
 local function may_contain_id(message, id)
   return string.find(id, '[^%w%-_.:]') or string.find(message, id, 1, true)
 end
 
--- The record of an incomplete batch is kept for so long after the last send to it.
+-- The record of an incomplete batch is kept for this long after the last send to it.
 local UNFINISHED_MS = 30 * 24 * 3600 * 1000
 
 local function extend_batch_expiry(batch, ms)
@@ -178,15 +189,16 @@ local function extend_batch_expiry(batch, ms)
   redis.call('PEXPIRE', batch .. ':results', ms)
 end
 
--- Replace a placeholder by a value. Its quotes are escaped within JSON strings, so it is found only where it is a name.
+-- Replace the placeholder -1 of a JSON field by a value. Within a JSON string the quotes of the name would be escaped, so
+-- only the field itself is found.
 local function fill(message, name, value)
   local from, to = string.find(message, '"' .. name .. '":-1', 1, true)
   if not from then return message end
   return string.sub(message, 1, to - 2) .. value .. string.sub(message, to + 1)
 end
 
--- Send the batch callback with the batch's counts, regardless of its queue's bound. It is sent once: a batch that is
--- completed again, after a requeue, has sent it.
+-- Send the batch callback with the batch's counts, regardless of its queue's bound. It is sent only once: not when the batch
+-- is completed again after a requeue.
 local function send_batch_callback(batch, now)
   local t = redis.call('HMGET', batch, 'then', 'then_key', 'then_wake', 'then_counters', 'then_sent_at')
   if not t[1] or t[5] then return end
@@ -208,10 +220,10 @@ local function complete_batch_if_done(batch, now)
   if b[5] then extend_batch_expiry(batch, b[5]) end
 end
 
--- A unique key without a time of its own lasts as long as its task. This expiry is for tasks deleted by other means.
+-- A unique key without a time of its own lasts as long as its task. If the task is deleted by other means, it expires.
 local UNIQUE_KEPT_MS = 30 * 24 * 3600 * 1000
 
--- Free a unique key when its task ends, so that it can be sent again; never the key of another task.
+-- Free a unique key when its task ends, so that the key can be used again. A key that another task has now is kept.
 local function free_unique_key(name, id)
   if name ~= '' and redis.call('GET', KEYS[UNIQUE] .. name) == id then redis.call('DEL', KEYS[UNIQUE] .. name) end
 end
@@ -221,14 +233,14 @@ local function record(batch, id, state, detail, now)
   if batch == '' or state == '' or redis.call('EXISTS', batch) == 0 then return end
   redis.call('HINCRBY', batch, state, 1)
   local settled = redis.call('HINCRBY', batch, 'settled', 1)
-  redis.call('XADD', batch .. ':results', '*', 'id', id, 'state', state, 'detail', that_fits(detail))
+  redis.call('XADD', batch .. ':results', '*', 'id', id, 'state', state, 'detail', detail_that_fits(detail))
   if settled == 1 then redis.call('PEXPIRE', batch .. ':results', UNFINISHED_MS) end
   complete_batch_if_done(batch, now)
 end
 
 -- Move a whole message to the dead letters. `detail` is a JSON object: error, traceback, times, worker.
 local function dead_letter(priority, message, reason, detail, deliveries, batch, id, now)
-  redis.call('XADD', KEYS[DEAD], '*', 'message', message, 'reason', reason, 'detail', that_fits(detail),
+  redis.call('XADD', KEYS[DEAD], '*', 'message', message, 'reason', reason, 'detail', detail_that_fits(detail),
     'deliveries', deliveries, 'step', priority)
   count('dead', 1)
   redis.call('XTRIM', KEYS[DEAD], 'MAXLEN', '=', limit('dead_bound', 10000))
@@ -236,42 +248,44 @@ local function dead_letter(priority, message, reason, detail, deliveries, batch,
   record(batch, id, 'failed', detail, now)
 end
 
--- Keep what ended where no worker could tell its result backend, until one does (broker/celery/backend_notices.py): the newest
--- thousand, for a day after the last, each without its body where that is long. Millpond's own client asks for no result.
-local UNTOLD_MOST, UNTOLD_BYTES, UNTOLD_MS = 1000, 100000, 24 * 3600 * 1000
+-- Leave a notice of a task that a script has ended, for a worker that notifies the result backend
+-- (broker/celery/backend_notices.py). The newest thousand are kept, for a day after the last; a long message without its
+-- body. Tasks of Millpond's own client have no result backend.
+local NOTICES_MOST, NOTICES_BYTES, NOTICES_MS = 1000, 100000, 24 * 3600 * 1000
 
-local function leave_untold(message, headers, own, state, reason)
+local function leave_notice(message, headers, own, state, reason)
   if type(headers.id) ~= 'string' or headers.ignore_result == true and own.at then return end
   local key = KEYS[DEAD] .. ':untold'
-  if #message > UNTOLD_BYTES then message = without_body(message) end
+  if #message > NOTICES_BYTES then message = without_body(message) end
   redis.call('LPUSH', key, state .. ' ' .. reason .. '\n' .. message)
-  redis.call('LTRIM', key, 0, UNTOLD_MOST - 1)
-  redis.call('PEXPIRE', key, UNTOLD_MS)
+  redis.call('LTRIM', key, 0, NOTICES_MOST - 1)
+  redis.call('PEXPIRE', key, NOTICES_MS)
 end
 
+-- Move a message to the dead letters whose headers were not decoded yet, leave a notice, and free its unique key.
 local function dead_letter_undecoded(priority, message, reason, deliveries, prefix, now)
   local headers, own = headers_of(message)
-  local batch = type(own.batch) == 'string' and prefix .. 'millpond:batch:{' .. own.batch .. '}' or ''
-  local id = type(headers.id) == 'string' and headers.id or ''
+  local batch, id, unique = names_in(headers, own, prefix)
   dead_letter(priority, message, reason, cjson.encode({error = reason}), deliveries, batch, id, now)
-  leave_untold(message, headers, own, 'failed', reason)
-  free_unique_key(type(own.once) == 'string' and own.once or '', id)
+  leave_notice(message, headers, own, 'failed', reason)
+  free_unique_key(unique, id)
 end
 
--- True if any message of this queue has counted deliveries; read once a call.
+-- True if any message of this queue has counted deliveries. Read from the server once in a script.
 local counted
 local function deliveries_count()
   if counted == nil then counted = redis.call('EXISTS', KEYS[DELIVERIES]) == 1 end
   return counted
 end
 
--- A delivery ended without an outcome: make the message ready again, or a dead letter after too many deliveries.
+-- Count the delivery of a message and make it ready again, at the head of its queue or at its end. After too many deliveries
+-- make it a dead letter.
 local function redeliver(priority, message, prefix, now, to_back)
-  local mark = redis.sha1hex(message)
-  local deliveries = redis.call('HINCRBY', KEYS[DELIVERIES], mark, 1)
+  local digest = redis.sha1hex(message)
+  local deliveries = redis.call('HINCRBY', KEYS[DELIVERIES], digest, 1)
   counted = true
   if deliveries >= limit('max_deliveries', 5) then
-    redis.call('HDEL', KEYS[DELIVERIES], mark)
+    redis.call('HDEL', KEYS[DELIVERIES], digest)
     dead_letter_undecoded(priority, message, 'too many deliveries', deliveries, prefix, now)
   else
     if to_back then
@@ -285,4 +299,12 @@ end
 
 local function forget_deliveries(message)
   if deliveries_count() then redis.call('HDEL', KEYS[DELIVERIES], redis.sha1hex(message)) end
+end
+
+-- Count a message that was removed from its list as cancelled in its batch, and free its unique key.
+local function cancel_message(message, headers, own, prefix, now)
+  local batch, id, unique = names_in(headers, own, prefix)
+  forget_deliveries(message)
+  free_unique_key(unique, id)
+  record(batch, id, 'cancelled', '{}', now)
 end

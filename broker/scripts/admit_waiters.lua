@@ -5,7 +5,7 @@
 -- Returns 1.
 
 write_although_full()
-local p = redis.call('HMGET', KEYS[DRAIN_RATE], 'rate', 'held')
-set_bound(tonumber(p[1]), tonumber(p[2] or 0))
+local measured = redis.call('HMGET', KEYS[DRAIN_RATE], 'rate', 'held')
+set_bound(tonumber(measured[1]), tonumber(measured[2] or 0))
 admit_waiters(now_ms(), waiting())
 return 1

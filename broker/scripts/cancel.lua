@@ -7,7 +7,7 @@
 --       4 entries kept in the list
 -- Returns the new epoch, or 0 if there is no such batch.
 
--- Of more cancellations than this the oldest are forgotten.
+-- At most this many cancellations are kept, the newest.
 local MOST = 200000
 
 local now = now_ms()

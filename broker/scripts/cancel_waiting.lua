@@ -1,12 +1,12 @@
--- Settle the messages of a cancelled task or batch without a delivery: one page of one list.
+-- Settle the messages of a cancelled task or batch that wait in a list: one page of it.
 --
 -- KEYS  the queue's fifteen (see _queue.lua)
 -- ARGV  1 list: '1' to '4' a ready list, 'delayed'   2 index of the first message of the page   3 messages a page
 --       4 'id' or 'batch'   5 the id   6 key prefix
 -- Returns {messages in the page, messages settled}.
 --
--- A message of a ready list is first overwritten in place, because that needs no search. The placeholders are removed
--- before the script ends.
+-- A message in a ready list is replaced by a placeholder, because that needs no search. All placeholders are removed
+-- together before the script ends.
 
 local which, from, size, kind, wanted, prefix = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]
 local now, gone, GONE = now_ms(), 0, '\0gone'
@@ -19,16 +19,12 @@ local function is_wanted(message, headers, own)
 end
 
 local function settle(message, headers, own)
-  local batch = type(own.batch) == 'string' and prefix .. 'millpond:batch:{' .. own.batch .. '}' or ''
-  local id = type(headers.id) == 'string' and headers.id or ''
-  forget_deliveries(message)
-  free_unique_key(type(own.once) == 'string' and own.once or '', id)
-  record(batch, id, 'cancelled', '{}', now)
-  leave_untold(message, headers, own, 'cancelled', '')
+  cancel_message(message, headers, own, prefix, now)
+  leave_notice(message, headers, own, 'cancelled', '')
   gone = gone + 1
 end
 
--- The newest first, from the end at which messages enter: those that are fetched meanwhile do not shift the index.
+-- The newest first, from the end at which messages enter: a fetch between two pages does not shift the index then.
 local entries
 if which == 'delayed' then
   entries = redis.call('ZREVRANGE', key, from, from + size - 1)
@@ -52,7 +48,6 @@ for i, entry in ipairs(entries) do
 end
 if gone > 0 and which ~= 'delayed' then redis.call('LREM', key, gone, GONE) end
 count('settled', gone)
--- The pool did not clear these: the measurement of its drain rate leaves them out.
-if redis.call('HEXISTS', KEYS[DRAIN_RATE], 'cleared') == 1 then redis.call('HINCRBY', KEYS[DRAIN_RATE], 'cleared', gone) end
+leave_out_of_rate(gone)
 admit_waiters(now, waiting())
 return {#entries, gone}

@@ -1,8 +1,8 @@
--- Take or keep a place among the processes that watch for messages of a queue (consume/watcher.py).
+-- Take or renew a seat among the processes that watch for messages of a queue (consume/watcher.py).
 --
--- KEYS  the places of the queue: a string each, the process that has it; it expires
--- ARGV  1 the process   2 for how long it takes a place, ms; '0': it leaves the one that it has
--- Returns ten times the number of its place (0: none), and the number of places that are taken.
+-- KEYS  the seats of the queue: for each a string that expires, the name of the process that has it
+-- ARGV  1 the process   2 for how long it takes a seat, ms; '0': it leaves its seat
+-- Returns ten times the number of its seat (0: none) plus the number of seats that are taken.
 
 local own, free, taken = 0, 0, 0
 for number, key in ipairs(KEYS) do

@@ -1,11 +1,11 @@
--- Add to what a pool did in the present ten seconds.
+-- Add to the fields of a pool's present window.
 --
 -- KEYS  1 prefix of the windows of the pool
--- ARGV  1 ms of a window   2 ms it is kept   3 most fields of a group   then in turn a field and the number to add to it, never 0
+-- ARGV  1 ms of a window   2 ms it is kept   3 most fields of a group, then for each addition two: a field, a number, not 0
 -- Returns 1.
 --
--- A field's group is its text up to the colon. A window has a bounded number of fields of each group, counted under '#' and
--- the group: beyond that, all is added to one more field, 'others'.
+-- A field's group is its text up to the colon. A window has a bounded number of fields of each group, which the field '#' and
+-- the group counts. Further fields are added up in one more field, 'others'.
 
 local now = now_ms()
 local window = KEYS[1] .. math.floor(now / tonumber(ARGV[1]))

@@ -1,8 +1,9 @@
--- Hand delayed messages to stock workers, which look on the ready lists alone and keep a message with an `eta` until then.
+-- Move delayed messages to the ready lists for stock workers, which fetch from these alone. A stock worker keeps a message
+-- with an `eta` in its memory until it is due.
 --
 -- KEYS  the queue's fifteen (see _queue.lua)
 -- ARGV  1 the most to move in this call
--- Returns the number moved. Messages that were put aside for want of a worker are among them.
+-- Returns the number moved. Messages that were put aside are among them.
 --
 -- A message leaves the delayed set in the step that puts it on a ready list.
 

@@ -3,11 +3,11 @@
 -- KEYS  1 the process's heartbeat   2 sorted set of processes by their last heartbeat   3 totals of its pool
 --       4 set of pools   5 lock of the process that writes the next samples
 -- ARGV  1 process   2 heartbeat (JSON)   3 ms it is kept   4 pool   5 ms between two samples   6 most kinds of a pool
---       then in turn a field of the totals and a number to add to it
+--       then for each addition two: a field of the totals, a number to add
 -- Returns 1 if the caller is to write the next samples, else 0.
 --
--- The heartbeat and its additions to the totals are stored together or not at all. Totals have a bounded number of kinds, each
--- with a field 'kind:<kind>', counted in '#kinds': those of further kinds are added up as the kind 'others'.
+-- The heartbeat and its additions to the totals are stored together or not at all. Totals have a bounded number of kinds: each
+-- has a field 'kind:<kind>', and '#kinds' is their number. The figures of further kinds are added up as the kind 'others'.
 
 local now = now_ms()
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
@@ -42,6 +42,6 @@ if redis.call('SET', KEYS[5], ARGV[1], 'NX', 'PX', ARGV[5]) then
   redis.call('ZREMRANGEBYSCORE', KEYS[2], '(' .. now, '+inf')  -- the clock was set back
   return 1
 end
--- After the clock was set back no lock lasts longer than one taken now.
+-- After the clock was set back, the lock would last longer than a new one.
 if redis.call('PTTL', KEYS[5]) > tonumber(ARGV[5]) then redis.call('PEXPIRE', KEYS[5], ARGV[5]) end
 return 0

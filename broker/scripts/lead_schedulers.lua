@@ -6,7 +6,7 @@
 
 local leader, lease = redis.call('GET', KEYS[1]), tonumber(ARGV[2])
 if leader and leader ~= ARGV[1] then
-  -- After the clock was set back, a dead leader's lease would last for as long as it went back.
+  -- After the clock was set back, the lease of a dead leader would last longer than a new one.
   if redis.call('PTTL', KEYS[1]) > lease and lease > 0 then redis.call('PEXPIRE', KEYS[1], lease) end
   return 0
 end

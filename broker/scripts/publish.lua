@@ -1,20 +1,21 @@
--- Publish messages to one queue, in order, as many as its bound leaves room for.
+-- Publish messages to one queue, in order, as many as its bound has room for.
 --
--- KEYS  the queue's fifteen (see _queue.lua), 16 batch hash, or KEYS[1] for no batch (a cluster looks at the slot of each key)
+-- KEYS  the queue's fifteen (see _queue.lua), 16 batch hash, or KEYS[1] for no batch (a cluster tests the slot of each key)
 -- ARGV  1 policy: 'block' and 'reject' refuse messages that do not fit, 'shed' makes the oldest a dead letter,
 --         'caller_runs' delivers the first one that does not fit to the caller, 'exempt' ignores the bound
 --       2 priority index   3 key prefix
---       4 ticket of a producer in the line (_admission.lua) or ''   5 '1' to join the line if a message does not fit;
+--       4 ticket of a producer (_admission.lua) or ''   5 '1' to join the line if a message does not fit;
 --         else the ticket leaves the line
 --       6 name of the caller as a consumer, or ''   7 its lease, ms   then for each message six:
 --       message, id, due ms or '', unique key or '', ms the unique key lasts (0: as long as the task), deadline ms or ''
--- Returns {now ms, depth after, bound, drain rate (messages a second), 'paused' or '' (not measured, or the
---       queue has no consumer), answers...}: for each message
+-- Returns {now ms, depth afterwards, bound, drain rate (messages a second), 'paused' or '' (not measured, or the
+--       queue has no consumer), answers...}. The answer for each message is
 --       'taken', 'full', 'full:delayed' (too many delayed messages), 'closed' (the batch is closed), 'duplicate:' and the
---       id of the task that has the unique key, 'late:' and the ms until the pool would start it (it could not meet its
---       deadline), or 'run:' and the token of its delivery to the caller.
+--       id of the task that has the unique key, 'late:' and the ms until the pool would start it (after its deadline),
+--       or 'run:' and the token of its delivery to the caller.
 --
--- A message that is not taken changes nothing: no unique key, no count. The unique key is tested before the room.
+-- A message that is not taken changes nothing: its unique key is not set, and its batch does not count it. The unique key is
+-- tested before the room.
 
 local policy, priority, prefix, ticket = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local now, ready = now_ms(), waiting()
@@ -40,7 +41,8 @@ local function flush()
   end
 end
 
--- The first write may grow, so that a server out of memory refuses this script; it would not refuse the rest of it.
+-- Make the oldest message of the lowest priority a dead letter. The first write could need memory, so a server that is out of
+-- memory refuses the script before anything is shed.
 local function shed_oldest()
   count('shed', 1)
   flush()
@@ -55,7 +57,7 @@ local function shed_oldest()
   end
 end
 
--- nil if there is room, else the answer.
+-- Return the answer to a message that does not fit, or nil if there is room. Under 'shed' make room.
 local function refusal(due)
   if policy == 'exempt' then return nil end
   if due then
@@ -66,7 +68,7 @@ local function refusal(due)
   shed_oldest()
 end
 
--- Deadlines: the time that the pool needs for all messages ahead ----------------------------------------------------
+-- Deadlines: the time that the pool needs for all messages before this one ------------------------------------------
 local drain_rate
 
 local function ms_until_start()
@@ -77,6 +79,7 @@ local function ms_until_start()
   return math.floor((ahead + tonumber(drain_rate[2] or 0)) / rate * 1000)
 end
 
+-- Return the answer to a message that would start after its deadline, or nil.
 local function lateness(deadline, due)
   if not deadline then return nil end
   local wait = due and due - now or ms_until_start()
@@ -97,7 +100,7 @@ local function take(message, due)
   return 'taken'
 end
 
--- The caller gets a lease as a consumer does: if it dies, the lease expires and the message goes to the pool.
+-- Put a message in flight for the caller, under a lease. If the caller dies, the lease expires and the message is redelivered.
 local function deliver_to_caller(message)
   local token = redis.call('HINCRBY', KEYS[COUNTERS], 'fetched', 1) .. '/' .. priority
   redis.call('HSET', KEYS[IN_FLIGHT] .. ARGV[6], token, message)
@@ -111,6 +114,7 @@ end
 local open = batch == '' or redis.call('HMGET', batch, 'opened_at', 'closed_at')
 local closed = batch ~= '' and (not open[1] or open[2]) and policy ~= 'exempt'
 
+-- Accept a message or refuse it, and return the answer.
 local function answer(message, id, due, unique, unique_ms, deadline)
   if closed then return 'closed' end
   local owner = unique ~= '' and redis.call('GET', KEYS[UNIQUE] .. unique)
@@ -119,12 +123,11 @@ local function answer(message, id, due, unique, unique_ms, deadline)
     return 'duplicate:' .. owner
   end
   due = due and due > now and due or nil
-  local no = lateness(deadline, due) or refusal(due)
-  if no == 'full' and policy == 'caller_runs' and given == 0 then
-    no = nil
-  elseif no then
-    if no == 'full' then full = full + 1 end
-    return no
+  local refused = lateness(deadline, due) or refusal(due)
+  local is_for_caller = refused == 'full' and policy == 'caller_runs' and given == 0
+  if refused and not is_for_caller then
+    if refused == 'full' then full = full + 1 end
+    return refused
   end
   if unique ~= '' then
     local kept = unique_ms > 0 and unique_ms or UNIQUE_KEPT_MS + (due and due - now or 0)
@@ -135,9 +138,9 @@ local function answer(message, id, due, unique, unique_ms, deadline)
 end
 
 for i = 8, #ARGV, 6 do
-  local said = answer(ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3], tonumber(ARGV[i + 4]), tonumber(ARGV[i + 5]))
-  answers[#answers + 1] = said
-  if said == 'taken' or string.sub(said, 1, 4) == 'run:' then taken = taken + 1 end
+  local text = answer(ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3], tonumber(ARGV[i + 4]), tonumber(ARGV[i + 5]))
+  answers[#answers + 1] = text
+  if text == 'taken' or string.sub(text, 1, 4) == 'run:' then taken = taken + 1 end
 end
 flush()
 
@@ -154,7 +157,7 @@ if taken > 0 then
     redis.call('HSET', KEYS[COUNTERS], 'high_water', ready)
   end
   if taken > delayed + given then wake(1) end
-  -- A consumer that sleeps until a later message is due must learn of an earlier one; a process that watches does.
+  -- If no process watches, consumers that wait until a later message is due must be woken for an earlier one.
   if earliest and not is_watched() and tonumber(redis.call('ZRANGE', KEYS[DELAYED], 0, 0, 'WITHSCORES')[2]) >= earliest then
     wake(math.min(redis.call('ZCARD', KEYS[CONSUMERS]), 100))
   end
@@ -174,8 +177,8 @@ elseif has_line then
 end
 
 if full > 0 then
-  local taken_from = redis.call('ZCOUNT', KEYS[CONSUMERS], now, '+inf') > 0
-  answers[4] = limit_texts('paused')[1] == '1' and 'paused' or taken_from and redis.call('HGET', KEYS[DRAIN_RATE], 'rate') or ''
+  local has_consumer = redis.call('ZCOUNT', KEYS[CONSUMERS], now, '+inf') > 0
+  answers[4] = limit_texts('paused')[1] == '1' and 'paused' or has_consumer and redis.call('HGET', KEYS[DRAIN_RATE], 'rate') or ''
 end
 answers[2] = ready
 return answers

@@ -22,14 +22,9 @@ end
 for i, message in ipairs(dropped) do
   local headers, own = headers_of(message)
   if entries[i] then forget_aside(entries[i], headers.task) end
-  local batch = type(own.batch) == 'string' and prefix .. 'millpond:batch:{' .. own.batch .. '}' or ''
-  local id = type(headers.id) == 'string' and headers.id or ''
-  forget_deliveries(message)
-  free_unique_key(type(own.once) == 'string' and own.once or '', id)
-  record(batch, id, 'cancelled', '{}', now)
+  cancel_message(message, headers, own, prefix, now)
 end
 count('settled', #dropped)
--- The pool did not clear these: the measurement of its drain rate leaves them out.
-if redis.call('HEXISTS', KEYS[DRAIN_RATE], 'cleared') == 1 then redis.call('HINCRBY', KEYS[DRAIN_RATE], 'cleared', #dropped) end
+leave_out_of_rate(#dropped)
 admit_waiters(now, waiting())
 return #dropped

@@ -1,4 +1,4 @@
--- Append a line to the audit, also on a server that is out of memory: the change has been made.
+-- Append a change to the audit, even if the server is out of memory: the change has been made.
 --
 -- KEYS  1 stream of the audit
 -- ARGV  1 user   2 change   3 lines kept

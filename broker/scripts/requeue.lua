@@ -4,7 +4,7 @@
 -- ARGV  1 id of the dead letter   2 key prefix
 -- Returns 1, 0 if there is no such dead letter, or the id of the task that has its unique key now: then it stays.
 --
--- The message leaves the dead letters in the step that puts it on its queue. In its batch it is pending again.
+-- The message leaves the dead letters in the step that puts it on its queue. Its task is pending again in its batch.
 
 local found = redis.call('XRANGE', KEYS[DEAD], ARGV[1], ARGV[1])
 if not found[1] then return 0 end
@@ -21,14 +21,12 @@ end
 redis.call('XDEL', KEYS[DEAD], ARGV[1])
 redis.call('LPUSH', KEYS[READY + tonumber(fields.step or 0)], message)
 count('requeued', 1)
-if type(own.batch) == 'string' then
-  local batch = ARGV[2] .. 'millpond:batch:{' .. own.batch .. '}'
-  if redis.call('EXISTS', batch) == 1 then
-    redis.call('HINCRBY', batch, 'failed', -1)
-    redis.call('HINCRBY', batch, 'settled', -1)
-    redis.call('HDEL', batch, 'completed_at')
-    extend_batch_expiry(batch, UNFINISHED_MS)
-  end
+local batch = names_in(headers, own, ARGV[2])
+if batch ~= '' and redis.call('EXISTS', batch) == 1 then
+  redis.call('HINCRBY', batch, 'failed', -1)
+  redis.call('HINCRBY', batch, 'settled', -1)
+  redis.call('HDEL', batch, 'completed_at')
+  extend_batch_expiry(batch, UNFINISHED_MS)
 end
 wake(1)
 return 1

@@ -3,14 +3,14 @@
 -- KEYS  the queue's fifteen (see _queue.lua)
 -- ARGV  1 consumer   2 lease ms   3 the new name of the consumer   4 the greatest sequence of a delivery that it saw
 --       5... the tokens that it has in flight
--- Returns {lease (1 held, 2 held although the list of consumers was deleted, 0 lost), released, forgotten, until (ms),
---       missing...}: `released` messages came in a reply that never arrived, or ended in a way that the server forgot; they
---       are at the head of the queue again. `forgotten` deliveries were made after this server's memory ends, the time of
---       the last call that it knows: it was restored from a copy, or is a replica that lagged. `missing` are the tokens that
---       it does not have in flight for this consumer.
+-- Returns {lease (1 in force, 2 in force although the list of consumers was deleted, 0 lost), released, forgotten, until (ms),
+--       missing...}. `released` is the number of messages that returned to the head of the queue: the reply with them never
+--       arrived, or the server has forgotten their outcome. `forgotten` is the number of deliveries that the server has
+--       forgotten, because it was restored from a copy or is a replica that lagged; `until` is the time of the last call that
+--       it knows. `missing` are the tokens that it does not have in flight for this consumer.
 --
--- With the new name, a call of the lost connection that still arrives changes nothing. The count of deliveries goes on
--- where the consumer saw it, so that what was forgotten is counted once.
+-- Because of the new name, a call of the lost connection that still arrives changes nothing. The counter of deliveries
+-- continues from the sequence that the consumer saw, so that forgotten deliveries are reported only once.
 
 write_although_full()
 local fetched = tonumber(redis.call('HGET', KEYS[COUNTERS], 'fetched') or 0)

@@ -1,12 +1,12 @@
--- Look whether messages are ready or due, and wake one idle process if there are; called by a process that watches the queue.
+-- Wake one idle process if messages are ready or due. Called by a process that watches the queue.
 --
--- KEYS  1-4 the ready lists of a queue   5 its delayed messages; no other: an old server tells the caller of a change to any
---       key that is named here
+-- KEYS  1-4 the ready lists of a queue   5 its delayed messages. No others, because an old server notifies the caller of a
+--       change to any key that is named here
 -- ARGV  1 the wake list   2 the hash of the drain rate
--- Returns two numbers in a text (a list is a notice to the caller): of ready lists that are not empty and of messages that are
---       due; and the ms until the next is due, or -1.
+-- Returns a text of two numbers, because a list would be taken for a notice: how many ready lists are not empty plus how many
+--       messages are due; and the ms until the next is due, or -1.
 
-redis.call('HDEL', ARGV[2], '')  -- a server that is out of memory must not refuse this
+redis.call('HDEL', ARGV[2], '')  -- a first write that needs no memory, so that a full server does not refuse the script
 local now = now_ms()
 redis.call('HSET', ARGV[2], 'spoken_at', now)
 local found = redis.call('EXISTS', unpack(KEYS, 1, 4)) + redis.call('ZCOUNT', KEYS[5], '-inf', now)
