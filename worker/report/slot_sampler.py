@@ -150,7 +150,7 @@ class SlotSampler:
         """Take one sample of each slot that runs a task, and add the time since the last one to its place."""
         running = dict(self._running)
         self._slots |= running.keys()
-        others = _OtherWork(self._slots)
+        other_work = _OtherWork(self._slots)
         frames = _current_frames()
         tids = {
             thread.ident: _kernel_id(thread) for thread in threading.enumerate() if thread.ident in running
@@ -158,7 +158,7 @@ class SlotSampler:
         for ident, kind in running.items():
             tid, frame = tids.get(ident), frames.get(ident)
             if tid is not None and frame is not None:
-                self._note_look(ident, kind, tid, frame, others)
+                self._note_look(ident, kind, tid, frame, other_work)
         for gone in self._looks.keys() - running.keys():
             del self._looks[gone]
 
@@ -167,7 +167,7 @@ class SlotSampler:
         while not self._stop.wait(1 / LOOKS_PER_SECOND):
             self.look_at_slots()
 
-    def _note_look(self, ident: int, kind: str, tid: int, frame: FrameType, others: "_OtherWork") -> None:
+    def _note_look(self, ident: int, kind: str, tid: int, frame: FrameType, other_work: "_OtherWork") -> None:
         """Add the time since the last look at a slot: on a processor, waiting for one, or at a place.
 
         A slot that waits for another thread or a child program that computes is computing.
@@ -186,7 +186,7 @@ class SlotSampler:
         blocked = place(kind, wait, frame, shared=len(self._running) > 1)
         if (said := CALLING.get(ident)) is not None and blocked.category in WAITING:
             blocked = replace(blocked, category="peer", name=said)
-        if worker := _computing_helper(wait, blocked, frame, tid, others):
+        if worker := _computing_helper(wait, blocked, frame, tid, other_work):
             blocked = Place("processor", worker, kind=kind)
         with self._lock:
             if wait.trips is not None and blocked.category == "peer" and blocked.name != RESULTS:
@@ -264,17 +264,19 @@ class _OtherWork:
         return any(map(is_computing, child_programs()))
 
 
-def _computing_helper(wait: Blocked, where: Place, frame: FrameType, tid: int, others: _OtherWork) -> str:
+def _computing_helper(wait: Blocked, where: Place, frame: FrameType, tid: int, other_work: _OtherWork) -> str:
     """Return the name of the computing programs or threads that a slot waits for. "" if none computes.
 
     A slot that waits for other threads may wait for any of them, and for any child of the process.
     """
     if where.category in ("child", "sleep"):
         return "child programs" if any(map(is_computing, _awaited_children(frame, tid))) else ""
-    if where.category == "thread" and others.programs_compute:
+    if where.category == "thread" and other_work.programs_compute:
         return "child programs"
     in_c = wait.category == "lock" and _waits_in_c(frame)
-    return "threads of handlers" if (where.category == "thread" or in_c) and others.threads_compute else ""
+    return (
+        "threads of handlers" if (where.category == "thread" or in_c) and other_work.threads_compute else ""
+    )
 
 
 def _awaited_children(frame: FrameType | None, tid: int) -> list[int]:

@@ -136,12 +136,12 @@ def _computing() -> Iterator[Case]:
     for how in ("zlib", "hash", "picture", "sqlite", "garbage"):
         yield from _both(
             f"computing: {how}", "unforeseen.computes", ("processor",), False, fields={"how": how},
-            computes=True,
+            computes=True, inside=True,
         )  # fmt: skip
     for how in ("own thread", "thread of a loop"):
         yield Case(
             f"computing: {how}", "unforeseen.computes", ("processor",), False, fields={"how": how},
-            computes=True,
+            computes=True, inside=True,
         )  # fmt: skip
     for how in ("shell", "system", "asyncio"):
         yield from _both(
