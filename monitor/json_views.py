@@ -11,8 +11,9 @@ from millpond.broker.stats.histogram import Histogram
 from millpond.monitor.diagnosis.diagnosis import Diagnosis
 from millpond.monitor.metrics import QUEUE_COUNTERS
 from millpond.monitor.snapshot import PoolView, QueueView
-from millpond.tasks.contract import contract_of, redact
+from millpond.tasks.contract import contract_of
 from millpond.tasks.errors import UnknownKind
+from millpond.tasks.redaction import redact
 
 
 def queue_json(view: QueueView) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from typing import Any
 
 from millpond.broker.message import Outgoing, compose
 from millpond.tasks import durations
-from millpond.tasks.contract import Contract, contract_of, missing_kind_error, read_fields, redact
+from millpond.tasks.contract import Contract, contract_of, missing_kind_error, read_fields
 from millpond.tasks.durations import Duration
 from millpond.tasks.middleware import Sending
-from millpond.tasks.redaction import hides_fields
+from millpond.tasks.redaction import hides_fields, redact
 from millpond.tasks.send_options import SendOptions
 from millpond.tasks.wire_fields import is_carried_unchanged, wire_fields
 

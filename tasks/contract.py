@@ -125,17 +125,3 @@ def contract_error(error: ValidationError, *, subject: str) -> BadContract:
 
 def _field_path(location: tuple[int | str, ...]) -> str:
     return ".".join(map(str, location)) or "it"
-
-
-__all__ = [
-    "SHIPPED",
-    "Contract",
-    "contract_error",
-    "contract_of",
-    "kinds",
-    "load_shipped",
-    "missing_kind_error",
-    "read_fields",
-    "redact",
-    "validate_fields",
-]

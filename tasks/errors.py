@@ -4,17 +4,15 @@ A handler raises `RetryLater` to be run again, and `FinalError` to fail for good
 final, too; the dead letter has its traceback. The text of an error is one line that names the next step.
 """
 
-from millpond.broker.errors import (
-    BadBrokerUrl,
-    BadLimit,
-    BatchClosed,
-    BrokerAway,
-    BrokerError,
-    DeadlineExceeded,
-    MillpondError,
-    QueueFull,
-    UnknownBatch,
-)
+from millpond.broker.errors import BadBrokerUrl as BadBrokerUrl
+from millpond.broker.errors import BadLimit as BadLimit
+from millpond.broker.errors import BatchClosed as BatchClosed
+from millpond.broker.errors import BrokerAway as BrokerAway
+from millpond.broker.errors import BrokerError as BrokerError
+from millpond.broker.errors import DeadlineExceeded as DeadlineExceeded
+from millpond.broker.errors import MillpondError as MillpondError
+from millpond.broker.errors import QueueFull as QueueFull
+from millpond.broker.errors import UnknownBatch as UnknownBatch
 
 
 class SettingsError(MillpondError):
@@ -78,30 +76,3 @@ class TooLarge(BadInput):
 
 class Cancelled(TaskError):
     """The task was cancelled while it ran, and its handler has stopped. Raised by `Context.checkpoint`."""
-
-
-__all__ = [
-    "BadBrokerUrl",
-    "BadContract",
-    "BadInput",
-    "BadLimit",
-    "BadQuantity",
-    "BatchClosed",
-    "BrokerAway",
-    "BrokerError",
-    "Cancelled",
-    "DeadlineExceeded",
-    "FinalError",
-    "HandlerMissing",
-    "MillpondError",
-    "OutsideRoots",
-    "QueueFull",
-    "RetryLater",
-    "SettingsError",
-    "StartError",
-    "TaskError",
-    "TooLarge",
-    "UnknownBatch",
-    "UnknownKind",
-    "UnknownQueue",
-]

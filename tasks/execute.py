@@ -38,7 +38,7 @@ from millpond.tasks.context import Context
 from millpond.tasks.contract import Contract, read_fields
 from millpond.tasks.errors import BadContract, Cancelled, FinalError, MillpondError, RetryLater
 from millpond.tasks.handlers import Handler
-from millpond.tasks.redaction import redact, scrub, secrets_in
+from millpond.tasks.redaction import redact, scrub_secrets
 
 logger = logging.getLogger("millpond.tasks")
 
@@ -146,7 +146,8 @@ def _outcome_of_error(
             outcome = outcome_of(error)
             _log_end(logging.INFO, handler, delivery, "raised", f"{_error_name(error)}: {_error_text(error)}")
             return outcome
-    line = error_line(error, partial(_cut_secrets, handler, delivery))
+    redact_text = partial(scrub_secrets, contract=handler.contract_with_secrets, message=delivery.message)
+    line = error_line(error, redact_text)
     if isinstance(error, RetryLater) and delivery.message.retries < handler.retries:
         _log_end(logging.INFO, handler, delivery, "retry", line)
         return _make_retry(handler, delivery, context, error, line)
@@ -157,11 +158,11 @@ def _outcome_of_error(
         error = FinalError(f"the handler called sys.exit({error.code!r}); a handler returns or raises")
         line = error_line(error)
     expected = isinstance(error, MillpondError | BadMessage)
-    trace = _cut_secrets(handler, delivery, _handler_traceback(error))
+    trace = redact_text(_handler_traceback(error))
     description = "raised expected" if expected else "raised unexpected"
     _log_end(logging.INFO if expected else logging.ERROR, handler, delivery, description, line, error, trace)
     if isinstance(error, BadContract):
-        return DeadLetter("bad contract", _cut_secrets(handler, delivery, _error_text(error)), expected=True)
+        return DeadLetter("bad contract", redact_text(_error_text(error)), expected=True)
     if isinstance(error, BadMessage):
         return DeadLetter(error.reason, _error_text(error)[:ERROR_LENGTH], expected=True)
     details = {
@@ -209,7 +210,7 @@ def _make_success(handler: Handler, delivery: Delivery, value: Any, *, keep: boo
         return Succeeded(result)
     shown = repr(value) if type(value) in _PLAIN_TYPES else _show_value(value)
     if handler.contract_with_secrets is not None:
-        shown = _cut_secrets(handler, delivery, shown)
+        shown = scrub_secrets(shown, handler.contract_with_secrets, delivery.message)
     return Succeeded(result, shown)
 
 
@@ -231,17 +232,6 @@ def _make_retry(
         previous_traceparent=context.state.get("traceparent"),
     )
     return Retry(str(next_message.text), due_ms, line)
-
-
-def _cut_secrets(handler: Handler, delivery: Delivery, text: str) -> str:
-    """Return a text without the secrets in the arguments of the task."""
-    if handler.contract_with_secrets is None:
-        return text
-    try:
-        args, kwargs, _embed = delivery.message.arguments
-    except BadMessage:
-        return text
-    return scrub(text, secrets_in(handler.contract_with_secrets, args, kwargs))
 
 
 def _error_name(error: BaseException) -> str:

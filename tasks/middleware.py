@@ -29,29 +29,11 @@ GROUP = "millpond.middleware"
 
 #: Headers of Celery and Millpond, which middleware must not set.
 RESERVED = frozenset(
-    [
-        "lang",
-        "task",
-        "id",
-        "shadow",
-        "eta",
-        "expires",
-        "group",
-        "group_index",
-        "retries",
-        "timelimit",
-        "root_id",
-        "parent_id",
-        "argsrepr",
-        "kwargsrepr",
-        "origin",
-        "ignore_result",
-        "replaced_task_nesting",
-        "stamped_headers",
-        "stamps",
-        "millpond",
-        "traceparent",
-    ]
+    (
+        *("lang", "task", "id", "shadow", "eta", "expires", "group", "group_index", "retries", "timelimit"),
+        *("root_id", "parent_id", "argsrepr", "kwargsrepr", "origin", "ignore_result", "stamps"),
+        *("replaced_task_nesting", "stamped_headers", "millpond", "traceparent"),
+    )
 )
 
 

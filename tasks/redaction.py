@@ -15,9 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin, g
 
 from typing_extensions import is_typeddict
 
+from millpond.broker.message import BadMessage
+
 if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
+
+    from millpond.broker.message import Message
 
 REDACTED = "[redacted]"
 
@@ -196,6 +200,20 @@ def _sort_texts(value: Any, redacted: Any, hidden: set[str], shown: set[str]) ->
             _sort_texts(item, redacted_item, hidden, shown)
     else:
         (shown if redacted is value else hidden).update(_all_texts(value))
+
+
+def scrub_secrets(text: str, contract: "type[BaseModel] | None", message: "Message") -> str:
+    """Return a text without the secrets in the arguments of a message.
+
+    `contract` is that of the message's kind, or None if it hides no field.
+    """
+    if contract is None:
+        return text
+    try:
+        args, kwargs, _embed = message.arguments
+    except BadMessage:
+        return text
+    return scrub(text, secrets_in(contract, args, kwargs))
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:

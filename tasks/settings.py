@@ -25,7 +25,6 @@ from pydantic import (
 from millpond.broker.url import BrokerURL
 from millpond.tasks.configuration import faults, sources
 from millpond.tasks.configuration.model_fields import LIFTED
-from millpond.tasks.configuration.toml_file import config_file
 from millpond.tasks.errors import BadBrokerUrl, SettingsError
 from millpond.tasks.field_types import (
     Count,
@@ -39,9 +38,9 @@ from millpond.tasks.field_types import (
     ValidValues,
     Words,
 )
-from millpond.tasks.gateway_settings import Gateway, GatewayToken
+from millpond.tasks.gateway_settings import Gateway as Gateway
+from millpond.tasks.gateway_settings import GatewayToken as GatewayToken
 from millpond.tasks.pools import DRAIN_SECONDS, Table, default_pools, default_queues
-from millpond.tasks.process.paths import scratch_folder, state_folder
 from millpond.tasks.schedule import Periodic
 
 logger = logging.getLogger(__name__)
@@ -295,19 +294,3 @@ def child_environment(configured: Settings) -> dict[str, str]:
 def _to_plain_text(value: object) -> str:
     """Return a value that JSON cannot write as text. A secret is revealed."""
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-
-
-__all__ = [
-    "Files",
-    "Gateway",
-    "GatewayToken",
-    "Settings",
-    "Smtp",
-    "Words",
-    "child_environment",
-    "config_file",
-    "is_debug",
-    "scratch_folder",
-    "settings",
-    "state_folder",
-]

@@ -16,7 +16,7 @@ from millpond.tasks.contract import kinds
 from millpond.tasks.execute import error_line, outcomes_of_errors
 from millpond.tasks.middleware import Hooks, Middleware, Sending
 from millpond.tasks.process import spans
-from millpond.tasks.redaction import hides_fields, scrub, secrets_in
+from millpond.tasks.redaction import hides_fields, scrub_secrets
 
 _NS_PER_MS = 1_000_000
 
@@ -111,10 +111,9 @@ def _shown_error(error: BaseException, message: Message) -> str | None:
         if isinstance(error, error_type):
             return getattr(outcome_of(error), "error", None)
     contract = kinds().get(message.kind)
-    if contract is None or not hides_fields(contract):
-        return error_line(error)
-    args, kwargs, _embed = message.arguments
-    return error_line(error, partial(scrub, secrets=secrets_in(contract, args, kwargs)))
+    if contract is not None and not hides_fields(contract):
+        contract = None
+    return error_line(error, partial(scrub_secrets, contract=contract, message=message))
 
 
 def hooks_without_and_with(tracing: Tracing, middleware: Sequence[Middleware]) -> tuple[Hooks, Hooks]:

@@ -10,8 +10,8 @@ recipient has one.
 - A worker that died leaves a claim that ends. The next delivery takes it over, and sends to the recipients
   without a reply. **So a mail is sent at least once.** A worker may die after the mail server has accepted
   the message and before `record`. Then the mail is sent again, with the same Message-ID, by which a receiver
-  can recognize it. No ledger can prevent this (RFC 1047 describes it). The same happens if the connection breaks
-  before the mail server's last reply. To give up such a mail would lose mails that were never sent.
+  can recognize it. No ledger can prevent this (RFC 1047 describes it). The same happens if the connection
+  breaks before the mail server's last reply. To give up such a mail would lose mails that were never sent.
 """
 
 from collections.abc import Mapping

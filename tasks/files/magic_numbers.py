@@ -5,39 +5,30 @@ import re
 #: The number of first bytes that `detect_format` needs: the mark of a tar is at 257.
 HEAD_BYTES = 512
 
-#: The first bytes of a file -> its format.
-_STARTS = (
-    (b"PK\x03\x04", "zip"),
-    (b"PK\x05\x06", "zip"),
-    (b"PK00PK\x03\x04", "zip"),
-    (b"PK\x07\x08PK\x03\x04", "zip"),
-    (b"\x1f\x8b", "gzip"),
-    (b"\x1f\x9d", "compress (.Z)"),
-    (b"BZh", "bzip2"),
-    (b"\xfd7zXZ\x00", "xz"),
-    (b"LZIP", "lzip"),
-    (b"\x04\x22\x4d\x18", "lz4"),
-    (b"\x28\xb5\x2f\xfd", "zstd"),
-    (b"%PDF-", "PDF"),
-    (b"PAR1", "Parquet"),
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"GIF87a", "GIF"),
-    (b"GIF89a", "GIF"),
-    (b"II*\0", "TIFF"),
-    (b"MM\0*", "TIFF"),
-    (b"II+\0", "TIFF"),
-    (b"MM\0+", "TIFF"),
-    (b"8BPS", "Photoshop document"),
-    (b"\0\0\0\x0cjP  ", "JPEG 2000"),
-    (b"\xff\x4f\xff\x51", "JPEG 2000"),
-    (b"\0\0\0\x0cJXL ", "JPEG XL"),
-    (b"\xff\x0a", "JPEG XL"),
-    (b"\0\0\1\0", "icon (ICO)"),
-    (b"7z\xbc\xaf\x27\x1c", "7z"),
-    (b"Rar!\x1a\x07", "RAR"),
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "old Office document"),
-)
+#: The formats, each with the possible first bytes of its files.
+_STARTS: dict[str, tuple[bytes, ...]] = {
+    "zip": (b"PK\x03\x04", b"PK\x05\x06", b"PK00PK\x03\x04", b"PK\x07\x08PK\x03\x04"),
+    "gzip": (b"\x1f\x8b",),
+    "compress (.Z)": (b"\x1f\x9d",),
+    "bzip2": (b"BZh",),
+    "xz": (b"\xfd7zXZ\x00",),
+    "lzip": (b"LZIP",),
+    "lz4": (b"\x04\x22\x4d\x18",),
+    "zstd": (b"\x28\xb5\x2f\xfd",),
+    "PDF": (b"%PDF-",),
+    "Parquet": (b"PAR1",),
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "JPEG": (b"\xff\xd8\xff",),
+    "GIF": (b"GIF87a", b"GIF89a"),
+    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    "Photoshop document": (b"8BPS",),
+    "JPEG 2000": (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"),
+    "JPEG XL": (b"\0\0\0\x0cJXL ", b"\xff\x0a"),
+    "icon (ICO)": (b"\0\0\1\0",),
+    "7z": (b"7z\xbc\xaf\x27\x1c",),
+    "RAR": (b"Rar!\x1a\x07",),
+    "old Office document": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",),
+}
 #: The lengths of the headers of all versions of BMP.
 _BMP_HEADER_BYTES = (12, 40, 52, 56, 108, 124)
 _TAR_MARK = slice(257, 262)
@@ -54,8 +45,8 @@ _BRANDS = {
 
 def detect_format(head: bytes) -> str | None:
     """Return the format of a file by its first bytes. Return None if they show no known format."""
-    for start, format_ in _STARTS:
-        if head.startswith(start):
+    for format_, starts in _STARTS.items():
+        if head.startswith(starts):
             return format_
     if head[_TAR_MARK] == b"ustar":
         return "tar"

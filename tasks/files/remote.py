@@ -25,8 +25,7 @@ from millpond.tasks.files import folders
 from millpond.tasks.files.local import path_of
 from millpond.tasks.files.locations import PARTIAL_SUFFIX, LocalLocation, RemoteLocation
 from millpond.tasks.files.os_errors import Access, translate_full_disk, translate_os_errors
-from millpond.tasks.process.paths import open_private_scratch, private_scratch_folder
-from millpond.tasks.settings import scratch_folder
+from millpond.tasks.process.paths import open_private_scratch, private_scratch_folder, scratch_folder
 
 _CHUNK = 1024 * 1024
 

@@ -59,11 +59,9 @@ class Storage:
     def open_output(self, url: str) -> AbstractContextManager[BinaryIO]:
         """Return a context manager of a new file, which appears at `url` if the block raises no error."""
         location = locate(url, self.roots, to_write=True)
-        return (
-            local.open_output(location)
-            if isinstance(location, LocalLocation)
-            else remote.open_output(location)
-        )
+        if isinstance(location, LocalLocation):
+            return local.open_output(location)
+        return remote.open_output(location)
 
     @contextmanager
     def local_output(self, url: str) -> Iterator[str]:
@@ -81,11 +79,9 @@ class Storage:
         is raised for other content, because no folder is replaced or mixed.
         """
         location = locate(url, self.roots, to_write=True)
-        return (
-            folders.output_folder(location)
-            if isinstance(location, LocalLocation)
-            else remote.output_folder(location)
-        )
+        if isinstance(location, LocalLocation):
+            return folders.output_folder(location)
+        return remote.output_folder(location)
 
     def _check_length(self, url: str, file: BinaryIO, empty_allowed: bool) -> None:
         """Raise `TooLarge` for a file over the limit, and `BadInput` for an empty one if that is wrong."""

@@ -44,13 +44,8 @@ _UNICODE_PATH = 0x7075
 _DIRECTORY_BYTES_PER_ENTRY = 512
 #: The errors that zipfile raises for a damaged directory.
 _DAMAGE = (
-    zipfile.BadZipFile,
-    ValueError,
-    OverflowError,
-    LookupError,
-    EOFError,
-    NotImplementedError,
-    struct.error,
+    *(zipfile.BadZipFile, ValueError, OverflowError, LookupError),
+    *(EOFError, NotImplementedError, struct.error),
 )
 
 

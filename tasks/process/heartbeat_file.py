@@ -64,7 +64,7 @@ class HeartbeatFile:
     def __init__(self, service: str, number: int, *, expected: int = 1) -> None:
         pid = os.getpid()
         self.heartbeat = ProcessState(service, number, pid, os.getppid(), expected, started=start_time(pid))
-        self._path = heartbeat_folder() / f"{service}.{number}.{pid}"
+        self._path = private_scratch_folder() / f"{service}.{number}.{pid}"
         self._descriptor = -1
 
     def open(self) -> None:
@@ -109,20 +109,15 @@ def read_heartbeats(service: str | None = None, *, pid: int | None = None) -> li
 def _living_heartbeats() -> Iterator[ProcessState]:
     """Yield the heartbeats of living processes, and remove the files of dead ones."""
     with suppress(OSError):  # without a folder, or without access to it, there is no process
-        if not is_own_folder(heartbeat_folder()):
+        if not is_own_folder(private_scratch_folder()):
             return
-        for path in sorted(heartbeat_folder().iterdir()):
+        for path in sorted(private_scratch_folder().iterdir()):
             with suppress(OSError, ValueError, TypeError):
                 heartbeat = ProcessState(**loads(path.read_bytes()))
                 if start_time(heartbeat.pid) == heartbeat.started:
                     yield heartbeat
                 else:
                     path.unlink()
-
-
-def heartbeat_folder() -> Path:
-    """Return the folder of this user's heartbeat files."""
-    return private_scratch_folder()
 
 
 def boot_clock() -> float:

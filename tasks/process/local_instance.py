@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from millpond.tasks.errors import SettingsError
-from millpond.tasks.settings import Settings, child_environment, settings, state_folder
+from millpond.tasks.process.paths import state_folder
+from millpond.tasks.settings import Settings, child_environment, settings
 
 #: The names of the lock file and the address file.
 LOCK, ADDRESS = "lock", "running.json"

@@ -1,10 +1,9 @@
 """Built-in middleware that cuts the secrets of the running task out of the log lines of all loggers."""
 
-from millpond.broker.message import BadMessage
 from millpond.tasks.context import Context
 from millpond.tasks.contract import kinds
 from millpond.tasks.middleware import Middleware
-from millpond.tasks.redaction import hides_fields, scrub, secrets_in
+from millpond.tasks.redaction import hides_fields, scrub_secrets
 
 
 class LogRedaction(Middleware):
@@ -15,8 +14,4 @@ class LogRedaction(Middleware):
         contract = kinds().get(context.kind)
         if context.message is None or contract is None or not hides_fields(contract):
             return line
-        try:
-            args, kwargs, _embed = context.message.arguments
-        except BadMessage:
-            return line
-        return scrub(line, secrets_in(contract, args, kwargs))
+        return scrub_secrets(line, contract, context.message)

@@ -11,8 +11,8 @@ from json import dumps, loads
 from pathlib import Path
 from typing import Any
 
-from millpond.tasks.process.heartbeat_file import heartbeat_folder, start_time
-from millpond.tasks.process.paths import is_own_folder, open_private_folder
+from millpond.tasks.process.heartbeat_file import start_time
+from millpond.tasks.process.paths import is_own_folder, open_private_folder, private_scratch_folder
 
 
 class MetricsFile:
@@ -44,7 +44,7 @@ class MetricsFile:
 def read_metrics(parent: int) -> Iterator[dict[str, Any]]:
     """Yield the metrics of a supervisor's living processes, and remove the files of dead processes."""
     with suppress(OSError):
-        if not (is_own_folder(heartbeat_folder()) and is_own_folder(_metrics_folder())):
+        if not (is_own_folder(private_scratch_folder()) and is_own_folder(_metrics_folder())):
             return
         for path in sorted(path for path in _metrics_folder().iterdir() if path.suffix != ".new"):
             with suppress(OSError, ValueError, KeyError, TypeError):
@@ -56,4 +56,4 @@ def read_metrics(parent: int) -> Iterator[dict[str, Any]]:
 
 
 def _metrics_folder() -> Path:
-    return heartbeat_folder() / "metrics"
+    return private_scratch_folder() / "metrics"

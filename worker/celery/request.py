@@ -42,7 +42,7 @@ from millpond.broker.outcomes import (
 from millpond.tasks.contract import Contract
 from millpond.tasks.execute import error_line
 from millpond.tasks.process.spans import SDK
-from millpond.tasks.redaction import scrub, secrets_in
+from millpond.tasks.redaction import scrub_secrets
 from millpond.worker.celery.slot import SlotResult, run_delivery, run_in_child
 from millpond.worker.dispatch.chunk_job import ChunkJob
 from millpond.worker.dispatch.chunks import WEIGHT, Chunks
@@ -344,10 +344,7 @@ class PondRequest(DeliveryRequest):
 
     def _scrub_secrets(self, text: str) -> str:
         """Return a text with the secret values of this task's arguments replaced."""
-        if self.contract_with_secrets is None:
-            return text
-        args, kwargs, _embed = self.delivery.message.arguments
-        return scrub(text, secrets_in(self.contract_with_secrets, args, kwargs))
+        return scrub_secrets(text, self.contract_with_secrets, self.delivery.message)
 
 
 def _log_failed_hook(hook: Any, when: str) -> None:

@@ -83,7 +83,7 @@ def run_services(
 ) -> None:
     """Run the services until Ctrl-C. Raises `StartError` if one of them ends by itself."""
     from millpond.tasks.errors import StartError
-    from millpond.tasks.settings import state_folder
+    from millpond.tasks.process.paths import state_folder
     from millpond.worker.local.embedded import embedded
 
     ended = None

@@ -11,7 +11,7 @@ from time import monotonic, sleep
 
 from millpond.tasks.errors import StartError
 from millpond.tasks.process.local_instance import ADDRESS, LOCK, LocalInstance, try_lock
-from millpond.tasks.settings import scratch_folder
+from millpond.tasks.process.paths import scratch_folder
 from millpond.worker.local.addresses import write_private_file
 
 _LOCK_SECONDS = 2.0

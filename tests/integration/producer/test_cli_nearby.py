@@ -13,7 +13,8 @@ from millpond.producer.cli.client_session import Launcher, open_session
 from millpond.producer.gateway import serving
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.process.local_instance import USING_LOCAL, LocalInstance, find_local_instance
-from millpond.tasks.settings import Settings, settings, state_folder
+from millpond.tasks.process.paths import state_folder
+from millpond.tasks.settings import Settings, settings
 from millpond.worker.local.data_folder import locked_folder
 
 

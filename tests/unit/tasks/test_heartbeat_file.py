@@ -13,10 +13,10 @@ from millpond.tasks.process.heartbeat_file import (
     HeartbeatFile,
     ProcessState,
     boot_clock,
-    heartbeat_folder,
     read_heartbeats,
 )
 from millpond.tasks.process.metrics_file import MetricsFile, read_metrics
+from millpond.tasks.process.paths import private_scratch_folder
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def test_a_process_is_found_while_it_lives_and_its_file_keeps_its_size() -> None
     file.open()
     for answered in (None, boot_clock()):
         file.write(loop_at=boot_clock(), broker_answered_at=answered, has_lease=True)
-    (path,) = heartbeat_folder().iterdir()
+    (path,) = private_scratch_folder().iterdir()
     assert path.stat().st_size == SIZE
     (found,) = read_heartbeats("email")
     assert found == file.heartbeat
@@ -62,7 +62,7 @@ def test_the_file_of_a_process_that_is_gone_is_not_believed() -> None:
     """Neither of one that was killed, nor where its id belongs to another by now; and it is removed."""
     file = HeartbeatFile("email", 1)
     file.open()
-    (path,) = heartbeat_folder().iterdir()
+    (path,) = private_scratch_folder().iterdir()
     path.write_text(json.dumps(asdict(replace(file.heartbeat, started="1"))))
     assert read_heartbeats() == []
     assert not path.exists()
@@ -71,9 +71,9 @@ def test_the_file_of_a_process_that_is_gone_is_not_believed() -> None:
 
 def test_what_is_no_record_is_passed_over() -> None:
     """A file that somebody else left or that is half written says nothing, and ends nothing."""
-    heartbeat_folder().mkdir()
-    (heartbeat_folder() / "email.1.7").write_text('{"service": "email"')
-    (heartbeat_folder() / "note").write_text("[]")
+    private_scratch_folder().mkdir()
+    (private_scratch_folder() / "email.1.7").write_text('{"service": "email"')
+    (private_scratch_folder() / "note").write_text("[]")
     assert read_heartbeats() == []
 
 
@@ -105,8 +105,8 @@ def test_each_fault_is_a_no_to_its_question_and_to_those_behind_it(
 
 def test_a_folder_that_others_may_write_to_is_refused(scratch: Path) -> None:
     """Another user could put a link into it."""
-    heartbeat_folder().mkdir(parents=True)
-    heartbeat_folder().chmod(0o777)
+    private_scratch_folder().mkdir(parents=True)
+    private_scratch_folder().chmod(0o777)
     with pytest.raises(PermissionError, match="others may write to it: chmod 700"):
         HeartbeatFile("email", 1).open()
 
@@ -118,7 +118,7 @@ def test_a_link_in_the_place_of_the_folder_is_not_followed(write: str, scratch: 
     (elsewhere / "metrics").mkdir(mode=0o700, parents=True)
     victim = elsewhere / "metrics" / str(os.getpid())
     victim.write_text("{}")
-    heartbeat_folder().symlink_to(elsewhere)
+    private_scratch_folder().symlink_to(elsewhere)
     if write == "heartbeat":
         with pytest.raises(PermissionError, match="set MILLPOND_SCRATCH"):
             HeartbeatFile("email", 1).open()
