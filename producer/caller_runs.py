@@ -16,14 +16,14 @@ from millpond.broker.connection import Store
 from millpond.broker.delivery import Delivery
 from millpond.broker.message import Message, Outgoing
 from millpond.broker.outcomes import NOT_RUN, RELEASE, Cancelled, DeadLetter, Outcome, Retry, Succeeded
-from millpond.broker.publish import Answer, Full, HandedToCaller, first_group, publish
+from millpond.broker.publish import Accepted, Answer, Full, HandedToCaller, first_group, publish
 from millpond.broker.task_state import TaskState
 from millpond.producer.backpressure import FlowControl
 from millpond.producer.send_outcomes import RanHere
 from millpond.producer.server_clock import ServerClock
 from millpond.tasks.context import Context
 from millpond.tasks.contract import contract_of
-from millpond.tasks.errors import HandlerMissing, UnknownKind
+from millpond.tasks.errors import BadContract, HandlerMissing, UnknownKind
 from millpond.tasks.execute import execute, validate_job
 from millpond.tasks.handlers import Handler, load_handler
 
@@ -49,7 +49,10 @@ class CallerRuns:
     around: tuple[Callable[..., Any], ...] = ()
 
     def send_all(self, messages: Sequence[Outgoing], flow: FlowControl) -> Iterator[Answer | Ran]:
-        """Yield the outcome of each message, in order. Raises `HandlerMissing` before the first is run."""
+        """Yield the outcome of each message, in order. Raises `HandlerMissing`, `BadContract`.
+
+        These refuse a message that would run next and cannot run here. Nothing of it was accepted.
+        """
         answers, yielded = dict[int, Answer | Ran](), 0
         while yielded < len(messages):
             unsent = [i for i in range(yielded, len(messages)) if i not in answers]
@@ -67,7 +70,7 @@ class CallerRuns:
         Once a message was refused (`flow.queue_full`), the next call asks for a message to run.
         """
         if flow.queue_full:
-            self._make_delivery(group[0])  # raises before the broker accepts anything
+            self._load_handler(Message.decode(group[0].payload))  # raises before anything is accepted
             lease = CallerLease(self.store, group[0].queue)
             answers = publish(self.store, group, policy="caller_runs", caller=lease.caller)
         else:
@@ -76,34 +79,30 @@ class CallerRuns:
         for message, answer in zip(group, answers, strict=True):
             yield self._run_here(lease, message, answer) if isinstance(answer, HandedToCaller) else answer
 
-    def _make_delivery(self, outgoing: Outgoing) -> tuple[Handler, Delivery]:
-        """Return the handler and the delivery of a message. Raises `HandlerMissing`, `BadContract`."""
-        delivery = Delivery(
-            Message.decode(outgoing.payload),
-            queue=outgoing.queue,
-            clock_ms=self.clock.now_ms() - int(time.time() * 1000),
-        )
-        kind = delivery.message.kind
+    def _load_handler(self, message: Message) -> Handler:
+        """Return the handler that runs a message. Raises `HandlerMissing`, `BadContract`."""
         try:
-            contract = contract_of(kind)
+            contract = contract_of(message.kind)
         except UnknownKind:
             raise HandlerMissing(
-                f"{kind} is a task of a Celery application, which the caller cannot run: send it with "
-                "overflow='block' or 'reject'"
+                f"{message.kind} is a task of a Celery application, which the caller cannot run: "
+                "send it with overflow='block' or 'reject'"
             ) from None
         handler = load_handler(contract, self.kinds)
-        args, kwargs, _embed = delivery.message.arguments
+        args, kwargs, _embed = message.arguments
         validate_job(handler, args, kwargs)
-        return handler, delivery
+        return handler
 
-    def _run_here(self, lease: CallerLease, outgoing: Outgoing, handed: HandedToCaller) -> Ran:
+    def _run_here(self, lease: CallerLease, outgoing: Outgoing, handed: HandedToCaller) -> Accepted | Ran:
         """Run a message under a lease, settle it, and return how it ended.
 
-        If the run is interrupted, as by Ctrl-C, the message goes back to the pool.
+        If the run is interrupted, as by Ctrl-C, the message goes to the pool. If its handler cannot run here,
+        which was checked for the first message of a call only, the message is accepted and goes there too.
         """
-        handler, delivery = self._make_delivery(outgoing)
+        message = Message.decode(outgoing.payload)
+        clock_ms = self.clock.now_ms() - int(time.time() * 1000)
+        delivery = Delivery(message, queue=outgoing.queue, clock_ms=clock_ms)
         delivery.token = handed.token
-        message = delivery.message
         context = Context(
             id=message.id,
             kind=message.kind,
@@ -118,7 +117,10 @@ class CallerRuns:
                 if cancelled:
                     outcome = NOT_RUN
                 else:
+                    handler = self._load_handler(message)
                     outcome = execute(handler, delivery, context, self.around, keep_result=True)
+        except (HandlerMissing, BadContract):
+            return Accepted(message.id)
         finally:
             lease.settle(delivery, outcome)
         return Ran(message.id, _as_ran_here(outcome))

@@ -17,12 +17,19 @@ from millpond.broker.consume.queue_lease import FetchRequest
 from millpond.broker.inspect import dead_letters
 from millpond.broker.inspect import depth as inspect_depth
 from millpond.broker.keys import QueueKeys
+from millpond.broker.message import new_id
+from millpond.broker.publish import Accepted
+from millpond.producer.backpressure import FlowControl
+from millpond.producer.caller_runs import CallerRuns
 from millpond.producer.client import Client
+from millpond.producer.message import Message, compose_contract
 from millpond.producer.send_outcomes import RanHere
+from millpond.producer.server_clock import ServerClock
 from millpond.tasks.context import Context
 from millpond.tasks.contract import Contract
 from millpond.tasks.errors import FinalError, HandlerMissing, RetryLater
 from millpond.tasks.handlers import body
+from millpond.tasks.middleware import Sending
 from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
 
@@ -126,6 +133,21 @@ def test_a_body_that_is_not_here_is_one_clear_line(client: Client) -> None:
     with pytest.raises(HandlerMissing, match=r"'caller.bodyless' cannot run here.*choose another overflow"):
         client.send(Bodyless())
     assert counts(client.store) == (2, 0, 0)
+
+
+def test_a_task_that_cannot_run_here_behind_others_goes_to_the_pool(
+    client: Client,
+) -> None:
+    """A missing handler is noticed for the first task of a call. A later task goes to the pool as sent."""
+    jobs = [Square(n=1), Square(n=2), Bodyless()]
+    messages = [
+        compose_contract(Message(job), Sending(job, new_id(), "default"), now_ms=client.now_ms())
+        for job in jobs
+    ]
+    runs = CallerRuns(client.store, ServerClock(client.store))
+    answers = list(runs.send_all(messages, FlowControl(queue_full=True)))
+    assert answers == [Accepted(message.id) for message in messages]
+    assert counts(client.store) == (3, 0, 0)
 
 
 def test_a_killed_caller_loses_nothing(
