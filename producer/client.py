@@ -213,7 +213,10 @@ class _SendArguments(TypedDict):
 def _check_arguments(
     overflow: Overflow | None, timeout: Duration | None, batch: Batch | str | None
 ) -> _SendArguments:
-    """Return the arguments that the messages of one call share. Raises `ValueError`, `TypeError`."""
+    """Return the arguments that the messages of one call share, checked and converted.
+
+    Raises `ValueError`, `TypeError`.
+    """
     if overflow is not None and overflow not in _POLICIES:
         raise ValueError(f"overflow is {', '.join(_POLICIES)}, not {overflow!r}")
     return {

@@ -33,7 +33,7 @@ class QueueCache:
         self._store = store
         self._table = table
         self.known: dict[str, _CachedLimits] = {}
-        #: The maximum length that all of these queues have in common: no shorter message need be checked.
+        #: The smallest maximum length of these queues: a message of at most this length fits all of them.
         self.shortest_maximum = 0
 
     def overflow_policy(self, queue: str) -> Overflow:

@@ -110,7 +110,7 @@ class Sender:
         return publish(self.store, messages, policy=policy)
 
     def compose_callback(self, message: Message, batch: str, description: str) -> Outgoing:
-        """Compose the callback of a batch. The script that completes the batch adds its counts and the time.
+        """Compose the callback of a batch. The script that completes the batch adds the counts and the time.
 
         Raises the errors of `Client.send`.
         """

@@ -21,12 +21,10 @@ def batches(
 
     Close one with `millpond batch ID --close`, or cancel it with `millpond batch ID --cancel`.
     """
-    import json
-
-    from millpond.producer.cli.batch import summary_as_json, summary_as_text
+    from millpond.producer.cli.batch import print_result, summary_as_json, summary_as_text
     from millpond.producer.cli.client_session import open_client
 
     with open_client() as client:
         now_ms = client.now_ms()
         for summary in client.batches(limit, still_open=still_open):
-            print(json.dumps(summary_as_json(summary)) if as_json else summary_as_text(summary, now_ms))
+            print_result(summary_as_json(summary), summary_as_text(summary, now_ms), as_json)
