@@ -104,7 +104,7 @@ class Batch:
 
     def summary(self) -> Summary:
         """Return the number of tasks sent into the batch, and how they ended so far."""
-        return record.summary(self._client.store, self.id)
+        return record.read_summary(self._client.store, self.id)
 
     def results(
         self, *, after: str = results.START, reconnect_timeout: Duration = results.RECONNECT_TIMEOUT

@@ -144,7 +144,7 @@ class Client:
 
     def open_batch(self, id: str) -> Batch:
         """Return an existing batch by its id, in any process. Raises `UnknownBatch`."""
-        record.summary(self.store, id)
+        record.read_summary(self.store, id)
         return Batch(self, id)
 
     def cancel(self, id: str, *, terminate: bool = False) -> Cancellation:

@@ -90,12 +90,12 @@ class MillpondBackend(BaseTaskBackend):
         """Return the result of a task as it is now. Raises `TaskResultDoesNotExist`."""
         project_client = client()
         try:
-            summary = record.summary(project_client.store, task_result.record_id(result_id))
+            summary = record.read_summary(project_client.store, task_result.record_id(result_id))
             job = RunDjangoTask.model_validate_json(summary.description)
         except (UnknownBatch, ValueError):
             raise framework.TaskResultDoesNotExist(result_id) from None
         make_result = partial(framework.result_of, import_string(job.path), result_id, job)
-        for result in record.results(project_client.store, summary.id, wait_ms=0, limit=1):
+        for result in record.read_results(project_client.store, summary.id, wait_ms=0, limit=1):
             if result.state is TaskState.SUCCEEDED:
                 return make_result(framework.TaskResultStatus.SUCCESSFUL, **_success_fields(result.value))
             finished = datetime.fromtimestamp(int(result.position.partition("-")[0]) / 1000, UTC)

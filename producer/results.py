@@ -38,9 +38,9 @@ def read_results(
     while True:
         try:
             # After a full page there may be more results, whatever the summary says.
-            is_over = not page_was_full and has_ended(record.summary(store, batch))
+            is_over = not page_was_full and has_ended(record.read_summary(store, batch))
             wait_ms = 0 if is_over or page_was_full else WAIT_MS
-            page = record.results(store, batch, after=after, wait_ms=wait_ms, limit=PAGE_SIZE)
+            page = record.read_results(store, batch, after=after, wait_ms=wait_ms, limit=PAGE_SIZE)
         except BrokerAway:
             now = time.monotonic()
             away_since = now if away_since is None else away_since

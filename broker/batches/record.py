@@ -160,10 +160,10 @@ def close_batch(store: Store, batch: str) -> Summary:
     """Close a batch to further tasks and return its counts. Raises `UnknownBatch`."""
     with translate_errors(f"closing batch {batch}"):
         script("close_batch").run(store.client, (batch_key(batch, store.prefix),), ())
-    return summary(store, batch)
+    return read_summary(store, batch)
 
 
-def summary(store: Store, batch: str) -> Summary:
+def read_summary(store: Store, batch: str) -> Summary:
     """Return the present counts of a batch. Raises `UnknownBatch`."""
     with translate_errors(f"reading batch {batch}"):
         raw = store.client.hgetall(batch_key(batch, store.prefix))
@@ -190,7 +190,7 @@ def _parse_summary(batch: str, raw: dict[bytes, bytes]) -> Summary:
     )
 
 
-def results(
+def read_results(
     store: Store, batch: str, *, after: str = "0", wait_ms: int = 1000, limit: int = 500
 ) -> list[Result]:
     """Return at most `limit` results of a batch that come after a position, in order of completion.

@@ -94,7 +94,7 @@ class Consuming(Settling):
         else:
             self._declare_queue(queue)
         try:
-            fetcher.start(self.queue_keys(queue))
+            fetcher.start_queue(self.queue_keys(queue))
         except ResponseError as error:
             raise RedisConnectionError(f"the lease on {queue!r} cannot be taken: {error}") from error
         self.in_flight.learned_prefetch.waiting_tasks = (
@@ -129,7 +129,7 @@ class Consuming(Settling):
         result = super()._basic_cancel(consumer_tag)
         if self.fetcher is not None and queue is not None:
             if queue not in self._active_queues:
-                self.fetcher.stop(queue)
+                self.fetcher.stop_queue(queue)
             if not self.fetcher.active and self.in_flight.of_channel and not self.closed:
                 self.fetcher.finish()
                 self.fetcher.end_wait()
@@ -172,9 +172,9 @@ class Consuming(Settling):
     def gather_if_due(self) -> None:
         """Move messages of stock clients with other priority steps to the ready lists, once a second."""
         self.gather_at = monotonic() + POLL_SECONDS
-        if self.has_other_steps and self.fetcher is not None:
+        if self.fetcher is not None:
             for queue in self.fetcher.active:
-                if self.gather(queue):
+                if self.gather_messages(queue):
                     self.in_flight.leases[queue].fetchable = True
 
     def _on_reply(self) -> None:
@@ -209,8 +209,7 @@ class Consuming(Settling):
         """Fetch one message under a lease, and return it as kombu delivers it. Raises `queue.Empty`."""
         if not self.holds_tasks(queue):
             return dict(super()._get(queue))
-        if self.has_other_steps:
-            self.gather(queue)
+        self.gather_messages(queue)
         self.keep_leases()
         lease = self.in_flight.lease(self.queue_keys(queue))
         fetched: list[Delivery] = []
@@ -218,7 +217,7 @@ class Consuming(Settling):
             pass  # the message could not be used, or the lease was lost
         if lease.outcomes:
             self.flush()
-        self.expire(queue)
+        self.restart_expiry(queue)
         if not fetched:
             raise Empty
         return for_kombu(fetched[0])

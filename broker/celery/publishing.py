@@ -137,7 +137,7 @@ class Publishing(QueueCommands):
             with _translate_for_kombu():
                 self._wait_and_send(message, full, ends_at)
         for queue in {message.queue for _, message in messages} & self._expires.keys():
-            self.expire(queue)
+            self.restart_expiry(queue)
 
     def _wait_and_send(self, message: Outgoing, full: publish.Full, ends_at: float) -> None:
         """Wait until a message that was refused (`full`) has room, at most until `ends_at`, and send it.

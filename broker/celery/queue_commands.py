@@ -16,7 +16,7 @@ from millpond.broker.connection import COPY_SHARE, Store
 from millpond.broker.consume.fetcher import REPLY_TIMEOUT_SECONDS
 from millpond.broker.inspect.delete import delete_queue
 from millpond.broker.inspect.purge import purge_queue
-from millpond.broker.keys import PRIORITY_STEPS, SEPARATOR, QueueKeys, queues_key, step_of
+from millpond.broker.keys import QueueKeys, queues_key, step_of
 
 #: The maximum of messages that are moved from one list at once.
 GATHERED_AT_ONCE = 1_000
@@ -58,12 +58,7 @@ class QueueCommands(Connecting):
 
     # Priority steps
 
-    @cached_property
-    def has_other_steps(self) -> bool:
-        """True if the transport options name other priority lists than kombu's usual four."""
-        return tuple(self.priority_steps) != PRIORITY_STEPS or self.sep != SEPARATOR
-
-    def gather(self, queue: str) -> int:
+    def gather_messages(self, queue: str) -> int:
         """Move messages from the priority lists of the transport options to the ready lists. Wake a consumer.
 
         Return the number of messages.
@@ -87,8 +82,7 @@ class QueueCommands(Connecting):
         """Return the number of ready and delayed messages of a queue."""
         if not self.holds_tasks(queue):
             return int(super()._size(queue))
-        if self.has_other_steps:
-            self.gather(queue)
+        self.gather_messages(queue)
         keys = self.queue_keys(queue)
         with self.store.client.pipeline(transaction=False) as pipe:
             for name in keys.ready:
@@ -110,8 +104,7 @@ class QueueCommands(Connecting):
         """Delete the waiting messages of a queue, and return their number."""
         if not self.holds_tasks(queue):
             return int(super()._purge(queue))
-        if self.has_other_steps:
-            self.gather(queue)
+        self.gather_messages(queue)
         return purge_queue(self.store, queue)
 
     def queue_delete(
@@ -140,8 +133,7 @@ class QueueCommands(Connecting):
 
     def _delete_messages(self, queue: str) -> None:
         """Delete the waiting messages of a queue and its limits. Its other keys are deleted when unused."""
-        if self.has_other_steps:
-            self.gather(queue)
+        self.gather_messages(queue)
         delete_queue(self.store, queue)
         self._expires.pop(queue, None)
         self.queues_to_clean_up.add(queue)  # this channel's own lease on it may be the last
@@ -153,7 +145,7 @@ class QueueCommands(Connecting):
 
     # Expiry
 
-    def expire(self, queue: str) -> None:
+    def restart_expiry(self, queue: str) -> None:
         """Restart the expiry of a queue that has `x-expires`. Its messages in flight do not expire."""
         milliseconds = self._expires.get(queue)
         if milliseconds is None:

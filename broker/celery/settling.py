@@ -71,7 +71,7 @@ class QoS(virtual.QoS):
 
     def restore_unacked(self) -> list[Any]:
         """Release the messages that this channel has in flight."""
-        self.channel.release()
+        self.channel.release_messages()
         return []
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
@@ -118,7 +118,7 @@ class Settling(Publishing):
             renewer = ChannelLeases(
                 self.in_flight, lease_ms=self.lease_ms, store=self.store, started_tags=started_tags
             )
-            weakref.finalize(self, renewer.retire).atexit = False
+            weakref.finalize(self, renewer.close_later).atexit = False
             # The user of a channel starts no tasks, so no caller of cancel() needs to wait for it.
             self.acknowledge_all_future()
         self.in_flight.lease_renewer = renewer
@@ -164,7 +164,7 @@ class Settling(Publishing):
         """Send all queued outcomes now, and wait for the replies."""
         fetch_call.settle_pending(self.store, self.in_flight, lease_ms=self.lease_ms)
 
-    def release(self) -> None:
+    def release_messages(self) -> None:
         """Release all messages in flight of this channel."""
         for lease in self.in_flight.leases.values():
             for delivery in reversed(list(lease.in_flight.values())):

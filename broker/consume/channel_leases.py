@@ -52,11 +52,11 @@ class ChannelLeases(LeaseRenewer):
 
     def close(self) -> None:
         """Release the tasks that have not started. The thread ends after the last started task."""
-        self.retire()
+        self.close_later()
         if self._end_if_done():
             self.stop()
 
-    def retire(self) -> None:
+    def close_later(self) -> None:
         """Let the thread close these leases. For a channel that is garbage-collected and was not closed."""
         self._closed_until = time.monotonic() + self.lease_ms / 1000
 

@@ -89,7 +89,7 @@ def call_and_wait(store: Store, request: FetchRequest, *, lease_ms: int) -> Repl
     try:
         reply = parse_reply(script("settle_and_fetch").run(store.client, keys, args))
     except BaseException:
-        request.lease.put_back(request.outcomes)
+        request.lease.put_back_outcomes(request.outcomes)
         raise
     if reply.lease:
         update_lease(request, reply)

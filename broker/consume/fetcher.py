@@ -67,7 +67,7 @@ class Fetcher:
         in_flight.settle_finished()
         in_flight.fetcher = self
 
-    def start(self, keys: QueueKeys) -> None:
+    def start_queue(self, keys: QueueKeys) -> None:
         """Begin to consume a queue. After a lost connection, resume the lease on it."""
         lease = self.in_flight.lease(keys)
         if keys.queue not in self._resumed:
@@ -77,7 +77,7 @@ class Fetcher:
         self.active.add(keys.queue)
         self.watcher.due_at = 0.0
 
-    def stop(self, queue: str) -> None:
+    def stop_queue(self, queue: str) -> None:
         """Fetch nothing more from a queue. Its messages in flight are settled as before."""
         self.active.discard(queue)
         self.watcher.leave_seat(queue)
@@ -95,7 +95,7 @@ class Fetcher:
         if has_loop and (self.in_flight.drained or not self.listener.is_subscribed):
             self.listener.on_tick(now)
         if now >= self.watcher.due_at:
-            self.watcher.on_tick(self.active, self._keys_of, now, self._reply_timeout)
+            self.watcher.on_tick(self.active, now, self._reply_timeout)
         self.in_flight.release_overdue(now)
         self._fetch_after_full()
         if self._request is None:
@@ -186,10 +186,7 @@ class Fetcher:
             connection.send_packed_command(connection.pack_commands([pop, fetch]))
         self._waiting, self._pipelined, self._wait_ends_at = queues, request, now + seconds
         if not self._is_limited:  # else the queues are not empty: their messages wait for a permit
-            self.watcher.on_idle(self.active)
-
-    def _keys_of(self, queue: str) -> QueueKeys:
-        return self.in_flight.leases[queue].keys
+            self.watcher.on_found_empty(self.active)
 
     # Receiving
 
@@ -206,7 +203,7 @@ class Fetcher:
             raw = self.fetch_client.connection.read_response()
         except NoScriptError:
             self._request = None
-            request.lease.put_back(request.outcomes)
+            request.lease.put_back_outcomes(request.outcomes)
             self._load_script()
             return
         except ResponseError as error:
@@ -288,7 +285,7 @@ class Fetcher:
         self.listener.on_readable()
         now = time.monotonic()
         if now >= self.watcher.due_at:
-            self.watcher.on_tick(self.active, self._keys_of, now, self._reply_timeout)
+            self.watcher.on_tick(self.active, now, self._reply_timeout)
 
     def finish(self) -> None:
         """Wait for the reply to the call in progress and deliver its messages. Drop a pipelined fetch.
@@ -306,7 +303,7 @@ class Fetcher:
     def close(self) -> None:
         """Stop fetching. Deliver nothing of the call in progress: its messages return to the queue later."""
         for queue in tuple(self.active):
-            self.stop(queue)
+            self.stop_queue(queue)
         request, self._request = self._request, None
         if request is not None:
             try:
@@ -316,7 +313,7 @@ class Fetcher:
                 if reply.lease:
                     fetch_call.update_lease(request, reply)
             except (RedisError, OSError):
-                request.lease.put_back(request.outcomes)
+                request.lease.put_back_outcomes(request.outcomes)
         self.end_wait()
 
     def end_wait(self) -> None:
@@ -329,4 +326,4 @@ class Fetcher:
         """Forget the call in progress and queue its outcomes again. The script carries out each only once."""
         request, self._request = self._request, None
         if request is not None:
-            request.lease.put_back(request.outcomes)
+            request.lease.put_back_outcomes(request.outcomes)

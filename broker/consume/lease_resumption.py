@@ -33,7 +33,7 @@ def resume_lease(store: Store, in_flight: InFlightMessages, lease: QueueLease, *
     lost = 0
     if is_in_force:
         in_flight.rename_consumer(lease, new_name)
-        lost = lease.mark_lost(token.decode() for token in missing)
+        lost = lease.mark_deliveries_lost(token.decode() for token in missing)
     elif lease.registered:
         lost = len(lease.in_flight)
         in_flight.lose_lease(lease)

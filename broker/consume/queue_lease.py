@@ -107,7 +107,7 @@ class QueueLease:
         self.outcomes.append((delivery, outcome))
         return True
 
-    def mark_lost(self, tokens: Iterable[str]) -> int:
+    def mark_deliveries_lost(self, tokens: Iterable[str]) -> int:
         """Mark the deliveries with these tokens as lost, because the server does not have them in flight.
 
         Return how many of them had no outcome.
@@ -140,7 +140,7 @@ class QueueLease:
         self.outcomes_since = time.monotonic()
         return taken
 
-    def put_back(self, outcomes: list[tuple[Delivery, Outcome]]) -> None:
+    def put_back_outcomes(self, outcomes: list[tuple[Delivery, Outcome]]) -> None:
         """Queue outcomes again whose call got no reply. The script carries out each only once."""
         self.outcomes.extendleft(reversed(outcomes))
 

@@ -103,9 +103,7 @@ class Watcher:
             and time.monotonic() - watched.replied_at < RECHECK_SECONDS + SEAT_SECONDS
         )
 
-    def on_tick(
-        self, queues: Iterable[str], keys_of: Callable[[str], QueueKeys], now: float, reply_timeout: float
-    ) -> None:
+    def on_tick(self, queues: Iterable[str], now: float, reply_timeout: float) -> None:
         """Send the requests about seats and messages that are due. Called from `due_at` on.
 
         Raises redis-py's `TimeoutError` if a reply has been pending for longer than `reply_timeout`
@@ -115,16 +113,16 @@ class Watcher:
         if self._is_reply_overdue(now):
             raise RedisTimeoutError(f"no reply to a watching call for {reply_timeout} s")
         if self.is_tracking:
-            self._send_due_requests(queues, keys_of, now)
+            self._send_due_requests(queues, now)
         self._plan_next()
 
-    def _send_due_requests(
-        self, queues: Iterable[str], keys_of: Callable[[str], QueueKeys], now: float
-    ) -> None:
+    def _send_due_requests(self, queues: Iterable[str], now: float) -> None:
         """Send the requests that are due for each queue: about the seats, and the check for messages."""
         requests: list[_Request] = []
         for queue in queues:
-            watched = self._queues.get(queue) or self._queues.setdefault(queue, WatchedQueue(keys_of(queue)))
+            if queue not in self._queues:
+                self._queues[queue] = WatchedQueue(QueueKeys(queue, self._store.prefix))
+            watched = self._queues[queue]
             if now >= watched.claim_at:
                 seats = watched.keys.watcher_seats
                 if watched.seat or watched.taken < len(seats):
@@ -143,7 +141,7 @@ class Watcher:
         if requests:
             self._send_requests(requests)
 
-    def on_idle(self, queues: Iterable[str]) -> None:
+    def on_found_empty(self, queues: Iterable[str]) -> None:
         """Check the queues soon: this process has found them empty, and fetches no more until it is woken."""
         for watched in map(self._queues.get, queues):
             if watched is not None and watched.seat and not watched.is_tracked:

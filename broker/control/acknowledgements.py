@@ -5,6 +5,7 @@ import time
 from millpond.broker.connection import Store
 from millpond.broker.inspect.depth import declared_queues
 from millpond.broker.keys import QueueKeys, known_epochs_key
+from millpond.broker.server import server_time_ms
 
 #: The longest wait. A living process acknowledges sooner, and the lease of a dead one expires sooner.
 ACK_TIMEOUT_SECONDS = 30.0
@@ -36,11 +37,10 @@ def _processes_behind(store: Store, epoch: int) -> set[str]:
 
 def _processes_with_messages(store: Store) -> set[str]:
     """Return the processes that have messages in flight under a lease that has not expired."""
-    seconds, _micros = store.client.time()
-    processes = set()
+    now_ms, processes = server_time_ms(store), set()
     for queue in declared_queues(store):
         keys = QueueKeys(queue, store.prefix)
-        for consumer in store.client.zrangebyscore(keys.consumers, seconds * 1000, "+inf"):
+        for consumer in store.client.zrangebyscore(keys.consumers, now_ms, "+inf"):
             if store.client.hlen(keys.in_flight(consumer.decode())):
                 processes.add(process_of(consumer.decode()))
     return processes

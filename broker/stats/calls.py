@@ -124,7 +124,7 @@ def add_wait(window: Counter[str], kind: str, peer: str, waited_ms: int) -> None
     window.update({f"{CALL}:waits:{key}": 1, f"{CALL}:wait_millis:{key}": waited_ms})
 
 
-def add_field(calls: dict[tuple[str, str], CallFigures], name_and_key: str, value: int) -> None:
+def add_call_field(calls: dict[tuple[str, str], CallFigures], name_and_key: str, value: int) -> None:
     """Add a field of a window, given without its group, to the figures of its kind and peer.
 
     A field of another version is ignored.

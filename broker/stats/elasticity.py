@@ -102,7 +102,7 @@ class Elasticity:
         return replace(joined, step=step, step_error=error)
 
     @property
-    def for_more_slots(self) -> float:
+    def for_added_slots(self) -> float:
         """The estimated elasticity if slots are added, 0 to 1."""
         value = self.value if self.step is None else min((self.value + self.step) / 2, self.value)
         return max(0.0, min(1.0, value))

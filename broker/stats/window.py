@@ -14,7 +14,7 @@ from json import dumps, loads
 from millpond.broker.connection import Store, translate_errors
 from millpond.broker.keys import window_key
 from millpond.broker.scripts import script
-from millpond.broker.stats.calls import CALL, CallFigures, add_field
+from millpond.broker.stats.calls import CALL, CallFigures, add_call_field
 
 #: The length of a window, and how long it is kept, ms.
 WINDOW_MS = 10_000
@@ -212,7 +212,7 @@ def _add_field(window: Window, name: str, value: int) -> None:
     elif group == "place":
         window.places[_parse_place(rest)] += value
     elif group == CALL:
-        add_field(window.calls, rest, value)
+        add_call_field(window.calls, rest, value)
     elif group == "error":
         kind, error = _parse_list(rest, 2)
         window.kinds.setdefault(kind, KindFigures()).errors[error] += value

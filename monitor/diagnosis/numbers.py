@@ -20,7 +20,7 @@ def predicted_rate(measured: Elasticity, slots: int, *, max_growth: float = math
 
     The processors of the hosts allow `max_growth` times the rate of today.
     """
-    return float(rate_now(measured) * min(max_growth, (slots / measured.slots) ** measured.for_more_slots))
+    return float(rate_now(measured) * min(max_growth, (slots / measured.slots) ** measured.for_added_slots))
 
 
 def rate_now(measured: Elasticity) -> float:

@@ -51,7 +51,7 @@ class BatchPage(PageHandler):
     async def _read_summary(self, id: str) -> Summary:
         """Return the counts of a batch. Raises `HTTPError` 404 if there is no such batch."""
         try:
-            return await self.call_broker(record.summary, self.store, id)
+            return await self.call_broker(record.read_summary, self.store, id)
         except HTTPError as error:
             if isinstance(error.__cause__, UnknownBatch):
                 raise HTTPError(404, str(error.__cause__)) from None
@@ -64,7 +64,7 @@ class Cancel(PageHandler):
     async def post(self, id: str) -> None:
         """Render the confirmation, or cancel the batch if the form confirms it."""
         self.require_change_right()
-        summary = await self.call_broker(record.summary, self.store, id)
+        summary = await self.call_broker(record.read_summary, self.store, id)
         if self.field("confirmed") != "yes":
             self.render_page(
                 "confirm.html",

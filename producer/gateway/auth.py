@@ -120,7 +120,7 @@ class BatchOwners:
             return
         if batch not in self._owners:
             summary = await self._threads.lookups.run(
-                principal.name, lambda: record.summary(self._store, batch)
+                principal.name, lambda: record.read_summary(self._store, batch)
             )
             self._owners[batch] = summary.owner
             while len(self._owners) > CACHED_OWNERS:

@@ -6,7 +6,7 @@ from typing import Any
 
 from millpond.broker.inspect.depth import Depth
 from millpond.broker.limits import Limits
-from millpond.broker.stats.calls import CallFigures, add_field, add_items
+from millpond.broker.stats.calls import CallFigures, add_call_field, add_items
 from millpond.broker.stats.elasticity import Elasticity
 from millpond.broker.stats.heartbeats import Heartbeat
 from millpond.broker.stats.window import RESULTS, KindFigures, Place, Window
@@ -68,7 +68,7 @@ def with_items(fixed: float, each: float) -> PoolFacts:
         add_items(fields, "order", "", 1 + n % 7, fixed + each * (1 + n % 7))
     calls: dict[tuple[str, str], CallFigures] = {}
     for name, value in fields.items():
-        add_field(calls, name.partition(":")[2], value)
+        add_call_field(calls, name.partition(":")[2], value)
     measured = elastic(1.0) if fixed else None
     return replace(BUSY, minute=replace(BUSY.minute, calls=calls), elasticity=measured)
 

@@ -219,7 +219,7 @@ class Mill(RuleBasedStateMachine):
         assert [(f.token, f.deliveries, f.payload.decode()) for f in reply.messages] == fetched
         if not reply_arrives:
             lease.registered = True
-            lease.put_back(taken)
+            lease.put_back_outcomes(taken)
         elif not leased:
             lease.in_flight.clear()
             lease.start_anew(name)

@@ -117,8 +117,8 @@ def read_page(state: State, batch: str, after: str) -> tuple[Summary, list[Resul
     of a complete batch is therefore the end.
     """
     store = state.client.store
-    summary = record.summary(store, batch)
-    return summary, record.results(store, batch, after=after, wait_ms=0, limit=PAGE_SIZE)
+    summary = record.read_summary(store, batch)
+    return summary, record.read_results(store, batch, after=after, wait_ms=0, limit=PAGE_SIZE)
 
 
 def _format_event(result: Result) -> str:

@@ -97,7 +97,7 @@ def routes(state: State) -> APIRouter:
         """Send one task a line into an open batch; any number of streams may send into one batch."""
         await state.owners.require_owner(request.state.principal, id)
         summary = await state.threads.lookups.run(
-            request.state.principal.name, lambda: record.summary(state.client.store, id)
+            request.state.principal.name, lambda: record.read_summary(state.client.store, id)
         )
         room = state.settings.max_batch_tasks - summary.sent
         return _make_response(state, request, options, batch=id, room=room)

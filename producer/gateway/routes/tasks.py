@@ -79,9 +79,9 @@ def read_task_view(store: Store, id: str) -> TaskView:
     if (reported := progress.read_progress(store, id)) is not None:
         view.progress = ProgressView(done=reported.done, total=reported.total)
     with suppress(UnknownBatch):
-        summary = record.summary(store, task_result.record_id(id))
+        summary = record.read_summary(store, task_result.record_id(id))
         view.kind, is_pending = summary.description, summary.pending > 0
-        for result in record.results(store, task_result.record_id(id), wait_ms=0, limit=1):
+        for result in record.read_results(store, task_result.record_id(id), wait_ms=0, limit=1):
             view.state, view.value, view.error = result.state, result.value, result.error
             return view
     location = task_lookup.find_task(store, id, SMALL_EFFORT)

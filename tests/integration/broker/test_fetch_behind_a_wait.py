@@ -39,7 +39,7 @@ class Process:
             socket_timeout=5,
         )
         self.fetcher = Fetcher(channel, self.in_flight, lease_ms=LEASE_MS)
-        self.fetcher.start(QueueKeys(QUEUE, store.prefix))
+        self.fetcher.start_queue(QueueKeys(QUEUE, store.prefix))
 
     def _client(self, url: str) -> Any:
         self._clients.append(Redis.from_url(url, single_connection_client=True))

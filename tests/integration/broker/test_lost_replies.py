@@ -43,7 +43,7 @@ def start(store: Store, in_flight: InFlightMessages) -> Fetcher:
         socket_timeout=5,
     )
     fetcher = Fetcher(channel, in_flight, lease_ms=LEASE_MS)
-    fetcher.start(QueueKeys("lost", store.prefix))
+    fetcher.start_queue(QueueKeys("lost", store.prefix))
     return fetcher
 
 

@@ -49,7 +49,7 @@ class Process:
             socket_timeout=5,
         )
         self.fetcher = Fetcher(channel, self.in_flight, lease_ms=60_000)
-        self.fetcher.start(QueueKeys(QUEUE, store.prefix))
+        self.fetcher.start_queue(QueueKeys(QUEUE, store.prefix))
 
     def _client(self) -> Any:
         client = Redis.from_url(self._url, single_connection_client=True, **self._of_connections)
@@ -181,7 +181,7 @@ def test_a_process_that_leaves_makes_room_for_another(url: str, store: Store, st
     left = next(each for each in processes if not each.watches)
     for each in processes:
         if each is not left:
-            each.fetcher.stop(QUEUE)
+            each.fetcher.stop_queue(QUEUE)
     assert turn([left], lambda: left.watches) < watcher.RECHECK_SECONDS + watcher.SEAT_SECONDS - 0.5
 
 
@@ -257,7 +257,7 @@ def test_a_look_costs_the_same_in_a_large_fleet(
         assert not depth.limits_of_fetchable(store, [QUEUE])
         per_check.append(server_commands(store) - before)
         for each in processes:
-            each.fetcher.stop(QUEUE)
+            each.fetcher.stop_queue(QUEUE)
             each.close()
         if limit:
             holder.end(SUCCEEDED)

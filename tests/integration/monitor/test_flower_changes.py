@@ -148,9 +148,9 @@ def test_a_batch_is_shown_and_cancelled(ann: Visitor, watched: Store) -> None:
     assert "the night run" in ann.get("/batches").text
     assert figures(ann.get(f"/batches/{batch}").text)["sent"] == "0"
     assert "Cancel the rest" in ann.post(f"/batches/{batch}/cancel", []).text
-    assert record.summary(watched, batch).cancelled_at_ms is None
+    assert record.read_summary(watched, batch).cancelled_at_ms is None
     assert "Cancelled" in ann.post(f"/batches/{batch}/cancel", [("confirmed", "yes")]).text
-    assert record.summary(watched, batch).cancelled_at_ms is not None
+    assert record.read_summary(watched, batch).cancelled_at_ms is not None
     assert ann.get("/batches/nobody").status == 404
 
 

@@ -103,4 +103,4 @@ def _changes_nothing(visitor: Visitor, store: Store, batch: str) -> None:
         form = [("confirmed", "yes"), ("all", "yes"), ("bound", "1")]
         assert visitor.post(path, form).status == 403, path
     assert not limits.read_limits(store, "default").paused
-    assert record.summary(store, batch).cancelled_at_ms is None
+    assert record.read_summary(store, batch).cancelled_at_ms is None

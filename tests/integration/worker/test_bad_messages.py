@@ -216,7 +216,7 @@ def test_too_long_a_message_counts_in_its_batch_and_frees_its_name(store: Store)
     assert hand.take() == []
     [letter] = dead_letters.read_dead_letters(store, "default")
     assert (letter.task_id, letter.reason) == (long.id, f"too long: {len(long.payload)} bytes")
-    assert record.summary(store, batch).failed == 1
-    assert record.summary(store, batch).complete
+    assert record.read_summary(store, batch).failed == 1
+    assert record.read_summary(store, batch).complete
     short = compose("broker.act", {}, queue="default", sent_at_ms=0, claim="one")
     assert publish(store, [short]) == [Accepted(short.id)]

@@ -88,10 +88,10 @@ def test_a_process_that_comes_later_takes_it(
     assert place is not None
     assert (place.state, place.wants_kind) == ("delayed", True)
     with workers(new(url), tmp_path):
-        eventually(lambda: record.summary(own_store, batch).complete)
+        eventually(lambda: record.read_summary(own_store, batch).complete)
     assert names(file) == wanted
     assert {note.deliveries for note in notes(file)} == {1}
-    summary = record.summary(own_store, batch)
+    summary = record.read_summary(own_store, batch)
     assert (summary.succeeded, summary.failed) == (40, 0)
     assert not own_store.client.keys("*aside*")
 
@@ -175,8 +175,8 @@ def test_a_kind_without_a_process_becomes_a_dead_letter_after_its_time(
         assert is_aside(own_store, 0)
         assert not own_store.client.keys("*aside*")
         if batch is not None:
-            assert record.summary(own_store, batch).failed == 1
-            assert record.summary(own_store, batch).complete
+            assert record.read_summary(own_store, batch).failed == 1
+            assert record.read_summary(own_store, batch).complete
             assert not own_store.client.keys("*once:*")
 
 
@@ -191,7 +191,7 @@ def test_thousands_of_them_hold_up_nobody(
         for _ in range(200):
             square(own_store, batch=batch)
         record.close_batch(own_store, batch)
-        eventually(lambda: record.summary(own_store, batch).complete)
+        eventually(lambda: record.read_summary(own_store, batch).complete)
         return time.monotonic() - began
 
     alone = seconds_of_200()
@@ -230,9 +230,9 @@ def test_it_is_cancelled_and_expires_as_what_waits(
         record.close_batch(own_store, batch)
     eventually(lambda: is_aside(own_store, 2))
     cancel.cancel_task(own_store, id)
-    assert record.summary(own_store, kept).cancelled == 1
-    eventually(lambda: record.summary(own_store, soon).expired == 1)
-    assert record.summary(own_store, soon).complete
+    assert record.read_summary(own_store, kept).cancelled == 1
+    eventually(lambda: record.read_summary(own_store, soon).expired == 1)
+    assert record.read_summary(own_store, soon).complete
     assert not own_store.client.keys("*aside*")
     assert not list(dead_letters.read_dead_letters(own_store, "default"))
 

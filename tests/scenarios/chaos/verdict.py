@@ -121,10 +121,10 @@ def _faults_of(
     store: Store, batch: str, members: set[str], tasks: dict[str, Task], forgotten: Forgotten
 ) -> list[str]:
     try:
-        summary = record.summary(store, batch)
+        summary = record.read_summary(store, batch)
     except UnknownBatch:
         return ["the broker does not know it"]
-    results = list(record.results(store, batch, wait_ms=0, limit=10_000))
+    results = list(record.read_results(store, batch, wait_ms=0, limit=10_000))
     ids = [result.id for result in results]
     faults = []
     if not summary.complete:

@@ -5,13 +5,13 @@ from collections import Counter
 
 import pytest
 
-from millpond.broker.stats.calls import CallFigures, add_connection, add_field, add_items
+from millpond.broker.stats.calls import CallFigures, add_call_field, add_connection, add_items
 
 
 def gathered(fields: Counter[str]) -> CallFigures:
     calls: dict[tuple[str, str], CallFigures] = {}
     for name, value in fields.items():
-        add_field(calls, name.partition(":")[2], value)
+        add_call_field(calls, name.partition(":")[2], value)
     [figures] = calls.values()
     return figures
 
@@ -61,5 +61,5 @@ def test_fields_of_another_version_are_left_out() -> None:
     """An unknown name, or a text that is no kind and peer, is no figure."""
     calls: dict[tuple[str, str], CallFigures] = {}
     for rest in ("others", "new:[]", 'runs:["order"]', "runs:{", "runs:7"):
-        add_field(calls, rest, 1)
+        add_call_field(calls, rest, 1)
     assert calls == {}

@@ -19,7 +19,7 @@ from time import sleep
 import psutil
 import pytest
 
-from millpond.broker.stats.calls import CallFigures, add_field
+from millpond.broker.stats.calls import CallFigures, add_call_field
 from millpond.broker.stats.window import RESULTS, Place
 from millpond.worker.report import blocking, span_peers
 from millpond.worker.report.noted_calls import CALLING, note_call
@@ -272,7 +272,7 @@ def test_the_round_trips_of_a_connection_are_counted(slots: Slots, eventually: E
         stop.set()
         calls: dict[tuple[str, str], CallFigures] = {}
         for name, value in slots.sampler.take_calls().items():
-            add_field(calls, name.partition(":")[2], value)
+            add_call_field(calls, name.partition(":")[2], value)
         host, port = server.getsockname()
     trips = calls["chatty", f"{host}:{port}"].round_trips(1.0)
     assert trips is not None
