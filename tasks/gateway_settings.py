@@ -15,20 +15,24 @@ class GatewayToken(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Name = Field(description="The name of its holder, in logs.")
+    name: Name = Field(description="The name of the token's owner, in logs.")
     hash: Annotated[
         str, ValidValues("sha256: and 64 hex digits, as `millpond gateway token NAME` prints them")
     ] = Field(pattern=r"^sha256:[0-9a-f]{64}$", repr=False, description="The digest of the token.")
-    kinds: Words = Field(("*",), description="The kinds that it may send, or patterns such as `email.*`.")
+    kinds: Words = Field(
+        ("*",), description="The kinds that the token may send, or patterns such as `email.*`."
+    )
     queues: Words = Field(
-        (), description="Queues, or patterns, that it may name beside the own queues of its kinds; `*`: all."
+        (),
+        description="Queues, or patterns, that a request may name, in addition to the own queues of the "
+        "kinds; `*`: all.",
     )
     rights: Annotated[
         tuple[Right, ...], BeforeValidator(parse_entries), ValidValues('a list of "shed" and "priority"')
     ] = Field(
         (),
-        description="`shed`: it may throw out the oldest tasks of a full queue. `priority`: it may choose "
-        "priorities.",
+        description="`shed`: a request may discard the oldest tasks of a full queue. `priority`: a request "
+        "may choose a priority.",
     )
 
     @model_validator(mode="before")
@@ -50,26 +54,33 @@ class Gateway(BaseModel):
         tuple[GatewayToken, ...],
         BeforeValidator(parse_entries),
         ValidValues("name:sha256:…, or [[gateway.tokens]] tables"),
-    ] = Field((), description="Who may send. Without any, the gateway stays on loopback and is open there.")
+    ] = Field(
+        (),
+        description="The tokens that may send. Without any, the gateway listens on loopback only, and "
+        "needs no token.",
+    )
     contracts: Words = Field((), description="Modules that declare further contracts, and no handlers.")
     max_task_bytes: Count = Field(
-        4 * 1024**2, description="One task: the body of a request, or a line of a stream."
+        4 * 1024**2, description="The largest task: the body of a request, or a line of a stream."
     )
-    max_stream_bytes: Count = Field(1024**3, description="One stream of tasks.")
+    max_stream_bytes: Count = Field(1024**3, description="The largest stream of tasks.")
     max_batch_tasks: Count = Field(10_000_000, description="The most tasks in one batch.")
     max_batches: Count = Field(
         20_000,
         description="The most batches that are kept for one token: open ones, and those that ended in the "
         "last seven days.",
     )
-    max_streams: Count = Field(32, description="Streams of tasks, and streams of results, at once each.")
-    max_connections: Count = Field(1_000, description="Connections at once.")
+    max_streams: Count = Field(
+        32, description="The most streams of tasks at once, and the most streams of results at once."
+    )
+    max_connections: Count = Field(1_000, description="The most connections at once.")
     wait_seconds: Seconds = Field(
         30.0, description="How long a stream waits for room in a full queue before the rest is refused."
     )
     idle_seconds: Seconds = Field(
         60.0,
-        description="How long a client may send nothing of a body it began, or read nothing of an answer.",
+        description="How long a client may send nothing of an incomplete body, or read nothing of a "
+        "response.",
     )
 
     @model_validator(mode="after")

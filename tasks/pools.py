@@ -33,19 +33,22 @@ class Queue(BaseModel):
 
     bound: Bound = Field(
         10_000,
-        description="The most messages that may wait for a slot; as a time, as many as the pool clears "
-        "in it, measured while it works.",
+        description="The most messages that may wait for a slot. As a time: as many messages as the pool "
+        "clears in that time, measured while it works.",
     )
     overflow: Overflow = Field(
         "block",
-        description="The answer when it is full: the producer waits (`block`), is refused (`reject`), the "
-        "oldest message becomes a dead letter (`shed`), or the producer runs it itself (`caller_runs`).",
+        description="What a full queue does with one more message: the producer waits (`block`) or is "
+        "refused (`reject`), the oldest message becomes a dead letter (`shed`), or the producer runs the "
+        "task itself (`caller_runs`).",
     )
     max_deliveries: Count = Field(5, description="Deliveries after which a message becomes a dead letter.")
-    rate: Rate | None = Field(None, description="Tasks that may start in a time, for the whole fleet.")
+    rate: Rate | None = Field(None, description="The rate at which tasks may start, for the whole fleet.")
     in_flight: Count | None = Field(None, description="Tasks that may run at once, for the whole fleet.")
     lease_seconds: Seconds = Field(
-        15.0, description="The time after which messages of a process that fell silent are ready again."
+        15.0,
+        description="The time after which the messages of a process that does not renew its lease are "
+        "ready again.",
     )
     unknown_kind_seconds: Seconds = Field(
         300.0,
@@ -56,7 +59,9 @@ class Queue(BaseModel):
         270.0, description="The time a handler may run before an exception is raised in it."
     )
     hard_limit_seconds: Seconds = Field(
-        300.0, description="The time after which its prefork child is killed; not below the soft limit."
+        300.0,
+        description="The time after which the prefork child of a handler is killed; not below the soft "
+        "limit.",
     )
 
     def broker_limits(self) -> dict[str, Any]:
@@ -87,7 +92,9 @@ class Pool(BaseModel):
         description="The sort of slot: `prefork` where a handler may crash or must be killed, `threads` "
         "where it waits for input and output.",
     )
-    processes: Count = Field(1, description="Processes on a host, each of which fetches for itself.")
+    processes: Count = Field(
+        1, description="Processes on each host. Each process fetches messages for itself."
+    )
     concurrency: Count = Field(4, description="Slots of a process: tasks that it runs at once.")
     prefetch: CountOrZero = Field(
         16, description="Messages that a process may have fetched beyond its slots."

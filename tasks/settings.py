@@ -51,12 +51,14 @@ class Smtp(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    host: Host = Field("localhost", description="The submission server.")
-    port: Port = Field(25, ge=1, description="Its port; 587 is usual with `starttls`, 465 with `tls`.")
+    host: Host = Field("localhost", description="The host of the mail submission server.")
+    port: Port = Field(
+        25, ge=1, description="The port of the server; 587 is usual with `starttls`, 465 with `tls`."
+    )
     security: Literal["none", "starttls", "tls"] = Field(
         "none", description="How the connection is encrypted."
     )
-    username: str | None = Field(None, description="The login; together with `password`.")
+    username: str | None = Field(None, description="The name of the login; `password` must be set, too.")
     password: SecretStr | None = Field(None, description="The password of the login.")
     ca_file: Path | None = Field(
         None,
@@ -64,19 +66,19 @@ class Smtp(BaseModel):
     )
     timeout_seconds: Seconds = Field(30.0, description="How long the server may take for one answer.")
     keep_seconds: Seconds = Field(
-        60.0, description="How long an idle connection is kept for the next message of its slot."
+        60.0, description="How long an idle connection is kept for another message."
     )
     message_id_domain: str = Field(
         "millpond.local", min_length=1, description="The right-hand side of the Message-ID."
     )
     intranet_domains: Words = Field(
         (),
-        description="Domains of your own network, with those below them, that addresses may have.",
+        description="Domains of your own network, which addresses may have; their subdomains are included.",
     )
     templates: Path | None = Field(None, description="The folder of templates that mails may name.")
     ledger_days: Count = Field(7, description="Days for which the ledger remembers that a message was sent.")
     max_attachment_bytes: Count = Field(
-        20 * 1024**2, description="All attachments of one message together, before encoding."
+        20 * 1024**2, description="The maximum of all attachments of one message together, before encoding."
     )
     allow_plaintext_login: bool = Field(
         False, description="Send the password over a connection that is not encrypted."
@@ -102,8 +104,8 @@ class Files(BaseModel):
 
     roots: Words = Field(
         (),
-        description="Storage URLs or local folders; a task touches nothing outside them. Empty: file tasks "
-        "are refused.",
+        description="Storage URLs or local folders. File tasks read and write nothing outside of them. "
+        "Empty: file tasks are refused.",
     )
     max_input_bytes: Count = Field(10 * 1024**3, description="The largest input.")
     max_pixels: Count = Field(200_000_000, description="The largest image, in width times height.")
@@ -142,7 +144,7 @@ class Settings(BaseModel):
         "`millpond up` of this machine, or start a private Valkey.",
     )
     key_prefix: str = Field(
-        "", description="Stands before every key, so that several deployments share one server."
+        "", description="The prefix of every key in Redis, so that several deployments can share one server."
     )
     broker_timeout_seconds: Seconds = Field(
         5.0, description="How long a producer waits for the broker before `BrokerAway`."
@@ -154,7 +156,8 @@ class Settings(BaseModel):
     )
     drain_seconds: Seconds = Field(
         DRAIN_SECONDS,
-        description="How long a running task may go on after SIGTERM; other times of a stop follow from it.",
+        description="How long a running task may go on after SIGTERM. Other times of a shutdown are "
+        "derived from it.",
     )
     prefetch: CountOrZero = Field(
         16,
@@ -162,26 +165,28 @@ class Settings(BaseModel):
         "POOL` takes the pool's instead.",
     )
     flower_basic_auth: Logins = Field(
-        (), description="Who may see Flower, as `user:password`. Without any, Flower stays on loopback."
+        (),
+        description="The logins of Flower, as `user:password`. Without any, Flower listens on loopback only.",
     )
     flower_read_only: bool = Field(
-        False, description="Flower changes nothing: no buttons, and their routes are refused."
+        False, description="Flower has no buttons that change anything, and refuses their routes."
     )
     flower_url_prefix: str = Field(
         "", description="The sub-path at which a proxy shows Flower, as in `ops/flower`."
     )
     flower_max_tasks: Count = Field(
-        20_000, description="Tasks that Flower's own pages keep, the latest: some 6 kB each."
+        20_000, description="The number of latest tasks that Flower's own pages show; each takes some 6 kB."
     )
     task_events_per_second: CountOrZero = Field(
         200,
-        description="Tasks a second whose events a worker process sends to Flower and other listeners, ten "
-        "seconds' worth at once; of more it sends a sample, and every failure. 0: the events of every task.",
+        description="Tasks a second whose events a worker process sends to Flower and other listeners; a "
+        "burst may have ten times as many. Of more tasks it sends a sample, and every failure. 0: the "
+        "events of every task.",
     )
     sample_slots: bool = Field(
         True,
-        description="Whether worker processes look five times a second at what their slots wait for, so that "
-        "`millpond why` can name it.",
+        description="Whether worker processes sample five times a second what their slots wait for, so "
+        "that `millpond why` can show it.",
     )
     probe_share: float = Field(
         0.02,
@@ -202,8 +207,8 @@ class Settings(BaseModel):
         | None
     ) = Field(
         None,
-        description="Where spans are sent, by OTLP, as in http://localhost:4318/v1/traces. Not set: nothing "
-        "is traced.",
+        description="Where spans are sent, by OTLP, as in http://localhost:4318/v1/traces. Not set: "
+        "nothing is traced.",
     )
     health_port: Port | None = Field(
         None,

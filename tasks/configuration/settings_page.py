@@ -12,17 +12,18 @@ from millpond.tasks.pools import default_pools, default_queues
 _HEAD = """\
 # Settings
 
-Made of the models by `millpond config --markdown`; a test holds it. `millpond config` shows what is in
-force and where it comes from, `millpond doctor` whether it works.
+`millpond config --markdown` writes this page from the models, and a test compares both. `millpond config`
+shows the values in force and their sources, and `millpond doctor` checks them.
 
-A setting is given in the environment, by its variable, or in `millpond.toml` (or the file that
-`MILLPOND_CONFIG` names), by its name; the environment stands above the file. A list in a variable is
-written `a,b`, a table `host=mail,port=587`, both as JSON too. Durations are `500ms`, `30s`, `2m30s`,
-`1.5h`, `1d` or a number of seconds; rates `50/s`, `3000/m` or `5/h`. In a variable, NAME is the name of
+A setting is written in the environment, by its variable, or in `millpond.toml` (or the file that
+`MILLPOND_CONFIG` names), by its name. The environment comes before the file. In a variable, a list is
+written `a,b` and a table `host=mail,port=587`, or both as JSON. Durations are `500ms`, `30s`, `2m30s`,
+`1.5h`, `1d` or a number of seconds; rates are `50/s`, `3000/m` or `5/h`. In a variable, NAME is the name of
 the pool, the queue or the schedule: `MILLPOND_POOLS__EMAIL__CONCURRENCY=20`.
 
-Three variables are no settings: `MILLPOND_CONFIG` names the file, `MILLPOND_DEBUG=1` shows tracebacks
-beside the line of an error, `MILLPOND_SCRATCH` is the folder for short-lived files (else the system's).
+Three variables are no settings: `MILLPOND_CONFIG` names the file, `MILLPOND_DEBUG=1` shows tracebacks in
+addition to the line of an error, and `MILLPOND_SCRATCH` is the folder for short-lived files (default: the
+system's).
 """
 
 #: The tables in the order of the page, each with a title and an example of its header.
@@ -81,5 +82,5 @@ def _shipped_rows(table: str) -> Iterator[str]:
 
 
 def _shipped_value(name: str, field: str, value: object) -> str:
-    """Return a value as TOML; for a number that depends on the machine, how it is found."""
+    """Return a value as TOML, or in words if it depends on the machine."""
     return "one a core" if (name, field) == ("files", "concurrency") else to_toml(value)
