@@ -20,7 +20,7 @@ class LineSplitter:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        #: The start of the line that has not ended yet. A bytearray grows in place, without a copy for each piece.
+        #: The start of the line that has not ended yet. A bytearray grows in place, without a copy a piece.
         self._rest = bytearray()
         self._is_skipping = False
         self._number = 0
