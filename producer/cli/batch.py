@@ -50,9 +50,7 @@ def batch(
             audit.record_command(client.store, f"{'terminated' if terminate else 'cancelled'} batch {id}")
         summary = _follow_batch(opened) if follow else opened.summary()
         if failures:
-            for result in opened.failures():
-                fields = {"id": result.id, "state": result.state, "error": result.error}
-                print_result(fields, f"{result.id}: {result.error or result.state}", as_json)
+            _print_failures(opened, as_json)
         print_result({"summary": summary_as_json(summary)}, summary_as_text(summary), as_json)
     print_unacknowledged(unacknowledged)
     raise typer.Exit(1 if summary.failed or summary.expired or unacknowledged else 0)
@@ -74,6 +72,13 @@ def _follow_batch(batch: "Batch") -> "Summary":
             counters.failed = summary.settled - summary.succeeded
             if summary.complete:
                 return summary
+
+
+def _print_failures(batch: "Batch", as_json: bool) -> None:
+    """Print the id of each task that failed or expired, and the reason."""
+    for result in batch.failures():
+        fields = {"id": result.id, "state": result.state, "error": result.error}
+        print_result(fields, f"{result.id}: {result.error or result.state}", as_json)
 
 
 def summary_as_json(summary: "Summary") -> dict[str, Any]:
