@@ -55,7 +55,7 @@ def demo_jobs(material: Material, out: Path) -> list[Job]:
     photographs, tables = material.photograph_files(), material.table_files()
     small = {"width": 480, "height": 480}
     return [
-        _campaign(material.people_file()),
+        _campaign(material.write_people_file()),
         _file_job("Parquet of tables", ToParquet, _tasks_with_targets(tables, out / "parquet", ".parquet")),
         _file_job("zstd of tables", Compress, _tasks_with_targets(tables, out / "packed", ".csv.zst")),
         _file_job(

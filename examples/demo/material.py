@@ -73,7 +73,7 @@ class Material:
         """Return the PDFs."""
         return [self._document_path(number) for number in range(1, self.amounts.documents + 1)]
 
-    def people_file(self) -> Path:
+    def write_people_file(self) -> Path:
         """Write the CSV of the campaign and return its path. The mail server refuses the last address."""
         path = self.folder / "people.csv"
         with path.open("w", newline="", encoding="utf-8") as file:

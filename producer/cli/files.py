@@ -176,8 +176,8 @@ def _run_file_command(
 ) -> None:
     """Run the operation of a command, and exit with its code.
 
-    `parameters` are all of the command's. Those that not every file command has are fields of the contract.
-    Without `--match`, the files of a folder are those with one of the suffixes.
+    `parameters` are the parameters of the command. Those that are not shared by all file commands are fields
+    of the contract. Without `--match`, the files of a folder are those with one of the suffixes.
     """
     from millpond.producer.cli.operation import Operation, run_operation
 

@@ -7,11 +7,11 @@ from typing import Any
 def describe_parameters(command: Any) -> None:
     """Replace the names of Python types in the help of a command, and of its subcommands, by words."""
     for param in command.params:
-        kind = param.type_descriptor.annotation
+        python_type = param.type_descriptor.annotation
         if param.param_type_name == "argument":
             param.display_type_rich = lambda ctx: None  # noqa: ARG005  no type: the argument's name says it
         elif param.metavar is None and not param.is_flag:
-            param.metavar = "N" if kind in (int, float) else "TEXT"
+            param.metavar = "N" if python_type in (int, float) else "TEXT"
         param._get_number_range_help_str = partial(_limit_words, param)
     for subcommand in getattr(command, "commands", {}).values():
         describe_parameters(subcommand)
@@ -31,8 +31,8 @@ def refusal_line(error: Any) -> str | None:
 
 def _valid_values(param: Any) -> str:
     """Return the values that a parameter accepts in words: "a whole number from 1 on"."""
-    kind, limits = param.type_descriptor.annotation, _limit_words(param)
-    words = {int: "a whole number", float: "a number"}.get(kind, "another value")
+    python_type, limits = param.type_descriptor.annotation, _limit_words(param)
+    words = {int: "a whole number", float: "a number"}.get(python_type, "another value")
     return f"{words} {limits}" if limits else words
 
 

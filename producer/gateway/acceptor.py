@@ -39,7 +39,7 @@ class Acceptor:
         self._tasks: set[asyncio.Task[object]] = set()
         self._timer: asyncio.TimerHandle | None = None
         listening.setblocking(False)
-        self._resume_accepting()
+        self._start_accepting()
 
     def close(self) -> None:
         """Accept nothing more, and close the silent connections."""
@@ -49,7 +49,8 @@ class Acceptor:
         while self._silent:
             self._close_silent(next(iter(self._silent)))
 
-    def _resume_accepting(self) -> None:
+    def _start_accepting(self) -> None:
+        """Accept connections as they come, unless the socket has been closed."""
         if self._listening.fileno() >= 0:
             self._loop.add_reader(self._listening.fileno(), self._accept_connections)
 
@@ -62,7 +63,7 @@ class Acceptor:
                 break
             except OSError:
                 self._loop.remove_reader(self._listening.fileno())
-                self._loop.call_later(NO_FILE_SECONDS, self._resume_accepting)
+                self._loop.call_later(NO_FILE_SECONDS, self._start_accepting)
                 break
             connection.setblocking(False)
             self._silent[connection] = self._loop.time()

@@ -70,7 +70,7 @@ def _description_routes(app: FastAPI) -> APIRouter:
                 example=example_fields(contract),
             )
             for kind, contract in sorted(kinds().items())
-            if request.state.principal.may_use(kind)
+            if request.state.principal.may_send(kind)
         ]
 
     @router.get("/openapi.json", include_in_schema=False)

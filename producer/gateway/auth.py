@@ -71,7 +71,7 @@ def _is_local_host(host: str) -> bool:
 
 def require_kind(principal: Principal, kind: str) -> None:
     """Raise `ApiError` 403 if the principal may not send a kind."""
-    if not principal.may_use(kind):
+    if not principal.may_send(kind):
         raise api_error(403, "forbidden_kind", f"the token {principal.name} may not send {kind}")
 
 

@@ -139,7 +139,7 @@ class PrioritySelector(selectors.BaseSelector):
     def unregister(self, fileobj: Any) -> selectors.SelectorKey:
         """Forget a socket."""
         key = self._keys.pop(_descriptor_of(fileobj))
-        with suppress(OSError):  # it is closed
+        with suppress(OSError):  # a socket may be closed before it is unregistered
             self._epoll_of(key.fd).unregister(key.fd)
         return key
 

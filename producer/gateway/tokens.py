@@ -26,7 +26,7 @@ class Principal:
     queues: tuple[str, ...] = ()
     rights: tuple[str, ...] = ()
 
-    def may_use(self, kind: str) -> bool:
+    def may_send(self, kind: str) -> bool:
         """True if this principal may send a kind."""
         return self.is_unrestricted or any(fnmatchcase(kind, pattern) for pattern in self.kinds)
 
