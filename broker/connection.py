@@ -1,8 +1,9 @@
 """Connections to the server. Every wait is bounded, and every failure is a `BrokerError`.
 
-The modules that redis-py imports on its first connection are imported here: a child that is forked while
-another thread imports a module would wait for that import for ever. redis-py also looks its own version up
-then, which imports other modules on each Python, so the version is looked up here.
+The modules that redis-py imports on its first connection are imported here, because a child that is forked
+while another thread imports a module would wait for that import for ever. On that connection redis-py also
+reads its own version. This imports further modules, which differ by Python version, so the version is read
+here.
 """
 
 import encodings.idna  # noqa: F401

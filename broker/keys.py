@@ -84,7 +84,7 @@ class QueueKeys:
 
     @cached_property
     def deliveries(self) -> str:
-        """The hash of deliveries that were not settled."""
+        """The hash of deliveries that were not settled: SHA-1 of a message -> their number."""
         return self._own("deliveries")
 
     @cached_property

@@ -115,8 +115,8 @@ def open_batch(
 ) -> str:
     """Open a batch and return its id.
 
-    `then` is its batch callback, whose header is made by `batch_callback.callback_header`. `owner` names the
-    gateway token that opens the batch. Without a callback or an owner they are None.
+    Its record is kept for `keep_ms` after the batch is complete. `then` is its batch callback, whose header
+    is made by `batch_callback.callback_header`. `owner` names the gateway token that opens the batch.
     """
     batch = id or str(uuid4())
     with translate_errors("opening a batch"):

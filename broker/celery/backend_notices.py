@@ -50,7 +50,7 @@ class BackendNotifier:
             try:
                 notify_backend(app, channel.store, lease.keys)
             except RedisError as error:  # the entries stay in the list until the next tick
-                logger.warning("results of %s are not told yet: %s", lease.keys.queue, error)
+                logger.warning("queue %s: a result backend is not notified yet: %s", lease.keys.queue, error)
 
 
 def notify_backend(app: Celery, store: Store, keys: QueueKeys) -> None:

@@ -152,7 +152,7 @@ class Consuming(Settling):
         return [queue for queue in super().active_queues if not self.holds_tasks(queue)]
 
     def new_client(self) -> Any:
-        """Return a client whose connection the poller watches."""
+        """Return a new client for the poller to watch."""
         return self._create_client(asynchronous=True)
 
     # Deliveries

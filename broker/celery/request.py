@@ -154,7 +154,7 @@ class DeliveryRequest(Request):
             self.terminate(*self._terminate_on_ack)
 
     def forget_start(self) -> None:
-        """Undo the note that a child got the task: it was taken back."""
+        """Forget the recorded start of a task that was reclaimed from the children."""
         if self.time_start is not None:
             active_requests.discard(self)
             total_count[self.name] -= 1

@@ -14,7 +14,10 @@ from millpond.broker.url import BrokerURL
 
 
 def result_backend(app: Celery, url: str, **kwargs: Any) -> RedisBackend:
-    """Return the backend for a URL, from which Celery has removed `millpond+`. Raises `BadBrokerUrl`."""
+    """Return the backend for a URL, from which Celery has removed `millpond+`. Raises `BadBrokerUrl`.
+
+    Celery takes the name of a sentinels' master from the application's settings, so it is put there.
+    """
     parsed = BrokerURL.parse(url)
     login = f":{quote(parsed.password, safe='')}@" if parsed.password else ""
     if parsed.is_sentinel:

@@ -124,9 +124,8 @@ def _register_consumer(sender: Any = None, **_: Any) -> None:
     """Register the consumer of a worker that has started in this process. Its channel consumes already."""
     _consumers.add(sender)
     if not hasattr(sender, "threads") and not sender.pool.uses_semaphore:
-        signals.task_postrun.connect(
-            _wake_after_early_end
-        )  # only here, because a receiver costs every task time
+        # Only for these pools, because a receiver costs every task time.
+        signals.task_postrun.connect(_wake_after_early_end)
     channel = getattr(getattr(sender, "task_consumer", None), "channel", None)
     in_flight = getattr(channel, "in_flight", None)
     if in_flight is not None:

@@ -108,9 +108,9 @@ class Fetcher:
             self._send_wait()
 
     def _fetch_after_full(self) -> None:
-        """Mark all queues to be fetched from when there is room again.
+        """After a time without room for messages, mark all queues as fetchable.
 
-        While there was none, this process did not wait, and other processes may have taken the wake tokens.
+        In that time this process did not wait, and other processes may have taken the wake tokens.
         """
         if self._waiting is not None or self._request is not None:
             return

@@ -59,7 +59,7 @@ class LeaseRenewer:
         return self._store
 
     def stop(self) -> None:
-        """End the thread. The leases then expire by themselves."""
+        """End the thread, and wait up to a second for its end. The leases then expire by themselves."""
         self._stop.set()
         self._wait(1)
 
@@ -89,10 +89,8 @@ class LeaseRenewer:
             logger.debug("queue %s: the lease could not be renewed: %s", lease.queue, error)
             return False
         with self.in_flight.lock:
-            if lease.consumer != consumer:
-                return (
-                    True  # the event loop has taken a new lease meanwhile, which this reply does not concern
-                )
+            if lease.consumer != consumer:  # the event loop has begun a new lease, which is not concerned
+                return True
             self.renewals += bool(reply)
             lease.orphans_searched &= reply != UNLISTED
             self.losses += not reply and not lease.lease_lost
@@ -132,5 +130,5 @@ def end_leases(store: Store, in_flight: InFlightMessages) -> int:
         lease.registered = False
     state.forget_process(store, in_flight.name)
     if released:
-        logger.info("%d messages that were held went back to their queues", released)
+        logger.info("%d messages in flight were released to their queues", released)
     return released

@@ -19,16 +19,16 @@ count('fetched', forgotten)
 count('forgotten', forgotten)
 local reply = {lease_of(ARGV[1]), 0, forgotten, tonumber(redis.call('HGET', KEYS[DRAIN_RATE], 'spoken_at') or 0)}
 
-local known, held = {}, KEYS[IN_FLIGHT] .. ARGV[1]
+local known, in_flight = {}, KEYS[IN_FLIGHT] .. ARGV[1]
 for i = 5, #ARGV do
   known[ARGV[i]] = true
-  if redis.call('HEXISTS', held, ARGV[i]) == 0 then reply[#reply + 1] = ARGV[i] end
+  if redis.call('HEXISTS', in_flight, ARGV[i]) == 0 then reply[#reply + 1] = ARGV[i] end
 end
 if reply[1] == 0 then return reply end
-reply[2] = release(held, return_to_head, known)
+reply[2] = release(in_flight, return_to_head, known)
 if ARGV[3] ~= ARGV[1] then
   redis.call('ZREM', KEYS[CONSUMERS], ARGV[1])
-  if redis.call('EXISTS', held) == 1 then redis.call('RENAME', held, KEYS[IN_FLIGHT] .. ARGV[3]) end
+  if redis.call('EXISTS', in_flight) == 1 then redis.call('RENAME', in_flight, KEYS[IN_FLIGHT] .. ARGV[3]) end
 end
 redis.call('ZADD', KEYS[CONSUMERS], now_ms() + tonumber(ARGV[2]), ARGV[3])
 count('returned', reply[2])

@@ -163,9 +163,8 @@ class Probe:
             if time.monotonic() >= deadline:
                 return None
             self._sleep(0.02)
-        self._sleep(
-            min(0.3, self._window_seconds / 5)
-        )  # until the tasks that the limit now admits have started
+        # Wait until the tasks that the limit now admits have started.
+        self._sleep(min(0.3, self._window_seconds / 5))
         first, began = self._count_ended()
         self._sleep(self._window_seconds)
         last, ended = self._count_ended()
