@@ -143,7 +143,7 @@ class Settling(Publishing):
         return is_fetching and cycle is not None and cycle.hub is not None and cycle.thread == get_ident()
 
     def settle_tag(self, tag: str, outcome: Outcome) -> None:
-        """Settle the delivery with this tag, if this channel or another of its connection has it in flight."""
+        """Settle the delivery with this tag, in flight on this channel or on another of its connection."""
         # Two consumers of one queue share the callback of their connection, whatever their channels are.
         for channel in (self, *(getattr(self.connection, "channels", None) or ())):
             delivery = channel.in_flight.find_delivery(tag)
