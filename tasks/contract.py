@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from millpond.tasks.carried_types import unsupported_fields
+from millpond.tasks.contract_faults import contract_faults
 from millpond.tasks.errors import BadContract, UnknownKind
 from millpond.tasks.field_faults import describe_fault
 from millpond.tasks.name_suggestions import unknown_name_text
@@ -59,7 +59,7 @@ class Contract(BaseModel):
     @classmethod
     def __pydantic_init_subclass__(cls, *, kind: str = "", queue: str | None = None, **config: Any) -> None:
         super().__pydantic_init_subclass__(**config)
-        fault = next(unsupported_fields(cls), None) if kind else None
+        fault = next(contract_faults(cls), None) if kind else None
         if fault is not None:
             del _kinds[kind]
             raise BadContract(f"the contract {kind} cannot be carried: {fault}")
@@ -91,7 +91,7 @@ def load_shipped() -> None:
         importlib.import_module(module)
 
 
-def kinds() -> dict[str, type[Contract]]:
+def contracts_by_kind() -> dict[str, type[Contract]]:
     """Return a copy of the registry: the contracts declared so far, by kind."""
     return dict(_kinds)
 

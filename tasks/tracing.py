@@ -12,7 +12,7 @@ from typing import Any
 from millpond.broker.delivery import Delivery
 from millpond.broker.message import Message
 from millpond.broker.outcomes import Outcome
-from millpond.tasks.contract import kinds
+from millpond.tasks.contract import contracts_by_kind
 from millpond.tasks.execute import error_line, outcomes_of_errors
 from millpond.tasks.middleware import Hooks, Middleware, Sending
 from millpond.tasks.process import spans
@@ -110,7 +110,7 @@ def _shown_error(error: BaseException, message: Message) -> str | None:
     for error_type, outcome_of in outcomes_of_errors.items():
         if isinstance(error, error_type):
             return getattr(outcome_of(error), "error", None)
-    contract = kinds().get(message.kind)
+    contract = contracts_by_kind().get(message.kind)
     if contract is not None and not hides_fields(contract):
         contract = None
     return error_line(error, partial(scrub_secrets, contract=contract, message=message))

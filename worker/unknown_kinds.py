@@ -14,7 +14,7 @@ from celery import Celery, signals
 
 from millpond.broker.delivery import Delivery
 from millpond.broker.outcomes import Expired, Outcome, PutAside
-from millpond.tasks.contract import kinds, load_shipped
+from millpond.tasks.contract import contracts_by_kind, load_shipped
 from millpond.tasks.handlers import modules_left_out
 from millpond.tasks.pools import Queue
 from millpond.tasks.settings import Settings
@@ -80,7 +80,7 @@ def missing_kinds(queues: Collection[str], present: Collection[str]) -> dict[str
     """
     load_shipped()
     reasons: dict[str, list[str]] = {}
-    for kind, contract in sorted(kinds().items()):
+    for kind, contract in sorted(contracts_by_kind().items()):
         if kind not in present and contract.queue in queues:
             module = modules_left_out.get(_handler_module(contract.__module__))
             why = f"{module} is not installed" if module else "no module has declared its handler"
@@ -109,7 +109,7 @@ def _handler_module(contract_module: str) -> str:
 
 def _extra_of(kind: str) -> str:
     """Return the extra of pyproject.toml that a kind needs, or "" if it needs none."""
-    contract = kinds().get(kind)
+    contract = contracts_by_kind().get(kind)
     folder = contract.__module__.removeprefix("millpond.tasks.").partition(".")[0] if contract else ""
     return folder if folder in ("email", "files") else ""
 

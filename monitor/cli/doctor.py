@@ -111,7 +111,7 @@ def _import_kinds(configured: "Settings") -> "tuple[dict[str, type], list[Findin
     Return the contracts by kind, and a finding for each failed import.
     """
     from millpond.monitor.doctor.finding import fail
-    from millpond.tasks.contract import kinds, load_shipped
+    from millpond.tasks.contract import contracts_by_kind, load_shipped
     from millpond.tasks.errors import SettingsError
     from millpond.tasks.module_loading import import_modules
 
@@ -126,7 +126,7 @@ def _import_kinds(configured: "Settings") -> "tuple[dict[str, type], list[Findin
                 import_modules([module], setting=setting)
             except SettingsError as error:
                 faults.append(fail("kinds", str(error), f"correct {setting}, or the module"))
-    return dict(kinds()), faults
+    return dict(contracts_by_kind()), faults
 
 
 def _finding_lines(finding: "Finding") -> "Iterator[str]":

@@ -17,8 +17,7 @@ def kinds(as_json: Json = False) -> None:
     """List the kinds of task: their fields, and an example in Python that is ready to send."""
     import json
 
-    from millpond.tasks.contract import kinds as contracts_by_kind
-    from millpond.tasks.contract import load_shipped
+    from millpond.tasks.contract import contracts_by_kind, load_shipped
     from millpond.tasks.module_loading import import_modules
     from millpond.tasks.settings import settings
 

@@ -19,7 +19,7 @@ from millpond.producer.gateway.problems import (
 from millpond.producer.gateway.routes import batches, health, send, stream, tasks
 from millpond.producer.gateway.schemas import KindView
 from millpond.producer.gateway.state import State
-from millpond.tasks.contract import kinds, load_shipped
+from millpond.tasks.contract import contracts_by_kind, load_shipped
 from millpond.tasks.errors import MillpondError
 from millpond.tasks.module_loading import import_modules
 
@@ -69,7 +69,7 @@ def _description_routes(app: FastAPI) -> APIRouter:
                 description=contract.__doc__ or "",
                 example=example_fields(contract),
             )
-            for kind, contract in sorted(kinds().items())
+            for kind, contract in sorted(contracts_by_kind().items())
             if request.state.principal.may_send(kind)
         ]
 

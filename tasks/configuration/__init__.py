@@ -1,6 +1,6 @@
-"""The sources of settings, and the words for faults there.
+"""Read the settings from their sources, and describe them and their faults.
 
-`variables` and `toml_file` read, `sources` lays the first over the second and knows where each value was
-written, `faults` makes lines of values that do not fit. `catalog` lists every setting with its values, for
+`variables` and `toml_file` read one source each. `sources` merges them and finds the source of each value.
+`faults` describes the values that cannot be used. `catalog` lists every setting with its values, for
 `millpond config` and the page tasks/SETTINGS.md.
 """

@@ -1,4 +1,4 @@
-"""One line for each value that does not fit the settings: its place, the value, and the valid values."""
+"""Describe values that cannot be used as settings: the source of each, the value, and the valid values."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Django's tasks framework, wherever it is installed: in Django from 6.0 on, else as `django_tasks`.
+"""Import Django's tasks framework: from Django 6.0 on a part of Django, and before that `django_tasks`.
 
 Only modules that need Django import it. Millpond itself needs none.
 """

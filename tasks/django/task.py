@@ -1,4 +1,4 @@
-"""Django in a worker: set up once, with the kinds of the project and the tasks of its framework.
+"""Set Django up in a worker, import the kinds of the project, and run the tasks of Django's framework.
 
 `manage.py millpond worker POOL` names this module in `kinds`. Without it: `DJANGO_SETTINGS_MODULE`, as for
 any program of the project, and `MILLPOND_KINDS=millpond.tasks.django.task`.

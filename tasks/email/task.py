@@ -7,12 +7,12 @@ from typing import BinaryIO
 
 from millpond.broker.connection import connect
 from millpond.tasks.context import Context
+from millpond.tasks.email.campaign_chunk import send_chunk
 from millpond.tasks.email.contract import SendCampaign, SendEmail
-from millpond.tasks.email.delivery import Mailer
-from millpond.tasks.email.fanout import send_chunk
 from millpond.tasks.email.ledger import MailLedger
+from millpond.tasks.email.mailer import Mailer
 from millpond.tasks.email.outbox import outbox_of
-from millpond.tasks.email.receipt import CampaignStep, Receipt
+from millpond.tasks.email.results import CampaignStep, Receipt
 from millpond.tasks.email.smtp_connections import connections_for
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.files.storage import storage

@@ -9,8 +9,8 @@ import zstandard
 
 from millpond.tasks.context import Context
 from millpond.tasks.errors import RetryLater
+from millpond.tasks.files.chunked_reading import read_chunks
 from millpond.tasks.files.contract import Compress, FileResult
-from millpond.tasks.files.copy_loop import read_chunks
 from millpond.tasks.files.storage import Storage, measure_and_rewind
 
 

@@ -73,7 +73,7 @@ def read_blocks(text: io.RawIOBase, url: str) -> Iterator[Block]:
 
 
 def split_block(block: Block, width: int) -> Iterator[Block]:
-    """Yield the lines of a block as blocks with at most `MAX_CELLS` values: objects times `width`.
+    """Yield the lines of a block as blocks of at most `MAX_CELLS` values: objects times `width` names each.
 
     Raises `BadInput` for a line that is no object. Raises `TooLarge` for a line that nests too deep, or that
     alone has more than `MAX_CELLS` values. No object continues on the next line, so the parser meets no

@@ -26,9 +26,9 @@ from millpond.tasks.handlers import body
 @body(Checksum)
 def checksum_file(job: Checksum, context: Context) -> ChecksumResult:
     """Return the digest and the length of a file."""
-    from millpond.tasks.files import digests
+    from millpond.tasks.files import checksum
 
-    return digests.compute_checksum(job, storage(), context)
+    return checksum.compute_checksum(job, storage(), context)
 
 
 @body(Thumbnail)

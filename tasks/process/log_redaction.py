@@ -1,7 +1,7 @@
 """Built-in middleware that cuts the secrets of the running task out of the log lines of all loggers."""
 
 from millpond.tasks.context import Context
-from millpond.tasks.contract import kinds
+from millpond.tasks.contract import contracts_by_kind
 from millpond.tasks.middleware import Middleware
 from millpond.tasks.redaction import hides_fields, scrub_secrets
 
@@ -11,7 +11,7 @@ class LogRedaction(Middleware):
 
     def redact(self, line: str, context: Context) -> str:
         """Return the line without the secrets in the arguments of the task."""
-        contract = kinds().get(context.kind)
+        contract = contracts_by_kind().get(context.kind)
         if context.message is None or contract is None or not hides_fields(contract):
             return line
         return scrub_secrets(line, contract, context.message)

@@ -15,7 +15,7 @@ from millpond.broker.consume.queue_lease import QueueLease
 from millpond.broker.delivery import Delivery
 from millpond.broker.header_times import format_eta
 from millpond.broker.message import BadMessage, Message
-from millpond.tasks.contract import kinds
+from millpond.tasks.contract import contracts_by_kind
 from millpond.tasks.redaction import hides_fields
 from millpond.worker.celery.stock_tasks import MILLPOND_STRATEGY
 
@@ -85,7 +85,7 @@ def _is_first_process(client: Any, lease: QueueLease) -> bool:
 def _describe_request(delivery: Delivery, hostname: str) -> dict[str, Any]:
     """Return the fields by which Celery describes a request. Secret arguments are shown as `***`."""
     message = delivery.message
-    contract = kinds().get(message.kind)
+    contract = contracts_by_kind().get(message.kind)
     args, kwargs = message.headers.get("argsrepr"), message.headers.get("kwargsrepr")
     if contract is None or not hides_fields(contract):
         with suppress(BadMessage):

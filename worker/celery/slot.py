@@ -41,7 +41,7 @@ from millpond.broker.outcomes import (
     Succeeded,
 )
 from millpond.tasks.context import Context
-from millpond.tasks.contract import kinds
+from millpond.tasks.contract import contracts_by_kind
 from millpond.tasks.errors import RetryLater
 from millpond.tasks.execute import classify_failure, error_line, execute, outcomes_of_errors
 from millpond.tasks.handlers import Handler
@@ -255,5 +255,5 @@ def _traced_handler(task: Task, own_handler: Handler | None, tracer_calls: list[
                 raise later from None
             raise
 
-    contract = kinds().get(task.name) if own_handler is None else own_handler.contract
+    contract = contracts_by_kind().get(task.name) if own_handler is None else own_handler.contract
     return CeleryHandler(contract, call_tracer, 0 if own_handler is None else own_handler.retries)

@@ -23,7 +23,7 @@ from millpond.broker.consume.fetch_call import DUE_SOON_MS
 from millpond.broker.delivery import Delivery
 from millpond.broker.message import SHOWN_LENGTH, BadMessage, Message
 from millpond.broker.outcomes import Delay
-from millpond.tasks.contract import Contract, kinds
+from millpond.tasks.contract import Contract, contracts_by_kind
 from millpond.tasks.redaction import hides_fields, redact, redact_args
 from millpond.worker.celery.request import KindServices, PondRequest
 
@@ -35,7 +35,7 @@ def millpond_strategy(task: Task, _app: Celery, consumer: Any) -> Callable[..., 
 
     Its attribute `start` is the function that receives a delivery, which is no message of kombu's.
     """
-    contract = kinds().get(task.name)
+    contract = contracts_by_kind().get(task.name)
     contract_with_secrets = contract if contract is not None and hides_fields(contract) else None
     revoked = consumer.controller.state.revoked
     services = KindServices(consumer, task)

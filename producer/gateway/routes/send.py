@@ -30,7 +30,7 @@ from millpond.producer.gateway.schemas import Accepted, accepted_json
 from millpond.producer.gateway.state import State
 from millpond.producer.message import Call, Message
 from millpond.producer.send_outcomes import Sent
-from millpond.tasks.contract import Contract, contract_of, kinds, validate_fields
+from millpond.tasks.contract import Contract, contract_of, contracts_by_kind, validate_fields
 from millpond.tasks.errors import MillpondError
 
 _ANSWERS: dict[int | str, dict[str, Any]] = {
@@ -94,7 +94,8 @@ class SendEndpoint:
 def endpoints(state: State) -> Mapping[str, SendEndpoint]:
     """Return the endpoint of each kind by its path. The kinds of a Celery application have none."""
     return {
-        f"/send/{kind}": SendEndpoint(state, kind, contract) for kind, contract in sorted(kinds().items())
+        f"/send/{kind}": SendEndpoint(state, kind, contract)
+        for kind, contract in sorted(contracts_by_kind().items())
     }
 
 

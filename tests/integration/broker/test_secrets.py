@@ -13,7 +13,7 @@ from millpond.broker.connection import Store
 from millpond.broker.inspect import dead_letters, depth
 from millpond.monitor.json_views import dead_letter_json, whole_dead_letter_json
 from millpond.tasks.app import celery_app
-from millpond.tasks.contract import kinds
+from millpond.tasks.contract import contracts_by_kind
 from millpond.tasks.settings import Settings
 from tests.harness.one_worker import OneWorker, settings_for, workers
 
@@ -137,4 +137,4 @@ def _has_facts(log: str) -> None:
 
 def test_the_kind_is_known_to_workers_alone() -> None:
     """The above was redacted where the contract is known; a listing elsewhere shows nothing."""
-    assert "test.blurt" not in kinds()
+    assert "test.blurt" not in contracts_by_kind()

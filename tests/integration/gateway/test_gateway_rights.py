@@ -15,7 +15,7 @@ from millpond.producer.gateway.options import RequestOptions, StreamTask
 from millpond.producer.gateway.routes.stream import StreamOptions
 from millpond.producer.gateway.state import State
 from millpond.producer.gateway.tokens import hash_token
-from millpond.tasks.contract import kinds
+from millpond.tasks.contract import contracts_by_kind
 from millpond.tasks.settings import Gateway, GatewayToken, Settings
 from tests.harness.gateway_process import NDJSON, Answer, Running, running, stream
 
@@ -109,7 +109,7 @@ def test_every_route_of_the_application_has_a_row(module_url: str) -> None:
     state = State(settings, Client(settings=settings))
     try:
         found = {
-            f"{method} {'/send/{kind}' if path.removeprefix('/send/') in kinds() else path}"
+            f"{method} {'/send/{kind}' if path.removeprefix('/send/') in contracts_by_kind() else path}"
             for path, method in _routes(application(state).routes)
         }
     finally:

@@ -40,7 +40,9 @@ def doctor(
     monkeypatch.chdir(tmp_path)
     contract.load_shipped()
     shipped = {
-        name: each for name, each in contract.kinds().items() if each.__module__.startswith("millpond.")
+        name: each
+        for name, each in contract.contracts_by_kind().items()
+        if each.__module__.startswith("millpond.")
     }
     monkeypatch.setattr(contract, "_kinds", shipped)  # other tests of this process declare their own
 

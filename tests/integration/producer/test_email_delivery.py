@@ -9,10 +9,10 @@ from io import BytesIO
 import pytest
 
 from millpond.broker.connection import connect
-from millpond.tasks.email import delivery
+from millpond.tasks.email import mailer as mailer_module
 from millpond.tasks.email.contract import SendEmail
-from millpond.tasks.email.delivery import Mailer
 from millpond.tasks.email.ledger import ACCEPTED, MailLedger
+from millpond.tasks.email.mailer import Mailer
 from millpond.tasks.email.smtp_connections import SmtpConnections
 from millpond.tasks.errors import FinalError, OutsideRoots, RetryLater, TooLarge
 from millpond.tasks.settings import Smtp
@@ -196,7 +196,7 @@ def test_ledger_that_goes_away_after_sending_does_not_undo_it(
 ):
     """A mail that is out counts as sent though the ledger cannot be told; the log says so."""
     away = MailLedger(connect(f"redis+socket://{tmp_path}/none.sock", timeout_seconds=0.5), 3600)
-    monkeypatch.setattr(delivery, "RECORD_WAITS_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(mailer_module, "RECORD_WAITS_SECONDS", (0.0, 0.0))
     half = Mailer(mailer.settings, mailer.connections, _HalfAway(ledger, away), open_input)
     assert half.send(mail(), "t-1").accepted == ("bob@example.org",)
     assert "redelivery would send it again" in caplog.text

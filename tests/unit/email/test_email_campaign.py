@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from millpond.tasks.context import Context
 from millpond.tasks.email.campaign import mails_of_file
+from millpond.tasks.email.campaign_chunk import send_chunk
 from millpond.tasks.email.contract import SendCampaign
 from millpond.tasks.email.csv_rows import read_rows
-from millpond.tasks.email.fanout import send_chunk
 from millpond.tasks.email.ledger import MailLedger
 from millpond.tasks.email.outbox import outbox_of
 from millpond.tasks.errors import BadInput, FinalError, RetryLater

@@ -19,7 +19,7 @@ _SEND = """
 import io, os, smtplib, sys
 from concurrent.futures import ThreadPoolExecutor
 from millpond.tasks.email.contract import SendEmail
-from millpond.tasks.email.delivery import Mailer
+from millpond.tasks.email.mailer import Mailer
 from millpond.tasks.email.ledger import Claim
 from millpond.tasks.email.smtp_session import SmtpResult
 from millpond.tasks.settings import Smtp

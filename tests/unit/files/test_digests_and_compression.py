@@ -12,10 +12,10 @@ import zstandard
 from millpond.tasks.context import Context
 from millpond.tasks.errors import BadInput, Cancelled, RetryLater
 from millpond.tasks.files import compression
+from millpond.tasks.files.checksum import compute_checksum
+from millpond.tasks.files.chunked_reading import CHUNK_BYTES
 from millpond.tasks.files.compression import compress
 from millpond.tasks.files.contract import Checksum, Compress
-from millpond.tasks.files.copy_loop import CHUNK_BYTES
-from millpond.tasks.files.digests import compute_checksum
 from millpond.tasks.files.storage import Storage
 
 Names = Callable[[], list[str]]

@@ -10,7 +10,7 @@ import pytest
 
 import millpond.tasks.files.task  # noqa: F401 - declares the bodies
 from millpond.tasks.context import Context
-from millpond.tasks.contract import kinds
+from millpond.tasks.contract import contracts_by_kind
 from millpond.tasks.errors import OutsideRoots
 from millpond.tasks.files.contract import Checksum, Compress
 from millpond.tasks.handlers import handlers
@@ -30,7 +30,7 @@ def configured(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_every_file_contract_has_a_body() -> None:
     """Every contract that may be sent can be run."""
-    sent = {kind for kind in kinds() if kind.startswith("files.")}
+    sent = {kind for kind in contracts_by_kind() if kind.startswith("files.")}
     assert sent == {kind for kind in handlers() if kind.startswith("files.")}
 
 

@@ -10,8 +10,8 @@ import pytest
 from millpond.tasks.context import Context
 from millpond.tasks.errors import BadInput, FinalError, OutsideRoots, TooLarge
 from millpond.tasks.files import local
+from millpond.tasks.files.checksum import compute_checksum
 from millpond.tasks.files.contract import Checksum, Compress, file_url
-from millpond.tasks.files.digests import compute_checksum
 from millpond.tasks.files.locations import LocalLocation, locate
 from millpond.tasks.files.storage import Storage
 from millpond.tasks.settings import Files

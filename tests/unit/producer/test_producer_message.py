@@ -9,7 +9,7 @@ import pytest
 
 from millpond.producer.client import Client
 from millpond.producer.message import Message, compose_contract, contract_from
-from millpond.tasks.contract import Contract, kinds, load_shipped
+from millpond.tasks.contract import Contract, contracts_by_kind, load_shipped
 from millpond.tasks.email.contract import SendEmail
 from millpond.tasks.errors import BadContract, UnknownKind
 from millpond.tasks.middleware import Sending
@@ -152,7 +152,7 @@ def test_every_kind_that_ships_has_a_valid_example() -> None:
     load_shipped()
     shipped = {
         name: contract
-        for name, contract in kinds().items()
+        for name, contract in contracts_by_kind().items()
         if contract.__module__.startswith("millpond.tasks.")
     }
     assert shipped

@@ -35,7 +35,7 @@ from pydantic import (
 )
 
 from millpond.producer.message import Message, compose_contract
-from millpond.tasks.contract import Contract, kinds, read_fields
+from millpond.tasks.contract import Contract, contracts_by_kind, read_fields
 from millpond.tasks.errors import BadContract
 from millpond.tasks.middleware import Sending
 from millpond.tasks.wire_fields import wire_fields
@@ -139,11 +139,11 @@ def declared(annotation: Any, default: Any = ..., **changes: Any) -> type[Contra
 )
 def test_what_would_change_on_its_way_is_refused_when_declared(annotation: Any, default: Any) -> None:
     """One line names the field and the remedy; no kind of that name is left behind."""
-    before = kinds()
+    before = contracts_by_kind()
     with pytest.raises(BadContract, match=r"value.*: (write|choose|send|leave|make)") as caught:
         declared(annotation, default)
     assert "\n" not in str(caught.value)
-    assert kinds() == before
+    assert contracts_by_kind() == before
 
 
 def test_what_is_no_field_is_refused() -> None:

@@ -18,7 +18,7 @@ from millpond.tasks.email.attachment_room import AttachmentRoom
 from millpond.tasks.email.contract import SendEmail
 from millpond.tasks.email.ledger import ACCEPTED, Claim, MailLedger
 from millpond.tasks.email.message import Envelope, LoadedAttachment, compose_mail, message_id_of
-from millpond.tasks.email.receipt import Receipt
+from millpond.tasks.email.results import Receipt
 from millpond.tasks.email.smtp_connections import SmtpConnections
 from millpond.tasks.email.smtp_session import SmtpResult
 from millpond.tasks.email.templates import render_content
@@ -111,7 +111,7 @@ class Mailer:
             raise RetryLater(f"another delivery of mail {task_id} overtook this one")
 
     def _compose_envelope(self, job: SendEmail, task_id: str) -> Envelope:
-        """Return the composed mail with its sender and recipients."""
+        """Render and compose the mail, with its attachments. Return it with its sender and recipients."""
         return compose_mail(
             job,
             render_content(job, folder=self.settings.templates),

@@ -3,8 +3,8 @@
 import hashlib
 
 from millpond.tasks.context import Context
+from millpond.tasks.files.chunked_reading import read_chunks
 from millpond.tasks.files.contract import Checksum, ChecksumResult
-from millpond.tasks.files.copy_loop import read_chunks
 from millpond.tasks.files.storage import Storage
 
 

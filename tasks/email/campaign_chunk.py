@@ -15,10 +15,10 @@ from millpond.tasks.context import Context
 from millpond.tasks.email.campaign import BadRow, CampaignMail, read_mails
 from millpond.tasks.email.contract import SendCampaign
 from millpond.tasks.email.csv_rows import Position
-from millpond.tasks.email.delivery import OpenInput
 from millpond.tasks.email.ledger import MailLedger
+from millpond.tasks.email.mailer import OpenInput
 from millpond.tasks.email.outbox import CampaignOutbox
-from millpond.tasks.email.receipt import CampaignStep
+from millpond.tasks.email.results import CampaignStep
 from millpond.tasks.email.templates import check_templates
 from millpond.tasks.errors import BadInput, BrokerError, RetryLater
 

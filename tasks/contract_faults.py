@@ -36,13 +36,13 @@ _REMEDIES: dict[Any, str] = {
 }
 
 
-def unsupported_fields(model: type[BaseModel]) -> Iterator[str]:
+def contract_faults(model: type[BaseModel]) -> Iterator[str]:
     """Yield a line, with the remedy, for each field whose value would change on its way to a worker."""
     yield from _model_faults(model, "", set())
 
 
 def _model_faults(model: type[BaseModel], path: str, seen: set[type]) -> Iterator[str]:
-    """Yield a line for each fault of a model and its nested seen. Models in `seen` are left out."""
+    """Yield a line for each fault of a model and the models nested in it. Models in `seen` are left out."""
     if model in seen:
         return
     seen.add(model)
@@ -107,7 +107,7 @@ def _type_faults(
         tagged = tagged or any(getattr(metadata, "discriminator", None) for metadata in arguments[1:])
         arguments = arguments[:1]
     elif origin in (Union, UnionType) and not tagged and (pair := _find_confusable_members(arguments)):
-        yield f"{path} may come out as another type, {pair}: choose one, or give seen a discriminator"
+        yield f"{path} may come out as another type, {pair}: choose one, or give models a discriminator"
     elif origin is Literal:
         arguments = tuple(type(value) for value in arguments if isinstance(value, bytes))
     elif origin in _TABLES and arguments and (key_type := _unreadable_key(arguments[0])):
