@@ -54,7 +54,7 @@ def leave_line(store: Store, queue: str, ticket: str) -> None:
     with translate_errors(f"leaving the line of queue {queue!r}"):
         # The script takes the ticket out of the line, because no message follows these arguments.
         words = ("block", 0, store.prefix, ticket, 0, "", 0)
-        script("publish").run(store.client, (*keys.all, keys.all[0]), words)
+        script("publish").run(store.client, (*keys.for_scripts, keys.for_scripts[0]), words)
 
 
 def _pop_grant(pool: Any, key: str, seconds: float) -> int:

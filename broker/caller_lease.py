@@ -59,7 +59,7 @@ class CallerLease:
         with translate_errors("settling"):
             request = FetchRequest(lease, 0, 0, lease.take_outcomes())
             fetch_call.call_and_wait(self._store, request, lease_ms=LEASE_MS)
-            script("end_lease").run(self._store.client, lease.keys.all, (lease.consumer,))
+            script("end_lease").run(self._store.client, lease.keys.for_scripts, (lease.consumer,))
         state.forget_process(self._store, self._process)
 
     def _check_cancelled(self, message: Message) -> bool:
@@ -76,4 +76,4 @@ class CallerLease:
         while not done.wait(LEASE_MS / 3000):
             with suppress(RedisError, OSError):
                 words = (self._lease.consumer, LEASE_MS)
-                script("renew_lease").run(self._store.client, self._lease.keys.all, words)
+                script("renew_lease").run(self._store.client, self._lease.keys.for_scripts, words)

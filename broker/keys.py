@@ -42,7 +42,7 @@ class QueueKeys:
         return tuple(f"{name}{SEPARATOR}{step}" if step else name for step in PRIORITY_STEPS)
 
     @cached_property
-    def all(self) -> tuple[str, ...]:
+    def for_scripts(self) -> tuple[str, ...]:
         """The fifteen keys that every script takes, in the order of scripts/_queue.lua."""
         beside = ("delayed", "dead", "consumers", "deliveries", "limits", "counters", "wake", "held:")
         return (*self.ready, *map(self._own, (*beside, "line", "once:", "pace")))

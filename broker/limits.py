@@ -129,7 +129,7 @@ def change_limits(store: Store, queue: str, **limits: Any) -> Limits:
     words = [word for name, value in limits.items() for word in (name, _validate_limit(name, value))]
     keys = QueueKeys(queue, store.prefix)
     with translate_errors(f"setting the limits of queue {queue!r}"):
-        script("set_limits").run(store.client, (*keys.all, queues_key(store.prefix)), (queue, *words))
+        script("set_limits").run(store.client, (*keys.for_scripts, queues_key(store.prefix)), (queue, *words))
         if "bound" in limits:
             admit_waiting(store, queue)
     return read_limits(store, queue)
@@ -137,7 +137,7 @@ def change_limits(store: Store, queue: str, **limits: Any) -> Limits:
 
 def admit_waiting(store: Store, queue: str) -> None:
     """Admit waiting producers as far as there is room."""
-    script("admit_waiters").run(store.client, QueueKeys(queue, store.prefix).all, ())
+    script("admit_waiters").run(store.client, QueueKeys(queue, store.prefix).for_scripts, ())
 
 
 def pause(store: Store, queue: str) -> None:

@@ -127,7 +127,7 @@ class Message:
             is_usual = type(args) is list and type(kwargs) is dict and type(embed) is dict
             if is_usual and not any(embed.values()):
                 return args, kwargs, embed
-        return message_body.decode(self.envelope, self.headers, self.properties)
+        return message_body.decode_arguments(self.envelope, self.headers, self.properties)
 
     @property
     def traceparent(self) -> str | None:

@@ -25,7 +25,9 @@ _SIGNATURES = frozenset(("callbacks", "errbacks", "chain", "chord"))
 OWN_TYPE = b"__type__"
 
 
-def decode(envelope: dict[str, Any], headers: dict[str, Any], properties: dict[str, Any]) -> Arguments:
+def decode_arguments(
+    envelope: dict[str, Any], headers: dict[str, Any], properties: dict[str, Any]
+) -> Arguments:
     """Return the arguments in the body of a message. Raises `BadMessage`."""
     try:
         decoded = _decode_body(envelope, headers, properties)

@@ -223,7 +223,7 @@ def _publish_command(store: Store, group: list[Outgoing], policy: Policy, caller
 
 @lru_cache(maxsize=256)
 def _queue_keys(queue: str, prefix: str) -> tuple[str, ...]:
-    return QueueKeys(queue, prefix).all
+    return QueueKeys(queue, prefix).for_scripts
 
 
 def _parse_answers(group: list[Outgoing], reply: list[Any]) -> list[Answer]:

@@ -71,7 +71,7 @@ def take_in(store: Store, messages: Iterable[Unacked]) -> int:
     moved = 0
     with translate_errors("taking in what stock workers left"):
         for queue, newest_first in by_queue.items():
-            keys = QueueKeys(queue, store.prefix).all
+            keys = QueueKeys(queue, store.prefix).for_scripts
             stock_keys = (f"{store.prefix}unacked", f"{store.prefix}unacked_index")
             for start in range(0, len(newest_first), PAGE):
                 args: list[Any] = []
@@ -85,7 +85,7 @@ def hand_back(store: Store, queue: str) -> int:
     """Move the delayed messages of a queue to its ready lists, for stock workers. Return their number."""
     keys, moved = QueueKeys(queue, store.prefix), 0
     with translate_errors(f"handing back the delayed messages of {queue!r}"):
-        while page := int(script("hand_back").run(store.client, keys.all, (PAGE,))):
+        while page := int(script("hand_back").run(store.client, keys.for_scripts, (PAGE,))):
             moved += page
     return moved
 

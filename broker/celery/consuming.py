@@ -131,9 +131,9 @@ class Consuming(Settling):
             if queue not in self._active_queues:
                 self.fetcher.stop_queue(queue)
             if not self.fetcher.active and self.in_flight.of_channel and not self.closed:
-                self.fetcher.finish()
+                self.fetcher.finish_call()
                 self.fetcher.end_wait()
-                self.flush()
+                self.send_outcomes()
         self.polls_kombu = bool(self.active_queues)
         return result
 
@@ -211,12 +211,12 @@ class Consuming(Settling):
             return dict(super()._get(queue))
         self.gather_messages(queue)
         self.keep_leases()
-        lease = self.in_flight.lease(self.queue_keys(queue))
+        lease = self.in_flight.lease_on(self.queue_keys(queue))
         fetched: list[Delivery] = []
         while self._try_fetch(lease, fetched) and not fetched:
             pass  # the message could not be used, or the lease was lost
         if lease.outcomes:
-            self.flush()
+            self.send_outcomes()
         self.restart_expiry(queue)
         if not fetched:
             raise Empty

@@ -57,7 +57,7 @@ class PublishBatch(stock.PublishBatch):
             self.flush()
         return result
 
-    def gather(self, sending: Sending) -> None:
+    def add_message(self, sending: Sending) -> None:
         """Add a message for a queue of tasks, which the channel has routed."""
         self._messages.append(sending)
 
@@ -112,7 +112,7 @@ class Publishing(QueueCommands):
         sending: Sending = ("exempt" if is_from_pool else self._policy_of(queue), outgoing)
         batch = kwargs.get("_publish_batch")
         if batch is not None:
-            batch.gather(sending)
+            batch.add_message(sending)
         else:
             self.send([sending])
 

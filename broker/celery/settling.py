@@ -160,7 +160,7 @@ class Settling(Publishing):
         request = FetchRequest(lease, 0, 0, [(delivery, outcome)])
         fetch_call.call_and_wait(self.store, request, lease_ms=self.lease_ms)
 
-    def flush(self) -> None:
+    def send_outcomes(self) -> None:
         """Send all queued outcomes now, and wait for the replies."""
         fetch_call.settle_pending(self.store, self.in_flight, lease_ms=self.lease_ms)
 
@@ -169,7 +169,7 @@ class Settling(Publishing):
         for lease in self.in_flight.leases.values():
             for delivery in reversed(list(lease.in_flight.values())):
                 lease.queue_outcome(delivery, RELEASE)
-        self.flush()
+        self.send_outcomes()
 
     def settle_now(self) -> None:
         """Settle all finished deliveries without the event loop. Any thread may call this.
@@ -182,7 +182,7 @@ class Settling(Publishing):
             self._drop_call()
             try:
                 with translate_errors("settling"):
-                    self.flush()
+                    self.send_outcomes()
             except BrokerError as error:
                 logger.warning("%s Settling again before this process ends.", error)
 
@@ -192,7 +192,7 @@ class Settling(Publishing):
         """Wait for the reply to the fetcher's call in progress, and deliver its messages."""
         with self.in_flight.lock:
             if self.fetcher is not None:
-                self.fetcher.finish()
+                self.fetcher.finish_call()
 
     def acknowledge_all_future(self) -> None:
         """Acknowledge all future cancellations, so that `cancel()` does not wait for this process."""

@@ -31,13 +31,13 @@ class ControlListener:
 
     def __init__(self, channel: Any, in_flight: InFlightMessages) -> None:
         self.client = channel.new_client()
-        self.watcher = Watcher(in_flight.name, channel.store, self.connection)
+        self.watcher = Watcher(in_flight.name, channel.store, self.watched_connection)
         self._channel = channel
         self._in_flight = in_flight
         self.is_subscribed = False
         self._read_at = 0.0
 
-    def connection(self) -> Any:
+    def watched_connection(self) -> Any:
         """Return the connection, connected and watched by the poller."""
         return self._channel.connection.cycle.connect_watched(self._channel, self.client, CONTROL)
 
@@ -58,7 +58,7 @@ class ControlListener:
 
     def _subscribe(self) -> None:
         """Subscribe to the control state, and read its present value."""
-        self.connection().send_command("SUBSCRIBE", epoch_key(self._channel.global_keyprefix))
+        self.watched_connection().send_command("SUBSCRIBE", epoch_key(self._channel.global_keyprefix))
         self.is_subscribed = True
         self.watcher.begin_tracking()
         self._read_state()

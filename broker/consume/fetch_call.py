@@ -57,7 +57,7 @@ def fetch_command(request: FetchRequest, *, lease_ms: int) -> tuple[Any, ...]:
     lease = request.lease
     lease.calls += 1
     prefix = lease.keys.prefix
-    keys = (*lease.keys.all, lease.keys.bucket, epoch_key(prefix))
+    keys = (*lease.keys.for_scripts, lease.keys.bucket, epoch_key(prefix))
     args: list[Any] = [
         lease.consumer,
         lease.own_term_ms or lease_ms,

@@ -69,7 +69,7 @@ class Fetcher:
 
     def start_queue(self, keys: QueueKeys) -> None:
         """Begin to consume a queue. After a lost connection, resume the lease on it."""
-        lease = self.in_flight.lease(keys)
+        lease = self.in_flight.lease_on(keys)
         if keys.queue not in self._resumed:
             resume_lease(self.channel.store, self.in_flight, lease, lease_ms=self.lease_ms)
             self._resumed.add(keys.queue)
@@ -287,7 +287,7 @@ class Fetcher:
         if now >= self.watcher.due_at:
             self.watcher.on_tick(self.active, now, self._reply_timeout)
 
-    def finish(self) -> None:
+    def finish_call(self) -> None:
         """Wait for the reply to the call in progress and deliver its messages. Drop a pipelined fetch.
 
         Raises redis-py's `TimeoutError` after the socket timeout.

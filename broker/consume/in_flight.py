@@ -192,7 +192,7 @@ class InFlightMessages:
 
     # Leases
 
-    def lease(self, keys: QueueKeys) -> QueueLease:
+    def lease_on(self, keys: QueueKeys) -> QueueLease:
         """Return the lease on a queue. If there is none, create it; the next call registers it."""
         if keys.queue not in self.leases:
             term_ms = self.lease_terms_ms.get(keys.queue, 0)

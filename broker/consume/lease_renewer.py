@@ -84,7 +84,7 @@ class LeaseRenewer:
         """Renew one lease, or mark it as lost if it has expired. Return False if the server did not reply."""
         consumer, sent_at, term_ms = lease.consumer, elapsed_seconds(), lease.term_ms(self.lease_ms)
         try:
-            reply = script("renew_lease").run(self.store.client, lease.keys.all, (consumer, term_ms))
+            reply = script("renew_lease").run(self.store.client, lease.keys.for_scripts, (consumer, term_ms))
         except (RedisError, OSError) as error:
             logger.debug("queue %s: the lease could not be renewed: %s", lease.queue, error)
             return False
@@ -125,7 +125,7 @@ def end_leases(store: Store, in_flight: InFlightMessages) -> int:
     released = 0
     for lease in in_flight.leases.values():
         if lease.registered:
-            released += int(script("end_lease").run(store.client, lease.keys.all, (lease.consumer,)))
+            released += int(script("end_lease").run(store.client, lease.keys.for_scripts, (lease.consumer,)))
         lease.in_flight.clear()
         lease.registered = False
     state.forget_process(store, in_flight.name)

@@ -28,7 +28,7 @@ def resume_lease(store: Store, in_flight: InFlightMessages, lease: QueueLease, *
     new_name = in_flight.new_consumer()
     words = (lease.consumer, lease.term_ms(lease_ms), new_name, lease.last_sequence, *tokens)
     is_in_force, returned, forgotten, until_ms, *missing = script("resume_lease").run(
-        store.client, lease.keys.all, words
+        store.client, lease.keys.for_scripts, words
     )
     lost = 0
     if is_in_force:

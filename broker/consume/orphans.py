@@ -26,7 +26,7 @@ def lease_orphaned_messages(store: Store, keys: QueueKeys, *, lease_ms: int) -> 
     pattern = re.sub(r"([\\*?\[\]])", r"\\\1", prefix) + "*"
     for key in store.client.scan_iter(pattern, count=_PAGE):
         words = (key[len(prefix.encode()) :], lease_ms)
-        count += int(script("adopt").run(store.client, keys.all, words))
+        count += int(script("adopt").run(store.client, keys.for_scripts, words))
     if count:
         logger.warning(
             "queue %s: %d messages in flight had no listed consumer, as after %s was deleted: they go back "

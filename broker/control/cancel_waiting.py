@@ -46,7 +46,7 @@ def _cancel_in_list(
     index, settled = 0, 0
     for page in effort.page_sizes():
         args = (list_name, index, page, id_type, id, store.prefix)
-        read, gone = script("cancel_waiting").run(store.client, keys.all, args)
+        read, gone = script("cancel_waiting").run(store.client, keys.for_scripts, args)
         settled += int(gone)
         index += int(read) - int(gone)
         if read < page:

@@ -156,7 +156,7 @@ def requeue(store: Store, queue: str, id: str) -> bool:
     """
     keys = QueueKeys(queue, store.prefix)
     with translate_errors(f"requeueing dead letter {id}"):
-        reply = script("requeue").run(store.client, keys.all, (id, store.prefix))
+        reply = script("requeue").run(store.client, keys.for_scripts, (id, store.prefix))
     if isinstance(reply, bytes):
         raise BrokerError(
             f"the unique key of dead letter {id} belongs to task {reply.decode()} now: "

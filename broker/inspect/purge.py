@@ -29,7 +29,7 @@ def _purge_list(store: Store, queue: str, list_name: str) -> int:
         length = store.client.llen(keys.ready[int(list_name) - 1])
     while deleted < length:
         words = (list_name, min(PAGE, length - deleted), store.prefix)
-        page = int(script("purge").run(store.client, keys.all, words))
+        page = int(script("purge").run(store.client, keys.for_scripts, words))
         deleted += page
         if not page:
             break

@@ -81,7 +81,7 @@ def _find_in_flight(store: Store, keys: QueueKeys, id: str, _effort: Effort) -> 
     """Return the location of a task among the messages in flight, or None if it is not found."""
     for consumer in store.client.zrange(keys.consumers, 0, -1):
         name = consumer.decode()
-        _next, *entry = script("find_task").run(store.client, keys.all, ("held", 0, 0, id, name))
+        _next, *entry = script("find_task").run(store.client, keys.for_scripts, ("held", 0, 0, id, name))
         if entry:
             return _make_location(id, TaskState.RUNNING, keys, entry[0], process=process_of(name))
     return None
@@ -103,7 +103,9 @@ def _search_list(
     """
     position: str | bytes = first
     for page in effort.page_sizes():
-        position, *entry = script("find_task").run(store.client, keys.all, (list_name, position, page, id))
+        position, *entry = script("find_task").run(
+            store.client, keys.for_scripts, (list_name, position, page, id)
+        )
         if entry:
             return list(entry)
         if not position:

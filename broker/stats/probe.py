@@ -293,6 +293,6 @@ def _sum_windows(windows: Iterable[_Window]) -> _Window:
 def _limit_in_flight(store: Store, queue: str, max_count: int, until_ms: int) -> None:
     """Limit the in-flight tasks of a queue until a time, ms by the server's clock. 0 ends the limit."""
     value: Any = f"{max_count}@{until_ms}" if until_ms else ""
-    keys = (*QueueKeys(queue, store.prefix).all, queues_key(store.prefix))
+    keys = (*QueueKeys(queue, store.prefix).for_scripts, queues_key(store.prefix))
     with translate_errors(f"probing queue {queue!r}"):
         script("set_limits").run(store.client, keys, (queue, "probe", value))

@@ -18,7 +18,7 @@ class Hand:
     def __init__(self, store: Store, queue: str) -> None:
         self.store = store
         self.in_flight = InFlightMessages()
-        self.lease = self.in_flight.lease(QueueKeys(queue, store.prefix))
+        self.lease = self.in_flight.lease_on(QueueKeys(queue, store.prefix))
 
     def turn(self, credit: int = 0) -> None:
         """Settle the ended deliveries and fetch at most `credit` messages."""

@@ -117,7 +117,7 @@ def bury(store: Store, queue: str, reason: str, error: str, *, kind: str, kwargs
     message = compose(kind, kwargs, queue=queue, sent_at_ms=server_time_ms(store))
     publish(store, [message], policy="exempt")
     in_flight = InFlightMessages()
-    lease = in_flight.lease(QueueKeys(queue, store.prefix))
+    lease = in_flight.lease_on(QueueKeys(queue, store.prefix))
     reply = fetch_call.call_and_wait(store, FetchRequest(lease, 1, 1, []), lease_ms=10_000)
     fetch_call.accept_messages(lease, reply, lambda *_: None)
     [delivery] = lease.in_flight.values()

@@ -257,7 +257,7 @@ class Mill(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(CONSUMERS))
     def renew(self, name: str) -> None:
-        held = script("renew_lease").run(self.store.client, self.keys.all, (name, LEASE_MS))
+        held = script("renew_lease").run(self.store.client, self.keys.for_scripts, (name, LEASE_MS))
         assert bool(held) == self.without_login.renew(name, LEASE_MS, self.now)
 
     @precondition(lambda self: self.without_login.consumers)
@@ -266,7 +266,7 @@ class Mill(RuleBasedStateMachine):
         lease = self.leases[name]
         known = [*lease.in_flight, *(delivery.token for delivery, _ in lease.outcomes)]
         reply = script("resume_lease").run(
-            self.store.client, self.keys.all, (name, LEASE_MS, name, lease.last_sequence, *known)
+            self.store.client, self.keys.for_scripts, (name, LEASE_MS, name, lease.last_sequence, *known)
         )
         held, returned, forgotten, _until_ms, *missing = reply
         found = held, returned, {token.decode() for token in missing}
@@ -278,7 +278,7 @@ class Mill(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(CONSUMERS))
     def leave(self, name: str) -> None:
-        returned = script("end_lease").run(self.store.client, self.keys.all, (name,))
+        returned = script("end_lease").run(self.store.client, self.keys.for_scripts, (name,))
         assert returned == self.without_login.leave(name)
         self.leases[name] = QueueLease(self.keys, name)
 

@@ -73,5 +73,5 @@ def test_released_messages_count_at_once(store: Store, hands: tuple[Hand, Hand])
     new, other = hands
     other.take(3)
     new.take(LIMIT)
-    script("end_lease").run(store.client, other.lease.keys.all, (other.lease.consumer,))
+    script("end_lease").run(store.client, other.lease.keys.for_scripts, (other.lease.consumer,))
     assert len(new.take(LIMIT)) == LIMIT

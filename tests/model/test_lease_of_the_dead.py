@@ -43,6 +43,6 @@ def test_a_pool_of_long_tasks_takes_back_what_a_dead_worker_held(store: Store, c
         if held in turn(store, living, 1):
             found_after = seconds
             break
-        script("renew_lease").run(store.client, keys.all, ("living", LEASE_MS))
+        script("renew_lease").run(store.client, keys.for_scripts, ("living", LEASE_MS))
     assert found_after is not None, "as long as others wait, it never comes back"
     assert found_after <= 15 + 5 + 6 + 1

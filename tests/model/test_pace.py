@@ -26,7 +26,7 @@ class Pool:
 
     def __init__(self, store: Store, *, slots: int = 5, prefetch: int = 5) -> None:
         self.store, self.now = store, float(store.client.time()[0])
-        self.lease = InFlightMessages().lease(QueueKeys(QUEUE, store.prefix))
+        self.lease = InFlightMessages().lease_on(QueueKeys(QUEUE, store.prefix))
         self.slots, self.prefetch = slots, prefetch
         self.accepted: dict[str, float] = {}
         self.waiting: deque[Any] = deque()

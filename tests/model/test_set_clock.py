@@ -52,7 +52,7 @@ class Mill:
 
     def renew(self, name: str) -> bool:
         """Renew a lease."""
-        return bool(script("renew_lease").run(self.store.client, self.keys.all, (name, LEASE_MS)))
+        return bool(script("renew_lease").run(self.store.client, self.keys.for_scripts, (name, LEASE_MS)))
 
     def counter(self, name: str) -> int:
         """Return a counter of the queue."""

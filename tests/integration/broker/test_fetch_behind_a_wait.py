@@ -148,7 +148,7 @@ def test_a_process_that_ends_gives_back_what_it_has_not_heard_of(
     send(store, 2)
     eventually(lambda: inspect_depth.read_depth(store, QUEUE).in_flight == 2)
     process.in_flight.draining = True
-    process.fetcher.finish()
+    process.fetcher.finish_call()
     depth = inspect_depth.read_depth(store, QUEUE)
     assert (depth.ready, depth.in_flight, process.delivered) == (2, 0, [])
     send(store)

@@ -131,7 +131,7 @@ def test_a_deleted_list_of_consumers_takes_nothing_from_the_living(store: Store,
     hand.take(3)
     keys = hand.lease.keys
     store.client.delete(keys.consumers)
-    assert script("renew_lease").run(store.client, keys.all, (hand.lease.consumer, LEASE_MS)) == 2
+    assert script("renew_lease").run(store.client, keys.for_scripts, (hand.lease.consumer, LEASE_MS)) == 2
     store.client.delete(keys.consumers)
     hand.lease.orphans_searched = True
     hand.end(SUCCEEDED, 1)

@@ -22,7 +22,7 @@ def test_each_queue_has_a_lease_of_its_own_term(store: Store) -> None:
     default_ms = int(1000 * options["lease_seconds"])
     renewer = LeaseRenewer(in_flight, lease_ms=default_ms, store=store)
     for queue, seconds in TERMS_SECONDS.items():
-        lease = in_flight.lease(QueueKeys(queue, store.prefix))
+        lease = in_flight.lease_on(QueueKeys(queue, store.prefix))
         for call in (
             lambda: fetch_call.call_and_wait(store, FetchRequest(lease, 1, 1, []), lease_ms=default_ms),  # noqa: B023
             lambda: renewer._renew_lease(lease),  # noqa: B023

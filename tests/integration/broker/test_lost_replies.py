@@ -25,7 +25,7 @@ def send(store: Store, count: int) -> None:
 
 def turn_without_reply(store: Store, in_flight: InFlightMessages) -> None:
     """Make the server carry out a call whose reply does not arrive."""
-    turn = FetchRequest(in_flight.lease(QueueKeys("lost", store.prefix)), 5, 5, [])
+    turn = FetchRequest(in_flight.lease_on(QueueKeys("lost", store.prefix)), 5, 5, [])
     words = fetch_call.fetch_command(turn, lease_ms=LEASE_MS)
     keys = words[3 : 3 + words[2]]
     script("settle_and_fetch").run(store.client, keys, words[3 + len(keys) :])
@@ -61,7 +61,7 @@ def test_messages_of_a_lost_first_reply_go_back(store: Store) -> None:
 def test_a_turn_that_arrives_after_its_connection_was_given_up_fetches_nothing(store: Store) -> None:
     """A fetch of a lost connection that reaches the server late fetches nothing."""
     in_flight = InFlightMessages()
-    lease = in_flight.lease(QueueKeys("lost", store.prefix))
+    lease = in_flight.lease_on(QueueKeys("lost", store.prefix))
     send(store, 1)
     fetch_call.accept_messages(
         lease,
@@ -82,7 +82,7 @@ def test_a_turn_that_arrives_after_its_connection_was_given_up_fetches_nothing(s
 def test_tasks_in_flight_are_settled_after_the_connection_was_lost(store: Store) -> None:
     """A message fetched before a lost connection stays with its consumer, which settles it."""
     in_flight = InFlightMessages()
-    lease = in_flight.lease(QueueKeys("lost", store.prefix))
+    lease = in_flight.lease_on(QueueKeys("lost", store.prefix))
     send(store, 1)
     fetch_call.accept_messages(
         lease,
@@ -100,7 +100,7 @@ def test_tasks_in_flight_are_settled_after_the_connection_was_lost(store: Store)
 def test_settlements_of_a_lost_turn_are_made_by_the_next(store: Store) -> None:
     """A settlement that was lost with its connection is sent again; its task does not run twice."""
     in_flight = InFlightMessages()
-    lease = in_flight.lease(QueueKeys("lost", store.prefix))
+    lease = in_flight.lease_on(QueueKeys("lost", store.prefix))
     send(store, 1)
     fetch_call.accept_messages(
         lease,
@@ -121,7 +121,7 @@ def test_settlements_of_a_lost_turn_are_made_by_the_next(store: Store) -> None:
 def test_settlements_of_the_loop_are_made_after_the_connection_was_lost(store: Store) -> None:
     """The loop forgets its callbacks with a lost connection; a task that had ended is settled."""
     in_flight = InFlightMessages()
-    lease = in_flight.lease(QueueKeys("lost", store.prefix))
+    lease = in_flight.lease_on(QueueKeys("lost", store.prefix))
     send(store, 1)
     fetch_call.accept_messages(
         lease,

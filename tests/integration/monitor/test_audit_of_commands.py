@@ -64,7 +64,7 @@ def _bury(store: Store) -> None:
         policy="exempt",
     )
     in_flight = InFlightMessages()
-    lease = in_flight.lease(QueueKeys("default", store.prefix))
+    lease = in_flight.lease_on(QueueKeys("default", store.prefix))
     reply = fetch_call.call_and_wait(store, FetchRequest(lease, 1, 1, []), lease_ms=10_000)
     fetch_call.accept_messages(lease, reply, lambda *_: None)
     [delivery] = lease.in_flight.values()

@@ -167,7 +167,7 @@ def test_a_killed_caller_loses_nothing(
     keys = QueueKeys("default", client.store.prefix)
     [caller] = client.store.client.zrange(keys.consumers, 0, -1)
     client.store.client.zadd(keys.consumers, {caller: 1})  # its lease runs out
-    lease = InFlightMessages().lease(keys)
+    lease = InFlightMessages().lease_on(keys)
     for _ in range(2):
         reply = fetch_call.call_and_wait(client.store, FetchRequest(lease, 3, 3, []), lease_ms=60_000)
         if reply.messages:

@@ -151,7 +151,7 @@ def test_block_goes_on_when_there_is_room(client: Client) -> None:
     done: list[Tally] = []
     sender = threading.Thread(target=lambda: done.append(client.send_many(Square(n=n) for n in range(5))))
     sender.start()
-    lease = InFlightMessages().lease(QueueKeys("default", client.store.prefix))
+    lease = InFlightMessages().lease_on(QueueKeys("default", client.store.prefix))
     for _ in range(200):
         fetch_call.call_and_wait(client.store, FetchRequest(lease, 1, 1, []), lease_ms=60_000)
         sender.join(0.02)
@@ -256,7 +256,7 @@ def test_the_sent_time_is_the_servers(client: Client, store: Store, monkeypatch:
 
 def test_a_full_queue_that_is_paused_says_so(client: Client) -> None:
     """`QueueFull` of a paused queue has the command that resumes it, and no time from its drain rate."""
-    lease = InFlightMessages().lease(QueueKeys("default", client.store.prefix))
+    lease = InFlightMessages().lease_on(QueueKeys("default", client.store.prefix))
     fetch_call.call_and_wait(client.store, FetchRequest(lease, 1, 1, []), lease_ms=30_000)  # a pool is there
     bound(client, 1)
     client.store.client.hset(QueueKeys("default", client.store.prefix).drain_rate, "rate", "1000")

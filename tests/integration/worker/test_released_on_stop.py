@@ -19,7 +19,7 @@ def held(store: Store, count: int) -> InFlightMessages:
     messages = [compose("test.kind", {"n": n}, queue="left", sent_at_ms=0) for n in range(count)]
     publish.publish(store, messages)
     in_flight = InFlightMessages()
-    lease = in_flight.lease(QueueKeys("left", store.prefix))
+    lease = in_flight.lease_on(QueueKeys("left", store.prefix))
     reply = fetch_call.call_and_wait(store, FetchRequest(lease, count, count, []), lease_ms=LEASE_MS)
     fetch_call.accept_messages(lease, reply, lambda *_: None)
     return in_flight

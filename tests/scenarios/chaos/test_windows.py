@@ -71,7 +71,7 @@ def test_killed_between_the_body_and_its_settlement(pond, eventually) -> None:
 def test_killed_while_it_sweeps_for_another(pond, eventually) -> None:
     """A worker that dies as it takes over a dead worker's messages loses none and keeps none from others."""
     pond.send("one")
-    dead = InFlightMessages().lease(QueueKeys("chaos"))
+    dead = InFlightMessages().lease_on(QueueKeys("chaos"))
     assert fetch_call.call_and_wait(pond.store, FetchRequest(dead, 1, 1, []), lease_ms=1).messages
     pond.dying("sweep to requeue")
     pond.worker()

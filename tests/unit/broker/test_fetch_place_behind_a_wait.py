@@ -12,7 +12,7 @@ def waiting(*, slots: int, busy: int) -> InFlightMessages:
     """Return a in_flight with so many busy slots, which has just read the server's clock."""
     in_flight = InFlightMessages(prefetch=16)
     in_flight.slots = slots
-    lease = in_flight.lease(QueueKeys("one"))
+    lease = in_flight.lease_on(QueueKeys("one"))
     lease.registered, lease.clocked_at = True, time.monotonic()
     for number in range(busy):
         lease.add_delivery(delivery_of(f"{number}/0", f"task {number}"))

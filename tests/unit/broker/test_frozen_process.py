@@ -25,7 +25,7 @@ def test_a_process_that_was_frozen_starts_nothing_before_it_has_heard_of_its_lea
 ) -> None:
     """A message fetched before a pause longer than the lease is not started right after it."""
     in_flight = InFlightMessages()
-    lease = in_flight.lease(QueueKeys("cold"))
+    lease = in_flight.lease_on(QueueKeys("cold"))
     lease.registered = True
     delivery = delivery_of("1/0", "one")
     lease.add_delivery(delivery)

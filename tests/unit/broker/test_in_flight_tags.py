@@ -16,7 +16,7 @@ def held_twice() -> tuple[InFlightMessages, Delivery, Delivery]:
     for queue in ("one", "two"):
         delivery = delivery_of("1/0", f"task of {queue}")
         delivery.queue = queue
-        in_flight.lease(QueueKeys(queue)).add_delivery(delivery)
+        in_flight.lease_on(QueueKeys(queue)).add_delivery(delivery)
         deliveries.append(delivery)
     return in_flight, deliveries[0], deliveries[1]
 

@@ -36,7 +36,7 @@ def test_a_lease_is_renewed_soon_after_the_server_is_back() -> None:
     """A server that misses some renewals hears of the lease before it is over."""
     client = AwayAtFirst(times=4)
     in_flight = InFlightMessages()
-    lease = in_flight.lease(QueueKeys("kept"))
+    lease = in_flight.lease_on(QueueKeys("kept"))
     lease.registered = lease.orphans_searched = True
     keeper = LeaseRenewer(in_flight, lease_ms=LEASE_MS, store=Store(client))
     begun = time.monotonic()

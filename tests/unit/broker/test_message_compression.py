@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 from kombu.compression import compress, encoders
 
-from millpond.broker.message_body import BadMessage, decode
+from millpond.broker.message_body import BadMessage, decode_arguments
 from millpond.broker.message_compression import MOST_BYTES, decompress
 
 PLAIN = b'[[], {"n": 1}, {}]'
@@ -35,11 +35,14 @@ def test_what_kombu_packs_is_unpacked(name: str) -> None:
 )
 def test_a_body_that_swells_is_refused_within_the_bound(name: str, pack: Callable[[bytes], bytes]) -> None:
     """Six times the bound costs the bound, and is one line."""
-    envelope = {"body": b64encode(pack(bytes(6 * MOST_BYTES))).decode(), "content-type": "application/json"}
+    envelope = {
+        "body": b64encode(pack(bytes(6 * MOST_BYTES))).decode(),
+        "content-type": "application/json",
+    }
     tracemalloc.start()
     try:
         with pytest.raises(BadMessage, match="unpacks to more than"):
-            decode(envelope, {"compression": name}, {"body_encoding": "base64"})
+            decode_arguments(envelope, {"compression": name}, {"body_encoding": "base64"})
         assert tracemalloc.get_traced_memory()[1] < 3 * MOST_BYTES
     finally:
         tracemalloc.stop()

@@ -74,7 +74,7 @@ def test_a_burst_after_a_pause_has_the_depth_of_the_one_before(ahead: Prefetch) 
 def test_what_was_given_back_is_no_end(outcome: Outcome, ended: int, by_thread: bool) -> None:
     """A message that went back has not been a short task."""
     in_flight, delivery = InFlightMessages(), delivery_of("1/0", "task")
-    in_flight.lease(QueueKeys("one")).add_delivery(delivery)
+    in_flight.lease_on(QueueKeys("one")).add_delivery(delivery)
     if by_thread:
         in_flight.finish(delivery, outcome)
         in_flight.settle_finished()
@@ -126,7 +126,7 @@ def test_a_busy_process_does_not_fetch_again_what_it_gave_back(ahead: Prefetch) 
     """While its slots are busy it has no room; a slot that comes free fetches for itself alone."""
     in_flight = InFlightMessages(prefetch=16)
     in_flight.learned_prefetch = ahead
-    lease = in_flight.lease(QueueKeys("one"))
+    lease = in_flight.lease_on(QueueKeys("one"))
     running, waits = delivery_of("1/0", "runs"), delivery_of("2/0", "waits")
     lease.add_delivery(running)
     lease.add_delivery(waits)

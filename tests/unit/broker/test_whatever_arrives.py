@@ -75,7 +75,7 @@ def test_one_message_is_answered_for_by_itself(
     strange["headers"] |= {"id": names[0], "task": names[1], "millpond": own, **headers}
     texts = [good.encode(), json.dumps(strange).encode(), raw, good.encode()]
     in_flight = InFlightMessages()
-    lease = in_flight.lease(QueueKeys("q"))
+    lease = in_flight.lease_on(QueueKeys("q"))
     reply = Reply(0, True, 0, -1, 0, [Fetched(f"{n}/1/0", 0, text) for n, text in enumerate(texts)])
     fetch_call.accept_messages(lease, reply, ask_all)
     for delivery in list(lease.in_flight.values()):

@@ -82,7 +82,7 @@ def test_a_thread_far_ahead_waits_until_what_is_finished_was_sent(
 ) -> None:
     """That the loop settled it is not enough: a kill before the next turn, and it runs again."""
     monkeypatch.setattr(thread_pool, "CHECK_SECONDS", 60)
-    lease = in_flight.lease(QueueKeys("queue"))
+    lease = in_flight.lease_on(QueueKeys("queue"))
     for n in range(MAX_UNSETTLED):
         delivery = delivery_of(str(n), f"task {n}")
         lease.add_delivery(delivery)
