@@ -85,8 +85,8 @@ class Store:
     def with_own_connections(self) -> "Store":
         """Return a store for the same server and prefix, with connections of its own."""
         pool = self.client.connection_pool
-        own = ConnectionPool(pool.connection_class, **pool.connection_kwargs)
-        client = type(self.client)(connection_pool=own)
+        new_pool = ConnectionPool(pool.connection_class, **pool.connection_kwargs)
+        client = type(self.client)(connection_pool=new_pool)
         return Store(client, self.prefix, self.copies, self.copy_seconds)
 
     def close(self) -> None:

@@ -340,9 +340,9 @@ def new_id() -> str:
         digits = os.urandom(16 * _IDS_AT_ONCE).hex()
         of_each = [digits[start : start + 32] for start in range(0, len(digits), 32)]
         # The four bits of the version are fixed, and two bits of the variant.
-        made = [f"{d[:8]}-{d[8:12]}-4{d[13:16]}-{_VARIANT[d[16]]}{d[17:20]}-{d[20:]}" for d in of_each]
-        _ids.extend(made[1:])
-        return made[0]
+        ids = [f"{d[:8]}-{d[8:12]}-4{d[13:16]}-{_VARIANT[d[16]]}{d[17:20]}-{d[20:]}" for d in of_each]
+        _ids.extend(ids[1:])
+        return ids[0]
 
 
 #: A random hexadecimal digit -> the digit with the two bits of the variant set.

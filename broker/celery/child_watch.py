@@ -58,8 +58,8 @@ class WatchedPool(AsynPool):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if self.spawned is not None and get_start_method() != "fork":
-            function, own = self.spawned
-            kwargs |= {"initializer": function, "initargs": (*own, kwargs["initargs"][1])}
+            function, arguments = self.spawned
+            kwargs |= {"initializer": function, "initargs": (*arguments, kwargs["initargs"][1])}
         super().__init__(*args, **kwargs)
 
     #: The number of children started so far.

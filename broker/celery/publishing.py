@@ -194,13 +194,13 @@ def _translate_for_kombu() -> Iterator[None]:
         raise SendingRefused(str(error)) from error
 
 
-def carried_fields(own: Mapping[str, Any], id: str) -> dict[str, Any] | None:
-    """Return the fields of Millpond's header `own` that the message with this id keeps, None for no header.
+def carried_fields(header: Mapping[str, Any], id: str) -> dict[str, Any] | None:
+    """Return the fields of Millpond's header that the message with this id keeps, or None for no header.
 
-    `of` in the header names the task to which it belongs. A retry has the id of that task, and stays in its
-    batch. A message with another id is sent by a handler that has copied the headers of its own task. It
+    The field `of` names the task to which the header belongs. A retry has the id of that task, and stays in
+    its batch. A message with another id is sent by a handler that has copied the headers of its own task. It
     keeps nothing, so it is not counted in the batch.
     """
-    if own.get("of", id) != id:
+    if header.get("of", id) != id:
         return None
-    return {name: own[name] for name in ("at", "batch", "after", "once", "link") if name in own}
+    return {name: header[name] for name in ("at", "batch", "after", "once", "link") if name in header}

@@ -46,9 +46,9 @@ def _cancel_in_list(
     index, settled = 0, 0
     for page in effort.page_sizes():
         args = (list_name, index, page, id_type, id, store.prefix)
-        read, gone = script("cancel_waiting").run(store.client, keys.for_scripts, args)
-        settled += int(gone)
-        index += int(read) - int(gone)
-        if read < page:
+        count, settled_now = script("cancel_waiting").run(store.client, keys.for_scripts, args)
+        settled += int(settled_now)
+        index += int(count) - int(settled_now)  # settled messages have left the list
+        if count < page:
             break
     return settled

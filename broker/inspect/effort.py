@@ -10,12 +10,12 @@ class Effort:
     """The bounds of a search.
 
     Each call reads `page` messages, and `max_count` messages are read of each list (None: all). After each
-    call the search pauses for the time of the call times `rest`.
+    call the search pauses for the time of the call times `pause_factor`.
     """
 
     page: int = 1_000
     max_count: int | None = None
-    rest: float = 0.0
+    pause_factor: float = 0.0
 
     def page_sizes(self) -> Iterator[int]:
         """Yield the number of messages for each call, until `max_count` were read. Pause after each."""
@@ -24,8 +24,8 @@ class Effort:
             started = time.monotonic()
             yield self.page
             read += self.page
-            if self.rest:
-                time.sleep(self.rest * (time.monotonic() - started))
+            if self.pause_factor:
+                time.sleep(self.pause_factor * (time.monotonic() - started))
 
 
 #: All messages, without pauses.

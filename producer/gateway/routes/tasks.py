@@ -29,7 +29,7 @@ from millpond.tasks.errors import UnknownBatch
 ACK_TIMEOUT_SECONDS = 8.0
 
 #: A search for a task reads the first messages of each list, in short calls to the server with rests between.
-SMALL_EFFORT = Effort(page=200, max_count=4_000, rest=4.0)
+SMALL_EFFORT = Effort(page=200, max_count=4_000, pause_factor=4.0)
 
 TaskId = Annotated[Id, Path(description="The id in the answer to the send.")]
 

@@ -20,7 +20,7 @@ def test_a_batch_shows_how_far_its_running_tasks_got(ann: Visitor, watched: Stor
     ]
     limits.declare_limits(watched, "running", {}, authoritative=False)
     publish.publish(watched, messages)
-    lease = InFlightMessages(pools=("files",)).lease(QueueKeys("running", watched.prefix))
+    lease = InFlightMessages(pools=("files",)).lease_on(QueueKeys("running", watched.prefix))
     fetch_call.call_and_wait(watched, FetchRequest(lease, 3, 3, []), lease_ms=60_000)
     progress.report_progress(watched, "task-1", 3_000, 12_000)
     page = ann.get(f"/batches/{mine}").text
