@@ -11,8 +11,8 @@ from millpond.broker.server import elapsed_seconds, server_time_ms
 SAMPLE_SECONDS = 60.0
 CHECK_SECONDS = 1.0
 
-#: The server's clock was set if a check differs by more than this from the expected time, and from the time
-#: that the check took.
+#: The server's clock was set if its reply is more than this before the expected time, or more than this and
+#: the time of the request after it.
 STEP_MS = 5
 
 #: A sample that took at most `QUICK_SECONDS` is used at once, otherwise the quickest of `MOST_SAMPLES`.

@@ -54,7 +54,7 @@ class Material:
         return [job for job in self._make_tasks() if not Path(job.target).exists()]
 
     def photograph_files(self) -> list[Path]:
-        """Return the photographs, and a damaged one that this writes. Raises `BadInput` without any."""
+        """Return the paths of the photographs, and of a damaged one that this writes. Raises `BadInput`."""
         max_count = self.amounts.photographs if self.are_own_photographs else MAX_GIVEN_PHOTOGRAPHS
         paths = sorted(self.photographs.rglob("*"))
         jpegs = (path for path in paths if path.suffix.lower() in (".jpg", ".jpeg") and path.is_file())
@@ -66,11 +66,11 @@ class Material:
         return [*chosen, damaged]
 
     def table_files(self) -> list[Path]:
-        """Return the CSVs."""
+        """Return the paths of the CSVs."""
         return [self._table_path(number) for number in range(1, self.amounts.tables + 1)]
 
     def document_files(self) -> list[Path]:
-        """Return the PDFs."""
+        """Return the paths of the PDFs."""
         return [self._document_path(number) for number in range(1, self.amounts.documents + 1)]
 
     def write_people_file(self) -> Path:

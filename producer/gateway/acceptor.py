@@ -35,7 +35,7 @@ class Acceptor:
         self._max_silent, self._seconds = max_silent, seconds
         #: The silent connections and the times at which they were accepted, the oldest first.
         self._silent: dict[socket.socket, float] = {}
-        #: Kept so that the garbage collector does not end them.
+        #: The tasks that connect protocols, kept so that the garbage collector does not end them.
         self._tasks: set[asyncio.Task[object]] = set()
         self._timer: asyncio.TimerHandle | None = None
         listening.setblocking(False)

@@ -25,7 +25,7 @@ MAX_HEADER_BYTES = 64 * 1024
 HEADER_SECONDS = 10.0
 #: The part of the connections that may be open beyond the maximum of requests under way.
 _RESERVED = 0.1
-#: Connections that may be silent since they opened: as a part of the maximum of connections, and at least.
+#: The silent connections that may be open: as a part of all connections, and their minimum number.
 _SILENT, _LEAST_SILENT = 0.1, 16
 #: The time of the loop that a connection is charged for being accepted and ended. It cannot be measured.
 CONNECTION_SECONDS = 0.0003

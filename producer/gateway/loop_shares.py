@@ -26,10 +26,10 @@ AHEAD_SECONDS = 0.01
 ACTIVE_SECONDS = 1.0
 #: The active tokens are counted again, and the heavy ones among them found, after this time.
 _RECOUNT_SECONDS = 0.1
-#: A token with at most so many requests under way, and at most this part of the loop's time, is light.
+#: A token with at most this many requests under way, and at most this part of the loop's time, is light.
 MANY_REQUESTS, MUCH_TIME = 16, 0.2
-#: The time of the loop that a refused request of a heavy token is charged for, beside the time that it took,
-#: and the maximum of the time that a token may have been charged ahead by refusals.
+#: A refused request of a heavy token is charged for this time of the loop, beside the time that it took,
+#: unless the token has to wait for `MOST_OWED_SECONDS` already.
 REFUSAL_SECONDS, MOST_OWED_SECONDS = 0.005, 1.0
 #: A heavy token stays heavy for at least this time.
 HEAVY_SECONDS = 1.0
@@ -47,7 +47,7 @@ class GatewayConnection(Protocol):
 class _Account:
     """The use of the loop by one token. All times are those of the monotonic clock, in seconds."""
 
-    #: The time at which the token will have waited as long as the others need for their share.
+    #: When the token has paid for its use by waiting. A request may start `AHEAD_SECONDS` before.
     paid_at: float = 0.0
     last_request_at: float = 0.0
     #: The requests that wait for their start, and whether a timer is set for the first of them.

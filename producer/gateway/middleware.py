@@ -27,7 +27,7 @@ NDJSON = "application/x-ndjson"
 BODY_TIMEOUTS = 2
 MIN_BYTES_A_SECOND = 1_000
 
-#: The requests that may wait for their bodies at once, as a part of all requests, and at least.
+#: The requests that may wait for their bodies at once: as a part of all requests, and their minimum number.
 _BODIES, _LEAST_BODIES = 0.2, 32
 
 
@@ -48,7 +48,7 @@ class RequestGuard:
         self._app = app
         self._settings = settings
         self._endpoints = endpoints
-        self._idle = IdleTimeout(settings.idle_seconds)
+        self._idle_timeout = IdleTimeout(settings.idle_seconds)
         self._requests = Shares(max_open_requests(settings), len(settings.tokens), "requests")
         bodies = max(_LEAST_BODIES, int(max_open_requests(settings) * _BODIES))
         self._bodies = Shares(bodies, len(settings.tokens), "bodies on their way")
@@ -141,7 +141,7 @@ class RequestGuard:
         return _bound_receive(
             receive if is_stream else receive_in_share,  # the number of streams is bounded elsewhere
             limit,
-            self._idle,
+            self._idle_timeout,
             lambda: self._loop.wait_turn(token),
             is_stream=is_stream,
         )
@@ -167,7 +167,7 @@ def _endpoint_app(endpoint: SendEndpoint) -> ASGIApp:
 def _bound_receive(
     receive: Receive,
     limit: int,
-    idle: IdleTimeout,
+    idle_timeout: IdleTimeout,
     wait_turn: Callable[[], Awaitable[None]],
     *,
     is_stream: bool,
@@ -184,14 +184,14 @@ def _bound_receive(
         if received:
             await wait_turn()
         try:
-            message = await (idle.receive(receive) if has_more else receive())
+            message = await (idle_timeout.receive(receive) if has_more else receive())
         except TimeoutError:
-            raise api_error(408, "idle", f"no part of the body came for {idle.seconds:g} s") from None
+            raise api_error(408, "idle", f"no part of the body came for {idle_timeout.seconds:g} s") from None
         has_more = message.get("more_body", False)
         received += len(message.get("body", b""))
         if received > limit:
             raise _too_large_error(limit)
-        max_seconds = BODY_TIMEOUTS * idle.seconds + received / MIN_BYTES_A_SECOND
+        max_seconds = BODY_TIMEOUTS * idle_timeout.seconds + received / MIN_BYTES_A_SECOND
         if has_more and not is_stream and time.monotonic() - started > max_seconds:
             text = f"the body comes slower than {MIN_BYTES_A_SECOND} bytes a second"
             raise api_error(408, "too_slow", text)
