@@ -33,7 +33,7 @@ from millpond.tasks.pools import Overflow
 from millpond.tasks.process.local_instance import configured_broker
 from millpond.tasks.settings import Settings
 from millpond.tasks.settings import settings as read_settings
-from millpond.tasks.tracing import Tracing, hooks_without_and_with
+from millpond.tasks.tracing import Tracing, hooks_by_tracing
 
 _POLICIES = get_args(Overflow)
 
@@ -63,7 +63,7 @@ class Client:
             QueueCache(self.store, configured.table),
             configured.kinds,
             configured.app,
-            hooks_without_and_with(tracing, load_middleware(configured.middleware)),
+            hooks_by_tracing(tracing, load_middleware(configured.middleware)),
         )
 
     @takes_fields_of(ClientSend)

@@ -37,7 +37,7 @@ _MOST_LINES = 200
 def hides_fields(contract: "type[BaseModel]") -> bool:
     """True if a contract, or a model nested in it, has a hidden field."""
     return any(
-        not field.repr for model in nested_models(contract) for field in _described_fields(model).values()
+        not field.repr for model in nested_models(contract) for field in _fields_of_model(model).values()
     )
 
 
@@ -57,7 +57,7 @@ def _redact_fields(models: "list[type[BaseModel]]", fields: Mapping[str, Any]) -
     """
     fields_by_name: dict[str, list[FieldInfo]] = {}
     for model in models:
-        for field_name, field in _described_fields(model).items():
+        for field_name, field in _fields_of_model(model).items():
             for name in _accepted_names(field_name, field):
                 fields_by_name.setdefault(name, []).append(field)
     redacted = {}
@@ -139,7 +139,7 @@ def models_in_annotation(annotation: Any) -> "Iterator[type[BaseModel]]":
 
 
 @lru_cache(maxsize=1_000)
-def _described_fields(model: type[Any]) -> "Mapping[str, FieldInfo]":
+def _fields_of_model(model: type[Any]) -> "Mapping[str, FieldInfo]":
     """Return pydantic's description of the fields of a model, a dataclass or a typed dictionary, by name."""
     for attribute in ("model_fields", "__pydantic_fields__"):
         if hasattr(model, attribute):
@@ -162,7 +162,7 @@ def nested_models(contract: "type[BaseModel]") -> "frozenset[type[BaseModel]]":
         model = pending.pop()
         if model not in models:
             models.add(model)
-            for field in _described_fields(model).values():
+            for field in _fields_of_model(model).values():
                 pending.extend(models_in_annotation(field.annotation))
     return frozenset(models)
 

@@ -61,7 +61,7 @@ class Tracing(Middleware):
             try:
                 value = call_next(job, context)
             except BaseException as error:
-                if text := _shown_error(error, context.message):
+                if text := _span_error(error, context.message):
                     spans.mark_failed(span, text)
                 raise
             if text := getattr(value, "error", None) if isinstance(value, Outcome) else None:
@@ -105,7 +105,7 @@ def _begin_run_span(delivery: Delivery) -> Any:
     return spans.begin_span(f"run {message.kind}", "CONSUMER", parent, attributes=attributes, links=links)
 
 
-def _shown_error(error: BaseException, message: Message) -> str | None:
+def _span_error(error: BaseException, message: Message) -> str | None:
     """Return an error in one line without secrets. Return None if it is no failure, as Celery's `Ignore`."""
     for error_type, outcome_of in outcomes_of_errors.items():
         if isinstance(error, error_type):
@@ -116,7 +116,7 @@ def _shown_error(error: BaseException, message: Message) -> str | None:
     return error_line(error, partial(scrub_secrets, contract=contract, message=message))
 
 
-def hooks_without_and_with(tracing: Tracing, middleware: Sequence[Middleware]) -> tuple[Hooks, Hooks]:
+def hooks_by_tracing(tracing: Tracing, middleware: Sequence[Middleware]) -> tuple[Hooks, Hooks]:
     """Return the hooks for a process that has not imported OpenTelemetry, and those for one that has.
 
     The program may import it at any time. `hooks[spans.SDK in sys.modules]` are the right ones.

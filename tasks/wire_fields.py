@@ -123,5 +123,5 @@ def _is_plain_type(annotation: Any) -> bool:
 
 
 def _is_constraint(metadata: Any) -> bool:
-    """True if the metadata accepts or refuses values, as `Gt`, or changes a value only the first time."""
+    """True if the metadata only refuses values, as `Gt`, or changes a value only the first time."""
     return isinstance(metadata, BaseMetadata | StringConstraints) and not isinstance(metadata, Strict)

@@ -11,7 +11,7 @@ from celery import Celery, signals
 from millpond.tasks.middleware import Hooks, load_middleware
 from millpond.tasks.process.logs import LOG_MIDDLEWARE
 from millpond.tasks.settings import Settings
-from millpond.tasks.tracing import Tracing, hooks_without_and_with
+from millpond.tasks.tracing import Tracing, hooks_by_tracing
 from millpond.worker.report.event_sampling import EventSampling
 from millpond.worker.report.metering import Metering
 
@@ -30,7 +30,7 @@ def install(app: Celery, settings: Settings) -> None:
     rate = settings.task_events_per_second
     sampling = (EventSampling(rate),) if rate else ()
     middleware = (*LOG_MIDDLEWARE, app.metering, *sampling, *load_middleware(settings.middleware))
-    app.hooks = hooks_without_and_with(tracing, middleware)
+    app.hooks = hooks_by_tracing(tracing, middleware)
     on_sending = app.hooks[0].on_sending
     _connect_signals(app, app.hooks[1])
 

@@ -33,12 +33,12 @@ def flower(
 
     require_extras("millpond flower", "flower")
     from millpond.monitor.flower import serve
-    from millpond.tasks.process.local_instance import adopt_local
+    from millpond.tasks.process.local_instance import apply_local_instance
 
     def announce(url: str) -> None:
         typer.echo(f"Flower is at {url}, until Ctrl-C")
 
-    configured = adopt_local(lambda line: typer.echo(line, err=True))
+    configured = apply_local_instance(lambda line: typer.echo(line, err=True))
     serve(
         configured,
         address=address,

@@ -24,12 +24,12 @@ def scheduler(
     Any number may run: one leads, and each period is sent once.
     """
     from millpond.producer.scheduler_process import run_scheduler
-    from millpond.tasks.process.local_instance import adopt_local
+    from millpond.tasks.process.local_instance import apply_local_instance
     from millpond.tasks.process.logs import log_to_stderr
 
     if app is not None:
         _use_application_broker(app)
-    configured = adopt_local(lambda line: typer.echo(line, err=True))
+    configured = apply_local_instance(lambda line: typer.echo(line, err=True))
     log_to_stderr(configured.log_format)
     run_scheduler(configured, app=app)
 

@@ -115,11 +115,11 @@ def _build_body(content: Content, attachments: Sequence[LoadedAttachment]) -> Em
     """Return the MIME message of the text, the HTML and the attachments. Raises `BadInput`."""
     body = EmailMessage(policy=_POLICY)
     if content.text is not None:
-        body.set_content(_checked_text(content.text))
+        body.set_content(_require_body_text(content.text))
         if content.html is not None:
-            body.add_alternative(_checked_text(content.html), subtype="html")
+            body.add_alternative(_require_body_text(content.html), subtype="html")
     else:
-        body.set_content(_checked_text(content.html or ""), subtype="html")
+        body.set_content(_require_body_text(content.html or ""), subtype="html")
     for attachment in attachments:
         content_type = attachment.content_type or guess_content_type(attachment.name)
         maintype, _, subtype = content_type.partition("/")
@@ -127,7 +127,7 @@ def _build_body(content: Content, attachments: Sequence[LoadedAttachment]) -> Em
     return body
 
 
-def _checked_text(text: str) -> str:
+def _require_body_text(text: str) -> str:
     """Return a body unchanged. Raises `BadInput` for a character that no mail may have."""
     try:
         return check_body_text(text)

@@ -153,5 +153,5 @@ _connections: dict[tuple[int, Smtp], SmtpConnections] = {}
 
 
 def connections_for(settings: Smtp) -> SmtpConnections:
-    """Return the connections of this process to a mail server. A forked child does not use its parent's."""
+    """Return the connections of this process for these settings. A forked child has its own."""
     return _connections.setdefault((os.getpid(), settings), SmtpConnections(settings))

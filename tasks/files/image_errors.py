@@ -1,4 +1,4 @@
-"""Translate the errors of libvips into those of tasks: a damaged or unsupported image, or no fault of it."""
+"""Translate the errors of libvips into those of tasks: is the image damaged, unsupported, or not at fault?"""
 
 import re
 from collections.abc import Iterator

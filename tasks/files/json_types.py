@@ -165,7 +165,7 @@ def _dates_to_text(type_: Any) -> Any:
 
 
 def _nulls_to_text(type_: Any) -> Any:
-    """Return a type with text in place of the types of columns and fields without any value."""
+    """Return a type with text in place of each null type: of a field that has no value anywhere."""
     return _replace_leaves(type_, pa.types.is_null)
 
 

@@ -74,7 +74,7 @@ class _ObjectReader(io.RawIOBase):
 @contextmanager
 def fetch_to_local(file: BinaryIO) -> Iterator[str]:
     """Copy an open object to a local file, and yield the path of that. It is removed after the block."""
-    with _scratch_folder() as folder, tempfile.TemporaryFile(dir=folder) as copy:
+    with _private_scratch_path() as folder, tempfile.TemporaryFile(dir=folder) as copy:
         shutil.copyfileobj(file, copy, _CHUNK)
         copy.flush()
         # The file has no name, so the path leads to its descriptor.
@@ -86,7 +86,7 @@ def open_output(location: RemoteLocation) -> Iterator[BinaryIO]:
     """Yield a local file to write, which is uploaded to the location if the block raises no error."""
     with (
         translate_full_disk(str(scratch_folder())),
-        _scratch_folder() as folder,
+        _private_scratch_path() as folder,
         tempfile.TemporaryFile(dir=folder) as file,
     ):
         yield cast(BinaryIO, file)
@@ -100,7 +100,7 @@ def output_folder(location: RemoteLocation) -> Iterator[folders.Folder]:
 
     Raises `BadInput` if there are other objects below the location.
     """
-    with _scratch_folder() as scratch, tempfile.TemporaryDirectory(dir=scratch) as temporary:
+    with _private_scratch_path() as scratch, tempfile.TemporaryDirectory(dir=scratch) as temporary:
         local_folder = Path(temporary, "folder")
         with folders.output_folder(LocalLocation(location.url, temporary, (local_folder.name,))) as folder:
             yield folder
@@ -121,7 +121,7 @@ def output_folder(location: RemoteLocation) -> Iterator[folders.Folder]:
 
 
 @contextmanager
-def _scratch_folder() -> Iterator[str]:
+def _private_scratch_path() -> Iterator[str]:
     """Yield a path to this user's scratch folder, made if it is missing. Raises `FinalError`.
 
     On Linux, the path leads to a descriptor, so nobody can replace the folder meanwhile.

@@ -39,14 +39,17 @@ def is_tar(head: bytes) -> bool:
 
 
 def read_entries(stream: Readable, url: str, encoding: str | None, quota: Quota) -> Iterator[Entry]:
-    """Return the entries of a tar. Raises `BadInput`, or an entry does, if it is damaged or refused."""
+    """Return an iterator over the entries of a tar. Raises `BadInput` if it is no tar.
+
+    The iterator raises `BadInput` for a damaged archive, and for an entry that is no file and no folder.
+    """
     tar_stream = _TarStream(stream, url, quota)
     if not is_tar(tar_stream.peek(_BLOCK)):
         raise BadInput(f"{url} holds no tar, by its first header: only archives are unpacked")
-    return _checked_entries(tar_stream, url, encoding)
+    return _read_checked_entries(tar_stream, url, encoding)
 
 
-def _checked_entries(tar_stream: "_TarStream", url: str, encoding: str | None) -> Iterator[Entry]:
+def _read_checked_entries(tar_stream: "_TarStream", url: str, encoding: str | None) -> Iterator[Entry]:
     """Yield the files and folders of all archives in the stream. Raises `BadInput` for another entry."""
     number = 0
     while True:
@@ -64,7 +67,10 @@ def _checked_entries(tar_stream: "_TarStream", url: str, encoding: str | None) -
 
 
 def _read_headers(tar_stream: "_TarStream", url: str, entries_before: int) -> Iterator[tarfile.TarInfo]:
-    """Yield the headers of one archive, up to its end mark. `entries_before` is a count for errors."""
+    """Yield the headers of one archive, up to its end mark.
+
+    `entries_before` is the number of entries before this archive. Raises `BadInput` for a damaged archive.
+    """
     number = entries_before
     tar, member = _open_tar(tar_stream, url)
     while member is not None:
@@ -81,7 +87,10 @@ def _read_headers(tar_stream: "_TarStream", url: str, entries_before: int) -> It
 
 
 def _repair_name(member: tarfile.TarInfo, header: bytes) -> None:
-    """Correct a name of a backup of GNU tar: tarfile prepends its times, in place of a prefix of ustar."""
+    """Correct the name of an entry in a backup of GNU tar.
+
+    tarfile takes the times of the backup for the prefix of a ustar name, and adds them to the name.
+    """
     name, prefix = (field.split(b"\0")[0] for field in (header[:100], header[345:500]))
     raw_name = member.name.encode("utf-8", "surrogateescape")
     has_prefix = raw_name.rstrip(b"/") == prefix + b"/" + name.rstrip(b"/")

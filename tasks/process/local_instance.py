@@ -68,7 +68,7 @@ def settings_or_local(print_line: Callable[[str], None]) -> Settings:
     return configured
 
 
-def adopt_local(print_line: Callable[[str], None]) -> Settings:
+def apply_local_instance(print_line: Callable[[str], None]) -> Settings:
     """Return `settings_or_local`, and make them the settings of this process and of its children.
 
     This writes to the environment and clears the cache of `settings`.

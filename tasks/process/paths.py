@@ -17,7 +17,7 @@ def scratch_folder() -> Path:
 
 
 def private_scratch_folder() -> Path:
-    """Return the path of this user's own folder in the scratch folder. `open_private_scratch` makes it."""
+    """Return the path of this user's own folder in the scratch folder, which may be missing."""
     return scratch_folder() / f"millpond-{os.getuid()}"
 
 

@@ -24,7 +24,7 @@ def worker(
     """
     import os
 
-    from millpond.tasks.process.local_instance import adopt_local
+    from millpond.tasks.process.local_instance import apply_local_instance
     from millpond.tasks.process.logs import log_to_stderr
     from millpond.tasks.settings import settings
     from millpond.worker.supervise.supervisor import supervise
@@ -34,7 +34,7 @@ def worker(
         settings.cache_clear()
     if settings().app is not None:
         _use_broker_of_app(str(settings().app))
-    log_to_stderr(adopt_local(lambda line: typer.echo(line, err=True)).log_format)
+    log_to_stderr(apply_local_instance(lambda line: typer.echo(line, err=True)).log_format)
     raise typer.Exit(supervise(pools))
 
 
