@@ -45,13 +45,15 @@ def main() -> int:
 
 
 def _chosen(asked: argparse.Namespace) -> list[Case]:
+    """Return the cases of this part that have no result yet, those that fill the processors last."""
     number, parts = (int(each) for each in asked.part.split("/"))
     texts = asked.only.split("|")
     known = (
         {each.label for each in load([asked.results])} if asked.results and asked.results.exists() else set()
     )
     found = [case for case in cases() if any(text in case.label for text in texts)]
-    return [case for n, case in enumerate(found) if n % parts == number - 1 and case.label not in known]
+    own = [case for n, case in enumerate(found) if n % parts == number - 1 and case.label not in known]
+    return sorted(own, key=lambda case: case.computes)  # the parts wait for each other at the end alone
 
 
 def _run(case: Case, asked: argparse.Namespace) -> Seen | None:
