@@ -41,7 +41,7 @@ def record_command(store: Store, action: str) -> None:
     log_change(store, f"{getpass.getuser()}@{gethostname()} by command", action)
 
 
-def recent_changes(store: Store, *, limit: int = 20) -> Iterator[Change]:
+def read_changes(store: Store, *, limit: int = 20) -> Iterator[Change]:
     """Yield at most `limit` changes, the newest first."""
     with translate_errors("reading the audit"):
         entries = store.client.xrevrange(audit_key(store.prefix), count=limit)

@@ -56,14 +56,14 @@ def give_up_lead(store: Store, scheduler: str) -> None:
         script("lead_schedulers").run(store.client, (scheduler_key(store.prefix),), (scheduler, 0))
 
 
-def leading_scheduler(store: Store) -> str | None:
+def read_leader(store: Store) -> str | None:
     """Return the name of the leading scheduler, or None if none runs."""
     with translate_errors("reading which scheduler leads"):
         name = store.client.get(scheduler_key(store.prefix))
     return None if name is None else str(name.decode())
 
 
-def all_schedules(store: Store) -> list[Schedule]:
+def read_all_schedules(store: Store) -> list[Schedule]:
     """Return all schedules, by name."""
     with translate_errors("listing the schedules"):
         names = sorted(name.decode() for name in store.client.smembers(schedules_key(store.prefix)))

@@ -135,15 +135,15 @@ def read_snapshot(store: Store, table: Table) -> Snapshot:
         now_ms,
         pools=tuple(_pool_views(store, table, queues, now_ms)),
         queues=tuple(queues.values()),
-        schedules=tuple(schedules.all_schedules(store)),
-        leader=schedules.leading_scheduler(store),
+        schedules=tuple(schedules.read_all_schedules(store)),
+        leader=schedules.read_leader(store),
         refusal=server.write_refusal(store),
     )
 
 
 def queue_views(store: Store, table: Table, *, now_ms: int | None = None) -> list[QueueView]:
     """Return the queues of the table and all other declared ones, sorted by name. Raises `BrokerAway`."""
-    names = sorted({*table.queues, *inspect_depth.declared_queues(store)})
+    names = sorted({*table.queues, *inspect_depth.read_declared_queues(store)})
     now_ms = server.server_time_ms(store) if now_ms is None else now_ms
     earlier = history.sample_before(
         store, [f"queue:{name}" for name in names], now_ms=now_ms, seconds=RATE_SECONDS
@@ -169,7 +169,7 @@ def _pool_views(store: Store, table: Table, queues: dict[str, QueueView], now_ms
     samples = history.sample_before(
         store, [f"pool:{name}" for name in names], now_ms=now_ms, seconds=WINDOW_SECONDS
     )
-    drained = drain.drained_pools(store)
+    drained = drain.read_drained_pools(store)
     views = []
     for name, totals, sample in zip(names, all_totals, samples, strict=True):
         pool, running = table.pools.get(name), tuple(process for process in processes if process.pool == name)

@@ -174,7 +174,7 @@ class Client:
         With `still_open`, only batches that are not closed: `last_sent_at_ms` is when their producer last
         sent a task.
         """
-        return record.recent_batches(self.store, limit=limit, still_open=still_open)
+        return record.read_batches(self.store, limit=limit, still_open=still_open)
 
     def close(self) -> None:
         """Close the connections. A later call opens new ones."""

@@ -72,7 +72,7 @@ class QueueCache:
         configured = self._table.queues.get(queue)
         if configured is not None:
             limits.declare_limits(self._store, queue, configured.broker_limits(), authoritative=False)
-        elif queue not in (declared := depth.declared_queues(self._store)):
+        elif queue not in (declared := depth.read_declared_queues(self._store)):
             raise unknown_queue_error(queue, {*declared, *self._table.queues})
 
 

@@ -1,8 +1,8 @@
 """The batch callback (`then=`): composed when a batch is opened, sent by the script that completes it.
 
 So it is sent exactly once, even if processes are killed, and with the counts at that moment. The record of
-the batch keeps the message with placeholders. `_queue.lua` replaces them, and `record.completed_batch` parses
-the result.
+the batch keeps the message with placeholders. `_queue.lua` replaces them, and `record.parse_completed_batch`
+parses the result.
 """
 
 from typing import Any

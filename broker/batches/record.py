@@ -206,7 +206,7 @@ def read_results(
     return [_parse_result(entry, fields) for _stream, entries in reply or () for entry, fields in entries]
 
 
-def last_failures(store: Store, batch: str, *, limit: int = 50, among: int = 5_000) -> list[Result]:
+def read_last_failures(store: Store, batch: str, *, limit: int = 50, among: int = 5_000) -> list[Result]:
     """Return at most `limit` results of other states than succeeded, the newest first.
 
     Only the `among` latest results of the batch are read.
@@ -225,7 +225,7 @@ def last_failures(store: Store, batch: str, *, limit: int = 50, among: int = 5_0
     return failures[:limit]
 
 
-def recent_batches(store: Store, *, limit: int = 100, still_open: bool = False) -> Iterator[Summary]:
+def read_batches(store: Store, *, limit: int = 100, still_open: bool = False) -> Iterator[Summary]:
     """Yield at most `limit` batches, the newest first.
 
     With `still_open`, only batches that are not closed.
@@ -247,7 +247,7 @@ def recent_batches(store: Store, *, limit: int = 100, still_open: bool = False) 
         start += _PAGE
 
 
-def completed_batch(header: Mapping[str, Any] | None) -> Summary | None:
+def parse_completed_batch(header: Mapping[str, Any] | None) -> Summary | None:
     """Return the summary of the batch whose callback has this header `after`, as of its completion.
 
     Return None without the header, or before the script has put the counts into it.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from millpond.broker.batches.progress import Progress, read_progress
 from millpond.broker.connection import Store, translate_errors
 from millpond.broker.control.acknowledgements import process_of
-from millpond.broker.inspect.depth import declared_queues
+from millpond.broker.inspect.depth import read_declared_queues
 from millpond.broker.keys import QueueKeys
 from millpond.broker.message import Message
 
@@ -20,11 +20,11 @@ class RunningTask:
     progress: Progress | None
 
 
-def running_tasks(store: Store, batch: str, *, limit: int = 50) -> list[RunningTask]:
+def find_running_tasks(store: Store, batch: str, *, limit: int = 50) -> list[RunningTask]:
     """Return at most `limit` tasks of a batch that are in flight, the tasks with progress first."""
     in_flight: list[tuple[str, Message]] = []
     with translate_errors(f"looking for running tasks of batch {batch}"):
-        for queue in declared_queues(store):
+        for queue in read_declared_queues(store):
             keys = QueueKeys(queue, store.prefix)
             for consumer in store.client.zrange(keys.consumers, 0, -1):
                 name = consumer.decode()

@@ -79,7 +79,7 @@ class Consuming(Settling):
             if self.fetcher is None:
                 self.in_flight.queue_order = self.queue_order_strategy
                 self.fetcher = Fetcher(self, self.in_flight, lease_ms=self.lease_ms)
-            self.keep_leases()
+            self.start_lease_renewer()
             self._start_fetching(self.fetcher, queue)
         self.polls_kombu = bool(self.active_queues)
         return tag
@@ -162,7 +162,7 @@ class Consuming(Settling):
         self.delivered += 1
         if delivery.queue in self._queues_without_ack:
             self.settle(delivery, SUCCEEDED)
-        self.connection._deliver(for_kombu(delivery), delivery.queue)
+        self.connection._deliver(to_kombu_message(delivery), delivery.queue)
 
     def release_for_cancelled(self, delivery: Delivery) -> None:
         """Release a message whose consumer was cancelled after it was fetched. It was not delivered."""
@@ -210,7 +210,7 @@ class Consuming(Settling):
         if not self.holds_tasks(queue):
             return dict(super()._get(queue))
         self.gather_messages(queue)
-        self.keep_leases()
+        self.start_lease_renewer()
         lease = self.in_flight.lease_on(self.queue_keys(queue))
         fetched: list[Delivery] = []
         while self._try_fetch(lease, fetched) and not fetched:
@@ -220,7 +220,7 @@ class Consuming(Settling):
         self.restart_expiry(queue)
         if not fetched:
             raise Empty
-        return for_kombu(fetched[0])
+        return to_kombu_message(fetched[0])
 
     def _try_fetch(self, lease: QueueLease, fetched: list[Delivery]) -> bool:
         """Try to fetch one message, and append it to `fetched`. Return False if the queue has none.
@@ -245,7 +245,7 @@ class Consuming(Settling):
         return bool(reply.messages)
 
 
-def for_kombu(delivery: Delivery) -> dict[str, Any]:
+def to_kombu_message(delivery: Delivery) -> dict[str, Any]:
     """Return the message of a delivery as kombu delivers it, with the delivery tag and `redelivered`."""
     message = delivery.message
     info = message.properties.get("delivery_info")

@@ -161,9 +161,9 @@ class DeliveryRequest(Request):
             all_total_count[0] -= 1
         self.time_start = self.worker_pid = None  # type: ignore[assignment]
 
-    def terminate_when_accepted(self, pool: Any, number: int) -> None:
+    def terminate_when_accepted(self, pool: Any, signal_number: int) -> None:
         """Terminate the task, by a signal number, as soon as a child of the pool has accepted it."""
-        self._terminate_on_ack = pool, number
+        self._terminate_on_ack = pool, signal_number
 
     def settle_revoked(self, *, expired: bool) -> None:
         """Settle the delivery of a task that expired, or was revoked, before it started. Abstract."""

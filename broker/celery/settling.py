@@ -108,7 +108,7 @@ class Settling(Publishing):
         """The term of a lease."""
         return int(self.lease_seconds * 1000)
 
-    def keep_leases(self) -> None:
+    def start_lease_renewer(self) -> None:
         """Start the thread that renews the leases, unless it runs already."""
         if self.in_flight.lease_renewer is not None:
             return

@@ -14,7 +14,7 @@ from kombu.transport import redis as stock
 
 from millpond.broker.celery.connection import ConnectingToMaster, TransportByUrl, url_of
 from millpond.broker.celery.consuming import Consuming
-from millpond.broker.celery.consuming import for_kombu as for_kombu
+from millpond.broker.celery.consuming import to_kombu_message as to_kombu_message
 from millpond.broker.celery.poller import Poller, Tick
 
 

@@ -3,7 +3,7 @@
 import time
 
 from millpond.broker.connection import Store
-from millpond.broker.inspect.depth import declared_queues
+from millpond.broker.inspect.depth import read_declared_queues
 from millpond.broker.keys import QueueKeys, known_epochs_key
 from millpond.broker.server import server_time_ms
 
@@ -38,7 +38,7 @@ def _processes_behind(store: Store, epoch: int) -> set[str]:
 def _processes_with_messages(store: Store) -> set[str]:
     """Return the processes that have messages in flight under a lease that has not expired."""
     now_ms, processes = server_time_ms(store), set()
-    for queue in declared_queues(store):
+    for queue in read_declared_queues(store):
         keys = QueueKeys(queue, store.prefix)
         for consumer in store.client.zrangebyscore(keys.consumers, now_ms, "+inf"):
             if store.client.hlen(keys.in_flight(consumer.decode())):

@@ -5,7 +5,7 @@ complete: the message may be due in an hour, or its queue be paused or without a
 """
 
 from millpond.broker.connection import Store
-from millpond.broker.inspect.depth import declared_queues
+from millpond.broker.inspect.depth import read_declared_queues
 from millpond.broker.inspect.effort import Effort
 from millpond.broker.keys import WAITING_LISTS, QueueKeys, batch_key
 from millpond.broker.scripts import script
@@ -21,7 +21,7 @@ def cancel_waiting(store: Store, effort: Effort = SWEEP, *, id: str = "", batch:
     """
     id_type, value = ("batch", batch) if batch else ("id", id)
     settled = 0
-    for queue in declared_queues(store):
+    for queue in read_declared_queues(store):
         for list_name in WAITING_LISTS:
             if batch and not _has_pending(store, batch):
                 return settled

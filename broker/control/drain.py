@@ -42,20 +42,20 @@ def drain_pool(store: Store, pool: str, *, timeout_seconds: float = ACK_TIMEOUT_
 
 def resume_pool(store: Store, pool: str) -> bool:
     """Resume a drained pool. Return False if it was not drained."""
-    was_drained = pool in drained_pools(store)
+    was_drained = pool in read_drained_pools(store)
     with translate_errors(f"resuming pool {pool!r}"):
         _announce_change(store, lambda pipe: pipe.hdel(drained_key(store.prefix), pool))
     return was_drained
 
 
-def drained_pools(store: Store) -> dict[str, int]:
+def read_drained_pools(store: Store) -> dict[str, int]:
     """Return the drained pools, each with the time it was drained (ms by the server's clock)."""
     with translate_errors("reading which pools are drained"):
         times = store.client.hgetall(drained_key(store.prefix))
     return {name.decode(): int(at) for name, at in times.items()}
 
 
-def running_processes(store: Store, pool: str, queues: Iterable[str]) -> list[ProcessLoad]:
+def read_process_loads(store: Store, pool: str, queues: Iterable[str]) -> list[ProcessLoad]:
     """Return the processes of a pool with a lease on its queues, with their messages in flight.
 
     Messages of a killed process are not counted: they become ready again when the pool resumes.

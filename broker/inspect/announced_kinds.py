@@ -4,7 +4,7 @@ from millpond.broker.connection import Store, translate_errors
 from millpond.broker.keys import QueueKeys
 
 
-def announced_kinds(store: Store, queue: str, *, now_ms: int) -> dict[str, frozenset[str]]:
+def read_announced_kinds(store: Store, queue: str, *, now_ms: int) -> dict[str, frozenset[str]]:
     """Return the kinds of each consumer that has a lease on a queue, none for one that announces no kinds.
 
     Raises `BrokerAway`.

@@ -28,7 +28,7 @@ class Depth:
     counters: dict[str, int]
 
 
-def declared_queues(store: Store) -> list[str]:
+def read_declared_queues(store: Store) -> list[str]:
     """Return the names of all queues that were declared."""
     with translate_errors("listing the queues"):
         return sorted(name.decode() for name in store.client.smembers(queues_key(store.prefix)))
@@ -110,7 +110,7 @@ def queues_with_ready(store: Store, queues: Sequence[str]) -> list[str]:
         return [queue for queue, ready in zip(queues, pipe.execute(), strict=True) if ready]
 
 
-def limits_of_fetchable(store: Store, queues: Sequence[str]) -> list[Limits]:
+def read_fetchable_limits(store: Store, queues: Sequence[str]) -> list[Limits]:
     """Return the limits of each queue from which a consumer could fetch a message now.
 
     A queue without a ready message, a paused queue, and a queue whose in-flight limit is reached are left

@@ -9,7 +9,7 @@ from typing import Any
 
 from millpond.broker.connection import Store, translate_errors
 from millpond.broker.control.acknowledgements import process_of
-from millpond.broker.inspect.depth import declared_queues
+from millpond.broker.inspect.depth import read_declared_queues
 from millpond.broker.inspect.effort import FULL, Effort
 from millpond.broker.keys import QueueKeys
 from millpond.broker.message import Message
@@ -47,7 +47,7 @@ def find_task(store: Store, id: str, effort: Effort = FULL) -> TaskLocation | No
     Return None if it has ended, was never sent, or is further back in its list than `effort` reads.
     """
     with translate_errors(f"looking for task {id}"):
-        all_keys = [QueueKeys(queue, store.prefix) for queue in declared_queues(store)]
+        all_keys = [QueueKeys(queue, store.prefix) for queue in read_declared_queues(store)]
         # During the search a message may move from delayed to ready to in flight, or back. So the delayed and
         # the ready messages are searched twice.
         for find in (_find_delayed, _find_ready, _find_in_flight, _find_dead, _find_delayed, _find_ready):

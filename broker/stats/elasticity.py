@@ -141,12 +141,12 @@ def store_elasticity(store: Store, pool: str, result: Elasticity) -> None:
         store.client.set(key, dumps(asdict(result)), px=KEPT_MS)
 
 
-def last_elasticity(store: Store, pools: Sequence[str]) -> list[Elasticity | None]:
+def read_last_elasticity(store: Store, pools: Sequence[str]) -> list[Elasticity | None]:
     """Return the last result of each pool, or None."""
     return _read_results(store, [elasticity_key(pool, store.prefix) for pool in pools])
 
 
-def earlier_elasticity(store: Store, pools: Sequence[str]) -> list[Elasticity | None]:
+def read_earlier_elasticity(store: Store, pools: Sequence[str]) -> list[Elasticity | None]:
     """Return the last result of each pool with another number of slots than its last result, or None."""
     return _read_results(store, [earlier_elasticity_key(pool, store.prefix) for pool in pools])
 

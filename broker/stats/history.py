@@ -46,7 +46,7 @@ def take_sampling_lock(store: Store) -> bool:
 
 def write_samples(store: Store) -> None:
     """Write a sample of every queue and of every pool."""
-    depths = inspect_depth.read_depths(store, inspect_depth.declared_queues(store))
+    depths = inspect_depth.read_depths(store, inspect_depth.read_declared_queues(store))
     names = heartbeats.read_pools(store)
     running = heartbeats.read_processes(store)
     entries = {f"queue:{depth.queue}": _queue_values(depth) for depth in depths}

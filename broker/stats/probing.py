@@ -97,7 +97,7 @@ def _no_spare_slot_reason(store: Store, pool: str, slots: int, waiting: Sequence
         return "no process of it runs"
     if slots < 2:
         return "it has one slot: add --second-slot, where two of its tasks may run at once"
-    if pool in drain.drained_pools(store):
+    if pool in drain.read_drained_pools(store):
         return "it is drained"
     return "" if waiting else "no task is ready"
 
@@ -190,7 +190,7 @@ def _join_with_last(store: Store, pool: str, measured: Elasticity) -> Elasticity
 
     That is, they are of the same slots and of runs of similar length. Otherwise return the result itself.
     """
-    [last] = elasticity.last_elasticity(store, [pool])
+    [last] = elasticity.read_last_elasticity(store, [pool])
     if last is None or measured.decides or last.decides:
         return measured
     alike = (last.slots, last.part) == (measured.slots, measured.part) and last.error < math.inf
@@ -198,7 +198,7 @@ def _join_with_last(store: Store, pool: str, measured: Elasticity) -> Elasticity
     return measured.with_earlier(last) if alike and measured.at_ms - last.at_ms <= FRESH_MS else measured
 
 
-def probe_state(store: Store, pools: Sequence[str]) -> list[tuple[bool, float]]:
+def read_probe_states(store: Store, pools: Sequence[str]) -> list[tuple[bool, float]]:
     """Return for each pool whether it is probed now, and the cost of its probes within an hour, seconds."""
     if not pools:
         return []
@@ -243,7 +243,7 @@ def _affordable_seconds(candidate: Candidate, left: float) -> float | None:
 
 def _has_valid_result(store: Store, candidate: Candidate) -> bool:
     """True if the pool's last result decides and still holds: same slots, runs of similar length."""
-    [kept] = elasticity.last_elasticity(store, [candidate.pool])
+    [kept] = elasticity.read_last_elasticity(store, [candidate.pool])
     if kept is None or kept.slots != candidate.slots:
         return False
     [recent] = window.read_windows(store, [candidate.pool], now_ms=server.server_time_ms(store), seconds=10)

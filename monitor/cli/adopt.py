@@ -131,7 +131,7 @@ def _make_delayed_ready(store: "Store", queues: "Iterable[str]") -> list[dict[st
     for name in queues:
         require_queue(store, name)
     rows = []
-    for queue in queues or depth.declared_queues(store):
+    for queue in queues or depth.read_declared_queues(store):
         moved, counts = hand_back(store, queue), depth.read_depth(store, queue)
         rows.append(
             {

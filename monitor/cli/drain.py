@@ -91,7 +91,7 @@ def _wait_for_drain(
 
     deadline, printed = monotonic() + seconds, None
     while True:
-        processes = control_drain.running_processes(store, name, pool.queues)
+        processes = control_drain.read_process_loads(store, name, pool.queues)
         busy = {load.process: load.in_flight for load in processes if load.in_flight}
         if not busy or monotonic() >= deadline:
             return processes

@@ -19,7 +19,10 @@ def schedules(
     from millpond.monitor.cli.store import open_store
 
     with open_store() as store:
-        states, leader = broker_schedules.all_schedules(store), broker_schedules.leading_scheduler(store)
+        states, leader = (
+            broker_schedules.read_all_schedules(store),
+            broker_schedules.read_leader(store),
+        )
     if as_json:
         for schedule in states:
             print(json.dumps({**asdict(schedule), "leader": leader}))

@@ -25,6 +25,6 @@ def open_store() -> Iterator[Store]:
 
 def require_queue(store: Store, queue: str) -> None:
     """Raise `UnknownQueue` unless the queue is in the table or was declared."""
-    names = sorted({*settings().table.queues, *depth.declared_queues(store)})
+    names = sorted({*settings().table.queues, *depth.read_declared_queues(store)})
     if queue not in names:
         raise UnknownQueue(unknown_name_text("queue", queue, names))

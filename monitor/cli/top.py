@@ -106,7 +106,7 @@ def make_screen(store: Any, table: Any, width: int) -> Any:
             ),
             style="dim",
         )
-        for change in audit.recent_changes(store, limit=5)
+        for change in audit.read_changes(store, limit=5)
     ]
     head = Text(f"millpond top  {format_time(snapshot.now_ms)}  q ends", style="bold")
     return Group(

@@ -106,7 +106,7 @@ def _probe_pool(store: "Store", pool: str) -> None:
     typer.echo(f"Measuring pool {pool} for up to {longest:.0f} seconds …", err=True)
     deadline = monotonic() + longest + probing.LOCK_MS / 1000
     while probing.probe_pool(store, candidate) is None and monotonic() < deadline:
-        [(is_probed, _)] = probing.probe_state(store, [pool])
+        [(is_probed, _)] = probing.read_probe_states(store, [pool])
         if not is_probed:
             typer.echo(f"Pool {pool} changed meanwhile, or its queues ran empty: try again.", err=True)
             return

@@ -234,8 +234,11 @@ def read_pool_facts(store: Store, snapshot: Snapshot) -> list[PoolFacts]:
     _extend_if_few_ended(store, names, minute, now_ms)
     past_days = days.read_days(store, names, since_ms=now_ms - DAY_MS)
     before = _windows_of_new_pools(store, names, past_days, now_ms)
-    probed, earlier = elasticity.last_elasticity(store, names), elasticity.earlier_elasticity(store, names)
-    probes = probing.probe_state(store, names)
+    probed, earlier = (
+        elasticity.read_last_elasticity(store, names),
+        elasticity.read_earlier_elasticity(store, names),
+    )
+    probes = probing.read_probe_states(store, names)
     return [
         PoolFacts(
             view,

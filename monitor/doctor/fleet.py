@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 
 from millpond.broker.connection import Store
-from millpond.broker.inspect.announced_kinds import announced_kinds
+from millpond.broker.inspect.announced_kinds import read_announced_kinds
 from millpond.monitor.doctor.finding import Finding, fail, ok, warn
 from millpond.monitor.snapshot import PoolView, Snapshot, read_snapshot
 from millpond.tasks import extras
@@ -57,7 +57,7 @@ def _check_queue(store: Store, snapshot: Snapshot, queue: str, kinds: Iterable[s
         )
     if view.limits.paused:
         yield warn("queues", f"{queue} is paused", f"resume it: millpond queue resume {queue}")
-    announced = announced_kinds(store, queue, now_ms=snapshot.now_ms)
+    announced = read_announced_kinds(store, queue, now_ms=snapshot.now_ms)
     if not announced:
         return
     all_announced = frozenset[str]().union(*announced.values())

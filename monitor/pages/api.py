@@ -88,7 +88,7 @@ class BatchesJson(JsonHandler):
 
     async def get(self) -> None:
         """Respond with a list of batches, the newest first."""
-        summaries = await self.call_broker(lambda: list(record.recent_batches(self.store)))
+        summaries = await self.call_broker(lambda: list(record.read_batches(self.store)))
         self.send_json([json_views.batch_json(summary) for summary in summaries])
 
 

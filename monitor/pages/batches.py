@@ -4,7 +4,7 @@ from tornado.web import HTTPError
 
 from millpond.broker.batches import record
 from millpond.broker.batches.record import Summary
-from millpond.broker.batches.running import running_tasks
+from millpond.broker.batches.running import find_running_tasks
 from millpond.broker.control import cancel
 from millpond.broker.errors import UnknownBatch
 from millpond.monitor.pages.handler import PageHandler
@@ -21,7 +21,7 @@ class BatchesPage(PageHandler):
 
     async def get(self) -> None:
         """Render the batches, the newest first."""
-        summaries = await self.call_broker(lambda: list(record.recent_batches(self.store, limit=SHOWN + 1)))
+        summaries = await self.call_broker(lambda: list(record.read_batches(self.store, limit=SHOWN + 1)))
         self.render_page(
             "batches.html",
             tab="batches",
@@ -37,8 +37,8 @@ class BatchPage(PageHandler):
     async def get(self, id: str) -> None:
         """Render the counts of the batch, its running tasks and its last failures, or 404."""
         summary = await self._read_summary(id)
-        failures = await self.call_broker(record.last_failures, self.store, id)
-        running = [] if summary.complete else await self.call_broker(running_tasks, self.store, id)
+        failures = await self.call_broker(record.read_last_failures, self.store, id)
+        running = [] if summary.complete else await self.call_broker(find_running_tasks, self.store, id)
         self.render_page(
             "batch.html",
             tab="batches",

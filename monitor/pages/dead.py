@@ -61,7 +61,7 @@ class SearchHandler(PageHandler):
 
     def known_queues(self) -> list[str]:
         """Return the queues of the table and all others that were declared. Blocks on the broker."""
-        return sorted({*self.table.queues, *depth.declared_queues(self.store)})
+        return sorted({*self.table.queues, *depth.read_declared_queues(self.store)})
 
 
 class DeadLetters(SearchHandler):

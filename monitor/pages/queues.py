@@ -81,7 +81,7 @@ def _read_queues_page(store: Store, table: Table, history: HistoryCache) -> dict
             view.name: sparkline.level_bars(samples, "ready", now_ms=now_ms)
             for view, samples in zip(views, histories, strict=True)
         },
-        "changes": list(audit.recent_changes(store, limit=8)),
+        "changes": list(audit.read_changes(store, limit=8)),
         "refusal": server.write_refusal(store),
     }
 

@@ -14,4 +14,4 @@ class Schedules(PageHandler):
         self.render_page("schedules.html", tab="schedules", schedules=states, leader=leader)
 
     def _schedules_and_leader(self) -> tuple[list[Schedule], str | None]:
-        return schedules.all_schedules(self.store), schedules.leading_scheduler(self.store)
+        return schedules.read_all_schedules(self.store), schedules.read_leader(self.store)

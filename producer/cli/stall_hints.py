@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from millpond.broker import limits
 from millpond.broker.connection import Store
-from millpond.broker.control.drain import drained_pools
+from millpond.broker.control.drain import read_drained_pools
 from millpond.broker.errors import BrokerError
 from millpond.broker.inspect.depth import read_depth
 from millpond.broker.inspect.task_lookup import find_task
@@ -70,7 +70,7 @@ def _fetch_obstacle(store: Store, queue: str) -> str | None:
     if limits.read_limits(store, queue).paused:
         return f"the queue {queue} is paused: resume it with millpond queue resume {queue}"
     pools = settings().table.pools_of(queue)
-    if pools and drained_pools(store).keys() >= set(pools):
+    if pools and read_drained_pools(store).keys() >= set(pools):
         return f"the pool {pools[0]} is drained: resume it with millpond resume {pools[0]}"
     if not read_depth(store, queue).consumers:
         pool = pools[0] if pools else "POOL"

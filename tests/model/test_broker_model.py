@@ -358,7 +358,7 @@ class Mill(RuleBasedStateMachine):
         sent = self.store.client.lrange(self.store.prefix + batch, 0, -1)
         assert len(sent) == (plain.followed is not None)
         for message in sent:
-            summary = record.completed_batch(json.loads(message)["headers"]["millpond"]["after"])
+            summary = record.parse_completed_batch(json.loads(message)["headers"]["millpond"]["after"])
             assert summary is not None
             assert summary.id == batch
             assert {name: getattr(summary, name) for name in record.COUNTS} == {

@@ -20,7 +20,7 @@ from millpond.broker.celery.prefork_pool import (
     read_results_when_ready,
     reclaim_unsent,
 )
-from millpond.broker.celery.transport import for_kombu
+from millpond.broker.celery.transport import to_kombu_message
 from millpond.broker.connection import translate_errors
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.delivery import Delivery
@@ -157,7 +157,7 @@ class PondConsumer(Consumer):
         receive_by_celery, channel = super().create_task_handler(), self.task_consumer.channel
 
         def receive_unusual(delivery: Delivery) -> None:
-            message = channel.Message(for_kombu(delivery), channel=channel)
+            message = channel.Message(to_kombu_message(delivery), channel=channel)
             message.accept = self.task_consumer.accept  # else kombu takes any content that it can read
             receive_by_celery(message)
 

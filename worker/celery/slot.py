@@ -18,7 +18,7 @@ from typing import Any
 from celery import Task, signals
 from celery.exceptions import Ignore, Reject, Retry
 
-from millpond.broker.batches.record import Summary, completed_batch
+from millpond.broker.batches.record import Summary, parse_completed_batch
 from millpond.broker.celery.backend_notices import dead_letter_error, notify_end
 from millpond.broker.celery.task_tracer import (
     RunningRequest,
@@ -135,7 +135,7 @@ class TaskContext(Context):
     @cached_property
     def batch_summary(self) -> Summary | None:
         """The counts of the batch whose callback this task is, or None if it is no callback."""
-        return completed_batch(self.delivery.message.own.get("after"))
+        return parse_completed_batch(self.delivery.message.own.get("after"))
 
     @cached_property
     def state(self) -> dict[str, Any]:

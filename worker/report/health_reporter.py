@@ -16,7 +16,7 @@ from millpond.broker.connection import Store, connect
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.consume.queue_lease import QueueLease
 from millpond.broker.errors import MillpondError
-from millpond.broker.inspect.depth import limits_of_fetchable
+from millpond.broker.inspect.depth import read_fetchable_limits
 from millpond.broker.server import elapsed_seconds
 from millpond.tasks.process.heartbeat_file import HEARTBEAT_SECONDS, HeartbeatFile, boot_clock
 from millpond.tasks.settings import Settings
@@ -97,7 +97,7 @@ class HealthReporter:
     def _check_broker(self, store: Store) -> None:
         """Record whether the broker replies, and since when fetchable messages wait untouched."""
         try:
-            fetchable = limits_of_fetchable(store, self._queues)
+            fetchable = read_fetchable_limits(store, self._queues)
         except MillpondError as error:
             logger.debug("%s", error)
             self._broker_state["broker_answered_at"] = None

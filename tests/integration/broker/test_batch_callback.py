@@ -5,7 +5,7 @@ import json
 import pytest
 
 from millpond.broker.batches import record
-from millpond.broker.batches.record import Summary, completed_batch
+from millpond.broker.batches.record import Summary, parse_completed_batch
 from millpond.broker.connection import Store
 from millpond.broker.control import cancel
 from millpond.broker.inspect import dead_letters
@@ -40,7 +40,7 @@ def followers(store: Store) -> list[Summary]:
     raw = store.client.lrange(hand.lease.keys.ready[1], 0, -1)
     told = [json.loads(message)["headers"]["millpond"] for message in raw]
     assert all(own["at"] > 1_600_000_000_000 for own in told), "a message tells when it was sent"
-    return [summary for own in told if (summary := completed_batch(own["after"]))]
+    return [summary for own in told if (summary := parse_completed_batch(own["after"]))]
 
 
 def test_it_is_sent_with_the_counts_by_the_last_settlement(client: Client, store: Store) -> None:

@@ -10,7 +10,7 @@ from millpond.broker.connection import Store, connect
 from millpond.broker.limits import read_overrides
 from millpond.broker.message import compose
 from millpond.broker.publish import publish
-from millpond.broker.stats.elasticity import Elasticity, last_elasticity, store_elasticity
+from millpond.broker.stats.elasticity import Elasticity, read_last_elasticity, store_elasticity
 from millpond.broker.stats.probe import Probe
 from tests.harness.one_worker import settings_for, workers
 from tests.harness.permits import service
@@ -53,7 +53,7 @@ def probed(url: str, kinds_path: None, tmp_path: Path, eventually: Eventually) -
         print(found)
         assert "probe" not in read_overrides(store, "default")
         store_elasticity(store, "default", found)
-        assert last_elasticity(store, ["default", "other"]) == [found, None]
+        assert read_last_elasticity(store, ["default", "other"]) == [found, None]
         store.close()
         return found
 

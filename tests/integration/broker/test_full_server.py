@@ -53,7 +53,7 @@ def test_a_queue_is_paused_and_resumed_on_a_full_server(client: Client) -> None:
     limits.resume(client.store, "default")
     assert not limits.read_limits(client.store, "default").paused
     audit.log_change(client.store, "ann", "resumed queue default")
-    assert [change.action for change in audit.recent_changes(client.store)] == ["resumed queue default"]
+    assert [change.action for change in audit.read_changes(client.store)] == ["resumed queue default"]
 
 
 def test_settling_adds_no_results_to_a_full_server(client: Client) -> None:

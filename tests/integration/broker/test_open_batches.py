@@ -115,7 +115,7 @@ def test_a_batch_is_cancelled_from_the_command_line(
     assert (code, line["state"]) == (1, "unknown")
     code, [line] = millpond("batch", batch.id, "--cancel")
     assert (code, line["summary"]["cancelled"], line["summary"]["complete"]) == (0, 3, True)
-    changes = list(audit.recent_changes(client.store, limit=2))
+    changes = list(audit.read_changes(client.store, limit=2))
     assert [each.action for each in changes] == [
         f"cancelled batch {batch.id}",
         f"cancelled task {sent[0].id}",

@@ -254,7 +254,7 @@ def test_a_look_costs_the_same_in_a_large_fleet(
         assert looks >= 10 * count
         per_look.append((server_commands(store) - before) / looks)
         before = server_commands(store)
-        assert not depth.limits_of_fetchable(store, [QUEUE])
+        assert not depth.read_fetchable_limits(store, [QUEUE])
         per_check.append(server_commands(store) - before)
         for each in processes:
             each.fetcher.stop_queue(QUEUE)

@@ -96,7 +96,7 @@ def test_a_command_leaves_its_line(command: str, names: Names, store: Store) -> 
     """A command that changes something leaves a line with its user, its host and the change."""
     known = {"task": names.task, "batch": names.batch, "letter": names.letters[0]}
     assert main(command.format(**known).split()) == 0
-    [change] = audit.recent_changes(store)
+    [change] = audit.read_changes(store)
     assert change.action == COMMANDS[command].format(**known)
     assert change.user == f"{getpass.getuser()}@{gethostname()} by command"
 
@@ -104,7 +104,7 @@ def test_a_command_leaves_its_line(command: str, names: Names, store: Store) -> 
 def test_a_drained_pool_that_goes_on_leaves_its_line(names: Names, store: Store) -> None:
     """Resuming a pool is noted once: a second resume changes nothing and is not noted."""
     assert [main(["drain", "default"]), main(["resume", "default"]), main(["resume", "default"])] == [0] * 3
-    assert [change.action for change in audit.recent_changes(store)] == [
+    assert [change.action for change in audit.read_changes(store)] == [
         "resumed pool default",
         "drained pool default",
     ]
@@ -113,7 +113,7 @@ def test_a_drained_pool_that_goes_on_leaves_its_line(names: Names, store: Store)
 def test_changes_before_a_refusal_are_noted(names: Names, store: Store) -> None:
     """When the second of two ids is unknown, the first is purged, and the purge is noted."""
     assert main(["dead", "purge", "default", names.letters[0], "1-1"]) == 2
-    assert [change.action for change in audit.recent_changes(store)] == ["purged 1 dead letter of default"]
+    assert [change.action for change in audit.read_changes(store)] == ["purged 1 dead letter of default"]
 
 
 def test_commands_that_only_look_leave_no_line(names: Names, store: Store) -> None:
@@ -122,7 +122,7 @@ def test_commands_that_only_look_leave_no_line(names: Names, store: Store) -> No
         assert main(command.split()) == 0, command
     assert main(["queue", "pause", "nobody"]) != 0
     assert main(["dead", "requeue", "default"]) != 0
-    assert list(audit.recent_changes(store)) == []
+    assert list(audit.read_changes(store)) == []
 
 
 def test_adopting_what_is_not_there_is_said(

@@ -92,7 +92,7 @@ def test_a_queue_is_paused_and_goes_on(ann: Visitor, watched: Store) -> None:
     assert limits.read_limits(watched, "stopped").paused
     assert "stopped is resumed." in ann.post("/queues/stopped/resume", [("back", "list")]).text
     assert not limits.read_limits(watched, "stopped").paused
-    last, before = list(audit.recent_changes(watched, limit=2))
+    last, before = list(audit.read_changes(watched, limit=2))
     assert (last.action, before.action) == ("resumed queue stopped", "paused queue stopped")
     assert last.user == "ann by Flower from 127.0.0.1"
     assert "paused queue stopped" in ann.get("/queues").text
@@ -116,7 +116,7 @@ def test_a_dead_letter_is_found_shown_redacted_and_requeued(ann: Visitor, watche
     assert "1 dead letter requeued." in done.text
     assert (depth.read_depth(watched, "post").dead, depth.read_depth(watched, "post").ready) == (1, 1)
     assert ann.get(f"/dead/post/{id_}").status == 404
-    assert next(audit.recent_changes(watched)).action == f"requeued 1 dead letter: post {id_}"
+    assert next(audit.read_changes(watched)).action == f"requeued 1 dead letter: post {id_}"
 
 
 def test_all_that_fit_are_purged_and_no_later_one(ann: Visitor, watched: Store) -> None:

@@ -86,7 +86,7 @@ def test_a_login_may_have_any_characters(pages_url: str, watched: Store) -> None
         jörg = Visitor(url, login=STRANGE)
         assert jörg.post("/queues/default/pause", []).status == 200
         assert jörg.post("/queues/default/resume", []).status == 200
-        assert next(iter(audit.recent_changes(watched, limit=1))).user.startswith("jörg by Flower")
+        assert next(iter(audit.read_changes(watched, limit=1))).user.startswith("jörg by Flower")
 
 
 def test_a_browser_that_sends_latin_1_is_let_in(pages_url: str) -> None:

@@ -55,7 +55,7 @@ def test_a_new_schedule_waits_for_its_first_time(client: Client) -> None:
     """A schedule that was just added sends nothing for the time before it, and says when it will."""
     Scheduler(client, DAILY).tick()
     assert sent(client.store) == []
-    (state,) = schedules.all_schedules(client.store)
+    (state,) = schedules.read_all_schedules(client.store)
     assert (state.name, state.kind, state.timing, state.queue) == (
         "daily",
         "squares.square",
@@ -76,7 +76,7 @@ def test_a_period_is_sent_once_even_by_two_leaders(client: Client) -> None:
     Scheduler(client, DAILY).tick()
     today = datetime.now(UTC).date()
     assert sent(store) == [f"daily@{today}T00:00:00+00:00"]
-    (state,) = schedules.all_schedules(store)
+    (state,) = schedules.read_all_schedules(store)
     assert (state.last_due_ms, state.missed) == (server.server_time_ms(store) // DAY_MS * DAY_MS, 0)
 
 
@@ -97,10 +97,10 @@ def test_a_scheduler_that_does_not_lead_sends_nothing(client: Client) -> None:
     first.tick()
     yesterday(client.store)
     second.tick()
-    assert (sent(client.store), schedules.leading_scheduler(client.store)) == ([], first.name)
+    assert (sent(client.store), schedules.read_leader(client.store)) == ([], first.name)
     schedules.give_up_lead(client.store, first.name)
     second.tick()
-    assert (len(sent(client.store)), schedules.leading_scheduler(client.store)) == (1, second.name)
+    assert (len(sent(client.store)), schedules.read_leader(client.store)) == (1, second.name)
 
 
 def test_of_missed_periods_the_last_is_sent_and_the_others_counted(
@@ -111,7 +111,7 @@ def test_of_missed_periods_the_last_is_sent_and_the_others_counted(
     with caplog.at_level("INFO"):
         Scheduler(client, DAILY).tick()
     assert len(sent(client.store)) == 1
-    assert schedules.all_schedules(client.store)[0].missed == 3
+    assert schedules.read_all_schedules(client.store)[0].missed == 3
     assert "the 3 periods before it were missed" in caplog.text
 
 
@@ -123,11 +123,11 @@ def test_a_full_queue_delays_a_period_and_loses_none(client: Client) -> None:
     limits.change_limits(store, "default", bound=1)
     scheduler = Scheduler(client, DAILY)
     scheduler.tick()
-    assert "full" in schedules.all_schedules(store)[0].trouble
+    assert "full" in schedules.read_all_schedules(store)[0].trouble
     limits.change_limits(store, "default", bound=2)
     scheduler.tick()
     assert len(sent(store)) == 2
-    assert schedules.all_schedules(store)[0].trouble == ""
+    assert schedules.read_all_schedules(store)[0].trouble == ""
 
 
 def test_a_schedule_that_cannot_be_sent_is_refused_at_the_start(client: Client) -> None:
@@ -165,13 +165,13 @@ def test_another_takes_over_from_a_leader_that_is_killed(
     running = [_scheduler(chosen, tmp_path / f"log-{n}") for n in range(3)]
     try:
         for _ in range(2):
-            leader = eventually(lambda: schedules.leading_scheduler(store), 30)
+            leader = eventually(lambda: schedules.read_leader(store), 30)
             eventually(lambda: _fired(store) >= 3, 30)
             assert not judge_health(read_heartbeats("scheduler")).faults("working")
             os.kill(int(leader.split(":")[1]), signal.SIGKILL)
             killed_at, fired = monotonic(), _fired(store)
             eventually(
-                lambda before=leader: schedules.leading_scheduler(store) not in (None, before),
+                lambda before=leader: schedules.read_leader(store) not in (None, before),
                 2 * LEASE_SECONDS,
             )
             assert monotonic() - killed_at < LEASE_SECONDS + 3
@@ -181,7 +181,7 @@ def test_another_takes_over_from_a_leader_that_is_killed(
             process.terminate()
         codes = [process.wait(20) for process in running]
     assert sorted(codes) == [-9, -9, 0]
-    assert schedules.leading_scheduler(store) is None
+    assert schedules.read_leader(store) is None
     _each_second_once_or_missed(store)
     store.close()
 
@@ -191,13 +191,13 @@ def _each_second_once_or_missed(store: Store) -> None:
     assert len(ids) == len(set(ids))
     seconds = [datetime.fromisoformat(id.partition("@")[2]).timestamp() for id in ids]
     assert seconds == sorted(seconds)
-    (state,) = schedules.all_schedules(store)
+    (state,) = schedules.read_all_schedules(store)
     skipped = int(seconds[-1] - seconds[0]) + 1 - len(seconds)
     assert (state.fired, state.missed) == (len(ids), skipped)
 
 
 def _fired(store: Store) -> int:
-    return sum(state.fired for state in schedules.all_schedules(store))
+    return sum(state.fired for state in schedules.read_all_schedules(store))
 
 
 def _scheduler(settings: Settings, log: Path) -> "subprocess.Popen[bytes]":
@@ -213,7 +213,7 @@ def test_a_scheduler_is_told_to_stop(client: Client) -> None:
     thread = threading.Thread(target=scheduler.run, args=(stop,))
     thread.start()
     assert ready.wait(10)
-    assert schedules.leading_scheduler(client.store) == scheduler.name
+    assert schedules.read_leader(client.store) == scheduler.name
     stop.set()
     thread.join(10)
-    assert schedules.leading_scheduler(client.store) is None
+    assert schedules.read_leader(client.store) is None

@@ -65,7 +65,7 @@ def run(folder: Path, executor: str, share: float, seconds: float) -> Cost:
         cost, until = Cost([], []), monotonic() + seconds
         while monotonic() < until:
             _step(store, feed, cost)
-        [(_, cost.counted_seconds)] = probing.probe_state(store, ["default"])
+        [(_, cost.counted_seconds)] = probing.read_probe_states(store, ["default"])
         store.client.delete("default")
     return cost
 
@@ -73,11 +73,11 @@ def run(folder: Path, executor: str, share: float, seconds: float) -> Cost:
 def _step(store: Store, feed: Feed, cost: Cost) -> None:
     """Count the tasks that end for a while, and drop the finding of a probe."""
     feed.fill()
-    [(before, _)] = probing.probe_state(store, ["default"])
+    [(before, _)] = probing.read_probe_states(store, ["default"])
     first, begun = _succeeded(store), monotonic()
     sleep(STEP_SECONDS)
     rate = (_succeeded(store) - first) / (monotonic() - begun)
-    [(after, _)] = probing.probe_state(store, ["default"])
+    [(after, _)] = probing.read_probe_states(store, ["default"])
     (cost.probed if before or after else cost.free).append(rate)
     store.client.delete(elasticity_key("default", store.prefix))
 

@@ -139,7 +139,7 @@ def _wait(reached: Callable[[], bool], otherwise: str) -> None:
 
 def _leader(world: World) -> str:
     store = world.store
-    leader = schedules.leading_scheduler(store)
+    leader = schedules.read_leader(store)
     store.close()
     assert leader, "no scheduler leads"
     return leader
