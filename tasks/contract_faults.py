@@ -113,16 +113,7 @@ def _type_faults(
     elif origin in _TABLES and arguments and (key_type := _unreadable_key(arguments[0])):
         yield f"{path} has keys of {key_type}, which arrive as text: choose text or a number, or send pairs"
     if isinstance(annotation, type) and origin is None:
-        if issubclass(annotation, SecretStr | SecretBytes) or _is_secret(annotation):
-            yield f"{path} is {annotation.__name__}, which is sent as stars: write str and Field(repr=False)"
-        elif issubclass(annotation, bytes | bytearray) and not encoded:
-            yield f"{path} is bytes, which JSON has not: write Base64Bytes"
-        elif issubclass(annotation, BaseModel):
-            yield from _model_faults(annotation, f"{path}.", seen)
-        elif is_dataclass(annotation) or is_typeddict(annotation) or hasattr(annotation, "_fields"):
-            yield from _class_faults(annotation, path, seen)
-        elif annotation in _REMEDIES:
-            yield f"{path} is {annotation.__name__}, which {_REMEDIES[annotation]}"
+        yield from _class_faults(annotation, path, seen, encoded=encoded)
     elif origin in _REMEDIES:
         yield f"{path} is {origin.__name__}, which {_REMEDIES[origin]}"
         return
@@ -133,7 +124,21 @@ def _type_faults(
         yield from _type_faults(argument, path, seen, encoded=encoded, tagged=False)
 
 
-def _class_faults(class_: type, path: str, seen: set[type]) -> Iterator[str]:
+def _class_faults(class_: type, path: str, seen: set[type], *, encoded: bool) -> Iterator[str]:
+    """Yield a line for each part of a class that JSON cannot carry unchanged."""
+    if issubclass(class_, SecretStr | SecretBytes) or _is_secret(class_):
+        yield f"{path} is {class_.__name__}, which is sent as stars: write str and Field(repr=False)"
+    elif issubclass(class_, bytes | bytearray) and not encoded:
+        yield f"{path} is bytes, which JSON has not: write Base64Bytes"
+    elif issubclass(class_, BaseModel):
+        yield from _model_faults(class_, f"{path}.", seen)
+    elif is_dataclass(class_) or is_typeddict(class_) or hasattr(class_, "_fields"):
+        yield from _record_faults(class_, path, seen)
+    elif class_ in _REMEDIES:
+        yield f"{path} is {class_.__name__}, which {_REMEDIES[class_]}"
+
+
+def _record_faults(class_: type, path: str, seen: set[type]) -> Iterator[str]:
     """Yield a line for each fault of a dataclass, a typed dictionary or a named tuple."""
     if class_ in seen:
         return

@@ -6,10 +6,16 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, PlainSerializer, SecretStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SecretStr
 
 from millpond.tasks import durations
 from millpond.tasks.errors import BadQuantity
+
+
+class SettingsTable(BaseModel):
+    """Base of the models of settings: immutable, and without unknown fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,16 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from millpond.tasks.field_types import Count, Name, Seconds, ValidValues, Words, parse_entries
+from millpond.tasks.field_types import Count, Name, Seconds, SettingsTable, ValidValues, Words, parse_entries
 
 #: What a token may permit beside sending.
 Right = Literal["shed", "priority"]
 
 
-class GatewayToken(BaseModel):
+class GatewayToken(SettingsTable):
     """A token of the gateway and the kinds that it may send; `millpond gateway token NAME` makes one."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Name = Field(description="The name of the token's owner, in logs.")
     hash: Annotated[
@@ -45,10 +43,8 @@ class GatewayToken(BaseModel):
         return {"name": name, "hash": digest}
 
 
-class Gateway(BaseModel):
+class Gateway(SettingsTable):
     """The settings of the HTTP gateway: its tokens and its limits."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     tokens: Annotated[
         tuple[GatewayToken, ...],

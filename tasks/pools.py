@@ -7,10 +7,10 @@ an overflow policy. Every deployment (embedded, compose, Kubernetes, systemd) us
 import os
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from millpond.tasks.errors import SettingsError
-from millpond.tasks.field_types import Bound, Count, CountOrZero, Rate, Seconds, Words
+from millpond.tasks.field_types import Bound, Count, CountOrZero, Rate, Seconds, SettingsTable, Words
 from millpond.tasks.name_suggestions import closest_name, unknown_name_text
 
 Executor = Literal["prefork", "threads"]
@@ -23,13 +23,11 @@ DRAIN_SECONDS = 30.0
 STOP_MARGIN_SECONDS = 10.0
 
 
-class Queue(BaseModel):
+class Queue(SettingsTable):
     """The settings of one queue: its bound, its limits and its rules of delivery.
 
     The limits hold for all workers together.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     bound: Bound = Field(
         10_000,
@@ -77,14 +75,12 @@ class Queue(BaseModel):
         return self
 
 
-class Pool(BaseModel):
+class Pool(SettingsTable):
     """The settings of one pool: a fixed number of slots, and the queues they take from.
 
     After the kill of a process, some finished tasks run again: at most slots + 16 with `threads`, and at most
     slots + `prefetch` with `prefork`.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     queues: Words = Field(min_length=1, description="The queues it takes from.")
     executor: Executor = Field(
@@ -142,10 +138,8 @@ def default_pools() -> dict[str, Pool]:
     }
 
 
-class Table(BaseModel):
+class Table(SettingsTable):
     """All pools and queues of the settings."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     pools: dict[str, Pool] = Field(default_factory=default_pools)
     queues: dict[str, Queue] = Field(default_factory=default_queues)

@@ -18,20 +18,18 @@ from itertools import islice, takewhile
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from millpond.tasks.durations import format_seconds
-from millpond.tasks.field_types import Period
+from millpond.tasks.field_types import Period, SettingsTable
 from millpond.tasks.send_options import SendOptions, option_descriptions
 
 #: The most missed periods that are counted of a `cron`.
 MOST_MISSED = 10_000
 
 
-class Periodic(BaseModel):
+class Periodic(SettingsTable):
     """One schedule: a task that is sent `every` period, or at the times of `cron` in `timezone`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: str = Field(description="The kind of the task.")
     fields: dict[str, Any] = Field(

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
@@ -34,6 +33,7 @@ from millpond.tasks.field_types import (
     Name,
     Port,
     Seconds,
+    SettingsTable,
     Url,
     ValidValues,
     Words,
@@ -46,10 +46,8 @@ from millpond.tasks.schedule import Periodic
 logger = logging.getLogger(__name__)
 
 
-class Smtp(BaseModel):
+class Smtp(SettingsTable):
     """How mail is sent: the submission server, its encryption and its login."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     host: Host = Field("localhost", description="The host of the mail submission server.")
     port: Port = Field(
@@ -97,10 +95,8 @@ class Smtp(BaseModel):
         return self
 
 
-class Files(BaseModel):
+class Files(SettingsTable):
     """The folders that file tasks may read and write, and the largest inputs."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     roots: Words = Field(
         (),
@@ -128,13 +124,13 @@ class BrokerOptions(TypedDict):
     timeout_seconds: float
 
 
-class Settings(BaseModel):
+class Settings(SettingsTable):
     """All settings in force. A value comes from the arguments, the environment, the file, or the default.
 
     Raises `SettingsError`, one line that names each value at fault and its source.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     broker_url: Url | None = Field(
         None,

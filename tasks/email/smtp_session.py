@@ -48,32 +48,32 @@ def connect(settings: Smtp) -> smtplib.SMTP:
 
     Raises `ConnectionBroken`, `ServerRefused`, and `SettingsError` for a missing file of certificates.
     """
-    where = f"the SMTP server {settings.host}:{settings.port}"
+    server = f"the SMTP server {settings.host}:{settings.port}"
     try:
         client = _open_client(settings)
     except ssl.SSLError as error:
         raise ServerRefused(
-            f"{where}: TLS failed ({error}). Check MILLPOND_SMTP__SECURITY, or name its "
+            f"{server}: TLS failed ({error}). Check MILLPOND_SMTP__SECURITY, or name its "
             "authority in MILLPOND_SMTP__CA_FILE"
         ) from error
     except (OSError, smtplib.SMTPException) as error:
-        raise ConnectionBroken(f"{where} cannot be reached: {error or type(error).__name__}") from error
+        raise ConnectionBroken(f"{server} cannot be reached: {error or type(error).__name__}") from error
     try:
         _encrypt_and_log_in(client, settings)
     except ssl.SSLError as error:
         client.close()
         raise ServerRefused(
-            f"{where}: STARTTLS failed ({error}). Is its authority named in MILLPOND_SMTP__CA_FILE?"
+            f"{server}: STARTTLS failed ({error}). Is its authority named in MILLPOND_SMTP__CA_FILE?"
         ) from error
     except smtplib.SMTPServerDisconnected as error:
         client.close()
-        raise ConnectionBroken(f"{where} closed the connection: {error}") from error
+        raise ConnectionBroken(f"{server} closed the connection: {error}") from error
     except (smtplib.SMTPException, ValueError) as error:
         client.close()
-        raise ServerRefused(f"{where}: {_error_reason(error)}. Check MILLPOND_SMTP__*") from error
+        raise ServerRefused(f"{server}: {_error_reason(error)}. Check MILLPOND_SMTP__*") from error
     except OSError as error:
         client.close()
-        raise ConnectionBroken(f"{where}: {error or type(error).__name__}") from error
+        raise ConnectionBroken(f"{server}: {error or type(error).__name__}") from error
     return client
 
 

@@ -96,16 +96,16 @@ class Names:
         `number` is that of the entry. Raises `BadInput` for a name that cannot be unpacked, and `TooLarge` if
         it is too deep, or if its folders are too many.
         """
-        where = f"{self._url}, entry {number} ({printable(name)})"
-        parts = _safe_parts(name, where)
+        label = f"{self._url}, entry {number} ({printable(name)})"
+        parts = _safe_parts(name, label)
         path = "/".join(parts)
         if not parts and not folder:
-            raise BadInput(f"{where} has no name: the archive is damaged")
+            raise BadInput(f"{label} has no name: the archive is damaged")
         parents = ["/".join(parts[:depth]) for depth in range(1, len(parts))]
         if path in self._files or not self._files.isdisjoint(parents):
-            raise BadInput(f"{where} comes twice, or lies below a file: refused, for only one could be kept")
+            raise BadInput(f"{label} comes twice, or lies below a file: refused, for only one could be kept")
         if not folder and path in self._folders:
-            raise BadInput(f"{where} is a file and a folder: refused, for only one could be kept")
+            raise BadInput(f"{label} is a file and a folder: refused, for only one could be kept")
         for parent in parents:
             if parent not in self._folders:
                 self._quota.count_folder()
@@ -124,26 +124,26 @@ def decode_name(raw: bytes, encoding: str | None, number: int, url: str) -> str:
     except LookupError as error:
         raise BadInput(f"no text encoding is called {encoding!r}: name one such as 'cp437'") from error
     except UnicodeError as error:
-        where = f"{url}, entry {number} ({printable(raw.decode(errors='replace'))})"
+        label = f"{url}, entry {number} ({printable(raw.decode(errors='replace'))})"
         remedy = "give the encoding of its names: encoding='cp437' (--encoding cp437), 'cp932', 'gb18030' …"
-        raise BadInput(f"{where} has a name that is not {encoding or 'UTF-8'}: {remedy}") from error
+        raise BadInput(f"{label} has a name that is not {encoding or 'UTF-8'}: {remedy}") from error
 
 
-def _safe_parts(name: str, where: str) -> tuple[str, ...]:
-    """Return the parts of a relative path. The errors begin with `where`.
+def _safe_parts(name: str, label: str) -> tuple[str, ...]:
+    """Return the parts of a relative path. The errors begin with `label`.
 
     Raises `BadInput` for a name that leads out of the target or is malformed, `TooLarge` if it is too deep.
     """
     if name.startswith("/") or _DRIVE.match(name) or ".." in name.split("/"):
-        raise BadInput(f"{where} would be written outside the target: refused")
+        raise BadInput(f"{label} would be written outside the target: refused")
     if "\\" in name:
-        raise BadInput(f"{where} has a backslash, which other systems take for a folder: refused")
+        raise BadInput(f"{label} has a backslash, which other systems take for a folder: refused")
     if _CONTROL_CHARACTER.search(name):
-        raise BadInput(f"{where} has a control character in its name: refused")
+        raise BadInput(f"{label} has a control character in its name: refused")
     parts = PurePosixPath(name).parts
     length = len(name.encode())
     if length > _MAX_NAME_BYTES or any(len(part.encode()) > _MAX_PART_BYTES for part in parts):
-        raise BadInput(f"{where} has a name too long for a file system: refused")
+        raise BadInput(f"{label} has a name too long for a file system: refused")
     if len(parts) > MAX_DEPTH:
-        raise TooLarge(f"{where} lies deeper than {MAX_DEPTH} folders: refused")
+        raise TooLarge(f"{label} lies deeper than {MAX_DEPTH} folders: refused")
     return parts

@@ -134,17 +134,17 @@ class CsvRows:
             csv_lines.refuse_ambiguous_delimiter(self._open, self._delimiter, url)
         self._lines_before = line - 1
         names = [name or f"column_{number}" for number, name in enumerate(row, 1)]
-        where = f"{self._job.source}, line {line},"
+        subject = f"{self._job.source}, line {line},"
         if len(names) > MAX_COLUMNS:
-            raise TooLarge(f"{where} names {len(names)} columns, over the limit of {MAX_COLUMNS}")
+            raise TooLarge(f"{subject} names {len(names)} columns, over the limit of {MAX_COLUMNS}")
         for number, name in enumerate(names, 1):
             first = names.index(name) + 1
             if first < number:
                 raise BadInput(
-                    f"{where} names columns {first} and {number} both {printable(name)!r}: rename one"
+                    f"{subject} names columns {first} and {number} both {printable(name)!r}: rename one"
                 )
         if unknown := sorted(set(self._job.types) - set(names)):
-            raise BadInput(f"{where} names no column {printable(unknown[0])!r}, which `types` does")
+            raise BadInput(f"{subject} names no column {printable(unknown[0])!r}, which `types` does")
         return names
 
     @contextmanager
@@ -185,11 +185,11 @@ class CsvRows:
 
     def _quote_fault_error(self, fault: QuoteFault) -> BadInput:
         """Return the error for a quote at fault, with its line."""
-        where = f"{self._job.source}, line {line_at(self._open(), fault.offset)}, opens a quote that"
+        subject = f"{self._job.source}, line {line_at(self._open(), fault.offset)}, opens a quote that"
         if not fault.closes:
-            return BadInput(f"{where} never closes: mend the line; a quote that is a character is doubled")
+            return BadInput(f"{subject} never closes: mend the line; a quote that is a character is doubled")
         text = printable(fault.text.decode(errors="replace"))
-        return BadInput(f"{where} closes before {text!r}: mend the line; a quote inside a field is doubled")
+        return BadInput(f"{subject} closes before {text!r}: mend the line; a quote inside a field is doubled")
 
     def _type_error(self, column: Column, texts: Any, rows_before: int) -> BadInput:
         """Return the error for the first value of a batch that does not fit its column, with its line."""
@@ -197,8 +197,8 @@ class CsvRows:
         index = first_misfit(texts, column.type if column.type is not None else expected_type)
         line = csv_lines.line_of_row(self._open(), self._delimiter, rows_before + index, self._lines_before)
         value = printable(texts[index].as_py() or "")
-        where = f"{self._job.source}, line {line}, column {printable(column.name)!r}"
-        return BadInput(f"{where}: {value!r} is no {column.declared}")
+        subject = f"{self._job.source}, line {line}, column {printable(column.name)!r}"
+        return BadInput(f"{subject}: {value!r} is no {column.declared}")
 
     def _long_row_error(self) -> TooLarge:
         """Return the error for a row that is longer than the largest block."""

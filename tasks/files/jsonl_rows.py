@@ -103,9 +103,9 @@ class JsonlRows:
         converted = convert_column(texts, field.type)
         if converted is None:
             index = first_misfit(texts, field.type)
-            where = f"{self._job.source}, line {piece.line_of_row(index)}, {printable(field.name)!r}"
+            subject = f"{self._job.source}, line {piece.line_of_row(index)}, {printable(field.name)!r}"
             raise BadInput(
-                f"{where}: {printable(texts[index].as_py())!r} is no {self._job.types[field.name]}"
+                f"{subject}: {printable(texts[index].as_py())!r} is no {self._job.types[field.name]}"
             )
         return converted
 

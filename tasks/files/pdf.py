@@ -140,14 +140,14 @@ class _PageReader:
 
     def _exit_error(self, number: int) -> FinalError:
         """Wait for the child to end, and return the error for its exit code. `number` is a page, or 0."""
-        where = f"{self.job.source}, page {number}," if number else self.job.source
+        subject = f"{self.job.source}, page {number}," if number else self.job.source
         match self.child.wait():
             case pdf_pages.ENCRYPTED:
                 has_password = bool(self.job.password)
                 remedy = "the password is wrong" if has_password else "give its password (--password-file)"
                 return BadInput(f"{self.job.source} is encrypted: {remedy}")
             case pdf_pages.DAMAGED | pdf_pages.DAMAGED_PAGE:
-                return BadInput(f"{where} cannot be read: the PDF is damaged")
+                return BadInput(f"{subject} cannot be read: the PDF is damaged")
             case pdf_pages.UNSUPPORTED_SECURITY:
                 return BadInput(f"{self.job.source} is encrypted in a way that is not supported here")
             case pdf_pages.NO_PDFIUM:
@@ -156,5 +156,5 @@ class _PageReader:
                 )
         limit = f"{pdf_pages.MEMORY_BYTES // 1024**2} MiB"
         return TooLarge(
-            f"{where} takes over {limit} to read, or breaks PDFium: a decompression bomb, or damaged"
+            f"{subject} takes over {limit} to read, or breaks PDFium: a decompression bomb, or damaged"
         )

@@ -136,13 +136,13 @@ def _zero_chunks(count: int) -> Iterator[bytes]:
         yield chunk
 
 
-def _refuse_special(member: tarfile.TarInfo, where: str) -> None:
+def _refuse_special(member: tarfile.TarInfo, label: str) -> None:
     """Raise `BadInput` for an entry that is no file and no folder, or has a negative length."""
     if not _is_folder(member) and not member.issparse() and member.type not in _FILES:
         description = _REFUSED_TYPES.get(member.type, "of a kind that is not known here")
-        raise BadInput(f"{where} is {description}: only files and folders are unpacked")
+        raise BadInput(f"{label} is {description}: only files and folders are unpacked")
     if member.size < 0:
-        raise BadInput(f"{where} has a negative length: the archive is damaged")
+        raise BadInput(f"{label} has a negative length: the archive is damaged")
 
 
 def _open_tar(tar_stream: "_TarStream", url: str) -> tuple[tarfile.TarFile, tarfile.TarInfo | None]:

@@ -9,15 +9,8 @@ import os
 from functools import cache
 from typing import Any
 
-#: The loaders that are allowed, each with libvips's class. There is none for SVG and for raw files.
-LOADERS = {
-    "jpegload": "VipsForeignLoadJpeg",
-    "pngload": "VipsForeignLoadPng",
-    "webpload": "VipsForeignLoadWebp",
-    "gifload": "VipsForeignLoadNsgif",
-    "tiffload": "VipsForeignLoadTiff",
-    "heifload": "VipsForeignLoadHeif",
-}
+#: libvips's classes of the loaders that are allowed. There is none for SVG and for raw files.
+_LOADERS = [f"VipsForeignLoad{name}" for name in ("Jpeg", "Png", "Webp", "Nsgif", "Tiff", "Heif")]
 
 
 def libvips() -> Any:
@@ -41,6 +34,6 @@ def _set_up() -> tuple[Any, int]:
     # Operations are cached by file name, and /proc/self/fd/7 is another image in the next task.
     pyvips.cache_set_max(0)
     pyvips.operation_block_set("VipsForeignLoad", True)
-    for loader in LOADERS.values():
+    for loader in _LOADERS:
         pyvips.operation_block_set(loader, False)
     return pyvips, os.getpid()

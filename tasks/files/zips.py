@@ -71,12 +71,12 @@ def read_entries(file: BinaryIO, url: str, encoding: str | None, limits: Files) 
 
 @dataclass(frozen=True)
 class _ZipEntry:
-    """An entry of the directory. `where` is the beginning of the errors about it."""
+    """An entry of the directory. `label` is the beginning of the errors about it."""
 
     info: zipfile.ZipInfo
     name: str
     raw_name: bytes
-    where: str
+    label: str
 
     @property
     def is_folder(self) -> bool:
@@ -104,18 +104,18 @@ def _check_entry(info: zipfile.ZipInfo, number: int, url: str, encoding: str | N
     raw_name = info.orig_filename.encode("utf-8" if is_utf8 else "cp437")
     name = _unicode_path(info.extra, raw_name)
     name = name or decode_name(raw_name, None if is_utf8 else encoding, number, url)
-    where = f"{url}, entry {number} ({printable(name)})"
+    label = f"{url}, entry {number} ({printable(name)})"
     if info.flag_bits & _ENCRYPTED:
-        raise BadInput(f"{where} is encrypted: unpack it by hand, with its password")
+        raise BadInput(f"{label} is encrypted: unpack it by hand, with its password")
     # An entry with the mode of a pipe is accepted: its content was read from a pipe.
     if stat.S_ISLNK(_unix_mode(info)):
-        raise BadInput(f"{where} is a symbolic link: only files and folders are unpacked")
+        raise BadInput(f"{label} is a symbolic link: only files and folders are unpacked")
     if info.compress_type not in _CODECS:
         method = _OTHER_METHODS.get(info.compress_type, f"method {info.compress_type}")
-        raise BadInput(f"{where} is compressed by a method not known here ({method}): use deflate")
-    entry = _ZipEntry(info, name, raw_name, where)
+        raise BadInput(f"{label} is compressed by a method not known here ({method}): use deflate")
+    entry = _ZipEntry(info, name, raw_name, label)
     if entry.is_folder and info.file_size:
-        raise BadInput(f"{where} is a folder with content of its own: refused, for it cannot be kept")
+        raise BadInput(f"{label} is a folder with content of its own: refused, for it cannot be kept")
     return entry
 
 
@@ -146,15 +146,15 @@ def _content_offsets(file: BinaryIO, entries: list[_ZipEntry], directory_offset:
         header = file.read(_LOCAL_HEADER.size)
         if header_offset < 0 or len(header) < _LOCAL_HEADER.size or header[:4] != b"PK\x03\x04":
             raise BadInput(
-                f"{entry.where} is not where the directory says: the archive is damaged or cut off"
+                f"{entry.label} is not where the directory says: the archive is damaged or cut off"
             )
         _, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(header)
         if file.read(name_bytes) != entry.raw_name:
-            raise BadInput(f"{entry.where} has another name in its own header: refused")
+            raise BadInput(f"{entry.label} has another name in its own header: refused")
         offset = header_offset + _LOCAL_HEADER.size + name_bytes + extra_bytes
         if offset + entry.info.compress_size > end:
             raise BadInput(
-                f"{entry.where} shares bytes with the next entry: damaged, or a decompression bomb"
+                f"{entry.label} shares bytes with the next entry: damaged, or a decompression bomb"
             )
         offsets.append(offset)
     return offsets
@@ -168,12 +168,12 @@ def _file_content(file: BinaryIO, entry: _ZipEntry, offset: int) -> Iterator[byt
     file.seek(offset)
     packed: Readable = _Slice(file, entry.info.compress_size)
     codec = _CODECS[entry.info.compress_type]
-    content = Decompressed(packed, codec, entry.where, multiple=False) if codec else packed
+    content = Decompressed(packed, codec, entry.label, multiple=False) if codec else packed
     if codec == "lzma":
         head = packed.read(4)
         properties = packed.read(int.from_bytes(head[2:4], "little"))
         content = Decompressed(
-            packed, lambda: raw_lzma_decompressor(properties, entry.where), entry.where, multiple=False
+            packed, lambda: raw_lzma_decompressor(properties, entry.label), entry.label, multiple=False
         )
     length = checksum = 0
     # A stream of LZMA may have no end mark.
@@ -182,7 +182,7 @@ def _file_content(file: BinaryIO, entry: _ZipEntry, offset: int) -> Iterator[byt
         checksum = zlib.crc32(chunk, checksum)
         yield chunk
     if (length, checksum) != (entry.info.file_size, entry.info.CRC):
-        raise BadInput(f"{entry.where} is damaged: its length or checksum is wrong")
+        raise BadInput(f"{entry.label} is damaged: its length or checksum is wrong")
 
 
 class _Slice:

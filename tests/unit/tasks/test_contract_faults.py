@@ -146,6 +146,14 @@ def test_what_would_change_on_its_way_is_refused_when_declared(annotation: Any, 
     assert contracts_by_kind() == before
 
 
+def test_a_union_that_json_writes_alike_is_refused_with_the_remedy() -> None:
+    """The error for two models names both, and what tells them apart."""
+    with pytest.raises(BadContract, match="Barks or Mews: choose one, or give models a discriminator"):
+
+        class Undivided(Contract, kind="carried.undivided"):
+            animal: Barks | Mews
+
+
 def test_what_is_no_field_is_refused() -> None:
     """Private attributes are not sent; computed fields and own serializers are not read back."""
     with pytest.raises(BadContract, match="_note is private"):
