@@ -66,7 +66,7 @@ class QueueFull(BrokerError):
 
     @property
     def retry_after(self) -> timedelta | None:
-        """Return the time after which a send may succeed."""
+        """Return the time after which a send may succeed, or None if it is not known."""
         return None if self.retry_after_seconds is None else timedelta(seconds=self.retry_after_seconds)
 
 

@@ -124,7 +124,10 @@ class Consuming(Settling):
             logger.warning("queue %s is not bound to its exchange: %s", queue, error)
 
     def _basic_cancel(self, consumer_tag: str) -> Any:
-        """Cancel a consumer. Stop fetching from its queue if it was the last consumer of the queue here."""
+        """Cancel a consumer. If it was the last one of its queue on this channel, stop fetching from that.
+
+        If no queue is left, also end the call in progress and send the queued outcomes.
+        """
         queue = self._tag_to_queue.get(consumer_tag)
         result = super()._basic_cancel(consumer_tag)
         if self.fetcher is not None and queue is not None:

@@ -109,7 +109,7 @@ def waiting_tasks_of(channel: Any) -> WaitingTasks | None:
     return None
 
 
-def _wake_after_early_end(**_: Any) -> None:
+def _fetch_after_early_end(**_: Any) -> None:
     """Let the fetchers of this process fetch after a task has ended that was acknowledged before its end.
 
     The end of such a task frees a slot, and no outcome is sent that would wake the event loop.
@@ -125,7 +125,7 @@ def _register_consumer(sender: Any = None, **_: Any) -> None:
     _consumers.add(sender)
     if not hasattr(sender, "threads") and not sender.pool.uses_semaphore:
         # Only for these pools, because a receiver costs every task time.
-        signals.task_postrun.connect(_wake_after_early_end)
+        signals.task_postrun.connect(_fetch_after_early_end)
     channel = getattr(getattr(sender, "task_consumer", None), "channel", None)
     in_flight = getattr(channel, "in_flight", None)
     if in_flight is not None:

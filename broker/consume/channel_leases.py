@@ -61,7 +61,7 @@ class ChannelLeases(LeaseRenewer):
         self._closed_until = time.monotonic() + self.lease_ms / 1000
 
     def _end_if_done(self) -> bool:
-        """Of a closed channel, release the tasks that have not started, and end the leases if none is left.
+        """Release the unstarted tasks of a closed channel, and end its leases after its last task.
 
         Return True if the leases have ended.
         """

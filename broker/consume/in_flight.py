@@ -336,7 +336,7 @@ class InFlightMessages:
             return
         # Queues with overdue outcomes come first. Else a first queue that always has messages would delay
         # them.
-        for queue in self._order:
+        for queue in tuple(self._order):
             lease = self.leases[queue]
             if lease.outcomes and now - lease.outcomes_since >= 2 * GATHERED_SECONDS:
                 yield queue

@@ -39,7 +39,7 @@ def _has_pending(store: Store, batch: str) -> bool:
 def _cancel_in_list(
     store: Store, keys: QueueKeys, list_name: str, id_type: str, id: str, effort: Effort
 ) -> int:
-    """Settle as cancelled the messages of one list that belong to a task or batch, and return their number.
+    """Settle the messages of a task or batch in one list as cancelled, and return their number.
 
     `id_type` is `id` for the id of a task, `batch` for that of a batch.
     """

@@ -5,7 +5,7 @@ from millpond.broker.keys import QueueKeys
 
 
 def read_announced_kinds(store: Store, queue: str, *, now_ms: int) -> dict[str, frozenset[str]]:
-    """Return the kinds of each consumer that has a lease on a queue, none for one that announces no kinds.
+    """Return the kinds of each consumer that has a lease on a queue. They are empty if it announces none.
 
     Raises `BrokerAway`.
     """

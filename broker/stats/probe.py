@@ -152,12 +152,15 @@ class Probe:
 
         Return None if more tasks than the limit were in flight, or if the ready tasks ran out.
         """
-        now_ms, settling = server_time_ms(self._store), self._settling_seconds(self._count_in_flight())
-        until_ms = int((self._window_seconds + settling) * 1000) + 2_000
+        now_ms, wait_seconds = (
+            server_time_ms(self._store),
+            self._seconds_until_limited(self._count_in_flight()),
+        )
+        until_ms = int((self._window_seconds + wait_seconds) * 1000) + 2_000
         shares = self._divide_limit(limit)
         for queue, max_count in zip(self._queues, shares, strict=True):
             _limit_in_flight(self._store, queue, max_count, now_ms + until_ms)
-        deadline = time.monotonic() + settling
+        deadline = time.monotonic() + wait_seconds
         max_in_flight = max(limit, sum(shares))
         while self._count_in_flight() > max_in_flight:
             if time.monotonic() >= deadline:
@@ -172,8 +175,8 @@ class Probe:
             return None
         return _Window(last - first, (ended - began) / 1000)
 
-    def _settling_seconds(self, in_flight: int) -> float:
-        """Return how many seconds the tasks in flight may take to end, with a margin."""
+    def _seconds_until_limited(self, in_flight: int) -> float:
+        """Return how long it may take, seconds, until enough tasks in flight have ended for a lower limit."""
         return 2.0 + 3 * self._service_seconds * max(1.0, in_flight / self._slots)
 
     def _divide_limit(self, limit: int) -> list[int]:
