@@ -1,8 +1,8 @@
-"""Writes the state of this worker process to its heartbeat file once a second, for health checks.
+"""Write the state of this worker process to its heartbeat file once a second, for health checks.
 
-A thread writes the file (read by tasks/process/health.py). The event loop only records that it turns. The
-thread reads from the broker itself whether the queues have fetchable messages. So a worker that fails to
-fetch differs from a worker with empty queues.
+A thread writes the file, which tasks/process/health.py reads. The event loop only records that it turns. The
+thread itself asks the broker whether the queues have fetchable messages. So a worker that fails to fetch can
+be told from a worker with empty queues.
 """
 
 import logging
@@ -23,9 +23,11 @@ from millpond.tasks.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-#: The time between two looks at the queues, and the broker's time-out, in seconds.
-LOOK_SECONDS = 2.0
-_ANSWER_SECONDS = 4.0
+#: The time between two checks of the broker and its queues.
+CHECK_SECONDS = 2.0
+
+#: The longest time-out of these checks.
+_TIMEOUT_SECONDS = 4.0
 
 #: The time that a worker with a free slot may leave fetchable messages on its queues.
 PATIENCE_SECONDS = 60.0
@@ -40,9 +42,11 @@ class HealthReporter:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._queues: list[str] = []
-        self._turned_at = boot_clock()
-        self._looked_at = 0.0
-        self._seen: object = None
+        self._loop_alive_at = boot_clock()
+        self._checked_at = 0.0
+        #: The counts of fetched and settled messages at the last check.
+        self._last_counts: object = None
+        #: The time at which each lease was first seen here, by the name of its consumer.
         self._first_seen: dict[str, float] = {}
         self._broker_state: dict[str, float | bool | None] = {
             "broker_answered_at": None,
@@ -51,10 +55,13 @@ class HealthReporter:
 
     def record_loop_alive(self) -> None:
         """Record that the event loop turns, or waits for the broker as intended."""
-        self._turned_at = boot_clock()
+        self._loop_alive_at = boot_clock()
 
     def on_set_up(self, sender: str, instance: Any, **_: Any) -> None:
-        """Start: the worker named `sender` knows its queues and has not connected yet."""
+        """Start the thread for the worker named `sender`, which knows its queues and is not connected yet.
+
+        If the file cannot be created, log a warning and write nothing.
+        """
         self._queues = list(instance.app.amqp.queues.consume_from)
         service, number = _pool_and_number(sender, self._queues, self._settings)
         pool = self._settings.table.pools.get(service)
@@ -70,24 +77,24 @@ class HealthReporter:
         self._thread.start()
 
     def on_stopped(self, **_: Any) -> None:
-        """Stop writing, and remove the file."""
+        """Stop the thread, which removes the file."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=2)
 
     def _write_heartbeats(self, file: HeartbeatFile) -> None:
-        """Write the heartbeat file once a second until the worker stops, and check the broker meanwhile."""
+        """Write the file once a second until the worker stops, and check the broker every `CHECK_SECONDS`."""
         store = connect(
             self._settings.broker_url or "",
             prefix=self._settings.key_prefix,
-            timeout_seconds=min(_ANSWER_SECONDS, self._settings.broker_timeout_seconds),
+            timeout_seconds=min(_TIMEOUT_SECONDS, self._settings.broker_timeout_seconds),
         )
         while not self._stop.wait(HEARTBEAT_SECONDS):
-            if boot_clock() - self._looked_at >= LOOK_SECONDS:
-                self._looked_at = boot_clock()
+            if boot_clock() - self._checked_at >= CHECK_SECONDS:
+                self._checked_at = boot_clock()
                 self._check_broker(store)
             file.write(
-                loop_at=self._turned_at,
+                loop_at=self._loop_alive_at,
                 has_lease=self._has_leases(),
                 draining=self._in_flight.draining,
                 **self._broker_state,
@@ -95,7 +102,7 @@ class HealthReporter:
         file.close()
 
     def _check_broker(self, store: Store) -> None:
-        """Record whether the broker replies, and since when fetchable messages wait untouched."""
+        """Record whether the broker replies, and since when fetchable messages wait and none was fetched."""
         try:
             fetchable = read_fetchable_limits(store, self._queues)
         except MillpondError as error:
@@ -103,19 +110,22 @@ class HealthReporter:
             self._broker_state["broker_answered_at"] = None
             return
         self._broker_state["broker_answered_at"] = boot_clock()
-        counts, before = self._in_flight.fetched_and_settled, self._seen
-        self._seen = counts
-        if not fetchable or counts != before or self._in_flight.drained:
+        counts, last_counts = self._in_flight.fetched_and_settled, self._last_counts
+        self._last_counts = counts
+        if not fetchable or counts != last_counts or self._in_flight.drained:
             self._broker_state["stalled_since"] = None
         elif self._broker_state["stalled_since"] is None:
             self._broker_state["stalled_since"] = boot_clock()
-        slowest = min((limits.rate for limits in fetchable if limits.rate), default=0.0)
+        lowest_rate = min((limits.rate for limits in fetchable if limits.rate), default=0.0)
         self._broker_state["stall_limit_seconds"] = max(
-            self._allowed_seconds(), 2 / slowest if slowest else 0.0
+            self._patience_seconds(), 2 / lowest_rate if lowest_rate else 0.0
         )
 
-    def _allowed_seconds(self) -> float:
-        """Return the time that messages may wait. With busy slots, a task's longest run time is added."""
+    def _patience_seconds(self) -> float:
+        """Return the time for which fetchable messages may wait.
+
+        While all slots are busy, the longest hard time limit of the queues is added.
+        """
         if self._in_flight.room:
             return PATIENCE_SECONDS
         queues = self._settings.table.queues
@@ -123,11 +133,14 @@ class HealthReporter:
         return PATIENCE_SECONDS + max(limits, default=0.0)
 
     def _has_leases(self) -> bool:
-        """True if every lease is valid. A lease that was never renewed is valid for its first term."""
-        leases, at = tuple(self._in_flight.leases.values()), elapsed_seconds()
-        self._first_seen = {lease.consumer: self._first_seen.get(lease.consumer, at) for lease in leases}
+        """True if there are leases and all of them are valid.
+
+        A lease that was never renewed is valid for its first term.
+        """
+        leases, now = tuple(self._in_flight.leases.values()), elapsed_seconds()
+        self._first_seen = {lease.consumer: self._first_seen.get(lease.consumer, now) for lease in leases}
         return bool(leases) and all(
-            lease.registered and not lease.lease_lost and self._valid_until(lease) > at for lease in leases
+            lease.registered and not lease.lease_lost and self._valid_until(lease) > now for lease in leases
         )
 
     def _valid_until(self, lease: QueueLease) -> float:
@@ -135,9 +148,9 @@ class HealthReporter:
         return min(lease.leased_until, self._first_seen[lease.consumer] + self._first_term_seconds(lease))
 
     def _first_term_seconds(self, lease: QueueLease) -> float:
-        """Return the seconds of the first term of a lease that was never renewed.
+        """Return the seconds of a lease's first term, or infinity once it was renewed.
 
-        Return infinity once it was renewed: `leased_until` is known then.
+        After a renewal `leased_until` is known, and limits the lease by itself.
         """
         if math.isfinite(lease.leased_until):
             return math.inf
@@ -145,9 +158,9 @@ class HealthReporter:
 
 
 def _pool_and_number(hostname: str, queues: list[str], settings: Settings) -> tuple[str, int]:
-    """Return the pool and the number of `email.1@host`.
+    """Return the pool and the number of a worker named `email.1@host`: `email` and 1.
 
-    For other names, return the pools of the queues, and 1.
+    For a name of another form, return the pools of its queues joined by `+`, and 1.
     """
     pool, _, number = hostname.partition("@")[0].rpartition(".")
     if pool in settings.table.pools and number.isdigit():

@@ -1,7 +1,8 @@
-"""Health and metrics over HTTP: GET /live, /ready and /working respond 200 or 503 with reasons, and /metrics.
+"""Serve health checks and metrics over HTTP: GET /live, /ready and /working, and /metrics.
 
-The supervisor serves its processes, from the same files as `millpond health`. It listens on loopback by
-default, because the responses name pools and process ids.
+A health check responds 200, or 503 with the faults. The supervisor serves this for its processes, from the
+same files as `millpond health`. It listens on loopback by default, because the responses name pools and
+process ids.
 """
 
 import logging
@@ -26,9 +27,9 @@ _REQUEST_SECONDS = 5.0
 
 @contextmanager
 def serve_health(address: str, port: int | None, *, services: Sequence[str]) -> Iterator[int | None]:
-    """Serve for the length of a block, unless `port` is None, and yield the port. Port 0 takes a free one.
+    """Serve the health of `services` for the length of a `with` block, and yield the port.
 
-    Raises `StartError` if it cannot listen.
+    Port 0 takes a free port. With None nothing is served. Raises `StartError` if it cannot listen.
     """
     if port is None:
         yield None
@@ -51,34 +52,14 @@ def serve_health(address: str, port: int | None, *, services: Sequence[str]) -> 
 
 def _handler_class(services: Sequence[str]) -> type[BaseHTTPRequestHandler]:
     """Return the class that handles requests about these services."""
-    supervisor = os.getpid()
+    supervisor_pid = os.getpid()
 
     class HealthHandler(BaseHTTPRequestHandler):
         timeout = _REQUEST_SECONDS
 
         def do_GET(self) -> None:
-            """Answer one of the questions of a health check, or with the metrics."""
-            question = self.path.strip("/")
-            if question == "metrics":
-                self._send_response(
-                    200, format_metrics(supervisor_metrics(services, supervisor)), CONTENT_TYPE
-                )
-                return
-            if question not in QUESTIONS:
-                self._send_response(
-                    404, _encode_json({"ask": [f"/{each}" for each in (*QUESTIONS, "metrics")]})
-                )
-                return
-            health = judge_health([p for name in services for p in read_heartbeats(name, pid=supervisor)])
-            faults = health.faults(question)
-            self._send_response(
-                503 if faults else 200, _encode_json({question: not faults, "faults": faults})
-            )
-
-        do_HEAD = do_GET
-
-        def _send_response(self, status: int, body: bytes, content_type: str = "application/json") -> None:
-            """Send a response, without a body if the request is HEAD."""
+            """Send a response, without its body if the request is HEAD."""
+            status, content_type, body = _make_response(self.path.strip("/"), services, supervisor_pid)
             self.send_response(status)
             self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
@@ -86,11 +67,27 @@ def _handler_class(services: Sequence[str]) -> type[BaseHTTPRequestHandler]:
             if self.command != "HEAD":
                 self.wfile.write(body)
 
+        do_HEAD = do_GET
+
         def log_message(self, format: str, *args: object) -> None:
             """Log nothing: health checks come every few seconds."""
 
     return HealthHandler
 
 
-def _encode_json(value: object) -> bytes:
-    return dumps(value).encode() + b"\n"
+def _make_response(question: str, services: Sequence[str], supervisor_pid: int) -> tuple[int, str, bytes]:
+    """Return the status, the content type and the body of a response.
+
+    `question` is one of the health checks or `metrics`. Others get 404, and the list of paths.
+    """
+    if question == "metrics":
+        return 200, CONTENT_TYPE, format_metrics(supervisor_metrics(services, supervisor_pid))
+    if question not in QUESTIONS:
+        return _json_response(404, {"ask": [f"/{name}" for name in (*QUESTIONS, "metrics")]})
+    processes = [process for name in services for process in read_heartbeats(name, pid=supervisor_pid)]
+    faults = judge_health(processes).faults(question)
+    return _json_response(503 if faults else 200, {question: not faults, "faults": faults})
+
+
+def _json_response(status: int, value: object) -> tuple[int, str, bytes]:
+    return status, "application/json", dumps(value).encode() + b"\n"

@@ -1,8 +1,8 @@
-"""The thread that sends the heartbeat of this process (broker/stats/heartbeats.py).
+"""Send the heartbeat of this process, from a thread of its own (broker/stats/heartbeats.py).
 
-It looks once a second, and sends once a second while tasks run. An idle process sends every third time, so
-that a hundred of them cost the broker little. It also writes samples of the history when they are due. An
-unreachable broker is no fault: the numbers go with the next report.
+A heartbeat is due once a second while tasks run, and every third second in an idle process, so that a hundred
+idle ones cost the broker little. The thread also writes samples of the history when they are due. While the
+broker is unreachable, the counts are kept for the next heartbeat.
 """
 
 import logging
@@ -34,10 +34,10 @@ logger = logging.getLogger(__name__)
 #: The time between two heartbeats.
 HEARTBEAT_SECONDS = 1.0
 
-#: The time between two heartbeats of a process in which nothing happens.
+#: The time between two heartbeats of an idle process.
 IDLE_SECONDS = 3.0
 
-#: Fields of the totals that grow in a process in which nothing happens.
+#: Fields of the totals that grow in an idle process too.
 _IDLE_FIELDS = frozenset(("slot_us", "turns"))
 
 
@@ -56,25 +56,29 @@ class HeartbeatReporter:
         self._in_flight = in_flight
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        #: The counts that no heartbeat has sent yet, and all counts since the start.
         self._unsent: Counter[str] = Counter()
-        self._all: Counter[str] = Counter()
-        self._file: MetricsFile | None = None
-        self._turns = 0
-        self._pool: Any = None
+        self._totals: Counter[str] = Counter()
+        self._metrics_file: MetricsFile | None = None
+        #: The fetch calls, and the children that were started, until the last heartbeat.
+        self._fetch_calls = 0
         self._children = 0
-        self._answer_times: deque[float] = deque(maxlen=5)
-        self._since = 0.0
-        self._about: dict[str, Any] = {}
+        self._pool: Any = None
+        #: The seconds that the broker took for the last heartbeats.
+        self._reply_seconds: deque[float] = deque(maxlen=5)
+        self._started_at = 0.0
+        #: The fields of a heartbeat that never change.
+        self._identity: dict[str, Any] = {}
         self._metering = Metering()
         self._host_cpu, self._quota, self._loop_cpu = HostCpu(), CpuQuota(), LoopCpu()
         self._samples_slots = samples_slots
         self._probe_share = probe_share
-        #: The process that took the last samples looks for a pool to probe until others take theirs.
-        self._looks_until = 0.0
-        #: When the last heartbeat was sent, and what it said.
+        #: The process that wrote the last samples of the history probes pools until the next samples are due.
+        self._probes_until = 0.0
+        #: The time of the last heartbeat, and its urgent figures.
         self._sent_at = 0.0
-        self._sent: tuple[object, ...] = ()
-        self._prober: threading.Thread | None = None
+        self._sent_figures: tuple[object, ...] = ()
+        self._probe_thread: threading.Thread | None = None
         self._slot_times: SlotTimes | None = None
 
     def on_ready(self, sender: Any, **_: Any) -> None:
@@ -85,8 +89,8 @@ class HeartbeatReporter:
         self._pool = sender.pool
         pool = type(sender.pool).__module__.rpartition(".")[2]
         self._metering = sender.app.metering
-        self._since = time.monotonic()
-        self._about = {
+        self._started_at = time.monotonic()
+        self._identity = {
             "name": sender.hostname,
             "pool": pool_of(sender.hostname, queues, self._table),
             "host": socket.gethostname(),
@@ -95,100 +99,107 @@ class HeartbeatReporter:
             "queues": queues,
             "cores": _count_cores(),
         }
-        self._file = MetricsFile()
+        self._metrics_file = MetricsFile()
         self._slot_times = SlotTimes(os.getpid(), samples=self._samples_slots)
         self._thread = threading.Thread(target=self._send_heartbeats, name="millpond-heartbeat", daemon=True)
         self._thread.start()
 
     def on_stopped(self, **_: Any) -> None:
-        """Send the last heartbeat, then withdraw it."""
+        """Stop the thread. It sends the last counts, then withdraws the heartbeat."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=2)
 
     def _send_heartbeats(self) -> None:
-        """Send heartbeats until the worker stops, then withdraw the last."""
-        self._send_heartbeat()  # a ready process is shown at once, not after the first interval
+        """Send heartbeats until the worker stops, then one with the last counts, and withdraw it."""
+        self._send_heartbeat()  # so that a ready process is shown at once
         while not self._stop.wait(HEARTBEAT_SECONDS):
             self._send_heartbeat()
-        self._sent_at = 0.0
+        self._sent_at = 0.0  # so that the last one is sent also if the process is idle
         self._send_heartbeat()
-        if self._file is not None:
-            self._file.close()
+        if self._metrics_file is not None:
+            self._metrics_file.close()
         try:
-            heartbeats.withdraw_heartbeat(self._store, self._about["name"])
+            heartbeats.withdraw_heartbeat(self._store, self._identity["name"])
         except BrokerError as error:
             logger.debug("%s", error)
 
     def _send_heartbeat(self) -> None:
-        """Send a heartbeat with the counts since the last one. Write samples and probe if that is due."""
-        slots, turns = self._in_flight.slots, self._in_flight.fetch_calls
-        added = self._metering.take_counts(slots=slots)
-        added["turns"] += turns - self._turns
-        self._turns = turns
-        children = children_started(self._pool)
-        added["children"] += children - self._children
-        self._children = children
-        self._unsent.update(added)
-        if self._slot_times is not None:
-            self._slot_times.add_counts(added, self._metering.errors)
-        state = self._make_heartbeat(slots)
-        self._write_metrics(state, added)
+        """Take the counts since the last call, write the metrics file, and send a heartbeat if one is due.
+
+        If this process gets the turn, it also writes the samples of the history, and probes a pool.
+        """
+        counts = self._take_counts()
+        heartbeat = self._make_heartbeat()
+        self._write_metrics(heartbeat, counts)
         began = time.monotonic()
-        if self._is_quiet(state, added, began):
+        if not self._is_due(heartbeat, counts, began):
             return
         try:
-            takes_samples = heartbeats.send_heartbeat(self._store, state, self._unsent)
-            self._answer_times.append(time.monotonic() - began)
-            self._sent_at, self._sent = began, _urgent_facts(state)
-            self._unsent.clear()  # they are counted now, even if the samples fail
+            has_sampling_turn = heartbeats.send_heartbeat(self._store, heartbeat, self._unsent)
+            self._reply_seconds.append(time.monotonic() - began)
+            self._sent_at, self._sent_figures = began, _urgent_figures(heartbeat)
+            self._unsent.clear()  # the broker has counted them, even if the samples below fail
             if self._slot_times is not None:
-                self._slot_times.send_to_window(self._store, state.pool)
-            if takes_samples:
+                self._slot_times.send_to_window(self._store, heartbeat.pool)
+            if has_sampling_turn:
                 history.write_samples(self._store)
                 days.fold_if_due(self._store, heartbeats.read_pools(self._store))
-                self._looks_until = time.monotonic() + heartbeats.SAMPLE_MS / 1000
-            if time.monotonic() < self._looks_until:
+                self._probes_until = time.monotonic() + heartbeats.SAMPLE_MS / 1000
+            if time.monotonic() < self._probes_until:
                 self._start_probe()
         except BrokerError as error:
             logger.debug("%s", error)
-        except Exception:  # for example of data of another version: the heartbeats must go on
+        except Exception:  # the heartbeats must go on, also if Redis has data of another version
             logger.exception("the samples of the history could not be written")
 
-    def _is_quiet(self, state: Heartbeat, added: Counter[str], now: float) -> bool:
-        """True if nothing happens here, and a heartbeat was sent a moment ago.
+    def _take_counts(self) -> Counter[str]:
+        """Return the counts since the last call, and add them to what the next heartbeat sends."""
+        counts = self._metering.take_counts(slots=self._in_flight.slots)
+        fetch_calls, children = self._in_flight.fetch_calls, children_started(self._pool)
+        counts["turns"] += fetch_calls - self._fetch_calls
+        counts["children"] += children - self._children
+        self._fetch_calls, self._children = fetch_calls, children
+        self._unsent.update(counts)
+        if self._slot_times is not None:
+            self._slot_times.add_counts(counts, self._metering.errors)
+        return counts
 
-        Not in the process that took the last samples, because the next would be late.
+    def _is_due(self, heartbeat: Heartbeat, counts: Counter[str], now: float) -> bool:
+        """True if a heartbeat must be sent now: tasks run or end, an urgent figure changed, or time is up.
+
+        It is always due in the process that wrote the last samples of the history, which would be late else.
         """
-        if now <= self._looks_until + 2 * HEARTBEAT_SECONDS or now - self._sent_at > IDLE_SECONDS - 0.5:
-            return False
-        happens = state.busy or any(added[name] for name in added if name not in _IDLE_FIELDS)
-        return not happens and self._sent == _urgent_facts(state)
+        if now <= self._probes_until + 2 * HEARTBEAT_SECONDS or now - self._sent_at > IDLE_SECONDS - 0.5:
+            return True
+        is_idle = not heartbeat.busy and not any(counts[name] for name in counts.keys() - _IDLE_FIELDS)
+        return not is_idle or self._sent_figures != _urgent_figures(heartbeat)
 
     def _start_probe(self) -> None:
-        """Probe a pool that is behind, in a thread of its own: it takes longer than a heartbeat may."""
-        if self._probe_share and (self._prober is None or not self._prober.is_alive()):
-            self._prober = threading.Thread(
+        """Start a thread that probes a pool that is behind, unless one runs. A probe takes many seconds."""
+        if self._probe_share and (self._probe_thread is None or not self._probe_thread.is_alive()):
+            self._probe_thread = threading.Thread(
                 target=probing.probe_where_due,
                 args=(self._store,),
                 kwargs={"share": self._probe_share},
                 name="millpond-probe",
                 daemon=True,
             )
-            self._prober.start()
+            self._probe_thread.start()
 
-    def _write_metrics(self, state: Heartbeat, added: Counter[str]) -> None:
-        """Write the metrics file for the supervisor."""
-        self._all.update(added)
-        keeper = self._in_flight.lease_renewer
-        leases = {"lease_renewals": keeper.renewals, "leases_lost": keeper.losses}
-        if self._file is not None:
-            self._file.write({**asdict(state), **leases, "totals": self._all})
+    def _write_metrics(self, heartbeat: Heartbeat, counts: Counter[str]) -> None:
+        """Add the counts to the totals, and write the metrics file, which the supervisor serves."""
+        self._totals.update(counts)
+        renewer = self._in_flight.lease_renewer
+        leases = {"lease_renewals": renewer.renewals, "leases_lost": renewer.losses}
+        if self._metrics_file is not None:
+            self._metrics_file.write({**asdict(heartbeat), **leases, "totals": self._totals})
 
-    def _make_heartbeat(self, slots: int) -> Heartbeat:
-        """Return the present state of this process."""
+    def _make_heartbeat(self) -> Heartbeat:
+        """Return a heartbeat with the present state of this process."""
+        slots = self._in_flight.slots
         return Heartbeat(
-            **self._about,
+            **self._identity,
             slots=slots,
             busy=min(count_busy(), slots),
             in_flight=self._in_flight.count,
@@ -197,8 +208,8 @@ class HeartbeatReporter:
             host_busy=self._host_cpu.sample_busy_share(),
             throttled=self._quota.sample_throttled_share(),
             loop_busy=self._loop_cpu.sample_busy_share(),
-            broker_seconds=round(min(self._answer_times, default=0.0), 4),
-            uptime_seconds=round(time.monotonic() - self._since, 1),
+            broker_seconds=round(min(self._reply_seconds, default=0.0), 4),
+            uptime_seconds=round(time.monotonic() - self._started_at, 1),
         )
 
     @property
@@ -207,9 +218,9 @@ class HeartbeatReporter:
         return store
 
 
-def _urgent_facts(state: Heartbeat) -> tuple[object, ...]:
-    """Return the parts of a heartbeat that a reader must learn of at once."""
-    return state.slots, state.busy, state.in_flight, state.prefetch, state.draining
+def _urgent_figures(heartbeat: Heartbeat) -> tuple[object, ...]:
+    """Return the figures of a heartbeat whose change is sent at once."""
+    return heartbeat.slots, heartbeat.busy, heartbeat.in_flight, heartbeat.prefetch, heartbeat.draining
 
 
 def _count_cores() -> int:
@@ -220,12 +231,15 @@ def _count_cores() -> int:
 
 
 def pool_of(hostname: str, queues: tuple[str, ...], table: Table) -> str:
-    """Return the pool of a worker: `email` for `email.1@host`, or the pool with exactly these queues."""
+    """Return the pool of a worker: `email` for `email.1@host`, else the pool with exactly these queues.
+
+    Return `other` if there is none.
+    """
     name = hostname.partition("@")[0].rpartition(".")[0]
     if name in table.pools:
         return name
-    same = (pool for pool, entry in table.pools.items() if set(entry.queues) == set(queues))
-    return next(same, "other")
+    candidates = (pool for pool, entry in table.pools.items() if set(entry.queues) == set(queues))
+    return next(candidates, "other")
 
 
 def install(app: Celery, settings: Settings, in_flight: InFlightMessages) -> None:

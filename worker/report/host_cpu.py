@@ -1,4 +1,7 @@
-"""The load of this host's processors from all programs: a handler may be waiting for a processor."""
+"""Sample the load of this host's processors by all programs, and the CPU quota of this container.
+
+Both tell whether handlers may be waiting for a processor.
+"""
 
 import os
 import time
@@ -11,33 +14,33 @@ from millpond.worker.report.blocking import thread_clock
 #: A share covers this many samples, taken once a second.
 SAMPLES = 10
 
-#: `user nice system idle iowait …`, in ticks since the machine was started (proc(5)).
+#: The first line is `cpu user nice system idle iowait …`, in ticks since the machine was started (proc(5)).
 _STAT = Path("/proc/stat")
-_IDLE = slice(3, 5)
-_COUNTED = slice(0, 8)
+_IDLE_FIELDS = slice(3, 5)
+_ALL_FIELDS = slice(0, 8)
 
 
 class HostCpu:
-    """Samples the processors of this host."""
+    """Samples how busy the processors of this host are."""
 
     def __init__(self, stat: Path = _STAT) -> None:
         self._stat = stat
         self._samples: deque[tuple[int, int]] = deque(maxlen=SAMPLES + 1)
 
     def sample_busy_share(self) -> float:
-        """Take a sample, and return the share of time that the processors were busy, 0 to 1.
+        """Take a sample, and return the share of time in which the processors were busy, 0 to 1.
 
         It covers the last ten samples. It is 0 if it is not known.
         """
         with suppress(OSError, ValueError):
             with self._stat.open() as file:
-                ticks = [int(word) for word in file.readline().split()[1:]][_COUNTED]
-            self._samples.append((sum(ticks), sum(ticks[_IDLE])))
+                ticks = [int(word) for word in file.readline().split()[1:]][_ALL_FIELDS]
+            self._samples.append((sum(ticks), sum(ticks[_IDLE_FIELDS])))
         if len(self._samples) < 2:
             return 0.0
         (all_before, idle_before), (all_now, idle_now) = self._samples[0], self._samples[-1]
-        passed = all_now - all_before
-        return round(1 - (idle_now - idle_before) / passed, 3) if passed > 0 else 0.0
+        all_ticks = all_now - all_before
+        return round(1 - (idle_now - idle_before) / all_ticks, 3) if all_ticks > 0 else 0.0
 
 
 class LoopCpu:
@@ -76,13 +79,12 @@ class CpuQuota:
             self._samples.append((int(counts["nr_periods"]), int(counts["nr_throttled"])))
         if len(self._samples) < 2:
             return 0.0
-        (periods_before, held_before), (periods, held) = self._samples[0], self._samples[-1]
-        return (
-            round((held - held_before) / (periods - periods_before), 3) if periods > periods_before else 0.0
-        )
+        (periods_before, throttled_before), (periods_now, throttled_now) = self._samples[0], self._samples[-1]
+        periods = periods_now - periods_before
+        return round((throttled_now - throttled_before) / periods, 3) if periods > 0 else 0.0
 
     def _counts_file(self) -> Path:
-        """Return the file with the counts, of version 2 of control groups or of version 1."""
+        """Return the file with the counts of this process's control group, of version 1 or 2 of cgroups."""
         for line in self._proc.read_text().splitlines():
             _, controllers, path = line.split(":", 2)
             if controllers == "" or "cpu" in controllers.split(","):

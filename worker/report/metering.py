@@ -1,6 +1,6 @@
 """Built-in middleware that meters tasks: how they ended, how long they waited and how long they ran.
 
-A task costs one append when it ends. The heartbeat's thread counts the appended entries once a second.
+The end of a task costs one append. The thread of the heartbeat counts the appended entries once a second.
 """
 
 import time
@@ -25,12 +25,12 @@ from millpond.broker.stats.histogram import NAMES, bucket_of
 from millpond.broker.task_state import TaskState
 from millpond.tasks.middleware import Middleware
 
-#: The maximum of ends that are kept while the broker is unreachable. Further ends are not measured.
-KEPT = 500_000
+#: The maximum of entries that are kept until they are counted. The oldest ones beyond it are lost.
+MOST_KEPT = 500_000
 
 _MICROS = 1_000_000
 
-#: The state in which a run is counted, by its outcome. An outcome that is not here is no run.
+#: The state that a run is counted in, by the type of its outcome. Other outcomes are not counted as runs.
 _STATES: dict[type[Any], TaskState] = {
     Succeeded: TaskState.SUCCEEDED,
     DeadLetter: TaskState.FAILED,
@@ -41,25 +41,29 @@ _STATES: dict[type[Any], TaskState] = {
     Requeue: TaskState.LOST,
 }
 
-#: The kind, how it ended (None: it did not run), the seconds it waited (None: not known) and ran, those of
-#: them on a processor, and whether its events were chosen (None: nobody listens).
+#: The kind, the state in which it ended (None: it did not run), the seconds of its wait (None: not known) and
+#: of its run, its seconds on a processor, and whether its events were sent (None: no task's events are sent).
 _Run = tuple[str, TaskState | None, float | None, float, float, bool | None]
 
 
 class Metering(Middleware):
-    """The tasks that ended, counted by the fields of `millpond.broker.stats.heartbeats.Totals`."""
+    """Collects the tasks that end, and counts them by the fields of `Totals` (broker/stats/heartbeats.py)."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        #: Appended by any thread.
-        self.ended: deque[_Run] = deque(maxlen=KEPT)
+        #: The tasks that have ended and are not counted yet. Any thread appends.
+        self.ended: deque[_Run] = deque(maxlen=MOST_KEPT)
         #: Kind and reason of each dead letter.
-        self.errors: deque[tuple[str, str]] = deque(maxlen=KEPT)
+        self.errors: deque[tuple[str, str]] = deque(maxlen=MOST_KEPT)
         self._clock = clock
-        self._looked_at = clock()
+        #: The time of the last count, and the run times until then of the tasks that ran at that time.
+        self._counted_at = clock()
         self._running_seconds = 0.0
 
     def on_outcome(self, delivery: Delivery, outcome: Outcome, seconds: float | None) -> None:
-        """Note a run by its kind: a sender may give every task a name of its own (Celery's `shadow`)."""
+        """Append an entry for the end of a task. `seconds` is its run time, None if it did not run.
+
+        It is counted by its kind, not by its name: with Celery's `shadow` every task may have another name.
+        """
         kind, waited = delivery.message.kind, None
         if type(outcome) is DeadLetter:
             self.errors.append((kind, outcome.reason))
@@ -74,41 +78,50 @@ class Metering(Middleware):
         self.ended.append((kind, state, waited, seconds, delivery.cpu_seconds, delivery.events_shown))
 
     def take_counts(self, *, slots: int) -> Counter[str]:
-        """Return the counts since the last call. `slots` is the number of tasks the process can run at once.
+        """Return the counts since the last call, by the names of the fields of the totals.
 
-        A task that still runs counts as busy for its time so far, so a long one shows at once.
+        `slots` is the number of tasks that the process can run at once. A task that still runs counts as busy
+        for its time since the last call, so a long task shows at once.
         """
-        counted: Counter[tuple[str, str, str]] = Counter()
-        service_seconds = used = 0.0
+        by_kind: Counter[tuple[str, str, str]] = Counter()
+        service_seconds = cpu_seconds = 0.0
         shown = left_out = 0
         while self.ended:
-            kind, state, wait, service, cpu, sampled = self.ended.popleft()
-            used += cpu
-            if sampled is False and state is TaskState.SUCCEEDED:
+            kind, state, wait, service, cpu, events_sent = self.ended.popleft()
+            cpu_seconds += cpu
+            if events_sent is False and state is TaskState.SUCCEEDED:
                 left_out += 1
-            elif sampled or (sampled is False and state is not None):
-                shown += 1
+            elif events_sent or (events_sent is False and state is not None):
+                shown += 1  # a task that failed is shown although it was not in the sample
             if state is None:
                 continue
-            counted["ended", state, kind] += 1
-            _add_duration(counted, "service", kind, service)
+            by_kind["ended", state, kind] += 1
+            _add_duration(by_kind, "service", kind, service)
             if wait is not None:
-                _add_duration(counted, "wait", kind, max(0.0, wait))
+                _add_duration(by_kind, "wait", kind, max(0.0, wait))
             service_seconds += service
-        added = Counter({":".join(field): count for field, count in counted.items()})
-        added["shown"], added["left_out"] = shown, left_out
-        added["cpu_us"] = int(used * _MICROS)
-        now, running = self._clock(), sum(self._clock() - start for start in _start_times())
-        slot_seconds = max(0.0, now - self._looked_at) * slots
-        busy_seconds = service_seconds + running - self._running_seconds
-        self._looked_at, self._running_seconds = now, running
-        added["slot_us"] = int(slot_seconds * _MICROS)
-        added["busy_us"] = int(min(max(0.0, busy_seconds), slot_seconds) * _MICROS)
-        return added
+        slot_seconds, busy_seconds = self._take_slot_seconds(slots, service_seconds)
+        counts = Counter({":".join(field): count for field, count in by_kind.items()})
+        counts["shown"], counts["left_out"] = shown, left_out
+        counts["cpu_us"] = int(cpu_seconds * _MICROS)
+        counts["slot_us"] = int(slot_seconds * _MICROS)
+        counts["busy_us"] = int(busy_seconds * _MICROS)
+        return counts
+
+    def _take_slot_seconds(self, slots: int, service_seconds: float) -> tuple[float, float]:
+        """Return the seconds since the last call, of all slots together and of busy ones.
+
+        `service_seconds` are the run times of the tasks that have ended since then.
+        """
+        now, running_seconds = self._clock(), sum(self._clock() - start for start in _start_times())
+        slot_seconds = max(0.0, now - self._counted_at) * slots
+        busy_seconds = service_seconds + running_seconds - self._running_seconds
+        self._counted_at, self._running_seconds = now, running_seconds
+        return slot_seconds, min(max(0.0, busy_seconds), slot_seconds)
 
 
 def count_busy() -> int:
-    """Count the tasks that run in this process, or in a child of it."""
+    """Return the number of tasks that run in this process or in its children."""
     return len(_start_times())
 
 
@@ -119,9 +132,7 @@ def _add_duration(counted: Counter[tuple[str, str, str]], field: str, kind: str,
 
 
 def _start_times() -> list[float]:
-    """Return the start time of each running task.
-
-    Other threads change the set meanwhile: its elements are copied in one step.
-    """
-    alive: list[Any] = [reference() for reference in list(active_requests.data)]
-    return [request.time_start for request in alive if request is not None and request.time_start]
+    """Return the start time of each running task, in seconds since 1970."""
+    # Other threads change this weak set meanwhile: its references are copied in one step.
+    requests: list[Any] = [reference() for reference in list(active_requests.data)]
+    return [request.time_start for request in requests if request is not None and request.time_start]

@@ -1,19 +1,20 @@
 """Prometheus metrics of the processes of one supervisor.
 
-They cover this host only and come from files, so they are available while the broker is unreachable. Flower
-has the metrics of the fleet under other names, so nothing is counted twice if both are scraped.
+They cover this host only and come from files, so they are available while the broker is unreachable. The
+metrics of the fleet, which Flower serves, have other names, so nothing is counted twice if both are scraped.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from millpond.broker.stats.heartbeats import Totals, parse_totals
-from millpond.broker.stats.histogram import Histogram
+from millpond.broker.stats.heartbeats import parse_totals
 from millpond.tasks.process.health import QUESTIONS, judge_health
 from millpond.tasks.process.heartbeat_file import read_heartbeats
 from millpond.tasks.process.metrics_file import read_metrics
 from millpond.tasks.process.prometheus_text import Labels, Metric
+from millpond.tasks.process.run_metrics import run_metrics
 
+#: The content of a process's metrics file, with its totals parsed.
 Record = dict[str, Any]
 
 #: Name, help, and a function that reads the value from a process's record.
@@ -38,9 +39,9 @@ COUNTERS: tuple[tuple[str, str, Callable[[Record], float]], ...] = (
 
 
 def supervisor_metrics(pools: Sequence[str], supervisor: int) -> Iterator[Metric]:
-    """Yield the metrics of the processes of a supervisor."""
+    """Yield the metrics of the pools and the processes of a supervisor, by its process id."""
     yield from _health_metrics(pools, supervisor)
-    records = [
+    records: list[tuple[Labels, Record]] = [
         (
             {"pool": str(record["pool"]), "process": str(record["name"])},
             {**record, "totals": parse_totals(record["totals"])},
@@ -48,49 +49,21 @@ def supervisor_metrics(pools: Sequence[str], supervisor: int) -> Iterator[Metric
         for record in read_metrics(supervisor)
     ]
     for name, help_, read in GAUGES:
-        yield Metric(
-            f"millpond_worker_{name}", "gauge", help_, [(labels, read(record)) for labels, record in records]
-        )
+        samples = [(labels, read(record)) for labels, record in records]
+        yield Metric(f"millpond_worker_{name}", "gauge", help_, samples)
     for name, help_, read in COUNTERS:
-        yield Metric(
-            f"millpond_worker_{name}",
-            "counter",
-            help_,
-            [(labels, read(record)) for labels, record in records],
-        )
-    yield from _task_metrics([(labels, record["totals"]) for labels, record in records])
+        samples = [(labels, read(record)) for labels, record in records]
+        yield Metric(f"millpond_worker_{name}", "counter", help_, samples)
+    yield from run_metrics("millpond_worker_task", [(labels, record["totals"]) for labels, record in records])
 
 
 def _health_metrics(pools: Sequence[str], supervisor: int) -> Iterator[Metric]:
-    """Yield a metric for each question of a health check."""
+    """Yield a metric for each question of a health check, with a sample for each pool."""
     health = {pool: judge_health(read_heartbeats(pool, pid=supervisor)) for pool in pools}
     for question in QUESTIONS:
         yield Metric(
             f"millpond_worker_{question}",
             "gauge",
             f"1 if the pool is {question} on this host",
-            [({"pool": pool}, int(not report.faults(question))) for pool, report in health.items()],
+            [({"pool": pool}, int(not pool_health.faults(question))) for pool, pool_health in health.items()],
         )
-
-
-def _task_metrics(totals_of_each: Sequence[tuple[Labels, Totals]]) -> Iterator[Metric]:
-    """Yield the metrics of runs by kind: how they ended, waits, times in the handler."""
-    ended = [
-        ({**labels, "kind": kind, "state": state}, count)
-        for labels, totals in totals_of_each
-        for (state, kind), count in sorted(totals.ended.items())
-    ]
-    yield Metric("millpond_worker_task_ended", "counter", "Runs ended, by state", ended)
-
-    def of(name: str) -> list[tuple[Labels, Histogram]]:
-        """Return the histograms with this name, each with its labels."""
-        return [
-            ({**labels, "kind": kind}, histogram)
-            for labels, totals in totals_of_each
-            for kind, histogram in sorted(getattr(totals, name).items())
-        ]
-
-    yield Metric(
-        "millpond_worker_task_wait_seconds", "histogram", "Time from sent, or due, to started", of("wait")
-    )
-    yield Metric("millpond_worker_task_service_seconds", "histogram", "Time in the handler", of("service"))

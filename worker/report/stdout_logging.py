@@ -1,7 +1,7 @@
-"""Logs the output of handlers, one record for each `print`.
+"""Log the output of handlers, with one record for each `print`.
 
-Celery logs each write, and `print` writes once for every argument and every space. The stream that logs
-has the parts that code expects of standard output: a descriptor, bytes, an encoding.
+Celery logs each write, and `print` writes once for every argument and every space. The stream here has also
+the parts that code expects of standard output: a descriptor, a buffer for bytes, an encoding.
 """
 
 import codecs
@@ -16,30 +16,31 @@ from celery.app.log import Logging
 from celery.utils.log import LoggingProxy
 from kombu.utils.encoding import safe_str
 
-#: The maximum of buffered characters of a line. A longer line is logged in parts.
-_LONGEST = 10_000
+#: The maximum of buffered characters. A longer line is logged in parts.
+_MOST_BUFFERED = 10_000
 
 
 class StdoutLogging(Logging):
-    """Celery's logging, with other streams in the place of the standard ones."""
+    """Celery's logging, which replaces the standard streams by those of this module."""
 
     def redirect_stdouts_to_logger(
         self, logger: logging.Logger, loglevel: Any = None, stdout: bool = True, stderr: bool = True
     ) -> LoggingProxy:
-        """Replace the standard streams by streams that log. Return the one of standard output."""
-        prints = PrintedLines(logger, loglevel, standard=sys.__stdout__)
+        """Replace standard output and standard error by streams that log. Return that of standard output."""
+        logging_stdout = LoggingStream(logger, loglevel, standard=sys.__stdout__)
         if stdout:
-            sys.stdout = prints
+            sys.stdout = logging_stdout
         if stderr:
-            sys.stderr = PrintedLines(logger, loglevel, standard=sys.__stderr__)
-        return prints
+            sys.stderr = LoggingStream(logger, loglevel, standard=sys.__stderr__)
+        return logging_stdout
 
 
-class PrintedLines(LoggingProxy, io.TextIOBase):
-    """A stream that logs written text when a write ends a line, or on flush. Each thread has its own buffer.
+class LoggingStream(LoggingProxy, io.TextIOBase):
+    """A text stream that logs what is written, as soon as a write ends a line, and on flush.
 
-    Lines of one write stay in one record, so a secret of several lines is cut out as a whole. `standard` is
-    the stream that this one replaces: child processes of a handler write to its descriptor.
+    Each thread has a buffer of its own. Lines of one write stay in one record, so that a secret of several
+    lines is cut out as a whole. `standard` is the stream that this one replaces: child processes of a handler
+    write to its descriptor.
     """
 
     encoding = "utf-8"
@@ -51,32 +52,35 @@ class PrintedLines(LoggingProxy, io.TextIOBase):
     def __init__(self, logger: logging.Logger, loglevel: Any = None, *, standard: Any = None) -> None:
         super().__init__(logger, loglevel)
         self.name = getattr(standard, "name", "<stdout>")
-        self.buffer = _Bytes(self)
+        self.buffer = _ByteBuffer(self)
         self._standard = standard
-        self._begun = threading.local()
+        self._buffered = threading.local()
 
     def write(self, data: str) -> int:
-        """Buffer the text, and log it if it ends a line."""
-        self._begun.text = getattr(self._begun, "text", "") + safe_str(data)
-        if data.endswith("\n") or len(self._begun.text) > _LONGEST:
+        """Buffer the text. Log the buffer if the text ends a line, or if the buffer is full."""
+        self._buffered.text = getattr(self._buffered, "text", "") + safe_str(data)
+        if data.endswith("\n") or len(self._buffered.text) > _MOST_BUFFERED:
             self.flush()
         return len(data)
 
     def writelines(self, lines: Iterable[str]) -> None:  # type: ignore[override]
-        """Write the lines together."""
+        """Write the lines in one write, so that they are one record."""
         self.write("".join(lines))
 
     def flush(self) -> None:
         """Log the buffered text."""
-        text, self._begun.text = getattr(self._begun, "text", ""), ""
+        text, self._buffered.text = getattr(self._buffered, "text", ""), ""
         super().write(text)
 
     def close(self) -> None:
-        """Flush, and stay open: the whole process shares the stream."""
+        """Log the buffered text. The stream stays open, because the whole process shares it."""
         self.flush()
 
     def fileno(self) -> int:
-        """Return the descriptor of the replaced stream. Raises `OSError` if it has none."""
+        """Log the buffered text, and return the descriptor of the replaced stream.
+
+        Raises `OSError` if it has none.
+        """
         if self._standard is None:
             raise io.UnsupportedOperation("fileno")
         self.flush()
@@ -94,38 +98,39 @@ class PrintedLines(LoggingProxy, io.TextIOBase):
         raise io.UnsupportedOperation("detach")
 
 
-class _Bytes(io.BufferedIOBase):
-    """The binary buffer of a stream that logs: decodes the bytes and writes them to the stream."""
+class _ByteBuffer(io.BufferedIOBase):
+    """The `buffer` of a `LoggingStream`: it decodes written bytes and writes the text to the stream."""
 
     mode = "wb"
 
-    def __init__(self, text: PrintedLines) -> None:
-        self._text = text
-        self._begun = threading.local()
+    def __init__(self, stream: LoggingStream) -> None:
+        self._stream = stream
+        #: The decoder of each thread, with the bytes of an incomplete character.
+        self._decoding = threading.local()
 
     @property
     def name(self) -> str:
         """The name of the stream."""
-        return str(self._text.name)
+        return str(self._stream.name)
 
     def write(self, data: Any) -> int:
-        """Write all complete characters. A character may be split between writes."""
-        if not hasattr(self._begun, "decoder"):
-            self._begun.decoder = codecs.getincrementaldecoder("utf-8")(PrintedLines.errors)
-        self._text.write(self._begun.decoder.decode(bytes(data)))
+        """Write all complete characters. A character may be split between two writes."""
+        if not hasattr(self._decoding, "decoder"):
+            self._decoding.decoder = codecs.getincrementaldecoder("utf-8")(LoggingStream.errors)
+        self._stream.write(self._decoding.decoder.decode(bytes(data)))
         return memoryview(data).nbytes
 
     def flush(self) -> None:
-        """Log the buffered text."""
-        self._text.flush()
+        """Log the text that the stream has buffered."""
+        self._stream.flush()
 
     def close(self) -> None:
-        """Flush, and stay open."""
+        """Log the buffered text. The stream stays open."""
         self.flush()
 
     def fileno(self) -> int:
         """Return the descriptor of the stream."""
-        return self._text.fileno()
+        return self._stream.fileno()
 
     def writable(self) -> bool:
         """True if text can be written, which is always so."""

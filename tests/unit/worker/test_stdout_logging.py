@@ -13,19 +13,19 @@ from pathlib import Path
 import pytest
 from celery import Celery
 
-from millpond.worker.report.stdout_logging import PrintedLines, StdoutLogging
+from millpond.worker.report.stdout_logging import LoggingStream, StdoutLogging
 
 
 @pytest.fixture
-def prints() -> Iterator[PrintedLines]:
+def prints() -> Iterator[LoggingStream]:
     """Make the stream that takes the place of standard output."""
-    made = PrintedLines(logging.getLogger("printed"), logging.WARNING)
+    made = LoggingStream(logging.getLogger("printed"), logging.WARNING)
     yield made
     made.flush()  # else the rest is logged when it is collected, in a later test
 
 
 def test_a_print_of_several_arguments_is_one_record(
-    prints: PrintedLines, caplog: pytest.LogCaptureFixture
+    prints: LoggingStream, caplog: pytest.LogCaptureFixture
 ) -> None:
     """`print` writes each argument, each space and the end by itself."""
     print("paid", 42, "euros", file=prints)
@@ -33,7 +33,7 @@ def test_a_print_of_several_arguments_is_one_record(
 
 
 def test_what_is_written_is_logged_with_the_end_of_a_line(
-    prints: PrintedLines, caplog: pytest.LogCaptureFixture
+    prints: LoggingStream, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Lines of one write stay together; a line without its end waits for that, or for a flush."""
     prints.write("one\ntwo\n")
@@ -47,7 +47,7 @@ def test_what_is_written_is_logged_with_the_end_of_a_line(
 
 
 def test_a_line_that_never_ends_is_not_kept_for_ever(
-    prints: PrintedLines, caplog: pytest.LogCaptureFixture
+    prints: LoggingStream, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Memory has a bound."""
     for _ in range(30):
@@ -55,7 +55,7 @@ def test_a_line_that_never_ends_is_not_kept_for_ever(
     assert sum(len(message) for message in caplog.messages) >= 20_000
 
 
-def test_threads_do_not_mix_their_lines(prints: PrintedLines, caplog: pytest.LogCaptureFixture) -> None:
+def test_threads_do_not_mix_their_lines(prints: LoggingStream, caplog: pytest.LogCaptureFixture) -> None:
     """Each thread runs a task of its own."""
     prints.write("this one ")
     other = threading.Thread(target=print, args=("that one",), kwargs={"file": prints})
@@ -66,7 +66,7 @@ def test_threads_do_not_mix_their_lines(prints: PrintedLines, caplog: pytest.Log
 
 
 def test_a_handler_that_prints_does_not_go_round_in_circles(
-    prints: PrintedLines, caplog: pytest.LogCaptureFixture
+    prints: LoggingStream, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Output while a line is logged is dropped, as Celery does."""
 
@@ -83,11 +83,11 @@ def test_a_handler_that_prints_does_not_go_round_in_circles(
 
 
 def test_it_is_what_code_expects_of_standard_output(
-    prints: PrintedLines, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    prints: LoggingStream, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Bytes, lines, a descriptor for a child, an encoding: asked as libraries do, and nothing raises."""
     with (tmp_path / "out").open("w") as standard:
-        stream = PrintedLines(prints.logger, logging.WARNING, standard=standard)
+        stream = LoggingStream(prints.logger, logging.WARNING, standard=standard)
         monkeypatch.setattr(sys, "stdout", stream)
         assert isinstance(sys.stdout, io.TextIOBase)
         assert (stream.encoding, stream.isatty(), stream.writable(), stream.readable()) == (
@@ -120,7 +120,7 @@ def test_it_is_what_code_expects_of_standard_output(
     assert "most recent call first" in written
 
 
-def test_it_says_that_it_has_no_descriptor(prints: PrintedLines) -> None:
+def test_it_says_that_it_has_no_descriptor(prints: LoggingStream) -> None:
     """Where the process has no standard output, `fileno` fails as that of any such stream."""
     with pytest.raises(OSError, match="fileno"):
         prints.fileno()
