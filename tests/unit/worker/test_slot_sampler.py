@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -387,6 +388,15 @@ def test_a_lock_in_the_data_of_a_library_has_its_name() -> None:
     data = next(low for low, _, name in blocking._libraries_data() if name.startswith("libc.so"))
     assert blocking._on_futex(data) == blocking.Blocked("lock", "a lock of libc")
     assert blocking._on_futex(1) == blocking.Blocked("lock")
+
+
+def test_memory_behind_the_data_of_a_library_is_not_the_librarys() -> None:
+    """A lock in memory of Python's own has no library's name, also behind the data of a library."""
+    locks = [ctypes.create_string_buffer(64) for _ in range(100_000)]
+    addresses = sorted(ctypes.addressof(lock) for lock in locks)
+    ranges = blocking._read_libraries_data.__wrapped__(0)
+    with_locks = (bisect_left(addresses, low) < bisect_left(addresses, high) for low, high, _ in ranges)
+    assert not any(with_locks)
 
 
 def test_a_file_is_named_by_its_disk(tmp_path: Path) -> None:
