@@ -42,7 +42,7 @@ class KindFigures:
     errors: Counter[str] = field(default_factory=Counter)
 
     @property
-    def mean(self) -> float | None:
+    def mean_service_seconds(self) -> float | None:
         """The mean service time in seconds, or None if no run ended."""
         return self.service_seconds / self.ended if self.ended else None
 

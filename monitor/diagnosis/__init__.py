@@ -15,5 +15,5 @@ __all__ = ["Diagnosis", "PoolFacts", "State", "diagnose", "diagnose_all", "read_
 
 
 def diagnose_all(store: Store, snapshot: Snapshot) -> list[Diagnosis]:
-    """Return the diagnosis of each pool, in the order of the snapshot."""
+    """Return the diagnosis of each pool, in the order of the snapshot. Raises `BrokerAway`."""
     return [diagnose(facts) for facts in read_pool_facts(store, snapshot)]

@@ -1,6 +1,6 @@
-"""Whether a pool lacks batching: short tasks, many calls for a task, calls that cost more than their items.
+"""The rules and the advice for pools that lack batching.
 
-The advice about batching is here, in one place.
+Tasks may be too short, a run may make many calls, or a call may cost more than its items.
 """
 
 import math
@@ -26,21 +26,21 @@ _TALKATIVE = ("smtplib",)
 
 
 def batching_advice(peer: str = "") -> str:
-    """Return the advice by which many items go in one call, or in one task."""
+    """Return the advice to put many items into one call of a peer, or into one task if no peer is named."""
     if peer:
         return f"ask {peer} once for many items: a bulk statement, a pipeline, or one request with a list"
     return "put many items into one message, so that one task does the work of many"
 
 
 def short_tasks(facts: PoolFacts) -> Diagnosis | None:
-    """Tasks are so short that fetching them costs more than running them."""
-    mean = facts.mean
+    """Diagnose `batching`: tasks are so short that fetching them costs more than running them."""
+    mean = facts.mean_service_seconds
     if mean is None or mean >= SHORT_SECONDS:
         return None
     return words.make_diagnosis(
         facts,
         "batching",
-        f"a task takes {words.duration(mean)}, {words.rate_text(facts)}: "
+        f"a task takes {words.duration_text(mean)}, {words.rate_text(facts)}: "
         "fetching it costs more than running it",
         batching_advice(),
         confidence=0.9,
@@ -48,12 +48,12 @@ def short_tasks(facts: PoolFacts) -> Diagnosis | None:
 
 
 def chatty_runs(facts: PoolFacts) -> Diagnosis | None:
-    """Each run sends many requests to a peer, one after the other."""
+    """Diagnose `batching`: each run sends many requests to a peer, one after the other."""
     peer_time = facts.largest_place("peer")
     if peer_time is None or peer_time[0].library in _TALKATIVE:
         return None
     place, share = peer_time
-    calls, mean = facts.calls.get((place.kind, place.name)), facts.mean_of(place.kind)
+    calls, mean = facts.calls.get((place.kind, place.name)), facts.kind_mean_seconds(place.kind)
     trips = calls.round_trips(mean) if calls is not None and mean is not None else None
     if trips is None or calls is None or mean is None or not _is_chatty(trips, share):
         return None
@@ -78,17 +78,18 @@ def chatty_runs(facts: PoolFacts) -> Diagnosis | None:
 
 
 def _is_chatty(trips: float, share: float) -> bool:
+    """True if so many round trips take so large a share of a run's time that it counts as chatty."""
     return (trips >= CHATTY and share >= CHATTY_SHARE) or (
         trips >= VERY_CHATTY and share >= VERY_CHATTY_SHARE
     )
 
 
 def fixed_cost(facts: PoolFacts) -> Diagnosis | None:
-    """A call costs much whatever it carries: R = a + b * items with a large a."""
+    """Diagnose `batching`: a call costs much however few items it has, R = a + b * items with a large a."""
     costs = [
         (kind, peer, calls, fixed)
         for (kind, peer), calls in facts.calls.items()
-        if facts.part_of(kind) >= 0.5 and (fixed := _fixed_share(facts, kind, calls)) is not None
+        if facts.kind_time_share(kind) >= 0.5 and (fixed := _fixed_share(facts, kind, calls)) is not None
     ]
     if not costs:
         return None
@@ -115,16 +116,16 @@ def fixed_cost(facts: PoolFacts) -> Diagnosis | None:
 
 
 def _fixed_share(facts: PoolFacts, kind: str, calls: CallFigures) -> float | None:
-    """Return the share of a call that does not depend on its items.
+    """Return the share of a call's time that does not depend on its items, 0 to 1, or None if not known.
 
-    While slots wait for each other, a call's wait is not its own: then the slope alone is used. A peer that
-    works on at least one call at a time has a fixed cost of at least 1 / rate - b * items.
+    The time of a call includes waits for other slots. While these may be long, only the slope b is used: a
+    peer that works on at least one call at a time has a fixed cost of at least 1 / rate - b * items.
     """
     line = calls.cost_line
     if line is None or not calls.micros:
         return None
     own = calls.mean_items * line[1] / (calls.micros / calls.runs / 1e6)
-    alone = calls.mean_items * line[1] * facts.rate_of(kind)
+    alone = calls.mean_items * line[1] * facts.kind_rate(kind)
     measured = facts.current_elasticity
     if measured is not None and measured.grows:
         return max(0.0, 1 - own)
@@ -134,7 +135,7 @@ def _fixed_share(facts: PoolFacts, kind: str, calls: CallFigures) -> float | Non
 
 
 def _growth_evidence(facts: PoolFacts) -> tuple[str, ...]:
-    """Return the evidence that more slots would help as well. It is empty if they would not."""
+    """Return the evidence that more slots would help too, or () if that was not measured."""
     measured = facts.current_elasticity
     if measured is None or not measured.grows:
         return ()

@@ -1,4 +1,4 @@
-"""The facts of each pool: windows of ten seconds and a minute, usual service times, measured elasticity."""
+"""Gather the facts of each pool: windows of ten seconds and of a minute, usual times, measured elasticity."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ DAY_MS = 26 * 3_600_000
 
 @dataclass(frozen=True)
 class PoolFacts:
-    """The input of the rules."""
+    """The facts about one pool that the rules read."""
 
     view: PoolView
     recent: Window = field(default_factory=Window)
@@ -49,8 +49,8 @@ class PoolFacts:
     probe_seconds: float = 0.0
 
     @property
-    def waiting(self) -> list[QueueView]:
-        """The queues with ready messages."""
+    def waiting_queues(self) -> list[QueueView]:
+        """The queues that have ready messages."""
         return [queue for queue in self.view.queues if queue.depth.ready]
 
     @property
@@ -60,7 +60,7 @@ class PoolFacts:
 
     @property
     def rate(self) -> float:
-        """Ends a second, of the newest window with ends."""
+        """The ends a second, in the newest window with ends."""
         for figures in (self.recent, self.minute):
             if figures.ended and figures.seconds:
                 return figures.ended / figures.seconds
@@ -73,14 +73,14 @@ class PoolFacts:
 
     @property
     def use(self) -> float:
-        """The share of the slots' time in use, 0 to 1."""
+        """The share of the slots' time that is in use, 0 to 1, in the newest window in which it is known."""
         for figures in (self.recent, self.minute):
             if figures.use is not None:
                 return figures.use
         return self.view.utilisation or 0.0
 
     @property
-    def mean(self) -> float | None:
+    def mean_service_seconds(self) -> float | None:
         """The mean service time of the newest window with enough ends, seconds."""
         for figures in (self.recent, self.minute):
             if figures.ended >= ENOUGH:
@@ -89,38 +89,36 @@ class PoolFacts:
 
     @property
     def slowdown(self) -> float | None:
-        """The service time as a multiple of the usual one for the same kinds.
+        """The service time as a multiple of the usual one of the same kinds.
 
         None if fewer than half of the runs are of kinds whose usual time is known.
         """
-        newest = self.newest
-        compared = [
-            (kind, figures) for kind, figures in newest.kinds.items() if figures.ended and kind in self.usual
-        ]
-        expected = sum(figures.ended * self.usual[kind] for kind, figures in compared)
-        if not expected or sum(figures.ended for _, figures in compared) < newest.ended / 2:
-            return None
-        return sum(figures.service_seconds for _, figures in compared) / expected
+        multiple, compared = self._slowdown_against(self.usual)
+        return multiple if compared >= self.newest_window.ended / 2 else None
 
     @property
-    def newest(self) -> Window:
+    def newest_window(self) -> Window:
         """The newest window with enough ends."""
         return self.recent if self.recent.ended >= ENOUGH else self.minute
 
-    def mean_of(self, kind: str) -> float | None:
-        """Return the mean service time of a kind, in seconds. Return None if no run of it ended."""
-        figures = self.newest.kinds.get(kind)
-        return figures.mean if figures is not None else None
+    def kind_mean_seconds(self, kind: str) -> float | None:
+        """Return the mean service time of a kind in seconds, or None if no run of it ended."""
+        figures = self.newest_window.kinds.get(kind)
+        return figures.mean_service_seconds if figures is not None else None
 
-    def part_of(self, kind: str) -> float:
-        """Return the share of a kind in the slots' time."""
-        figures, total = self.newest.kinds.get(kind), self.newest.service_seconds
+    def kind_time_share(self, kind: str) -> float:
+        """Return the share of the slots' time that the runs of a kind took, 0 to 1."""
+        figures, total = self.newest_window.kinds.get(kind), self.newest_window.service_seconds
         return figures.service_seconds / total if figures is not None and total else 0.0
 
-    def rate_of(self, kind: str) -> float:
-        """Return the ends of a kind a second."""
-        figures = self.newest.kinds.get(kind)
-        return figures.ended / self.newest.seconds if figures is not None and self.newest.seconds else 0.0
+    def kind_rate(self, kind: str) -> float:
+        """Return the ends a second of a kind."""
+        figures = self.newest_window.kinds.get(kind)
+        return (
+            figures.ended / self.newest_window.seconds
+            if figures is not None and self.newest_window.seconds
+            else 0.0
+        )
 
     @property
     def calls(self) -> Mapping[tuple[str, str], CallFigures]:
@@ -129,77 +127,85 @@ class PoolFacts:
 
     @property
     def broker_seconds(self) -> float:
-        """The time in which the broker replies to the worker processes, seconds."""
+        """The seconds that the broker takes to reply to the worker processes, the median of them."""
         return median([report.broker_seconds for report in self.view.running] or [0.0])
 
     @property
     def headroom(self) -> float:
         """How many times the pool's rate can grow before the processors of its hosts are full."""
-        return processors.headroom(self.sampled, self.view.running)
+        return processors.headroom(self.sampled_window, self.view.running)
 
     @property
-    def has_room(self) -> bool:
-        """True if the slots compute and processors of their hosts are free."""
-        return processors.processors_are_free(self.sampled, self.view.running)
+    def has_free_processors(self) -> bool:
+        """True if the slots compute, and processors of their hosts are free."""
+        return processors.processors_are_free(self.sampled_window, self.view.running)
 
-    def slower_than(self, seconds: float, within_seconds: float) -> float | None:
+    def slowdown_since(self, seconds: float, within_seconds: float) -> float | None:
         """Return the service time as a multiple of the earlier one of the same kinds.
 
         The earlier one was measured `seconds` ago, or at most `within_seconds` before or after that time.
         Return None if none was.
         """
         then = self.now_ms - seconds * 1000
-        near = [kinds for at, kinds in self.days if abs(at - then) <= within_seconds * 1000]
-        usual = usual_seconds([], near)
-        compared = [each for kind, each in self.newest.kinds.items() if each.ended and kind in usual]
-        expected = sum(each.ended * usual[kind] for kind, each in self.newest.kinds.items() if kind in usual)
-        return sum(each.service_seconds for each in compared) / expected if expected else None
+        entries = [kinds for at, kinds in self.days if abs(at - then) <= within_seconds * 1000]
+        return self._slowdown_against(usual_seconds([], entries))[0]
+
+    def _slowdown_against(self, usual: Mapping[str, float]) -> tuple[float | None, int]:
+        """Return the service time as a multiple of the usual one of the same kinds, and the runs compared.
+
+        `usual` has the usual seconds of kinds. The multiple is None if no run was compared.
+        """
+        compared = [
+            (figures, usual[kind])
+            for kind, figures in self.newest_window.kinds.items()
+            if figures.ended and kind in usual
+        ]
+        expected = sum(figures.ended * seconds for figures, seconds in compared)
+        spent = sum(figures.service_seconds for figures, _ in compared)
+        return spent / expected if expected else None, sum(figures.ended for figures, _ in compared)
 
     @property
     def places(self) -> Counter[Place]:
-        """The microseconds of runs by place, of the newest window with any."""
-        return self.sampled.places
+        """The microseconds of runs by place, in `sampled_window`."""
+        return self.sampled_window.places
 
     @property
-    def sampled(self) -> Window:
-        """The newest window in which slots were looked at."""
+    def sampled_window(self) -> Window:
+        """The newest window with samples of slots."""
         return self.recent if sum(self.recent.places.values()) else self.minute
 
-    def share_of(self, *categories: str) -> float:
+    def category_time_share(self, *categories: str) -> float:
         """Return the share of the running time that was spent in these categories, 0 to 1."""
-        return self.sampled.share(*categories)
+        return self.sampled_window.share(*categories)
 
     def largest_place(self, *categories: str) -> tuple[Place, float] | None:
-        """Return the place of these categories with the largest share of time, and the share.
+        """Return the place of these categories with the most time, and the share of time at its name.
 
-        Return None if the slots were seen at no such place.
+        Places with the same name are added up; a place without a name has its line instead. Return None if no
+        time was spent in these categories.
         """
         places = self.places
-        named: Counter[tuple[str, str]] = Counter()
+        by_name: dict[tuple[str, str], Counter[Place]] = {}
         for place, micros in places.items():
             if place.category in categories:
-                named[place.category, place.name or place.line] += micros
-        if not named:
+                by_name.setdefault((place.category, place.name or place.line), Counter())[place] += micros
+        if not by_name:
             return None
-        (category, name), micros = named.most_common(1)[0]
-        best = max(
-            (place for place in places if place.category == category and (place.name or place.line) == name),
-            key=lambda place: places[place],
-        )
-        return best, micros / sum(places.values())
+        largest = max(by_name.values(), key=Counter.total)
+        return largest.most_common(1)[0][0], largest.total() / places.total()
 
     @property
     def current_elasticity(self) -> Elasticity | None:
-        """The elasticity, if it was measured lately and holds for the slots and the runs of now."""
+        """The elasticity that was measured lately and holds for the present slots and runs, or None."""
         last = self.elasticity
         if last is None or last.slots != self.view.slots or self._age_ms(last) > elasticity.FRESH_MS:
             return self._of_more_slots
-        return last if elasticity.still_holds(last, self.mean or 0.0) else None
+        return last if elasticity.still_holds(last, self.mean_service_seconds or 0.0) else None
 
     @property
     def _of_more_slots(self) -> Elasticity | None:
         """The elasticity that was measured lately with more slots, if its smaller part had as many as now."""
-        slots, mean = self.view.slots, self.mean or 0.0
+        slots, mean = self.view.slots, self.mean_service_seconds or 0.0
         for measured in (self.elasticity, self.earlier):
             if measured is None or not measured.part <= slots < measured.slots:
                 continue
@@ -211,14 +217,12 @@ class PoolFacts:
 
     @property
     def elasticity_before(self) -> Elasticity | None:
-        """The last elasticity that was measured with another number of slots than now.
-
-        Today's throughput is compared with it.
-        """
+        """The last elasticity that was measured with another number of slots than there are now, or None."""
         measured = (self.elasticity, self.earlier)
-        return next((each for each in measured if each is not None and each.slots != self.view.slots), None)
+        return next((last for last in measured if last is not None and last.slots != self.view.slots), None)
 
     def _age_ms(self, measured: Elasticity) -> int:
+        """Return the age of a measurement, or 0 if the time of the facts is not known."""
         return self.now_ms - measured.at_ms if self.now_ms else 0
 
 
@@ -260,9 +264,9 @@ def read_pool_facts(store: Store, snapshot: Snapshot) -> list[PoolFacts]:
 def _windows_of_new_pools(
     store: Store, names: Sequence[str], past_days: Sequence[Sequence[Entry]], now_ms: int
 ) -> list[list[Window]]:
-    """Return the windows of the last minutes for each pool that has few entries of the last days.
+    """Return the windows of the last minutes of each pool.
 
-    A pool with enough entries gets an empty list.
+    A pool with enough entries of the last days has [].
     """
     young = [name for name, entries in zip(names, past_days, strict=True) if len(entries) < SETTLED_ENTRIES]
     earlier = window.read_windows_apart(
@@ -273,20 +277,21 @@ def _windows_of_new_pools(
 
 
 def _extend_if_few_ended(store: Store, names: Sequence[str], minute: list[Window], now_ms: int) -> None:
-    """Replace the window by one of five minutes for each pool that ended few runs in a minute."""
-    few = [n for n, last in enumerate(minute) if last.slot_seconds > 0 and last.ended < ENOUGH_ENDS]
-    longer = (
-        window.read_windows(store, [names[n] for n in few], now_ms=now_ms, seconds=FEW_SECONDS) if few else []
-    )
-    for n, extended in zip(few, longer, strict=True):
+    """Replace, in `minute`, the window of each pool in which few runs ended by one of five minutes."""
+    indices = [n for n, last in enumerate(minute) if last.slot_seconds > 0 and last.ended < ENOUGH_ENDS]
+    if not indices:
+        return
+    pools = [names[n] for n in indices]
+    longer = window.read_windows(store, pools, now_ms=now_ms, seconds=FEW_SECONDS)
+    for n, extended in zip(indices, longer, strict=True):
         minute[n] = extended
 
 
 def usual_seconds(past: Sequence[Window], day: Sequence[Mapping[str, KindFigures]]) -> dict[str, float]:
-    """Return the usual service time of each kind: the median of earlier windows and of the day's entries."""
+    """Return the usual service time of each kind in seconds: the median of earlier windows and entries."""
     means: dict[str, list[float]] = {}
-    for kinds in (*(each.kinds for each in past), *day):
+    for kinds in (*(window_.kinds for window_ in past), *day):
         for kind, figures in kinds.items():
-            if figures.ended >= min(ENOUGH, 5) and figures.mean is not None:
-                means.setdefault(kind, []).append(figures.mean)
+            if figures.ended >= min(ENOUGH, 5) and figures.mean_service_seconds is not None:
+                means.setdefault(kind, []).append(figures.mean_service_seconds)
     return {kind: median(values) for kind, values in means.items()}

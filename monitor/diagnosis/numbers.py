@@ -1,4 +1,4 @@
-"""The slots that a pool needs, and the predicted throughput with them."""
+"""Compute the number of slots that a pool needs, and its throughput with them."""
 
 import math
 
@@ -24,27 +24,27 @@ def predicted_rate(measured: Elasticity, slots: int, *, max_growth: float = math
 
 
 def rate_now(measured: Elasticity) -> float:
-    """Return the ends a second with all slots in use.
+    """Return the ends a second while all slots are in use, by a measured elasticity.
 
-    It lies between the measured rate, while the pool fetched no message ahead or had just begun, and slots
-    divided by the service time (Little's law), which leaves no time between two runs.
+    It is the middle between the measured rate, which idle slots may have lowered, and slots divided by the
+    service time (Little's law), which leaves out the time between two runs.
     """
     best_rate = max(measured.rate, measured.free_rate)
-    most = measured.slots / measured.service_seconds if measured.service_seconds else best_rate
-    return (best_rate + min(most, MOST_UNSEEN * best_rate)) / 2 if most > best_rate else best_rate
+    limit = measured.slots / measured.service_seconds if measured.service_seconds else best_rate
+    return (best_rate + min(limit, MOST_UNSEEN * best_rate)) / 2 if limit > best_rate else best_rate
 
 
 def predicted_and_actual_gain(measured: Elasticity, slots: int, rate: float) -> tuple[float, float]:
-    """Return two gains of a change to `slots`: the predicted one and the actual one.
+    """Return the predicted and the actual gain of a change to `slots`, each as a share of the rate before.
 
-    Each is a share of the rate before the change. `rate` is today's ends a second.
+    `rate` is today's ends a second.
     """
     before = rate_now(measured)
     return predicted_rate(measured, slots) / before - 1, rate / before - 1
 
 
 def slots_wanted(slots: int, *, in_rate: float, service_seconds: float) -> int:
-    """Return the slots needed for the arriving tasks: at least one more, at most half as many again."""
+    """Return the number of slots for the arriving tasks: at least one more, at most half as many again."""
     needed = math.ceil(in_rate * service_seconds / PLANNED_USE)
     return max(slots + 1, min(math.ceil(slots * MOST_AT_ONCE), needed or math.ceil(slots * MOST_AT_ONCE)))
 
@@ -61,5 +61,5 @@ def slots_that_suffice(measured: Elasticity, *, usual_seconds: float | None) -> 
 
 
 def clear_seconds(ready: int, *, rate: float, in_rate: float) -> float | None:
-    """Return the seconds to clear the ready tasks. Return None if no fewer tasks arrive than end."""
+    """Return the seconds until the ready tasks are cleared, or None if they do not get fewer."""
     return ready / (rate - in_rate) if rate > in_rate else None

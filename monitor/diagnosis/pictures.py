@@ -51,7 +51,7 @@ def slot_time_parts(diagnosis: Diagnosis) -> list[Part]:
 
 
 def throughput_points(diagnosis: Diagnosis) -> list[Point]:
-    """Return the measured points of throughput against slots, and the predicted one, by slots."""
+    """Return the measured points of throughput against slots and the predicted one, in order of slots."""
     measured = _known_points(diagnosis)
     most_slots, most_rate = max((slots for slots, _, _ in measured), default=1), _axis_end(measured)
     return [
@@ -67,19 +67,19 @@ def throughput_points(diagnosis: Diagnosis) -> list[Point]:
 
 
 def axis_ticks(diagnosis: Diagnosis) -> list[AxisTick]:
-    """Return the numbers on the axis of the throughput, from 0, in round steps."""
+    """Return the ticks of the axis of the throughput, from 0, in round steps."""
     top = _axis_end(_known_points(diagnosis))
     step = _round_step(top)
     return [AxisTick(_y_position(n * step, top), n * step) for n in range(round(top / step) + 1)]
 
 
-def line_path(drawn: Sequence[Point]) -> str:
+def line_path(points: Sequence[Point]) -> str:
     """Return the `d` of an SVG path from the origin through the points."""
-    return f"M{LEFT},{HEIGHT - BOTTOM}" + "".join(f"L{each.x},{each.y}" for each in drawn)
+    return f"M{LEFT},{HEIGHT - BOTTOM}" + "".join(f"L{point.x},{point.y}" for point in points)
 
 
 def _known_points(diagnosis: Diagnosis) -> list[tuple[int, float, bool]]:
-    """Return slots, rate and whether it is predicted, of each point that a diagnosis has."""
+    """Return the points of a diagnosis: the number of slots, the rate, and whether the rate is predicted."""
     measured = [(slots, rate, False) for slots, rate in diagnosis.measured]
     wanted, rate = diagnosis.slots_wanted, diagnosis.predicted_rate
     if measured and wanted and rate is not None and wanted not in {slots for slots, _, _ in measured}:
@@ -88,16 +88,17 @@ def _known_points(diagnosis: Diagnosis) -> list[tuple[int, float, bool]]:
 
 
 def _axis_end(measured: Sequence[tuple[int, float, bool]]) -> float:
-    """Return the end of the axis of the throughput: the next round number."""
-    most = max((rate for _, rate, _ in measured), default=0.0) or 1.0
-    return math.ceil(most / _round_step(most)) * _round_step(most)
+    """Return the rate at the end of the axis of the throughput: the highest one, rounded up to a step."""
+    highest = max((rate for _, rate, _ in measured), default=0.0) or 1.0
+    return math.ceil(highest / _round_step(highest)) * _round_step(highest)
 
 
 def _round_step(top: float) -> float:
-    """Return a step of 1, 2 or 5 times a power of ten, three to five of which reach the top."""
+    """Return the distance of two ticks: 1, 2 or 5 times a power of ten, so that three to five reach `top`."""
     power = 10.0 ** math.floor(math.log10(top / 2))
-    return next(each * power for each in (1.0, 2.0, 5.0, 10.0) if top / (each * power) <= 5)
+    return next(digit * power for digit in (1.0, 2.0, 5.0, 10.0) if top / (digit * power) <= 5)
 
 
 def _y_position(rate: float, top: float) -> float:
+    """Return the vertical position of a rate in the drawing. `top` is the rate at the end of the axis."""
     return round(HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * rate / top, 1)

@@ -38,7 +38,7 @@ Rule = Callable[[PoolFacts], Diagnosis | None]
 
 
 def diagnose(facts: PoolFacts) -> Diagnosis:
-    """Return the diagnosis of one pool."""
+    """Return the diagnosis of one pool: that of the first rule that applies, else `unclear`."""
     for rule in RULES:
         if (diagnosis := rule(facts)) is not None:
             return diagnosis
@@ -49,8 +49,8 @@ def diagnose(facts: PoolFacts) -> Diagnosis:
 
 
 def _no_worker(facts: PoolFacts) -> Diagnosis | None:
-    """No process of the pool runs, and tasks are ready."""
-    if not facts.waiting or facts.view.running:
+    """Diagnose `no worker`: no process of the pool runs, and tasks are ready."""
+    if not facts.waiting_queues or facts.view.running:
         return None
     return words.make_diagnosis(
         facts,
@@ -62,9 +62,9 @@ def _no_worker(facts: PoolFacts) -> Diagnosis | None:
 
 
 def _processes_missing(facts: PoolFacts) -> Diagnosis | None:
-    """Fewer processes run than the table says, and tasks are ready."""
+    """Diagnose `processes missing`: fewer processes run than the pools table has, and tasks are ready."""
     view = facts.view
-    if not facts.waiting or not view.processes_missing or view.pool is None:
+    if not facts.waiting_queues or not view.processes_missing or view.pool is None:
         return None
     why = (
         f"{view.processes_missing} of {view.pool.processes} processes are missing; {words.ready_text(facts)}"
@@ -79,8 +79,8 @@ def _processes_missing(facts: PoolFacts) -> Diagnosis | None:
 
 
 def _paused_queue(facts: PoolFacts) -> Diagnosis | None:
-    """A queue with ready tasks is paused, and no other queue of the pool is behind."""
-    queue = next((queue for queue in facts.waiting if queue.limits.paused), None)
+    """Diagnose `paused`: a queue with ready tasks is paused, and no other queue of the pool is behind."""
+    queue = next((queue for queue in facts.waiting_queues if queue.limits.paused), None)
     if queue is None or _has_other_backlog(facts, queue):
         return None
     return words.make_diagnosis(
@@ -94,10 +94,10 @@ def _paused_queue(facts: PoolFacts) -> Diagnosis | None:
 
 
 def _has_other_backlog(facts: PoolFacts, limited: QueueView) -> bool:
-    """True if the pool is full and behind with other queues, which nothing holds."""
+    """True if the slots are full, and other queues of the pool are behind although nothing limits them."""
     others = [
         queue
-        for queue in facts.waiting
+        for queue in facts.waiting_queues
         if queue is not limited and not queue.limits.paused and not _limit_reached(queue, facts)
     ]
     ready = sum(queue.depth.ready for queue in others)
@@ -105,8 +105,8 @@ def _has_other_backlog(facts: PoolFacts, limited: QueueView) -> bool:
 
 
 def _drained_pool(facts: PoolFacts) -> Diagnosis | None:
-    """The pool is drained, and tasks are ready."""
-    if facts.view.drained_at_ms is None or not facts.waiting:
+    """Diagnose `drained`: the pool is drained, and tasks are ready."""
+    if facts.view.drained_at_ms is None or not facts.waiting_queues:
         return None
     why = f"the pool is drained and starts nothing; {words.ready_text(facts)}"
     return words.make_diagnosis(
@@ -115,8 +115,8 @@ def _drained_pool(facts: PoolFacts) -> Diagnosis | None:
 
 
 def _queue_limit(facts: PoolFacts) -> Diagnosis | None:
-    """A queue has reached its rate or its in-flight limit, and no other queue of the pool is behind."""
-    for queue in facts.waiting:
+    """Diagnose `limit`: a queue has reached a limit of its own, and no other queue of the pool is behind."""
+    for queue in facts.waiting_queues:
         if (reached := _limit_reached(queue, facts)) and not _has_other_backlog(facts, queue):
             alone = facts.use < 0.95
             return words.make_diagnosis(
@@ -135,7 +135,7 @@ def _queue_limit(facts: PoolFacts) -> Diagnosis | None:
 
 
 def _limit_reached(queue: QueueView, facts: PoolFacts) -> str | None:
-    """Return the limit that a queue has reached, in words. Return None if it has reached none."""
+    """Return the rate limit or in-flight limit that a queue has reached, in words, or None."""
     limits = queue.limits
     if limits.rate and (queue.out_rate or 0.0) >= REACHED * limits.rate:
         return f"{limits.rate:g} tasks a second"
@@ -152,7 +152,7 @@ def _limit_reached(queue: QueueView, facts: PoolFacts) -> str | None:
 
 
 def _keeps_up(facts: PoolFacts) -> Diagnosis | None:
-    """The pool is idle, keeps up, or will have caught up soon."""
+    """Diagnose a pool without a backlog: `idle`, `keeps up`, `catching up`, `bursts` or `skew`."""
     rate = facts.rate
     if not facts.ready:
         if (diagnosis := _skew_diagnosis(facts)) is not None:
@@ -177,20 +177,20 @@ def _keeps_up(facts: PoolFacts) -> Diagnosis | None:
         return words.make_diagnosis(
             facts,
             "catching up",
-            f"{words.ready_text(facts)}, cleared in {words.duration(clear)}; {words.rate_text(facts)}",
+            f"{words.ready_text(facts)}, cleared in {words.duration_text(clear)}; {words.rate_text(facts)}",
         )
     return None
 
 
 def _burst_diagnosis(facts: PoolFacts) -> Diagnosis | None:
-    """A pool that keeps up on average, with long waits in bursts."""
-    worst, mean = facts.view.wait.quantile(0.99), facts.mean
+    """Diagnose `bursts`: the pool keeps up on average, but in bursts tasks wait for long."""
+    worst, mean = facts.view.wait.quantile(0.99), facts.mean_service_seconds
     if worst is None or mean is None or facts.minute.ended < ENOUGH_ENDS:
         return None
     if worst < max(2.0, 10 * mean) or facts.use > 0.9:
         return None
     why = f"on average it keeps up ({words.use_text(facts)}); "
-    why += f"in bursts a task waits up to {words.duration(worst)}"
+    why += f"in bursts a task waits up to {words.duration_text(worst)}"
     return words.make_diagnosis(
         facts,
         "bursts",
@@ -201,35 +201,37 @@ def _burst_diagnosis(facts: PoolFacts) -> Diagnosis | None:
 
 
 def _skew_diagnosis(facts: PoolFacts) -> Diagnosis | None:
-    """Tasks wait in a process that is full while another process has slots idle."""
-    running, ended, mean = facts.view.running, facts.minute.ended, facts.mean
-    full = [each for each in running if each.busy >= each.slots and each.in_flight > each.busy]
-    empty = [each for each in running if each.in_flight < each.slots and not each.draining]
+    """Diagnose `skew`: tasks wait in a process that is full while another process has idle slots."""
+    running, ended, mean = facts.view.running, facts.minute.ended, facts.mean_service_seconds
+    full = [process for process in running if process.slots <= process.busy < process.in_flight]
+    idle = [process for process in running if process.in_flight < process.slots and not process.draining]
     waited = sum(figures.wait_seconds for figures in facts.minute.kinds.values())
-    if not full or not empty or not mean or ended < ENOUGH_ENDS / 3 or waited < mean * ended:
+    if not full or not idle or not mean or ended < ENOUGH_ENDS / 3 or waited < mean * ended:
         return None
-    most = max(full, key=lambda each: each.in_flight - each.busy)
-    held, idle = most.in_flight - most.busy, sum(each.slots - each.in_flight for each in empty)
-    if held < 2 or idle < 2:
+    fullest = max(full, key=lambda process: process.in_flight - process.busy)
+    unstarted = fullest.in_flight - fullest.busy
+    free_slots = sum(process.slots - process.in_flight for process in idle)
+    if unstarted < 2 or free_slots < 2:
         return None
     return words.make_diagnosis(
         facts,
         "skew",
-        f"{held} tasks wait in process {most.name}, which is full; other processes have {idle} free slots",
+        f"{unstarted} tasks wait in process {fullest.name}, which is full; other processes have "
+        f"{free_slots} free slots",
         f"set prefetch = 0 under [pools.{facts.view.name}]: a process then fetches no more than it can start",
-        name=most.name,
+        name=fullest.name,
         confidence=0.8,
     )
 
 
 def _too_little_data(facts: PoolFacts) -> Diagnosis | None:
-    """Too little was measured for a diagnosis."""
+    """Diagnose `unclear`: too little was measured, or runs are too long to measure."""
     ends, seconds = facts.minute.ended, facts.minute.seconds
     if ends >= ENOUGH_ENDS and seconds >= ENOUGH_SECONDS:
         return None
     if seconds >= LONG_SECONDS and facts.use >= causes.FULL:
         return unknown.long_runs(facts)
-    sentence = f"too little data yet: {ends} ends in {words.duration(seconds)}"
+    sentence = f"too little data yet: {ends} ends in {words.duration_text(seconds)}"
     why = f"{words.ready_text(facts)}; {sentence}; {words.use_text(facts)}"
     return words.make_diagnosis(facts, "unclear", why, "ask again in a few seconds", confidence=0.2)
 

@@ -1,4 +1,4 @@
-"""The diagnosis if the cause of a backlog is not known: the known facts, and how to find the cause."""
+"""Diagnose a backlog without a known cause: with the known facts, and how to find the cause."""
 
 from millpond.monitor.diagnosis import causes, words
 from millpond.monitor.diagnosis.diagnosis import Diagnosis
@@ -6,15 +6,15 @@ from millpond.monitor.diagnosis.facts import ENOUGH_ENDS, PoolFacts
 
 
 def free_slots(facts: PoolFacts) -> Diagnosis | None:
-    """Slots are free although tasks are ready."""
+    """Diagnose `unclear`: slots are free although tasks are ready."""
     if facts.is_probed or facts.use >= causes.FULL:
         return None
     running = facts.view.running
     why = f"{words.ready_text(facts)} although only {words.use_text(facts)}"
-    held = sum(max(0, report.in_flight - report.busy) for report in running)
-    if held >= max(1, facts.view.slots / 2):
+    unstarted = sum(max(0, process.in_flight - process.busy) for process in running)
+    if unstarted >= max(1, facts.view.slots / 2):
         busy = max(report.host_busy for report in running)
-        why += f"; {held} messages are in its processes and have not started"
+        why += f"; {unstarted} messages are in its processes and have not started"
         why += f"; the processors of its hosts are {busy:.0%} busy" if busy >= causes.FULL_HOST else ""
         advice = "look for a rate_limit of the task, for full processors, and for errors in the worker's log"
     else:
@@ -26,20 +26,22 @@ def free_slots(facts: PoolFacts) -> Diagnosis | None:
 
 
 def long_runs(facts: PoolFacts) -> Diagnosis:
-    """Return the diagnosis of a pool whose runs are too long to measure the effect of slots.
+    """Diagnose a pool whose runs are too long to measure the effect of slots.
 
-    A cause that shows in the slots' time or in failures is named.
+    It is `unclear`, unless a cause shows in the slots' time or in failures.
     """
     if (cause := _likely_cause(facts)) is not None:
         return cause
-    window, mean = facts.minute, facts.mean
-    takes = f"a run takes {words.duration(mean)}, {window.ended}" if mean else "no run"
-    wait = f"{words.duration(window.seconds * ENOUGH_ENDS / window.ended)}" if window.ended else "an hour"
+    window, mean = facts.minute, facts.mean_service_seconds
+    takes = f"a run takes {words.duration_text(mean)}, {window.ended}" if mean else "no run"
+    wait = (
+        f"{words.duration_text(window.seconds * ENOUGH_ENDS / window.ended)}" if window.ended else "an hour"
+    )
     name, spent = words.main_wait(facts)
     return words.make_diagnosis(
         facts,
         "unclear",
-        f"{words.use_text(facts)}{spent}; {takes} ended in {words.duration(window.seconds)}: too few "
+        f"{words.use_text(facts)}{spent}; {takes} ended in {words.duration_text(window.seconds)}: too few "
         f"to measure whether more slots would help; {words.ready_text(facts)}",
         f"add one worker process, and compare how many end in {wait}",
         name=name,
@@ -49,7 +51,7 @@ def long_runs(facts: PoolFacts) -> Diagnosis:
 
 
 def unclear_cause(facts: PoolFacts) -> Diagnosis:
-    """The cause is not known, and a command measures it."""
+    """Diagnose `unclear`: no rule applies. The command measures what more slots would bring."""
     name, spent = words.main_wait(facts)
     if facts.is_probed:
         advice = "it is being measured: ask again in half a minute"
@@ -73,6 +75,7 @@ def unclear_cause(facts: PoolFacts) -> Diagnosis:
 
 
 def _likely_cause(facts: PoolFacts) -> Diagnosis | None:
+    """Return the diagnosis of the first rule that applies without a measurement of slots, or None."""
     rules = (
         causes.failing_runs,
         causes.results_of_own_pool,

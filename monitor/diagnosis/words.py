@@ -1,4 +1,4 @@
-"""The phrases that the rules share, and a diagnosis as text."""
+"""The phrases that several rules use, and a diagnosis as text."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -9,8 +9,8 @@ from millpond.monitor.diagnosis.diagnosis import Diagnosis, KindShare
 from millpond.monitor.diagnosis.facts import PoolFacts
 
 
-def make_diagnosis(facts: PoolFacts, state: str, why: str, advice: str = "", **more: object) -> Diagnosis:
-    """Return a diagnosis with the fields that all have in common. `more` are further fields."""
+def make_diagnosis(facts: PoolFacts, state: str, why: str, advice: str = "", **fields: object) -> Diagnosis:
+    """Return a diagnosis with the fields that are the same for all rules. `more` are further fields."""
     measured = facts.current_elasticity
     return Diagnosis(
         pool=facts.view.name,
@@ -19,43 +19,43 @@ def make_diagnosis(facts: PoolFacts, state: str, why: str, advice: str = "", **m
         advice=advice,
         slots=facts.view.slots,
         trend=backlog_trend(facts),
-        slot_time=tuple(slot_time(facts)),
+        slot_time=tuple(slot_time_shares(facts)),
         kinds=kind_shares(facts),
         measured=() if measured is None else _measured_points(measured),
-        outcome=slot_change_outcome(facts),
+        outcome=slot_change_text(facts),
         probe_seconds=round(facts.probe_seconds, 1),
-        compared=slower_than_before(facts),
+        compared=slowdown_text(facts),
         elasticity=None if measured is None else round(measured.value, 2),
         elasticity_error=None if measured is None else round(measured.error, 2),
-        **more,  # type: ignore[arg-type]
+        **fields,  # type: ignore[arg-type]
     )
 
 
 def _measured_points(measured: Elasticity) -> tuple[tuple[int, float], ...]:
-    """Return the measured throughput by number of slots."""
+    """Return the measured throughput as pairs of a number of slots and a rate."""
     step = ((measured.step_part, measured.step_rate),) if measured.step is not None else ()
     return ((measured.part, measured.part_rate), *step, (measured.slots, measured.rate))
 
 
-#: Most kinds of a diagnosis.
-KINDS = 20
+#: The maximum of kinds of a diagnosis.
+MOST_KINDS = 20
 
 
 def kind_shares(facts: PoolFacts) -> tuple[KindShare, ...]:
-    """Return the figures of the kinds that take most of the slots' time, the largest share first."""
-    largest = sorted(facts.newest.kinds.items(), key=lambda each: -each[1].service_seconds)[:KINDS]
+    """Return the figures of the `KINDS` kinds that take most of the slots' time, the largest share first."""
+    by_time = sorted(facts.newest_window.kinds.items(), key=lambda item: -item[1].service_seconds)
     return tuple(
         KindShare(
             kind,
-            round(facts.part_of(kind), 3),
-            round(facts.rate_of(kind), 2),
-            figures.mean,
+            round(facts.kind_time_share(kind), 3),
+            round(facts.kind_rate(kind), 2),
+            figures.mean_service_seconds,
             facts.usual.get(kind),
             round(figures.failed / max(1, figures.ended), 3),
             round(figures.retried / max(1, figures.ended), 3),
             next((error for error, _ in figures.errors.most_common(1)), ""),
         )
-        for kind, figures in largest
+        for kind, figures in by_time[:MOST_KINDS]
     )
 
 
@@ -65,10 +65,10 @@ USED, WAITING = 0.7, 1
 NO_GAIN = 0.2
 
 
-def slot_change_outcome(facts: PoolFacts) -> str:
-    """Return the effect of the last change of slots, beside the predicted one.
+def slot_change_text(facts: PoolFacts) -> str:
+    """Return the effect of the last change of slots beside the predicted one, as text.
 
-    It is empty if no change was measured, or if the pool is too little used to show the effect.
+    It is "" if no change was measured, or if the pool is too little used to show the effect.
     """
     before, slots, recent = facts.elasticity_before, facts.view.slots, facts.recent
     if before is facts.current_elasticity:
@@ -77,11 +77,12 @@ def slot_change_outcome(facts: PoolFacts) -> str:
         return ""
     if not recent.seconds or recent.ended < 20:
         return ""
-    predicted, came = numbers.predicted_and_actual_gain(before, slots, recent.ended / recent.seconds)
-    grew = f"{'grew' if slots > before.slots else 'shrank'} from {before.slots} to {slots} slots: {came:+.0%}"
-    if slots > before.slots and came < NO_GAIN * (slots / before.slots - 1):
-        return f"{grew}, {predicted:+.0%} predicted: no gain, go back to {before.slots}"
-    return f"{grew}, {predicted:+.0%} predicted"
+    predicted, actual = numbers.predicted_and_actual_gain(before, slots, recent.ended / recent.seconds)
+    verb = "grew" if slots > before.slots else "shrank"
+    text = f"{verb} from {before.slots} to {slots} slots: {actual:+.0%}, {predicted:+.0%} predicted"
+    if slots > before.slots and actual < NO_GAIN * (slots / before.slots - 1):
+        return f"{text}: no gain, go back to {before.slots}"
+    return text
 
 
 #: The times that service times are compared with: words, seconds ago, and how far off an entry may be.
@@ -90,15 +91,15 @@ TIMES = (("an hour ago", 3_600, 600), ("yesterday at this time", 86_400, 2_400))
 CHANGED = 1.25
 
 
-def slower_than_before(facts: PoolFacts) -> str:
-    """Return how long runs take, compared with an hour ago and with yesterday.
+def slowdown_text(facts: PoolFacts) -> str:
+    """Return how long runs take, compared with an hour ago and with yesterday, as text.
 
-    It is empty if the times are alike, or not known.
+    It is "" if the times are alike or not known.
     """
     multiples = [
         f"{times:.1f} times as long as {when}"
         for when, ago, within in TIMES
-        if (times := facts.slower_than(ago, within)) is not None and not 1 / CHANGED < times < CHANGED
+        if (times := facts.slowdown_since(ago, within)) is not None and not 1 / CHANGED < times < CHANGED
     ]
     return f"runs of the same kinds take {' and '.join(multiples)}" if multiples else ""
 
@@ -119,60 +120,59 @@ CATEGORIES = {
 }
 
 
-def slot_time(facts: PoolFacts) -> Iterator[tuple[str, float]]:
-    """Yield the parts of a slot's time with their shares, the largest first. The shares add up to 1."""
+def slot_time_shares(facts: PoolFacts) -> Iterator[tuple[str, float]]:
+    """Yield the labels of the parts of a slot's time and their shares, the largest first, adding up to 1."""
     places, use = facts.places, facts.use
     total = sum(places.values())
     if not total or not facts.view.running:
         return
     spent: Counter[str] = Counter()
     for place, micros in places.items():
-        bottleneck_name = CATEGORIES.get(place.category, place.category)
-        waits = place.category in ("peer", "lock") and place.name
-        spent[f"{place.category} {place.name}" if waits else bottleneck_name] += micros
+        has_name = place.category in ("peer", "lock") and place.name
+        label = CATEGORIES.get(place.category, place.category)
+        spent[f"{place.category} {place.name}" if has_name else label] += micros
     shares = [(label, use * micros / total) for label, micros in spent.items()]
-    yield from sorted([*shares, ("waiting for a message", 1 - use)], key=lambda each: -each[1])
+    yield from sorted([*shares, ("waiting for a message", 1 - use)], key=lambda part: -part[1])
 
 
 def backlog_trend(facts: PoolFacts) -> str:
-    """Return when the backlog is cleared, or how fast it grows.
+    """Return when the backlog will be cleared or how fast it grows, as text.
 
-    It is empty if there is no backlog, and if no process fetches from it.
+    It is "" without a backlog, and if nothing fetches from it.
     """
-    stands = not facts.view.running or facts.view.drained_at_ms is not None
-    if not facts.ready or stands or all(queue.limits.paused for queue in facts.waiting):
+    fetches = facts.view.running and facts.view.drained_at_ms is None
+    if not facts.ready or not fetches or all(queue.limits.paused for queue in facts.waiting_queues):
         return ""
     clear = numbers.clear_seconds(facts.ready, rate=facts.rate, in_rate=facts.in_rate)
     if clear is not None:
-        return f"cleared in {duration(clear)}"
+        return f"cleared in {duration_text(clear)}"
     return f"grows by {facts.in_rate - facts.rate:,.1f} a second" if facts.in_rate > facts.rate else ""
 
 
 def bottleneck_name(facts: PoolFacts, share: float) -> str:
-    """Return the name of the place with the largest share, with the library and the line that wait."""
-    wait = facts.largest_place("peer", "child", "file", "sleep", "lock", "thread")
-    if wait is None or not share:
+    """Return the name of the place of most waits, with the library and the line that wait."""
+    largest = facts.largest_place("peer", "child", "file", "sleep", "lock", "thread")
+    if largest is None or not share:
         return "the dependency"
-    place = wait[0]
-    what = {"child": "a child process", "file": "a file", "sleep": "a sleep in the handler"}
-    what["thread"] = "other threads of the process"
-    name = place.name or what.get(place.category, place.category)
-    by = (
-        f" (by {place.library}, at {place.line})"
-        if place.library
-        else f" (at {place.line})"
-        if place.line
-        else ""
-    )
-    return f"{name}{by}"
+    place = largest[0]
+    nouns = {
+        "child": "a child process",
+        "file": "a file",
+        "sleep": "a sleep in the handler",
+        "thread": "other threads of the process",
+    }
+    name = place.name or nouns.get(place.category, place.category)
+    if place.library:
+        return f"{name} (by {place.library}, at {place.line})"
+    return f"{name} (at {place.line})" if place.line else name
 
 
 def main_wait(facts: PoolFacts) -> tuple[str, str]:
     """Return the name of the place at which slots wait most, and the words for it; both empty without one."""
-    wait = facts.largest_place("peer", "child", "file", "sleep", "thread")
-    if wait is None:
+    largest = facts.largest_place("peer", "child", "file", "sleep", "thread")
+    if largest is None:
         return "", ""
-    place, share = wait
+    place, share = largest
     spent = f", {share:.0%} of that time waiting for {bottleneck_name(facts, share)}"
     return place.name or place.library, spent
 
@@ -184,31 +184,32 @@ def probe_command(facts: PoolFacts) -> str:
 
 
 def use_text(facts: PoolFacts) -> str:
-    """Return the share of slots in use."""
+    """Return the share of slots in use, as text."""
     if facts.view.slots == 1:
         return f"the one slot is in use {facts.use:.0%} of the time"
     return f"{facts.use:.0%} of {facts.view.slots} slots are in use"
 
 
 def rate_text(facts: PoolFacts) -> str:
-    """Return the rate at which tasks end."""
+    """Return the rate at which tasks end, as text."""
     return f"{facts.rate:,.1f} tasks end a second"
 
 
 def ready_text(facts: PoolFacts) -> str:
-    """Return the number of ready tasks."""
+    """Return the number of ready tasks, as text."""
     return "1 task is ready" if facts.ready == 1 else f"{facts.ready:,} tasks are ready"
 
 
 def slots_suffice_text(slots: int) -> str:
-    """Return the clause that this number of slots suffices."""
+    """Return the text that this number of slots suffices."""
     return "1 slot suffices" if slots == 1 else f"{slots} slots suffice"
 
 
 def throughput_text(measured: Elasticity) -> str:
-    """Return the measured throughput of a part of the slots, and of all of them.
+    """Return the measured throughput of a part of the slots and of all slots, as text.
 
-    If only the last step to all slots did not grow, the part is the slots before that step.
+    The part is the smallest one. If throughput stopped to grow only in the last step to all slots, it is the
+    part before that step.
     """
     slots, rate = measured.part, measured.part_rate
     if measured.step is not None and measured.high > SATURATED and not measured.grows:
@@ -218,19 +219,19 @@ def throughput_text(measured: Elasticity) -> str:
 
 
 def elasticity_text(measured: Elasticity) -> str:
-    """Return a measured elasticity with its interval."""
+    """Return a measured elasticity with its interval, as text."""
     return f"elasticity {measured.value:.2f} ± {measured.error:.2f}"
 
 
-def duration(seconds: float) -> str:
-    """Return a duration as a short text."""
+def duration_text(seconds: float) -> str:
+    """Return a duration as a short text: `3 min`, `1.5 s` or `20.0 ms`."""
     if seconds >= 120:
         return f"{seconds / 60:.0f} min"
     return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.1f} ms"
 
 
 def diagnosis_lines(result: Diagnosis) -> Iterator[str]:
-    """Yield the lines of a diagnosis for a person."""
+    """Yield the lines of text of a diagnosis."""
     trend = f" ({result.trend})" if result.trend else ""
     yield f"{result.pool}: {result.state}{trend}. {result.why}"
     if result.advice:
@@ -239,7 +240,7 @@ def diagnosis_lines(result: Diagnosis) -> Iterator[str]:
         yield f"  {result.compared}"
     if result.outcome:
         yield f"  {result.outcome}"
-    for each in result.against:
-        yield f"  against it: {each}"
+    for counter_evidence in result.against:
+        yield f"  against it: {counter_evidence}"
     if result.command:
         yield f"  {result.command}"

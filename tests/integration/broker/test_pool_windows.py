@@ -45,7 +45,7 @@ def test_slots_that_wait_for_a_service_name_it(
         seen = last(store)
         [(kind, figures)] = seen.kinds.items()
         assert (kind, figures.failed) == ("bottleneck.ask", 0)
-        assert 0.1 <= (figures.mean or 0) <= 0.6
+        assert 0.1 <= (figures.mean_service_seconds or 0) <= 0.6
         place, micros = seen.places.most_common(1)[0]
         assert (place.category, place.name, place.kind) == ("peer", asked.address, "bottleneck.ask"), (
             seen.places
@@ -117,4 +117,4 @@ def test_the_days_have_an_entry_each_five_minutes(store: Store) -> None:
         days.fold_if_due(store, ["p"])
     [[(_hour, hour), (_at, kinds)]] = days.read_days(store, ["p"])
     for seen in (hour, kinds):
-        assert (seen["mail"].ended, seen["mail"].failed, seen["mail"].mean) == (4, 1, 0.5)
+        assert (seen["mail"].ended, seen["mail"].failed, seen["mail"].mean_service_seconds) == (4, 1, 0.5)
