@@ -155,7 +155,7 @@ def results_of_own_pool(facts: PoolFacts) -> Diagnosis | None:
 
 
 def _nothing_ends(facts: PoolFacts) -> bool:
-    """True if no run has ended for much longer than a run takes, or for `SILENT_SECONDS` if that is unknown."""
+    """True if no run has ended for much longer than a run takes (if unknown: for `SILENT_SECONDS`)."""
     recent, minute, mean = facts.recent, facts.minute, facts.mean_service_seconds
     if recent.ended or not minute.seconds:
         return False
@@ -328,7 +328,7 @@ def _saturated_by(facts: PoolFacts) -> tuple[str, str, tuple[str, ...]]:
 
 
 def busy_loop(facts: PoolFacts) -> Diagnosis | None:
-    """Diagnose `processor`: slots wait for messages because their processes are busy fetching and decoding."""
+    """Diagnose `processor`: slots wait for messages because their processes are busy fetching them."""
     mean, running = facts.mean_service_seconds, facts.view.running
     busy = min((process.loop_busy for process in running), default=0.0)
     if mean is None or mean < SHORT_SECONDS or facts.is_probed:

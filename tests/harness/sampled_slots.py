@@ -34,7 +34,7 @@ class Slots:
         """Return the share of the time that was spent in each place."""
         until = monotonic() + seconds
         while monotonic() < until:
-            self.sampler.look_at_slots()
+            self.sampler.sample_slots()
             sleep(0.05)
         taken = self.sampler.take_samples()
         total = sum(taken.values())

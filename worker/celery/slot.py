@@ -48,8 +48,7 @@ from millpond.tasks.handlers import Handler
 from millpond.tasks.process.spans import SDK
 from millpond.tasks.settings import settings
 from millpond.worker.handler_services import FRESH_SECONDS, Outbox, ProgressReporter, cancellations
-from millpond.worker.report.noted_calls import note_call, note_run
-from millpond.worker.report.noted_calls import switch as NOTES
+from millpond.worker.report.recorded_calls import RECORDING, record_call, record_run
 from millpond.worker.report.slot_sampler import RUNNING
 from millpond.worker.supervise import process_tree
 
@@ -120,7 +119,7 @@ class TaskContext(Context):
 
     def mark_call(self, peer: str, items: int) -> AbstractContextManager[None]:
         """Record for `millpond why` the call of a dependency inside a `with` block."""
-        return note_call(self.kind, peer, items)
+        return record_call(self.kind, peer, items)
 
     @cached_property
     def report(self) -> "ProgressReporter":
@@ -162,10 +161,10 @@ def run_delivery(delivery: Delivery) -> SlotResult:
     outcome = _run_handler(task, delivery, context, around)
     RUNNING.pop(thread, None)
     seconds = time.monotonic() - began
-    if NOTES["on"] and type(outcome) is Succeeded:
+    if RECORDING["on"] and type(outcome) is Succeeded:
         kwargs = delivery.message.arguments[1]
         if list in map(type, kwargs.values()):
-            note_run(kind, kwargs, seconds)
+            record_run(kind, kwargs, seconds)
     return outcome, seconds, clock() - cpu_began
 
 

@@ -1,8 +1,9 @@
-"""The kernel's view of a thread: on a processor, or blocked on which peer, lock or file.
+"""Read from the kernel what a thread does: whether it is on a processor, or on which peer, lock or file it
+waits.
 
 Only Linux reports it (proc(5): `task/TID/syscall`, `schedstat`); on other systems every activity is
-`unknown`. Nothing is stopped or traced: a look costs some file reads, and is stale at worst if a thread goes
-on meanwhile.
+`unknown`. No thread is stopped or traced. Some files are read, and a thread may go on meanwhile: then the
+answer is out of date.
 """
 
 import os
@@ -50,19 +51,19 @@ _FILE_CALLS = {
     )),
 }  # fmt: skip
 _FILES = ("fcntl", "flock", "fsync", "pread", "pwrite")
-#: A socket between two ends of one host that has no name.
+#: The name of a peer at the other end of a socket without an address, on the same host.
 UNNAMED = "a socket"
-#: The writable data of libraries is looked up again after these seconds: more may have been loaded.
+#: The writable data of libraries is read again after these seconds: more libraries may have been loaded.
 MAPS_SECONDS = 10.0
 #: The type of a segment of a library that is loaded into memory (elf(5), PT_LOAD).
 _LOADED_SEGMENT = 1
-#: The number of a system call of a thread that is blocked outside one: it waits for a page of memory.
+#: The number that the kernel reports for a thread that is blocked outside a system call, on a page of memory.
 _PAGE_FAULT = -1
 #: An event loop whose next timer is due within this time sleeps; later ones are time-outs.
 TIMER_MS, _UNSIGNED = 10_000, 0xFFFFFFFF
-#: Most descendants of a child program that are looked at.
+#: The maximum of processes that are checked for one child program: itself and its descendants.
 MOST_DESCENDANTS = 50
-#: Pipes that a program of the logs reads, perhaps slowly.
+#: The names of standard streams. If they are pipes, a program that reads the logs may be slow.
 _OUTPUTS = {1: "standard output", 2: "standard error"}
 _ON_A_DESCRIPTOR = ("read", "write", "recv", "send", "connect", "accept")
 
@@ -141,18 +142,18 @@ def blocked_on(tid: int) -> Blocked:
 def is_computing(pid: int) -> bool:
     """True if a child program or a descendant of it is on a processor, or waits for one."""
     pids = [pid]
-    for each in pids:  # grows while it is read
-        if _is_runnable(Path(f"/proc/{each}")):
+    for descendant in pids:  # the list grows in the loop
+        if _is_runnable(Path(f"/proc/{descendant}")):
             return True
         if len(pids) < MOST_DESCENDANTS:
-            pids += _children_of(Path(f"/proc/{each}/task"))
+            pids += _children_of(Path(f"/proc/{descendant}/task"))
     return False
 
 
 def other_threads_compute(slots: Set[int]) -> bool:
-    """True if a thread of this process that handlers or C libraries started computes.
+    """True if a thread that a handler or a C library has started in this process computes.
 
-    `slots` are the idents of the slots' threads. Those and Millpond's own do not count.
+    The threads of `slots` (their idents), those of Millpond and the calling one do not count.
     """
     own = {os.getpid()}
     for thread in threading.enumerate():
@@ -193,40 +194,44 @@ def _children_of_thread(thread: Path) -> list[int]:
 
 
 def _disk_name(fd: int) -> str:
-    """Return the name of the disk of a file: the folder at which it is mounted. "" if it is no file."""
+    """Return the name of the disk of an open file, by the folder of its mount, or "" if it is no file."""
     with suppress(OSError):
         path = Path(f"/proc/self/fd/{fd}").readlink()
         if path.is_absolute():
-            return f"the disk of {next(each for each in (path, *path.parents) if os.path.ismount(each))}"
+            mount = next(folder for folder in (path, *path.parents) if os.path.ismount(folder))
+            return f"the disk of {mount}"
     return ""
 
 
 def _lock_path(fd: int) -> str:
-    """Return the path of a file whose lock is waited for."""
+    """Return the path of an open file, or "" if it is not known."""
     with suppress(OSError):
         return str(Path(f"/proc/self/fd/{fd}").readlink())
     return ""
 
 
 def _awaited_descriptors(call: str, arguments: list[int]) -> list[int]:
-    """Return the descriptors that a call waits for, which are in this process's memory or a file of /proc."""
+    """Return the descriptors for which a `poll`, `select` or `epoll` with these arguments waits.
+
+    They are read from the memory of this process, those of `epoll` from /proc. [] if they cannot be read.
+    """
     with suppress(OSError, ValueError, struct.error):
         if call == "epoll":
             numbers = re.findall(
                 r"^tfd:\s+(\d+)", Path(f"/proc/self/fdinfo/{arguments[0]}").read_text(), re.M
             )
-            return [int(each) for each in numbers]
+            return [int(number) for number in numbers]
         if call == "poll":
             count = min(arguments[1], 64)
             return [fd for fd, _, _ in _POLLFD.iter_unpack(_read_memory(arguments[0], count * _POLLFD.size))]
-        bits = b"".join(_read_memory(at, (arguments[0] + 7) // 8) for at in arguments[1:3] if at)
-        size = (arguments[0] + 7) // 8
+        size = (arguments[0] + 7) // 8  # the bytes of a set of descriptors, one bit for each
+        bits = b"".join(_read_memory(address, size) for address in arguments[1:3] if address)
         return [n % (8 * size) for n in range(8 * len(bits)) if bits[n // 8] >> n % 8 & 1]
     return []
 
 
 def _read_memory(address: int, size: int) -> bytes:
-    """Return bytes of this process, read by the kernel: an address that is gone is an error, not a crash."""
+    """Return bytes of this process's memory. Raises `OSError` for an address that is not mapped any more."""
     memory = os.open("/proc/self/mem", os.O_RDONLY)
     try:
         return os.pread(memory, size, address)
@@ -237,13 +242,13 @@ def _read_memory(address: int, size: int) -> bytes:
 def _likeliest_cause(descriptors: list[int]) -> Blocked:
     """Return the activity of a thread that waits for several descriptors.
 
-    It is the first peer with an address, else any peer, else the first descriptor.
+    It is a wait for the first peer with a name, else for the first peer, else for the first descriptor.
     """
     waits = [_on_descriptor(fd) for fd in descriptors]
-    peers = [each for each in waits if each.category == "peer"]
-    # An event loop waits for a socket of its own too, which wakes it.
-    outside = (each for each in peers if each.name != UNNAMED)
-    return next(outside, next(iter(peers or waits), Blocked("unknown")))
+    peers = [wait for wait in waits if wait.category == "peer"]
+    # An event loop also waits for a socket of its own, without a name, by which threads wake it.
+    named_peers = (wait for wait in peers if wait.name != UNNAMED)
+    return next(named_peers, next(iter(peers or waits), Blocked("unknown")))
 
 
 def _in_idle_loop(timeout: int) -> Blocked:
@@ -255,9 +260,10 @@ def _in_idle_loop(timeout: int) -> Blocked:
 
 
 def _on_descriptor(fd: int) -> Blocked:
-    """Return the peer of a socket or a named pipe. A pipe leads to a child. All others are files.
+    """Return the activity of a thread that waits for a descriptor.
 
-    An eventfd is written by another thread.
+    A socket and a named pipe lead to a peer, a pipe to a child process (standard output and standard error to
+    a peer), and an eventfd to another thread. All others are files.
     """
     with suppress(OSError):
         path = Path(f"/proc/self/fd/{fd}").readlink()
@@ -273,7 +279,7 @@ def _on_descriptor(fd: int) -> Blocked:
 
 
 def _to_peer(fd: int) -> Blocked:
-    """Return the address at the other end of a socket, `host:port` or a path, and its round trips."""
+    """Return a wait for the peer of a socket: its address (`host:port` or a path) and the round trips."""
     with suppress(OSError), socket.socket(fileno=os.dup(fd)) as copy:
         address = copy.getpeername()
         if isinstance(address, tuple):
@@ -285,7 +291,7 @@ def _to_peer(fd: int) -> Blocked:
 
 
 def _not_connected(fd: int) -> str:
-    """Return the name of a socket that has no peer: the address that it connects to, if that is known."""
+    """Return the name of the peer of a socket that is not connected, by its address if that is known."""
     with suppress(OSError), socket.socket(fileno=os.dup(fd)) as copy:
         if copy.type == socket.SOCK_DGRAM:
             return "an answer by UDP"
@@ -314,7 +320,7 @@ def _round_trips(connection: socket.socket) -> RoundTrips | None:
 
 
 def _on_futex(address: int) -> Blocked:
-    """Return the lock at an address: the interpreter's, one of a C library, or one of the process."""
+    """Return a wait for the lock at an address: the interpreter's, one of a C library, or another one."""
     library = next((name for low, high, name in _libraries_data() if low <= address < high), "")
     if "python" in library:
         return Blocked("interpreter")
@@ -324,7 +330,11 @@ def _on_futex(address: int) -> Blocked:
 
 
 def _libraries_data() -> tuple[tuple[int, int, str], ...]:
-    """Return the writable data of this process's program and libraries: start, end, file name."""
+    """Return the writable data of this process's program and libraries: the start, the end and the file's
+    name.
+
+    They are read again every `MAPS_SECONDS`.
+    """
     return _read_libraries_data(int(time.monotonic() / MAPS_SECONDS))
 
 

@@ -1,9 +1,9 @@
-"""Sample how the slots of a process spend their time, a few times a second, without a change of a handler.
+"""Sample how the slots of a process spend their time, a few times a second. Handlers need no change.
 
-A thread looks at each slot that runs a task: its clock has the time that it ran and that it waited for a
-processor since the last look. For the rest of that time the kernel names the cause that blocks the slot
-(blocking.py), and the slot's Python stack names the library that waits and the line of the handler that
-called it. The heartbeat takes the sums.
+A thread of its own takes a sample of each slot that runs a task. The clock of the slot's thread shows how
+long it ran and how long it waited for a processor since the last sample. For the rest of the time the kernel
+shows what the slot waits for (blocking.py), and its Python stack shows the library that waits and the line of
+the handler that called it. The heartbeat takes the sums.
 """
 
 import gc
@@ -20,7 +20,7 @@ from types import FrameType
 
 from millpond.broker.stats.calls import add_connection, add_wait
 from millpond.broker.stats.window import RESULTS, Place
-from millpond.worker.report import noted_calls
+from millpond.worker.report import recorded_calls
 from millpond.worker.report.blocking import (
     Blocked,
     Clock,
@@ -31,28 +31,29 @@ from millpond.worker.report.blocking import (
     other_threads_compute,
     thread_clock,
 )
-from millpond.worker.report.noted_calls import CALLING
+from millpond.worker.report.recorded_calls import CALLED_PEERS
 
-#: Looks a second.
-LOOKS_PER_SECOND = 5.0
+#: The number of samples a second.
+SAMPLES_PER_SECOND = 5.0
 
 #: The maximum of different places between two heartbeats. The time of further places is counted as `others`.
 MOST_PLACES = 40
 
-#: Connections whose round trips are remembered.
+#: The maximum of connections whose last round trips are kept.
 MOST_CONNECTIONS = 500
 
-#: Fields of calls between two heartbeats.
+#: The maximum of fields of calls between two heartbeats.
 MOST_CALLS = 200
 
-#: Where a slot may be that waits for a peer by its handler's own word.
-WAITING = ("peer", "sleep", "lock", "file", "child", "thread", "unknown")
+#: The categories of waits that may be for the peer that a handler or a span names.
+NAMED_BY_HANDLERS = ("peer", "sleep", "lock", "file", "child", "thread", "unknown")
 
 #: The activity of a slot that is found on a processor, or ready for one.
 RUNNING_NOW = ("processor", "runnable")
 
-#: Modules that call a handler. Others of Millpond and of Celery may be called by it.
-_CALLERS = (
+#: Modules that call handlers: the stack of a handler ends at them. Handlers may call other modules of
+#: Millpond and of Celery.
+_HANDLER_CALLERS = (
     "millpond.worker",
     "millpond.tasks.execute",
     "millpond.tasks.forked_child",
@@ -64,7 +65,7 @@ _CALLERS = (
 )
 
 #: Modules in which a handler waits for the results of other tasks.
-_RESULTS = ("millpond.producer.results", "celery.result")
+_RESULT_MODULES = ("millpond.producer.results", "celery.result")
 
 _MICROS = 1_000_000
 
@@ -74,13 +75,13 @@ RUNNING: dict[int, str] = {}
 
 
 def _current_frames() -> dict[int, FrameType]:
-    """Return the frame of each other thread. Garbage is not collected meanwhile.
+    """Return the current frame of each other thread, by its ident.
 
-    The caller's own frame would hold itself, and so keep all of them, with the inputs and pictures of tasks
-    that have ended, until garbage is collected.
+    The frame of the caller is left out. It would refer to the returned dictionary, and so to itself: all
+    frames, with the data of tasks that have ended, would stay in memory until garbage is collected.
 
-    Before Python 3.11.8 and 3.12.1 the call holds a lock that the end of a `threading.local` takes too, so a
-    collection inside it would stop the process for good (gh-106883).
+    Garbage is not collected during the call. Before Python 3.11.8 and 3.12.1 the call holds a lock that the
+    end of a `threading.local` takes too, so a collection could stop the process for good (gh-106883).
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -94,8 +95,8 @@ def _current_frames() -> dict[int, FrameType]:
 
 
 @dataclass(slots=True)
-class _Look:
-    """The last look at a thread: when it was, and the thread's clock then."""
+class _Sample:
+    """The last sample of a thread: its time, and the thread's clock at that time."""
 
     at: float
     clock: Clock | None
@@ -107,13 +108,14 @@ class SlotSampler:
     def __init__(self, running: Mapping[int, str], *, clock: Callable[[], float] = time.monotonic) -> None:
         self._running = running
         self._clock = clock
-        self._looks: dict[int, _Look] = {}
+        self._last_samples: dict[int, _Sample] = {}
         #: The idents of all threads that were slots.
         self._slots: set[int] = set()
         self._places: Counter[Place] = Counter()
-        #: The microseconds that slots waited before a look that found them on a processor, by the place that
-        #: is likely if no other look finds them waiting.
+        #: The microseconds that slots waited before a sample that found them on a processor, by the place at
+        #: which they are taken to have waited if no other sample finds them waiting.
         self._unseen: Counter[Place] = Counter()
+        #: The time and the round trips of each connection at its last sample, by its number.
         self._connections: dict[int, tuple[float, int]] = {}
         self._calls: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -121,33 +123,36 @@ class SlotSampler:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start the thread that looks, unless it runs."""
+        """Start the thread that takes samples, unless it runs, and the recording of handlers' calls."""
         if self._thread is None:
-            noted_calls.switch["on"] = True
+            recorded_calls.RECORDING["on"] = True
             self._thread = threading.Thread(
                 target=self._sample_until_stopped, name="millpond-slots", daemon=True
             )
             self._thread.start()
 
     def stop(self) -> None:
-        """Stop looking."""
+        """Stop taking samples."""
         self._stop.set()
 
     def take_samples(self) -> Counter[Place]:
         """Return the microseconds spent in each place since the last call."""
         with self._lock:
-            taken, self._places = self._places, Counter()
+            places, self._places = self._places, Counter()
             unseen, self._unseen = self._unseen, Counter()
-        return _with_unseen_waits(taken, unseen)
+        return _add_unseen_waits(places, unseen)
 
     def take_calls(self) -> Counter[str]:
-        """Return the calls seen and noted since the last call of this, as fields of a window."""
-        with self._lock:
-            taken, self._calls = self._calls, Counter()
-        return taken + noted_calls.pop_noted_calls()
+        """Return the calls of handlers since the last time, as fields of a window.
 
-    def look_at_slots(self) -> None:
-        """Take one sample of each slot that runs a task, and add the time since the last one to its place."""
+        They are the round trips that the samples have seen, and the calls that handlers have recorded.
+        """
+        with self._lock:
+            calls, self._calls = self._calls, Counter()
+        return calls + recorded_calls.take_recorded_calls()
+
+    def sample_slots(self) -> None:
+        """Take one sample of each slot that runs a task, and add the time since its last one to its place."""
         running = dict(self._running)
         self._slots |= running.keys()
         other_work = _OtherWork(self._slots)
@@ -158,53 +163,66 @@ class SlotSampler:
         for ident, kind in running.items():
             tid, frame = tids.get(ident), frames.get(ident)
             if tid is not None and frame is not None:
-                self._note_look(ident, kind, tid, frame, other_work)
-        for gone in self._looks.keys() - running.keys():
-            del self._looks[gone]
+                self._sample_slot(ident, kind, tid, frame, other_work)
+        for ident in self._last_samples.keys() - running.keys():
+            del self._last_samples[ident]
 
     def _sample_until_stopped(self) -> None:
-        """Look at the slots several times a second until `stop` is called."""
-        while not self._stop.wait(1 / LOOKS_PER_SECOND):
-            self.look_at_slots()
+        """Take samples several times a second until `stop` is called."""
+        while not self._stop.wait(1 / SAMPLES_PER_SECOND):
+            self.sample_slots()
 
-    def _note_look(self, ident: int, kind: str, tid: int, frame: FrameType, other_work: "_OtherWork") -> None:
-        """Add the time since the last look at a slot: on a processor, waiting for one, or at a place.
+    def _sample_slot(
+        self, ident: int, kind: str, tid: int, frame: FrameType, other_work: "_OtherWork"
+    ) -> None:
+        """Add the time since the last sample of a slot: on a processor, waiting for one, and at a place.
 
-        A slot that waits for another thread or a child program that computes is computing.
+        The first sample of a slot adds nothing.
         """
         now, clock = self._clock(), thread_clock(tid)
-        before = self._looks.get(ident)
-        self._looks[ident] = _Look(now, clock)
-        if before is None:
+        last = self._last_samples.get(ident)
+        self._last_samples[ident] = _Sample(now, clock)
+        if last is None:
             return
-        passed = now - before.at
+        passed = now - last.at
         ran = waited = 0.0
-        if clock is not None and before.clock is not None:
-            ran = min(passed, max(0.0, clock.ran - before.clock.ran))
-            waited = min(passed - ran, max(0.0, clock.waited - before.clock.waited))
-        wait = blocked_on(tid)
-        blocked = place(kind, wait, frame, shared=len(self._running) > 1)
-        if (said := CALLING.get(ident)) is not None and blocked.category in WAITING:
-            blocked = replace(blocked, category="peer", name=said)
-        if worker := _computing_helper(wait, blocked, frame, tid, other_work):
-            blocked = Place("processor", worker, kind=kind)
+        if clock is not None and last.clock is not None:
+            ran = min(passed, max(0.0, clock.ran - last.clock.ran))
+            waited = min(passed - ran, max(0.0, clock.waited - last.clock.waited))
+        blocked = blocked_on(tid)
+        place = self._place_of_slot(ident, kind, tid, frame, blocked, other_work)
         with self._lock:
-            if wait.trips is not None and blocked.category == "peer" and blocked.name != RESULTS:
-                self._note_trips(blocked, wait.trips, now)
+            if blocked.trips is not None and place.category == "peer" and place.name != RESULTS:
+                self._add_round_trips(place, blocked.trips, now)
             self._add_seconds(Place("processor", kind=kind), ran)
             self._add_seconds(Place("runnable", kind=kind), waited)
-            if wait.category in RUNNING_NOW:
-                self._unseen[blocked] += max(0, int((passed - ran - waited) * _MICROS))
+            if blocked.category in RUNNING_NOW:
+                self._unseen[place] += max(0, int((passed - ran - waited) * _MICROS))
             else:
-                self._add_seconds(blocked, passed - ran - waited)
+                self._add_seconds(place, passed - ran - waited)
 
-    def _note_trips(self, peer: Place, trips: RoundTrips, now: float) -> None:
-        """Add the round trips of a connection since it was seen last, and how long it has waited now."""
+    def _place_of_slot(
+        self, ident: int, kind: str, tid: int, frame: FrameType, blocked: Blocked, other_work: "_OtherWork"
+    ) -> Place:
+        """Return the place of a slot: the peer that its handler names, or else what the kernel shows.
+
+        A slot that waits for another thread or a child program that computes is on a processor.
+        """
+        place = find_place(kind, blocked, frame, shared=len(self._running) > 1)
+        peer = CALLED_PEERS.get(ident)
+        if peer is not None and place.category in NAMED_BY_HANDLERS:
+            place = replace(place, category="peer", name=peer)
+        if helper := _computing_helper(blocked, place, frame, tid, other_work):
+            return Place("processor", helper, kind=kind)
+        return place
+
+    def _add_round_trips(self, peer: Place, trips: RoundTrips, now: float) -> None:
+        """Add the round trips of a connection since its last sample, and how long it has waited now."""
         number, count, waited_ms = trips
         if len(self._calls) > MOST_CALLS:
             return
         before = self._connections.pop(number, None)
-        self._connections[number] = now, count  # the last seen is the last of the dictionary
+        self._connections[number] = now, count  # in the order of the last samples
         if len(self._connections) > MOST_CONNECTIONS:
             self._connections.pop(next(iter(self._connections)))
         add_wait(self._calls, peer.kind, peer.name, waited_ms)
@@ -213,34 +231,35 @@ class SlotSampler:
         else:
             add_connection(self._calls, peer.kind, peer.name, count - before[1], now - before[0])
 
-    def _add_seconds(self, where: Place, seconds: float) -> None:
-        """Add time to a place, or to `others` if there are too many places."""
+    def _add_seconds(self, place: Place, seconds: float) -> None:
+        """Add time to a place, or to `others` of its category if there are `MOST_PLACES` places."""
         if seconds <= 0:
             return
-        if where not in self._places and len(self._places) >= MOST_PLACES:
-            where = Place(where.category, "others", kind=where.kind)
-        self._places[where] += int(seconds * _MICROS)
+        if place not in self._places and len(self._places) >= MOST_PLACES:
+            place = Place(place.category, "others", kind=place.kind)
+        self._places[place] += int(seconds * _MICROS)
 
 
-def _with_unseen_waits(places: Counter[Place], unseen: Counter[Place]) -> Counter[Place]:
-    """Return the places with the waits that no look has seen.
+def _add_unseen_waits(places: Counter[Place], unseen: Counter[Place]) -> Counter[Place]:
+    """Return the microseconds by place, with the waits during which no sample was taken.
 
-    They are divided among the places at which slots of the same kind were seen waiting. Without one, they
-    were spent at the likely place.
+    These are divided among the places at which slots of the same kind were seen waiting. If there is none,
+    they count for the place in `unseen`.
     """
-    whole = Counter(places)
+    all_places = Counter(places)
     for likely, micros in unseen.items():
-        seen = {each: spent for each, spent in places.items() if _may_be_unseen(each, likely)} or {likely: 1}
-        total = sum(seen.values())
-        for each, spent in seen.items():
-            whole[each] += micros * spent // total
-    return whole
+        candidates = {place: spent for place, spent in places.items() if _may_be_unseen(place, likely)}
+        candidates = candidates or {likely: 1}
+        total = sum(candidates.values())
+        for place, spent in candidates.items():
+            all_places[place] += micros * spent // total
+    return all_places
 
 
 def _may_be_unseen(place: Place, likely: Place) -> bool:
-    """True if a wait that was not seen may have been at this place.
+    """True if a wait that was not seen, for which `likely` is assumed, may have been at `place`.
 
-    A single slot waits for the interpreter only because of the look.
+    A single slot waits for the interpreter only because a sample is taken.
     """
     if place.kind != likely.kind or (place.category in RUNNING_NOW and not place.name):
         return False
@@ -248,7 +267,10 @@ def _may_be_unseen(place: Place, likely: Place) -> bool:
 
 
 class _OtherWork:
-    """What computes beside the slots, looked at once for all slots, and only if one waits for it."""
+    """Whether threads and programs beside the slots compute.
+
+    It is read once for all slots, if one needs it.
+    """
 
     def __init__(self, slots: Set[int]) -> None:
         self._slots = slots
@@ -264,31 +286,32 @@ class _OtherWork:
         return any(map(is_computing, child_programs()))
 
 
-def _computing_helper(wait: Blocked, where: Place, frame: FrameType, tid: int, other_work: _OtherWork) -> str:
-    """Return the name of the computing programs or threads that a slot waits for. "" if none computes.
+def _computing_helper(
+    blocked: Blocked, place: Place, frame: FrameType, tid: int, other_work: _OtherWork
+) -> str:
+    """Return the name of the child programs or threads that a slot waits for and that compute, or "".
 
-    A slot that waits for other threads may wait for any of them, and for any child of the process.
+    A slot that waits for other threads, or at a lock inside C code, may wait for any thread, and the former
+    also for any child of the process.
     """
-    if where.category in ("child", "sleep"):
+    if place.category in ("child", "sleep"):
         return "child programs" if any(map(is_computing, _awaited_children(frame, tid))) else ""
-    if where.category == "thread" and other_work.programs_compute:
+    if place.category == "thread" and other_work.programs_compute:
         return "child programs"
-    in_c = wait.category == "lock" and _waits_in_c(frame)
-    return (
-        "threads of handlers" if (where.category == "thread" or in_c) and other_work.threads_compute else ""
-    )
+    may_await_threads = place.category == "thread" or (blocked.category == "lock" and _waits_in_c(frame))
+    return "threads of handlers" if may_await_threads and other_work.threads_compute else ""
 
 
 def _awaited_children(frame: FrameType | None, tid: int) -> list[int]:
-    """Return the child programs that a slot waits for.
+    """Return the process ids of the child programs that a slot waits for.
 
-    That is the one of a `subprocess` or a process of `multiprocessing`, else those that the slot's thread
-    (`tid`) has started.
+    It is the program of the `subprocess` or `multiprocessing` call in its stack, or else all programs that
+    the slot's thread (`tid`) has started.
     """
     while frame is not None:
         if str(frame.f_globals.get("__name__")).startswith(("subprocess", "multiprocessing.popen_")):
-            waited = frame.f_locals.get("self", frame.f_locals.get("process"))
-            if isinstance(pid := getattr(waited, "pid", None), int):
+            program = frame.f_locals.get("self", frame.f_locals.get("process"))
+            if isinstance(pid := getattr(program, "pid", None), int):
                 return [pid]
         frame = frame.f_back
     return child_programs(tid)
@@ -306,26 +329,29 @@ def _waits_in_c(frame: FrameType) -> bool:
 
 
 def _kernel_id(thread: threading.Thread) -> int | None:
-    """Return the kernel's id of a thread. After a fork, Python has the parent's for the main thread."""
+    """Return the kernel's id of a thread. That of the main thread is the process id.
+
+    After a fork, Python's own `native_id` of the main thread is that of the parent.
+    """
     return os.getpid() if thread is threading.main_thread() else thread.native_id
 
 
-def place(kind: str, blocked: Blocked, frame: FrameType, *, shared: bool) -> Place:
-    """Return the place of a slot: the kernel names the cause, the stack the library and the line.
+def find_place(kind: str, blocked: Blocked, frame: FrameType, *, shared: bool) -> Place:
+    """Return the place of a slot: its category and name by the kernel, its library and line by the stack.
 
     `shared` is True if other slots of this process run as well.
     """
     stack = _handler_stack(frame)
     library, line = _called_package(stack), _waiting_line(stack)
     if blocked.category in RUNNING_NOW:
-        # The clock has the time that it ran. For the rest, a slot that computes waits for others to run.
+        # The time that it ran is known from its clock. For the rest it waited while other threads ran.
         return Place("interpreter", kind=kind) if shared else Place("unknown", "", library, line, kind)
     if blocked.category == "interpreter":
         return Place("interpreter", kind=kind)
-    if any(_waits_for_results(each) for each in stack):
+    if any(_waits_for_results(handler_frame) for handler_frame in stack):
         return Place("peer", RESULTS, library, line, kind)
     if blocked.category == "lock" and not blocked.name and _waits_in_c(frame):
-        return Place("thread", "", library, line, kind)  # a lock, or a signal of another thread
+        return Place("thread", "", library, line, kind)  # perhaps a lock, perhaps a signal of another thread
     if (lock := _lock_name(stack, blocked, library)) is not None:
         return Place("lock", lock, library, line, kind)
     if blocked.category == "lock":
@@ -334,11 +360,11 @@ def place(kind: str, blocked: Blocked, frame: FrameType, *, shared: bool) -> Pla
 
 
 def _handler_stack(frame: FrameType | None) -> list[FrameType]:
-    """Return the frames of the handler and of its calls, innermost first."""
+    """Return the frames of the handler and of the functions that it calls, the innermost first."""
     stack = []
     while frame is not None:
         module = str(frame.f_globals.get("__name__", ""))
-        if module.startswith(_CALLERS):
+        if module.startswith(_HANDLER_CALLERS):
             break
         stack.append(frame)
         frame = frame.f_back
@@ -348,22 +374,25 @@ def _handler_stack(frame: FrameType | None) -> list[FrameType]:
 def _waits_for_results(frame: FrameType) -> bool:
     """True if a frame waits for the results of other tasks: of a batch, or Celery's."""
     module = str(frame.f_globals.get("__name__", ""))
-    return module.startswith(_RESULTS) or frame.f_code.co_qualname == "Batch.wait"
+    return module.startswith(_RESULT_MODULES) or frame.f_code.co_qualname == "Batch.wait"
 
 
 def _called_package(stack: list[FrameType]) -> str:
-    """Return the package that the handler called: the outermost one that is not the handler's own."""
+    """Return the package that the handler calls, "" if none: the outermost one that is not the handler's own.
+
+    A package of the standard library counts only if there is no other.
+    """
     own = _package_of(stack[-1]) if stack else ""
-    packages = [package for each in reversed(stack) if (package := _package_of(each)) != own]
-    others = [package for package in packages if package not in sys.stdlib_module_names]
-    return next(iter(others or packages), "")
+    packages = [package for frame in reversed(stack) if (package := _package_of(frame)) != own]
+    installed = [package for package in packages if package not in sys.stdlib_module_names]
+    return next(iter(installed or packages), "")
 
 
 def _waiting_line(stack: list[FrameType]) -> str:
-    """Return the module and the line of the handler's package that is waiting, `shop.orders:41`."""
+    """Return the innermost line of the handler's own package, as `shop.orders:41`, or "" without a stack."""
     own = _package_of(stack[-1]) if stack else ""
-    inner = next((each for each in stack if _package_of(each) == own), None)
-    return f"{inner.f_globals.get('__name__', '?')}:{inner.f_lineno}" if inner else ""
+    innermost = next((frame for frame in stack if _package_of(frame) == own), None)
+    return f"{innermost.f_globals.get('__name__', '?')}:{innermost.f_lineno}" if innermost else ""
 
 
 def _package_of(frame: FrameType) -> str:
@@ -371,27 +400,28 @@ def _package_of(frame: FrameType) -> str:
     return str(frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
-#: Calls in which SQLite waits for its file.
-_STATEMENTS = ("execute", "commit", "rollback", "blob", "with ")
+#: Words in a line in which SQLite waits for the lock of its file.
+_SQLITE_CALLS = ("execute", "commit", "rollback", "blob", "with ")
 
-#: Words in a line that takes a lock of Python.
+#: Words in a line that acquires a lock of Python.
 _TAKING_A_LOCK = ("with ", "acquire", "enter", "lock")
 
-#: Packages of locks that are polled, and the attribute with the lock's name.
-_POLLED = {"redis.lock": "name", "filelock": "lock_file", "portalocker": "filename"}
+#: Packages whose locks are polled, and the attribute with the lock's name.
+_POLLED_LOCKS = {"redis.lock": "name", "filelock": "lock_file", "portalocker": "filename"}
 #: Modules in which a thread waits for one of a few connections.
 _CONNECTION_POOLS = (
     "sqlalchemy.pool", "psycopg_pool", "psycopg2.pool", "urllib3.connectionpool", "httpcore",
     "redis.connection", "pymongo.pool", "mysql.connector.pooling", "oracledb",
 )  # fmt: skip
 #: Functions of `threading` in which a thread waits for its turn. In the others it waits for another thread.
-_TURNS = ("Semaphore.acquire", "BoundedSemaphore.acquire")
+_TURN_FUNCTIONS = ("Semaphore.acquire", "BoundedSemaphore.acquire")
 
 
 def _lock_name(stack: list[FrameType], blocked: Blocked, library: str) -> str | None:
-    """Return the name of the lock that a slot waits for. Return None if it waits for no lock.
+    """Return the name of the lock that a slot waits for, "" for a lock without a name, None for no lock.
 
-    That is a polled lock (in Redis, of a file), a connection pool, SQLite, or a lock that the kernel names.
+    The lock may be a polled one (in Redis, of a file), a connection pool, SQLite's, or one that the kernel
+    shows.
     """
     for frame in stack:
         module = str(frame.f_globals.get("__name__"))
@@ -401,20 +431,20 @@ def _lock_name(stack: list[FrameType], blocked: Blocked, library: str) -> str | 
             return blocked.name or f"the connection pool of {library}"
     if blocked.category in ("sleep", "file") and "sqlite3" in sys.modules and stack:
         code = linecache.getline(stack[0].f_code.co_filename, stack[0].f_lineno)
-        if any(word in code for word in _STATEMENTS) and library in ("", "sqlite3", "sqlalchemy", "django"):
+        if any(word in code for word in _SQLITE_CALLS) and library in ("", "sqlite3", "sqlalchemy", "django"):
             return "SQLite"
     return blocked.name if blocked.category == "lock" and not _waits_for_others(stack, blocked) else None
 
 
 def _polled_lock(module: str, frame: FrameType) -> str:
     """Return the name of the lock that a library polls, or "" if the frame polls none."""
-    attribute = next((each for prefix, each in _POLLED.items() if module.startswith(prefix)), "")
+    attribute = next((name for prefix, name in _POLLED_LOCKS.items() if module.startswith(prefix)), "")
     name = getattr(frame.f_locals.get("self"), attribute, "") if attribute else ""
     name = name.decode() if isinstance(name, bytes) else str(name)
     return f"redis lock {name}" if name and module == "redis.lock" else name
 
 
 def _waits_for_others(stack: list[FrameType], blocked: Blocked) -> bool:
-    """True if a thread waits until another thread or process has done something for it, not for its turn."""
-    inside = [each for each in stack if each.f_globals.get("__name__") == "threading"]
-    return not blocked.name and bool(inside) and inside[-1].f_code.co_qualname not in _TURNS
+    """True if a slot waits in `threading` until another thread has done something, and not for its turn."""
+    inside = [frame for frame in stack if frame.f_globals.get("__name__") == "threading"]
+    return not blocked.name and bool(inside) and inside[-1].f_code.co_qualname not in _TURN_FUNCTIONS

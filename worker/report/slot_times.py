@@ -1,11 +1,11 @@
-"""The share of one process in its pool's windows, sent by heartbeat: figures by kind, the time of slots.
+"""Gather the part of one process in its pool's windows: figures by kind, and where slots spent time.
 
-The slots of threads are sampled in this process. A prefork child samples itself and writes its samples beside
-the other metrics of this host, where its parent reads them: a killed child loses a second of its samples at
-most.
+Threads are sampled in this process. A prefork child samples itself, and writes its samples to a metrics file,
+which its parent reads. A killed child loses the samples of a second at most. The heartbeat sends the figures.
 """
 
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Mapping
 
@@ -17,14 +17,15 @@ from millpond.tasks.process.metrics_file import MetricsFile, read_metrics
 from millpond.worker.report import span_peers
 from millpond.worker.report.slot_sampler import RUNNING, SlotSampler
 
-#: A child writes once in this many seconds.
+#: The time between two writes of a child's samples.
 WRITE_SECONDS = 1.0
-#: The maximum of places that a child remembers: a handler may call a new peer each time.
+
+#: The maximum of places in a child's sums. A handler may call another peer each time.
 MOST_KEPT = 2_000
 
 
 class SlotTimes:
-    """Gathers the fields of one process, and keeps them until they were sent."""
+    """Gathers the fields of one process for its pool's window, and keeps them until they are sent."""
 
     def __init__(self, pid: int, *, samples: bool) -> None:
         self._pid = pid
@@ -35,40 +36,43 @@ class SlotTimes:
             self._sampler.start()
 
     def add_counts(self, added: Mapping[str, int], errors: "deque[tuple[str, str]]") -> None:
-        """Add the counts and the errors of the task metrics, and the samples taken meanwhile."""
+        """Add counts of tasks, the errors of dead letters, and the samples since the last call.
+
+        The errors are removed from the queue.
+        """
         self._unsent.update(window.window_fields(added))
         while errors:
             self._unsent[window.error_field(*errors.popleft())] += 1
         if self._sampler is not None:
-            span_peers.note_client_peers()
+            span_peers.record_client_peers()
             self._unsent.update(_window_fields(self._sampler))
             self._add_child_samples()
 
     def send_to_window(self, store: Store, pool: str) -> None:
-        """Add all that is unsent to the pool's present window."""
+        """Add the gathered fields to the pool's present window in Redis. Raises `BrokerError`."""
         window.add_to_window(store, pool, self._unsent)
         self._unsent.clear()
 
     def _add_child_samples(self) -> None:
-        """Add the samples that prefork children have written since the last time."""
+        """Add the samples that prefork children have written since the last call."""
         children: dict[int, Counter[str]] = {}
-        for said in read_metrics(self._pid):
-            now = Counter({str(name): int(value) for name, value in said.get("places", {}).items()})
-            children[said["pid"]] = now
-            self._unsent.update(now - self._children.get(said["pid"], Counter()))
+        for record in read_metrics(self._pid):
+            sums = Counter({str(name): int(value) for name, value in record.get("places", {}).items()})
+            children[record["pid"]] = sums
+            self._unsent.update(sums - self._children.get(record["pid"], Counter()))
         self._children = children
 
 
 def _window_fields(sampler: SlotSampler) -> Counter[str]:
-    """Return the samples and the calls since the last call, as fields of a window."""
+    """Return the samples and the calls since the last call of this function, as fields of a window."""
     places = Counter({window.place_field(place): micros for place, micros in sampler.take_samples().items()})
     return places + sampler.take_calls()
 
 
-def keep_places(places: Counter[str], new: Counter[str]) -> None:
-    """Add new samples to a child's sums. With too many places, the sums begin again.
+def add_samples(places: Counter[str], new: Counter[str]) -> None:
+    """Add new samples to a child's sums. If these have more than `MOST_KEPT` places, they begin again.
 
-    The parent then misses a second of the places that it had seen before.
+    The parent then misses the samples of a second, at places that it has read before.
     """
     if len(places) > MOST_KEPT:
         places.clear()
@@ -76,25 +80,26 @@ def keep_places(places: Counter[str], new: Counter[str]) -> None:
 
 
 def _sample_in_child(**_: object) -> None:
-    """Sample the slot of a prefork child for as long as it lives."""
+    """Start to sample the slot of this prefork child, and to write the samples to its metrics file."""
 
-    def write() -> None:
-        """Write the child's samples to its metrics file until the child ends."""
+    def write_samples() -> None:
+        """Write the sums of the samples every `WRITE_SECONDS`, for as long as the child lives."""
         places: Counter[str] = Counter()
-        while not stop.wait(WRITE_SECONDS):
-            span_peers.note_client_peers()
+        while True:
+            time.sleep(WRITE_SECONDS)
+            span_peers.record_client_peers()
             new = _window_fields(sampler)
-            keep_places(places, new)
+            add_samples(places, new)
             if new:
                 file.write({"places": places})
 
-    sampler, file, stop = SlotSampler(RUNNING), MetricsFile(), threading.Event()
+    sampler, file = SlotSampler(RUNNING), MetricsFile()
     sampler.start()
-    threading.Thread(target=write, name="millpond-slot-times", daemon=True).start()
+    threading.Thread(target=write_samples, name="millpond-slot-times", daemon=True).start()
 
 
 def install(app: Celery, *, samples: bool) -> None:
-    """Sample in the prefork children of this application's workers, unless it is switched off."""
+    """Make the prefork children of this application's workers sample their slots, if `samples`."""
     if samples:
         app.slot_times = _sample_in_child  # signals keep weak references
         signals.worker_process_init.connect(_sample_in_child)

@@ -23,8 +23,8 @@ import pytest
 from millpond.broker.stats.calls import CallFigures, add_call_field
 from millpond.broker.stats.window import RESULTS, Place
 from millpond.worker.report import blocking, span_peers
-from millpond.worker.report.noted_calls import CALLING, note_call
-from millpond.worker.report.slot_sampler import SlotSampler, _with_unseen_waits
+from millpond.worker.report.recorded_calls import CALLED_PEERS, record_call
+from millpond.worker.report.slot_sampler import SlotSampler, _add_unseen_waits
 from tests.harness.sampled_slots import COMPUTES, Slots, main, main_place, seen_until
 
 Eventually = Callable[..., object]
@@ -177,7 +177,7 @@ def test_a_child_program_a_sleep_and_a_locked_database_are_named(slots: Slots, t
 
 COLLECTING = """
 import gc, threading
-from millpond.worker.report.slot_sampler import SlotSampler, _with_unseen_waits
+from millpond.worker.report.slot_sampler import SlotSampler, _add_unseen_waits
 
 class Own:
     def __init__(self):
@@ -189,7 +189,7 @@ for threshold in range(2, 400):
     gc.set_threshold(threshold, 1, 1)
     for _ in range(20):
         Own()
-        looks.look_at_slots()
+        looks.sample_slots()
 print("went on")
 """
 
@@ -220,7 +220,7 @@ def test_a_look_keeps_nothing_that_a_task_held() -> None:
         assert thread.ident is not None
         sampler = SlotSampler({thread.ident: "kind"})
         for _ in range(3):
-            sampler.look_at_slots()
+            sampler.sample_slots()
         seen.set()
         thread.join()
         assert held[0]() is None
@@ -239,8 +239,8 @@ def test_a_task_that_ended_is_not_counted(slots: Slots, eventually: Eventually) 
     """A slot without a task has no time to account for."""
     slots.run(lambda: None)
     eventually(lambda: not slots.kinds)
-    slots.sampler.look_at_slots()
-    slots.sampler.look_at_slots()
+    slots.sampler.sample_slots()
+    slots.sampler.sample_slots()
     assert not slots.sampler.take_samples()
 
 
@@ -286,7 +286,7 @@ def test_a_peer_has_the_name_that_its_handler_gives_it(slots: Slots) -> None:
     stop = threading.Event()
 
     def call() -> None:
-        with note_call("order", "crm", 3):
+        with record_call("order", "crm", 3):
             stop.wait(10)
 
     slots.run(call, "order")
@@ -300,15 +300,15 @@ def test_a_client_span_names_the_peer(slots: Slots, monkeypatch: pytest.MonkeyPa
     trace, sdk = pytest.importorskip("opentelemetry.trace"), pytest.importorskip("opentelemetry.sdk.trace")
     provider = sdk.TracerProvider()
     monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
-    span_peers.note_client_peers()
-    span_peers.note_client_peers()
+    span_peers.record_client_peers()
+    span_peers.record_client_peers()
     tracer, stop = provider.get_tracer("client"), threading.Event()
     about = {"server.address": "db.example.org", "server.port": 5432, "db.system.name": "postgresql"}
 
     def call() -> None:
         with tracer.start_as_current_span("SELECT", kind=trace.SpanKind.CLIENT, attributes=about):
             stop.wait(10)
-        assert threading.get_ident() not in CALLING
+        assert threading.get_ident() not in CALLED_PEERS
 
     slots.run(call, "order")
     place = main_place(slots)
@@ -464,6 +464,6 @@ def test_waits_that_no_look_has_seen_are_like_those_that_were_seen() -> None:
     """A slot that is mostly found on a processor, between short waits for the disk, waits for the disk."""
     computes, disk, likely = Place("processor", kind="a"), Place("file", kind="a"), Place("unknown", kind="a")
     seen = Counter({computes: 500, disk: 30, Place("peer", kind="b"): 100})
-    assert _with_unseen_waits(seen, Counter({likely: 400})) == seen + Counter({disk: 400})
+    assert _add_unseen_waits(seen, Counter({likely: 400})) == seen + Counter({disk: 400})
     alone = Counter({computes: 5, Place("interpreter", kind="a"): 1})
-    assert _with_unseen_waits(alone, Counter({likely: 4})) == alone + Counter({likely: 4})
+    assert _add_unseen_waits(alone, Counter({likely: 4})) == alone + Counter({likely: 4})

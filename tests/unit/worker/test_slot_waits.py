@@ -116,7 +116,7 @@ def test_a_child_remembers_a_bounded_number_of_places() -> None:
     places: Counter[str] = Counter()
     sent, before = 0, Counter[str]()
     for n in range(10_000):
-        slot_times.keep_places(places, Counter({f"place:{n}": 7}))
+        slot_times.add_samples(places, Counter({f"place:{n}": 7}))
         sent += sum((places - before).values())
         before = places.copy()
     assert len(places) <= slot_times.MOST_KEPT + 1
