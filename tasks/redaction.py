@@ -168,7 +168,10 @@ def nested_models(contract: "type[BaseModel]") -> "frozenset[type[BaseModel]]":
 
 
 def redact_args(contract: "type[BaseModel]", args: Any) -> str:
-    """Return the text to show for positional arguments. They are hidden if the contract hides any field."""
+    """Return the `repr` of positional arguments, cut to 1024 characters.
+
+    If the contract hides any field, return a note with their number: an argument may be that of such a field.
+    """
     if not args:
         return "()"
     count = f"{len(args)} of them" if isinstance(args, list | tuple) else "of no usable form"

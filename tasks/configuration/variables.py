@@ -84,7 +84,7 @@ def _is_service_link(name: str, value: str) -> bool:
 
 
 def _parse_value(text: str, model: type[BaseModel], path: tuple[str, ...]) -> Any:
-    """Return the text of a variable, or the list or table that the text stands for.
+    """Return the value of a variable: a table or a list of its parts, or else its text.
 
     Pydantic converts other types later. Raises `ValueError` with the remedy.
     """

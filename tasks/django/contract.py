@@ -6,7 +6,7 @@ from millpond.tasks.contract import Contract
 
 
 class RunDjangoTask(Contract, kind="django.task"):
-    """Run the task of Django's framework that lies at `path`; `priority` is Django's, -100 to 100."""
+    """Run the task of Django's framework at the import path `path`. `priority` is Django's, -100 to 100."""
 
     path: str
     args: list[Any] = []

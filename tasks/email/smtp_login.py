@@ -5,7 +5,7 @@ from typing import Any
 
 
 class Utf8(str):
-    """A text whose `encode` returns UTF-8, whatever encoding the standard library passes."""
+    """A text that is encoded as UTF-8, also if the standard library encodes it as ASCII."""
 
     __slots__ = ()
 

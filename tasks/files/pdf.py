@@ -43,10 +43,10 @@ def pdf_text(job: PdfText, storage: Storage, context: Context) -> TextResult:
                 context.checkpoint()
                 if number > 1:
                     output.write(b"\f")
-                length, page_characters = reader.read_page_length(number)
-                if output.tell() + length > storage.limits.max_unpacked_bytes:
+                text_length, page_characters = reader.read_page_length(number)
+                if output.tell() + text_length > storage.limits.max_unpacked_bytes:
                     raise TooLarge(f"{job.source} holds more text than max_unpacked_bytes allows")
-                for chunk in reader.read_text(length):
+                for chunk in reader.read_text(text_length):
                     output.write(chunk)
                 characters, blank_pages = characters + page_characters, blank_pages + (not page_characters)
                 context.progress(number, pages)

@@ -1,4 +1,4 @@
-"""Decompress gzip, bzip2, xz, zstd, deflate and LZMA in pieces of limited size, whatever the input is."""
+"""Decompress gzip, bzip2, xz, zstd, deflate and LZMA in pieces, whose size no input can exceed."""
 
 import bz2
 import lzma

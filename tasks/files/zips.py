@@ -86,7 +86,7 @@ class _ZipEntry:
 
 
 def is_zip(file: BinaryIO) -> bool:
-    """True if a file ends as a zip, whatever its beginning is, as a self-extracting archive does."""
+    """True if a file ends as a zip. Its beginning may be other data, as in a self-extracting archive."""
     file.seek(max(0, file.seek(0, 2) - _END_BYTES))
     has_end = _END_MARK in file.read(_END_BYTES)
     file.seek(0)

@@ -152,7 +152,7 @@ def span_attributes(kind: str, *, id: str, queue: str, batch: str | None = None)
 
 
 def _parent_context(traceparent: str | None) -> Any:
-    """Return OpenTelemetry's context of a traceparent. None stands for the current context."""
+    """Return OpenTelemetry's context of a traceparent. Return None, which means the current one, for None."""
     return None if traceparent is None else _trace_propagator().extract({"traceparent": traceparent})
 
 
