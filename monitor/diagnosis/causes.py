@@ -226,7 +226,7 @@ def _too_few_workers(facts: PoolFacts, measured: Elasticity) -> Diagnosis | None
     if max_growth < NO_ROOM:
         return None  # the processors would be full
     wanted = numbers.slots_wanted(slots, in_rate=facts.in_rate, service_seconds=mean)
-    wanted, limit_evidence = _under_limits(facts, wanted)
+    wanted, limit_evidence = _limit_slots(facts, wanted)
     if wanted <= slots:
         return None
     rate = numbers.predicted_rate(measured, wanted, max_growth=max_growth)
@@ -256,7 +256,7 @@ def _too_few_workers(facts: PoolFacts, measured: Elasticity) -> Diagnosis | None
     )
 
 
-def _under_limits(facts: PoolFacts, wanted: int) -> tuple[int, tuple[str, ...]]:
+def _limit_slots(facts: PoolFacts, wanted: int) -> tuple[int, tuple[str, ...]]:
     """Return the number of slots that helps, and the evidence for a limit on it.
 
     It is `wanted`, or the in-flight limit of the only waiting queue if that is lower. Without such a limit

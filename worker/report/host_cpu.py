@@ -9,7 +9,7 @@ from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
-from millpond.worker.report.blocking import thread_clock
+from millpond.worker.report.thread_activity import thread_clock
 
 #: A share covers this many samples, taken once a second.
 SAMPLES = 10

@@ -1,5 +1,4 @@
-"""Record the calls of a handler with their numbers of items: as the handler says, or the length of its only
-list.
+"""Record the calls of handlers with their numbers of items: as marked, or the length of a run's only list.
 
 A run appends an entry for each call that its handler marks, and one for the only list among its arguments.
 The heartbeat takes the entries and adds them up.

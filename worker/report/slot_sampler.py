@@ -2,8 +2,8 @@
 
 A thread of its own takes a sample of each slot that runs a task. The clock of the slot's thread shows how
 long it ran and how long it waited for a processor since the last sample. For the rest of the time the kernel
-shows what the slot waits for (blocking.py), and its Python stack shows the library that waits and the line of
-the handler that called it. The heartbeat takes the sums.
+shows what the slot waits for (thread_activity.py), and its Python stack shows the library that waits and the
+line of the handler that called it. The heartbeat takes the sums.
 """
 
 import gc
@@ -21,17 +21,17 @@ from types import FrameType
 from millpond.broker.stats.calls import add_connection, add_wait
 from millpond.broker.stats.window import RESULTS, Place
 from millpond.worker.report import recorded_calls
-from millpond.worker.report.blocking import (
-    Blocked,
+from millpond.worker.report.recorded_calls import CALLED_PEERS
+from millpond.worker.report.thread_activity import (
+    Activity,
     Clock,
     RoundTrips,
-    blocked_on,
     child_programs,
     is_computing,
     other_threads_compute,
+    read_activity,
     thread_clock,
 )
-from millpond.worker.report.recorded_calls import CALLED_PEERS
 
 #: The number of samples a second.
 SAMPLES_PER_SECOND = 5.0
@@ -189,30 +189,30 @@ class SlotSampler:
         if clock is not None and last.clock is not None:
             ran = min(passed, max(0.0, clock.ran - last.clock.ran))
             waited = min(passed - ran, max(0.0, clock.waited - last.clock.waited))
-        blocked = blocked_on(tid)
-        place = self._place_of_slot(ident, kind, tid, frame, blocked, other_work)
+        activity = read_activity(tid)
+        place = self._place_of_slot(ident, kind, tid, frame, activity, other_work)
         with self._lock:
-            if blocked.trips is not None and place.category == "peer" and place.name != RESULTS:
-                self._add_round_trips(place, blocked.trips, now)
+            if activity.trips is not None and place.category == "peer" and place.name != RESULTS:
+                self._add_round_trips(place, activity.trips, now)
             self._add_seconds(Place("processor", kind=kind), ran)
             self._add_seconds(Place("runnable", kind=kind), waited)
-            if blocked.category in RUNNING_NOW:
+            if activity.category in RUNNING_NOW:
                 self._unseen[place] += max(0, int((passed - ran - waited) * _MICROS))
             else:
                 self._add_seconds(place, passed - ran - waited)
 
     def _place_of_slot(
-        self, ident: int, kind: str, tid: int, frame: FrameType, blocked: Blocked, other_work: "_OtherWork"
+        self, ident: int, kind: str, tid: int, frame: FrameType, activity: Activity, other_work: "_OtherWork"
     ) -> Place:
         """Return the place of a slot: the peer that its handler names, or else what the kernel shows.
 
         A slot that waits for another thread or a child program that computes is on a processor.
         """
-        place = find_place(kind, blocked, frame, shared=len(self._running) > 1)
+        place = find_place(kind, activity, frame, shared=len(self._running) > 1)
         peer = CALLED_PEERS.get(ident)
         if peer is not None and place.category in NAMED_BY_HANDLERS:
             place = replace(place, category="peer", name=peer)
-        if helper := _computing_helper(blocked, place, frame, tid, other_work):
+        if helper := _computing_helper(activity, place, frame, tid, other_work):
             return Place("processor", helper, kind=kind)
         return place
 
@@ -287,7 +287,7 @@ class _OtherWork:
 
 
 def _computing_helper(
-    blocked: Blocked, place: Place, frame: FrameType, tid: int, other_work: _OtherWork
+    activity: Activity, place: Place, frame: FrameType, tid: int, other_work: _OtherWork
 ) -> str:
     """Return the name of the child programs or threads that a slot waits for and that compute, or "".
 
@@ -298,7 +298,7 @@ def _computing_helper(
         return "child programs" if any(map(is_computing, _awaited_children(frame, tid))) else ""
     if place.category == "thread" and other_work.programs_compute:
         return "child programs"
-    may_await_threads = place.category == "thread" or (blocked.category == "lock" and _waits_in_c(frame))
+    may_await_threads = place.category == "thread" or (activity.category == "lock" and _waits_in_c(frame))
     return "threads of handlers" if may_await_threads and other_work.threads_compute else ""
 
 
@@ -336,27 +336,27 @@ def _kernel_id(thread: threading.Thread) -> int | None:
     return os.getpid() if thread is threading.main_thread() else thread.native_id
 
 
-def find_place(kind: str, blocked: Blocked, frame: FrameType, *, shared: bool) -> Place:
+def find_place(kind: str, activity: Activity, frame: FrameType, *, shared: bool) -> Place:
     """Return the place of a slot: its category and name by the kernel, its library and line by the stack.
 
     `shared` is True if other slots of this process run as well.
     """
     stack = _handler_stack(frame)
     library, line = _called_package(stack), _waiting_line(stack)
-    if blocked.category in RUNNING_NOW:
+    if activity.category in RUNNING_NOW:
         # The time that it ran is known from its clock. For the rest it waited while other threads ran.
         return Place("interpreter", kind=kind) if shared else Place("unknown", "", library, line, kind)
-    if blocked.category == "interpreter":
+    if activity.category == "interpreter":
         return Place("interpreter", kind=kind)
     if any(_waits_for_results(handler_frame) for handler_frame in stack):
         return Place("peer", RESULTS, library, line, kind)
-    if blocked.category == "lock" and not blocked.name and _waits_in_c(frame):
+    if activity.category == "lock" and not activity.name and _waits_in_c(frame):
         return Place("thread", "", library, line, kind)  # perhaps a lock, perhaps a signal of another thread
-    if (lock := _lock_name(stack, blocked, library)) is not None:
+    if (lock := _lock_name(stack, activity, library)) is not None:
         return Place("lock", lock, library, line, kind)
-    if blocked.category == "lock":
-        return Place("thread", blocked.name, library, line, kind)
-    return Place(blocked.category, blocked.name, library, line, kind)
+    if activity.category == "lock":
+        return Place("thread", activity.name, library, line, kind)
+    return Place(activity.category, activity.name, library, line, kind)
 
 
 def _handler_stack(frame: FrameType | None) -> list[FrameType]:
@@ -417,7 +417,7 @@ _CONNECTION_POOLS = (
 _TURN_FUNCTIONS = ("Semaphore.acquire", "BoundedSemaphore.acquire")
 
 
-def _lock_name(stack: list[FrameType], blocked: Blocked, library: str) -> str | None:
+def _lock_name(stack: list[FrameType], activity: Activity, library: str) -> str | None:
     """Return the name of the lock that a slot waits for, "" for a lock without a name, None for no lock.
 
     The lock may be a polled one (in Redis, of a file), a connection pool, SQLite's, or one that the kernel
@@ -427,13 +427,13 @@ def _lock_name(stack: list[FrameType], blocked: Blocked, library: str) -> str | 
         module = str(frame.f_globals.get("__name__"))
         if name := _polled_lock(module, frame):
             return name
-        if blocked.category == "lock" and module.startswith(_CONNECTION_POOLS):
-            return blocked.name or f"the connection pool of {library}"
-    if blocked.category in ("sleep", "file") and "sqlite3" in sys.modules and stack:
+        if activity.category == "lock" and module.startswith(_CONNECTION_POOLS):
+            return activity.name or f"the connection pool of {library}"
+    if activity.category in ("sleep", "file") and "sqlite3" in sys.modules and stack:
         code = linecache.getline(stack[0].f_code.co_filename, stack[0].f_lineno)
         if any(word in code for word in _SQLITE_CALLS) and library in ("", "sqlite3", "sqlalchemy", "django"):
             return "SQLite"
-    return blocked.name if blocked.category == "lock" and not _waits_for_others(stack, blocked) else None
+    return activity.name if activity.category == "lock" and not _waits_for_others(stack, activity) else None
 
 
 def _polled_lock(module: str, frame: FrameType) -> str:
@@ -444,7 +444,7 @@ def _polled_lock(module: str, frame: FrameType) -> str:
     return f"redis lock {name}" if name and module == "redis.lock" else name
 
 
-def _waits_for_others(stack: list[FrameType], blocked: Blocked) -> bool:
+def _waits_for_others(stack: list[FrameType], activity: Activity) -> bool:
     """True if a slot waits in `threading` until another thread has done something, and not for its turn."""
     inside = [frame for frame in stack if frame.f_globals.get("__name__") == "threading"]
-    return not blocked.name and bool(inside) and inside[-1].f_code.co_qualname not in _TURN_FUNCTIONS
+    return not activity.name and bool(inside) and inside[-1].f_code.co_qualname not in _TURN_FUNCTIONS

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from millpond.worker.report.blocking import Clock
 from millpond.worker.report.host_cpu import SAMPLES, HostCpu, LoopCpu
+from millpond.worker.report.thread_activity import Clock
 
 
 def test_the_share_is_of_the_last_looks(tmp_path: Path) -> None:

@@ -1,5 +1,4 @@
-"""Read from the kernel what a thread does: whether it is on a processor, or on which peer, lock or file it
-waits.
+"""Read from the kernel what a thread does: it runs on a processor, or waits for a peer, a lock or a file.
 
 Only Linux reports it (proc(5): `task/TID/syscall`, `schedstat`); on other systems every activity is
 `unknown`. No thread is stopped or traced. Some files are read, and a thread may go on meanwhile: then the
@@ -72,7 +71,7 @@ _POLLFD = struct.Struct("ihh")
 
 
 @dataclass(frozen=True, slots=True)
-class Blocked:
+class Activity:
     """The activity of a thread: its category, and the name of the peer, lock or file, if it has one."""
 
     category: Category
@@ -104,39 +103,39 @@ def thread_clock(tid: int) -> Clock | None:
     return None
 
 
-def blocked_on(tid: int) -> Blocked:
+def read_activity(tid: int) -> Activity:
     """Return the present activity of a thread, by its kernel id."""
     try:
         words = Path(f"/proc/self/task/{tid}/syscall").read_text().split()
     except OSError:
-        return Blocked("unknown")
+        return Activity("unknown")
     if words[0] == "running":
-        return Blocked("processor")
+        return Activity("processor")
     number, machine = int(words[0]), platform.machine()
     if number == _PAGE_FAULT:
-        return Blocked("file", "memory that is read from a disk")
+        return Activity("file", "memory that is read from a disk")
     if number in _FILE_CALLS.get(machine, ()):
-        return Blocked("file")
+        return Activity("file")
     call = _CALLS.get(machine, {}).get(number, "")
     arguments = [int(word, 16) for word in words[1:7]]
     if call == "futex":
-        return _on_futex(arguments[0])
+        return _activity_at_futex(arguments[0])
     if call == "sleep":
-        return Blocked("sleep")
+        return Activity("sleep")
     if call == "wait":
-        return Blocked("child")
+        return Activity("child")
     if call in ("fcntl", "flock"):
-        return Blocked("lock", _lock_path(arguments[0]))
+        return Activity("lock", _file_path(arguments[0]))
     if call in _FILES:
-        return Blocked("file", _disk_name(arguments[0]))
+        return Activity("file", _disk_name(arguments[0]))
     if call in _ON_A_DESCRIPTOR:
-        return _on_descriptor(arguments[0])
+        return _activity_at_descriptor(arguments[0])
     if call not in ("poll", "select", "epoll"):
-        return Blocked("unknown")
-    cause = _likeliest_cause(_awaited_descriptors(call, arguments))
-    if call == "epoll" and cause.name == UNNAMED:
-        return _in_idle_loop(arguments[3])
-    return cause
+        return Activity("unknown")
+    activity = _likeliest_activity(_awaited_descriptors(call, arguments))
+    if call == "epoll" and activity.name == UNNAMED:
+        return _activity_of_idle_loop(arguments[3])
+    return activity
 
 
 def is_computing(pid: int) -> bool:
@@ -203,7 +202,7 @@ def _disk_name(fd: int) -> str:
     return ""
 
 
-def _lock_path(fd: int) -> str:
+def _file_path(fd: int) -> str:
     """Return the path of an open file, or "" if it is not known."""
     with suppress(OSError):
         return str(Path(f"/proc/self/fd/{fd}").readlink())
@@ -239,27 +238,27 @@ def _read_memory(address: int, size: int) -> bytes:
         os.close(memory)
 
 
-def _likeliest_cause(descriptors: list[int]) -> Blocked:
+def _likeliest_activity(descriptors: list[int]) -> Activity:
     """Return the activity of a thread that waits for several descriptors.
 
     It is a wait for the first peer with a name, else for the first peer, else for the first descriptor.
     """
-    waits = [_on_descriptor(fd) for fd in descriptors]
+    waits = [_activity_at_descriptor(fd) for fd in descriptors]
     peers = [wait for wait in waits if wait.category == "peer"]
     # An event loop also waits for a socket of its own, without a name, by which threads wake it.
     named_peers = (wait for wait in peers if wait.name != UNNAMED)
-    return next(named_peers, next(iter(peers or waits), Blocked("unknown")))
+    return next(named_peers, next(iter(peers or waits), Activity("unknown")))
 
 
-def _in_idle_loop(timeout: int) -> Blocked:
+def _activity_of_idle_loop(timeout: int) -> Activity:
     """Return the activity of an event loop that waits for nothing but the socket by which threads wake it.
 
     It sleeps if a timer is due soon. `timeout` is in milliseconds, -1 for none, as the kernel has it.
     """
-    return Blocked("sleep" if timeout & _UNSIGNED < TIMER_MS else "thread")
+    return Activity("sleep" if timeout & _UNSIGNED < TIMER_MS else "thread")
 
 
-def _on_descriptor(fd: int) -> Blocked:
+def _activity_at_descriptor(fd: int) -> Activity:
     """Return the activity of a thread that waits for a descriptor.
 
     A socket and a named pipe lead to a peer, a pipe to a child process (standard output and standard error to
@@ -269,28 +268,28 @@ def _on_descriptor(fd: int) -> Blocked:
         path = Path(f"/proc/self/fd/{fd}").readlink()
         target = path.name
         if target.startswith("pipe:"):
-            return Blocked("peer", _OUTPUTS[fd]) if fd in _OUTPUTS else Blocked("child")
+            return Activity("peer", _OUTPUTS[fd]) if fd in _OUTPUTS else Activity("child")
         if target == "anon_inode:[eventfd]":
-            return Blocked("thread")
+            return Activity("thread")
         if not target.startswith("socket:"):
-            return Blocked("peer", str(path)) if path.is_fifo() else Blocked("file", _disk_name(fd))
-        return _to_peer(fd)
-    return Blocked("unknown")
+            return Activity("peer", str(path)) if path.is_fifo() else Activity("file", _disk_name(fd))
+        return _activity_at_socket(fd)
+    return Activity("unknown")
 
 
-def _to_peer(fd: int) -> Blocked:
-    """Return a wait for the peer of a socket: its address (`host:port` or a path) and the round trips."""
+def _activity_at_socket(fd: int) -> Activity:
+    """Return the activity of waiting for a socket: its peer, `host:port` or a path, and the round trips."""
     with suppress(OSError), socket.socket(fileno=os.dup(fd)) as copy:
         address = copy.getpeername()
         if isinstance(address, tuple):
             host = f"[{address[0]}]" if ":" in address[0] else address[0]
-            return Blocked("peer", f"{host}:{address[1]}", trips=_round_trips(copy))
+            return Activity("peer", f"{host}:{address[1]}", trips=_read_round_trips(copy))
         name = address.decode(errors="replace") if isinstance(address, bytes) else address
-        return Blocked("peer", name or UNNAMED)
-    return Blocked("peer", _not_connected(fd))
+        return Activity("peer", name or UNNAMED)
+    return Activity("peer", _unconnected_peer_name(fd))
 
 
-def _not_connected(fd: int) -> str:
+def _unconnected_peer_name(fd: int) -> str:
     """Return the name of the peer of a socket that is not connected, by its address if that is known."""
     with suppress(OSError), socket.socket(fileno=os.dup(fd)) as copy:
         if copy.type == socket.SOCK_DGRAM:
@@ -306,7 +305,7 @@ def _not_connected(fd: int) -> str:
     return "a connection that is being made"
 
 
-def _round_trips(connection: socket.socket) -> RoundTrips | None:
+def _read_round_trips(connection: socket.socket) -> RoundTrips | None:
     """Return the round trips of a TCP connection: the fewer of segments with data in and out.
 
     Source: `struct tcp_info` of Linux 4.6 and newer.
@@ -319,19 +318,18 @@ def _round_trips(connection: socket.socket) -> RoundTrips | None:
     return None
 
 
-def _on_futex(address: int) -> Blocked:
-    """Return a wait for the lock at an address: the interpreter's, one of a C library, or another one."""
+def _activity_at_futex(address: int) -> Activity:
+    """Return the activity of waiting for a lock: the interpreter's, one of a C library, or another one."""
     library = next((name for low, high, name in _libraries_data() if low <= address < high), "")
     if "python" in library:
-        return Blocked("interpreter")
+        return Activity("interpreter")
     # The name of a library in a wheel ends with a hash: libscipy_openblas64_-32a4b2a6.so
     name = library.partition(".so")[0].partition("-")[0].rstrip("_")
-    return Blocked("lock", f"a lock of {name}" if name else "")
+    return Activity("lock", f"a lock of {name}" if name else "")
 
 
 def _libraries_data() -> tuple[tuple[int, int, str], ...]:
-    """Return the writable data of this process's program and libraries: the start, the end and the file's
-    name.
+    """Return the writable data of this process's program and libraries: start, end and file name.
 
     They are read again every `MAPS_SECONDS`.
     """
