@@ -42,7 +42,7 @@ def celery_app(settings: Settings) -> Celery:
 
 
 def transport_options(settings: Settings) -> dict[str, Any]:
-    """Return kombu's options of the transport, with the leases and limits of the queues."""
+    """Return the options of the transport: kombu's own, and the leases and limits of the queues."""
     leases = {name: queue.lease_seconds for name, queue in settings.table.queues.items()}
     return {
         "global_keyprefix": settings.key_prefix,

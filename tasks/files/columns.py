@@ -159,7 +159,7 @@ def _short_decimal_mask(texts: Any) -> Any:
 
 
 def _has_wide_integer(converted: Any) -> bool:
-    """True if the values contain an integer that a double could not hold."""
+    """True if the values are integers, and a double would round one of them."""
     if converted.type != pa.int64():
         return False
     extremes = pc.min_max(converted).as_py()

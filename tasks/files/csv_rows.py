@@ -34,8 +34,8 @@ class CsvRows:
     The first row names the columns. An empty field is null. In a column of text, `""` is an empty text.
     """
 
-    def __init__(self, job: ToParquet, opener: Opener, delimiter: str) -> None:
-        self._job, self._open, self._block, self._delimiter = job, opener, BLOCK_BYTES[0], delimiter
+    def __init__(self, job: ToParquet, open_text: Opener, delimiter: str) -> None:
+        self._job, self._open, self._block, self._delimiter = job, open_text, BLOCK_BYTES[0], delimiter
         self._names: list[str] = []
         self._lines_before = 0
         self._is_checked = False

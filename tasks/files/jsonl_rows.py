@@ -32,8 +32,8 @@ from millpond.tasks.files.text import Utf8Reader
 class JsonlRows:
     """The objects of a JSONL file as record batches of one schema. A name that an object lacks is null."""
 
-    def __init__(self, job: ToParquet, opener: Callable[..., Utf8Reader], max_values: int) -> None:
-        self._job, self._open, self._max_values = job, opener, max_values
+    def __init__(self, job: ToParquet, open_text: Callable[..., Utf8Reader], max_values: int) -> None:
+        self._job, self._open, self._max_values = job, open_text, max_values
         self._types = json_types.TypeLearner(job.source)
 
     def schema(self) -> Any:

@@ -126,7 +126,7 @@ def boot_clock() -> float:
 
 
 def start_time(pid: int) -> str:
-    """Return the start of a process in the kernel's ticks; "" if it is gone or unreadable."""
+    """Return the start of a process, in clock ticks since the start of the machine; "" if it is gone."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except OSError:
