@@ -69,7 +69,7 @@ def _open_rows(
         context.progress(min((passes - 1) * length + consumed, 2 * length), 2 * length)
 
     def open_text(*, begin_pass: bool = False) -> Utf8Reader:
-        """Return the text from its beginning. `begin_pass` begins the next pass in the reports of progress."""
+        """Return the text from its beginning. `begin_pass` begins the next pass in the progress."""
         nonlocal passes
         passes += begin_pass
         file.seek(0)
