@@ -113,7 +113,7 @@ class DeliveryRequest(Request):
         return self.delivery.message.headers.get("parent_id")
 
     def maybe_expire(self) -> bool:
-        """Mark a task as revoked, as Celery does, if it has expired by the server's clock."""
+        """Return True if the task has expired by the server's clock. Then mark it as revoked, as Celery does."""
         if self.delivery.has_expired:
             revoked.add(self.id)
             return True
