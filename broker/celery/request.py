@@ -113,7 +113,7 @@ class DeliveryRequest(Request):
         return self.delivery.message.headers.get("parent_id")
 
     def maybe_expire(self) -> bool:
-        """Return True if the task has expired by the server's clock. Then mark it as revoked, as Celery does."""
+        """Return True if the task has expired by the server's clock, and mark it as revoked then."""
         if self.delivery.has_expired:
             revoked.add(self.id)
             return True
