@@ -9,10 +9,11 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Protocol, Self
 
 from millpond.broker.batches import record
 from millpond.broker.batches.record import Result, Summary
+from millpond.broker.connection import Store
 from millpond.broker.control import cancel as control_cancel
 from millpond.broker.control.cancel import Cancellation
 from millpond.broker.errors import BrokerError
@@ -23,16 +24,25 @@ from millpond.producer.send_arguments import BatchSend, takes_fields_of
 from millpond.producer.send_outcomes import Refused, Sent, Tally
 from millpond.tasks.durations import Duration, to_timedelta
 
-if TYPE_CHECKING:
-    from millpond.producer.client import Client
-
 logger = logging.getLogger(__name__)
+
+
+class _BatchClient(Protocol):
+    """The part of a `Client` that its batches use: `client.py` imports this file."""
+
+    store: Store
+
+    def send_message(self, sending: BatchSend, batch: "Batch") -> Sent: ...
+    def send_many(self, items: Iterable[Sendable | Message], *args: Any, **options: Any) -> Tally: ...
+    def send_each(
+        self, items: Iterable[Sendable | Message], *args: Any, **options: Any
+    ) -> Iterator[Sent | Refused]: ...
 
 
 class Batch:
     """A handle to a batch. `Client.batch` and `Client.open_batch` return one, any number for each batch."""
 
-    def __init__(self, client: "Client", id: str) -> None:
+    def __init__(self, client: _BatchClient, id: str) -> None:
         self._client = client
         self.id = id
         self._open_in_thread: int | None = None
