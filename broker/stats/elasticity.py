@@ -21,6 +21,9 @@ GROWS, MARGIN, MOST_ASKED, STEP_LEAST, SATURATED = 0.7, 0.03, 0.88, 0.6, 0.5
 #: does not grow faster than slots, so a value far above 1 is chance.
 MOST_ERROR = 0.5
 
+#: Runs that took this multiple of their time, or less, are taken to have been as long.
+LEAST_SLOWDOWN = 1.1
+
 #: How long a result is used for a diagnosis, and how long it is kept to be compared with the throughput after
 #: a change, ms.
 FRESH_MS, KEPT_MS = 15 * 60 * 1000, 24 * 3600 * 1000
@@ -91,6 +94,21 @@ class Elasticity:
     def decides(self) -> bool:
         """True if it is certain that throughput grows with slots, or that it does not."""
         return self.grows or self.saturated
+
+    def with_slowdown(self, times: float) -> "Elasticity":
+        """Return this result for runs that took `times` as long just before, when messages were prefetched.
+
+        A probe has no prefetch. So a slot is idle for a moment between two runs, and a dependency that takes
+        one fewer at once than there are slots is hardly waited for. Before, it was: throughput is slots
+        divided by the time of a run (Little's law), and that time has grown with the slots.
+        """
+        if self.slots < 2 or times < max(LEAST_SLOWDOWN, (self.slots / (self.slots - 1)) ** 0.75):
+            return self
+        value = min(self.value, 1 - math.log(times) / math.log(self.slots / self.part))
+        if self.step is None:
+            return replace(self, value=value)
+        step = min(self.step, 1 - math.log(times) / math.log(self.slots / self.step_part))
+        return replace(self, value=value, step=step)
 
     def with_earlier(self, earlier: "Elasticity") -> "Elasticity":
         """Return the mean, weighted by precision, of this result and an earlier one of the same slots."""

@@ -6,7 +6,7 @@ cost of probes is counted in seconds of the pool's throughput, and kept under a 
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -19,6 +19,7 @@ from millpond.broker.inspect.depth import Depth
 from millpond.broker.keys import probe_cost_key, probe_lock_key
 from millpond.broker.stats import elasticity, heartbeats, processors, window
 from millpond.broker.stats.elasticity import FRESH_MS, Elasticity
+from millpond.broker.stats.histogram import Histogram
 from millpond.broker.stats.probe import Probe, longest_turn_seconds
 from millpond.broker.stats.window import Window
 
@@ -149,6 +150,7 @@ def probe_pool(store: Store, candidate: Candidate, *, max_seconds: float | None 
             return None
     try:
         recent, mean = _last_figures(store, candidate)
+        before = _totals_by_kind(store, candidate.pool)
         free_rate = recent.ended / recent.seconds if recent.seconds else 0.0
         probe = Probe(
             store,
@@ -167,6 +169,9 @@ def probe_pool(store: Store, candidate: Candidate, *, max_seconds: float | None 
             # Read again, so that the mean is that of the runs that were measured.
             _, mean = _last_figures(store, candidate)
             measured = replace(measured, free_rate=free_rate, service_seconds=mean)
+            after = _totals_by_kind(store, candidate.pool)
+            earlier = recent if recent.ended >= ENDS else candidate.minute
+            measured = measured.with_slowdown(slowdown(earlier, before, after))
             measured = _join_with_last(store, candidate.pool, measured)
             elasticity.store_elasticity(store, candidate.pool, measured)
         return measured
@@ -183,6 +188,31 @@ def _last_figures(store: Store, candidate: Candidate) -> tuple[Window, float]:
     [recent] = window.read_windows(store, [candidate.pool], now_ms=server.server_time_ms(store), seconds=10)
     figures = recent if recent.ended >= ENDS else candidate.minute
     return recent, figures.service_seconds / max(1, figures.ended)
+
+
+def slowdown(earlier: Window, before: Mapping[str, Histogram], after: Mapping[str, Histogram]) -> float:
+    """Return how many times as long runs of the same kinds took in an earlier window as in a probe.
+
+    `before` and `after` are the histograms of service times by kind at the ends of the probe. Return 1 if
+    less than half of the runs in the probe are of kinds of that window.
+    """
+    in_probe = {kind: after[kind] - before.get(kind, Histogram()) for kind in after}
+    compared = {
+        kind: histogram
+        for kind, histogram in in_probe.items()
+        if histogram.count and kind in earlier.kinds and earlier.kinds[kind].mean
+    }
+    seconds = sum(histogram.seconds for histogram in compared.values())
+    count = sum(histogram.count for histogram in compared.values())
+    if not seconds or count < sum(histogram.count for histogram in in_probe.values()) / 2:
+        return 1.0
+    return sum((earlier.kinds[kind].mean or 0.0) * each.count for kind, each in compared.items()) / seconds
+
+
+def _totals_by_kind(store: Store, pool: str) -> Mapping[str, Histogram]:
+    """Return the histograms of the service times of a pool since it was first used, by kind."""
+    [totals] = heartbeats.read_totals(store, [pool])
+    return totals.service
 
 
 def _join_with_last(store: Store, pool: str, measured: Elasticity) -> Elasticity:

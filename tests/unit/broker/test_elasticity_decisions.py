@@ -7,6 +7,7 @@ import pytest
 
 from millpond.broker.stats import probing
 from millpond.broker.stats.elasticity import Elasticity, still_holds
+from millpond.broker.stats.histogram import Histogram
 from millpond.broker.stats.probe import longest_turn_seconds
 from millpond.broker.stats.window import KindFigures, Window
 
@@ -71,3 +72,29 @@ def test_a_result_of_more_slots_holds_for_the_shorter_runs_of_fewer() -> None:
     assert still_holds(two, 0.2, slots=1)
     assert not still_holds(two, 0.2)
     assert not still_holds(two, 0.8, slots=1)
+
+
+@pytest.mark.parametrize("slots", [3, 4, 6, 8])
+def test_runs_that_were_longer_with_prefetched_messages_wait_for_each_other(slots: int) -> None:
+    """Without prefetch, a dependency for one fewer than the slots looks like one for all of them."""
+    found = measured(1_000, slots, error=0.04)
+    assert found.with_slowdown(1.0).grows
+    assert found.with_slowdown(1.08).grows
+    assert not found.with_slowdown(slots / (slots - 1)).grows
+
+
+def test_runs_before_a_probe_are_compared_kind_by_kind() -> None:
+    """A change of mixture is no slowdown; kinds that were not seen before are not compared."""
+    kinds = {
+        "order": KindFigures(ended=100, service_seconds=12.0),
+        "report": KindFigures(ended=1, service_seconds=3),
+    }
+    window = Window(10, 80, 80, kinds)
+
+    def of(count: int, seconds: float) -> Histogram:
+        return Histogram((count, *Histogram().counts[1:]), seconds)
+
+    before = {"order": of(500, 60.0)}
+    after = {"order": of(600, 70.0), "report": of(10, 25.0)}
+    assert probing.slowdown(window, before, after) == pytest.approx((100 * 0.12 + 10 * 3) / (10 + 25))
+    assert probing.slowdown(window, {}, {"mail": of(100, 50.0)}) == 1.0
