@@ -23,6 +23,8 @@ MOST_ERROR = 0.5
 
 #: Runs that took this multiple of their time, or less, are taken to have been as long.
 LEAST_SLOWDOWN = 1.1
+#: Runs that took longer than a dependency for one fewer explains, by more than this, were other runs.
+MOST_SLOWDOWN = 1.2
 
 #: How long a result is used for a diagnosis, and how long it is kept to be compared with the throughput after
 #: a change, ms.
@@ -102,8 +104,11 @@ class Elasticity:
         one fewer at once than there are slots is hardly waited for. Before, it was: throughput is slots
         divided by the time of a run (Little's law), and that time has grown with the slots.
         """
-        if self.slots < 2 or times < max(LEAST_SLOWDOWN, (self.slots / (self.slots - 1)) ** 0.75):
+        if self.slots < 2:
             return self
+        of_one_fewer = self.slots / (self.slots - 1)
+        if not max(LEAST_SLOWDOWN, of_one_fewer**0.75) <= times <= MOST_SLOWDOWN * of_one_fewer:
+            return self  # as long as before, or other runs: a cache was cold, or the dependency was slow
         value = min(self.value, 1 - math.log(times) / math.log(self.slots / self.part))
         if self.step is None:
             return replace(self, value=value)

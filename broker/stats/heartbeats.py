@@ -34,7 +34,7 @@ class Heartbeat:
     that it may use. `host_busy` is the share of its host's processors that is in use, 0 if not known.
     `broker_seconds` is the duration of a round trip to the broker. `throttled` is the share of periods in
     which a processor quota stopped the process. `loop_busy` is the share of time in which its main thread,
-    which fetches messages, computes or waits for a processor.
+    which fetches messages, is on a processor.
     """
 
     name: str

@@ -200,13 +200,16 @@ def slowdown(earlier: Window, before: Mapping[str, Histogram], after: Mapping[st
     compared = {
         kind: histogram
         for kind, histogram in in_probe.items()
-        if histogram.count and kind in earlier.kinds and earlier.kinds[kind].mean
+        if histogram.count and kind in earlier.kinds and earlier.kinds[kind].mean_service_seconds
     }
     seconds = sum(histogram.seconds for histogram in compared.values())
     count = sum(histogram.count for histogram in compared.values())
     if not seconds or count < sum(histogram.count for histogram in in_probe.values()) / 2:
         return 1.0
-    return sum((earlier.kinds[kind].mean or 0.0) * each.count for kind, each in compared.items()) / seconds
+    return (
+        sum((earlier.kinds[kind].mean_service_seconds or 0.0) * each.count for kind, each in compared.items())
+        / seconds
+    )
 
 
 def _totals_by_kind(store: Store, pool: str) -> Mapping[str, Histogram]:

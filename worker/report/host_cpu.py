@@ -50,12 +50,12 @@ class LoopCpu:
         self._samples: deque[tuple[float, float]] = deque(maxlen=SAMPLES + 1)
 
     def sample_busy_share(self) -> float:
-        """Take a sample, and return the share of time in which the thread computed or waited for a processor.
+        """Take a sample, and return the share of time in which the thread was on a processor.
 
         It covers the last ten samples. It is 0 if it is not known.
         """
         if (clock := thread_clock(os.getpid())) is not None:
-            self._samples.append((time.monotonic(), clock.ran + clock.waited))
+            self._samples.append((time.monotonic(), clock.ran))
         if len(self._samples) < 2:
             return 0.0
         (began, used_before), (now, used) = self._samples[0], self._samples[-1]

@@ -81,6 +81,7 @@ def test_runs_that_were_longer_with_prefetched_messages_wait_for_each_other(slot
     assert found.with_slowdown(1.0).grows
     assert found.with_slowdown(1.08).grows
     assert not found.with_slowdown(slots / (slots - 1)).grows
+    assert found.with_slowdown(4.0) == found
 
 
 def test_runs_before_a_probe_are_compared_kind_by_kind() -> None:
