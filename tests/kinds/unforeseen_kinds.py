@@ -28,10 +28,11 @@ _CACHE: dict[str, float] = {}
 
 
 class AskTwo(Contract, kind="unforeseen.ask_two"):
-    """Ask two services, one after the other."""
+    """Ask two services, one after the other, or only one of them."""
 
     first: str
     second: str
+    only: str = ""
 
 
 class AskAgain(Contract, kind="unforeseen.ask_again"):
@@ -44,12 +45,6 @@ class AskSafely(Contract, kind="unforeseen.ask_safely"):
     """Ask a service over a TLS connection of the task's own."""
 
     port: int
-
-
-class AskOther(Contract, kind="unforeseen.ask_other"):
-    """Ask the second of two services."""
-
-    second: str
 
 
 class AskAtOnce(Contract, kind="unforeseen.ask_at_once"):
@@ -161,13 +156,10 @@ def _get(url: str) -> None:
 
 @body(AskTwo)
 def ask_two(job: AskTwo, context: Context) -> None:
-    _get(job.first)
-    _get(job.second)
-
-
-@body(AskOther)
-def ask_other(job: AskOther, context: Context) -> None:
-    _get(job.second)
+    if job.only != "second":
+        _get(job.first)
+    if job.only != "first":
+        _get(job.second)
 
 
 @body(AskAgain)

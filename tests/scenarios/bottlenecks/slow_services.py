@@ -11,10 +11,11 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from millpond.worker.local.valkey import run_server
 from tests.harness.permits import Service, service
-from tests.harness.tcp_proxy import Proxy, proxy
+from tests.harness.tcp_proxy import proxy
 from tests.scenarios.bottlenecks.services import Served
 
 
@@ -112,10 +113,10 @@ def two_services(_folder: Path) -> Iterator[tuple[Service, Service]]:
 
 
 @contextmanager
-def far_redis(folder: Path) -> Iterator[Proxy]:
+def far_redis(folder: Path) -> Iterator[str]:
     """Run a Redis server behind a network that takes four milliseconds there and back."""
-    with run_server(folder / "far") as near, proxy(int(near.url.split(":")[2].split("/")[0]), 0.002) as far:
-        yield far
+    with run_server(folder / "far") as near, proxy(urlsplit(near.url).port or 0, 0.002) as far:
+        yield near.url.replace(f":{urlsplit(near.url).port}/", f":{far.port}/")
 
 
 @contextmanager

@@ -45,9 +45,10 @@ def _services() -> Iterator[Case]:
         named=lambda it: it[1].address,
     )  # fmt: skip
     yield from _both(
-        "two kinds, the service of one saturated", "bottleneck.ask", ("dependency",), False,
-        around=slow_services.two_services, given=lambda it: {"url": it[0].url, "second": it[1].url},
-        beside=("unforeseen.ask_other", {}, 0.5), named=lambda it: it[1].address,
+        "two sorts of tasks, the service of one saturated", "unforeseen.ask_two", ("dependency",), False,
+        around=slow_services.two_services,
+        given=lambda it: {"first": it[0].url, "second": it[1].url, "only": "first"},
+        beside=("unforeseen.ask_two", {"only": "second"}, 0.5), named=lambda it: it[1].address,
     )  # fmt: skip
     if find_spec("trustme"):
         yield from _both(
@@ -92,7 +93,7 @@ def _redis() -> Iterator[Case]:
         )  # fmt: skip
     yield from _both(
         "keys of a far Redis, one by one", "unforeseen.redis_keys", ("batching",), True, slots=4,
-        around=slow_services.far_redis, given=lambda it: {"url": it.url, "keys": 30},
+        around=slow_services.far_redis, given=lambda url: {"url": url, "keys": 30},
         batched={"at_once": True}, batched_items=1,
     )  # fmt: skip
     yield Case(
