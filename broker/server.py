@@ -65,17 +65,18 @@ def write_refusal(store: Store) -> str | None:
     return None
 
 
-def durability_risks(store: Store) -> list[str]:
-    """Return one line for each way in which the server may lose messages, with the setting that prevents it.
+def durability_risks(store: Store) -> list[str] | None:
+    """Return a line for each setting with which the server may lose messages or refuse every send.
 
-    Reads INFO, and CONFIG if that is allowed: managed servers deny it. Raises `BrokerAway`.
+    Each has a fault, a colon and its remedy. None if the server denies INFO: nothing is known then. CONFIG,
+    which managed servers deny, sharpens one line. Raises `BrokerAway`.
     """
     with translate_errors("asking the broker how it keeps messages"):
         try:
             memory, persistence = store.client.info("memory"), store.client.info("persistence")
             replicas = int(store.client.info("replication").get("connected_slaves", 0))
         except ResponseError:
-            return []
+            return None
         save = _snapshot_schedule(store.client)
     risks = []
     policy = memory.get("maxmemory_policy", NO_EVICTION)
@@ -84,7 +85,7 @@ def durability_risks(store: Store) -> list[str]:
             f"the broker may evict messages when its memory is short (maxmemory-policy {policy}): "
             f"set maxmemory-policy {NO_EVICTION}"
         )
-    if not persistence.get("aof_enabled") and not save:
+    if not persistence.get("aof_enabled"):
         risks.append(
             "the broker keeps nothing on disk, so a restart of it loses every message: set appendonly yes"
             if save == ""

@@ -37,7 +37,7 @@ def install(app: Celery, settings: Settings) -> None:
                 timeout_seconds=settings.broker_timeout_seconds,
                 copies=settings.send_copies,
             )
-            for risk in durability_risks(store):
+            for risk in durability_risks(store) or ():
                 logger.warning("%s", risk)
             store.close()
         except MillpondError as error:

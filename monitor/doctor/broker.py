@@ -23,12 +23,7 @@ def examine_broker(store: Store) -> Iterator[Finding]:
         )
     else:
         yield ok("writes", "the broker takes writes")
-    risks = server.durability_risks(store)
-    for risk in risks:
-        fault, _, remedy = risk.partition(": ")
-        yield warn("persistence", fault, f"{remedy} in the server's configuration")
-    if not risks:
-        yield ok("persistence", "the broker evicts nothing, and writes messages to disk")
+    yield from _check_durability(store)
     yield _check_clock(store)
 
 
@@ -44,6 +39,19 @@ def _check_version(store: Store) -> Finding:
         needed = ".".join(map(str, oldest))
         return fail("version", f"{name} {version} is too old", f"use {name} {needed} or later, or Valkey")
     return ok("version", f"{name} {version}")
+
+
+def _check_durability(store: Store) -> Iterator[Finding]:
+    """Yield a finding for each way in which the broker may lose messages, or that there is none."""
+    risks = server.durability_risks(store)
+    if risks is None:
+        yield warn("persistence", "it is unknown whether the broker keeps messages", "allow INFO to its user")
+        return
+    for risk in risks:
+        fault, _, remedy = risk.partition(": ")
+        yield warn("persistence", fault, f"{remedy} in the server's configuration")
+    if not risks:
+        yield ok("persistence", "the broker evicts nothing, and writes every message to disk")
 
 
 def _check_clock(store: Store) -> Finding:

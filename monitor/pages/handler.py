@@ -79,13 +79,14 @@ class PageHandler(BaseHandler):
 
     @property
     def user_name(self) -> str:
-        """The name of the user for the audit. Without a login, that of the user whose process this is."""
+        """The name for the audit: that of the login, or without logins the account of Flower's process."""
         user = self.current_user
-        if isinstance(user, str):
+        if isinstance(user, str):  # OAuth; with basic auth Flower sets True
             return user
-        with suppress(ValueError, IndexError):
-            credentials = b64decode(self.request.headers.get("Authorization", "").split()[1]).decode()
-            return unquote(credentials.partition(":")[0])  # the guard has encoded it in ASCII
+        if self.has_logins:
+            with suppress(ValueError, IndexError):
+                credentials = b64decode(self.request.headers.get("Authorization", "").split()[1]).decode()
+                return unquote(credentials.partition(":")[0])  # the guard has encoded it in ASCII
         return getpass.getuser()
 
     # The broker

@@ -9,6 +9,7 @@ import pytest
 
 from millpond.broker.connection import Store, connect
 from millpond.broker.server import durability_risks
+from millpond.monitor.doctor.broker import examine_broker
 from millpond.worker.local.valkey import embedded_binary
 from tests.harness.one_worker import settings_for, workers
 from tests.harness.own_server import OwnServer, running
@@ -26,9 +27,8 @@ LOCKED = ["user default on nopass ~* &* +@all -config"]
             ["may evict messages .* allkeys-lru.*: set maxmemory-policy noeviction"],
         ),
         ([], ["keeps nothing on disk"]),
-        (["save 60 1"], []),
+        (["save 60 1"], ["no append-only file, so a crash"]),
         ([*LOCKED, *EVICTS], ["may evict", "no append-only file"]),
-        (["user default on nopass ~* &* +@all -config -info"], []),
     ],
 )
 def test_the_ways_to_lose_messages_are_named(lines: list[str], expected: list[str], tmp_path: Path) -> None:
@@ -37,6 +37,16 @@ def test_the_ways_to_lose_messages_are_named(lines: list[str], expected: list[st
         found = durability_risks(connect(server.url))
     assert len(found) == len(expected)
     assert all(re.search(pattern, line) for pattern, line in zip(expected, found, strict=True))
+
+
+def test_nothing_is_said_to_be_safe_where_the_server_does_not_tell(tmp_path: Path) -> None:
+    """A server that denies INFO is neither safe nor at risk; `millpond doctor` warns that it is unknown."""
+    denies = ["appendonly yes", "user default on nopass ~* &* +@all -config -info"]
+    with running(OwnServer(embedded_binary(), tmp_path, denies)) as server:
+        store = connect(server.url)
+        assert durability_risks(store) is None
+        (found,) = (each for each in examine_broker(store) if each.check == "persistence")
+    assert (found.status, "unknown" in found.found) == ("warn", True)
 
 
 @pytest.mark.usefixtures("kinds_path")

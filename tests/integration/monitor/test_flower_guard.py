@@ -1,5 +1,6 @@
 """One guard stands before all of Flower: its host names, its logins and its sub-path hold for every page."""
 
+import getpass
 import http.client
 import re
 from base64 import b64encode
@@ -87,6 +88,19 @@ def test_a_login_may_have_any_characters(pages_url: str, watched: Store) -> None
         assert jörg.post("/queues/default/pause", []).status == 200
         assert jörg.post("/queues/default/resume", []).status == 200
         assert next(iter(audit.read_changes(watched, limit=1))).user.startswith("jörg by Flower")
+
+
+def test_without_logins_nobody_chooses_the_name_in_the_audit(
+    pages_url: str, watched: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without logins a change is audited under the account of Flower, whatever credentials a request has."""
+    monkeypatch.setenv("FLOWER_UNAUTHENTICATED_API", "true")
+    send(watched, "default", 1)
+    with flower(pages_url, flower_basic_auth=()) as url:
+        assert Visitor(url, login="the-director:x").post("/queues/default/pause", []).status == 200
+        assert Visitor(url, login="the-director:x").post("/queues/default/resume", []).status == 200
+    user = next(iter(audit.read_changes(watched, limit=1))).user
+    assert user.startswith(f"{getpass.getuser()} by Flower")
 
 
 def test_a_browser_that_sends_latin_1_is_let_in(pages_url: str) -> None:
