@@ -25,6 +25,9 @@ from millpond.tasks.process.logs import log_to_stderr
 from millpond.tasks.process.loopback import is_loopback
 from millpond.tasks.settings import Settings, settings
 
+#: Settings of Flower that are paths, and begin with the sub-path of a proxy.
+PREFIXED_PATHS = ("login_url", "static_url_prefix")
+
 #: The columns of the page of tasks.
 TASK_COLUMNS = "name,uuid,state,kwargs,result,received,started,runtime,worker"
 
@@ -111,9 +114,7 @@ def _make_flower(configured: Settings, address: str, port: int, logins: list[str
         max_workers_in_memory=default_options.max_workers,
         max_tasks_in_memory=default_options.max_tasks,
     )
-    paths = {
-        name: path_prefix(prefix) + tornado_settings[name] for name in ("login_url", "static_url_prefix")
-    }
+    paths = {name: path_prefix(prefix) + tornado_settings[name] for name in PREFIXED_PATHS}
     flower = MillpondFlower(
         options=default_options,
         capp=app,

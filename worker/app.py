@@ -59,7 +59,7 @@ def _load_user_app(name: str, configured: Settings, pools: tuple[str, ...], *, q
         """Check the result backend when a worker starts, and log the changes to the application."""
         user_app.check_result_backend(app)  # by now Django is set up, whose models a backend may use
         if text := user_app.format_changes(
-            [*changes, *user_options.option_changes(app), *user_app.task_changes(app)]
+            [*changes, *user_options.option_changes(app), *user_app.unsafe_task_options(app)]
         ):
             logger.warning("%s", text)
 

@@ -201,7 +201,7 @@ def check_result_backend(app: Celery) -> None:
         sys.exit(os.EX_CONFIG)
 
 
-def task_changes(app: Celery) -> Iterator[SettingChange]:
+def unsafe_task_options(app: Celery) -> Iterator[SettingChange]:
     """Yield the options of tasks by which a promise of Millpond does not hold for them.
 
     Call it once every task is registered. OpenTelemetry's instrumentor of Celery is named too.

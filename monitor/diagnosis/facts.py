@@ -98,7 +98,7 @@ class PoolFacts:
 
     @property
     def newest_window(self) -> Window:
-        """The newest window with enough ends."""
+        """The last ten seconds if enough runs ended in them, else the last minute."""
         return self.recent if self.recent.ended >= ENOUGH else self.minute
 
     def kind_mean_seconds(self, kind: str) -> float | None:

@@ -42,7 +42,7 @@ MOST_KINDS = 20
 
 
 def kind_shares(facts: PoolFacts) -> tuple[KindShare, ...]:
-    """Return the figures of the `KINDS` kinds that take most of the slots' time, the largest share first."""
+    """Return the figures of at most `MOST_KINDS` kinds, those that take most of the slots' time first."""
     by_time = sorted(facts.newest_window.kinds.items(), key=lambda item: -item[1].service_seconds)
     return tuple(
         KindShare(

@@ -83,7 +83,7 @@ def _is_first_process(client: Any, lease: QueueLease) -> bool:
 
 
 def _describe_request(delivery: Delivery, hostname: str) -> dict[str, Any]:
-    """Return the fields by which Celery describes a request. Secret arguments are shown as `***`."""
+    """Return the fields by which Celery describes a request, without secret values of its arguments."""
     message = delivery.message
     contract = contracts_by_kind().get(message.kind)
     args, kwargs = message.headers.get("argsrepr"), message.headers.get("kwargsrepr")

@@ -43,10 +43,7 @@ def millpond_strategy(task: Task, _app: Celery, consumer: Any) -> Callable[..., 
     level = _level_of_received(task)
 
     def start(delivery: Delivery) -> None:
-        """Make a request of a delivery, send the event of its receipt, and pass it to the pool.
-
-        A task that was revoked or has expired is settled instead.
-        """
+        """Receive a delivery: settle the task if it was revoked or has expired, else pass it to the pool."""
         request = PondRequest(delivery, task, services)
         if contract_with_secrets is not None:
             _redact_arguments(request, contract_with_secrets)
@@ -70,7 +67,7 @@ def millpond_strategy(task: Task, _app: Celery, consumer: Any) -> Callable[..., 
             raise
 
     def receive(kombu_message: Any, body: Any, *_: Any) -> None:
-        """Receive a message of kombu's. `body` is None except for protocol 1, which kombu decodes."""
+        """Receive a message of kombu's, whose `body` is None unless it is of Celery's protocol 1."""
         delivery = kombu_message.delivery
         if body is None or _convert_protocol_1(kombu_message, delivery, body):
             start(delivery)

@@ -35,7 +35,7 @@ def told(pool: str, **conf: Any) -> str:
     def early() -> None: ...
 
     changes = user_app.configure_app(app, settings_of(), (pool,))
-    return user_app.format_changes([*changes, *user_app.task_changes(app)])
+    return user_app.format_changes([*changes, *user_app.unsafe_task_options(app)])
 
 
 def lines(text: str) -> dict[str, str]:
@@ -192,10 +192,10 @@ def test_a_batch_that_the_pool_never_holds_is_named() -> None:
     @app.task(base=Batches, name="shop.together", shared=False, acks_late=True)
     def together(requests: Any) -> None: ...
 
-    found = lines(user_app.format_changes(list(user_app.task_changes(app))))
+    found = lines(user_app.format_changes(list(user_app.unsafe_task_options(app))))
     assert "5 -> prefetch 4" in found["flush_every of shop.together"]
     app.in_flight.prefetch = 5
-    assert "flush_every of shop.together" not in {each.setting for each in user_app.task_changes(app)}
+    assert "flush_every of shop.together" not in {each.setting for each in user_app.unsafe_task_options(app)}
 
 
 def test_a_broker_in_use_as_it_is_set_is_not_named() -> None:
