@@ -100,9 +100,9 @@ def _adopt_messages(store: "Store", queues: "Iterable[str]", everything: bool) -
 def _ids_of_worker_tasks() -> set[str]:
     """Return the ids of the tasks that workers say they have: kept for their ETA, waiting, or running.
 
-    The questions stand in the order in which a task moves on, so that one that moves meanwhile is seen. The
-    first waits `REPLY_SECONDS` for every worker; the others end when the workers that replied have replied
-    again.
+    The three requests are sent in the order of a task's life, so that a task that moves on meanwhile is in a
+    reply. The first waits `REPLY_SECONDS` for all workers. The others end as soon as the workers that replied
+    to the first have replied.
     """
     from millpond.tasks.app import celery_app
     from millpond.tasks.process.local_instance import configured_broker

@@ -107,7 +107,7 @@ class PondRequest(DeliveryRequest):
             self.release()
             raise TaskRevokedError(self.id)
         if not pool.uses_semaphore:
-            return self._apply_to_pool(pool, self._run_unless_settled, (self.delivery,))
+            return self._apply_to_pool(pool, self._run_or_release, (self.delivery,))
         chunk = services.chunks.make_chunk(self)
         self.in_child = True
         result = (
@@ -152,7 +152,8 @@ class PondRequest(DeliveryRequest):
         self.on_accepted(getpid(), time.monotonic())
         self.on_success(run_delivery(self.delivery))
 
-    def _run_unless_settled(self, delivery: Delivery) -> SlotResult:
+    def _run_or_release(self, delivery: Delivery) -> SlotResult:
+        """Run the task in a slot of a pool without children, or return `RELEASE` if it may not start."""
         return run_delivery(delivery) if self.may_start() else (RELEASE, 0.0, 0.0)
 
     def release(self) -> None:
