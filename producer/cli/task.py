@@ -36,8 +36,8 @@ def task(
 ) -> None:
     """Show the state and progress of a task.
 
-    Exit code 0: it is ready, delayed or running. 1: it is a dead letter, has ended or never was. The result
-    of a task of a batch is among the results of the batch.
+    Exit code 0: it is ready, delayed or running. 1: it is a dead letter, has ended or never existed. The
+    result of a task of a batch is among the results of the batch.
     """
     from millpond.producer.cli.client_session import open_client
 
@@ -100,7 +100,9 @@ def _task_as_text(id: str, location: "TaskLocation | None", progress: "Progress 
     `now_ms` is the broker's time.
     """
     if location is None:
-        return f"{id}: not found, so it has ended or never was; its batch has its result: millpond batch ID"
+        return (
+            f"{id}: not found, so it has ended or never existed; its batch has its result: millpond batch ID"
+        )
     match location.state:
         case TaskState.READY:
             state = f"ready on {location.queue}, {location.behind:,} before it"
@@ -123,7 +125,7 @@ def _cancellation_text(id: str, cancellation: "Cancellation") -> str:
     """Return the result of a cancellation as a line for people."""
     location = cancellation.found
     if location is None:
-        return f"{id}: not found, so it has ended or never was"
+        return f"{id}: not found, so it has ended or never existed"
     if location.state is TaskState.DEAD:
         letter = f"{location.queue} {location.letter}"
         return f"{id}: already a dead letter; look at it with: millpond dead show {letter}"

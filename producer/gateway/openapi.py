@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from millpond.producer.gateway.problems import ErrorBody
@@ -34,6 +35,11 @@ PROBLEMS: dict[int, dict[str, Any]] = {
     }
     for code, meaning in _MEANINGS.items()
 }
+
+
+def operation_id(route: APIRoute) -> str:
+    """Return the name of a route's function, from which generated clients name their own."""
+    return route.name
 
 
 def problem_responses(*codes: int) -> dict[int | str, dict[str, Any]]:

@@ -75,8 +75,8 @@ def read_blocks(text: io.RawIOBase, url: str) -> Iterator[Block]:
 def split_block(block: Block, width: int) -> Iterator[Block]:
     """Yield the lines of a block as blocks of at most `MAX_CELLS` values: objects times `width` names each.
 
-    Raises `BadInput` for a line that is no object. Raises `TooLarge` for a line that nests too deep, or that
-    alone has more than `MAX_CELLS` values. No object continues on the next line, so the parser meets no
+    Raises `BadInput` for a line that is not an object. Raises `TooLarge` for a line that nests too deep, or
+    that alone has more than `MAX_CELLS` values. No object continues on the next line, so the parser meets no
     deeper nesting than is checked here.
     """
     lines: list[bytes] = []
@@ -105,26 +105,38 @@ def parse_block(block: Block) -> list[dict[str, Any]]:
 def _count_objects(line: bytes, url: str, number: int) -> int:
     """Return the number of objects on a line, nested ones included; 0 for an empty line.
 
-    Raises `BadInput` if the line is no object, and `TooLarge` if it nests deeper than `MAX_DEPTH`.
+    Raises `BadInput` if the line is not an object, and `TooLarge` if it nests deeper than `MAX_DEPTH`.
     """
     if not line:
         return 0
     if line[:1] != b"{" or line[-1:] != b"}":
-        raise _no_object_error(line, url, number)
+        raise _not_an_object_error(line, url, number)
     objects = line.count(b"{")
     if objects + line.count(b"[") > MAX_DEPTH and _nesting_depth(line) > MAX_DEPTH:
         raise TooLarge(f"{url}, line {number}, nests deeper than {MAX_DEPTH} levels")
     return objects
 
 
-def _no_object_error(line: bytes, url: str, number: int) -> BadInput:
+def _not_an_object_error(line: bytes, url: str, number: int) -> BadInput:
     """Return the error for a line that is not one JSON object."""
     if line[:1] == b"[":
         return BadInput(
             f"{url}, line {number}, begins an array: JSONL has one object a line, without brackets"
         )
-    fault = "ends before its object does" if line[:1] == b"{" else "is no JSON object"
+    fault = _fault_after_brace(line) if line[:1] == b"{" else "is not a JSON object"
     return BadInput(f"{url}, line {number}, {fault}: {printable(line[:40].decode(errors='replace'))}")
+
+
+def _fault_after_brace(line: bytes) -> str:
+    """Return the fault of a line that begins with a brace and does not end with one."""
+    text = line.decode(errors="replace")
+    try:
+        _, end = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError):
+        return "ends before its object does"
+    if text[end:].strip() == ",":  # the line was cut out of an array
+        return "has a comma after its object: JSONL has none"
+    return "has text after its object: JSONL has one object a line"
 
 
 def _nesting_depth(line: bytes) -> int:
@@ -148,7 +160,7 @@ def _parse_line(line: bytes, url: str, number: int) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         fault = f"column {error.colno}: {error.msg}"
     except UnicodeEncodeError:
-        fault = "an escaped surrogate without its other half is no character"
+        fault = "an escaped surrogate without its other half is not a character"
     except ValueError as error:
         fault = str(error)
     raise BadInput(f"{url}, line {number}, {fault}")

@@ -414,7 +414,7 @@ _CONNECTION_POOLS = (
     "redis.connection", "pymongo.pool", "mysql.connector.pooling", "oracledb",
 )  # fmt: skip
 #: Functions of `threading` in which a thread waits for its turn. In the others it waits for another thread.
-_TURN_FUNCTIONS = ("Semaphore.acquire", "BoundedSemaphore.acquire")
+_TURN_FUNCTIONS = ("Semaphore.acquire", "Condition.__enter__")
 
 
 def _lock_name(stack: list[FrameType], activity: Activity, library: str) -> str | None:
@@ -433,7 +433,11 @@ def _lock_name(stack: list[FrameType], activity: Activity, library: str) -> str 
         code = linecache.getline(stack[0].f_code.co_filename, stack[0].f_lineno)
         if any(word in code for word in _SQLITE_CALLS) and library in ("", "sqlite3", "sqlalchemy", "django"):
             return "SQLite"
-    return activity.name if activity.category == "lock" and not _waits_for_others(stack, activity) else None
+    return (
+        activity.name
+        if activity.category == "lock" and not _waits_for_other_thread(stack, activity)
+        else None
+    )
 
 
 def _polled_lock(module: str, frame: FrameType) -> str:
@@ -444,7 +448,11 @@ def _polled_lock(module: str, frame: FrameType) -> str:
     return f"redis lock {name}" if name and module == "redis.lock" else name
 
 
-def _waits_for_others(stack: list[FrameType], activity: Activity) -> bool:
-    """True if a slot waits in `threading` until another thread has done something, and not for its turn."""
+def _waits_for_other_thread(stack: list[FrameType], activity: Activity) -> bool:
+    """True if a slot waits in `threading` until another thread has done something, and not for its turn.
+
+    The kernel has no name for what it waits for, its stack has frames of `threading`, and the outermost of
+    these is none of `_TURN_FUNCTIONS`.
+    """
     inside = [frame for frame in stack if frame.f_globals.get("__name__") == "threading"]
     return not activity.name and bool(inside) and inside[-1].f_code.co_qualname not in _TURN_FUNCTIONS

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from millpond.broker.control import cancel as control_cancel
-from millpond.producer.gateway.openapi import problem_responses
+from millpond.producer.gateway.openapi import operation_id, problem_responses
 from millpond.producer.gateway.options import BatchId
 from millpond.producer.gateway.routes.results import ResultEvents, read_page
 from millpond.producer.gateway.routes.tasks import ACK_TIMEOUT_SECONDS
@@ -37,7 +37,11 @@ _EVENTS: dict[int | str, dict[str, Any]] = {
 
 def routes(state: State) -> APIRouter:
     """Return the routes of batches."""
-    router = APIRouter(tags=["batches"], responses=problem_responses(401, 403, 422, 503))
+    router = APIRouter(
+        tags=["batches"],
+        responses=problem_responses(401, 403, 422, 503),
+        generate_unique_id_function=operation_id,
+    )
     _add_write_routes(router, state)
     _add_read_routes(router, state)
     return router
@@ -53,7 +57,9 @@ def _add_write_routes(router: APIRouter, state: State) -> None:
         summary="Open a batch",
         responses=problem_responses(429),
     )
-    async def open_(options: Annotated[BatchOptions, Query()], request: Request, response: Response) -> Any:
+    async def open_batch(
+        options: Annotated[BatchOptions, Query()], request: Request, response: Response
+    ) -> Any:
         """Open a batch. This token, and tokens for every kind, may send into, read, close and cancel it."""
         token = request.state.principal.name
         await state.owners.require_room(request.state.principal, state.settings.max_batches)
@@ -63,16 +69,26 @@ def _add_write_routes(router: APIRouter, state: State) -> None:
         response.headers["Location"] = f"/batches/{summary.id}"
         return summary
 
-    @router.post("/batches/{id}/close", response_model=BatchView, responses=problem_responses(404))
-    async def close(id: BatchId, request: Request) -> Any:
+    @router.post(
+        "/batches/{id}/close",
+        response_model=BatchView,
+        summary="Close a batch",
+        responses=problem_responses(404),
+    )
+    async def close_batch(id: BatchId, request: Request) -> Any:
         """Close a batch: it accepts no further task. Closing it again changes nothing."""
         await state.owners.require_owner(request.state.principal, id)
         return await state.threads.lookups.run(
             request.state.principal.name, lambda: state.client.open_batch(id).close()
         )
 
-    @router.post("/batches/{id}/cancel", response_model=CancelView, responses=problem_responses(404))
-    async def cancel(id: BatchId, request: Request) -> Any:
+    @router.post(
+        "/batches/{id}/cancel",
+        response_model=CancelView,
+        summary="Cancel a batch",
+        responses=problem_responses(404),
+    )
+    async def cancel_batch(id: BatchId, request: Request) -> Any:
         """Close a batch and start no further task of it; running tasks are asked to stop."""
         await state.owners.require_owner(request.state.principal, id)
         store = state.client.store
@@ -86,16 +102,24 @@ def _add_write_routes(router: APIRouter, state: State) -> None:
 def _add_read_routes(router: APIRouter, state: State) -> None:
     """Add the routes that read the counts and the results of a batch."""
 
-    @router.get("/batches/{id}", response_model=BatchView, responses=problem_responses(404))
-    async def summary(id: BatchId, request: Request) -> Any:
+    @router.get(
+        "/batches/{id}", response_model=BatchView, summary="Read a batch", responses=problem_responses(404)
+    )
+    async def get_batch(id: BatchId, request: Request) -> Any:
         """Return the number of tasks sent into a batch, and how they ended."""
         await state.owners.require_owner(request.state.principal, id)
         return await state.threads.lookups.run(
             request.state.principal.name, lambda: state.client.open_batch(id).summary()
         )
 
-    @router.get("/batches/{id}/results", status_code=200, response_class=Response, responses=_EVENTS)
-    async def results(
+    @router.get(
+        "/batches/{id}/results",
+        status_code=200,
+        response_class=Response,
+        summary="Stream the results of a batch",
+        responses=_EVENTS,
+    )
+    async def stream_results(
         request: Request,
         id: BatchId,
         last_event_id: Annotated[

@@ -18,7 +18,7 @@ from millpond.broker.inspect.effort import Effort
 from millpond.broker.task_state import TaskState
 from millpond.producer import json_text
 from millpond.producer.gateway.auth import require_task
-from millpond.producer.gateway.openapi import problem_responses
+from millpond.producer.gateway.openapi import operation_id, problem_responses
 from millpond.producer.gateway.options import Id
 from millpond.producer.gateway.problems import api_error
 from millpond.producer.gateway.schemas import CancelView, ProgressView, TaskView
@@ -36,26 +36,32 @@ TaskId = Annotated[Id, Path(description="The id in the answer to the send.")]
 
 def routes(state: State) -> APIRouter:
     """Return the routes of tasks."""
-    router = APIRouter(tags=["tasks"], responses=problem_responses(401, 403, 422, 503))
+    router = APIRouter(
+        tags=["tasks"],
+        responses=problem_responses(401, 403, 422, 503),
+        generate_unique_id_function=operation_id,
+    )
     store = state.client.store
 
-    @router.get("/tasks/{id}", response_model=TaskView, responses=problem_responses(404))
-    async def task(id: TaskId, request: Request) -> Any:
-        """Return the state, progress and result of a task."""
+    @router.get(
+        "/tasks/{id}", response_model=TaskView, summary="Read a task", responses=problem_responses(404)
+    )
+    async def get_task(id: TaskId, request: Request) -> Any:
+        """Return the state, progress and result of a task, or 404 if nothing is known of it."""
         require_task(request.state.principal, id)
         view = await state.threads.searches.run(
             request.state.principal.name, lambda: read_task_view(store, id)
         )
         if view.state is TaskState.UNKNOWN and view.kind is None and view.progress is None:
             text = (
-                f"task {id} has ended, never was, or waits behind {SMALL_EFFORT.max_count} others: send it "
-                "with track=true to know its state and keep its result"
+                f"task {id} has ended, never existed, or waits behind {SMALL_EFFORT.max_count} others: send "
+                "it with track=true to know its state and keep its result"
             )
             raise api_error(404, "unknown_task", text)
         return Response(json_text.to_text(view.model_dump()), media_type="application/json")
 
-    @router.post("/tasks/{id}/cancel", response_model=CancelView)
-    async def cancel(id: TaskId, request: Request) -> Any:
+    @router.post("/tasks/{id}/cancel", response_model=CancelView, summary="Cancel a task")
+    async def cancel_task(id: TaskId, request: Request) -> Any:
         """Prevent a task from starting, or ask a running one to stop; an ended task is not changed."""
         require_task(request.state.principal, id)
         cancellation = await state.threads.cancellations.run(

@@ -38,6 +38,21 @@ def released(held: Any, by: str, stop: threading.Event) -> Any:
     return held
 
 
+def enter_held(lock: Any, stop: threading.Event) -> None:
+    """Enter a lock that another thread holds until the end of the test."""
+    is_held = threading.Event()
+
+    def hold() -> None:
+        with lock:
+            is_held.set()
+            stop.wait(60)
+
+    threading.Thread(target=hold, daemon=True).start()
+    is_held.wait(60)
+    with lock:
+        pass
+
+
 @pytest.mark.parametrize(
     ("waits", "category"),
     [
@@ -45,8 +60,10 @@ def released(held: Any, by: str, stop: threading.Event) -> Any:
         (lambda stop: stop.wait(60), "thread"),
         (lambda stop: released(Queue(), "put", stop).get(timeout=60), "thread"),
         (lambda stop: released(threading.Semaphore(0), "release", stop).acquire(timeout=60), "lock"),
+        (lambda stop: enter_held(threading.BoundedSemaphore(1), stop), "lock"),
+        (lambda stop: enter_held(threading.Condition(), stop), "lock"),
     ],
-    ids=["a future", "an event", "a queue", "a semaphore"],
+    ids=["a future", "an event", "a queue", "a semaphore", "a bounded semaphore", "to enter a condition"],
 )
 def test_work_of_other_threads_is_told_from_a_lock(
     slots: Slots, waits: Callable[[threading.Event], object], category: str
