@@ -87,7 +87,7 @@ class HeartbeatFile:
                 os.pwrite(self._descriptor, dumps(asdict(self.heartbeat)).encode().ljust(SIZE), 0)
 
     def close(self) -> None:
-        """Remove the file."""
+        """Close the file and remove it."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

@@ -23,10 +23,10 @@ from millpond.broker.errors import BrokerError
 from millpond.broker.stats import days, heartbeats, history, probing
 from millpond.broker.stats.heartbeats import Heartbeat
 from millpond.tasks.pools import Table
-from millpond.tasks.process.metrics_file import MetricsFile
 from millpond.tasks.settings import Settings
 from millpond.worker.report.host_cpu import CpuQuota, HostCpu, LoopCpu
 from millpond.worker.report.metering import Metering, count_busy
+from millpond.worker.report.metrics_file import MetricsFile
 from millpond.worker.report.slot_times import SlotTimes
 
 logger = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ class HeartbeatReporter:
         self._sent_at = 0.0  # so that the last one is sent also if the process is idle
         self._send_heartbeat()
         if self._metrics_file is not None:
-            self._metrics_file.close()
+            self._metrics_file.remove()
         try:
             heartbeats.withdraw_heartbeat(self._store, self._identity["name"])
         except BrokerError as error:

@@ -10,9 +10,9 @@ from typing import Any
 from millpond.broker.stats.heartbeats import parse_totals
 from millpond.tasks.process.health import QUESTIONS, judge_health
 from millpond.tasks.process.heartbeat_file import read_heartbeats
-from millpond.tasks.process.metrics_file import read_metrics
 from millpond.tasks.process.prometheus_text import Labels, Metric
 from millpond.tasks.process.run_metrics import run_metrics
+from millpond.worker.report.metrics_file import read_metrics
 
 #: The content of a process's metrics file, with its totals parsed.
 Record = dict[str, Any]

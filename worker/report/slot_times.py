@@ -13,8 +13,8 @@ from celery import Celery, signals
 
 from millpond.broker.connection import Store
 from millpond.broker.stats import window
-from millpond.tasks.process.metrics_file import MetricsFile, read_metrics
 from millpond.worker.report import span_peers
+from millpond.worker.report.metrics_file import MetricsFile, read_metrics
 from millpond.worker.report.slot_sampler import RUNNING, SlotSampler
 
 #: The time between two writes of a child's samples.

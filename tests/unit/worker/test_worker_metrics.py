@@ -7,9 +7,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from millpond.broker.stats.histogram import BOUNDS, Histogram
-from millpond.tasks.process.metrics_file import MetricsFile, read_metrics
+from millpond.tasks.process.paths import private_scratch_folder
 from millpond.tasks.process.prometheus_text import Metric, format_metrics
 from millpond.worker.report.metrics import supervisor_metrics
+from millpond.worker.report.metrics_file import MetricsFile, read_metrics
 
 SAID = {
     "name": "default.1@here",
@@ -63,8 +64,21 @@ def test_a_process_is_told_by_its_supervisor() -> None:
     assert told["millpond_worker_task_service_seconds_bucket", "0.05"] == 2
     assert told["millpond_worker_live", "default"] == 0
     assert list(read_metrics(os.getpid())) == []
-    file.close()
+    file.remove()
     assert list(read_metrics(os.getppid())) == []
+
+
+def test_a_link_in_the_place_of_the_folder_is_not_followed(tmp_path: Path) -> None:
+    """Another user may make one in the shared scratch folder; nothing is written or removed behind it."""
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "metrics").mkdir(mode=0o700, parents=True)
+    victim = elsewhere / "metrics" / str(os.getpid())
+    victim.write_text("{}")
+    private_scratch_folder().symlink_to(elsewhere)
+    MetricsFile().write({"slots": 1})
+    assert list(read_metrics(os.getppid())) == []
+    assert victim.read_text() == "{}"
+    assert [path.name for path in elsewhere.rglob("*")] == ["metrics", victim.name]
 
 
 def test_any_text_may_be_in_a_label() -> None:

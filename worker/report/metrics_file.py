@@ -35,7 +35,7 @@ class MetricsFile:
             finally:
                 os.close(folder)
 
-    def close(self) -> None:
+    def remove(self) -> None:
         """Remove the file."""
         with suppress(OSError):
             self._path.unlink(missing_ok=True)
