@@ -34,6 +34,8 @@ class CallerLease:
     def __init__(self, store: Store, queue: str) -> None:
         self._store = store
         self._process = f"caller@{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+        # A consumer is named "process.number". The publish script registers this one with each message
+        # that it gives to it.
         self._lease = QueueLease(QueueKeys(queue, store.prefix), f"{self._process}.0", registered=True)
         self.caller = Caller(consumer=self._lease.consumer, lease_ms=LEASE_MS)
 

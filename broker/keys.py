@@ -117,11 +117,6 @@ class QueueKeys:
         return self._own("held:") + consumer
 
     @cached_property
-    def unique(self) -> str:
-        """The prefix of the unique keys."""
-        return self._own("once:")
-
-    @cached_property
     def waiters(self) -> str:
         """The sorted set of producers that wait for admission."""
         return self._own("line")

@@ -108,10 +108,13 @@ class MillpondBackend(BaseTaskBackend):
         return make_result(framework.TaskResultStatus.READY)
 
 
-def _success_fields(value: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of Django's result of a task that succeeded with a value of `RunDjangoTask`."""
-    times = {name: datetime.fromtimestamp(value[name], UTC) for name in ("started_at", "finished_at")}
-    return {"value": value["value"], "worker_ids": [value["worker"]], **times}
+def _success_fields(returned: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `framework.result_of` for a task that succeeded.
+
+    `returned` is what the handler `run_django_task` returned.
+    """
+    times = {name: datetime.fromtimestamp(returned[name], UTC) for name in ("started_at", "finished_at")}
+    return {"value": returned["value"], "worker_ids": [returned["worker"]], **times}
 
 
 def _task_error(id: str, line: str) -> tuple[Any, str]:

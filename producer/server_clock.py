@@ -30,9 +30,11 @@ class ServerClock:
         self._checked_at = 0.0
 
     def now_ms(self) -> int:
-        """Return the server's time in ms since the epoch, late by at most a round trip and never early.
+        """Return the server's time in ms since the epoch. Raises `BrokerAway`.
 
-        A delayed task is therefore never early, however busy this host was during the sample.
+        It may be ahead by the round trip of a sample, which counts as passed: so no delayed task becomes
+        ready early because this host was busy. Otherwise it is wrong by at most `STEP_MS` and the round trip
+        of a check, except in the second after the server's clock was set.
         """
         elapsed = elapsed_seconds()
         sample = self._sample
@@ -46,7 +48,7 @@ class ServerClock:
         return sample[1] + int((elapsed_seconds() - sample[0]) * 1000)
 
     def _has_stepped(self, sample: tuple[float, int], elapsed: float) -> bool:
-        """True if the server's clock was set to another time since the sample. Checked once a second."""
+        """True if the server's clock was set to another time since the sample. Raises `BrokerAway`."""
         self._checked_at = elapsed
         server_ms = server_time_ms(self._store)
         expected = sample[1] + (elapsed - sample[0]) * 1000
@@ -54,7 +56,10 @@ class ServerClock:
         return not -STEP_MS <= server_ms - expected <= took_ms + STEP_MS
 
     def _take_sample(self) -> tuple[float, int]:
-        """Return the local time at which the quickest of a few requests was sent, and the server's time."""
+        """Return the local time at which the quickest of a few requests was sent, and the server's time.
+
+        Raises `BrokerAway`.
+        """
         quickest, sample = float("inf"), (0.0, 0)
         for _ in range(MOST_SAMPLES):
             sent_at = elapsed_seconds()

@@ -1,9 +1,12 @@
-"""Settle the deliveries of a channel, and release the others when it is closed.
+"""Settle the deliveries of a channel, release the others when it is closed, acknowledge future changes.
 
 The channel with which `millpond worker` consumes its queues uses the messages in flight of its process, which
 outlive the channel. Every other channel has messages in flight of its own. If it runs in an event loop,
 outcomes are sent with the next call. Otherwise `message.ack()` returns when the broker has the outcome, as on
 kombu's Redis.
+
+A process that starts no more tasks acknowledges all changes of the control state in advance: a worker that is
+shutting down, and a program that uses a channel of its own.
 """
 
 import logging
@@ -119,8 +122,8 @@ class Settling(Publishing):
                 self.in_flight, lease_ms=self.lease_ms, store=self.store, started_tags=started_tags
             )
             weakref.finalize(self, renewer.close_later).atexit = False
-            # The user of a channel starts no tasks, so no caller of cancel() needs to wait for it.
-            self.acknowledge_all_future()
+            # The user of a channel starts no tasks, so no caller of cancel() or drain() needs to wait for it.
+            self.acknowledge_future_changes()
         self.in_flight.lease_renewer = renewer
         renewer.start()
 
@@ -194,8 +197,11 @@ class Settling(Publishing):
             if self.fetcher is not None:
                 self.fetcher.finish_call()
 
-    def acknowledge_all_future(self) -> None:
-        """Acknowledge all future cancellations, so that `cancel()` does not wait for this process."""
+    def acknowledge_future_changes(self) -> None:
+        """Acknowledge all later cancellations and drains in advance.
+
+        Nothing starts in this process any more, so no caller needs to wait for it. Raises `BrokerAway`.
+        """
         state.acknowledge_epoch(self.store, self.in_flight.name, state.ALL_FUTURE)
 
     def leave_queues(self) -> None:

@@ -32,5 +32,8 @@ def headroom(minute: Window, running: Sequence[Heartbeat]) -> float:
 
 
 def processors_are_free(minute: Window, running: Sequence[Heartbeat]) -> bool:
-    """True if the slots leave processors free, and their threads do not wait for the interpreter's lock."""
+    """True if a pool's rate can grow by the factor `ROOM` before its hosts' processors are full.
+
+    False if its threads wait for the interpreter's lock for the share `SHARED` of their time, or more.
+    """
     return headroom(minute, running) >= ROOM and minute.share("interpreter") < SHARED

@@ -102,17 +102,17 @@ class PoolFacts:
         return self.recent if self.recent.ended >= ENOUGH else self.minute
 
     def kind_mean_seconds(self, kind: str) -> float | None:
-        """Return the mean service time of a kind in seconds, or None if no run of it ended."""
+        """Return the mean service time of a kind in `newest_window`, seconds. None if no run of it ended."""
         figures = self.newest_window.kinds.get(kind)
         return figures.mean_service_seconds if figures is not None else None
 
     def kind_time_share(self, kind: str) -> float:
-        """Return the share of the slots' time that the runs of a kind took, 0 to 1."""
+        """Return a kind's share of the service time of all runs in `newest_window`, 0 to 1."""
         figures, total = self.newest_window.kinds.get(kind), self.newest_window.service_seconds
         return figures.service_seconds / total if figures is not None and total else 0.0
 
     def kind_rate(self, kind: str) -> float:
-        """Return the ends a second of a kind."""
+        """Return the ends a second of a kind in `newest_window`."""
         figures = self.newest_window.kinds.get(kind)
         return (
             figures.ended / self.newest_window.seconds
@@ -137,7 +137,10 @@ class PoolFacts:
 
     @property
     def has_free_processors(self) -> bool:
-        """True if the slots compute, and processors of their hosts are free."""
+        """True if the pool's rate can grow by half before the processors of its hosts are full.
+
+        False if its threads wait for the interpreter's lock much of the time. See `processors_are_free`.
+        """
         return processors.processors_are_free(self.sampled_window, self.view.running)
 
     def slowdown_since(self, seconds: float, within_seconds: float) -> float | None:
@@ -175,14 +178,14 @@ class PoolFacts:
         return self.recent if sum(self.recent.places.values()) else self.minute
 
     def category_time_share(self, *categories: str) -> float:
-        """Return the share of the running time that was spent in these categories, 0 to 1."""
+        """Return the share of the running time in `sampled_window` spent in these categories, 0 to 1."""
         return self.sampled_window.share(*categories)
 
     def largest_place(self, *categories: str) -> tuple[Place, float] | None:
         """Return the place of these categories with the most time, and the share of time at its name.
 
-        Places with the same name are added up; a place without a name has its line instead. Return None if no
-        time was spent in these categories.
+        Both are those of `sampled_window`. Places with the same name are added up; a place without a name has
+        its line instead. Return None if no time was spent in these categories.
         """
         places = self.places
         by_name: dict[tuple[str, str], Counter[Place]] = {}

@@ -14,7 +14,7 @@ from millpond.tasks.pools import Table
 def examine_fleet(store: Store, table: Table, kinds: Mapping[str, type[Contract]]) -> Iterator[Finding]:
     """Yield the findings on the processes of the pools, the queues, and their kinds. Raises `BrokerAway`.
 
-    `kinds` are the contracts of the kinds that the settings declare.
+    `kinds` are all known contracts by kind: Millpond's own, and those of the modules that the settings name.
     """
     snapshot = read_snapshot(store, table)
     for pool in snapshot.pools:

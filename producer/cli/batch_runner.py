@@ -103,12 +103,12 @@ def _send_inputs(
 ) -> KeyboardInterrupt | None:
     """Send a task for each input. Return the interrupt that stopped the sending, or None.
 
-    If a send fails, close the batch and raise the error.
+    On any error, close the batch, add to the error how many tasks were sent, and raise it.
     """
     try:
-        for outcome in batch.send_each(reader.prepare_messages(inputs), overflow="block"):
-            if isinstance(outcome, Refused):
-                raise outcome.error
+        for answer in batch.send_each(reader.prepare_messages(inputs), overflow="block"):
+            if isinstance(answer, Refused):
+                raise answer.error
             reader.counters.count_sent()
     except KeyboardInterrupt as interrupt:
         return interrupt

@@ -16,34 +16,35 @@ NO_FILE_SECONDS = 0.1
 
 
 class Acceptor:
-    """Accepts connections for one event loop, and hands each to a new `protocol` at its first byte.
+    """Accepts connections for one event loop, and hands each to a new protocol at its first byte.
 
     At most `max_silent` connections may be silent: beyond that, the one that is silent longest is closed. A
-    connection is closed after `seconds` of silence.
+    connection is closed after `max_silent_seconds` of silence.
     """
 
     def __init__(
         self,
-        listening: socket.socket,
-        protocol: Callable[[], asyncio.Protocol],
+        listener: socket.socket,
+        protocol_factory: Callable[[], asyncio.Protocol],
         *,
         max_silent: int,
-        seconds: float,
+        max_silent_seconds: float,
     ) -> None:
+        """Start to accept the connections of a listening socket, in the running event loop."""
         self._loop = asyncio.get_running_loop()
-        self._listening, self._protocol = listening, protocol
-        self._max_silent, self._seconds = max_silent, seconds
+        self._listener, self._protocol_factory = listener, protocol_factory
+        self._max_silent, self._max_silent_seconds = max_silent, max_silent_seconds
         #: The silent connections and the times at which they were accepted, the oldest first.
         self._silent: dict[socket.socket, float] = {}
         #: The tasks that connect protocols, kept so that the garbage collector does not end them.
         self._tasks: set[asyncio.Task[object]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        listening.setblocking(False)
+        listener.setblocking(False)
         self._start_accepting()
 
     def close(self) -> None:
         """Accept nothing more, and close the silent connections."""
-        self._loop.remove_reader(self._listening.fileno())
+        self._loop.remove_reader(self._listener.fileno())
         if self._timer is not None:
             self._timer.cancel()
         while self._silent:
@@ -51,18 +52,18 @@ class Acceptor:
 
     def _start_accepting(self) -> None:
         """Accept connections as they come, unless the socket has been closed."""
-        if self._listening.fileno() >= 0:
-            self._loop.add_reader(self._listening.fileno(), self._accept_connections)
+        if self._listener.fileno() >= 0:
+            self._loop.add_reader(self._listener.fileno(), self._accept_connections)
 
     def _accept_connections(self) -> None:
         """Accept some connections, watch each for its first byte, and close those that are too many."""
         for _ in range(ACCEPTS_A_TURN):
             try:
-                connection, _address = self._listening.accept()
+                connection, _address = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 break
             except OSError:
-                self._loop.remove_reader(self._listening.fileno())
+                self._loop.remove_reader(self._listener.fileno())
                 self._loop.call_later(NO_FILE_SECONDS, self._start_accepting)
                 break
             connection.setblocking(False)
@@ -88,7 +89,7 @@ class Acceptor:
     async def _connect_protocol(self, connection: socket.socket) -> None:
         """Connect a socket to a new protocol. Close it if the client has closed the connection."""
         try:
-            await self._loop.connect_accepted_socket(self._protocol, connection)
+            await self._loop.connect_accepted_socket(self._protocol_factory, connection)
         except OSError:
             connection.close()
 
@@ -101,10 +102,12 @@ class Acceptor:
         """Close the connections that have been silent too long, and set the timer to the next one."""
         now = self._loop.time()
         for connection, accepted_at in list(self._silent.items()):
-            if accepted_at + self._seconds > now:
+            if accepted_at + self._max_silent_seconds > now:
                 break
             self._begin_or_close(connection)
         oldest_at = next(iter(self._silent.values()), None)
         self._timer = (
-            None if oldest_at is None else self._loop.call_at(oldest_at + self._seconds, self._close_old)
+            None
+            if oldest_at is None
+            else self._loop.call_at(oldest_at + self._max_silent_seconds, self._close_old)
         )

@@ -122,8 +122,9 @@ class BoundedConnection(HttpToolsProtocol):
         self._limits.close_surplus(self.connections)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection, and charge its token `CONNECTION_SECONDS`."""
+        """Forget the connection. Charges its token, if it has one, `CONNECTION_SECONDS`."""
         self._stop_waiting()
+        # The number of the socket will be used again, and the next connection with it must begin as new.
         self.set_priority(SocketPriority.NEW)
         self._fd = -1
         if self._token is not None:

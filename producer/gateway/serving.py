@@ -140,9 +140,12 @@ class _Server(uvicorn.Server):
         limits = self._limits
         self._acceptors = [
             Acceptor(
-                listening, self._make_protocol, max_silent=limits.max_silent, seconds=limits.header_seconds
+                listener,
+                self._make_protocol,
+                max_silent=limits.max_silent,
+                max_silent_seconds=limits.header_seconds,
             )
-            for listening in sockets or ()
+            for listener in sockets or ()
         ]
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

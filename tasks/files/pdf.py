@@ -113,7 +113,7 @@ class _PageReader:
 
     def read_start(self, max_pages: int) -> tuple[int, int]:
         """Return the number of pages and the flags of the document. Raises `TooLarge` for too many pages."""
-        pages, flags = pdf_pages.COUNT.unpack(self._read_exactly(pdf_pages.COUNT.size, 0))
+        pages, flags = pdf_pages.HEADER.unpack(self._read_exactly(pdf_pages.HEADER.size, 0))
         if pages > max_pages:
             raise TooLarge(f"{self.job.source} has {pages} pages, over {max_pages} (max_entries)")
         return int(pages), int(flags)

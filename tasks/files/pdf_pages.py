@@ -19,7 +19,7 @@ from contextlib import closing
 from typing import Any
 from xml.etree import ElementTree
 
-COUNT = struct.Struct(">IB")
+HEADER = struct.Struct(">IB")
 PAGE = struct.Struct(">II")
 #: The flags of a document: it has a form, or a form that only Adobe's reader can show.
 HAS_FORM, HAS_XFA = 1, 2
@@ -57,7 +57,7 @@ def main() -> int:
         return codes.get(error.err_code, DAMAGED)
     pages = len(document)
     form = _Form(document)
-    sys.stdout.buffer.write(COUNT.pack(pages, form.flags))
+    sys.stdout.buffer.write(HEADER.pack(pages, form.flags))
     sys.stdout.buffer.flush()
     for index in range(pages):
         try:
@@ -123,7 +123,7 @@ class _Form:
 
     @property
     def flags(self) -> int:
-        """The flags of the document for `COUNT`."""
+        """The flags of the document in `HEADER`."""
         has_xfa = self._type == self._pdfium.FORMTYPE_XFA_FULL
         return (HAS_FORM if self._form else 0) | (HAS_XFA if has_xfa else 0)
 

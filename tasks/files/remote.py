@@ -137,7 +137,12 @@ def _private_scratch_path() -> Iterator[str]:
 
 
 def _upload_file(system: Any, file: BinaryIO, path: str, url: str) -> None:
-    """Upload a file to a temporary key, and move it to its target. Raises `BadInput` if that is a folder."""
+    """Upload a file to a temporary key, move it to its target, and check its length there.
+
+    The temporary key is removed if any of this fails. Raises `BadInput` if the target is a folder,
+    `RetryLater` if it is not as long as the file afterwards, and the task error of what fails in the service.
+    `url` is the target's.
+    """
     folder, _, name = path.rpartition("/")
     file.seek(0)
     digest = hashlib.file_digest(cast(Any, file), "sha256").hexdigest()[:32]

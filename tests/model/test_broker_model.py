@@ -332,7 +332,8 @@ class Mill(RuleBasedStateMachine):
         assert seen.counters == {name: value for name, value in plain.counters.items() if value}
         assert seen.line == plain.line
         assert seen.called == {ticket: f"{n} {until}" for ticket, (n, until) in plain.called.items()}
-        claims = self.store.client.mget([f"{self.keys.unique}{name}" for name in "ab"])
+        unique_prefix = f"{self.keys.prefix}millpond:{{{self.keys.queue}}}:once:"
+        claims = self.store.client.mget([f"{unique_prefix}{name}" for name in "ab"])
         assert claims == [(plain.claims.get(name) or "").encode() or None for name in "ab"]
         self._in_one_place(seen)
 

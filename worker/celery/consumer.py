@@ -236,8 +236,8 @@ class PondConsumer(Consumer):
             if not request.started or request.id in unsent_ids:
                 request.release()
         if channel is not None:
-            # From now on nothing starts here: cancel() need not wait for this process.
-            self._call_broker_safely(channel.acknowledge_all_future)
+            # From now on nothing starts here: cancel() and drain() need not wait for this process.
+            self._call_broker_safely(channel.acknowledge_future_changes)
             if self.pool.uses_semaphore:
                 self.shutdown_listener = ShutdownListener(channel.store, self.in_flight)
                 self.shutdown_listener.start()

@@ -69,8 +69,11 @@ class KindServices:
         #: For `worker_deduplicate_successful_tasks`, Celery keeps the ids of tasks that succeeded.
         self.remembers_successes = bool(consumer.app.conf.worker_deduplicate_successful_tasks)
         #: The hooks of middleware at an outcome: [0] without OpenTelemetry in this process, [1] with it.
-        self.on_outcome = tuple(hooks.on_outcome for hooks in consumer.app.hooks)
-        self.shows_events = consumer.app.hooks[0].shows_events
+        self.outcome_hooks = tuple(hooks.on_outcome for hooks in consumer.app.hooks)
+        #: The hooks that choose the tasks whose events are sent. They are the same with OpenTelemetry: the
+        #: middleware of traces chooses none.
+        self.event_hooks = consumer.app.hooks[0].shows_events
+        #: Writes the next task of the pool to a free prefork child now, if there is one.
         self.write_at_once = immediate_writer(consumer.pool, consumer.hub)
 
 
@@ -273,7 +276,7 @@ class PondRequest(DeliveryRequest):
             seconds = time.time() - started_at
         self.acknowledged = True
         task_ready(self, successful=services.remembers_successes and type(outcome) is Succeeded)
-        for hook in services.on_outcome[SDK in modules]:
+        for hook in services.outcome_hooks[SDK in modules]:
             try:
                 hook(delivery, outcome, seconds)
             except Exception:  # an error here does not change the outcome
@@ -296,7 +299,7 @@ class PondRequest(DeliveryRequest):
 
     def send_received_event(self) -> None:
         """Send the event that the task was received, unless a middleware leaves it out of the sample."""
-        for shows_events in self.services.shows_events:
+        for shows_events in self.services.event_hooks:
             try:
                 if shows_events(self.delivery):
                     continue

@@ -67,10 +67,20 @@ def millpond_strategy(task: Task, _app: Celery, consumer: Any) -> Callable[..., 
             raise
 
     def receive(kombu_message: Any, body: Any, *_: Any) -> None:
-        """Receive a message of kombu's, whose `body` is None unless it is of Celery's protocol 1."""
+        """Receive a message of kombu's, or delay it if it is one of protocol 1 that is not due.
+
+        `body` is None except for protocol 1, which kombu decodes. The broker cannot read the ETA of such a
+        message; it keeps any other until it is due. Celery's callbacks to acknowledge and to reject a message
+        are not used: a request settles its delivery.
+        """
         delivery = kombu_message.delivery
-        if body is None or _convert_protocol_1(kombu_message, delivery, body):
-            start(delivery)
+        if body is not None:
+            _convert_protocol_1(kombu_message, delivery, body)
+            due_ms = delivery.due_ms
+            if due_ms is not None and due_ms > delivery.now_ms() + DUE_SOON_MS:
+                kombu_message.channel.settle(delivery, Delay(due_ms))
+                return
+        start(delivery)
 
     receive.start = start  # type: ignore[attr-defined]
     return receive
@@ -132,11 +142,8 @@ def _redact_arguments(request: PondRequest, contract: type[Contract]) -> None:
     request.show_arguments(redact_args(contract, args), repr(redact(contract, kwargs))[:SHOWN_LENGTH])
 
 
-def _convert_protocol_1(kombu_message: Any, delivery: Delivery, body: Any) -> bool:
-    """Give the delivery of a message of Celery's protocol 1 a message of protocol 2. True if it is due.
-
-    The broker cannot read the ETA of protocol 1, so a message that is not due is settled as delayed here.
-    """
+def _convert_protocol_1(kombu_message: Any, delivery: Delivery, body: Any) -> None:
+    """Replace the message of a delivery, of Celery's protocol 1, by one of protocol 2. Sets `due_ms` too."""
     arguments, headers, _decoded, _utc = proto1_to_proto2(kombu_message, body)
     encoded_body = dumps(arguments, default=str).encode()
     names = headers.keys() - {"args", "kwargs", "headers"}
@@ -148,8 +155,4 @@ def _convert_protocol_1(kombu_message: Any, delivery: Delivery, body: Any) -> bo
         "properties": {**kombu_message.properties, "body_encoding": "base64"},
     }
     delivery.message = Message.decode(dumps(envelope, default=str))
-    delivery.due_ms = due_ms = delivery.message.due_ms
-    if due_ms is None or due_ms <= delivery.now_ms() + DUE_SOON_MS:
-        return True
-    kombu_message.channel.settle(delivery, Delay(due_ms))
-    return False
+    delivery.due_ms = delivery.message.due_ms
