@@ -1,8 +1,8 @@
 """Why a pool is slow: a state with its evidence, a name and a number, from measurements of the pool.
 
-`facts.py` gathers the facts from Redis, `rules.py` and `causes.py` decide in a fixed order, `numbers.py`
-computes the number of slots and their effect. The state `workers` is given only if a measured
-elasticity proves it.
+`facts.py` gathers the facts from Redis. `rules.py` decides in a fixed order, with `causes.py` and
+`growth.py`. `numbers.py` computes the number of slots and their effect. The state `workers` is given only
+if a measured elasticity proves it.
 """
 
 from millpond.broker.connection import Store

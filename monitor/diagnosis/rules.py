@@ -19,7 +19,7 @@ unclear      the cause is not known, and the advice is how to find it
 
 from collections.abc import Callable
 
-from millpond.monitor.diagnosis import batching, causes, numbers, unknown, words
+from millpond.monitor.diagnosis import batching, causes, growth, numbers, unknown, words
 from millpond.monitor.diagnosis.diagnosis import Diagnosis
 from millpond.monitor.diagnosis.facts import ENOUGH_ENDS, PoolFacts
 from millpond.monitor.snapshot import QueueView
@@ -256,5 +256,5 @@ RULES: tuple[Rule, ...] = (
     causes.busy_processors,
     causes.contended_lock,
     unknown.free_slots,
-    causes.measured_elasticity,
+    growth.measured_elasticity,
 )

@@ -22,7 +22,7 @@ import pytest
 
 from millpond.broker.stats.calls import CallFigures, add_call_field
 from millpond.broker.stats.window import RESULTS, Place
-from millpond.worker.report import span_peers, thread_activity
+from millpond.worker.report import library_data, span_peers, thread_activity
 from millpond.worker.report.recorded_calls import CALLED_PEERS, record_call
 from millpond.worker.report.slot_sampler import SlotSampler, _add_unseen_waits
 from tests.harness.sampled_slots import COMPUTES, Slots, main, main_place, seen_until
@@ -385,7 +385,7 @@ def test_threads_of_a_c_library_that_compute_count_as_computing(slots: Slots) ->
 
 def test_a_lock_in_the_data_of_a_library_has_its_name() -> None:
     """The kernel tells the address of a lock; one in a library's own data is the library's."""
-    data = next(low for low, _, name in thread_activity._libraries_data() if name.startswith("libc.so"))
+    data = next(low for low, _, name in library_data.data_of_libraries() if name.startswith("libc.so"))
     assert thread_activity._activity_at_futex(data) == thread_activity.Activity("lock", "a lock of libc")
     assert thread_activity._activity_at_futex(1) == thread_activity.Activity("lock")
 
@@ -394,7 +394,7 @@ def test_memory_behind_the_data_of_a_library_is_not_the_librarys() -> None:
     """A lock in memory of Python's own has no library's name, also behind the data of a library."""
     locks = [ctypes.create_string_buffer(64) for _ in range(100_000)]
     addresses = sorted(ctypes.addressof(lock) for lock in locks)
-    ranges = thread_activity._read_libraries_data.__wrapped__(0)
+    ranges = library_data._read_data_of_libraries.__wrapped__(0)
     with_locks = (bisect_left(addresses, low) < bisect_left(addresses, high) for low, high, _ in ranges)
     assert not any(with_locks)
 
