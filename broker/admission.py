@@ -32,24 +32,24 @@ def new_ticket(wants: int) -> str:
     return f"{wants}.{new_id()}"
 
 
-def wait_for_room(store: Store, queue: str, ticket: str, seconds: float) -> int:
+def wait_for_room(store: Store, queue: str, ticket: str, timeout_seconds: float) -> int:
     """Sleep until the ticket is granted room. Return the number of messages granted.
 
-    Returns 0 after `seconds` without a grant. Also returns 0 after the connection was lost and the broker
-    replies again: the ticket may be lost too, so the caller must publish again. Raises `BrokerAway` if the
-    broker does not reply again within `AWAY_SECONDS`.
+    Returns 0 after `timeout_seconds` without a grant. Also returns 0 after the connection was lost and the
+    broker replies again: the ticket may be lost too, so the caller must publish again. Raises `BrokerAway` if
+    the broker does not reply again within `AWAY_SECONDS`.
     """
     key = QueueKeys(queue, store.prefix).grant_list(ticket)
     try:
         with translate_errors(f"waiting for room in queue {queue!r}"):
-            return _pop_grant(store.blocking_connections, key, max(0.01, seconds))
+            return _pop_grant(store.blocking_connections, key, max(0.01, timeout_seconds))
     except BrokerAway:
         _wait_for_broker(store)
         return 0
 
 
 def leave_line(store: Store, queue: str, ticket: str) -> None:
-    """Withdraw a ticket from the line, and free the room reserved for it."""
+    """Withdraw a ticket from the line, and free the room reserved for it. Raises `BrokerAway`."""
     keys = QueueKeys(queue, store.prefix)
     with translate_errors(f"leaving the line of queue {queue!r}"):
         # The script takes the ticket out of the line, because no message follows these arguments.
@@ -57,16 +57,16 @@ def leave_line(store: Store, queue: str, ticket: str) -> None:
         script("publish").run(store.client, (*keys.for_scripts, keys.for_scripts[0]), words)
 
 
-def _pop_grant(pool: Any, key: str, seconds: float) -> int:
-    """Return the grant that is pushed to the list `key` within `seconds`, or 0 if none is.
+def _pop_grant(pool: Any, key: str, timeout_seconds: float) -> int:
+    """Return the grant that is pushed to the list `key` within `timeout_seconds`, or 0 if none is.
 
     redis-py's `blpop` would end with the socket timeout of the connection.
     """
     connection = pool.get_connection()
     try:
-        connection.send_command("BLPOP", key, seconds)
-        if not connection.can_read(timeout=seconds + _REPLY_SECONDS):
-            raise RedisTimeoutError(f"no reply within {seconds + _REPLY_SECONDS} s")
+        connection.send_command("BLPOP", key, timeout_seconds)
+        if not connection.can_read(timeout=timeout_seconds + _REPLY_SECONDS):
+            raise RedisTimeoutError(f"no reply within {timeout_seconds + _REPLY_SECONDS} s")
         reply = connection.read_response()
     except BaseException:
         connection.disconnect()  # else a late reply would be read as the reply to the next command

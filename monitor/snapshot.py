@@ -146,7 +146,7 @@ def queue_views(store: Store, table: Table, *, now_ms: int | None = None) -> lis
     names = sorted({*table.queues, *inspect_depth.read_declared_queues(store)})
     now_ms = server.server_time_ms(store) if now_ms is None else now_ms
     earlier = history.sample_before(
-        store, [f"queue:{name}" for name in names], now_ms=now_ms, seconds=RATE_SECONDS
+        store, [f"queue:{name}" for name in names], now_ms=now_ms, min_age_seconds=RATE_SECONDS
     )
     depths, all_limits = inspect_depth.read_depths(store, names), limits.read_limits_of_all(store, names)
     return [
@@ -167,7 +167,7 @@ def _pool_views(store: Store, table: Table, queues: dict[str, QueueView], now_ms
     processes = heartbeats.read_processes(store)
     all_totals = heartbeats.read_totals(store, names)
     samples = history.sample_before(
-        store, [f"pool:{name}" for name in names], now_ms=now_ms, seconds=WINDOW_SECONDS
+        store, [f"pool:{name}" for name in names], now_ms=now_ms, min_age_seconds=WINDOW_SECONDS
     )
     drained = drain.read_drained_pools(store)
     views = []

@@ -102,7 +102,7 @@ class Scheduler:
             schedules.give_up_lead(self.client.store, self.name)
         except BrokerError as error:
             logger.warning("%s Another leads within %.0f s.", error, LEASE_SECONDS)
-        self._heartbeat_file.close()
+        self._heartbeat_file.remove()
 
     def _tick_safely(self) -> float:
         """Tick, log an error of the broker, and write the heartbeat. Return the seconds to the next tick."""

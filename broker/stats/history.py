@@ -102,16 +102,19 @@ def _pool_values(running: list[heartbeats.Heartbeat], totals: Totals) -> dict[st
     }
 
 
-def sample_before(store: Store, names: list[str], *, now_ms: int, seconds: float) -> list[Sample | None]:
-    """Return for each name the latest sample that is at least `seconds` old, to compare the present with.
+def sample_before(
+    store: Store, names: list[str], *, now_ms: int, min_age_seconds: float
+) -> list[Sample | None]:
+    """Return for each name the latest sample that is at least `min_age_seconds` old.
 
-    It is at most three times `seconds` old, or half a minute if that is longer. Without such a sample, the
-    oldest of the younger samples is returned, or None if there is no sample.
+    The present is compared with it. It is at most three times as old, or half a minute if that is longer.
+    Without such a sample, the oldest of the younger samples is returned, or None if there is no sample.
+    Raises `BrokerAway`.
     """
-    oldest = now_ms - int(max(3 * seconds, 30) * 1000)
+    oldest = now_ms - int(max(3 * min_age_seconds, 30) * 1000)
     with translate_errors("reading the samples"), store.client.pipeline(transaction=False) as pipe:
         for name in names:
-            key, newest = samples_key(name, store.prefix), now_ms - int(seconds * 1000)
+            key, newest = samples_key(name, store.prefix), now_ms - int(min_age_seconds * 1000)
             pipe.xrevrange(key, max=newest, min=oldest, count=1)
             pipe.xrange(key, min=newest, max=now_ms, count=1)
         replies = pipe.execute()

@@ -186,12 +186,14 @@ def _bound_receive(
         try:
             message = await (idle_timeout.receive(receive) if has_more else receive())
         except TimeoutError:
-            raise api_error(408, "idle", f"no part of the body came for {idle_timeout.seconds:g} s") from None
+            raise api_error(
+                408, "idle", f"no part of the body came for {idle_timeout.idle_seconds:g} s"
+            ) from None
         has_more = message.get("more_body", False)
         received += len(message.get("body", b""))
         if received > limit:
             raise _too_large_error(limit)
-        max_seconds = BODY_TIMEOUTS * idle_timeout.seconds + received / MIN_BYTES_A_SECOND
+        max_seconds = BODY_TIMEOUTS * idle_timeout.idle_seconds + received / MIN_BYTES_A_SECOND
         if has_more and not is_stream and time.monotonic() - started > max_seconds:
             text = f"the body comes slower than {MIN_BYTES_A_SECOND} bytes a second"
             raise api_error(408, "too_slow", text)

@@ -10,10 +10,10 @@ from starlette.types import Message, Receive
 
 
 class IdleTimeout:
-    """The same timeout, in seconds, for every wait of one event loop."""
+    """The same timeout for every wait of one event loop."""
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+    def __init__(self, idle_seconds: float) -> None:
+        self.idle_seconds = idle_seconds
         #: The running waits and when each began. The first is the first to time out.
         self._waits: dict[asyncio.Timeout, float] = {}
         self._timer_is_set = False
@@ -34,13 +34,13 @@ class IdleTimeout:
         began_at = next(iter(self._waits.values()), None)
         self._timer_is_set = began_at is not None
         if began_at is not None:
-            asyncio.get_running_loop().call_at(began_at + self.seconds, self._end_waits)
+            asyncio.get_running_loop().call_at(began_at + self.idle_seconds, self._end_waits)
 
     def _end_waits(self) -> None:
         """End the waits that have reached the timeout, and set the timer for the next one."""
         now = asyncio.get_running_loop().time()
         for timeout, began_at in list(self._waits.items()):
-            if began_at + self.seconds > now:
+            if began_at + self.idle_seconds > now:
                 break
             del self._waits[timeout]
             timeout.reschedule(now)

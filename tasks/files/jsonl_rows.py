@@ -39,7 +39,7 @@ class JsonlRows:
     def schema(self) -> Any:
         """Return the schema that every object fits. This is the first pass over the file.
 
-        Raises `BadInput` for a line that is no object, and for a declared name that no object has. Raises
+        Raises `BadInput` for a line that is not an object, and for a declared name that no object has. Raises
         `TooLarge` if there are too many rows times columns.
         """
         rows = 0

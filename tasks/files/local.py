@@ -20,7 +20,10 @@ from millpond.tasks.files.safe_open import make_folder, open_folder
 
 @contextmanager
 def open_input(location: LocalLocation) -> Iterator[BinaryIO]:
-    """Open a regular file for reading. Raises `BadInput` for anything else, which is not even opened."""
+    """Open a regular file for reading.
+
+    Raises `BadInput` for anything else, which is not even opened, and the task error for an `OSError`.
+    """
     with translate_os_errors(location.url, "read"), open_folder(location.root, location.parts[:-1]) as folder:
         name = location.parts[-1]
         _refuse_irregular(os.stat(name, dir_fd=folder, follow_symlinks=False), location.url)

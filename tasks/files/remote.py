@@ -32,7 +32,11 @@ _CHUNK = 1024 * 1024
 
 @contextmanager
 def open_input(location: RemoteLocation) -> Iterator[BinaryIO]:
-    """Open an object for reading. It is fetched in blocks as it is read. Raises `BadInput` for a folder."""
+    """Open an object for reading. It is fetched in blocks as it is read.
+
+    Raises `BadInput` for a folder, `FinalError` if no library here speaks the protocol, and the task error of
+    what fails in the service.
+    """
     system = _file_system(location)
     with _translate_service_errors(location.url, "read"):
         if system.isdir(location.path):
@@ -83,7 +87,10 @@ def fetch_to_local(file: BinaryIO) -> Iterator[str]:
 
 @contextmanager
 def open_output(location: RemoteLocation) -> Iterator[BinaryIO]:
-    """Yield a local file to write, which is uploaded to the location if the block raises no error."""
+    """Yield a local file to write, which is uploaded to the location if the block raises no error.
+
+    Raises what `_upload_file` raises, and the task error of a full local disk.
+    """
     with (
         translate_full_disk(str(scratch_folder())),
         _private_scratch_path() as folder,

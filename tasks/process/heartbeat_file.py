@@ -86,8 +86,8 @@ class HeartbeatFile:
             with suppress(OSError):
                 os.pwrite(self._descriptor, dumps(asdict(self.heartbeat)).encode().ljust(SIZE), 0)
 
-    def close(self) -> None:
-        """Close the file and remove it."""
+    def remove(self) -> None:
+        """Close the file and remove it, so that the process is no longer listed."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

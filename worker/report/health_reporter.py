@@ -99,7 +99,7 @@ class HealthReporter:
                 draining=self._in_flight.draining,
                 **self._broker_state,
             )
-        file.close()
+        file.remove()
 
     def _check_broker(self, store: Store) -> None:
         """Record whether the broker replies, and since when fetchable messages wait and none was fetched."""

@@ -43,7 +43,7 @@ def test_a_process_is_found_while_it_lives_and_its_file_keeps_its_size() -> None
     assert found == file.heartbeat
     assert read_heartbeats("email", pid=os.getpid()) == read_heartbeats("email", pid=os.getppid()) == [found]
     assert read_heartbeats("files") == read_heartbeats("email", pid=1_000_000) == []
-    file.close()
+    file.remove()
     assert read_heartbeats("email") == []
 
 
@@ -54,7 +54,7 @@ def test_a_process_is_live_from_its_first_record_on() -> None:
     health = judge_health(read_heartbeats("email"))
     assert health.faults("live") == ()
     assert health.faults("ready") != ()
-    file.close()
+    file.remove()
 
 
 def test_the_file_of_a_process_that_is_gone_is_not_believed() -> None:
