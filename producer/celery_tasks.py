@@ -70,7 +70,7 @@ def _add_options(
     more_headers: Callable[[str, str], Mapping[str, Any]],
 ) -> Outgoing:
     """Return a message that Celery made, with the times, the unique key and the headers of Millpond."""
-    due_ms, expires_ms, deadline_ms = message.epoch_times(now_ms)
+    due_ms, expires_ms, deadline_ms = message.times_ms(now_ms)
     headers = composed.envelope["headers"]
     headers.update(more_headers(composed.queue, headers["id"]))
     claim = None if message.claim_ms else message.once
@@ -123,7 +123,7 @@ def _compose_by_name(
             f"the queue of {call.kind} is not known here: give queue=, send its signature, or name the "
             'application in millpond.toml, as in app = "proj"'
         )
-    due_ms, expires_ms, deadline_ms = message.epoch_times(now_ms)
+    due_ms, expires_ms, deadline_ms = message.times_ms(now_ms)
     try:
         return compose(
             call.kind,

@@ -81,10 +81,11 @@ class Message(SendOptions):
         """The time in ms for which the unique key `once` is kept, 0 for as long as the task lives."""
         return 0 if self.for_ is None else durations.to_timedelta(self.for_, "for_") // _MS
 
-    def epoch_times(self, now_ms: int) -> tuple[int | None, int | None, int | None]:
+    def times_ms(self, now_ms: int) -> tuple[int | None, int | None, int | None]:
         """Return the due time, the expiry and the deadline of the message, in ms since the epoch.
 
-        Each is None if the message has none. A deadline is an expiry too. Raises `ValueError`.
+        Each is None if the message has none. A deadline is an expiry too. Raises `ValueError` as
+        `_to_epoch_ms` does.
         """
         if self.delay is None and self.at is None and self.expires is None and self.deadline is None:
             return None, None, None
@@ -104,7 +105,7 @@ def callback_message(callback: Sendable | Message) -> Message:
         if getattr(message, name) is not None:
             raise ValueError(
                 f"then= takes no {name}: the task is sent once, as soon as the batch is complete. "
-                "Let its body send what shall come later"
+                "Let its handler send what is to come later"
             )
     return message
 
@@ -138,7 +139,7 @@ def compose_contract(
     """
     contract: Contract = sending.job
     kwargs = _json_fields(contract)
-    due_ms, expires_ms, deadline_ms = message.epoch_times(now_ms)
+    due_ms, expires_ms, deadline_ms = message.times_ms(now_ms)
     return compose(
         contract.kind,
         kwargs,
@@ -177,12 +178,13 @@ def _to_epoch_ms(when: Duration | datetime | None, now_ms: int) -> int | None:
     """
     if when is None:
         return None
-    if not isinstance(when, datetime):
+    if isinstance(when, datetime):
+        if when.tzinfo is None:
+            raise ValueError(f"{when} has no time zone: a worker elsewhere would read it differently")
+        text, epoch_ms = str(when), int(when.timestamp() * 1000)
+    else:
         when = durations.to_timedelta(when, "a time")
-        epoch_ms = now_ms + when // _MS
-        if not 0 <= epoch_ms < _LATEST_MS:
-            raise ValueError(f"{when} from now is before 1970 or after the year 9999")
-        return epoch_ms
-    if when.tzinfo is None:
-        raise ValueError(f"{when} has no time zone: a worker elsewhere would read it differently")
-    return int(when.timestamp() * 1000)
+        text, epoch_ms = f"{when} from now", now_ms + when // _MS
+    if not 0 <= epoch_ms < _LATEST_MS:
+        raise ValueError(f"{text} is before 1970 or after the year 9999")
+    return epoch_ms

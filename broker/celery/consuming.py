@@ -242,7 +242,7 @@ class Consuming(Settling):
             self._unread_queues.add(lease.queue)
             raise
         if not reply.lease:
-            self.in_flight.lose_lease(lease)
+            self.in_flight.replace_lost_lease(lease)
             return True
         fetch_call.accept_messages(lease, reply, fetched.append)
         return bool(reply.messages)

@@ -230,7 +230,7 @@ class Fetcher:
             # Resuming the lease logs and counts what was lost, or what the server has forgotten.
             resume_lease(self.channel.store, self.in_flight, lease, lease_ms=self.lease_ms)
             if request.consumer == lease.consumer:
-                self.in_flight.lose_lease(lease)
+                self.in_flight.replace_lost_lease(lease)
             return
         fetch_call.update_lease(request, reply)
         self._is_limited = any(lease.is_limited for lease in self.in_flight.leases.values())

@@ -208,8 +208,8 @@ class InFlightMessages:
             lease.consumer, lease.registered, lease.lease_lost = consumer, True, False
             lease.leased_until = math.inf
 
-    def lose_lease(self, lease: QueueLease) -> None:
-        """Give up a lease that has expired, and begin a new one on the queue."""
+    def replace_lost_lease(self, lease: QueueLease) -> None:
+        """Begin a new lease on a queue in place of one that has expired."""
         lease.start_anew(self.new_consumer())
 
     def find_delivery(self, tag: str) -> Delivery | None:
@@ -306,7 +306,7 @@ class InFlightMessages:
         for queue in self._queues_in_order(now):
             lease = self.leases[queue]
             if lease.lease_lost:
-                self.lose_lease(lease)
+                self.replace_lost_lease(lease)
             if lease.fetch_at and now >= lease.fetch_at:
                 lease.fetchable, lease.fetch_at = True, 0.0
             may_find = lease.fetchable or (lease.is_limited and bool(lease.outcomes))

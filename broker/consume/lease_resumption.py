@@ -36,7 +36,7 @@ def resume_lease(store: Store, in_flight: InFlightMessages, lease: QueueLease, *
         lost = lease.mark_deliveries_lost(token.decode() for token in missing)
     elif lease.registered:
         lost = len(lease.in_flight)
-        in_flight.lose_lease(lease)
+        in_flight.replace_lost_lease(lease)
     if forgotten:
         logger.warning(
             "queue %s: the broker has forgotten what came after %s, with %d deliveries: it was restored from "

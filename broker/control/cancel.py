@@ -54,9 +54,9 @@ def cancel_batch(
 ) -> Cancellation:
     """Cancel the tasks of a batch that have not started, and close it. Raises `UnknownBatch`.
 
-    With `terminate`, its running tasks are terminated if the pool is `prefork`. Waiting messages are searched
-    until no task of the batch is left, with this `effort`. A message that the search does not reach is
-    settled when it is fetched.
+    With `terminate`, its running tasks are terminated if the pool is `prefork`. The waiting
+    messages are searched until the batch has no pending task, for as long as `effort` allows. A message that
+    the search does not reach is settled when it is fetched.
     """
     key = batch_key(batch, store.prefix)
     with translate_errors(f"cancelling batch {batch}"):

@@ -117,8 +117,8 @@ def _apply_to_letters(
 ) -> None:
     """Requeue or purge the dead letters of these ids or filters, and print their number.
 
-    Raises `BadInput` if none are named, and at the first id that the queue does not have. The change is
-    recorded in the audit in any case.
+    Raises `BadInput` if none are named, or if they are named in two ways, and at the first id that the queue
+    does not have. Letters that were changed before an error are recorded in the audit too.
     """
     from millpond.broker import audit
     from millpond.monitor.cli.store import open_store, require_queue
@@ -127,6 +127,8 @@ def _apply_to_letters(
 
     if not ids and not everything and not any(filters):
         raise BadInput("no dead letters are named: give ids, a filter such as --reason, or --all")
+    if ids and (everything or any(filters)):
+        raise BadInput("ids name the dead letters: leave out the filters and --all, or the ids")
     apply, past_tense = ACTIONS[action]
     count = 0
     with open_store() as store:

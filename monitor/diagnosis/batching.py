@@ -67,7 +67,7 @@ def chatty_runs(facts: PoolFacts) -> Diagnosis | None:
     return words.make_diagnosis(
         facts,
         "batching",
-        f"{evidence}, {share:.0%} of its time; {words.use_text(facts)}",
+        f"{evidence}, {share:.0%} of its time; {words.in_use_text(facts)}",
         f"{batching_advice(place.name)}; up to {gain:.1f} times as many runs",
         name=place.name,
         confidence=0.8,
@@ -105,7 +105,7 @@ def fixed_cost(facts: PoolFacts) -> Diagnosis | None:
     return words.make_diagnosis(
         facts,
         "batching",
-        f"{evidence} (R = a + b * items); {words.use_text(facts)}",
+        f"{evidence} (R = a + b * items); {words.in_use_text(facts)}",
         f"{batching_advice(name)}: {many} items at once would do {gain:.1f} times as many a second",
         name=name,
         confidence=0.8,

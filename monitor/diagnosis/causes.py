@@ -68,7 +68,7 @@ def busy_processors(facts: PoolFacts) -> Diagnosis | None:
     return words.make_diagnosis(
         facts,
         "processor",
-        f"{'; '.join(evidence)}; {words.use_text(facts)}",
+        f"{'; '.join(evidence)}; {words.in_use_text(facts)}",
         advice,
         confidence=0.9,
         evidence=tuple(evidence),
@@ -118,7 +118,7 @@ def contended_lock(facts: PoolFacts) -> Diagnosis | None:
         facts,
         "lock",
         f"{share:.0%} of the slots' time is spent waiting for {name}{library} at {place.line}; "
-        f"{words.use_text(facts)}",
+        f"{words.in_use_text(facts)}",
         f"{advice}; more slots would only wait longer{reach}",
         name=name,
         confidence=min(0.95, share + 0.2),
@@ -138,7 +138,7 @@ def results_of_own_pool(facts: PoolFacts) -> Diagnosis | None:
         facts,
         "lock",
         f"{waits} at {spent[0].line}, and no run ends: tasks of this pool wait for tasks of this pool, and "
-        f"no slot is left to run those; {words.use_text(facts)}; {words.ready_text(facts)}",
+        f"no slot is left to run those; {words.in_use_text(facts)}; {words.ready_text(facts)}",
         "do not wait for a task inside a task: send the next step as the callback of a batch (then=), or "
         "give the kinds that are waited for a pool of their own; more slots would be taken in the same way",
         name=RESULTS,
@@ -231,7 +231,7 @@ def recycled_children(facts: PoolFacts) -> Diagnosis | None:
     if facts.is_probed or facts.use >= LATE_USE or children < max(ENOUGH / 2, ended / OFTEN):
         return None
     why = f"a child is replaced after {ended / children:.1f} tasks; "
-    why += f"{words.use_text(facts)} although {words.ready_text(facts)}"
+    why += f"{words.in_use_text(facts)} although {words.ready_text(facts)}"
     return words.make_diagnosis(
         facts,
         "recycling",

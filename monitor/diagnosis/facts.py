@@ -112,7 +112,7 @@ class PoolFacts:
         return figures.service_seconds / total if figures is not None and total else 0.0
 
     def kind_rate(self, kind: str) -> float:
-        """Return the ends a second of a kind in `newest_window`."""
+        """Return how many runs of a kind ended per second in `newest_window`."""
         figures = self.newest_window.kinds.get(kind)
         return (
             figures.ended / self.newest_window.seconds

@@ -29,8 +29,8 @@ def measured_elasticity(facts: PoolFacts) -> Diagnosis | None:
     if measured.saturated:
         return _saturated_dependency(facts, measured)
     name, spent = words.main_wait(facts)
-    why = f"{words.use_text(facts)}{spent}; {words.throughput_text(measured)}: it is not yet certain whether "
-    why += f"throughput grows with slots ({words.elasticity_text(measured)})"
+    why = f"{words.in_use_text(facts)}{spent}; {words.throughput_text(measured)}: it is not yet certain "
+    why += f"whether throughput grows with slots ({words.elasticity_text(measured)})"
     return words.make_diagnosis(
         facts,
         "unclear",
@@ -69,7 +69,7 @@ def _too_few_workers(facts: PoolFacts, measured: Elasticity) -> Diagnosis | None
     return words.make_diagnosis(
         facts,
         "workers",
-        f"{words.throughput_text(measured)}: {growth}; {words.use_text(facts)}; {words.ready_text(facts)}"
+        f"{words.throughput_text(measured)}: {growth}; {words.in_use_text(facts)}; {words.ready_text(facts)}"
         f"{dominant_kind and '; ' + dominant_kind}",
         f"{gain}: set {setting} under [pools.{facts.view.name}] in millpond.toml",
         confidence=min(0.95, 0.6 + measured.low / 3),
@@ -118,7 +118,7 @@ def _saturated_dependency(facts: PoolFacts, measured: Elasticity) -> Diagnosis:
         facts,
         "dependency",
         f"{full_name} is saturated: {words.throughput_text(measured)}, so throughput does not grow with "
-        f"slots ({words.elasticity_text(measured)}); {words.use_text(facts)}",
+        f"slots ({words.elasticity_text(measured)}); {words.in_use_text(facts)}",
         f"{words.slots_suffice_text(enough)}, more would only wait; "
         f"make {full_name} faster, or call it less often",
         name=name,

@@ -128,7 +128,7 @@ def _queue_limit(facts: PoolFacts) -> Diagnosis | None:
                 confidence=0.95 if alone else 0.75,
                 against=()
                 if alone
-                else (f"{words.use_text(facts)}: without the limit, the slots may be too few",),
+                else (f"{words.in_use_text(facts)}: without the limit, the slots may be too few",),
                 command=f"millpond queue show {queue.name}",
             )
     return None
@@ -164,11 +164,11 @@ def _keeps_up(facts: PoolFacts) -> Diagnosis | None:
                 facts, "idle", f"no task is ready and none ended in the last minute{later}"
             )
         return _burst_diagnosis(facts) or words.make_diagnosis(
-            facts, "keeps up", f"{words.use_text(facts)}; {words.rate_text(facts)}"
+            facts, "keeps up", f"{words.in_use_text(facts)}; {words.rate_text(facts)}"
         )
     if rate and facts.ready / rate <= MOMENT_SECONDS:
         return _burst_diagnosis(facts) or words.make_diagnosis(
-            facts, "keeps up", f"{words.use_text(facts)}; {words.rate_text(facts)}"
+            facts, "keeps up", f"{words.in_use_text(facts)}; {words.rate_text(facts)}"
         )
     clear = numbers.clear_seconds(facts.ready, rate=rate, in_rate=facts.in_rate) if rate else None
     arriving = facts.in_rate / rate if rate else 0.0
@@ -189,7 +189,7 @@ def _burst_diagnosis(facts: PoolFacts) -> Diagnosis | None:
         return None
     if worst < max(2.0, 10 * mean) or facts.use > 0.9:
         return None
-    why = f"on average it keeps up ({words.use_text(facts)}); "
+    why = f"on average it keeps up ({words.in_use_text(facts)}); "
     why += f"in bursts a task waits up to {words.duration_text(worst)}"
     return words.make_diagnosis(
         facts,
@@ -232,7 +232,7 @@ def _too_little_data(facts: PoolFacts) -> Diagnosis | None:
     if seconds >= LONG_SECONDS and facts.use >= causes.FULL:
         return unknown.long_runs(facts)
     sentence = f"too little data yet: {ends} ends in {words.duration_text(seconds)}"
-    why = f"{words.ready_text(facts)}; {sentence}; {words.use_text(facts)}"
+    why = f"{words.ready_text(facts)}; {sentence}; {words.in_use_text(facts)}"
     return words.make_diagnosis(facts, "unclear", why, "ask again in a few seconds", confidence=0.2)
 
 

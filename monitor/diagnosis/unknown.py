@@ -10,7 +10,7 @@ def free_slots(facts: PoolFacts) -> Diagnosis | None:
     if facts.is_probed or facts.use >= causes.FULL:
         return None
     running = facts.view.running
-    why = f"{words.ready_text(facts)} although only {words.use_text(facts)}"
+    why = f"{words.ready_text(facts)} although only {words.in_use_text(facts)}"
     unstarted = sum(max(0, process.in_flight - process.busy) for process in running)
     if unstarted >= max(1, facts.view.slots / 2):
         busy = max(report.host_busy for report in running)
@@ -41,7 +41,7 @@ def long_runs(facts: PoolFacts) -> Diagnosis:
     return words.make_diagnosis(
         facts,
         "unclear",
-        f"{words.use_text(facts)}{spent}; {takes} ended in {words.duration_text(window.seconds)}: too few "
+        f"{words.in_use_text(facts)}{spent}; {takes} ended in {words.duration_text(window.seconds)}: too few "
         f"to measure whether more slots would help; {words.ready_text(facts)}",
         f"add one worker process, and compare how many end in {wait}",
         name=name,
@@ -65,7 +65,7 @@ def unclear_cause(facts: PoolFacts) -> Diagnosis:
     return words.make_diagnosis(
         facts,
         "unclear",
-        f"{words.use_text(facts)}{spent}; {words.ready_text(facts)}; "
+        f"{words.in_use_text(facts)}{spent}; {words.ready_text(facts)}; "
         "it is not known whether more slots would help",
         advice,
         name=name,

@@ -10,7 +10,7 @@ from millpond.monitor.diagnosis.facts import PoolFacts
 
 
 def make_diagnosis(facts: PoolFacts, state: str, why: str, advice: str = "", **fields: object) -> Diagnosis:
-    """Return a diagnosis with the fields that are the same for all rules. `more` are further fields."""
+    """Return a diagnosis with the fields that all rules have in common, and with these `fields`."""
     measured = facts.current_elasticity
     return Diagnosis(
         pool=facts.view.name,
@@ -183,7 +183,7 @@ def probe_command(facts: PoolFacts) -> str:
     return f"millpond why {facts.view.name} --probe{second}"
 
 
-def use_text(facts: PoolFacts) -> str:
+def in_use_text(facts: PoolFacts) -> str:
     """Return the share of slots in use, as text."""
     if facts.view.slots == 1:
         return f"the one slot is in use {facts.use:.0%} of the time"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 #: The most failures that are printed one by one: with the same reason, and in all.
-_PRINTED_A_REASON, _PRINTED = 5, 20
+_MAX_PRINTED_PER_REASON, _MAX_PRINTED = 5, 20
 #: The most reasons that the summary names; --json prints every failure.
 _SUMMARY_REASONS = 10
 #: The most reasons that are counted apart, which bounds the memory.
@@ -28,13 +28,16 @@ class Failures:
         self._first_reasons: dict[str, str] = {}
 
     def add_failure(self, label: str, reason: str) -> str | None:
-        """Count a failure. Return the line to print for it, or None."""
+        """Count a failure. Return the line to print for it.
+
+        Return None once enough failures with its reason, or enough in all, were printed.
+        """
         common = _common_part(label, reason)
         if common not in self._counts and len(self._counts) >= _COUNTED_REASONS:
             common = reason = "other reasons"
         self._counts[common] += 1
         self._first_reasons.setdefault(common, reason)
-        if self._printed[common] >= _PRINTED_A_REASON or self._printed.total() >= _PRINTED:
+        if self._printed[common] >= _MAX_PRINTED_PER_REASON or self._printed.total() >= _MAX_PRINTED:
             return None
         self._printed[common] += 1
         return f"{label}: {reason}"

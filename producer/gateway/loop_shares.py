@@ -34,7 +34,7 @@ REFUSAL_SECONDS, MOST_OWED_SECONDS = 0.005, 1.0
 #: A heavy token stays heavy for at least this time.
 HEAVY_SECONDS = 1.0
 #: The account of all requests without a known token. No token has this name.
-STRANGERS = ""
+UNAUTHENTICATED = ""
 
 
 class GatewayConnection(Protocol):
@@ -81,7 +81,7 @@ class LoopShares:
 
     def __init__(self, background: BackgroundThrottle | None = None) -> None:
         self._background = background or BackgroundThrottle()
-        self._accounts: dict[str, _Account] = {STRANGERS: _Account(heavy_until=inf)}
+        self._accounts: dict[str, _Account] = {UNAUTHENTICATED: _Account(heavy_until=inf)}
         self._active_count, self._counted_at = 1, 0.0
 
     def begin_request(self, token: str, connection: GatewayConnection | None) -> int | None:

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from millpond.producer.gateway.auth import authenticate
 from millpond.producer.gateway.connections import max_open_requests
-from millpond.producer.gateway.loop_shares import STRANGERS, LoopShares
+from millpond.producer.gateway.loop_shares import UNAUTHENTICATED, LoopShares
 from millpond.producer.gateway.priority_selector import SocketPriority
 from millpond.producer.gateway.problems import ApiError, api_error, internal_error
 from millpond.producer.gateway.routes.send import SendEndpoint
@@ -52,7 +52,7 @@ class RequestGuard:
         self._requests = Shares(max_open_requests(settings), len(settings.tokens), "requests")
         bodies = max(_LEAST_BODIES, int(max_open_requests(settings) * _BODIES))
         self._bodies = Shares(bodies, len(settings.tokens), "bodies on their way")
-        self._strangers = Shares(max_open_requests(settings), 2, "requests")
+        self._unauthenticated = Shares(max_open_requests(settings), 2, "requests")
         self._loop = shares or LoopShares()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,7 +65,7 @@ class RequestGuard:
             try:
                 principal = authenticate(self._settings.tokens, headers)
             except ApiError as error:
-                await self._refuse_stranger(error, scope, receive, send)
+                await self._refuse_unauthenticated(error, scope, receive, send)
                 return
             scope.setdefault("state", {})["principal"] = principal
             await self._handle_in_share(principal.name, headers, scope, receive, send)
@@ -101,12 +101,15 @@ class RequestGuard:
         finally:
             self._loop.end_request(token, number)
 
-    async def _refuse_stranger(self, error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
-        """Respond with an error to a request without a known token. All such requests have one share."""
-        with self._strangers.hold_share(STRANGERS):
-            await self._loop.wait_turn(STRANGERS)
-            await self._loop.run_metered(STRANGERS, error.response()(scope, receive, send))
-            self._loop.charge_refusal(STRANGERS)
+    async def _refuse_unauthenticated(
+        self, error: ApiError, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Respond with an error to a request without a known token. Together these have one share of the
+        loop's time and of the open requests."""
+        with self._unauthenticated.hold_share(UNAUTHENTICATED):
+            await self._loop.wait_turn(UNAUTHENTICATED)
+            await self._loop.run_metered(UNAUTHENTICATED, error.response()(scope, receive, send))
+            self._loop.charge_refusal(UNAUTHENTICATED)
 
     async def _handle_authenticated(
         self, headers: Headers, scope: Scope, receive: Receive, send: Send

@@ -39,7 +39,7 @@ class Principal:
         return self.is_unrestricted or right in self.rights
 
     def owns_task(self, task_id: str) -> bool:
-        """True if the id of a task is in the name space of this principal."""
+        """True if a task's id is in the namespace of this principal; an unrestricted one owns every task."""
         return self.is_unrestricted or task_id.startswith(f"{self.name}:")
 
     def new_task_id(self) -> str:

@@ -27,7 +27,12 @@ def describe_faults(error: ValidationError, model: type[BaseModel], sources: Sou
 
 
 def _describe_fault(fault: Mapping[str, Any], model: type[BaseModel], sources: Sources) -> str:
-    """Return the text about one fault: the setting and its source, then the reason."""
+    """Return the text about one of pydantic's errors, with its reason at the end.
+
+    It begins with the setting and the file and line that it stands in, or with the environment variable
+    alone, which names the setting.
+    """
+    # "[key]" is pydantic's mark for an error in a key. A missing key stands in no file, but its table does.
     path: Keys = tuple(part for part in fault["loc"] if part != "[key]")
     written_path = path[:-1] if fault["type"] == "missing" else path
     source = sources.source_of(written_path) or ""

@@ -30,7 +30,7 @@ def address_line(name: str, addresses: Iterable[str]) -> bytes:
 
 
 def plain_line(name: str, value: str) -> bytes:
-    """Return the lines of a header whose value needs no encoding, as one that Millpond makes."""
+    """Return the lines of a header whose value Millpond makes, such as Date: ASCII that is not encoded."""
     return _header_line(name, value)
 
 

@@ -73,11 +73,11 @@ def read_blocks(text: io.RawIOBase, url: str) -> Iterator[Block]:
 
 
 def split_block(block: Block, width: int) -> Iterator[Block]:
-    """Yield the lines of a block as blocks of at most `MAX_CELLS` values: objects times `width` names each.
+    """Split a block at line ends into blocks of at most `MAX_CELLS` values.
 
-    Raises `BadInput` for a line that is not an object. Raises `TooLarge` for a line that nests too deep, or
-    that alone has more than `MAX_CELLS` values. No object continues on the next line, so the parser meets no
-    deeper nesting than is checked here.
+    The values of a line are its objects, nested ones included, times `width`, the number of names: a value
+    that is absent takes memory too. Raises `BadInput` for a line that is not an object. Raises `TooLarge` for
+    a line that nests too deep, or that alone has more than `MAX_CELLS` values.
     """
     lines: list[bytes] = []
     first_line, cells, rows = block.first_line, 0, 0

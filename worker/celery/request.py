@@ -68,10 +68,11 @@ class KindServices:
         self.sends_events = bool(self.eventer and self.eventer.enabled and task.send_events)
         #: For `worker_deduplicate_successful_tasks`, Celery keeps the ids of tasks that succeeded.
         self.remembers_successes = bool(consumer.app.conf.worker_deduplicate_successful_tasks)
-        #: The hooks of middleware at an outcome: [0] without OpenTelemetry in this process, [1] with it.
+        #: The hooks of middleware at an outcome. `app.hooks` is a pair, without and with the tracing
+        #: middleware: the second is used once OpenTelemetry's SDK is imported in this process.
         self.outcome_hooks = tuple(hooks.on_outcome for hooks in consumer.app.hooks)
-        #: The hooks that choose the tasks whose events are sent. They are the same with OpenTelemetry: the
-        #: middleware of traces chooses none.
+        #: The hooks that choose the tasks whose events are sent. Either of the pair will do: the tracing
+        #: middleware does not choose events.
         self.event_hooks = consumer.app.hooks[0].shows_events
         #: Writes the next task of the pool to a free prefork child now, if there is one.
         self.write_at_once = immediate_writer(consumer.pool, consumer.hub)

@@ -33,7 +33,7 @@ class SlotRequest(Protocol):
         """True if the task may still start."""
 
     def revoked(self) -> Any:
-        """True if the task was cancelled or has expired. It is settled then."""
+        """Return True if the task was cancelled or has expired, and settle it then. Celery calls it."""
 
     def run_in_thread(self) -> None:
         """Run the task in the calling thread."""

@@ -60,7 +60,10 @@ def locked_folder(path: Path | None) -> Iterator[DataFolder]:
 
 
 def _lock_error_text(folder: Path, lock: int) -> str:
-    """Return the text of the error: the set-up that locked the folder runs, or only its server still does."""
+    """Return why the folder cannot be locked.
+
+    Another set-up runs in it, or one was killed and its server still runs.
+    """
     owner = os.pread(lock, 32, 0).decode(errors="replace")
     if owner.isdigit() and not Path(f"/proc/{owner}").exists() and Path("/proc/self").exists():
         return (

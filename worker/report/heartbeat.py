@@ -25,7 +25,7 @@ from millpond.broker.stats.heartbeats import Heartbeat
 from millpond.tasks.pools import Table
 from millpond.tasks.settings import Settings
 from millpond.worker.report.host_cpu import CpuQuota, HostCpu, LoopCpu
-from millpond.worker.report.metering import Metering, count_busy
+from millpond.worker.report.metering import Metering, count_running_tasks
 from millpond.worker.report.metrics_file import MetricsFile
 from millpond.worker.report.slot_times import SlotTimes
 
@@ -201,7 +201,7 @@ class HeartbeatReporter:
         return Heartbeat(
             **self._identity,
             slots=slots,
-            busy=min(count_busy(), slots),
+            busy=min(count_running_tasks(), slots),
             in_flight=self._in_flight.count,
             prefetch=self._in_flight.prefetch,
             draining=self._in_flight.starts_nothing,

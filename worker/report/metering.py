@@ -120,7 +120,7 @@ class Metering(Middleware):
         return slot_seconds, min(max(0.0, busy_seconds), slot_seconds)
 
 
-def count_busy() -> int:
+def count_running_tasks() -> int:
     """Return the number of tasks that run in this process or in its children."""
     return len(_start_times())
 

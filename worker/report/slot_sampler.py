@@ -25,7 +25,7 @@ from millpond.worker.report.thread_activity import (
     Activity,
     Clock,
     RoundTrips,
-    child_programs,
+    child_pids,
     is_computing,
     other_threads_compute,
     read_activity,
@@ -264,7 +264,7 @@ class _OtherWork:
     @cached_property
     def programs_compute(self) -> bool:
         """True if a child program of the process computes."""
-        return any(map(is_computing, child_programs()))
+        return any(map(is_computing, child_pids()))
 
 
 def _computing_helper(
@@ -295,7 +295,7 @@ def _awaited_children(frame: FrameType | None, tid: int) -> list[int]:
             if isinstance(pid := getattr(program, "pid", None), int):
                 return [pid]
         frame = frame.f_back
-    return child_programs(tid)
+    return child_pids(tid)
 
 
 def _kernel_id(thread: threading.Thread) -> int | None:

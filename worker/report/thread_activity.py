@@ -161,8 +161,8 @@ def other_threads_compute(slots: Set[int]) -> bool:
     return any(int(task.name) not in own and _is_runnable(task) for task in Path("/proc/self/task").iterdir())
 
 
-def child_programs(tid: int | None = None) -> list[int]:
-    """Return the process ids of the child programs of this process, or of one thread of it."""
+def child_pids(tid: int | None = None) -> list[int]:
+    """Return the pids of the child processes of this process, or of those that one of its threads started."""
     tasks = Path("/proc/self/task")
     return _children_of(tasks) if tid is None else _children_of_thread(tasks / str(tid))
 
@@ -286,16 +286,20 @@ def _activity_at_socket(fd: int) -> Activity:
 
 
 def _unconnected_peer_name(fd: int) -> str:
-    """Return the name of the peer of a socket that is not connected, by its address if that is known."""
+    """Return the name for what a socket without a peer waits for.
+
+    It is the address to which an IPv4 socket is connecting, or else a description.
+    """
     with suppress(OSError), socket.socket(fileno=os.dup(fd)) as copy:
         if copy.type == socket.SOCK_DGRAM:
             return "an answer by UDP"
         number = str(os.fstat(fd).st_ino)
         if copy.family == socket.AF_INET:
             for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]:
-                words = line.split()
-                if words[9] == number:
-                    host, port = words[2].split(":")
+                fields = line.split()
+                remote_address, inode = fields[2], fields[9]
+                if inode == number:
+                    host, port = remote_address.split(":")
                     address = socket.inet_ntoa(struct.pack("=I", int(host, 16)))
                     return f"{address}:{int(port, 16)}"
     return "a connection that is being made"

@@ -116,6 +116,16 @@ def test_changes_before_a_refusal_are_noted(names: Names, store: Store) -> None:
     assert [change.action for change in audit.read_changes(store)] == ["purged 1 dead letter of default"]
 
 
+@pytest.mark.parametrize("second_way", [["--kind", "squares.square"], ["--before", "30d"], ["--all"]])
+def test_letters_that_are_named_in_two_ways_are_not_deleted(
+    names: Names, store: Store, capsys: pytest.CaptureFixture[str], second_way: list[str]
+) -> None:
+    """Ids beside a filter or `--all` are refused in one line: one of them would have been ignored."""
+    assert main(["dead", "purge", "default", names.letters[0], *second_way]) == 2
+    assert "leave out the filters and --all, or the ids" in capsys.readouterr().err
+    assert len(list(dead_letters.read_dead_letters(store, "default"))) == 2
+
+
 def test_commands_that_only_look_leave_no_line(names: Names, store: Store) -> None:
     """Commands that only read, and changes that are refused, are not in the audit."""
     for command in ("status", "queue show default", "dead list default", f"batch {names.batch}", "batches"):

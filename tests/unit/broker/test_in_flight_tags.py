@@ -44,7 +44,7 @@ def test_an_outcome_is_of_one_delivery() -> None:
 def test_a_lost_lease_is_that_of_one_queue() -> None:
     """A message is lost with the lease of its own queue only."""
     in_flight, one, two = held_twice()
-    in_flight.lose_lease(in_flight.leases["two"])
+    in_flight.replace_lost_lease(in_flight.leases["two"])
     assert not in_flight.may_start(two)
     assert in_flight.may_start(one)
 

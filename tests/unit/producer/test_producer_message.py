@@ -2,7 +2,7 @@
 
 import json
 from base64 import b64decode
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -77,6 +77,15 @@ def test_a_time_that_no_date_can_tell_is_refused(name: str) -> None:
     """The error says which time it was."""
     with pytest.raises(ValueError, match="from now is before 1970 or after the year 9999"):
         composed(Message(Square(n=1), **{name: timedelta.max}))
+
+
+@pytest.mark.parametrize("name", ["at", "expires", "deadline"])
+@pytest.mark.parametrize("year", [1960, 9999])
+def test_a_time_that_no_message_can_hold_is_refused(name: str, year: int) -> None:
+    """A time before 1970, or after the year 9999 by UTC, is a mistake, and the error names it."""
+    when = datetime(year, 12, 31, 23, tzinfo=timezone(-timedelta(hours=12)))
+    with pytest.raises(ValueError, match=f"{year}-12-31 .* is before 1970 or after the year 9999"):
+        composed(Message(Square(n=1), **{name: when}))
 
 
 def test_what_a_call_cannot_use_is_named_before_anything_is_sent() -> None:
