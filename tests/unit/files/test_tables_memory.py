@@ -23,11 +23,12 @@ _ROWS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
-def test_eight_times_the_rows_take_no_more_memory(root: Path, kind: str) -> None:
-    """The peak of 32 MB is that of 4 MB, but for the noise of an allocator."""
-    peaks = [_peak_mib(root, kind, megabytes) for megabytes in (4, 32)]
-    assert peaks[1] < peaks[0] + 40
+def test_six_times_the_rows_take_no_more_memory(root: Path, kind: str) -> None:
+    """The peak of 192 MB is that of 32 MB, by which the allocator has nearly taken what it takes at most."""
+    peaks = [_peak_mib(root, kind, megabytes) for megabytes in (32, 192)]
+    assert peaks[1] < peaks[0] + 80
 
 
 def _peak_mib(root: Path, kind: str, megabytes: int) -> float:
