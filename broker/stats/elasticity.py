@@ -17,6 +17,8 @@ from millpond.broker.keys import earlier_elasticity_key, elasticity_key
 #: MOST_ASKED, and the elasticity of the last step must be at least STEP_LEAST. Throughput does not grow if
 #: the upper end, or that of the last step, is at most SATURATED.
 GROWS, MARGIN, MOST_ASKED, STEP_LEAST, SATURATED = 0.7, 0.03, 0.88, 0.6, 0.5
+#: The margin if the whole interval is below 1: the slots do wait for each other a little.
+BELOW_ONE_MARGIN = 0.08
 #: An interval that is wider than this, to each side, proves no growth, however high its middle is: throughput
 #: does not grow faster than slots, so a value far above 1 is chance.
 MOST_ERROR = 0.5
@@ -78,7 +80,8 @@ class Elasticity:
             return False
         if self.step is not None and self.step < STEP_LEAST:
             return False
-        return self.low >= max(GROWS, min(self._of_one_fewer + MARGIN, MOST_ASKED))
+        margin = MARGIN if self.high >= 1 else BELOW_ONE_MARGIN
+        return self.low >= max(GROWS, min(self._of_one_fewer + margin, MOST_ASKED))
 
     @property
     def _of_one_fewer(self) -> float:

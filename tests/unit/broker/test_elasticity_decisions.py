@@ -39,6 +39,14 @@ def test_a_dependency_for_fewer_than_the_slots_is_never_growth(
     assert not measured(at_once, slots, error=error, step_error=error).grows
 
 
+@pytest.mark.parametrize(
+    ("value", "error", "grows"), [(0.9, 0.05, False), (0.92, 0.07, False), (0.95, 0.1, True)]
+)
+def test_growth_that_is_below_that_of_slots_needs_more_proof(value: float, error: float, grows: bool) -> None:
+    """The first two were measured of eight slots whose service takes seven at once; the third may be 1."""
+    assert replace(measured(1_000, 8), value=value, error=error).grows is grows
+
+
 @pytest.mark.parametrize(("slots", "at_once"), [(8, 1), (8, 2), (8, 4), (4, 1), (4, 3), (8, 6)])
 def test_a_full_dependency_is_proven(slots: int, at_once: int) -> None:
     """One that takes up to three quarters of the slots is found to be full."""
