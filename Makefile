@@ -7,8 +7,9 @@ UV := $(BIN)/uv
 PYTEST := $(BIN)/python -m pytest
 # Two processes, each with servers of its own and whole files, for most of the time is waiting.
 IN_TWO := -n 2 --dist loadfile
-# Files in the order of their folders: those of tests/unit, all quick, come last and fill what the long ones leave.
-UNITS_LAST := --no-loadscope-reorder
+# Files in the order of their folders: those of tests/applications, which take minutes each, begin at once, and those of
+# tests/unit, all quick, fill what the long ones leave.
+IN_ORDER := --no-loadscope-reorder
 
 # `$(call step,what is done,command)`: a dot every two seconds, for a slow network is silent, and the time at the end.
 define step
@@ -47,13 +48,13 @@ demo: install ## Run the main job on photographs, tables, PDFs and mail, one to 
 	@$(BIN)/python -m examples.demo $(if $(QUICK),--quick) $(if $(PHOTOS),"$(PHOTOS)")
 
 test: install ## Run units, real servers, real workers: four to ten minutes
-	$(PYTEST) $(IN_TWO) $(UNITS_LAST) $(AGAIN) -m "not slow and not browser and not containers"
+	$(PYTEST) $(IN_TWO) $(IN_ORDER) $(AGAIN) -m "not slow and not browser and not containers"
 
 test-unit: install ## Run the unit tests alone: one to two minutes
 	$(PYTEST) $(IN_TWO) $(AGAIN) -m "not slow and not browser and not containers" tests/unit
 
 test-slow: install ## Run the slow tests: long faults, large inputs; a quarter to half an hour
-	$(PYTEST) $(IN_TWO) $(AGAIN) -m "slow and not evidence and not containers and not browser"
+	$(PYTEST) $(IN_TWO) $(IN_ORDER) $(AGAIN) -m "slow and not evidence and not containers and not browser"
 
 test-evidence: install ## Run the very long tests, for the record; CI does not
 	$(PYTEST) -m "evidence and not containers"
