@@ -4,7 +4,7 @@ import math
 
 from millpond.broker.stats import processors
 from millpond.broker.stats.elasticity import Elasticity
-from millpond.monitor.diagnosis import numbers, words
+from millpond.monitor.diagnosis import causes, numbers, words
 from millpond.monitor.diagnosis.causes import FULL, MOST, SLOWER
 from millpond.monitor.diagnosis.diagnosis import Diagnosis
 from millpond.monitor.diagnosis.facts import PoolFacts
@@ -27,7 +27,9 @@ def measured_elasticity(facts: PoolFacts) -> Diagnosis | None:
     if measured.grows:
         return _too_few_workers(facts, measured)
     if measured.saturated:
-        return _saturated_dependency(facts, measured)
+        is_named = bool(_saturated_by(facts)[0])
+        full = None if is_named else causes.busy_processors(facts, least_if_full=NAMED)
+        return full or _saturated_dependency(facts, measured)
     name, spent = words.main_wait(facts)
     why = f"{words.in_use_text(facts)}{spent}; {words.throughput_text(measured)}: it is not yet certain "
     why += f"whether throughput grows with slots ({words.elasticity_text(measured)})"

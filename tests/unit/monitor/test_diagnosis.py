@@ -93,6 +93,15 @@ def test_each_cause_is_told_from_the_others(seen: PoolFacts, state: str, name: s
     assert "\n".join(diagnosis_lines(verdict)).startswith(f"p: {state}")
 
 
+@pytest.mark.parametrize(("host_busy", "state"), [(0.97, "processor"), (0.5, "dependency")])
+def test_what_saturates_without_a_name_is_the_processor_of_a_full_host(host_busy: float, state: str) -> None:
+    """So are slots that compute for less than half of their time, and wait for nothing that has a name."""
+    unknown = Place("unknown", kind="order")
+    seen = facts((COMPUTES, 0.4), (unknown, 0.5), elasticity=elastic(0.0))
+    crowded = replace(seen.view, running=(heartbeat(host_busy=host_busy),))
+    assert diagnose(replace(seen, view=crowded)).state == state
+
+
 @pytest.mark.parametrize(
     "elasticity",
     [
