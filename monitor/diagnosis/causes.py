@@ -50,15 +50,18 @@ def failing_runs(facts: PoolFacts) -> Diagnosis | None:
     )
 
 
-def busy_processors(facts: PoolFacts, *, least_if_full: float = MOST) -> Diagnosis | None:
+def busy_processors(
+    facts: PoolFacts, *, least: float = COMPUTING, least_if_full: float = MOST
+) -> Diagnosis | None:
     """Diagnose `processor`: slots compute, or wait for a processor or for the interpreter.
 
-    On hosts whose processors are full, the share `least_if_full` of the slots' time suffices.
+    This takes at least the share `least` of the slots' time, or `least_if_full` if the processors of the
+    hosts are full.
     """
     running, measured = facts.view.running, facts.current_elasticity
     computing = facts.category_time_share("processor", "runnable", "interpreter")
     full = bool(running) and min(process.host_busy for process in running) >= FULL_HOST
-    if computing < COMPUTING and not (full and computing >= least_if_full):
+    if computing < least and not (full and computing >= least_if_full):
         return None
     if measured is not None and measured.grows and facts.has_free_processors:
         return None  # by the measurement more slots bring more

@@ -27,9 +27,7 @@ def measured_elasticity(facts: PoolFacts) -> Diagnosis | None:
     if measured.grows:
         return _too_few_workers(facts, measured)
     if measured.saturated:
-        is_named = bool(_saturated_by(facts)[0])
-        full = None if is_named else causes.busy_processors(facts, least_if_full=NAMED)
-        return full or _saturated_dependency(facts, measured)
+        return _saturated_processors(facts) or _saturated_dependency(facts, measured)
     name, spent = words.main_wait(facts)
     why = f"{words.in_use_text(facts)}{spent}; {words.throughput_text(measured)}: it is not yet certain "
     why += f"whether throughput grows with slots ({words.elasticity_text(measured)})"
@@ -105,6 +103,17 @@ def _dominant_kind(facts: PoolFacts) -> str:
             shares = f"{time:.0%} of the slots' time with {runs:.0%} of the runs"
             return f"{kind} takes {shares}: a pool of its own?"
     return ""
+
+
+def _saturated_processors(facts: PoolFacts) -> Diagnosis | None:
+    """Diagnose `processor` where slots compute, and wait for nothing that has a name."""
+    if not _saturated_by(facts)[0]:
+        return causes.busy_processors(facts, least_if_full=NAMED)
+    largest = facts.largest_place("peer", "child", "file", "lock", "thread")
+    # C code that holds the interpreter makes samples late: the stack is then of another moment than the wait.
+    if largest is not None and largest[0].category in ("thread", "lock") and not largest[0].name:
+        return causes.busy_processors(facts, least=NAMED)
+    return None
 
 
 def _saturated_dependency(facts: PoolFacts, measured: Elasticity) -> Diagnosis:

@@ -102,6 +102,16 @@ def test_what_saturates_without_a_name_is_the_processor_of_a_full_host(host_busy
     assert diagnose(replace(seen, view=crowded)).state == state
 
 
+@pytest.mark.parametrize(("computes", "state"), [(0.35, "processor"), (0.1, "dependency")])
+def test_slots_that_compute_beside_waits_without_a_name_are_saturated_processors(
+    computes: float, state: str
+) -> None:
+    """Where C code holds the interpreter, samples come late, and runs look like waits for other threads."""
+    waits = Place("thread", "", "re", "shop.orders:7", "order")
+    seen = facts((COMPUTES, computes), (waits, 0.9 - computes), elasticity=elastic(0.0))
+    assert diagnose(seen).state == state
+
+
 @pytest.mark.parametrize(
     "elasticity",
     [
