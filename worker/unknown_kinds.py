@@ -89,7 +89,7 @@ def missing_kinds(queues: Collection[str], present: Collection[str]) -> dict[str
 
 
 def install(app: Celery, settings: Settings) -> None:
-    """Let workers of this application put unknown kinds aside, and log the missing kinds at their start."""
+    """Make workers of this application put unknown kinds aside, and log the missing kinds at their start."""
     app.unknown_kinds = UnknownKinds(settings)
 
     def log_missing_kinds(instance: Any, **_: Any) -> None:

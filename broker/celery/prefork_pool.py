@@ -108,7 +108,7 @@ def waiting_for_slots(pool: Any) -> tuple[Any, deque[Any]]:
 
 
 def queue_before_others(controller: Any, requests: Sequence[Any]) -> None:
-    """Let requests wait for a slot of the worker, before the requests that wait for one already."""
+    """Put requests before those that wait for a slot of the worker already."""
     start = controller._process_task
     controller.semaphore._waiting.extendleft((start, (request,), {}) for request in reversed(requests))
 

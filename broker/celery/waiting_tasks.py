@@ -110,7 +110,7 @@ def waiting_tasks_of(channel: Any) -> WaitingTasks | None:
 
 
 def _fetch_after_early_end(**_: Any) -> None:
-    """Let the fetchers of this process fetch after a task has ended that was acknowledged before its end.
+    """Start a fetch of this process's fetchers after the end of a task that was acknowledged before it.
 
     The end of such a task frees a slot, and no outcome is sent that would wake the event loop.
     """

@@ -57,7 +57,7 @@ class ChannelLeases(LeaseRenewer):
             self.stop()
 
     def close_later(self) -> None:
-        """Let the thread close these leases. For a channel that is garbage-collected and was not closed."""
+        """Close the leases in the thread: those of a channel that is garbage-collected and was not closed."""
         self._closed_until = time.monotonic() + self.lease_ms / 1000
 
     def _end_if_done(self) -> bool:

@@ -257,7 +257,7 @@ class InFlightMessages:
             self._call_soon(self._plan_settling)
 
     def _plan_settling(self) -> None:
-        """Let the fetcher send the finished deliveries a moment later. Runs in the event loop."""
+        """Schedule the fetcher to send the finished deliveries a moment later. Runs in the event loop."""
         self._is_settling_planned = False
         if self.fetcher is not None:  # else the next fetcher settles them when it is created
             self.fetcher.wake()

@@ -210,7 +210,7 @@ class PrioritySelector(selectors.BaseSelector):
         return self._epolls[self._priorities.get(fd, SocketPriority.NEW)]
 
     def _set_gate(self, is_open: bool) -> None:
-        """Let the foreground watch the background, or not."""
+        """Start or stop watching the background from the foreground."""
         if is_open != self._gate_is_open:
             self._gate_is_open = is_open
             self._foreground.modify(self._gate_fd, system.EPOLLIN if is_open else 0)
