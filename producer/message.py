@@ -105,7 +105,7 @@ def callback_message(callback: Sendable | Message) -> Message:
         if getattr(message, name) is not None:
             raise ValueError(
                 f"then= takes no {name}: the task is sent once, as soon as the batch is complete. "
-                "Let its handler send what is to come later"
+                "Send later tasks from its handler"
             )
     return message
 

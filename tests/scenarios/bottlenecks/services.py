@@ -109,7 +109,8 @@ class Served:
 
 
 @contextmanager
-def _running(server: ThreadingHTTPServer) -> Iterator[Served]:
+def run_http_server(server: ThreadingHTTPServer) -> Iterator[Served]:
+    """Run a server in a thread, and stop it at the end."""
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield Served(server.server_address[1])
@@ -121,14 +122,14 @@ def _running(server: ThreadingHTTPServer) -> Iterator[Served]:
 @contextmanager
 def rate_limited(_folder: Path) -> Iterator[Served]:
     """Run a service that answers fifteen requests a second."""
-    with _running(RateLimited(15)) as served:
+    with run_http_server(RateLimited(15)) as served:
         yield served
 
 
 @contextmanager
 def thrashing(_folder: Path) -> Iterator[Served]:
     """Run a service that thrashes."""
-    with _running(Thrashing(0.02)) as served:
+    with run_http_server(Thrashing(0.02)) as served:
         yield served
 
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from millpond.worker.local.valkey import run_server
 from tests.harness.permits import Service, service
 from tests.harness.tcp_proxy import proxy
-from tests.scenarios.bottlenecks.services import Served
+from tests.scenarios.bottlenecks.services import Served, run_http_server
 
 
 class _Queueing(ThreadingHTTPServer):
@@ -68,40 +68,30 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def _running(server: ThreadingHTTPServer) -> Iterator[Served]:
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield Served(server.server_address[1])
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-@contextmanager
 def token_bucket(_folder: Path) -> Iterator[Served]:
     """Run a service that answers thirty requests a second and lets the others wait."""
-    with _running(_Queueing(30)) as served:
+    with run_http_server(_Queueing(30)) as served:
         yield served
 
 
 @contextmanager
 def half_failing(_folder: Path) -> Iterator[Served]:
     """Run a service that answers forty requests a second, half of them with 503."""
-    with _running(_Queueing(40, failing=0.5)) as served:
+    with run_http_server(_Queueing(40, failing=0.5)) as served:
         yield served
 
 
 @contextmanager
 def failing_for_all(_folder: Path) -> Iterator[Served]:
     """Run a service that answers everybody at once, half of them with 503."""
-    with _running(_Queueing(0, failing=0.5)) as served:
+    with run_http_server(_Queueing(0, failing=0.5)) as served:
         yield served
 
 
 @contextmanager
 def narrow_line(_folder: Path) -> Iterator[Served]:
     """Run a service that receives four megabytes a second from all clients together."""
-    with _running(_Queueing(0, bytes_rate=4_000_000)) as served:
+    with run_http_server(_Queueing(0, bytes_rate=4_000_000)) as served:
         yield served
 
 

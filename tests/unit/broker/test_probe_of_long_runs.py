@@ -38,7 +38,7 @@ class SimulatedPool:
         return len(self._ends)
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass: runs end, and others begin under the limit."""
+        """Move the clock on: runs end, and others begin under the limit."""
         until = self.now + seconds
         while True:
             while len(self._ends) < self.limit:
