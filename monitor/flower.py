@@ -20,7 +20,7 @@ from millpond.broker.stats.history import HistoryCache
 from millpond.broker.url import BrokerURL
 from millpond.tasks.app import celery_app
 from millpond.tasks.errors import MillpondError, SettingsError, StartError
-from millpond.tasks.process.local_instance import configured_broker
+from millpond.tasks.process.local_instance import require_broker_url
 from millpond.tasks.process.logs import log_to_stderr
 from millpond.tasks.process.loopback import is_loopback
 from millpond.tasks.settings import Settings, settings
@@ -96,7 +96,7 @@ def _make_flower(configured: Settings, address: str, port: int, logins: list[str
     from millpond.monitor.pages.guard import GuardedFlower, path_prefix
     from millpond.monitor.pages.template_loader import PageLoader
 
-    broker = configured_broker(configured)
+    broker = require_broker_url(configured)
 
     class MillpondFlower(GuardedFlower):
         """Flower with a store of Millpond's beside its own connections."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from millpond.broker.connection import Store
 from millpond.broker.inspect import depth as inspect_depth
-from millpond.tasks.pools import Table
+from millpond.tasks.pools import PoolsTable
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Demand:
     oldest_seconds: float
 
 
-def read_demand(store: Store, table: Table, pool: str) -> Demand:
+def read_demand(store: Store, table: PoolsTable, pool: str) -> Demand:
     """Return the demand on a pool over all its queues. Raises `SettingsError` for an unknown pool."""
     depths = inspect_depth.read_depths(store, table.pool(pool).queues)
     return Demand(

@@ -19,7 +19,7 @@ from millpond.broker.stats import heartbeats, history
 from millpond.broker.stats.heartbeats import Heartbeat, Totals
 from millpond.broker.stats.histogram import Histogram, sum_histograms
 from millpond.broker.stats.history import Sample
-from millpond.tasks.pools import Pool, Table
+from millpond.tasks.pools import Pool, PoolsTable
 
 #: The time over which rates of queues are computed.
 RATE_SECONDS = 10.0
@@ -124,7 +124,7 @@ class Snapshot:
     refusal: str | None = None
 
 
-def read_snapshot(store: Store, table: Table) -> Snapshot:
+def read_snapshot(store: Store, table: PoolsTable) -> Snapshot:
     """Return a snapshot of the pools and queues in the table, and of others that the broker knows.
 
     Raises `BrokerAway`.
@@ -141,7 +141,7 @@ def read_snapshot(store: Store, table: Table) -> Snapshot:
     )
 
 
-def queue_views(store: Store, table: Table, *, now_ms: int | None = None) -> list[QueueView]:
+def queue_views(store: Store, table: PoolsTable, *, now_ms: int | None = None) -> list[QueueView]:
     """Return the queues of the table and all other declared ones, sorted by name. Raises `BrokerAway`."""
     names = sorted({*table.queues, *inspect_depth.read_declared_queues(store)})
     now_ms = server.server_time_ms(store) if now_ms is None else now_ms
@@ -161,7 +161,7 @@ def queue_views(store: Store, table: Table, *, now_ms: int | None = None) -> lis
     ]
 
 
-def _pool_views(store: Store, table: Table, queues: dict[str, QueueView], now_ms: int) -> list[PoolView]:
+def _pool_views(store: Store, table: PoolsTable, queues: dict[str, QueueView], now_ms: int) -> list[PoolView]:
     """Return the pools of the table, then all others that sent a heartbeat."""
     names = [*table.pools, *sorted(set(heartbeats.read_pools(store)) - set(table.pools))]
     processes = heartbeats.read_processes(store)

@@ -30,7 +30,7 @@ from millpond.tasks.contract import Contract
 from millpond.tasks.durations import Duration, to_timedelta
 from millpond.tasks.middleware import load_middleware as load_middleware
 from millpond.tasks.pools import Overflow
-from millpond.tasks.process.local_instance import configured_broker
+from millpond.tasks.process.local_instance import require_broker_url
 from millpond.tasks.settings import Settings
 from millpond.tasks.settings import settings as read_settings
 from millpond.tasks.tracing import Tracing, hooks_by_tracing
@@ -54,7 +54,7 @@ class Client:
 
     def __init__(self, url: str | None = None, *, settings: Settings | None = None) -> None:
         configured = settings or read_settings()
-        address = url or configured_broker(configured)
+        address = url or require_broker_url(configured)
         tracing = Tracing(configured.traces_endpoint, service="millpond-client")
         self.store = connect(address, **configured.broker_options, copies=configured.send_copies)
         self._sender = Sender(

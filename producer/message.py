@@ -8,7 +8,7 @@ from typing import Any
 
 from millpond.broker.message import Outgoing, compose
 from millpond.tasks import durations
-from millpond.tasks.contract import Contract, contract_of, missing_kind_error, read_fields
+from millpond.tasks.contract import Contract, contract_of, job_from_fields, missing_kind_error
 from millpond.tasks.durations import Duration
 from millpond.tasks.middleware import Sending
 from millpond.tasks.redaction import hides_fields, redact
@@ -126,7 +126,7 @@ def contract_from(item: Sendable) -> Contract:
             "the signature of a Celery task"
         )
     kind, fields = item
-    return read_fields(contract_of(kind), fields)
+    return job_from_fields(contract_of(kind), fields)
 
 
 def compose_contract(

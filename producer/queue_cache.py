@@ -11,7 +11,7 @@ from millpond.broker.inspect import depth
 from millpond.broker.message import Outgoing
 from millpond.tasks.errors import BadContract, UnknownQueue
 from millpond.tasks.name_suggestions import list_names
-from millpond.tasks.pools import Overflow, Table
+from millpond.tasks.pools import Overflow, PoolsTable
 
 #: How long the limits of a queue are cached.
 CACHE_SECONDS = 5.0
@@ -29,7 +29,7 @@ class _CachedLimits:
 class QueueCache:
     """The limits of one broker's queues. An entry is replaced as a whole, so threads may share the cache."""
 
-    def __init__(self, store: Store, table: Table) -> None:
+    def __init__(self, store: Store, table: PoolsTable) -> None:
         self._store = store
         self._table = table
         self.known: dict[str, _CachedLimits] = {}

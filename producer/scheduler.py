@@ -39,7 +39,7 @@ _KEY_MARGIN = timedelta(hours=1)
 
 
 class Scheduled(Protocol):
-    """A task and the times at which it is due: `Periodic` of the settings, or a `BeatEntry`.
+    """A task and the times at which it is due: `ScheduleSettings` of the settings, or a `BeatEntry`.
 
     `sendable` is the task as `Client.send` takes it, and `timing` a text for people. All times are ms since
     the epoch.

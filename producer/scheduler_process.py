@@ -15,7 +15,7 @@ from millpond.producer.client import Client
 from millpond.producer.scheduler import Scheduled, Scheduler
 from millpond.tasks.errors import MillpondError, SettingsError
 from millpond.tasks.module_loading import import_modules
-from millpond.tasks.process.local_instance import configured_broker
+from millpond.tasks.process.local_instance import require_broker_url
 from millpond.tasks.process.logs import log_to_stderr
 from millpond.tasks.settings import Settings, settings
 
@@ -41,7 +41,7 @@ def run_scheduler(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    check_at_start(configured_broker(configured), **configured.broker_options)
+    check_at_start(require_broker_url(configured), **configured.broker_options)
     with Client(settings=configured) as client:
         Scheduler(client, table, on_ready).run(stop)
 

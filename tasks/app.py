@@ -11,7 +11,7 @@ from kombu import Queue
 
 from millpond.broker.celery.connection import Connection
 from millpond.broker.url import BrokerURL
-from millpond.tasks.pools import Table
+from millpond.tasks.pools import PoolsTable
 from millpond.tasks.settings import Settings
 
 TRANSPORT = "millpond.broker.transport:Transport"
@@ -57,7 +57,7 @@ def transport_options(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _celery_settings(table: Table) -> dict[str, Any]:
+def _celery_settings(table: PoolsTable) -> dict[str, Any]:
     """Return the Celery settings without which Millpond's promises would not hold."""
     return {
         # Messages are JSON, on queues of the table or created on demand.

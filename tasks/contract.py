@@ -78,14 +78,14 @@ def missing_kind_error(contract: type[Contract]) -> UnknownKind:
 def contract_of(kind: str) -> type[Contract]:
     """Return the contract of a kind. Raises `UnknownKind`, which names the known kinds."""
     if kind not in _kinds:
-        load_shipped()
+        load_shipped_contracts()
     try:
         return _kinds[kind]
     except KeyError:
         raise UnknownKind(unknown_name_text("kind", kind, _kinds)) from None
 
 
-def load_shipped() -> None:
+def load_shipped_contracts() -> None:
     """Import Millpond's own contracts, which register themselves."""
     for module in SHIPPED:
         importlib.import_module(module)
@@ -96,7 +96,7 @@ def contracts_by_kind() -> dict[str, type[Contract]]:
     return dict(_kinds)
 
 
-def read_fields(contract: type[Contract], fields: Mapping[str, Any]) -> Contract:
+def job_from_fields(contract: type[Contract], fields: Mapping[str, Any]) -> Contract:
     """Return a job of the contract with these fields. Raises `BadContract`."""
     try:
         return validate_fields(contract, fields)

@@ -35,7 +35,7 @@ from millpond.broker.outcomes import (
 )
 from millpond.tasks import forked_child
 from millpond.tasks.context import Context
-from millpond.tasks.contract import Contract, read_fields
+from millpond.tasks.contract import Contract, job_from_fields
 from millpond.tasks.errors import BadContract, Cancelled, FinalError, MillpondError, RetryLater
 from millpond.tasks.handlers import Handler
 from millpond.tasks.redaction import redact, scrub_secrets
@@ -120,7 +120,7 @@ def validate_job(handler: Handler, args: Sequence[Any], kwargs: dict[str, Any]) 
     try:
         return handler.contract.model_validate(kwargs)
     except ValidationError:  # a strict contract reads JSON otherwise, or the fields are wrong
-        return read_fields(handler.contract, kwargs)
+        return job_from_fields(handler.contract, kwargs)
 
 
 def classify_failure(

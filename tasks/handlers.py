@@ -114,7 +114,7 @@ def _function_name(function: Callable[..., Any]) -> str:
     return f"{function.__module__}.{getattr(function, '__qualname__', function)}"
 
 
-def handlers() -> dict[str, Handler]:
+def handlers_by_kind() -> dict[str, Handler]:
     """Return a copy of the registry: the handlers declared so far, by kind."""
     return dict(_handlers)
 

@@ -138,7 +138,7 @@ def default_pools() -> dict[str, Pool]:
     }
 
 
-class Table(SettingsTable):
+class PoolsTable(SettingsTable):
     """All pools and queues of the settings."""
 
     pools: dict[str, Pool] = Field(default_factory=default_pools)
@@ -157,7 +157,7 @@ class Table(SettingsTable):
         }
 
     @model_validator(mode="after")
-    def _check_queues(self) -> "Table":
+    def _check_queues(self) -> "PoolsTable":
         """Raise `ValueError` for a pool that takes from a queue without settings."""
         for name, pool in self.pools.items():
             for queue in pool.queues:

@@ -28,7 +28,7 @@ from millpond.tasks.send_options import SendOptions, option_descriptions
 MOST_MISSED = 10_000
 
 
-class Periodic(SettingsTable):
+class ScheduleSettings(SettingsTable):
     """One schedule: a task that is sent `every` period, or at the times of `cron` in `timezone`."""
 
     kind: str = Field(description="The kind of the task.")
@@ -43,7 +43,7 @@ class Periodic(SettingsTable):
     timezone: str = Field("UTC", description="The time zone of `cron`.")
 
     @model_validator(mode="after")
-    def _check_timing(self) -> "Periodic":
+    def _check_timing(self) -> "ScheduleSettings":
         """Raise `ValueError` unless there is one of `every` and `cron`, valid, and a known time zone."""
         if (self.every is None) == (self.cron is None):
             raise ValueError("say when: either every or cron")

@@ -40,8 +40,8 @@ from millpond.tasks.field_types import (
 )
 from millpond.tasks.gateway_settings import Gateway as Gateway
 from millpond.tasks.gateway_settings import GatewayToken as GatewayToken
-from millpond.tasks.pools import DRAIN_SECONDS, Table, default_pools, default_queues
-from millpond.tasks.schedule import Periodic
+from millpond.tasks.pools import DRAIN_SECONDS, PoolsTable, default_pools, default_queues
+from millpond.tasks.schedule import ScheduleSettings
 
 logger = logging.getLogger(__name__)
 
@@ -221,11 +221,11 @@ class Settings(SettingsTable):
         (),
         description="Middleware as `module:Class`, the outermost first: code around sending and executing.",
     )
-    table: Table = Field(default_factory=Table, description="The pools and the queues.")
+    table: PoolsTable = Field(default_factory=PoolsTable, description="The pools and the queues.")
     smtp: Smtp = Field(default_factory=Smtp, description="How mail leaves.")
     files: Files = Field(default_factory=Files, description="What file tasks may touch.")
     gateway: Gateway = Field(default_factory=Gateway, description="Who may use the HTTP gateway.")
-    schedule: dict[Name, Periodic] = Field(
+    schedule: dict[Name, ScheduleSettings] = Field(
         default_factory=dict, description="Periodic tasks by name; `millpond scheduler` sends them."
     )
 

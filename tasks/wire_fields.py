@@ -18,7 +18,7 @@ from annotated_types import BaseMetadata
 from pydantic import BaseModel
 from pydantic.types import Strict, StringConstraints
 
-from millpond.tasks.contract import Contract, read_fields
+from millpond.tasks.contract import Contract, job_from_fields
 from millpond.tasks.errors import BadContract
 from millpond.tasks.redaction import nested_models
 
@@ -59,7 +59,7 @@ def _dump_fields(job: Contract, **options: Any) -> dict[str, Any]:
 def _refuse_changed(job: Contract, fields: dict[str, Any]) -> None:
     """Raise `BadContract` if a worker would read these fields as another job. The error shows no value."""
     try:
-        arrived = read_fields(type(job), fields)
+        arrived = job_from_fields(type(job), fields)
     except BadContract as error:
         raise BadContract(f"{job.kind} cannot be sent, for no worker could read it: {error}") from None
     for fault in _changed_values(job, arrived, ""):

@@ -15,7 +15,7 @@ from millpond.broker.celery import child_watch
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.tasks.app import celery_app
 from millpond.tasks.errors import SettingsError
-from millpond.tasks.handlers import handlers, modules_left_out
+from millpond.tasks.handlers import handlers_by_kind, modules_left_out
 from millpond.tasks.module_loading import import_modules
 from millpond.tasks.settings import Settings, settings
 from millpond.worker import middleware, shutdown, startup_checks, unknown_kinds, user_app, user_options
@@ -42,7 +42,7 @@ def make_app(configured: Settings, *, pools: tuple[str, ...] = (), quiet: bool =
         app = _load_user_app(configured.app, configured, pools, quiet=quiet)
     install_parts(app, configured, InFlightMessages(prefetch=configured.prefetch, pools=pools))
     load_handlers(configured)
-    for handler in handlers().values():
+    for handler in handlers_by_kind().values():
         register_handler(app, handler, configured.table)
     return app
 

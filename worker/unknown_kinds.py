@@ -14,7 +14,7 @@ from celery import Celery, signals
 
 from millpond.broker.delivery import Delivery
 from millpond.broker.outcomes import Expired, Outcome, PutAside
-from millpond.tasks.contract import contracts_by_kind, load_shipped
+from millpond.tasks.contract import contracts_by_kind, load_shipped_contracts
 from millpond.tasks.handlers import modules_left_out
 from millpond.tasks.pools import Queue
 from millpond.tasks.settings import Settings
@@ -78,7 +78,7 @@ def missing_kinds(queues: Collection[str], present: Collection[str]) -> dict[str
 
     `present` are the kinds that this worker has.
     """
-    load_shipped()
+    load_shipped_contracts()
     reasons: dict[str, list[str]] = {}
     for kind, contract in sorted(contracts_by_kind().items()):
         if kind not in present and contract.queue in queues:

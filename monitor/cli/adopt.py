@@ -105,11 +105,11 @@ def _ids_of_worker_tasks() -> set[str]:
     to the first have replied.
     """
     from millpond.tasks.app import celery_app
-    from millpond.tasks.process.local_instance import configured_broker
+    from millpond.tasks.process.local_instance import require_broker_url
     from millpond.tasks.settings import settings
 
     configured = settings()
-    app = celery_app(configured.model_copy(update={"broker_url": configured_broker(configured)}))
+    app = celery_app(configured.model_copy(update={"broker_url": require_broker_url(configured)}))
     replies = [app.control.inspect(timeout=REPLY_SECONDS).scheduled() or {}]
     if workers := list(replies[0]):
         inspect = app.control.inspect(workers, timeout=REPLY_SECONDS, limit=len(workers))

@@ -111,11 +111,11 @@ def _import_kinds(configured: "Settings") -> "tuple[dict[str, type], list[Findin
     Return the contracts by kind, and a finding for each failed import.
     """
     from millpond.monitor.doctor.finding import fail
-    from millpond.tasks.contract import contracts_by_kind, load_shipped
+    from millpond.tasks.contract import contracts_by_kind, load_shipped_contracts
     from millpond.tasks.errors import SettingsError
     from millpond.tasks.module_loading import import_modules
 
-    load_shipped()
+    load_shipped_contracts()
     faults = []
     for setting, modules in (
         ("kinds", configured.kinds),

@@ -38,7 +38,7 @@ def flower(
     def announce(url: str) -> None:
         typer.echo(f"Flower is at {url}, until Ctrl-C")
 
-    configured = apply_local_instance(lambda line: typer.echo(line, err=True))
+    configured = apply_local_instance()
     serve(
         configured,
         address=address,

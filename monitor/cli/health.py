@@ -12,7 +12,7 @@ from typing import NoReturn
 from millpond.tasks.durations import parse_seconds
 from millpond.tasks.errors import BadQuantity
 from millpond.tasks.process import interrupt
-from millpond.tasks.process.health import QUESTIONS, judge_health
+from millpond.tasks.process.health import HEALTH_CHECKS, judge_health
 from millpond.tasks.process.heartbeat_file import read_heartbeats
 
 HELP = """\
@@ -64,16 +64,16 @@ def main(arguments: Sequence[str]) -> int:
         options = parser.parse_args(list(arguments))
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 2
-    question = "live" if options.live else "ready" if options.ready else "working"
+    check = "live" if options.live else "ready" if options.ready else "working"
     health = judge_health(
         read_heartbeats(options.pool, pid=options.pid), within_seconds=options.within, service=options.pool
     )
-    faults = health.faults(question)
+    faults = health.faults(check)
     if options.json:
-        answers = {name: not health.faults(name) for name in QUESTIONS}
-        text = json.dumps({"asked": question, **answers, "faults": faults, "processes": health.processes})
+        answers = {name: not health.faults(name) for name in HEALTH_CHECKS}
+        text = json.dumps({"asked": check, **answers, "faults": faults, "processes": health.processes})
     else:
-        text = "\n".join(faults) or f"{question}: {', '.join(health.processes)}"
+        text = "\n".join(faults) or f"{check}: {', '.join(health.processes)}"
     try:
         print(text, flush=True)
     except BrokenPipeError:  # the exit code is the result

@@ -1,6 +1,5 @@
 """The broker of a command: open its store, and check the name of a queue."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,15 +7,15 @@ from millpond.broker.connection import Store, connect
 from millpond.broker.inspect import depth
 from millpond.tasks.errors import UnknownQueue
 from millpond.tasks.name_suggestions import unknown_name_text
-from millpond.tasks.process.local_instance import configured_broker, settings_or_local
+from millpond.tasks.process.local_instance import require_broker_url, settings_or_local
 from millpond.tasks.settings import settings
 
 
 @contextmanager
 def open_store() -> Iterator[Store]:
     """Yield a store of the configured broker, or else of a running `millpond up`. Raises `SettingsError`."""
-    configured = settings_or_local(lambda line: print(line, file=sys.stderr))
-    store = connect(configured_broker(configured), **configured.broker_options)
+    configured = settings_or_local()
+    store = connect(require_broker_url(configured), **configured.broker_options)
     try:
         yield store
     finally:

@@ -8,10 +8,10 @@ from millpond.monitor.doctor.finding import Finding, fail, ok, warn
 from millpond.monitor.snapshot import PoolView, Snapshot, read_snapshot
 from millpond.tasks import extras
 from millpond.tasks.contract import Contract
-from millpond.tasks.pools import Table
+from millpond.tasks.pools import PoolsTable
 
 
-def examine_fleet(store: Store, table: Table, kinds: Mapping[str, type[Contract]]) -> Iterator[Finding]:
+def examine_fleet(store: Store, table: PoolsTable, kinds: Mapping[str, type[Contract]]) -> Iterator[Finding]:
     """Yield the findings on the processes of the pools, the queues, and their kinds. Raises `BrokerAway`.
 
     `kinds` are all known contracts by kind: Millpond's own, and those of the modules that the settings name.

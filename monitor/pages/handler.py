@@ -20,7 +20,7 @@ from millpond.broker.errors import MillpondError
 from millpond.broker.stats.history import HistoryCache
 from millpond.monitor import formatting
 from millpond.tasks.errors import BrokerAway
-from millpond.tasks.pools import Table
+from millpond.tasks.pools import PoolsTable
 
 T = TypeVar("T")
 
@@ -104,9 +104,9 @@ class PageHandler(BaseHandler):
         return history
 
     @property
-    def table(self) -> Table:
+    def table(self) -> PoolsTable:
         """The pools table."""
-        table: Table = self.application.table
+        table: PoolsTable = self.application.table
         return table
 
     async def call_broker(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:

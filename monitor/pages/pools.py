@@ -6,7 +6,7 @@ from millpond.monitor import snapshot, sparkline
 from millpond.monitor.diagnosis import Diagnosis, diagnose_all, pictures
 from millpond.monitor.pages.handler import PageHandler
 from millpond.monitor.snapshot import Snapshot
-from millpond.tasks.pools import Table
+from millpond.tasks.pools import PoolsTable
 
 #: Pool -> figure -> its sparkline.
 Sparklines = dict[str, dict[str, str]]
@@ -31,7 +31,7 @@ class PoolsPage(PageHandler):
 
 
 def _read_pools(
-    store: Store, table: Table, history: HistoryCache
+    store: Store, table: PoolsTable, history: HistoryCache
 ) -> tuple[Snapshot, Sparklines, dict[str, Diagnosis]]:
     """Return the snapshot, and the sparklines and the diagnosis of each pool. Blocks on the broker."""
     current = snapshot.read_snapshot(store, table)

@@ -13,7 +13,7 @@ from millpond.monitor.limit_forms import LIMITS, OVERFLOWS, parse_limits
 from millpond.monitor.metrics import QUEUE_COUNTERS
 from millpond.monitor.pages.handler import PageHandler
 from millpond.monitor.snapshot import QueueView
-from millpond.tasks.pools import Table
+from millpond.tasks.pools import PoolsTable
 
 
 class QueuesPage(PageHandler):
@@ -70,7 +70,7 @@ def _find_queue(views: list[QueueView], name: str) -> QueueView:
     raise HTTPError(404, f"No queue is named {name}")
 
 
-def _read_queues_page(store: Store, table: Table, history: HistoryCache) -> dict[str, Any]:
+def _read_queues_page(store: Store, table: PoolsTable, history: HistoryCache) -> dict[str, Any]:
     """Return the values of the template of all queues. Blocks on the broker."""
     views = snapshot.queue_views(store, table)
     histories = history.samples([f"queue:{view.name}" for view in views])
@@ -86,7 +86,7 @@ def _read_queues_page(store: Store, table: Table, history: HistoryCache) -> dict
     }
 
 
-def _read_queue_page(store: Store, table: Table, history: HistoryCache, name: str) -> dict[str, Any]:
+def _read_queue_page(store: Store, table: PoolsTable, history: HistoryCache, name: str) -> dict[str, Any]:
     """Return the values of the template of one queue. Blocks on the broker. Raises `HTTPError` 404."""
     view = _find_queue(snapshot.queue_views(store, table), name)
     [samples] = history.samples([f"queue:{name}"])
@@ -102,7 +102,7 @@ def _read_queue_page(store: Store, table: Table, history: HistoryCache, name: st
     return {"view": view, "sparklines": sparklines, "overrides": overrides, "diagnoses": diagnoses}
 
 
-def _diagnoses_of(store: Store, table: Table, view: QueueView) -> list[Diagnosis]:
+def _diagnoses_of(store: Store, table: PoolsTable, view: QueueView) -> list[Diagnosis]:
     """Return the diagnoses of those pools of a queue that are behind."""
     diagnoses = diagnose_all(store, snapshot.read_snapshot(store, table))
     return [diagnosis for diagnosis in diagnoses if diagnosis.pool in view.pools and not diagnosis.is_calm]

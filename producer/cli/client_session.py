@@ -103,7 +103,7 @@ def open_client() -> Iterator["Client"]:
     from millpond.producer.client import Client
     from millpond.tasks.process.local_instance import settings_or_local
 
-    with Client(settings=settings_or_local(_print_to_stderr)) as client:
+    with Client(settings=settings_or_local()) as client:
         yield client
 
 

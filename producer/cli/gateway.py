@@ -36,7 +36,7 @@ def gateway(
     require_extras("millpond gateway", "gateway")
     from millpond.producer.gateway.serving import serve
 
-    configured = settings_or_local(lambda line: typer.echo(line, err=True))
+    configured = settings_or_local()
     log_to_stderr(configured.log_format, level=logging.WARNING)
 
     def print_url(url: str) -> None:

@@ -17,11 +17,11 @@ def kinds(as_json: Json = False) -> None:
     """List the kinds of task: their fields, and an example in Python that is ready to send."""
     import json
 
-    from millpond.tasks.contract import contracts_by_kind, load_shipped
+    from millpond.tasks.contract import contracts_by_kind, load_shipped_contracts
     from millpond.tasks.module_loading import import_modules
     from millpond.tasks.settings import settings
 
-    load_shipped()
+    load_shipped_contracts()
     import_modules(settings().kinds)
     for kind, contract in sorted(contracts_by_kind().items()):
         if as_json:

@@ -20,7 +20,7 @@ from millpond.producer.cli.output_paths import (
 )
 from millpond.producer.cli.progress import TotalEstimate
 from millpond.producer.message import Message, contract_from
-from millpond.tasks.contract import contract_of, read_fields
+from millpond.tasks.contract import contract_of, job_from_fields
 from millpond.tasks.errors import BadContract, BadInput
 from millpond.tasks.files.contract import file_url
 from millpond.tasks.files.endings import IMAGE_TARGETS
@@ -86,7 +86,7 @@ def _make_messages(operation: Operation, inputs: Inputs) -> Iterator[LabelledMes
             fields = {"source": file.path if file.is_url else file_url(file.path)}
             if paths is not None:
                 fields["target"] = paths.output_url(file.relative_path)
-            contract = read_fields(contract_of(operation.kind), {**fields, **operation.fields})
+            contract = job_from_fields(contract_of(operation.kind), {**fields, **operation.fields})
         except (BadContract, ValueError) as error:
             yield Skipped(file.path, str(error))
         else:

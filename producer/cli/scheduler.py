@@ -29,7 +29,7 @@ def scheduler(
 
     if app is not None:
         _use_application_broker(app)
-    configured = apply_local_instance(lambda line: typer.echo(line, err=True))
+    configured = apply_local_instance()
     log_to_stderr(configured.log_format)
     run_scheduler(configured, app=app)
 

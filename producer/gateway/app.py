@@ -19,7 +19,7 @@ from millpond.producer.gateway.problems import (
 from millpond.producer.gateway.routes import batches, health, send, stream, tasks
 from millpond.producer.gateway.schemas import KindView
 from millpond.producer.gateway.state import State
-from millpond.tasks.contract import contracts_by_kind, load_shipped
+from millpond.tasks.contract import contracts_by_kind, load_shipped_contracts
 from millpond.tasks.errors import MillpondError
 from millpond.tasks.module_loading import import_modules
 
@@ -51,7 +51,7 @@ def application(state: State) -> FastAPI:
 
 def load_contracts(modules: tuple[str, ...]) -> None:
     """Import Millpond's contracts and those of the named modules. Raises `SettingsError`."""
-    load_shipped()
+    load_shipped_contracts()
     import_modules(modules, setting="gateway.contracts")
 
 

@@ -29,7 +29,7 @@ from millpond.producer.gateway.request_metrics import RequestMeter
 from millpond.producer.gateway.routes import send
 from millpond.producer.gateway.state import State
 from millpond.tasks.errors import StartError
-from millpond.tasks.process.local_instance import configured_broker
+from millpond.tasks.process.local_instance import require_broker_url
 from millpond.tasks.settings import Settings
 
 _KEEP_ALIVE_SECONDS = 30
@@ -46,7 +46,7 @@ def serve(configured: Settings, *, host: str, port: int, on_ready: Callable[[str
     Raises `SettingsError`, `BadBrokerUrl` or `StartError`.
     """
     check_address(host, configured.gateway.tokens)
-    check_at_start(configured_broker(configured), **configured.broker_options)
+    check_at_start(require_broker_url(configured), **configured.broker_options)
     load_contracts(configured.gateway.contracts)
     raise_open_file_limit(configured.gateway)
     with _open_socket(host, port) as listening:

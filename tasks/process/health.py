@@ -17,7 +17,7 @@ LIVE_SECONDS = 30.0
 READY_SECONDS = 15.0
 
 #: The checks that a caller may ask for. Each includes those before it.
-QUESTIONS = ("live", "ready", "working")
+HEALTH_CHECKS = ("live", "ready", "working")
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Health:
     working: tuple[str, ...]
     processes: tuple[str, ...] = ()
 
-    def faults(self, question: str) -> tuple[str, ...]:
-        """Return the faults of one of `QUESTIONS` and of those before it."""
-        questions = QUESTIONS[: QUESTIONS.index(question) + 1]
-        return tuple(fault for name in questions for fault in getattr(self, name))
+    def faults(self, check: str) -> tuple[str, ...]:
+        """Return the faults of one of `HEALTH_CHECKS` and of those before it."""
+        checks = HEALTH_CHECKS[: HEALTH_CHECKS.index(check) + 1]
+        return tuple(fault for name in checks for fault in getattr(self, name))
 
 
 def judge_health(

@@ -7,7 +7,7 @@ so the address file of a killed one is ignored.
 import fcntl
 import json
 import os
-from collections.abc import Callable
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -59,28 +59,28 @@ def find_local_instance(folder: Path | None = None) -> LocalInstance | None:
         return None
 
 
-def settings_or_local(print_line: Callable[[str], None]) -> Settings:
-    """Return the settings. If they have no broker, add the local instance's, and print a line about it."""
+def settings_or_local() -> Settings:
+    """Return the settings. If they have no broker, add the local instance's, and print a line on stderr."""
     configured = settings()
     if configured.broker_url is None and (local := find_local_instance()):
-        print_line(USING_LOCAL)
+        print(USING_LOCAL, file=sys.stderr)
         return local.apply_to(configured)
     return configured
 
 
-def apply_local_instance(print_line: Callable[[str], None]) -> Settings:
+def apply_local_instance() -> Settings:
     """Return `settings_or_local`, and make them the settings of this process and of its children.
 
     This writes to the environment and clears the cache of `settings`.
     """
-    configured = settings_or_local(print_line)
+    configured = settings_or_local()
     if configured is not settings():
         os.environ.update(child_environment(configured))
         settings.cache_clear()
     return settings()
 
 
-def configured_broker(configured: Settings) -> str:
+def require_broker_url(configured: Settings) -> str:
     """Return the broker's URL in these settings. Raises `SettingsError` if there is none."""
     if configured.broker_url:
         return configured.broker_url

@@ -12,7 +12,7 @@ import pytest
 
 from millpond.broker.connection import Store, connect
 from millpond.broker.inspect.depth import read_depth
-from millpond.tasks.pools import Table
+from millpond.tasks.pools import PoolsTable
 from millpond.tasks.settings import Settings
 from millpond.worker.local.embedded import Embedded, embedded
 
@@ -89,7 +89,7 @@ def test_the_toml_of_the_readme_is_read(tmp_path: Path, monkeypatch: pytest.Monk
     table = Settings().table
     assert table.pools["email"].concurrency == tomllib.loads(text)["pools"]["email"]["concurrency"]
     assert (table.queues["email"].bound, table.queues["email"].rate) == (5000, 50)
-    assert table.pools["files"] == Table().pools["files"]
+    assert table.pools["files"] == PoolsTable().pools["files"]
 
 
 def test_celery_tasks_that_one_has_run_as_they_are(

@@ -19,7 +19,7 @@ from millpond.broker.message import compose
 from millpond.broker.publish import publish
 from millpond.producer.client import Client
 from millpond.producer.scheduler import Scheduler
-from millpond.tasks.schedule import Periodic
+from millpond.tasks.schedule import ScheduleSettings
 from millpond.tasks.settings import Settings
 from tests.harness.flower_process import bury
 from tests.harness.forked_commands import ForkedCommands
@@ -92,7 +92,9 @@ def shop(module_url: str, module_store: Store, tmp_path_factory: pytest.TempPath
         store, "ann", f"paused queue {QUEUE} for the night, for its mail server cannot be reached"
     )
     with Client(settings=Settings(broker_url=module_url)) as client:
-        Scheduler(client, {"daily": Periodic(kind="squares.square", fields={"n": 7}, every="1d")}).tick()
+        Scheduler(
+            client, {"daily": ScheduleSettings(kind="squares.square", fields={"n": 7}, every="1d")}
+        ).tick()
     [letter] = [id for id, _ in store.client.xrange("millpond:{default}:dead")]
     return {"letter": letter.decode(), "batch": batch, "delayed": delayed.id, "dead": dead}
 

@@ -11,12 +11,12 @@ from millpond.tasks.errors import FinalError, MillpondError, RetryLater
 from millpond.tasks.execute import running_context, validate_job
 from millpond.tasks.forked_child import call_without_fork
 from millpond.tasks.handlers import Handler
-from millpond.tasks.pools import Table
+from millpond.tasks.pools import PoolsTable
 from millpond.worker.celery.request_stack import PondTask
 from millpond.worker.celery.stock_tasks import MILLPOND_STRATEGY
 
 
-def register_handler(app: Celery, handler: Handler, table: Table) -> Task:
+def register_handler(app: Celery, handler: Handler, table: PoolsTable) -> Task:
     """Register and return a Celery task that runs a handler, with the time limits of its kind's queue.
 
     Adds a route to that queue, unless the application has a list of routers.

@@ -34,7 +34,7 @@ def worker(
         settings.cache_clear()
     if settings().app is not None:
         _use_broker_of_app(str(settings().app))
-    log_to_stderr(apply_local_instance(lambda line: typer.echo(line, err=True)).log_format)
+    log_to_stderr(apply_local_instance().log_format)
     raise typer.Exit(supervise(pools))
 
 

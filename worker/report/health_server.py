@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from json import dumps
 
 from millpond.tasks.errors import StartError
-from millpond.tasks.process.health import QUESTIONS, judge_health
+from millpond.tasks.process.health import HEALTH_CHECKS, judge_health
 from millpond.tasks.process.heartbeat_file import read_heartbeats
 from millpond.tasks.process.prometheus_text import CONTENT_TYPE, format_metrics
 from millpond.worker.report.metrics import supervisor_metrics
@@ -75,18 +75,18 @@ def _handler_class(services: Sequence[str]) -> type[BaseHTTPRequestHandler]:
     return HealthHandler
 
 
-def _make_response(question: str, services: Sequence[str], supervisor_pid: int) -> tuple[int, str, bytes]:
+def _make_response(resource: str, services: Sequence[str], supervisor_pid: int) -> tuple[int, str, bytes]:
     """Return the status, the content type and the body of a response.
 
-    `question` is one of the health checks or `metrics`. Others get 404, and the list of paths.
+    `resource` is one of the health checks or `metrics`. Others get 404, and the list of paths.
     """
-    if question == "metrics":
+    if resource == "metrics":
         return 200, CONTENT_TYPE, format_metrics(supervisor_metrics(services, supervisor_pid))
-    if question not in QUESTIONS:
-        return _json_response(404, {"ask": [f"/{name}" for name in (*QUESTIONS, "metrics")]})
+    if resource not in HEALTH_CHECKS:
+        return _json_response(404, {"ask": [f"/{name}" for name in (*HEALTH_CHECKS, "metrics")]})
     processes = [process for name in services for process in read_heartbeats(name, pid=supervisor_pid)]
-    faults = judge_health(processes).faults(question)
-    return _json_response(503 if faults else 200, {question: not faults, "faults": faults})
+    faults = judge_health(processes).faults(resource)
+    return _json_response(503 if faults else 200, {resource: not faults, "faults": faults})
 
 
 def _json_response(status: int, value: object) -> tuple[int, str, bytes]:

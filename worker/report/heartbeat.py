@@ -22,7 +22,7 @@ from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.errors import BrokerError
 from millpond.broker.stats import days, heartbeats, history, probing
 from millpond.broker.stats.heartbeats import Heartbeat
-from millpond.tasks.pools import Table
+from millpond.tasks.pools import PoolsTable
 from millpond.tasks.settings import Settings
 from millpond.worker.report.host_cpu import CpuQuota, HostCpu, LoopCpu
 from millpond.worker.report.metering import Metering, count_running_tasks
@@ -46,7 +46,7 @@ class HeartbeatReporter:
 
     def __init__(
         self,
-        table: Table,
+        table: PoolsTable,
         in_flight: InFlightMessages,
         *,
         samples_slots: bool = True,
@@ -230,7 +230,7 @@ def _count_cores() -> int:
     return os.cpu_count() or 0
 
 
-def pool_of(hostname: str, queues: tuple[str, ...], table: Table) -> str:
+def pool_of(hostname: str, queues: tuple[str, ...], table: PoolsTable) -> str:
     """Return the pool of a worker: `email` for `email.1@host`, else the pool with exactly these queues.
 
     Return `other` if there is none.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from millpond.broker.stats.heartbeats import parse_totals
-from millpond.tasks.process.health import QUESTIONS, judge_health
+from millpond.tasks.process.health import HEALTH_CHECKS, judge_health
 from millpond.tasks.process.heartbeat_file import read_heartbeats
 from millpond.tasks.process.prometheus_text import Labels, Metric
 from millpond.tasks.process.run_metrics import run_metrics
@@ -58,12 +58,12 @@ def supervisor_metrics(pools: Sequence[str], supervisor: int) -> Iterator[Metric
 
 
 def _health_metrics(pools: Sequence[str], supervisor: int) -> Iterator[Metric]:
-    """Yield a metric for each question of a health check, with a sample for each pool."""
+    """Yield a metric for each health check, with a sample for each pool."""
     health = {pool: judge_health(read_heartbeats(pool, pid=supervisor)) for pool in pools}
-    for question in QUESTIONS:
+    for check in HEALTH_CHECKS:
         yield Metric(
-            f"millpond_worker_{question}",
+            f"millpond_worker_{check}",
             "gauge",
-            f"1 if the pool is {question} on this host",
-            [({"pool": pool}, int(not pool_health.faults(question))) for pool, pool_health in health.items()],
+            f"1 if the pool is {check} on this host",
+            [({"pool": pool}, int(not pool_health.faults(check))) for pool, pool_health in health.items()],
         )

@@ -24,7 +24,7 @@ from millpond.broker.cluster import check_at_start
 from millpond.tasks.errors import BadBrokerUrl, SettingsError
 from millpond.tasks.module_loading import check_module
 from millpond.tasks.name_suggestions import unknown_name_text
-from millpond.tasks.pools import STOP_MARGIN_SECONDS, Table
+from millpond.tasks.pools import STOP_MARGIN_SECONDS, PoolsTable
 from millpond.tasks.process.logs import log_to_stderr
 from millpond.tasks.settings import settings
 from millpond.worker.process import process_command
@@ -63,7 +63,9 @@ def supervise(pools: Sequence[str], *, ready_fd: int | None = None) -> int:
         return Supervisor(children, configured.drain_seconds + STOP_MARGIN_SECONDS, ready_fd).run()
 
 
-def child_processes(pools: Iterable[str], table: Table, numbers: ProcessNumbers) -> Iterable[ChildProcess]:
+def child_processes(
+    pools: Iterable[str], table: PoolsTable, numbers: ProcessNumbers
+) -> Iterable[ChildProcess]:
     """Yield the processes of the pools, as the pools table defines them.
 
     Raises `SettingsError` for a pool that the table does not have.

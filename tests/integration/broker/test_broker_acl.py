@@ -12,7 +12,7 @@ import pytest
 from millpond.broker.errors import BrokerError
 from millpond.producer.client import Client
 from millpond.tasks.app import celery_app
-from millpond.tasks.schedule import Periodic
+from millpond.tasks.schedule import ScheduleSettings
 from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
 from millpond.worker.local.embedded import embedded
@@ -46,7 +46,7 @@ def guarded(tmp_path: Path, missing: Callable[[str], NoReturn]) -> Iterator[OwnS
 def test_the_rules_of_the_readme_are_enough(guarded: OwnServer, eventually: Callable[..., Any]) -> None:
     """Sending, running, batches, control, the scheduler and every page of Flower: nothing is denied."""
     url = f"redis://millpond:secret@127.0.0.1:{guarded.port}/0"
-    every = Periodic.model_validate({"kind": "squares.square", "every": "1s", "fields": {"n": 3}})
+    every = ScheduleSettings.model_validate({"kind": "squares.square", "every": "1s", "fields": {"n": 3}})
     settings = Settings(
         broker_url=url, key_prefix=PREFIX, drain_seconds=5, schedule={"s": every}, flower_basic_auth=(LOGIN,)
     )

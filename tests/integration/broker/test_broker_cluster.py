@@ -18,7 +18,7 @@ from millpond.broker import cluster
 from millpond.broker.connection import connect
 from millpond.broker.errors import BadBrokerUrl, BrokerError
 from millpond.producer.client import Client
-from millpond.tasks.schedule import Periodic
+from millpond.tasks.schedule import ScheduleSettings
 from millpond.tasks.settings import Settings, child_environment
 from millpond.tasks.squares.contract import Square
 from millpond.worker.local.embedded import embedded
@@ -98,7 +98,7 @@ def test_every_program_refuses_in_one_line(
     program: list[str], nodes: list[OwnServer], tmp_path: Path
 ) -> None:
     """A program that would run on ends at once, with one line and no traceback."""
-    every = Periodic.model_validate({"kind": "squares.square", "every": "1s", "fields": {"n": 3}})
+    every = ScheduleSettings.model_validate({"kind": "squares.square", "every": "1s", "fields": {"n": 3}})
     settings = Settings(broker_url=nodes[0].url, schedule={"s": every})
     done = subprocess.run(
         [sys.executable, "-c", "import sys, millpond; sys.exit(millpond.main())", *program],

@@ -21,7 +21,7 @@ import trustme
 from millpond.broker.connection import connect
 from millpond.producer.client import Client
 from millpond.tasks.app import celery_app
-from millpond.tasks.schedule import Periodic
+from millpond.tasks.schedule import ScheduleSettings
 from millpond.tasks.settings import Settings, child_environment
 from millpond.tasks.squares.contract import Square
 from millpond.worker.local.embedded import embedded
@@ -197,7 +197,7 @@ def test_whole_programs_run_by_a_url(
 ) -> None:
     """Worker, scheduler, gateway, Flower and client meet, and Flower shows it all."""
     url, name = URLS[way].format(**places), f"s{uuid4().hex[:8]}"
-    every = Periodic.model_validate({"kind": "squares.square", "every": "1s", "fields": {"n": 3}})
+    every = ScheduleSettings.model_validate({"kind": "squares.square", "every": "1s", "fields": {"n": 3}})
     settings = Settings(
         broker_url=url,
         key_prefix=f"{name}:",

@@ -13,11 +13,11 @@ from millpond.broker.message import compose
 from millpond.broker.publish import publish
 from millpond.producer.client import Client
 from millpond.producer.scheduler import Scheduler
-from millpond.tasks.schedule import Periodic
+from millpond.tasks.schedule import ScheduleSettings
 from millpond.tasks.settings import settings
 
 DAY_MS = 24 * 3600 * 1000
-DAILY = {"daily": Periodic(kind="squares.square", fields={"n": 7}, every="1d")}
+DAILY = {"daily": ScheduleSettings(kind="squares.square", fields={"n": 7}, every="1d")}
 
 
 @pytest.fixture(autouse=True)

@@ -38,7 +38,7 @@ def doctor(
     for name in [each for each in os.environ if each.startswith("MILLPOND_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
-    contract.load_shipped()
+    contract.load_shipped_contracts()
     shipped = {
         name: each
         for name, each in contract.contracts_by_kind().items()

@@ -16,7 +16,7 @@ from millpond.broker.stats import heartbeats, history
 from millpond.broker.stats.heartbeats import Heartbeat
 from millpond.broker.task_state import TaskState
 from millpond.monitor import snapshot
-from millpond.tasks.pools import Table
+from millpond.tasks.pools import PoolsTable
 from millpond.worker.report import heartbeat
 from millpond.worker.report.metering import Metering
 
@@ -68,7 +68,7 @@ def test_rates_and_times_are_of_the_last_minute(store: Store, monkeypatch: pytes
     assert len(kept) == 3
     quick = {"ended:succeeded:a": 9, "service:0.001:a": 9, "slot_us": 10_000_000, "busy_us": 2_500_000}
     heartbeats.send_heartbeat(store, REPORT, quick)
-    [pool] = [view for view in snapshot.read_snapshot(store, Table()).pools if view.name == "default"]
+    [pool] = [view for view in snapshot.read_snapshot(store, PoolsTable()).pools if view.name == "default"]
     assert (pool.service.count, pool.busy, pool.slots) == (9, 2, 5)
     assert pool.service.quantile(0.99) == pytest.approx(0.001, rel=0.05)
     assert pool.utilisation == pytest.approx(0.25)
@@ -99,7 +99,7 @@ def test_figures_of_a_process_count_once_without_the_samples_too(
         hostname="default.1@here",
     )
     metering.ended.append(("a", TaskState.SUCCEEDED, None, 0.1, 0.0, None))
-    reporting = heartbeat.HeartbeatReporter(Table(), in_flight)
+    reporting = heartbeat.HeartbeatReporter(PoolsTable(), in_flight)
     reporting.on_ready(consumer)
     eventually(lambda: len(asked) > 3)
     reporting.on_stopped()

@@ -6,9 +6,9 @@ from millpond import Client, Message, Settings, Square
 from millpond.broker.connection import Store
 from millpond.monitor.scaling import Demand, read_demand
 from millpond.tasks.errors import SettingsError
-from millpond.tasks.pools import Pool, Queue, Table
+from millpond.tasks.pools import Pool, PoolsTable, Queue
 
-TABLE = Table(
+TABLE = PoolsTable(
     pools={"both": Pool(queues=("one", "two"))},
     queues={"one": Queue(), "two": Queue()},
 )
@@ -28,4 +28,4 @@ def test_all_that_waits_counts_whatever_its_queue_and_priority(store: Store, url
 def test_an_unknown_pool_is_named(store: Store) -> None:
     """A pool that is not in the table is an error with the names of the pools."""
     with pytest.raises(SettingsError, match="no pool is named 'mail'; there are: both"):
-        read_demand(store, Table.model_construct(pools={"both": TABLE.pools["both"]}, queues={}), "mail")
+        read_demand(store, PoolsTable.model_construct(pools={"both": TABLE.pools["both"]}, queues={}), "mail")

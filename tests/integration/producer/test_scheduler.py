@@ -24,12 +24,12 @@ from millpond.producer.scheduler import LEASE_SECONDS, Scheduler
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.process.health import judge_health
 from millpond.tasks.process.heartbeat_file import read_heartbeats
-from millpond.tasks.schedule import Periodic
+from millpond.tasks.schedule import ScheduleSettings
 from millpond.tasks.settings import Settings, child_environment
 from millpond.worker.local.embedded import embedded
 
 Eventually = Callable[..., Any]
-DAILY = {"daily": Periodic(kind="squares.square", fields={"n": 7}, every="1d")}
+DAILY = {"daily": ScheduleSettings(kind="squares.square", fields={"n": 7}, every="1d")}
 DAY_MS = 24 * 3600 * 1000
 
 
@@ -133,7 +133,7 @@ def test_a_full_queue_delays_a_period_and_loses_none(client: Client) -> None:
 def test_a_schedule_that_cannot_be_sent_is_refused_at_the_start(client: Client) -> None:
     """Wrong fields of a schedule end the scheduler at its start, not at the firing."""
     with pytest.raises(SettingsError, match=r"schedule 'bad': squares\.square does not"):
-        Scheduler(client, {"bad": Periodic(kind="squares.square", fields={"m": 1}, every="1h")})
+        Scheduler(client, {"bad": ScheduleSettings(kind="squares.square", fields={"m": 1}, every="1h")})
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from millpond.broker.keys import known_epochs_key
 from millpond.monitor.snapshot import read_snapshot
 from millpond.monitor.tables import pool_row
 from millpond.producer.client import Client
-from millpond.tasks.pools import Table
+from millpond.tasks.pools import PoolsTable
 from millpond.tasks.settings import Settings, child_environment
 from millpond.tasks.squares.contract import Square
 
@@ -156,7 +156,7 @@ def test_a_cancellation_holds_while_a_worker_drains_and_after_it(
 ) -> None:
     """A draining worker is not waited for; its tasks end, and a retry that comes back later is not run."""
     pool = {"executor": executor, "concurrency": 2, "prefetch": 4}
-    table = Table(pools={"default": pool})  # type: ignore[dict-item]
+    table = PoolsTable(pools={"default": pool})  # type: ignore[dict-item]
     settings = settings.model_copy(update={"drain_seconds": 20, "table": table})
     store = connect(settings.broker_url or "")
     with Client(settings=settings) as client:
@@ -185,7 +185,7 @@ def test_a_cancelled_task_is_killed_while_its_worker_stops(
     settings: Settings, tmp_path: Path, eventually: Eventually
 ) -> None:
     """While a worker stops, a cancelled task's child is killed at once, and it counts as cancelled."""
-    table = Table(pools={"default": {"executor": "prefork", "concurrency": 2}})  # type: ignore[dict-item]
+    table = PoolsTable(pools={"default": {"executor": "prefork", "concurrency": 2}})  # type: ignore[dict-item]
     settings = settings.model_copy(update={"drain_seconds": 60, "table": table})
     with Client(settings=settings) as client, client.batch() as batch:
         with supervised(settings, tmp_path) as process:
@@ -213,7 +213,7 @@ def test_a_task_that_ends_before_the_deadline_counts_beside_endless_ones(
     settings: Settings, tmp_path: Path, eventually: Eventually
 ) -> None:
     """Of four children one ends before the deadline: its task is settled, the other three are released."""
-    table = Table(pools={"default": {"executor": "prefork", "concurrency": 4}})  # type: ignore[dict-item]
+    table = PoolsTable(pools={"default": {"executor": "prefork", "concurrency": 4}})  # type: ignore[dict-item]
     settings = settings.model_copy(update={"drain_seconds": 1.2, "table": table})
     with Client(settings=settings) as client, client.batch() as batch:
         with supervised(settings, tmp_path) as process:

@@ -16,7 +16,7 @@ import pyvips
 from millpond import Client
 from millpond.tasks.contract import Contract
 from millpond.tasks.files.contract import Compress, ConvertImage, PdfText, ToParquet, Unpack
-from millpond.tasks.pools import Table
+from millpond.tasks.pools import PoolsTable
 from millpond.tasks.settings import Settings
 from tests.harness.memory_limit import MemoryLimit, may_limit, memory_limit
 from tests.harness.one_worker import workers
@@ -144,7 +144,7 @@ def contained(
     if not may_limit():
         pytest.skip("control groups for memory (version 1) cannot be made here")
     root, logs = tmp_path_factory.mktemp("files"), tmp_path_factory.mktemp("logs")
-    pool = Table().pools["files"].model_copy(update={"concurrency": SLOTS})
+    pool = PoolsTable().pools["files"].model_copy(update={"concurrency": SLOTS})
     settings = Settings(
         broker_url=module_url,
         files={"roots": (str(root),)},

@@ -93,9 +93,9 @@ def make_pond(url: str) -> Celery:
     app = celery_app(settings)
     install_parts(app, settings, InFlightMessages(prefetch=POND_PREFETCH))
     app.conf.worker_send_task_events = False  # as stock; the column with events turns both on
-    from millpond.tasks.handlers import handlers
+    from millpond.tasks.handlers import handlers_by_kind
 
-    register_handler(app, handlers()[Noop.kind], settings.table)
+    register_handler(app, handlers_by_kind()[Noop.kind], settings.table)
     return app
 
 

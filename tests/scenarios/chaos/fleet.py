@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from millpond.tasks.pools import Pool, Queue, Table
+from millpond.tasks.pools import Pool, PoolsTable, Queue
 from millpond.tasks.settings import Settings, child_environment
 from tests.scenarios.chaos.kinds import QUEUES
 from tests.scenarios.chaos.ledger import URL_VARIABLE
@@ -43,7 +43,7 @@ def settings_for(
         app=app,
         drain_seconds=20,
         kinds=("tests.scenarios.chaos.kinds",),
-        table=Table(pools=POOLS, queues=dict.fromkeys(QUEUES, queue)),
+        table=PoolsTable(pools=POOLS, queues=dict.fromkeys(QUEUES, queue)),
     )
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from millpond.tasks.pools import DRAIN_SECONDS, STOP_MARGIN_SECONDS, Table
+from millpond.tasks.pools import DRAIN_SECONDS, STOP_MARGIN_SECONDS, PoolsTable
 from millpond.tasks.settings import Settings
 
 TOP = Path(__file__).parents[3]
-POOLS = Table().pools
+POOLS = PoolsTable().pools
 #: The memory of a worker beside its prefork children.
 WORKER_MB = 512
 

@@ -11,12 +11,12 @@ import yaml
 from millpond.monitor.pages.api import Scaling
 from millpond.monitor.pages.routes import ROUTES
 from millpond.monitor.scaling import Demand
-from millpond.tasks.pools import DRAIN_SECONDS, STOP_MARGIN_SECONDS, Table
+from millpond.tasks.pools import DRAIN_SECONDS, STOP_MARGIN_SECONDS, PoolsTable
 from millpond.tasks.settings import Settings
 from tests.unit.deploy import keda
 from tests.unit.deploy.kubernetes import FOLDER, OVERLAYS, environment, megabytes, pods, rendered
 
-POOLS = Table().pools
+POOLS = PoolsTable().pools
 #: The memory of a worker beside its prefork children.
 WORKER_MB = 512
 #: For each overlay one: the oldest that is still looked after, and the newest that the schemas know.

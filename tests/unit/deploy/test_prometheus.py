@@ -17,7 +17,7 @@ from millpond.broker.stats.histogram import NAMES, Histogram
 from millpond.monitor.diagnosis import Diagnosis
 from millpond.monitor.metrics import metrics_text
 from millpond.monitor.snapshot import PoolView, QueueView, Snapshot
-from millpond.tasks.pools import Table
+from millpond.tasks.pools import PoolsTable
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 RULES = ("millpond.rules.yml", "millpond.alerts.yml")
@@ -30,7 +30,7 @@ def overview() -> Snapshot:
     report = Heartbeat("email.1@here", "email", "here", 1, "threads", 8, 2, 2, 16, False, 60.0, ("email",))
     seen = Histogram(tuple(int(name == "0.05") for name in NAMES), 0.04)
     done = Totals({("failed", "email.send"): 2}, {"email.send": seen}, {"email.send": seen}, 4.0, 8.0, 7)
-    pool = PoolView("email", Table().pools["email"], (queue,), (report,), done)
+    pool = PoolView("email", PoolsTable().pools["email"], (queue,), (report,), done)
     return Snapshot(0, (pool,), (queue,), (Schedule("nightly", fired=5, missed=2),))
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from millpond.tasks.pools import DRAIN_SECONDS, STOP_MARGIN_SECONDS, Table
+from millpond.tasks.pools import DRAIN_SECONDS, STOP_MARGIN_SECONDS, PoolsTable
 
 FOLDER = Path(__file__).parents[3] / "deploy" / "systemd"
-POOLS = Table().pools
+POOLS = PoolsTable().pools
 SERVICES = sorted(FOLDER.glob("*.service"))
 #: The memory of a worker beside its prefork children.
 WORKER_MB = 512

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from millpond.tasks.email import template_engine
-from millpond.tasks.pools import Table
+from millpond.tasks.pools import PoolsTable
 
 #: The limit of the container (docker-compose.yml; tests/unit/deploy holds it there).
 CONTAINER_MIB = 512
@@ -51,7 +51,7 @@ print(peak_mb())
 @pytest.mark.slow
 def test_the_largest_mails_in_all_slots_fit_the_container() -> None:
     """Mails with 20 MiB attached come to every slot, beside the process that renders templates."""
-    slots = Table().pools["email"].slots
+    slots = PoolsTable().pools["email"].slots
     command = [sys.executable, "-c", _SEND, str(slots)]
     env = {**os.environ, **dict(re.findall(r"(MALLOC_\w+)=(\d+)", DOCKERFILE.read_text()))}
     peak = float(subprocess.run(command, check=True, capture_output=True, text=True, env=env).stdout)

@@ -13,7 +13,7 @@ from millpond.tasks.context import Context
 from millpond.tasks.contract import contracts_by_kind
 from millpond.tasks.errors import OutsideRoots
 from millpond.tasks.files.contract import Checksum, Compress
-from millpond.tasks.handlers import handlers
+from millpond.tasks.handlers import handlers_by_kind
 from millpond.tasks.settings import settings
 
 HEAVY = {"pyvips", "pyarrow", "pypdfium2", "fsspec", "PIL"}  # zstandard is loaded by kombu
@@ -31,13 +31,13 @@ def configured(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_every_file_contract_has_a_body() -> None:
     """Every contract that may be sent can be run."""
     sent = {kind for kind in contracts_by_kind() if kind.startswith("files.")}
-    assert sent == {kind for kind in handlers() if kind.startswith("files.")}
+    assert sent == {kind for kind in handlers_by_kind() if kind.startswith("files.")}
 
 
 def test_a_body_works_below_the_configured_roots(configured: Path, context: Context) -> None:
     """The roots are those of the environment."""
     (configured / "a").write_bytes(b"abc")
-    run = handlers()
+    run = handlers_by_kind()
     assert run["files.checksum"].function(Checksum(source="a", algorithm="md5"), context).digest == (
         "900150983cd24fb0d6963f7d28e17f72"
     )

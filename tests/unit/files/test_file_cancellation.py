@@ -23,7 +23,7 @@ from millpond.tasks.files.contract import (
     ToParquet,
     Unpack,
 )
-from millpond.tasks.handlers import handlers
+from millpond.tasks.handlers import handlers_by_kind
 from millpond.tasks.settings import settings
 
 MEGABYTE = 1024 * 1024
@@ -73,5 +73,5 @@ def test_a_cancelled_body_stops_between_two_pieces(
     (configured / job.source).write_bytes(made())
     looks = iter([False])
     with pytest.raises(Cancelled, match="task t was cancelled while it ran"):
-        handlers()[job.kind].function(job, Context(id="t", is_cancelled=lambda: next(looks, True)))
+        handlers_by_kind()[job.kind].function(job, Context(id="t", is_cancelled=lambda: next(looks, True)))
     assert names() == [job.source]

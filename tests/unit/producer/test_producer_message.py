@@ -9,7 +9,7 @@ import pytest
 
 from millpond.producer.client import Client
 from millpond.producer.message import Message, compose_contract, contract_from
-from millpond.tasks.contract import Contract, contracts_by_kind, load_shipped
+from millpond.tasks.contract import Contract, contracts_by_kind, load_shipped_contracts
 from millpond.tasks.email.contract import SendEmail
 from millpond.tasks.errors import BadContract, UnknownKind
 from millpond.tasks.middleware import Sending
@@ -158,7 +158,7 @@ def test_every_kind_that_ships_has_a_valid_example() -> None:
     """The example that `millpond kinds` shows of each shipped kind can be sent as it stands."""
     from millpond.producer.examples import example_fields
 
-    load_shipped()
+    load_shipped_contracts()
     shipped = {
         name: contract
         for name, contract in contracts_by_kind().items()

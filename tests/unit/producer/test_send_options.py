@@ -11,7 +11,7 @@ import pytest
 from millpond import Batch, Client, Square
 from millpond.producer.gateway.options import SendOptions as GatewayOptions
 from millpond.producer.message import Message
-from millpond.tasks.schedule import Periodic
+from millpond.tasks.schedule import ScheduleSettings
 from millpond.tasks.send_options import SendOptions, option_descriptions
 
 OPTIONS = [each.name for each in fields(SendOptions)]
@@ -52,11 +52,11 @@ def test_the_gateway_has_every_option_with_the_same_words() -> None:
 
 def test_a_schedule_has_its_options_with_the_same_words() -> None:
     """What a schedule may set is what it is sent with."""
-    assert {name: Periodic.model_fields[name].description for name in SCHEDULED} == {
+    assert {name: ScheduleSettings.model_fields[name].description for name in SCHEDULED} == {
         name: option_descriptions()[name] for name in SCHEDULED
     }
     given = {"queue": "slow", "priority": 4, "expires": "1h"}
-    every = Periodic.model_validate({"kind": "squares.square", "every": "1d", **given})
+    every = ScheduleSettings.model_validate({"kind": "squares.square", "every": "1d", **given})
     assert list(every.options.non_default()) == SCHEDULED
     assert Message(Square(n=1), **every.options.non_default()).priority == 4
 

@@ -7,7 +7,7 @@ import pytest
 from millpond.tasks.context import Context
 from millpond.tasks.contract import Contract
 from millpond.tasks.errors import UnknownKind
-from millpond.tasks.handlers import body, handlers
+from millpond.tasks.handlers import body, handlers_by_kind
 
 
 class Wait(Contract, kind="test.bodies.wait"):
@@ -22,7 +22,7 @@ def test_a_coroutine_is_refused_where_it_is_declared() -> None:
 
     with pytest.raises(TypeError, match=r"write `def wait` and call asyncio\.run"):
         body(Wait)(wait)
-    assert Wait.kind not in handlers()
+    assert Wait.kind not in handlers_by_kind()
 
 
 def test_a_function_that_a_slot_cannot_call_is_refused_where_it_is_declared() -> None:
@@ -35,7 +35,7 @@ def test_a_function_that_a_slot_cannot_call_is_refused_where_it_is_declared() ->
         def alone(job: Wait) -> None:
             pass
 
-    assert Wait.kind not in handlers()
+    assert Wait.kind not in handlers_by_kind()
 
 
 @pytest.mark.parametrize("given", [len, "test.bodies.wait", Wait()])
@@ -61,7 +61,7 @@ def test_a_kind_has_one_body() -> None:
         def second(job: Once, context: Context) -> None:
             pass
 
-    assert handlers()[Once.kind].function is first
+    assert handlers_by_kind()[Once.kind].function is first
     assert body(Once)(first) is first, "a module that is loaded again declares the same"
 
 

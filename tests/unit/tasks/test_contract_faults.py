@@ -35,7 +35,7 @@ from pydantic import (
 )
 
 from millpond.producer.message import Message, compose_contract
-from millpond.tasks.contract import Contract, contracts_by_kind, read_fields
+from millpond.tasks.contract import Contract, contracts_by_kind, job_from_fields
 from millpond.tasks.errors import BadContract
 from millpond.tasks.middleware import Sending
 from millpond.tasks.wire_fields import wire_fields
@@ -222,7 +222,7 @@ def test_what_is_accepted_arrives_as_it_was_sent(data: st.DataObject) -> None:
     contract, values = data.draw(st.sampled_from(ACCEPTED))
     job = contract.model_validate({"value": data.draw(values)})
     wire = json.dumps(wire_fields(job))
-    arrived = read_fields(contract, json.loads(wire))
+    arrived = job_from_fields(contract, json.loads(wire))
     assert arrived == job
     assert type(arrived.value) is type(job.value)  # type: ignore[attr-defined]
 
@@ -319,6 +319,6 @@ def test_a_strict_contract_is_read_from_json() -> None:
         names: tuple[str, ...] = ()
 
     job = Strict(day=date(2026, 1, 1), number=UUID(int=7), names=("a",))
-    assert read_fields(Strict, json.loads(json.dumps(wire_fields(job)))) == job
+    assert job_from_fields(Strict, json.loads(json.dumps(wire_fields(job)))) == job
     with pytest.raises(BadContract, match="day: "):
-        read_fields(Strict, {"day": 5, "number": "7"})
+        job_from_fields(Strict, {"day": 5, "number": "7"})

@@ -20,7 +20,7 @@ from millpond.tasks.durations import (
 )
 from millpond.tasks.errors import BadInput, BadQuantity
 from millpond.tasks.pools import Queue
-from millpond.tasks.schedule import Periodic
+from millpond.tasks.schedule import ScheduleSettings
 from millpond.tasks.settings import Settings, settings
 
 DURATIONS: list[tuple[Any, float]] = [
@@ -142,7 +142,7 @@ def test_the_grammar_is_the_same_everywhere(written: Any) -> None:
     """Settings, tables of pools, schedules, the gateway and forms read one grammar."""
     assert Settings(drain_seconds=written).drain_seconds == 150
     assert Queue(lease_seconds=written).lease_seconds == 150
-    assert Periodic(kind="x", every=written).every == timedelta(seconds=150)
+    assert ScheduleSettings(kind="x", every=written).every == timedelta(seconds=150)
     assert SendOptions(delay_seconds=written).delay_seconds == 150
     assert Queue(rate="3000/m").rate == parse_limits({"rate": "3000/m"})["rate"] == 50
     assert Queue(bound="2m30s").bound == parse_limits({"bound": "2m30s"})["bound"] == "150s"

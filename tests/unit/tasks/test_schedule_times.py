@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import ValidationError
 
-from millpond.tasks.schedule import Periodic
+from millpond.tasks.schedule import ScheduleSettings
 
 
 def ms(text: str) -> int:
@@ -14,7 +14,7 @@ def ms(text: str) -> int:
 
 def test_a_period_counts_from_the_epoch() -> None:
     """Two schedulers that never met agree on the times of `every`."""
-    hourly = Periodic(kind="k", every="1h")
+    hourly = ScheduleSettings(kind="k", every="1h")
     at = ms("2026-03-01T10:20:30")
     assert hourly.last_due(at) == ms("2026-03-01T10:00:00")
     assert hourly.next_due(at) == ms("2026-03-01T11:00:00")
@@ -24,7 +24,7 @@ def test_a_period_counts_from_the_epoch() -> None:
 
 def test_cron_is_read_in_its_time_zone_through_the_change_of_clocks() -> None:
     """`30 3 * * *` in Berlin is 2:30 UTC in winter and 1:30 in summer, once a day."""
-    nightly = Periodic(kind="k", cron="30 3 * * *", timezone="Europe/Berlin")
+    nightly = ScheduleSettings(kind="k", cron="30 3 * * *", timezone="Europe/Berlin")
     times, at = [], ms("2026-03-27T12:00:00")
     for _ in range(3):
         at = nightly.next_due(at)
@@ -38,7 +38,7 @@ def test_cron_is_read_in_its_time_zone_through_the_change_of_clocks() -> None:
 @pytest.mark.parametrize("timing", [{"every": "15m"}, {"cron": "*/15 * * * *"}])
 def test_missed_periods_are_counted(timing: dict[str, str]) -> None:
     """Between the last that was sent and the one that is due lie those that were missed."""
-    quarterly = Periodic(kind="k", **timing)
+    quarterly = ScheduleSettings(kind="k", **timing)
     assert quarterly.missed_between(ms("2026-03-01T10:00:00"), ms("2026-03-01T10:15:00")) == 0
     assert quarterly.missed_between(ms("2026-03-01T10:00:00"), ms("2026-03-01T11:00:00")) == 3
     assert quarterly.missed_between(ms("2026-03-01T10:07:00"), ms("2026-03-01T10:15:00")) == 0
@@ -60,4 +60,4 @@ def test_missed_periods_are_counted(timing: dict[str, str]) -> None:
 def test_a_wrong_timing_is_refused(timing: dict[str, str], said: str) -> None:
     """A time that cannot be meant is refused when the settings are read, in words."""
     with pytest.raises(ValidationError, match=said):
-        Periodic(kind="k", **timing)
+        ScheduleSettings(kind="k", **timing)

@@ -18,7 +18,7 @@ from millpond.tasks.context import Context
 from millpond.tasks.contract import Contract
 from millpond.tasks.handlers import Handler
 from millpond.tasks.middleware import Hooks
-from millpond.tasks.pools import Table
+from millpond.tasks.pools import PoolsTable
 from millpond.worker.celery.handler_task import register_handler
 from millpond.worker.celery.slot import run_delivery
 
@@ -112,7 +112,7 @@ def greet(job: Greet, context: Context) -> str:
 @pytest.mark.parametrize("traced", [False, True])
 def test_a_handler_runs_alike_with_and_without_celerys_tracer(app: Celery, traced: bool) -> None:
     """A receiver of `task_prerun` is called, by the tracer; without one the tracer has nothing to do."""
-    register_handler(app, Handler(Greet, greet), Table.model_validate({"pools": {}, "queues": {}}))
+    register_handler(app, Handler(Greet, greet), PoolsTable.model_validate({"pools": {}, "queues": {}}))
     make_ready(app)
     called = []
 
