@@ -6,22 +6,19 @@
     millpond://… and millpond+rediss://…, millpond+unix://…, millpond+sentinel://…    the same, by which kombu
                                                  finds Millpond's transport; broker/celery/scheme.py
 
-Logins and host names are percent-decoded. Options follow a `?`, and `url_options.py` names them all. An
-`ssl_…` option encrypts under every scheme. A refusal never quotes the URL: any part of it may be a password.
+Logins and host names are percent-decoded. Options follow a `?`; `url_options.py` has all of them. An `ssl_…`
+option encrypts under every scheme. A refusal never quotes the URL: any part of it may be a password.
 """
 
 import re
-import ssl
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from millpond.broker.errors import BadBrokerUrl
-from millpond.broker.url_options import TLS, TYPED, parse_whole
+from millpond.broker.url_options import make_tls_options, parse_query, parse_whole_number
 
 #: The name of a master if a sentinel:// URL gives none.
 DEFAULT_MASTER: Final = "mymaster"
@@ -89,7 +86,9 @@ class BrokerURL:
                 )
             return _parse_parts(scheme, text)
         except (ValueError, UnicodeError) as error:
-            reason = str(error) if type(error) is ValueError else "it is not UTF-8"
+            is_own = type(error) is ValueError  # the message of another error may quote the URL
+            reason = str(error) if is_own else "what is percent-encoded in it is not UTF-8"
+        # Raised outside of `except`: a context of this error would be shown, and may quote the URL.
         shown = f"{full_scheme}://…" if scheme in _SCHEMES else "…"
         raise BadBrokerUrl(f"the broker URL {shown} cannot be used: {reason}")
 
@@ -170,8 +169,10 @@ def _parse_parts(scheme: str, text: str) -> BrokerURL:
     scheme = _SCHEMES[scheme]
     nodes = _split_nodes(scheme, text)
     last = nodes[-1]
-    query = _parse_query(last.query)
-    tls = _tls_options(scheme, query)
+    query = parse_query(last.query)
+    tls = make_tls_options(scheme, query)
+    if scheme != "sentinel":
+        _refuse_sentinel_options(query)
     if any(node.path.strip("/") or node.query for node in nodes[:-1]):
         raise ValueError("a path or an option stands before its last sentinel: write them once, at the end")
     common: dict[str, Any] = {
@@ -189,7 +190,6 @@ def _parse_parts(scheme: str, text: str) -> BrokerURL:
     )
     if scheme == "sentinel":
         return _parse_sentinel_parts(last.path, query, common)
-    _refuse_sentinel_options(query)
     db = _parse_database(query, last.path.strip("/"))
     return BrokerURL("redis" if tls is None else "rediss", db=db, **common)
 
@@ -225,54 +225,10 @@ def _split_nodes(scheme: str, text: str) -> list[SplitResult]:
 
 def _split_url(text: str) -> SplitResult:
     """Return the parts of one URL. Raises `ValueError`, which quotes no part of it."""
-    with suppress(ValueError):  # the message of this error quotes the login
+    try:
         return urlsplit(text)
-    raise ValueError("it is not a URL")
-
-
-def _parse_query(text: str) -> dict[str, Any]:
-    """Return the options of a URL, each in its type. Raises `ValueError`, which names the option."""
-    options: dict[str, Any] = {}
-    for name, value in parse_qsl(text, keep_blank_values=True, errors="strict"):
-        parse = TYPED.get(name) or TLS.get(name)
-        if parse is None:
-            close = get_close_matches(name, [*TYPED, *TLS], 1)
-            more = f": did you mean {close[0]}?" if close else f"; there are {', '.join([*TYPED, *TLS])}"
-            # A name unlike any option may be the rest of a password with an unescaped & or ?: it is not
-            # shown.
-            shown = f"{name} " if close else ""
-            raise ValueError(f"it has an option {shown}that there is not{more}")
-        if name in options:
-            raise ValueError(f"its option {name} is given twice")
-        try:
-            options[name] = parse(value)
-        except ValueError as error:
-            reason = str(error)
-        else:
-            continue
-        raise ValueError(f"its option {name} {reason}")  # outside of `except`: the cause quotes the value
-    return options
-
-
-def _tls_options(scheme: str, query: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the options of TLS, or None without TLS.
-
-    Raises `ValueError` for options that contradict each other.
-    """
-    options = {name: query[name] for name in TLS if name in query}
-    is_encrypted = query.get("ssl", bool(options) or scheme == "rediss")
-    if not is_encrypted:
-        if options or scheme == "rediss":
-            raise ValueError("its option ssl=false says the opposite of the rest: leave it out")
-        return None
-    if scheme == "unix":
-        raise ValueError("a Unix socket is not encrypted: leave out its ssl options")
-    verification = options.get("ssl_cert_reqs", ssl.CERT_REQUIRED)
-    if verification == ssl.CERT_NONE and options.get("ssl_check_hostname"):
-        raise ValueError("ssl_check_hostname needs ssl_cert_reqs=CERT_REQUIRED")
-    options.setdefault("ssl_cert_reqs", verification)
-    options.setdefault("ssl_check_hostname", verification != ssl.CERT_NONE)
-    return options
+    except ValueError:  # its message quotes the login
+        raise ValueError("it is not a URL") from None
 
 
 def _parse_login(nodes: list[SplitResult], query: dict[str, Any]) -> dict[str, str | None]:
@@ -292,12 +248,8 @@ def _parse_login(nodes: list[SplitResult], query: dict[str, Any]) -> dict[str, s
 
 
 def _percent_decode(text: str | None) -> str:
-    """Decode a part of the URL, None to "". Raises `ValueError` if it is not UTF-8."""
-    try:
-        return unquote(text or "", errors="strict")
-    except UnicodeDecodeError:
-        pass
-    raise ValueError("what is percent-encoded in it is not UTF-8")
+    """Decode a part of the URL, None to "". Raises `UnicodeDecodeError` if it is not UTF-8."""
+    return unquote(text or "", errors="strict")
 
 
 def _parse_port(scheme: str, node: SplitResult) -> int:
@@ -336,7 +288,7 @@ def _parse_database(query: dict[str, Any], in_path: str) -> int:
     numbers = {query[name] for name in ("db", "virtual_host") if name in query}
     if in_path:
         try:
-            numbers.add(parse_whole(in_path))
+            numbers.add(parse_whole_number(in_path))
         except ValueError:
             raise ValueError("its database is not a whole number, as in redis://host:6379/0") from None
     if len(numbers) > 1:

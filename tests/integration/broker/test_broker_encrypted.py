@@ -4,7 +4,7 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -12,6 +12,8 @@ import pytest
 import trustme
 from kombu.exceptions import OperationalError
 
+from millpond.broker.connection import connect
+from millpond.broker.server import server_time_ms
 from millpond.producer.client import Client
 from millpond.tasks.app import celery_app
 from millpond.tasks.errors import BrokerAway
@@ -39,6 +41,12 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def encrypted(authority: Path, missing: Callable[[str], NoReturn]) -> Iterator[str]:
     """Run a server that speaks TLS and nothing else; give its URL."""
+    with running(encrypted_server(authority, missing)) as server:
+        yield server.url
+
+
+def encrypted_server(authority: Path, missing: Callable[[str], NoReturn], *lines: str) -> OwnServer:
+    """Return a server, not yet started, that speaks TLS alone, with more lines of its configuration."""
     binary = shutil.which("redis-server") or missing("redis-server")
     server = OwnServer(binary, authority, scheme="rediss", port=free_port())
     server.options = {"ssl_ca_certs": str(authority / "ca.pem")}
@@ -51,9 +59,9 @@ def encrypted(authority: Path, missing: Callable[[str], NoReturn]) -> Iterator[s
         ),
         f"tls-ca-cert-file {authority}/ca.pem",
         "tls-auth-clients no",
+        *lines,
     ]
-    with running(server):
-        yield server.url
+    return server
 
 
 def test_producer_and_worker_meet_through_tls(encrypted: str, authority: Path) -> None:
@@ -72,6 +80,16 @@ def test_a_certificate_of_somebody_else_is_refused(encrypted: str) -> None:
         client.send(Square(n=1))
     with celery_app(settings).connection_for_read() as connection, pytest.raises(OperationalError):
         connection.ensure_connection(max_retries=1, interval_start=0)
+
+
+def test_the_least_version_of_tls_is_the_urls(authority: Path, missing: Callable[[str], NoReturn]) -> None:
+    """A server that speaks TLS 1.2 alone is reached with `ssl_min_version=TLSv1.2`, not with TLSv1.3."""
+    with running(encrypted_server(authority, missing, "tls-protocols TLSv1.2")) as server:
+        url = f"{server.url}?ssl_ca_certs={authority}/ca.pem&ssl_min_version="
+        with closing(connect(f"{url}TLSv1.2")) as store:
+            assert server_time_ms(store) > 0
+        with closing(connect(f"{url}TLSv1.3")) as store, pytest.raises(BrokerAway, match=r"(?i)version"):
+            server_time_ms(store)
 
 
 def test_a_worker_logs_in_through_tls_or_not_at_all() -> None:

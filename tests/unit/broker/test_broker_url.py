@@ -47,6 +47,14 @@ UNDERSTOOD: list[tuple[str, dict[str, Any]]] = [
         "rediss://h?ssl_certfile=/c&ssl_keyfile=/k",
         {"tls": {**REQUIRED, "ssl_certfile": "/c", "ssl_keyfile": "/k"}},
     ),
+    *(
+        (f"rediss://h?ssl_min_version={text}", {"tls": {**REQUIRED, "ssl_min_version": version}})
+        for text, version in (
+            ("TLSv1.2", ssl.TLSVersion.TLSv1_2),
+            ("tlsv1.3", ssl.TLSVersion.TLSv1_3),
+            ("TLSV1.3", ssl.TLSVersion.TLSv1_3),
+        )
+    ),
     ("millpond://:p%40@h:1/3", {"scheme": "redis", "nodes": (("h", 1),), "db": 3, "password": "p@"}),
     ("millpond+redis://h", {"scheme": "redis"}),
     ("Millpond+rediss://h", {"scheme": "rediss", "tls": REQUIRED}),
@@ -120,9 +128,14 @@ REFUSED = [
     ("millpond+amqp://:Geheim@a", "millpond"),
     ("rediss://:Geheim@h?ssl_cert_reqs=Geheim", "CERT_REQUIRED"),
     ("rediss://:Geheim@h?ssl=false", "ssl"),
+    *(
+        (f"rediss://:Geheim@h?ssl_min_version={text}", "TLSv1.2 or TLSv1.3: older versions are not secure")
+        for text in ("TLSv1.1", "TLSv1", "SSLv3", "1.2", "Geheim", "")
+    ),
     ("unix://:Geheim@", "socket"),
     ("unix://tmp/Geheim", "socket"),
     ("unix://:Geheim@/s?ssl_cert_reqs=none", "encrypted"),
+    ("unix://:Geheim@/s?sentinel_password=x", "sentinel"),
     ("sentinel://:Geheim@a;sentinel://:other@b", "different logins"),
     ("sentinel://:Geheim@a/orders;sentinel://b/orders", "end"),
     ("sentinel://:Gehe;im@a/orders", "port"),
