@@ -19,7 +19,7 @@ def compress(job: Compress, storage: Storage, context: Context) -> FileResult:
 
     Raises `RetryLater` if the source changes its length meanwhile.
     """
-    storage.refuse_same(job.source, job.target)
+    storage.refuse_same_file(job.source, job.target)
     with storage.open_input(job.source) as source, storage.open_output(job.target) as target:
         length = measure_and_rewind(source)
         frame = zstandard.ZstdCompressor(level=job.level, write_checksum=True).compressobj(size=length)

@@ -65,7 +65,7 @@ def _write_image(
     `load` takes a local path and the header, and returns the image of libvips to write.
     """
     target_format = job.target_format
-    storage.refuse_same(job.source, job.target)
+    storage.refuse_same_file(job.source, job.target)
     with storage.local_input(job.source, empty_allowed=False) as path:
         picture = open_picture(job.source, path)
         _refuse_too_many_pixels(job.source, picture, storage.limits.max_pixels)

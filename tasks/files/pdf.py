@@ -33,6 +33,7 @@ def pdf_text(job: PdfText, storage: Storage, context: Context) -> TextResult:
     `BadInput` for a file that is no PDF, is cut off or damaged, or is encrypted without the right password.
     Raises `TooLarge` for too many pages or too much text.
     """
+    storage.refuse_same_file(job.source, job.target)
     with storage.open_input(job.source, empty_allowed=False) as file:
         length = _find_end(file, job.source)
     characters = blank_pages = 0

@@ -39,7 +39,7 @@ class Storage:
             self._check_length(url, file, empty_allowed)
             yield file
 
-    def refuse_same(self, source: str, target: str) -> None:
+    def refuse_same_file(self, source: str, target: str) -> None:
         """Raise `BadInput` if both are one file: a second run would read the output of the first."""
         locations = locate(source, self.roots), locate(target, self.roots, to_write=True)
         if locations[0].key == locations[1].key:

@@ -37,6 +37,7 @@ def to_parquet(job: ToParquet, storage: Storage, context: Context) -> TableResul
     Progress is in bytes of the source, which is read twice. Raises `BadInput` with the line and column at
     fault.
     """
+    storage.refuse_same_file(job.source, job.target)
     table_format = job.format or _table_format(job.source)
     with storage.open_input(job.source, empty_allowed=False) as file:
         rows = _open_rows(job, table_format, file, storage, context)

@@ -10,7 +10,7 @@ import pytest
 import zstandard
 
 from millpond.tasks.context import Context
-from millpond.tasks.errors import BadInput, Cancelled, RetryLater
+from millpond.tasks.errors import BadInput, RetryLater
 from millpond.tasks.files import compression
 from millpond.tasks.files.checksum import compute_checksum
 from millpond.tasks.files.chunked_reading import CHUNK_BYTES
@@ -80,19 +80,6 @@ def test_progress_is_told_in_bytes(store: Storage, root: Path, context: Context)
     assert told[-1] == (len(TEXT), len(TEXT))
 
 
-def test_a_cancelled_task_stops_between_two_pieces(
-    store: Storage, root: Path, context: Context, names: Names
-) -> None:
-    """Half a file is compressed when the cancellation comes; nothing of it stays."""
-    (root / "a").write_bytes(TEXT)
-    told: list[int] = []
-    stopping = replace(context, report=lambda done, _: told.append(done), is_cancelled=lambda: bool(told))
-    with pytest.raises(Cancelled):
-        compress(Compress(source="a", target="b"), store, stopping)
-    assert told == [CHUNK_BYTES]
-    assert names() == ["a"]
-
-
 @pytest.mark.parametrize("change", [-10, 10])
 def test_a_file_that_changes_while_it_is_read_is_tried_later(
     store: Storage, root: Path, context: Context, names: Names, change: int
@@ -107,14 +94,6 @@ def test_a_file_that_changes_while_it_is_read_is_tried_later(
     with pytest.raises(RetryLater, match="changed while it was read"):
         compress(Compress(source="a", target="b"), store, replace(context, report=resize))
     assert names() == ["a"]
-
-
-def test_the_source_is_not_overwritten(store: Storage, root: Path, context: Context) -> None:
-    """Two names of one file are found out before anything is written."""
-    (root / "a").write_bytes(TEXT)
-    with pytest.raises(BadInput, match="source itself"):
-        compress(Compress(source="a", target=str(root / "a")), store, context)
-    assert (root / "a").read_bytes() == TEXT
 
 
 def test_a_missing_source_leaves_nothing(store: Storage, context: Context, names: Names) -> None:

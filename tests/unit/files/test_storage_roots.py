@@ -255,6 +255,6 @@ def test_a_source_is_never_its_own_target(store: Storage, root: Path) -> None:
     (root / "a").write_text("x")
     (root / "link").symlink_to(root / "a")
     with pytest.raises(BadInput, match="source itself"):
-        store.refuse_same("link", f"file://{root}/a")
+        store.refuse_same_file("link", f"file://{root}/a")
     with pytest.raises(ValueError, match="differ"):
         Compress(source="a", target="a")

@@ -1,0 +1,125 @@
+"""The promises of every file handler, run by its kind as a worker does."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packed import tar
+from PIL import Image
+from reportlab.pdfgen.canvas import Canvas
+
+import millpond.tasks.files.task  # noqa: F401 - declares the handlers
+from millpond.tasks.context import Context
+from millpond.tasks.contract import contracts_by_kind
+from millpond.tasks.errors import BadInput, Cancelled, OutsideRoots
+from millpond.tasks.files.contract import (
+    Checksum,
+    Compress,
+    ConvertImage,
+    PdfText,
+    Thumbnail,
+    ToParquet,
+    Unpack,
+)
+from millpond.tasks.handlers import handlers_by_kind
+from millpond.tasks.settings import settings
+
+HEAVY = {"pyvips", "pyarrow", "pypdfium2", "fsspec", "PIL"}  # zstandard is loaded by kombu
+MEGABYTE = 1024 * 1024
+
+
+@pytest.fixture
+def configured(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return `root`, which is the only root in the settings during a test."""
+    monkeypatch.setenv("MILLPOND_FILES__ROOTS", json.dumps([str(root)]))
+    settings.cache_clear()
+    yield root
+    settings.cache_clear()
+
+
+def _pdf() -> bytes:
+    buffer = BytesIO()
+    canvas = Canvas(buffer)
+    for page in range(5):
+        canvas.drawString(100, 100, f"page {page}")
+        canvas.showPage()
+    canvas.save()
+    return buffer.getvalue()
+
+
+def _photograph() -> bytes:
+    buffer = BytesIO()
+    Image.effect_noise((3_000, 2_000), 40).convert("RGB").save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+#: A job of each kind, and a function that makes the content of its source.
+JOBS: list[tuple[Any, Callable[[], bytes]]] = [
+    (Checksum(source="in"), lambda: bytes(4 * MEGABYTE)),
+    (Compress(source="in", target="out"), lambda: bytes(4 * MEGABYTE)),
+    (ToParquet(source="in.csv", target="out"), lambda: b"a,b\n" + b"1,2\n" * MEGABYTE * 4),
+    (PdfText(source="in.pdf", target="out"), _pdf),
+    (Unpack(source="in.tar", target="out"), lambda: tar(*((f"e{n}", bytes(MEGABYTE)) for n in range(5)))),
+    (Thumbnail(source="in.jpg", target="out.jpg", width=1_000, height=1_000), _photograph),
+    (ConvertImage(source="in.jpg", target="out.png"), _photograph),
+]
+KINDS = [job.kind for job, _ in JOBS]
+
+
+def test_every_file_contract_has_a_handler() -> None:
+    """Every contract that may be sent can be run, and is among `JOBS`."""
+    sent = {kind for kind in contracts_by_kind() if kind.startswith("files.")}
+    assert sent == {kind for kind in handlers_by_kind() if kind.startswith("files.")} == set(KINDS)
+
+
+def test_a_handler_works_below_the_configured_roots(configured: Path, context: Context) -> None:
+    """The roots are those of the environment."""
+    (configured / "a").write_bytes(b"abc")
+    run = handlers_by_kind()
+    assert run["files.checksum"].function(Checksum(source="a", algorithm="md5"), context).digest == (
+        "900150983cd24fb0d6963f7d28e17f72"
+    )
+    assert run["files.compress"].function(Compress(source="a", target="b"), context).target == "b"
+    with pytest.raises(OutsideRoots):
+        run["files.checksum"].function(Checksum(source="/etc/passwd"), context)
+
+
+@pytest.mark.parametrize(("job", "make_content"), JOBS, ids=KINDS)
+def test_a_cancelled_handler_stops_between_two_pieces(
+    job: Any, make_content: Callable[[], bytes], configured: Path, names: Callable[[], list[str]]
+) -> None:
+    """Cancelled after its first look, it stops at its second, and no target is left, not even in part."""
+    (configured / job.source).write_bytes(make_content())
+    looks = iter([False])
+    with pytest.raises(Cancelled, match="task t was cancelled while it ran"):
+        handlers_by_kind()[job.kind].function(job, Context(id="t", is_cancelled=lambda: next(looks, True)))
+    assert names() == [job.source]
+
+
+@pytest.mark.parametrize(("job", "make_content"), JOBS[1:], ids=KINDS[1:])
+def test_no_handler_overwrites_its_source(
+    job: Any, make_content: Callable[[], bytes], configured: Path, context: Context
+) -> None:
+    """Two spellings of one file are one file, and its content remains. CSV and PDF were replaced."""
+    path = configured / job.source
+    content = make_content()
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match="choose another target"):
+        handlers_by_kind()[job.kind].function(job.model_copy(update={"target": str(path)}), context)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("module", "allowed"),
+    [("millpond.tasks.files.contract", set()), ("millpond.tasks.files.task", {"fsspec"})],
+)
+def test_importing_loads_no_library_of_an_operation(module: str, allowed: set[str]) -> None:
+    """A producer loads none, and a worker loads each when it first runs its operation, after the fork."""
+    program = f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert HEAVY & {name.split(".")[0] for name in json.loads(done.stdout)} <= allowed
