@@ -35,9 +35,15 @@ def _check_file_name(name: str) -> str:
 
 
 def guess_content_type(name: str) -> str:
-    """Return the content type for the extension of a name; `application/octet-stream` if there is none."""
+    """Return the content type for the extension of a name.
+
+    It is `application/octet-stream` if there is none, for a compressed file, and for a file of other parts.
+    """
+    content_type, compression = _TYPES.guess_type(name)
+    if content_type is None or compression is not None:  # else the type is that of the uncompressed file
+        return _UNKNOWN_TYPE
     try:
-        return _refuse_composite_type(_TYPES.guess_type(name)[0] or _UNKNOWN_TYPE)
+        return _refuse_composite_type(content_type)
     except ValueError:
         return _UNKNOWN_TYPE
 

@@ -23,7 +23,7 @@ from millpond.tasks.email.smtp_session import (
     disconnect,
     submit_message,
 )
-from millpond.tasks.errors import RetryLater
+from millpond.tasks.errors import RetryLater, TaskError
 from millpond.tasks.settings import Smtp
 
 #: A connection that was used within this time is not checked. If it is broken, a new one is opened.
@@ -83,16 +83,16 @@ class SmtpConnections:
         recipients: Sequence[str],
         before_data: Callable[[], None],
     ) -> SmtpResult:
-        """Submit a message over a connection. Then keep the connection, or close it if it is broken."""
+        """Submit a message over a connection. Then keep the connection, or close it if it cannot be used."""
         connection.is_clean = is_usable = False
         try:
             result = submit_message(connection.client, envelope, recipients, before_data=before_data)
             connection.is_clean = is_usable = True
             return result
-        except ConnectionBroken:
-            raise
-        except Exception:
-            is_usable = True  # the message was refused; RSET clears the session before the next one
+        except TaskError as error:
+            # The message was refused; RSET clears the session before the next one. After any other error, as
+            # that of a time limit, the late reply would be read as the reply to the next command.
+            is_usable = not isinstance(error, ConnectionBroken)
             raise
         finally:
             if is_usable:

@@ -120,7 +120,9 @@ def decode_name(raw: bytes, encoding: str | None, number: int, url: str) -> str:
     Raises `BadInput`, with an option to choose, if the encoding does not exist or does not fit.
     """
     try:
-        return raw.decode(encoding or "utf-8")
+        name = raw.decode(encoding or "utf-8")
+        name.encode()  # raises UnicodeError for a surrogate, which UTF-7 and a few others can decode to
+        return name
     except LookupError as error:
         raise BadInput(f"no text encoding is called {encoding!r}: name one such as 'cp437'") from error
     except UnicodeError as error:

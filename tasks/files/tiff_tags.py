@@ -149,7 +149,7 @@ def _unsupported_reason(page: Page) -> str | None:
         return "it has a palette and transparency"
     if photometric == _CMYK and (page.first_value(_INK_SET, 1) != 1 or samples < 4):
         return "its inks are not cyan, magenta, yellow and black"
-    if photometric == _CIELAB and max(bits) != 16:
+    if photometric == _CIELAB and bits != {16}:
         return "it holds CIE L*a*b* colours of 8 bits"
     return _unsupported_ycbcr_reason(page) if page.ycbcr else None
 
@@ -163,7 +163,7 @@ def _unsupported_ycbcr_reason(page: Page) -> str | None:
         return "its samples (Y, Cb, Cr) lie in planes, or have not 8 bits"
     assert page.ycbcr is not None
     coefficients, reference = page.ycbcr.coefficients, page.ycbcr.reference
-    has_ranges = all(black < white for black, white in zip(reference[0::2], reference[1::2], strict=True))
+    has_ranges = all(black < white for black, white in zip(reference[0::2], reference[1::2], strict=False))
     if len(reference) != 6 or len(coefficients) != 3 or not coefficients[1] or not has_ranges:
         return "its colours (Y, Cb, Cr) are defined in a way that makes no sense"
     return None

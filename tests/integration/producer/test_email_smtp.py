@@ -2,6 +2,7 @@
 
 import hmac
 import os
+import smtplib
 import ssl
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -9,6 +10,7 @@ from threading import Barrier
 import pytest
 import trustme
 from aiosmtpd.smtp import AuthResult
+from billiard.exceptions import SoftTimeLimitExceeded
 from pydantic import SecretStr
 
 from millpond.tasks.email.message import Envelope
@@ -174,6 +176,25 @@ def test_connection_that_breaks_in_the_message_is_not_repeated_at_once(sink, con
         send(connections)
     assert caught.value.data_sent
     assert len(sink.peers) == 1
+
+
+def test_connection_of_an_interrupted_message_is_not_used_again(sink, connections, monkeypatch):
+    """The reply that a time limit kept from being read is not taken for one to the next message."""
+
+    def interrupted_data(client, message):
+        client.docmd("DATA")
+        client.send(message + b".\r\n")
+        raise SoftTimeLimitExceeded
+
+    with monkeypatch.context() as patched:
+        patched.setattr(smtplib.SMTP, "data", interrupted_data)
+        with pytest.raises(SoftTimeLimitExceeded):
+            send(connections)
+    sink.answers["no@example.org"] = ["550 no such user"]
+    delivery = send(connections, "bob@example.org", "no@example.org")
+    assert delivery.accepted == ("bob@example.org",)
+    assert delivery.refused == {"no@example.org": "550 no such user"}
+    assert len(sink.peers) == 2
 
 
 @pytest.mark.parametrize(

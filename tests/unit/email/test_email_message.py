@@ -213,6 +213,14 @@ def test_attached_message_keeps_its_bytes(name):
     assert b"\n" not in payload.replace(b"\r\n", b"")
 
 
+@pytest.mark.parametrize("name", ["report.csv.gz", "page.html.bz2", "backup.tgz", "letter.txt.xz"])
+def test_a_compressed_attachment_has_no_type_of_its_content(name):
+    """A receiver opened a compressed CSV as text: the type was that of the file before its compression."""
+    payload = made(mail(), LoadedAttachment(name, None, b"\x1f\x8b")).payload
+    [part] = message_from_bytes(payload, policy=default).iter_attachments()
+    assert part.get_content_type() == "application/octet-stream"
+
+
 def test_smtputf8_is_asked_for_only_where_needed():
     """A domain or name outside ASCII needs nothing; a local part does."""
     assert not made(mail(to="Jörg <joerg@müller.de>")).needs_smtputf8

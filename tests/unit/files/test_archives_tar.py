@@ -155,6 +155,12 @@ def test_a_name_that_is_no_utf8_in_a_tar(unpacked: Unpacked, refusal: Refusal) -
     assert unpacked(content, encoding="latin-1") == {"Übung": b"x"}
 
 
+def test_a_name_that_decodes_to_half_a_character_is_refused(refusal: Refusal) -> None:
+    """UTF-7 can encode a surrogate, which no file name has. It ended the task with an error of Python."""
+    message = refusal(tar(("+2AA-", b"x")), encoding="utf-7")
+    assert "entry 1 (+2AA-) has a name that is not utf-7" in message
+
+
 @pytest.mark.parametrize("packer", ["gzip", "bzip2", "xz", "zstd"])
 @pytest.mark.parametrize("behind", [b"a signature, or whatever", bytes(3_000), bytes(70_000) + b"x", b"\x1f"])
 def test_what_lies_behind_a_whole_stream_is_no_damage(

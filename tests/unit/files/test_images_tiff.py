@@ -162,6 +162,27 @@ def test_what_is_not_supported_is_called_that(
     assert "damaged" not in said
 
 
+@pytest.mark.parametrize(
+    ("tags", "reason"),
+    [
+        (
+            {"t262": 6, "t530": [1, 1], "t532": [0, 255, 128, 255, 128]},
+            "defined in a way that makes no sense",
+        ),
+        ({"t262": 8, "t258": [16] * 65}, "L*a*b*"),
+    ],
+    ids=["half a range", "too many bits"],
+)
+def test_a_tag_with_a_wrong_number_of_values_is_one_clear_line(
+    store: Storage, root: Path, context: Context, chart: Image.Image, tags: dict[str, Any], reason: str
+) -> None:
+    """A hostile tag ended the task with an error of Python, and a traceback."""
+    (root / "in.tif").write_bytes(tiff([chart.tobytes() * 2], **tags))
+    (said,) = error_of(store, context)
+    assert "is not supported here: " in said
+    assert reason in said
+
+
 def test_tiles_in_planes_are_not_supported(
     store: Storage, root: Path, context: Context, chart: Image.Image
 ) -> None:
