@@ -35,7 +35,7 @@ _CELERYS_HEADERS = frozenset((*vars(Context), "lang", "task", "argsrepr", "kwarg
 class DeliveryRequest(Request):
     """Celery's request to execute one delivery by a task. `services` has `app`, `hostname` and `eventer`.
 
-    Subclasses implement `acknowledge`, `reject`, and `settle_revoked` for a task that Celery revoked.
+    Subclasses implement `acknowledge`, `reject` and `set_revoked_outcome`.
     """
 
     acknowledged: bool
@@ -165,8 +165,8 @@ class DeliveryRequest(Request):
         """Terminate the task, by a signal number, as soon as a child of the pool has accepted it."""
         self._terminate_on_ack = pool, signal_number
 
-    def settle_revoked(self, *, expired: bool) -> None:
-        """Settle the delivery of a task that expired, or was revoked, before it started. Abstract."""
+    def set_revoked_outcome(self, *, expired: bool) -> None:
+        """Set the outcome by which `acknowledge` settles a task that expired or was revoked. Abstract."""
         raise NotImplementedError
 
     def mark_revoked(self, reason: str) -> None:
@@ -192,7 +192,7 @@ class DeliveryRequest(Request):
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
         """Settle the delivery unless the task was running, and announce the revocation as Celery does."""
         if not terminated:
-            self.settle_revoked(expired=expired)
+            self.set_revoked_outcome(expired=expired)
         super()._announce_revoked(reason, terminated, signum, expired)
 
 

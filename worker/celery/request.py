@@ -1,7 +1,8 @@
 """One delivery on its way through the pool: Celery's name for it is a request.
 
-The outcome travels with the acknowledgement, so that the broker counts a batch, keeps a dead letter or
-replaces a message by its retry in the same step that settles the message.
+A request starts its task in a slot, settles the delivery by the outcome, and sends the events of the task.
+In the same step that settles a message the broker counts its batch, keeps a dead letter, or replaces the
+message by its retry.
 """
 
 import logging
@@ -17,8 +18,7 @@ from celery.exceptions import Reject, TaskRevokedError, WorkerLostError
 from celery.platforms import signals
 from celery.worker.state import task_ready
 
-from millpond.broker.celery.request import DeliveryRequest, immediate_writer
-from millpond.broker.consume.in_flight import InFlightMessages
+from millpond.broker.celery.request import DeliveryRequest
 from millpond.broker.delivery import Delivery, delivery_fields
 from millpond.broker.errors import DeadLettered
 from millpond.broker.outcomes import (
@@ -43,51 +43,30 @@ from millpond.tasks.contract import Contract
 from millpond.tasks.execute import error_line
 from millpond.tasks.process.spans import SDK
 from millpond.tasks.redaction import scrub_secrets
+from millpond.worker.celery.kind_services import KindServices
 from millpond.worker.celery.slot import SlotResult, run_delivery, run_in_child
 from millpond.worker.dispatch.chunk_job import ChunkJob
-from millpond.worker.dispatch.chunks import WEIGHT, Chunks
-from millpond.worker.dispatch.thread_pool import ThreadSlots
+from millpond.worker.dispatch.chunks import WEIGHT
 
 logger = logging.getLogger(__name__)
 
 #: The outcome of a task whose child was killed on request.
 TERMINATED = Cancelled("ended while it ran")
 
-#: The events that are not sent of a task that is not in the sample of events. Any other event is sent.
+#: The events that are not sent of a task outside the sample of events. Its other events are sent.
 QUIET_EVENTS = frozenset(("task-started", "task-succeeded"))
-
-
-class KindServices:
-    """The services that all requests of one kind in one worker process share."""
-
-    def __init__(self, consumer: Any, task: Any) -> None:
-        self.app, self.hostname, self.eventer = consumer.app, consumer.hostname, consumer.event_dispatcher
-        self.in_flight: InFlightMessages = consumer.in_flight
-        self.chunks: Chunks = consumer.chunks
-        self.threads: ThreadSlots | None = consumer.threads
-        self.sends_events = bool(self.eventer and self.eventer.enabled and task.send_events)
-        #: For `worker_deduplicate_successful_tasks`, Celery keeps the ids of tasks that succeeded.
-        self.remembers_successes = bool(consumer.app.conf.worker_deduplicate_successful_tasks)
-        #: The hooks of middleware at an outcome. `app.hooks` is a pair, without and with the tracing
-        #: middleware: the second is used once OpenTelemetry's SDK is imported in this process.
-        self.outcome_hooks = tuple(hooks.on_outcome for hooks in consumer.app.hooks)
-        #: The hooks that choose the tasks whose events are sent. Either of the pair will do: the tracing
-        #: middleware does not choose events.
-        self.event_hooks = consumer.app.hooks[0].shows_events
-        #: Writes the next task of the pool to a free prefork child now, if there is one.
-        self.write_at_once = immediate_writer(consumer.pool, consumer.hub)
 
 
 class PondRequest(DeliveryRequest):
     """Celery's request, which settles its delivery by an outcome."""
 
-    #: True once it was sent to a prefork child: it counts as started.
+    #: True once the task was sent to a prefork child: it counts as started.
     in_child = False
-    #: The chunk whose child it shares, if it shares one.
+    #: The chunk in which the task was sent, None if it was sent alone.
     chunk: ChunkJob | None = None
     #: The outcome by which `acknowledge` settles the delivery.
     ending: Outcome = SUCCEEDED
-    #: The time of its receipt (seconds since 1970) if it is not in the sample of events, else None.
+    #: When the task was received (seconds since 1970) if it is not in the sample of events, else None.
     unsampled_since: float | None = None
 
     services: KindServices
@@ -99,7 +78,8 @@ class PondRequest(DeliveryRequest):
     def execute_using_pool(self, pool: Any, **_: Any) -> Any:
         """Pass the task to the pool: to a thread, or to a child, alone or in a chunk.
 
-        Raises Celery's `TaskRevokedError` if it was cancelled, has expired, or may not start any more.
+        Return the pool's `ApplyResult`, None for a thread. Raises Celery's `TaskRevokedError` if the task was
+        cancelled, has expired, or may not start any more.
         """
         services = self.services
         if (self.can_expire or services.threads is None) and self.revoked():
@@ -123,7 +103,7 @@ class PondRequest(DeliveryRequest):
         return result
 
     def _apply_to_pool(self, pool: Any, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        """Call `function` in the pool with the time limits of the task, and settle by its result."""
+        """Call `function` in the pool with the task's time limits, and settle by its result: `on_success`."""
         hard, soft = self.limits
         return pool.apply_async(
             function,
@@ -143,7 +123,7 @@ class PondRequest(DeliveryRequest):
         return self.in_child or self.time_start is not None
 
     def may_start(self) -> bool:
-        """True unless the task has ended, expired, been cancelled or drained, or its lease is lost."""
+        """True unless it was settled, has expired or was cancelled, its lease is lost, or its pool drains."""
         if self.acknowledged or (self.can_expire and self.delivery.has_expired):
             return False
         return self.services.in_flight.may_start(self.delivery)
@@ -161,7 +141,7 @@ class PondRequest(DeliveryRequest):
         return run_delivery(delivery) if self.may_start() else (RELEASE, 0.0, 0.0)
 
     def release(self) -> None:
-        """Release the message. A task that was cancelled or has expired is settled as such."""
+        """Release the message, or settle it as cancelled or expired. Does nothing once it is settled."""
         if self.acknowledged:
             return
         if self.services.in_flight.is_cancelled(self.delivery):
@@ -191,7 +171,7 @@ class PondRequest(DeliveryRequest):
     # Ending
 
     def on_success(self, result: Any, **_: Any) -> None:
-        """Settle a task with the result of its slot, an outcome with its seconds.
+        """Settle the delivery by the result of its slot, a `SlotResult`.
 
         If billiard passes an `ExceptionInfo` instead, the slot was lost: see `on_failure`.
         """
@@ -217,10 +197,10 @@ class PondRequest(DeliveryRequest):
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
         """Settle a task whose slot was lost before it returned a result, by the error of the pool.
 
-        It counts as cancelled if its child was terminated on request. It is redelivered if the child died,
-        and dead-lettered for any other error.
+        The task counts as cancelled if its child was terminated on request. It is redelivered if the child
+        died, and dead-lettered for any other error.
         """
-        del send_failed_event, return_ok
+        del send_failed_event, return_ok  # arguments of Celery's own method
         error = _unwrap_error(exc_info)
         if isinstance(error, Terminated):
             self.ending = TERMINATED
@@ -231,8 +211,8 @@ class PondRequest(DeliveryRequest):
             line = error_line(error, self._scrub_secrets)
             trace = self._scrub_secrets(str(exc_info.traceback or ""))
             self.mark_failed(error if self.contract_with_secrets is None else DeadLettered(line), trace)
-            about = {"traceback": trace, "worker": self.hostname}
-            self._settle_once(DeadLetter(type(error).__name__, line, about))
+            details = {"traceback": trace, "worker": self.hostname}
+            self._settle_once(DeadLetter(type(error).__name__, line, details))
             self.send_event("task-failed", exception=line, traceback=trace)
             logger.error("Task %s[%s] failed in its slot: %s\n%s", self.name, self.id, line, trace)
 
@@ -244,13 +224,16 @@ class PondRequest(DeliveryRequest):
             logger.warning("Task %s[%s] goes back to its queue: %s", self.name, self.id, why)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
-        """Settle a task whose time limit ran out. Its process is killed after this."""
+        """Dead-letter a task whose hard time limit ran out. A `soft` limit is only logged.
+
+        `timeout` is the limit in seconds. The pool kills the child afterwards.
+        """
         if not soft:
             self.ending = DeadLetter("time limit", f"ran for more than {timeout} s, its hard time limit")
         super().on_timeout(soft, timeout)
 
-    def settle_revoked(self, *, expired: bool) -> None:
-        """Set the outcome of a task that Celery revoked: expired or cancelled."""
+    def set_revoked_outcome(self, *, expired: bool) -> None:
+        """Set the outcome by which `acknowledge` settles a task that Celery revokes: expired or cancelled."""
         self.ending = Expired() if expired else NOT_RUN
 
     def acknowledge(self) -> None:
@@ -258,7 +241,7 @@ class PondRequest(DeliveryRequest):
         self._settle_once(self.ending)
 
     def reject(self, requeue: bool = False) -> None:
-        """Dead-letter the message, or put it at the back of its queue."""
+        """Dead-letter the message, or put it at the back of its queue. Celery calls this."""
         if not self.acknowledged:
             self._settle_once(REQUEUE if requeue else REJECTED)
             self.send_event("task-rejected", requeue=requeue)
@@ -266,8 +249,8 @@ class PondRequest(DeliveryRequest):
     def _settle_once(self, outcome: Outcome, seconds: float | None = None) -> None:
         """Settle the delivery by an outcome, call the hooks of middleware, and mark the request as ended.
 
-        `seconds` is the run time; by default the time since the start, if the handler has started. Does
-        nothing if the request has ended already.
+        `seconds` is the run time. By default it is the time since the handler started, if it has started.
+        Does nothing if the request has ended already.
         """
         if self.acknowledged:
             return
@@ -280,7 +263,7 @@ class PondRequest(DeliveryRequest):
         for hook in services.outcome_hooks[SDK in modules]:
             try:
                 hook(delivery, outcome, seconds)
-            except Exception:  # an error here does not change the outcome
+            except Exception:  # an error of a middleware does not change the outcome
                 _log_failed_hook(hook, "on an outcome")
         services.in_flight.finish(delivery, outcome)
 
@@ -315,8 +298,8 @@ class PondRequest(DeliveryRequest):
     def send_event(self, type: str, **fields: Any) -> None:
         """Send an event of the task. `fields` are free of secrets.
 
-        Of a task that is not in the sample, ordinary events are not sent. Its first other event puts it into
-        the sample: the events of its receipt and its start are sent before, with their own times.
+        The `QUIET_EVENTS` of a task outside the sample are not sent. Its first other event puts it into the
+        sample: the events of its receipt and its start are sent before, with their own times.
         """
         if self.unsampled_since is not None:
             if type in QUIET_EVENTS:

@@ -25,7 +25,8 @@ from millpond.broker.message import SHOWN_LENGTH, BadMessage, Message
 from millpond.broker.outcomes import Delay
 from millpond.tasks.contract import Contract, contracts_by_kind
 from millpond.tasks.redaction import hides_fields, redact, redact_args
-from millpond.worker.celery.request import KindServices, PondRequest
+from millpond.worker.celery.kind_services import KindServices
+from millpond.worker.celery.request import PondRequest
 
 logger = get_logger("celery.worker.strategy")
 
@@ -35,6 +36,30 @@ def millpond_strategy(task: Task, _app: Celery, consumer: Any) -> Callable[..., 
 
     Its attribute `start` is the function that receives a delivery, which is no message of kombu's.
     """
+    start = _make_start(task, consumer)
+
+    def receive(kombu_message: Any, body: Any, *_: Any) -> None:
+        """Receive a message of kombu's, or delay it if it is one of protocol 1 that is not due.
+
+        `body` is None except for protocol 1, which kombu decodes. The broker cannot read the ETA of such a
+        message; it keeps any other message until it is due. Celery's callbacks to acknowledge and to reject a
+        message are not used: a request settles its delivery.
+        """
+        delivery = kombu_message.delivery
+        if body is not None:
+            _convert_protocol_1(kombu_message, delivery, body)
+            due_ms = delivery.due_ms
+            if due_ms is not None and due_ms > delivery.now_ms() + DUE_SOON_MS:
+                kombu_message.channel.settle(delivery, Delay(due_ms))
+                return
+        start(delivery)
+
+    receive.start = start  # type: ignore[attr-defined]
+    return receive
+
+
+def _make_start(task: Task, consumer: Any) -> Callable[[Delivery], None]:
+    """Return the function that receives the deliveries of one kind."""
     contract = contracts_by_kind().get(task.name)
     contract_with_secrets = contract if contract is not None and hides_fields(contract) else None
     revoked = consumer.controller.state.revoked
@@ -43,7 +68,7 @@ def millpond_strategy(task: Task, _app: Celery, consumer: Any) -> Callable[..., 
     level = _level_of_received(task)
 
     def start(delivery: Delivery) -> None:
-        """Receive a delivery: settle the task if it was revoked or has expired, else pass it to the pool."""
+        """Settle the task if it was revoked or has expired, else pass it to the pool."""
         request = PondRequest(delivery, task, services)
         if contract_with_secrets is not None:
             _redact_arguments(request, contract_with_secrets)
@@ -66,24 +91,7 @@ def millpond_strategy(task: Task, _app: Celery, consumer: Any) -> Callable[..., 
             task_ready(request)
             raise
 
-    def receive(kombu_message: Any, body: Any, *_: Any) -> None:
-        """Receive a message of kombu's, or delay it if it is one of protocol 1 that is not due.
-
-        `body` is None except for protocol 1, which kombu decodes. The broker cannot read the ETA of such a
-        message; it keeps any other until it is due. Celery's callbacks to acknowledge and to reject a message
-        are not used: a request settles its delivery.
-        """
-        delivery = kombu_message.delivery
-        if body is not None:
-            _convert_protocol_1(kombu_message, delivery, body)
-            due_ms = delivery.due_ms
-            if due_ms is not None and due_ms > delivery.now_ms() + DUE_SOON_MS:
-                kombu_message.channel.settle(delivery, Delay(due_ms))
-                return
-        start(delivery)
-
-    receive.start = start  # type: ignore[attr-defined]
-    return receive
+    return start
 
 
 def make_receiver(
@@ -113,9 +121,9 @@ def make_receiver(
 
 
 def _level_of_received(task: Task) -> int | None:
-    """Return the level at which the receipt of a task is logged, or None if that level is off.
+    """Return the level at which the receipt of a kind's tasks is logged, or None if that level is off.
 
-    It is DEBUG for a task with a handler, INFO for a plain Celery task.
+    It is DEBUG for tasks with a handler, INFO for plain Celery tasks.
     """
     level = logging.DEBUG if hasattr(task, "handler") else logging.INFO
     return level if logger.isEnabledFor(level) else None
@@ -129,10 +137,10 @@ def _log_received(request: PondRequest, level: int) -> None:
 
 
 def _redact_arguments(request: PondRequest, contract: type[Contract]) -> None:
-    """Set the shown text of the arguments, without secret fields.
+    """Set the texts that logs and events show of the arguments, without secret fields.
 
-    The text in the headers is not used: a stock client writes all arguments there. Raises `InvalidTaskError`
-    if the arguments cannot be read.
+    The texts in the headers are not used: a stock client writes all arguments there. Raises
+    `InvalidTaskError` if the arguments cannot be read.
     """
     try:
         args, kwargs, _embed = request.delivery.message.arguments

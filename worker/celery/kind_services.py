@@ -1,0 +1,31 @@
+"""The objects and settings that all requests of one kind use: read once for a kind, not for each task."""
+
+from typing import Any
+
+from celery import Task
+
+from millpond.broker.celery.request import immediate_writer
+from millpond.broker.consume.in_flight import InFlightMessages
+from millpond.worker.dispatch.chunks import Chunks
+from millpond.worker.dispatch.thread_pool import ThreadSlots
+
+
+class KindServices:
+    """What the requests of one kind share in one worker process. `consumer` is its `PondConsumer`."""
+
+    def __init__(self, consumer: Any, task: Task) -> None:
+        self.app, self.hostname, self.eventer = consumer.app, consumer.hostname, consumer.event_dispatcher
+        self.in_flight: InFlightMessages = consumer.in_flight
+        self.chunks: Chunks = consumer.chunks
+        self.threads: ThreadSlots | None = consumer.threads
+        self.sends_events = bool(self.eventer and self.eventer.enabled and task.send_events)
+        #: For `worker_deduplicate_successful_tasks`, Celery keeps the ids of tasks that succeeded.
+        self.remembers_successes = bool(consumer.app.conf.worker_deduplicate_successful_tasks)
+        #: The hooks of middleware at an outcome. `app.hooks` is a pair, without and with the tracing
+        #: middleware: the second is used once OpenTelemetry's SDK is imported in this process.
+        self.outcome_hooks = tuple(hooks.on_outcome for hooks in consumer.app.hooks)
+        #: The hooks that choose the tasks whose events are sent. Either of the pair will do: the tracing
+        #: middleware does not choose events.
+        self.event_hooks = consumer.app.hooks[0].shows_events
+        #: Writes the next task of the pool to a free prefork child now, if there is one.
+        self.write_at_once = immediate_writer(consumer.pool, consumer.hub)
