@@ -7,9 +7,9 @@ draining and checking.
 
 - `process.py`, `app.py`: one worker process, and Millpond's Celery application
 - `user_app.py`, `user_options.py`, `startup_checks.py`: an application of the user's; checks at the start
-- `shutdown.py`, `shutdown_listener.py`: the end of a process, with its deadline
+- `shutdown.py`: the end of a process, with its deadline
 - `handler_services.py`, `middleware.py`, `unknown_kinds.py`: services of a handler; kinds that a worker lacks
-- `celery/`: Celery's consumer, requests and tasks, with their parts replaced
+- `celery/`: Celery's consumer, requests and tasks, changed for Millpond
 - `dispatch/`: the way of a task to its slot: threads, prefork children, chunks of short tasks
 - `report/`: heartbeats, health checks, metrics, logs, and samples of the places where slots spend time
 - `supervise/`: the supervisor, its child processes and their signals

@@ -2,27 +2,34 @@
 
 Celery's warm shutdown does the first two without a deadline, and this module adds the deadline. A second
 signal moves it to now. In a drained pool running tasks have the same deadline. If a task still runs then, the
-process ends, and its supervisor starts another, which waits until the pool resumes.
+process ends, and its supervisor starts another, which waits until the pool is resumed.
 """
 
 import logging
 import os
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import billiard
 from celery import Celery, signals
 
-from millpond.broker.connection import connect, translate_errors
+from millpond.broker.connection import Store, connect, translate_errors
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.consume.lease_renewer import end_leases
-from millpond.broker.errors import MillpondError
+from millpond.broker.control import state
+from millpond.broker.errors import BrokerError, MillpondError
 from millpond.tasks.settings import Settings
 from millpond.worker.supervise.process_tree import kill_with_descendants
 
 logger = logging.getLogger(__name__)
 
+#: How long the end of the process waits for a thread that settles.
 _LOCK_SECONDS = 1.0
+
+#: The seconds between two reads of the control state while the process stops.
+_READ_SECONDS = 0.5
 
 
 class Drain:
@@ -47,7 +54,7 @@ class Drain:
         if drained == self._drained or self._in_flight.draining:
             return
         self._drained = drained
-        logger.info("the pool is drained: nothing more is started" if drained else "the pool goes on")
+        logger.info("the pool is drained: nothing more is started" if drained else "the pool is resumed")
         self._cancel_deadline()
         if drained:
             self._set_deadline(self._settings.drain_seconds, unless_idle=True)
@@ -72,7 +79,7 @@ class Drain:
     def _set_deadline(self, seconds: float, *, unless_idle: bool = False) -> None:
         """End this process in `seconds`, in place of an earlier deadline.
 
-        `unless_idle`: only if tasks run then.
+        `unless_idle`: only if a message is in flight then.
         """
         self._cancel_deadline()
         self._timer = threading.Timer(seconds, self._end_process, (unless_idle,))
@@ -112,6 +119,23 @@ class Drain:
                 end_leases(store, self._in_flight)
         except MillpondError as error:
             logger.warning("%s Messages in flight become ready again when their lease expires.", error)
+
+
+def keep_reading_control(store: Store, in_flight: InFlightMessages) -> Callable[[], None]:
+    """Read the control state into `in_flight` in a thread, and return the function that stops the thread.
+
+    It is for a process that stops, whose event loop no longer receives the control state. A broker that hangs
+    blocks the thread alone.
+    """
+    stopped = threading.Event()
+
+    def read() -> None:
+        while not stopped.wait(_READ_SECONDS):
+            with suppress(BrokerError):  # the process stops without a broker too
+                in_flight.control = state.read_state(store)
+
+    threading.Thread(target=read, name="millpond-shutdown", daemon=True).start()
+    return stopped.set
 
 
 def install(app: Celery, settings: Settings, in_flight: InFlightMessages) -> None:

@@ -1,6 +1,7 @@
 """Celery's consumer: unreadable messages are dead-lettered, tasks that were not started are released."""
 
 import logging
+import random
 import re
 import warnings
 from collections import deque
@@ -27,20 +28,22 @@ from millpond.broker.delivery import Delivery
 from millpond.broker.errors import BrokerError
 from millpond.broker.outcomes import DeadLetter, Expired
 from millpond.tasks.process.heartbeat_file import HEARTBEAT_SECONDS
-from millpond.worker.celery.reconnect import reconnect
 from millpond.worker.celery.request import PondRequest
 from millpond.worker.celery.stock_tasks import use_millpond_strategy
 from millpond.worker.celery.strategy import make_receiver
 from millpond.worker.dispatch.chunks import Chunks
 from millpond.worker.dispatch.slot_request import SlotRequest
 from millpond.worker.dispatch.thread_pool import ThreadSlots
-from millpond.worker.shutdown_listener import ShutdownListener
+from millpond.worker.shutdown import keep_reading_control
 
 logger = logging.getLogger(__name__)
 
 #: Events for Flower are sent together: after this many seconds, or as soon as there are this many.
 EVENTS_FLUSH_SECONDS = 0.2
 MOST_BUFFERED_EVENTS = 1_000
+
+#: The longest wait between two attempts to connect is a random number of seconds between these.
+LONGEST_WAIT_SECONDS = (2.0, 5.0)
 
 
 class PondConsumer(Consumer):
@@ -50,16 +53,34 @@ class PondConsumer(Consumer):
         self.chunks = Chunks(kwargs["pool"])
         #: The thread slots, made before any task arrives; None if the pool has no threads.
         self.threads: ThreadSlots | None = None
-        #: Reads the control state while tasks in prefork children end after the stop; None before.
-        self.shutdown_listener: ShutdownListener | None = None
+        #: Stops the thread that reads the control state after `stop`. Does nothing before.
+        self._stop_reading_control: Callable[[], None] = lambda: None
         super().__init__(*args, **kwargs)
 
     # Connecting
 
     def ensure_connected(self, conn: Any) -> Any:
-        """Wait until the broker can be reached, and return the connection."""
+        """Connect with random, growing waits until the broker can be reached, and return the connection.
+
+        Raises `WorkerShutdown` or `WorkerTerminate` if the worker is stopped meanwhile. With Celery's own
+        fixed waits of 2, 4, 6 … 30 s all workers would connect at the same moment, and late.
+        """
         self.first_connection_attempt = False
-        return reconnect(conn, self.app.health.record_loop_alive)
+
+        def log_attempt(error: Exception, seconds: float) -> None:
+            logger.error("%s cannot be reached: %s Trying again in %.1f s", conn.as_uri(), error, seconds)
+
+        def check_shutdown() -> None:  # called at least every two seconds
+            self.app.health.record_loop_alive()
+            state.maybe_shutdown()
+
+        return conn.ensure_connection(
+            log_attempt,
+            interval_start=random.uniform(0.05, 0.3),
+            interval_step=random.uniform(0.1, 0.5),
+            interval_max=random.uniform(*LONGEST_WAIT_SECONDS),
+            callback=check_shutdown,
+        )
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Handle a lost connection without Celery's warning, which advises to cancel running tasks.
@@ -74,8 +95,8 @@ class PondConsumer(Consumer):
     def register_with_event_loop(self, hub: Any) -> None:
         """Register callbacks of the event loop: reading results, sending events, health, and chunks.
 
-        Events are sent together, a few times a second. Celery would wait for the broker in every turn of its
-        loop.
+        Events are sent together, a few times a second. Celery itself would send some in every turn of its
+        loop, and wait for the broker each time.
         """
         super().register_with_event_loop(hub)
         finish_reading_before_reset(self.pool, hub)
@@ -179,10 +200,14 @@ class PondConsumer(Consumer):
             self.threads = ThreadSlots(self.pool.executor, self.pool.limit, self.in_flight)
 
     def _settle_now(self) -> None:
-        """Settle the finished deliveries at once, while the consumer has a channel."""
-        channel = getattr(self.task_consumer, "channel", None)
-        if channel is not None:
-            channel.settle_now()
+        """Settle the finished deliveries at once, if the consumer has a channel."""
+        if self._channel is not None:
+            self._channel.settle_now()
+
+    @property
+    def _channel(self) -> Any:
+        """The channel that consumes, or None while there is no connection."""
+        return getattr(self.task_consumer, "channel", None)
 
     # Messages that cannot be run
 
@@ -223,7 +248,7 @@ class PondConsumer(Consumer):
 
     def stop(self) -> None:
         """Stop fetching and release tasks that have not started. Running tasks go on."""
-        channel = getattr(self.task_consumer, "channel", None)
+        channel = self._channel
         if channel is not None:
             self.in_flight.draining = True
             self._call_broker_safely(channel.finish_call)
@@ -239,16 +264,14 @@ class PondConsumer(Consumer):
             # From now on nothing starts here: cancel() and drain() need not wait for this process.
             self._call_broker_safely(channel.acknowledge_future_changes)
             if self.pool.uses_semaphore:
-                self.shutdown_listener = ShutdownListener(channel.store, self.in_flight)
-                self.shutdown_listener.start()
+                # Tasks in prefork children go on, and the event loop receives no control state any more.
+                self._stop_reading_control = keep_reading_control(channel.store, self.in_flight)
 
     def shutdown(self) -> None:
         """Settle the finished tasks, release the rest, and leave the queues."""
-        if self.shutdown_listener is not None:
-            self.shutdown_listener.stop()
-        channel = getattr(self.task_consumer, "channel", None)
-        if channel is not None:
-            self._call_broker_safely(channel.leave_queues)
+        self._stop_reading_control()
+        if self._channel is not None:
+            self._call_broker_safely(self._channel.leave_queues)
         if (unended := self._known_requests()) and not state.should_terminate:
             logger.error("%d tasks count as running although all have ended: %s", len(unended), unended[:3])
         super().shutdown()
