@@ -27,16 +27,16 @@ from millpond.tasks.settings import settings
 from millpond.tasks.wire_fields import wire_fields
 from millpond.worker import middleware
 
-#: The age at which known cancellations are read again.
+#: Cancellations that were read are used for this long.
 FRESH_SECONDS = 0.25
 
 #: The least time between two progress reports of a task.
 PROGRESS_SECONDS = 0.5
 
-#: A task's cancellation is read together with others' for this long after its handler asked last.
+#: A task's cancellation is read together with others' for this long after its handler last asked.
 KEEP_READING_SECONDS = 5.0
 
-#: How long a task that a handler sent under an id of its own is not sent again.
+#: The time in which a task that a handler sent with its own id is not sent again (7 days).
 CLAIM_MS = 7 * 24 * 3600 * 1000
 
 
@@ -54,7 +54,8 @@ def _connect_store(_pid: int) -> Store:
 class Cancellations:
     """Reads which of the running tasks and their batches are cancelled, at most every `FRESH_SECONDS`.
 
-    One call asks for all names that handlers asked for lately. Other cancellations are not read.
+    A name is the id of a task, or the key of a batch's record. `read` returns the cancelled ones of some
+    names. It is called with all names that handlers asked for lately.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Cancellations:
         self._fresh_until = 0.0
 
     def includes_any(self, *names: str) -> bool:
-        """True if one of these tasks or batches is cancelled. If the broker is unreachable, as last known."""
+        """True if a task or a batch of these names is cancelled, by the last reading that succeeded."""
         with self._lock:
             now = self._clock()
             is_new = not all(name in self._asked_at for name in names)
@@ -83,9 +84,13 @@ class Cancellations:
             return not self._cancelled.isdisjoint(names)
 
 
+def shared_cancellations() -> Cancellations:
+    """Return the cancellations that the handlers of this process share."""
+    return _make_cancellations(os.getpid())
+
+
 @lru_cache(maxsize=1)
-def cancellations(_pid: int) -> Cancellations:
-    """Return the cancellations that the handlers of the calling process share. `_pid` must be its id."""
+def _make_cancellations(_pid: int) -> Cancellations:
     return Cancellations(lambda names: cancelled_among(shared_store(), names))
 
 
@@ -99,7 +104,7 @@ class ProgressReporter:
     def __call__(self, done: int, total: int | None) -> None:
         """Send the progress, at most once in `PROGRESS_SECONDS`, but always at the end (`done` is `total`).
 
-        An unreachable broker is no error: the task goes on.
+        If the broker is unreachable, the report is lost and the task goes on.
         """
         now = time.monotonic()
         if now < self._next_at and done != total:
@@ -121,24 +126,24 @@ class Outbox:
 
         Return the number accepted. A job that was sent before counts as accepted, and is not sent again.
         """
-        messages = [self._compose_message(job, id=id, claim=id) for id, job in jobs]
+        messages = [self._compose_message(job, own_id=id) for id, job in jobs]
         outcomes = publish(shared_store(), messages, policy="reject")
         return sum(1 for _ in takewhile(lambda outcome: isinstance(outcome, Accepted | Duplicate), outcomes))
 
     def send_continuation(self, job: Contract, *, after_seconds: float) -> None:
-        """Send the continuation of this task, also if its queue is full."""
+        """Send the continuation of this task, even if its queue is full."""
         due_ms = self._now_ms() + int(after_seconds * 1000) if after_seconds else None
         publish(shared_store(), [self._compose_message(job, due_ms=due_ms)], policy="exempt")
 
     def _compose_message(
-        self, job: Contract, *, id: str | None = None, claim: str | None = None, due_ms: int | None = None
+        self, job: Contract, *, own_id: str | None = None, due_ms: int | None = None
     ) -> Outgoing:
         """Return the message of a further task, with the headers that middleware adds.
 
-        `due_ms` delays it until then. With `claim` only one message of this claim is accepted.
+        Of the messages with one `own_id` only the first is accepted. `due_ms` delays the message until then.
         """
         fields = wire_fields(job)
-        sending = Sending(job, id or new_id(), job.queue, traceparent=traceparent())
+        sending = Sending(job, own_id or new_id(), job.queue, traceparent=traceparent())
         return compose(
             job.kind,
             fields,
@@ -147,7 +152,7 @@ class Outbox:
             id=sending.id,
             shown=redact(type(job), fields),
             due_ms=due_ms,
-            claim=claim,
+            claim=own_id,
             claim_ms=CLAIM_MS,
             parent_id=self._task_id,
             traceparent=sending.traceparent,

@@ -27,10 +27,10 @@ process_globals: list[Any] = trace._localized
 
 
 @cache
-def needs_no_backend(task: Task) -> bool:
-    """True if the task has no result backend, and its tracer is Celery's own, not replaced by a library."""
-    is_celerys = task.__trace__.__code__.co_filename == trace.__file__
-    return is_celerys and isinstance(task.backend, DisabledBackend)
+def must_be_traced(task: Task) -> bool:
+    """True if the task has a result backend, or a library has replaced Celery's tracer of the task."""
+    is_replaced = task.__trace__.__code__.co_filename != trace.__file__
+    return is_replaced or not isinstance(task.backend, DisabledBackend)
 
 
 def run_traced(task: Task, delivery: Delivery, hostname: str) -> Any:

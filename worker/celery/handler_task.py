@@ -1,4 +1,4 @@
-"""A Celery task for each handler, by which `celery inspect`, Flower and the pool know a kind."""
+"""A Celery task for each handler. By it `celery inspect`, Flower and the worker know a kind."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ def register_handler(app: Celery, handler: Handler, table: PoolsTable) -> Task:
         name=handler.kind,
         base=PondTask,
         bind=True,
-        shared=False,  # other applications of this process do not need it
+        shared=False,  # other applications in this process must not get the task
         max_retries=handler.retries,
         soft_time_limit=queue and queue.soft_limit_seconds,
         time_limit=queue and queue.hard_limit_seconds,

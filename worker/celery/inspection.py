@@ -1,7 +1,7 @@
-"""`celery inspect scheduled` and `query_task`, with the delayed tasks, which wait in the broker.
+"""Celery's remote control commands `scheduled` and `query_task`, with the delayed tasks, and `rate_limit`.
 
-One of the processes of a queue replies for it, so that each task is listed once. A rate limit by remote
-control would hold for each process by itself, so it is refused with a reason.
+Delayed tasks wait in the broker. One of the processes of a queue replies for it, so that each task is listed
+once. A rate limit by remote control would hold for each process by itself, so it is refused with a reason.
 """
 
 from collections.abc import Iterator
@@ -46,7 +46,7 @@ def scheduled(state: Any, **_: Any) -> list[dict[str, Any]]:
     return [
         {
             "eta": format_eta(due_ms),
-            "priority": 6,
+            "priority": 6,  # as in Celery's own reply, where it is the priority of a timer
             "request": _describe_request(delivery, state.consumer.hostname),
         }
         for delivery, due_ms in _delayed_requests(state.consumer)
@@ -83,7 +83,7 @@ def _is_first_process(client: Any, lease: QueueLease) -> bool:
 
 
 def _describe_request(delivery: Delivery, hostname: str) -> dict[str, Any]:
-    """Return the fields by which Celery describes a request, without secret values of its arguments."""
+    """Return the fields by which Celery describes a request, without the secrets in its arguments."""
     message = delivery.message
     contract = contracts_by_kind().get(message.kind)
     args, kwargs = message.headers.get("argsrepr"), message.headers.get("kwargsrepr")

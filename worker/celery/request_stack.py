@@ -22,7 +22,7 @@ class RequestStack(threading.local):
         self.stack: list[Any] = []
 
     def push(self, request: Any) -> None:
-        """Put a request on top."""
+        """Put a request on top of the stack."""
         self.stack.append(request)
 
     def pop(self) -> Any:
@@ -39,7 +39,7 @@ class RequestStack(threading.local):
 
 
 class PondTask(Task):
-    """Celery's task with the stack of requests of this module, which is quicker."""
+    """Celery's task with the `RequestStack` of this module, which is faster than Celery's."""
 
     abstract = True
 

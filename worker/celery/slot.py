@@ -1,12 +1,11 @@
 """Run deliveries in a slot: a thread or a child of the pool.
 
 A handler is called directly, without Celery's tracer. The tracer runs plain Celery tasks. It also runs a
-handler if the user would see a difference: its message has callbacks or a chain, a signal of tasks has a
-receiver, a result backend is set, or another library has wrapped the tracer.
+handler if its user would see a difference: the message has callbacks or a chain, a signal of tasks has a
+receiver, the task has a result backend, or another library has replaced the tracer.
 """
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from millpond.broker.batches.record import Summary, parse_completed_batch
 from millpond.broker.celery.backend_notices import dead_letter_error, notify_end
 from millpond.broker.celery.task_tracer import (
     RunningRequest,
-    needs_no_backend,
+    must_be_traced,
     process_globals,
     run_traced,
     task_stack,
@@ -47,7 +46,12 @@ from millpond.tasks.execute import classify_failure, error_line, execute, outcom
 from millpond.tasks.handlers import Handler
 from millpond.tasks.process.spans import SDK
 from millpond.tasks.settings import settings
-from millpond.worker.handler_services import FRESH_SECONDS, Outbox, ProgressReporter, cancellations
+from millpond.worker.handler_services import (
+    FRESH_SECONDS,
+    Outbox,
+    ProgressReporter,
+    shared_cancellations,
+)
 from millpond.worker.report.recorded_calls import RECORDING, record_call, record_run
 from millpond.worker.report.slot_sampler import RUNNING
 from millpond.worker.supervise import process_tree
@@ -64,7 +68,6 @@ outcomes_of_errors[Ignore] = lambda _error: SUCCEEDED
 outcomes_of_errors[Reject] = lambda error: REQUEUE if error.requeue else REJECTED
 outcomes_of_errors[Retry] = lambda error: _outcome_of_retry(error)
 
-
 #: Signals of a task's run. Only Celery's tracer sends them.
 _TRACER_SIGNALS = (
     signals.task_prerun,
@@ -77,7 +80,7 @@ _TRACER_SIGNALS = (
 
 
 def _outcome_of_retry(error: Retry) -> Outcome:
-    """Return the outcome of Celery's `Retry`: a dead letter if it has no signature, as no retry was sent."""
+    """Return the outcome of Celery's `Retry`: a dead letter if it has no signature, as then none was sent."""
     if error.sig is None:
         text = "Retry: raised by hand, which sends nothing: call self.retry, or raise RetryLater"
         return DeadLetter("Retry", text)
@@ -104,18 +107,19 @@ class TaskContext(Context):
             message=message,
             worker=worker,
             delivery=delivery,
-            since=time.monotonic(),
+            started_at=time.monotonic(),
         )
 
     delivery: Delivery
-    since: float
+    #: The start of the run (monotonic seconds).
+    started_at: float
 
     def is_cancelled(self) -> bool:
         """True if the task or its batch was cancelled, by a reading that is at most `FRESH_SECONDS` old."""
-        if time.monotonic() - self.since < FRESH_SECONDS:
+        if time.monotonic() - self.started_at < FRESH_SECONDS:
             return False  # a task that was cancelled before its start does not start
         batch_record = batch_key(self.batch, settings().key_prefix)
-        return cancellations(os.getpid()).includes_any(*filter(None, (self.id, batch_record)))
+        return shared_cancellations().includes_any(*filter(None, (self.id, batch_record)))
 
     def mark_call(self, peer: str, items: int) -> AbstractContextManager[None]:
         """Record for `millpond why` the call of a dependency inside a `with` block."""
@@ -145,8 +149,8 @@ class TaskContext(Context):
 def run_delivery(delivery: Delivery) -> SlotResult:
     """Run the task of a delivery in the calling thread. Return its outcome, and its times in seconds.
 
-    An error of the handler is an outcome too: it never ends the slot. Between tasks, orphaned processes of
-    earlier tasks are reaped.
+    An error of the handler is an outcome too: it never ends the slot. Before the task, orphaned processes of
+    earlier tasks are reaped, at most once in `REAP_SECONDS`.
     """
     tasks, _accept, hostname = process_globals
     thread, kind = threading.get_ident(), delivery.message.kind
@@ -191,11 +195,11 @@ def _run_handler(task: Task, delivery: Delivery, context: TaskContext, around: A
 
 
 def _needs_tracer(task: Task, delivery: Delivery) -> bool:
-    """True if Celery's tracer must run the task: for signals, a backend, or callbacks in its message."""
+    """True if Celery's tracer must run the task: for signals, for callbacks, or if `must_be_traced`."""
     for signal in _TRACER_SIGNALS:
         if signal.receivers:
             return True
-    if not needs_no_backend(task):
+    if must_be_traced(task):
         return True
     try:
         _args, _kwargs, embed = delivery.message.arguments
@@ -211,18 +215,32 @@ def _run_traced(
     context: TaskContext,
     around: Around,
 ) -> Outcome:
-    """Run a task by Celery's tracer and return the outcome.
+    """Run a task by Celery's tracer and return the outcome. `own_handler` is None for a plain Celery task.
 
     The tracer logs a failure and notifies the result backend. A task that failed before the tracer was
-    called, for example because its arguments are invalid, is logged and notified here.
+    called, for example because its arguments are invalid, is logged here, and the backend is notified.
     """
-    tracer_calls: list[bool] = []
-    handler = _traced_handler(task, own_handler, tracer_calls)
+    was_traced = False
+
+    def call_tracer(_message: Message, context: Any) -> Any:
+        """Call Celery's tracer. Raises the handler's `RetryLater` in place of Celery's `Retry`."""
+        nonlocal was_traced
+        was_traced = True
+        try:
+            return run_traced(task, context.delivery, context.worker)
+        except Retry as error:
+            later = getattr(error, "later", None)
+            if isinstance(later, RetryLater):
+                raise later from None
+            raise
+
+    contract = contracts_by_kind().get(task.name) if own_handler is None else own_handler.contract
+    handler = CeleryHandler(contract, call_tracer, 0 if own_handler is None else own_handler.retries)
     try:
         outcome = execute(handler, delivery, context, around)
     except (SystemExit, KeyboardInterrupt) as error:
         return _outcome_of_exit(handler, delivery, context, error)
-    if type(outcome) is DeadLetter and not tracer_calls:
+    if type(outcome) is DeadLetter and not was_traced:
         logger.error("Task %s[%s] did not start: %s", task.name, context.id, outcome.error)
         notify_end(task.app, delivery.message, "failed", dead_letter_error(outcome.reason, outcome.error))
     return outcome
@@ -233,26 +251,8 @@ def _outcome_of_exit(
 ) -> Outcome:
     """Return the outcome of a handler that called sys.exit (a failure) or was interrupted (redelivered).
 
-    SystemExit from a task that the tracer runs is redelivered too: Celery's `WorkerShutdown` is one.
+    A task that the tracer runs is redelivered for both: Celery's `WorkerShutdown` is a `SystemExit`.
     """
     if isinstance(error, KeyboardInterrupt) or handler.takes_message:
         return Redeliver(error_line(error))
     return classify_failure(handler, delivery, context, error, started_at=time.time())
-
-
-def _traced_handler(task: Task, own_handler: Handler | None, tracer_calls: list[bool]) -> Handler:
-    """Return a handler that runs a task by Celery's tracer. Each call appends to `tracer_calls`."""
-
-    def call_tracer(_message: Message, context: Any) -> Any:
-        """Run the task by Celery's tracer. Raises the handler's `RetryLater` in place of Celery's `Retry`."""
-        tracer_calls.append(True)
-        try:
-            return run_traced(task, context.delivery, context.worker)
-        except Retry as error:
-            later = getattr(error, "later", None)
-            if isinstance(later, RetryLater):
-                raise later from None
-            raise
-
-    contract = contracts_by_kind().get(task.name) if own_handler is None else own_handler.contract
-    return CeleryHandler(contract, call_tracer, 0 if own_handler is None else own_handler.retries)

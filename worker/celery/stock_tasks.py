@@ -1,4 +1,4 @@
-"""Run plain Celery tasks like handlers if they use nothing else of Celery.
+"""Choose the plain Celery tasks that are received like tasks with a handler, by Millpond's strategy.
 
 A module of `kinds` may declare plain Celery tasks. With Celery's own strategy a task that failed for good
 would leave no dead letter, a task that has not started would not be released, and metrics would not count it.
@@ -6,12 +6,12 @@ would leave no dead letter, a task that has not started would not be released, a
 
 from celery import Celery, Task
 
-#: The strategy that receives plain tasks, and tasks with a handler.
+#: The strategy that receives plain Celery tasks and tasks with a handler, as Celery names it.
 MILLPOND_STRATEGY = "millpond.worker.celery.strategy:millpond_strategy"
 
 
 def use_millpond_strategy(app: Celery) -> None:
-    """Receive the application's plain tasks like handlers. Tasks with a strategy of their own keep it."""
+    """Set Millpond's strategy for each plain task. A task with a strategy of its own keeps it."""
     for task in app.tasks.values():
         if _is_plain_task(task):
             task.Strategy = MILLPOND_STRATEGY
