@@ -21,8 +21,8 @@ from millpond.tasks.errors import SettingsError
 from millpond.tasks.schedule import MOST_MISSED
 from millpond.tasks.send_options import SendOptions
 
-#: A `crontab` that is ever due is due at least once in this many days: 29 February may be eight years away.
-_MOST_DAYS = 8 * 366
+#: Every `crontab` is due at least once in this many days: a Friday that is 29 February may be 40 years away.
+_MOST_DAYS = 41 * 366
 #: The most characters of an entry's name in the id of its tasks.
 _NAME_LENGTH = 120
 

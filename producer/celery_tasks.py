@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from millpond.broker.header_times import format_eta, parse_eta_ms
-from millpond.broker.message import OWN, Outgoing, compose, millpond_header
-from millpond.producer.message import Call, Message
+from millpond.broker.message import OWN, Outgoing, millpond_header
+from millpond.producer.message import Call, Message, compose_job
 from millpond.tasks.errors import BadContract, UnknownQueue
 from millpond.tasks.middleware import Sending
 
@@ -40,25 +40,26 @@ def compose_celery_task(
     now_ms: int,
     app: str | None,
     after: Mapping[str, Any] | None,
-    more_headers: Callable[[str, str], Mapping[str, Any]],
+    on_routed: Callable[[str, str], None],
 ) -> Outgoing:
     """Compose the message of a Celery task, with the id and the batch of `sending`.
 
-    `app` is the application that the settings name. `after` is the header of a batch callback. `more_headers`
-    returns further headers for the queue and the id of the message. A frozen signature keeps its own id, and
-    a chain has the id of its first task.
+    `app` is the application that the settings name. `after` is the header of a batch callback. `on_routed` is
+    called once the queue and the id of the message are known, and may add headers to `sending`. A frozen
+    signature keeps its own id, and a chain has the id of its first task.
 
     Raises `UnknownQueue`, `BadContract`, `SettingsError`, and Celery's errors.
     """
     item: Any = message.contract
     if isinstance(item, Call):
         if app is None:
-            return _compose_by_name(message, item, sending, now_ms, after, more_headers)
+            return _compose_by_name(message, sending, now_ms, after, on_routed)
         from millpond.tasks.celery_application import load_app
 
         item = load_app(app).signature(item.kind, item.args, item.kwargs)
     composed = _compose_with_celery(message, item, sending.id)
-    return _add_options(message, composed, sending, now_ms, after, more_headers)
+    on_routed(composed.queue, str(composed.envelope["headers"]["id"]))
+    return _add_options(message, composed, sending, now_ms, after)
 
 
 def _add_options(
@@ -67,12 +68,13 @@ def _add_options(
     sending: Sending,
     now_ms: int,
     after: Mapping[str, Any] | None,
-    more_headers: Callable[[str, str], Mapping[str, Any]],
 ) -> Outgoing:
-    """Return a message that Celery made, with the times, the unique key and the headers of Millpond."""
+    """Return a message that Celery made, with the times, the unique key and the headers of `sending`."""
     due_ms, expires_ms, deadline_ms = message.times_ms(now_ms)
     headers = composed.envelope["headers"]
-    headers.update(more_headers(composed.queue, headers["id"]))
+    headers.update(sending.headers)
+    if sending.traceparent is not None:
+        headers["traceparent"] = sending.traceparent
     claim = None if message.claim_ms else message.once
     headers[OWN] = millpond_header(now_ms, sending.batch, after, claim)
     if due_ms is not None:
@@ -80,8 +82,8 @@ def _add_options(
     if expires_ms is not None:
         headers["expires"] = format_eta(expires_ms)
     return Outgoing(
-        composed.queue,
-        str(headers["id"]),
+        sending.queue,
+        sending.id,
         _encode_json(composed.envelope),
         int(composed.envelope["properties"].get("priority") or 0),
         due_ms if due_ms is not None else parse_eta_ms(headers.get("eta")),
@@ -108,40 +110,24 @@ def _compose_with_celery(message: Message, item: Any, id: str) -> "SignatureMess
 
 def _compose_by_name(
     message: Message,
-    call: Call,
     sending: Sending,
     now_ms: int,
     after: Mapping[str, Any] | None,
-    more_headers: Callable[[str, str], Mapping[str, Any]],
+    on_routed: Callable[[str, str], None],
 ) -> Outgoing:
     """Compose the message of a call without its application.
 
     Raises `UnknownQueue` if no queue is given, and `BadContract` for arguments that are not JSON.
     """
+    kind = sending.job.kind
     if message.queue is None:
         raise UnknownQueue(
-            f"the queue of {call.kind} is not known here: give queue=, send its signature, or name the "
+            f"the queue of {kind} is not known here: give queue=, send its signature, or name the "
             'application in millpond.toml, as in app = "proj"'
         )
-    due_ms, expires_ms, deadline_ms = message.times_ms(now_ms)
+    on_routed(message.queue, sending.id)
+    message.times_ms(now_ms)  # an error of a time is not one of the arguments
     try:
-        return compose(
-            call.kind,
-            call.kwargs,
-            args=call.args,
-            queue=message.queue,
-            sent_at_ms=now_ms,
-            id=sending.id,
-            priority=message.priority,
-            due_ms=due_ms,
-            expires_ms=expires_ms,
-            deadline_ms=deadline_ms,
-            batch=sending.batch,
-            after=after,
-            claim=message.once,
-            claim_ms=message.claim_ms,
-            headers=more_headers(message.queue, sending.id),
-            ignore_result=False,
-        )
+        return compose_job(message, sending, now_ms=now_ms, after=after)
     except (TypeError, ValueError) as error:
-        raise BadContract(f"the arguments of {call.kind} cannot be written as JSON: {error}") from None
+        raise BadContract(f"the arguments of {kind} cannot be written as JSON: {error}") from None

@@ -4,6 +4,7 @@ Here they are refused in input, and written as null in results.
 """
 
 import math
+from collections.abc import Iterable
 from json import dumps, loads
 from typing import Any, NoReturn
 
@@ -31,7 +32,8 @@ def _check_finite(value: Any) -> None:
     """Raise `ValueError` if the value contains NaN or an infinity."""
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(_NOT_FINITE)
-    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+    parts = value.values() if isinstance(value, dict) else value
+    for part in parts if isinstance(parts, Iterable) and not isinstance(parts, str | bytes) else ():
         _check_finite(part)
 
 

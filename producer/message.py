@@ -129,24 +129,31 @@ def contract_from(item: Sendable) -> Contract:
     return job_from_fields(contract_of(kind), fields)
 
 
-def compose_contract(
+def compose_job(
     message: Message, sending: Sending, *, now_ms: int, after: Mapping[str, Any] | None = None
 ) -> Outgoing:
-    """Compose the message of a contract for the broker, after middleware has seen it as `sending`.
+    """Compose the message of a contract or of a `Call` for the broker, after middleware has seen `sending`.
 
-    `after` is the header of a batch callback. Fields that have their default are left out, so that a worker
-    with an older contract accepts the rest.
+    `after` is the header of a batch callback. Fields of a contract that have their default are left out, so
+    that a worker with an older contract accepts the rest. Raises `BadContract` for fields, and `TypeError` or
+    `ValueError` for arguments of a call, that cannot be written as JSON.
     """
-    contract: Contract = sending.job
-    kwargs = _json_fields(contract)
+    job: Contract | Call = sending.job
+    args, shown = tuple[Any, ...](), None
+    if isinstance(job, Call):
+        args, kwargs = job.args, job.kwargs
+    else:
+        kwargs = _json_fields(job)
+        shown = redact(type(job), kwargs) if hides_fields(type(job)) else None
     due_ms, expires_ms, deadline_ms = message.times_ms(now_ms)
     return compose(
-        contract.kind,
+        job.kind,
         kwargs,
+        args=args,
         queue=sending.queue,
         sent_at_ms=now_ms,
         id=sending.id,
-        shown=redact(type(contract), kwargs) if hides_fields(type(contract)) else None,
+        shown=shown,
         priority=message.priority,
         due_ms=due_ms,
         expires_ms=expires_ms,
@@ -157,6 +164,7 @@ def compose_contract(
         headers=sending.headers,
         claim=message.once,
         claim_ms=0 if message.for_ is None else message.claim_ms,
+        ignore_result=not isinstance(job, Call),  # as a stock client sends it
     )
 
 

@@ -23,7 +23,8 @@ from millpond.broker.schedules import Schedule
 from millpond.broker.server import server_time_ms
 from millpond.producer.client import Client
 from millpond.producer.message import contract_from
-from millpond.tasks.errors import BadContract, SettingsError, UnknownKind, UnknownQueue
+from millpond.tasks.errors import BadContract, MillpondError, SettingsError, UnknownKind
+from millpond.tasks.execute import error_line
 from millpond.tasks.process.heartbeat_file import HeartbeatFile, boot_clock
 from millpond.tasks.send_options import SendOptions
 
@@ -155,7 +156,7 @@ class Scheduler:
         """Send the task of a period, once over all schedulers, and record that the period was fired.
 
         A period that cannot be sent is not recorded: its error becomes the trouble of the schedule, and the
-        next tick tries again.
+        next tick tries again. Raises the errors of the broker, except `QueueFull`.
         """
         name, due = state.name, datetime.fromtimestamp(due_ms / 1000, UTC).isoformat(timespec="seconds")
         period = timedelta(milliseconds=scheduled.next_due(due_ms) - due_ms)
@@ -167,10 +168,13 @@ class Scheduler:
         )
         try:
             sent = self.client.send(scheduled.sendable, **options.non_default(), overflow="reject")
-        except (QueueFull, UnknownQueue) as error:
+        except Exception as error:  # also of Celery or middleware: it must not stop the other schedules
+            if isinstance(error, BrokerError) and not isinstance(error, QueueFull):
+                raise  # it concerns every schedule: the next tick tries them all again
+            trouble = str(error) if isinstance(error, MillpondError) else error_line(error)
             if not state.trouble:
-                logger.warning("schedule %s, due %s, is not sent yet: %s", name, due, error)
-            schedules.update_schedule(self.client.store, name, trouble=str(error))
+                logger.warning("schedule %s, due %s, is not sent yet: %s", name, due, trouble)
+            schedules.update_schedule(self.client.store, name, trouble=trouble)
             return
         if schedules.record_fired(
             self.client.store, name, due_ms=due_ms, id=sent.id, missed=missed, by=self.name

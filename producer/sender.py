@@ -23,7 +23,7 @@ from millpond.broker.publish import Accepted, Answer, Closed, Duplicate, Full, L
 from millpond.producer.backpressure import AdmissionLine, FlowControl, send_blocking
 from millpond.producer.caller_runs import CallerRuns, Ran
 from millpond.producer.celery_tasks import call_of, compose_celery_task, is_celery_task
-from millpond.producer.message import Call, Message, compose_contract, contract_from
+from millpond.producer.message import Call, Message, compose_job, contract_from
 from millpond.producer.queue_cache import QueueCache
 from millpond.producer.send_outcomes import Refused, Sent
 from millpond.producer.server_clock import ServerClock
@@ -67,15 +67,15 @@ class Sender:
         All messages of a chunk are validated before the chunk is sent. Raises the errors of `Client.send` for
         a message that is not valid.
         """
-        flow = FlowControl()
-        for chunk in _split_chunks((self._compose_message(message, batch) for message in messages), flow):
-            policies = {
-                queue: overflow or self.queues.overflow_policy(queue) for queue in {m.queue for m in chunk}
-            }
-            for policy, group in groupby(chunk, key=lambda m: policies[m.queue]):
-                same_policy = list(group)
-                queue_age = cache(self._oldest_seconds)  # a full queue is asked at most once a chunk
-                with self._notify_unanswered(same_policy):
+        flow, chunk = FlowControl(), list[Outgoing]()
+        composed = (self._compose_message(message, batch) for message in messages)
+        with self._notify_unanswered(chunk):
+            for _ in _fill_chunks(chunk, composed, flow):
+                queues = {message.queue for message in chunk}
+                policies = {queue: overflow or self.queues.overflow_policy(queue) for queue in queues}
+                queue_age = cache(self._read_queue_age)  # a full queue is asked at most once a chunk
+                for policy, group in groupby(chunk, key=lambda m: policies[m.queue]):
+                    same_policy = list(group)
                     answers = self._send_under_policy(same_policy, policy, timeout_seconds, flow)
                     for message, answer in zip(same_policy, answers, strict=True):
                         if type(answer) is Accepted and not self.unanswered:
@@ -91,7 +91,7 @@ class Sender:
         policy = overflow or self.queues.overflow_policy(composed.queue)
         with self._notify_unanswered([composed]):
             (answer,) = self._send_under_policy([composed], policy, timeout_seconds, FlowControl())
-            return self._finish_send(composed, answer, self._oldest_seconds)
+            return self._finish_send(composed, answer, self._read_queue_age)
 
     def _send_under_policy(
         self, messages: list[Outgoing], policy: Overflow, timeout_seconds: float | None, flow: FlowControl
@@ -114,22 +114,16 @@ class Sender:
 
         Raises the errors of `Client.send`.
         """
-        header, hooks = callback_header(batch, description), self.hooks[0]
-        if is_celery_task(message.contract):
-            sending = Sending(call_of(message.contract), message.id or new_id(), message.queue or "")
-            return self._compose_celery_task(message, sending, hooks, now_ms=UNKNOWN, after=header)
-        contract = contract_from(message.contract)
-        queue = message.queue or contract.queue
-        self.queues.overflow_policy(queue)
-        sending = Sending(contract, message.id or new_id(), queue)
-        add_headers(hooks.on_sending, sending)
-        return compose_contract(message, sending, now_ms=UNKNOWN, after=header)
+        return self._compose_message(message, None, callback_header(batch, description))
 
-    def _compose_message(self, message: Message, batch: str | None) -> Outgoing:
+    def _compose_message(
+        self, message: Message, batch: str | None, after: dict[str, Any] | None = None
+    ) -> Outgoing:
         """Compose a message for the broker, with the headers that middleware adds.
 
-        An unknown queue and a message that is too long are refused here. Calls `on_sent` of middleware for a
-        refused message, and keeps the others in `unanswered`. Raises the errors of `Client.send`.
+        `after` is the header of a batch callback, which the broker sends later. An unknown queue and a
+        message that is too long are refused here. Calls `on_sent` of middleware for a refused message, and
+        keeps the others in `unanswered`, except callbacks. Raises the errors of `Client.send`.
         """
         item = message.contract
         job: Contract | Call
@@ -141,21 +135,22 @@ class Sender:
         if queue and queue not in self.queues.known:
             self.queues.overflow_policy(queue)  # raises for an unknown queue, before the chunk is sent
         sending = Sending(job, message.id or new_id(), queue, batch, message.traceparent)
-        hooks = self.hooks[SDK in modules]
+        hooks = self.hooks[SDK in modules and after is None]  # the span of a callback would never end
         try:
+            now_ms = self.clock.now_ms() if after is None else UNKNOWN
             if isinstance(job, Call):
-                composed = self._compose_celery_task(message, sending, hooks)
+                composed = self._compose_celery_task(message, sending, hooks, now_ms, after)
             else:
                 if hooks.on_sending:
                     add_headers(hooks.on_sending, sending)
-                composed = compose_contract(message, sending, now_ms=self.clock.now_ms())
+                composed = compose_job(message, sending, now_ms=now_ms, after=after)
             if len(composed.payload) > self.queues.shortest_maximum:
                 self.queues.check_length(composed)
         except Exception as error:
             for on_sent in hooks.on_sent:
                 on_sent(sending, error)
             raise
-        if hooks.on_sent:
+        if hooks.on_sent and after is None:
             self.unanswered[composed.id] = sending
         return composed
 
@@ -164,26 +159,22 @@ class Sender:
         message: Message,
         sending: Sending,
         hooks: Hooks,
-        *,
-        now_ms: int | None = None,
-        after: dict[str, Any] | None = None,
+        now_ms: int,
+        after: dict[str, Any] | None,
     ) -> Outgoing:
-        """Compose the message of a Celery task, at the present time unless `now_ms` is given.
+        """Compose the message of a Celery task.
 
         Middleware sees the task once its queue and id are known, which its application may choose.
         """
 
-        def middleware_headers(queue: str, id: str) -> dict[str, Any]:
-            """Return the headers that middleware adds to a message. Raises `UnknownQueue`."""
+        def call_middleware(queue: str, id: str) -> None:
+            """Set the queue and the id of `sending`, and let middleware add to it. Raises `UnknownQueue`."""
             sending.queue, sending.id = queue, id
             self.queues.overflow_policy(queue)
             add_headers(hooks.on_sending, sending)
-            trace = {} if sending.traceparent is None else {"traceparent": sending.traceparent}
-            return {**sending.headers, **trace}
 
-        now_ms = self.clock.now_ms() if now_ms is None else now_ms
         return compose_celery_task(
-            message, sending, now_ms=now_ms, app=self.app, after=after, more_headers=middleware_headers
+            message, sending, now_ms=now_ms, app=self.app, after=after, on_routed=call_middleware
         )
 
     def _finish_send(
@@ -214,7 +205,7 @@ class Sender:
             for on_sent in self.hooks[SDK in modules].on_sent:
                 on_sent(sending, error)
 
-    def _oldest_seconds(self, queue: str) -> float | None:
+    def _read_queue_age(self, queue: str) -> float | None:
         """Return the age of the oldest message of a queue in seconds, None if the broker does not reply."""
         try:
             return depth.read_depth(self.store, queue).oldest_seconds
@@ -256,19 +247,20 @@ def _queue_full_error(answer: Full, oldest_seconds: float | None) -> QueueFull:
     )
 
 
-def _split_chunks(messages: Iterable[Outgoing], flow: FlowControl) -> Iterator[list[Outgoing]]:
-    """Yield messages in chunks, which are bounded by number, size and the time since the last chunk.
+def _fill_chunks(chunk: list[Outgoing], messages: Iterable[Outgoing], flow: FlowControl) -> Iterator[None]:
+    """Move messages into `chunk`, and yield whenever it is to be sent. It is emptied after each yield.
 
-    The first message is a chunk of its own, so that it is sent at once.
+    A chunk is bounded by number, size and the time since the last one. The first message is a chunk of its
+    own, so that it is sent at once.
     """
-    chunk: list[Outgoing] = []
     size, sent_at = 0, time.monotonic() - CHUNK_SECONDS
     for message in messages:
         chunk.append(message)
         size += len(message.payload)
         is_full = len(chunk) >= flow.chunk_size or size > CHUNK_CHARACTERS
         if is_full or time.monotonic() - sent_at > CHUNK_SECONDS:
-            yield chunk
-            chunk, size, sent_at = [], 0, time.monotonic()
+            yield
+            chunk.clear()
+            size, sent_at = 0, time.monotonic()
     if chunk:
-        yield chunk
+        yield

@@ -22,7 +22,7 @@ from millpond.broker.publish import Accepted
 from millpond.producer.backpressure import FlowControl
 from millpond.producer.caller_runs import CallerRuns
 from millpond.producer.client import Client
-from millpond.producer.message import Message, compose_contract
+from millpond.producer.message import Message, compose_job
 from millpond.producer.send_outcomes import RanHere
 from millpond.producer.server_clock import ServerClock
 from millpond.tasks.context import Context
@@ -141,8 +141,7 @@ def test_a_task_that_cannot_run_here_behind_others_goes_to_the_pool(
     """A missing handler is noticed for the first task of a call. A later task goes to the pool as sent."""
     jobs = [Square(n=1), Square(n=2), Bodyless()]
     messages = [
-        compose_contract(Message(job), Sending(job, new_id(), "default"), now_ms=client.now_ms())
-        for job in jobs
+        compose_job(Message(job), Sending(job, new_id(), "default"), now_ms=client.now_ms()) for job in jobs
     ]
     runs = CallerRuns(client.store, ServerClock(client.store))
     answers = list(runs.send_all(messages, FlowControl(queue_full=True)))

@@ -193,6 +193,8 @@ def test_a_message_that_workers_would_bury_for_its_length_is_refused(
     with pytest.raises(BadContract, match=r"of 1\d,\d{3},\d{3} bytes is too long: .* at most 10,000,000\."):
         client.send(long)
     assert waiting(client) == 0
+    with pytest.raises(BadContract, match="is too long"):
+        client.batch(then=long)
     client.store.client.hset(QueueKeys("default", prefix).limits, "message_bytes", 20_000_000)
     with Client(settings=Settings(broker_url=each_url, key_prefix=prefix)) as another:
         assert another.send(long).queue == "default"
@@ -312,5 +314,21 @@ def test_middleware_hears_how_each_sending_ended(client: Client) -> None:
         ("two", "default", "QueueFull"),
         ("three", "default", "BadContract"),
         ("four", "default", "BrokerAway"),
+    ]
+    assert not sender.unanswered
+
+
+def test_middleware_hears_of_the_messages_before_an_invalid_one(client: Client) -> None:
+    """An invalid item ends a stream: the messages that waited to be sent with it are refused, too."""
+    notes = Notes()
+    sender = replace(client._sender, hooks=(Hooks([notes]), Hooks([notes])))
+    items = [Message(Square(n=n), id=str(n)) for n in range(3)]
+    invalid = Message(("squares.square", {"n": "one"}))
+    with pytest.raises(BadContract):
+        list(sender.stream([*items, invalid], overflow="reject", timeout_seconds=None, batch=None))
+    assert sorted(notes.noted) == [
+        ("0", "default", "NoneType"),
+        ("1", "default", "BadContract"),
+        ("2", "default", "BadContract"),
     ]
     assert not sender.unanswered

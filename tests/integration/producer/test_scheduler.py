@@ -39,10 +39,10 @@ def client(url: str) -> Iterator[Client]:
         yield made
 
 
-def yesterday(store: Store, days: int = 1) -> None:
+def yesterday(store: Store, days: int = 1, name: str = "daily") -> None:
     """Date a schedule's last firing to some days ago."""
     then = server.server_time_ms(store) // DAY_MS * DAY_MS - days * DAY_MS
-    store.client.hset(schedule_key("daily"), mapping={"since_ms": then - DAY_MS, "last_due_ms": then})
+    store.client.hset(schedule_key(name), mapping={"since_ms": then - DAY_MS, "last_due_ms": then})
 
 
 def sent(store: Store) -> list[str]:
@@ -128,6 +128,20 @@ def test_a_full_queue_delays_a_period_and_loses_none(client: Client) -> None:
     scheduler.tick()
     assert len(sent(store)) == 2
     assert schedules.read_all_schedules(store)[0].trouble == ""
+
+
+def test_a_schedule_that_fails_stops_no_other(client: Client) -> None:
+    """An error of one task, here of its length, is the trouble of its schedule; the others are sent."""
+    store = client.store
+    for name in ("daily", "other"):
+        yesterday(store, name=name)
+    limits.declare_limits(store, "short", {"message_bytes": 10}, authoritative=True)
+    too_long = DAILY["daily"].model_copy(update={"queue": "short"})
+    Scheduler(client, {"daily": too_long, "other": DAILY["daily"]}).tick()
+    troubles = {state.name: state.trouble for state in schedules.read_all_schedules(store)}
+    assert "is too long" in troubles["daily"]
+    assert troubles["other"] == ""
+    assert [id.partition("@")[0] for id in sent(store)] == ["other"]
 
 
 def test_a_schedule_that_cannot_be_sent_is_refused_at_the_start(client: Client) -> None:

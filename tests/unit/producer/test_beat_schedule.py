@@ -48,6 +48,7 @@ def test_a_period_counts_from_the_epoch(timing: Any) -> None:
         # Both of the fields for days hold: a Friday that is the 13th.
         (crontab("0", "0", day_of_week="fri", day_of_month="13"), "2026-11-13T00:00", "2027-08-13T00:00"),
         (crontab("0", "0", day_of_month="29", month_of_year="2"), "2024-02-29T00:00", "2028-02-29T00:00"),
+        (crontab("0", "0", "fri", "29", "2"), "2008-02-29T00:00", "2036-02-29T00:00"),
     ],
 )
 def test_a_crontab_is_due_when_celery_has_it(timing: crontab, before: str, after: str) -> None:

@@ -15,6 +15,8 @@ class Job(BaseModel):
 
     x: float | str = 0.0
     many: list[dict[str, float]] = []
+    pair: tuple[float, ...] = ()
+    several: frozenset[float] = frozenset()
 
 
 @pytest.mark.parametrize("text", [b"NaN", b'{"a": [Infinity]}', b"-Infinity", b"1e999", b"[-1e999]"])
@@ -33,7 +35,16 @@ def test_what_is_json_is_read_as_python_does() -> None:
     assert json_text.parse_json(text) == json.loads(text)
 
 
-@pytest.mark.parametrize("job", [Job(x=NAN), Job(x=-INFINITY), Job(many=[{"a": 1.0}, {"b": INFINITY}])])
+@pytest.mark.parametrize(
+    "job",
+    [
+        Job(x=NAN),
+        Job(x=-INFINITY),
+        Job(many=[{"a": 1.0}, {"b": INFINITY}]),
+        Job(pair=(1.0, NAN)),
+        Job(several=frozenset([NAN])),
+    ],
+)
 def test_a_contract_with_what_is_no_number_is_refused(job: Job) -> None:
     """pydantic makes NaN of the text "NaN", which is JSON."""
     with pytest.raises(ValueError, match="NaN and infinities"):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from millpond.producer.client import Client
-from millpond.producer.message import Message, compose_contract, contract_from
+from millpond.producer.message import Message, compose_job, contract_from
 from millpond.tasks.contract import Contract, contracts_by_kind, load_shipped_contracts
 from millpond.tasks.email.contract import SendEmail
 from millpond.tasks.errors import BadContract, UnknownKind
@@ -26,7 +26,7 @@ class Loose(Contract, kind="test.message.loose"):
 
 def composed(message: Message) -> dict[str, Any]:
     sending = Sending(contract_from(message.contract), message.id or "1", "q")
-    sent = compose_contract(message, sending, now_ms=NOW)
+    sent = compose_job(message, sending, now_ms=NOW)
     return {"message": sent, **json.loads(sent.payload)}
 
 

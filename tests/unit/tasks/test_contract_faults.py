@@ -34,7 +34,7 @@ from pydantic import (
     field_serializer,
 )
 
-from millpond.producer.message import Message, compose_contract
+from millpond.producer.message import Message, compose_job
 from millpond.tasks.contract import Contract, contracts_by_kind, job_from_fields
 from millpond.tasks.errors import BadContract
 from millpond.tasks.middleware import Sending
@@ -265,7 +265,7 @@ def test_what_an_open_field_would_send_in_the_open_or_as_stars_is_refused(
         wire_fields(job)
     assert "horse" not in str(refused.value)
     with pytest.raises(BadContract, match="cannot be sent"):
-        compose_contract(Message(job), Sending(job, "1", "default"), now_ms=0)
+        compose_job(Message(job), Sending(job, "1", "default"), now_ms=0)
 
 
 def test_what_json_can_write_is_sent_in_an_open_field() -> None:
