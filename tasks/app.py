@@ -57,7 +57,7 @@ def transport_options(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _celery_settings(table: PoolsTable) -> dict[str, Any]:
+def _celery_settings(pools_table: PoolsTable) -> dict[str, Any]:
     """Return the Celery settings without which Millpond's promises would not hold."""
     return {
         # Messages are JSON, on queues of the table or created on demand.
@@ -65,7 +65,7 @@ def _celery_settings(table: PoolsTable) -> dict[str, Any]:
         "result_serializer": "json",
         "event_serializer": "json",
         "accept_content": ["json"],
-        "task_queues": [Queue(name, routing_key=name) for name in table.queues],
+        "task_queues": [Queue(name, routing_key=name) for name in pools_table.queues],
         "task_default_queue": "default",
         "task_create_missing_queues": True,
         # Messages are settled after the run, and delivered again if the worker is lost.

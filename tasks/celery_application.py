@@ -12,38 +12,41 @@ from millpond.tasks.errors import BadBrokerUrl, SettingsError
 from millpond.tasks.module_loading import check_module
 
 
-def load_app(name: str) -> Celery:
-    """Return the application that a name means, as `celery -A` reads it. Raises `SettingsError`."""
-    check_module(name.partition(":")[0].partition(".")[0], setting="app")
+def load_app(app_name: str) -> Celery:
+    """Import and return the application of a name, which `celery -A` would take. Raises `SettingsError`."""
+    check_module(app_name.partition(":")[0].partition(".")[0], setting="app")
     try:
-        app = find_app(name)
+        app = find_app(app_name)
     except Exception as error:
-        raise application_error(name, error) from error
+        raise application_error(app_name, error) from error
     if not isinstance(app, Celery):
-        raise application_error(name, None)
+        raise application_error(app_name, None)
     return app
 
 
-def task_names(name: str) -> frozenset[str]:
+def load_task_names(app_name: str) -> frozenset[str]:
     """Load an application and return the names of its tasks, without Celery's own. Raises `SettingsError`."""
-    app = load_app(name)
+    app = load_app(app_name)
     try:
         app.loader.import_default_modules()
         return frozenset(task for task in app.tasks if not task.startswith("celery."))
     except Exception as error:
-        raise application_error(name, error) from error
+        raise application_error(app_name, error) from error
 
 
-def application_error(name: str, error: Exception | None) -> SettingsError:
-    """Return the error for a name that cannot be loaded; without `error`, that is no Celery application."""
-    module = name.partition(":")[0]
+def application_error(app_name: str, error: Exception | None) -> SettingsError:
+    """Return the error for an application that raised `error` when it was loaded.
+
+    `error` is None if the name was found and is that of something else.
+    """
+    module = app_name.partition(":")[0]
     # Celery looks for a variable first and for a module last, and reports its last attempt.
     is_missing = isinstance(error, AttributeError) and getattr(error.obj, "__name__", None) == module
-    if error is None or is_missing or (isinstance(error, ModuleNotFoundError) and error.name == name):
+    if error is None or is_missing or (isinstance(error, ModuleNotFoundError) and error.name == app_name):
         reason = f"name the variable that holds it, as in {module}:app"
     else:
         reason = f"{type(error).__name__}: {error}"
-    return SettingsError(f"app names {name!r}, which is no Celery application: {reason}")
+    return SettingsError(f"app names {app_name!r}, which is no Celery application: {reason}")
 
 
 def broker_url(app: Celery) -> str | None:
@@ -56,9 +59,12 @@ def broker_url(app: Celery) -> str | None:
 
 
 def add_tls_options(app: Celery, setting: Any) -> str:
-    """Return the URL of a setting of the application, with the options of its `broker_use_ssl`."""
+    """Return the URL of a setting of the application, with the options of its `broker_use_ssl`.
+
+    A URL that has TLS options itself is returned without further ones.
+    """
     url, tls = _join_urls(setting), app.conf.broker_use_ssl
-    if not tls or "ssl_" in url:
+    if not tls or "ssl_" in url.partition("?")[2]:
         return url
     options = {"ssl": "true", **(tls if isinstance(tls, dict) else {})}
     query = urlencode({name: _spell_option(value) for name, value in options.items()})

@@ -20,7 +20,7 @@ from millpond.tasks.name_suggestions import unknown_name_text
 from millpond.tasks.redaction import redact
 
 #: The modules that declare Millpond's own contracts.
-SHIPPED = (
+SHIPPED_MODULES = (
     "millpond.tasks.email.contract",
     "millpond.tasks.files.contract",
     "millpond.tasks.squares.contract",
@@ -45,24 +45,23 @@ class Contract(BaseModel):
     queue: ClassVar[str] = "default"
 
     def __init_subclass__(cls, *, kind: str = "", queue: str | None = None, **config: Any) -> None:
+        # Declares the arguments. `__pydantic_init_subclass__` gets them too, once the fields are known.
         super().__init_subclass__(**config)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, *, kind: str = "", queue: str | None = None, **config: Any) -> None:
+        super().__pydantic_init_subclass__(**config)
         if not kind:
             return
         declared = _kinds.get(kind, cls)
         if (declared.__module__, declared.__qualname__) != (cls.__module__, cls.__qualname__):
             modules = f"{declared.__module__} and {cls.__module__}"
             raise UnknownKind(f"two contracts are named {kind!r}, in {modules}: rename one")
+        for fault in contract_faults(cls):
+            raise BadContract(f"the contract {kind} cannot be carried: {fault}")
         cls.kind = kind
         cls.queue = queue or cls.queue
         _kinds[kind] = cls
-
-    @classmethod
-    def __pydantic_init_subclass__(cls, *, kind: str = "", queue: str | None = None, **config: Any) -> None:
-        super().__pydantic_init_subclass__(**config)
-        fault = next(contract_faults(cls), None) if kind else None
-        if fault is not None:
-            del _kinds[kind]
-            raise BadContract(f"the contract {kind} cannot be carried: {fault}")
 
     def redacted(self) -> dict[str, Any]:
         """Return the fields as JSON has them. A note of the length replaces the value of a hidden field."""
@@ -87,7 +86,7 @@ def contract_of(kind: str) -> type[Contract]:
 
 def load_shipped_contracts() -> None:
     """Import Millpond's own contracts, which register themselves."""
-    for module in SHIPPED:
+    for module in SHIPPED_MODULES:
         importlib.import_module(module)
 
 
@@ -124,4 +123,5 @@ def contract_error(error: ValidationError, *, subject: str) -> BadContract:
 
 
 def _field_path(location: tuple[int | str, ...]) -> str:
+    """Return the path of a field with dots, or "it" for the fields as a whole."""
     return ".".join(map(str, location)) or "it"

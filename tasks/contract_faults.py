@@ -41,25 +41,30 @@ def contract_faults(model: type[BaseModel]) -> Iterator[str]:
     yield from _model_faults(model, "", set())
 
 
-def _model_faults(model: type[BaseModel], path: str, seen: set[type]) -> Iterator[str]:
-    """Yield a line for each fault of a model and the models nested in it. Models in `seen` are left out."""
+def _model_faults(model: type[BaseModel], prefix: str, seen: set[type]) -> Iterator[str]:
+    """Yield a line for each fault of a model and the models nested in it. Models in `seen` are left out.
+
+    `prefix` begins the paths of its fields: `address.`, or "" for the contract itself.
+    """
     if model in seen:
         return
     seen.add(model)
     for name in model.__private_attributes__:
-        yield f"{path}{name} is private and is not sent: make it a field, or a property"
+        yield f"{prefix}{name} is private and is not sent: make it a field, or a property"
     for name in model.model_computed_fields:
-        yield f"{path}{name} is a computed field, which the worker would refuse: make it a property"
+        yield f"{prefix}{name} is a computed field, which the worker would refuse: make it a property"
     serializers = model.__pydantic_decorators__
     if serializers.model_serializers or serializers.field_serializers:
-        yield f"{path or model.__name__} has a serializer of its own: send what JSON can write as it is"
+        subject = prefix.removesuffix(".") or model.__name__
+        yield f"{subject} has a serializer of its own: send what JSON can write as it is"
     for name, field in model.model_fields.items():
-        yield from _field_faults(model, f"{path}{name}", name, field)
+        path = f"{prefix}{name}"
+        yield from _field_faults(model, path, name, field)
         encoded = _has_encoding(field.metadata) or _writes_bytes_as_text(model)
         tagged = field.discriminator is not None
         for metadata in field.metadata:
-            yield from _metadata_faults(metadata, f"{path}{name}")
-        yield from _type_faults(field.annotation, f"{path}{name}", seen, encoded=encoded, tagged=tagged)
+            yield from _metadata_faults(metadata, path)
+        yield from _type_faults(field.annotation, path, seen, encoded=encoded, tagged=tagged)
 
 
 def _field_faults(model: type[BaseModel], path: str, name: str, field: FieldInfo) -> Iterator[str]:

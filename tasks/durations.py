@@ -49,14 +49,17 @@ def parse_seconds(value: object) -> float:
     return seconds
 
 
-def to_timedelta(value: Duration, name: str) -> timedelta:
-    """Return a duration as a `timedelta`. Raises `BadQuantity`, which begins with `name`, the argument's."""
+def to_timedelta(value: Duration, argument_name: str) -> timedelta:
+    """Return a duration as a `timedelta`. Raises `BadQuantity`, which begins with the argument's name.
+
+    A value that is a `timedelta` is returned as it is, also a negative one.
+    """
     if isinstance(value, timedelta):
         return value
     try:
         return timedelta(seconds=parse_seconds(value))
     except BadQuantity as error:
-        raise BadQuantity(f"{name}: {error}") from None
+        raise BadQuantity(f"{argument_name}: {error}") from None
 
 
 def parse_milliseconds(value: object) -> int:

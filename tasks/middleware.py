@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 #: The group of entry points by which an installed package names middleware.
-GROUP = "millpond.middleware"
+ENTRY_POINT_GROUP = "millpond.middleware"
 
 #: Headers of Celery and Millpond, which middleware must not set.
-RESERVED = frozenset(
+RESERVED_HEADERS = frozenset(
     (
         *("lang", "task", "id", "shadow", "eta", "expires", "group", "group_index", "retries", "timelimit"),
         *("root_id", "parent_id", "argsrepr", "kwargsrepr", "origin", "ignore_result", "stamps"),
@@ -125,7 +125,8 @@ class Hooks:
 def _overriding_methods(middleware: Sequence[Middleware], method: str) -> tuple[Any, ...]:
     """Return the bound method of each middleware that overrides it."""
     unchanged = getattr(Middleware, method)
-    return tuple(getattr(one, method) for one in middleware if getattr(type(one), method) is not unchanged)
+    overriding = (layer for layer in middleware if getattr(type(layer), method) is not unchanged)
+    return tuple(getattr(layer, method) for layer in overriding)
 
 
 def load_middleware(names: Iterable[str]) -> tuple[Middleware, ...]:
@@ -172,7 +173,7 @@ def _load_entry_points() -> tuple[Middleware, ...]:
     from importlib.metadata import entry_points
 
     loaded = []
-    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+    for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: point.name):
         package = point.dist.name if point.dist else "a package"
         loaded.append(_instantiate_middleware(point.load(), f"the entry point {point.name!r} of {package}"))
     return tuple(loaded)
@@ -186,7 +187,7 @@ def add_headers(on_sending: Iterable[Callable[[Sending], None]], sending: Sendin
     for hook in on_sending:
         hook(sending)
     for name in sending.headers:
-        if name in RESERVED:
+        if name in RESERVED_HEADERS:
             raise ValueError(
                 f"{name!r} is a header of Celery's or Millpond's: name it otherwise, as in 'shop_{name}'"
             )

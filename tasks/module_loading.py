@@ -8,9 +8,6 @@ from pathlib import Path
 
 from millpond.tasks.errors import SettingsError
 
-#: The top-level modules of Millpond.
-OWN = ("millpond",)
-
 
 def import_modules(modules: Iterable[str], *, setting: str = "kinds") -> None:
     """Import the modules, also from the working directory. `setting` is the setting that names them.
@@ -71,7 +68,7 @@ def _shadowed_file(top: str) -> Path | None:
 
     Return None if there is no such file, or if it would be imported.
     """
-    if top not in (*OWN, *sys.stdlib_module_names):
+    if top not in ("millpond", *sys.stdlib_module_names):
         return None
     for file in (Path.cwd() / f"{top}.py", Path.cwd() / top / "__init__.py"):
         if file.exists() and not _imports_file(top, file):

@@ -7,8 +7,9 @@ an overflow policy. Every deployment (embedded, compose, Kubernetes, systemd) us
 import os
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field, model_validator
 
+from millpond.tasks.configuration.sources import merge_tables
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.field_types import Bound, Count, CountOrZero, Rate, Seconds, SettingsTable, Words
 from millpond.tasks.name_suggestions import closest_name, unknown_name_text
@@ -147,14 +148,14 @@ class PoolsTable(SettingsTable):
     @model_validator(mode="before")
     @classmethod
     def _merge_with_defaults(cls, data: Any) -> Any:
-        """Return the entries of the file, merged with the default entries of the same names."""
+        """Return the given entries, merged with the default entries of the same names."""
         if not isinstance(data, dict):
             return data
-        return {
-            **data,
-            "pools": _merge_entries(default_pools(), data.get("pools", {})),
-            "queues": _merge_entries(default_queues(), data.get("queues", {})),
+        defaults = {
+            "pools": {name: pool.model_dump() for name, pool in default_pools().items()},
+            "queues": {name: queue.model_dump() for name, queue in default_queues().items()},
         }
+        return merge_tables(defaults, data)
 
     @model_validator(mode="after")
     def _check_queues(self) -> "PoolsTable":
@@ -183,14 +184,3 @@ class PoolsTable(SettingsTable):
     def pools_of(self, queue: str) -> list[str]:
         """Return the names of the pools that take from a queue."""
         return [name for name, pool in self.pools.items() if queue in pool.queues]
-
-
-def _merge_entries(defaults: dict[str, Any], changes: Any) -> Any:
-    """Return the default entries with the changes: changed fields of entries, and further entries."""
-    if not isinstance(changes, dict):
-        return changes
-    merged = {name: entry.model_dump() for name, entry in defaults.items()}
-    for name, change in changes.items():
-        fields = change.model_dump() if isinstance(change, BaseModel) else change
-        merged[name] = {**merged.get(name, {}), **fields} if isinstance(fields, dict) else fields
-    return merged

@@ -240,16 +240,17 @@ class Settings(SettingsTable):
         """Validate the arguments merged over the values of the environment and the file."""
         if not isinstance(arguments, dict):
             return handler(arguments)
-        read = sources.read_sources(cls, shipped_names())
+        read = read_setting_sources()
         try:
             return handler(sources.merge_tables(read.values, arguments))
         except ValidationError as error:
             raise SettingsError(faults.describe_faults(error, cls, read)) from None
 
 
-def shipped_names() -> dict[str, Any]:
-    """Return the names of the pools and queues that ship with Millpond, as keys of nested tables."""
-    return {"table": {"pools": dict.fromkeys(default_pools()), "queues": dict.fromkeys(default_queues())}}
+def read_setting_sources() -> sources.Sources:
+    """Read the environment variables and the file. Raises `SettingsError`."""
+    table = {"pools": dict.fromkeys(default_pools()), "queues": dict.fromkeys(default_queues())}
+    return sources.read_sources(Settings, shipped_names={"table": table})
 
 
 @lru_cache(maxsize=1)
@@ -259,16 +260,16 @@ def settings() -> Settings:
     Logs a warning for a queue that no pool takes from and that seems misspelt. Raises `SettingsError` or
     `BadBrokerUrl`, with all faults in one line.
     """
-    configured = Settings()
-    if configured.broker_url is not None:
+    read = Settings()
+    if read.broker_url is not None:
         try:
-            BrokerURL.parse(configured.broker_url).check_files()
+            BrokerURL.parse(read.broker_url).check_files()
         except BadBrokerUrl as error:
-            source = sources.read_sources(Settings, shipped_names()).source_of(("broker_url",))
+            source = read_setting_sources().source_of(("broker_url",))
             raise BadBrokerUrl(f"{source}: {error}") from None
-    for queue, similar in configured.table.misspelt_queues():
+    for queue, similar in read.table.misspelt_queues():
         logger.warning("no pool takes from the queue %s: did you mean %s?", queue, similar)
-    return configured
+    return read
 
 
 def is_debug() -> bool:
@@ -276,7 +277,7 @@ def is_debug() -> bool:
     return os.environ.get("MILLPOND_DEBUG", "").lower() not in ("", "0", "false", "no", "off")
 
 
-def child_environment(configured: Settings) -> dict[str, str]:
+def child_environment(settings: Settings) -> dict[str, str]:
     """Return the environment for a child process that is to have these settings. It has their secrets."""
     variables = tuple(f"MILLPOND_{name.upper()}" for name in (*Settings.model_fields, *LIFTED))
     nested = tuple(f"{variable}__" for variable in variables)
@@ -285,7 +286,7 @@ def child_environment(configured: Settings) -> dict[str, str]:
         for name, value in os.environ.items()
         if name.upper() not in variables and not name.upper().startswith(nested)
     }
-    for name, value in configured.model_dump().items():
+    for name, value in settings.model_dump().items():
         if value is not None:
             text = value if isinstance(value, str) else json.dumps(value, default=_to_plain_text)
             env[f"MILLPOND_{name.upper()}"] = text

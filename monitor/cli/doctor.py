@@ -41,13 +41,12 @@ def run_checks() -> "Iterator[Finding]":
     """
     from millpond.monitor.doctor import machine
     from millpond.monitor.doctor.finding import fail, ok, warn
-    from millpond.tasks.configuration import sources
     from millpond.tasks.errors import MillpondError
     from millpond.tasks.process.local_instance import find_local_instance
-    from millpond.tasks.settings import Settings, settings, shipped_names
+    from millpond.tasks.settings import read_setting_sources, settings
 
     try:
-        configured, read = settings(), sources.read_sources(Settings, shipped_names())
+        configured, read = settings(), read_setting_sources()
     except MillpondError as error:
         yield fail("settings", str(error), "correct it; every setting: millpond config --markdown")
         return

@@ -58,12 +58,11 @@ def _settings_in_force() -> "tuple[list[SettingInForce], tuple[str, ...]]":
     from dataclasses import replace
 
     from millpond.broker.url import BrokerURL
-    from millpond.tasks.configuration import sources
     from millpond.tasks.configuration.catalog import settings_in_force
     from millpond.tasks.process.local_instance import find_local_instance
-    from millpond.tasks.settings import Settings, settings, shipped_names
+    from millpond.tasks.settings import read_setting_sources, settings
 
-    configured, written = settings(), sources.read_sources(Settings, shipped_names())
+    configured, written = settings(), read_setting_sources()
     local = find_local_instance() if configured.broker_url is None else None
     if local is not None:
         configured = local.apply_to(configured)

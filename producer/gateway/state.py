@@ -36,7 +36,7 @@ class State:
         if settings.app is not None:
             from millpond.tasks import celery_application
 
-            self.app_tasks = celery_application.task_names(settings.app)
+            self.app_tasks = celery_application.load_task_names(settings.app)
         tokens = len(settings.gateway.tokens)
         self.threads = ThreadPools(settings.gateway.max_streams, tokens)
         self.owners = BatchOwners(client.store, self.threads)

@@ -1,5 +1,6 @@
 """List every setting: its type, its use, its default, and the value in force with its origin."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -143,8 +144,6 @@ def to_json_value(value: Any) -> Any:
 
 def to_toml(value: Any) -> str:
     """Return a value as TOML. The text is empty for None, which TOML cannot express."""
-    import json
-
     json_value = to_json_value(value)
     match json_value:
         case None:

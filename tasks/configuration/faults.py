@@ -17,8 +17,10 @@ from millpond.tasks.configuration.model_fields import (
 )
 from millpond.tasks.configuration.sources import Sources
 from millpond.tasks.configuration.toml_file import Keys
+from millpond.tasks.configuration.variable_names import entry_names
 from millpond.tasks.field_faults import describe_fault
 from millpond.tasks.name_suggestions import closest_name
+from millpond.tasks.pools import default_pools
 
 
 def describe_faults(error: ValidationError, model: type[BaseModel], sources: Sources) -> str:
@@ -81,7 +83,7 @@ def _missing_key_text(path: Keys, model: type[BaseModel], sources: Sources) -> s
     """
     if path[0] == "table" and len(path) == 4:
         pool = path[2]
-        others = [name for name in _known_names(path[:2], sources) if name != pool]
+        others = [name for name in _pool_names(sources) if name != pool]
         suggestion = closest_name(str(pool), others)
         text = f'the pool {pool!r} has no queues: name those it takes from, as in queues = ["default"]'
         return f"{text}, or did you mean the pool {suggestion!r}?" if suggestion else text
@@ -89,14 +91,9 @@ def _missing_key_text(path: Keys, model: type[BaseModel], sources: Sources) -> s
     return f"{path[-1]} is missing: write {describe_values(field)}" if field else f"{path[-1]} is missing"
 
 
-def _known_names(path: Keys, sources: Sources) -> Sequence[str]:
-    """Return the names in the table at a path, and the names of the pools that ship with Millpond."""
-    from millpond.tasks.pools import default_pools
-
-    table: Any = sources.values
-    for part in path:
-        table = table.get(part, {}) if isinstance(table, dict) else {}
-    return [*default_pools(), *(table if isinstance(table, dict) else ())]
+def _pool_names(sources: Sources) -> Sequence[str]:
+    """Return the names of the pools that ship with Millpond, and of those in the settings."""
+    return [*default_pools(), *entry_names(("table", "pools"), sources.values)]
 
 
 def _unknown_name_text(path: Keys, model: type[BaseModel], sources: Sources) -> str:
@@ -105,7 +102,7 @@ def _unknown_name_text(path: Keys, model: type[BaseModel], sources: Sources) -> 
     siblings = _names_in_table(model, table)
     is_table_name = not table and isinstance(sources.values.get(str(name)), dict)
     there_is = f"there is no such {'table' if is_table_name else 'setting'}"
-    if not table and name in _known_names(("table", "pools"), sources):
+    if not table and name in _pool_names(sources):
         return f"{there_is}: write [pools.{name}] for the pool, or [queues.{name}] for the queue"
     if similar := closest_name(str(name), siblings):
         return f"{there_is}: did you mean {format_path((*table, similar))}?"

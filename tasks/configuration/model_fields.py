@@ -2,7 +2,7 @@
 
 import types
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
@@ -13,10 +13,17 @@ from millpond.tasks.field_types import ValidValues
 LIFTED = {"pools": ("table", "pools"), "queues": ("table", "queues")}
 
 
-def format_path(path: Iterable[int | str]) -> str:
+Key = TypeVar("Key", bound=int | str)
+
+
+def path_in_file(path: tuple[Key, ...]) -> tuple[Key, ...]:
+    """Return a path of the model as millpond.toml has it, without the `table` that the model adds."""
+    return path[1:] if path[0] == "table" and len(path) > 1 else path
+
+
+def format_path(path: tuple[int | str, ...]) -> str:
     """Return a path of the model as millpond.toml spells it: `pools.email.bound`, `gateway.tokens.0.hash`."""
-    parts = [str(part) for part in path]
-    return ".".join(parts[1:] if parts[0] == "table" and parts[1:] else parts)
+    return ".".join(map(str, path_in_file(path)))
 
 
 def strip_annotated(annotation: Any) -> Any:

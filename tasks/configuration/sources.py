@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from millpond.tasks.configuration.model_fields import LIFTED
+from millpond.tasks.configuration.model_fields import LIFTED, path_in_file
 from millpond.tasks.configuration.toml_file import Keys, TomlFile, config_file
 from millpond.tasks.configuration.variables import read_variables
 from millpond.tasks.errors import SettingsError
@@ -37,7 +37,7 @@ class Sources:
         parts = (name for part, name in self.variables.items() if part[: len(path)] == path)
         return min(parts, default=None)
 
-    def written_in_file(self, path: Keys) -> bool:
+    def is_in_file(self, path: Keys) -> bool:
         """True if the file has a value at a path of the model."""
         value: Any = {} if self.file is None else nest_tables(self.file.values)
         for part in path:
@@ -50,7 +50,7 @@ class Sources:
     def origin_of(self, path: Keys) -> str:
         """Return the source of the value in force at a path: a variable, a line of the file, or "default"."""
         variable = self.variables.get(tuple(map(str, path)))
-        return variable or (self._line_in_file(path) if self.written_in_file(path) else "default")
+        return variable or (self._line_in_file(path) if self.is_in_file(path) else "default")
 
     def source_of(self, path: Keys) -> str | None:
         """Return the source of a value, of a part of it or of a table around it: a variable or a file's line.
@@ -59,25 +59,26 @@ class Sources:
         """
         if variable := self.variable_of(path):
             return variable
-        is_in_file = any(self.written_in_file(path[:end]) for end in range(1, len(path) + 1))
-        return self._line_in_file(path) if is_in_file else None
+        is_written = any(self.is_in_file(path[:end]) for end in range(1, len(path) + 1))
+        return self._line_in_file(path) if is_written else None
 
     def _line_in_file(self, path: Keys) -> str:
         """Return the file's path with the line of a value, or of the table around it, if it is found."""
         assert self.file is not None
-        line = self.file.line_of(file_path(path))
+        line = self.file.line_of(path_in_file(path))
         return f"{self.file.path}{f' line {line}' if line else ''}"
 
 
-def read_sources(model: type[BaseModel], shipped: Mapping[str, Any]) -> Sources:
-    """Read the file and the variables. `shipped` has the pools and queues that ship with Millpond.
+def read_sources(model: type[BaseModel], *, shipped_names: Mapping[str, Any]) -> Sources:
+    """Read the file and the variables. `model` is the class of all settings.
 
-    Raises `SettingsError`, in one line, for a malformed file, or with the faults of all variables.
+    `shipped_names` has the names of the shipped pools and queues as keys of nested tables. Raises
+    `SettingsError`, in one line, for a malformed file, or with the faults of all variables.
     """
     path = config_file()
     file = TomlFile(path) if path.is_file() else None
     file_values = nest_tables(file.values) if file else {}
-    read = read_variables(os.environ, model, merge_tables(shipped, file_values))
+    read = read_variables(os.environ, model, merge_tables(shipped_names, file_values))
     if faults := [*read.faults, *_scratch_faults()]:
         raise SettingsError("; ".join(faults))
     return Sources(merge_tables(file_values, read.values), read.names, file, tuple(read.unused))
@@ -88,11 +89,6 @@ def nest_tables(values: Mapping[str, Any]) -> dict[str, Any]:
     others = {name: value for name, value in values.items() if name not in LIFTED}
     table = {name: values[name] for name in LIFTED if name in values}
     return merge_tables(others, {"table": table}) if table else others
-
-
-def file_path(path: Keys) -> Keys:
-    """Return a path of the model as the file spells it, without the `table` that the model adds."""
-    return path[1:] if path[0] == "table" and path[1:] else path
 
 
 def merge_tables(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

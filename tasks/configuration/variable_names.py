@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from millpond.tasks.configuration.model_fields import LIFTED, is_table, model_of, value_type_of
+from millpond.tasks.configuration.model_fields import LIFTED, is_table, model_of, path_in_file, value_type_of
 from millpond.tasks.name_suggestions import closest_name
 
 #: Names that other programs have for a setting -> its name here.
@@ -28,31 +28,28 @@ _SYNONYMS = {
 #: Variables that are no settings: the path of the file, tracebacks, the folder for short-lived files.
 NO_SETTINGS = ("CONFIG", "DEBUG", "SCRATCH")
 
-Path = tuple[str, ...]
+#: The path of a setting in the model.
+SettingPath = tuple[str, ...]
 
 
-def variable_name(path: Path) -> str:
-    """Return the variable of a path of the model, without the `table` that the model adds."""
-    parts = path[1:] if path[0] == "table" and len(path) > 1 else path
-    return "MILLPOND_" + "__".join(part.upper() for part in parts)
+def variable_name(path: SettingPath) -> str:
+    """Return the variable of a setting: `MILLPOND_POOLS__EMAIL__CONCURRENCY`."""
+    return "MILLPOND_" + "__".join(path_in_file(path)).upper()
 
 
-def setting_path(name: str, model: type[BaseModel], known_names: Mapping[str, Any]) -> Path | None:
+def setting_path(name: str, model: type[BaseModel], known_names: Mapping[str, Any]) -> SettingPath | None:
     """Return the path of the setting that a variable sets. `name` is without `MILLPOND_`: `SMTP__HOST`.
 
     Return None if there is no such setting.
     """
-    parts = name.split("__")
-    lifted = LIFTED.get(parts[0].lower())
-    path: Path = lifted or ()
+    first, *others = name.split("__")
+    path: SettingPath = ()
     annotation: Any = model
-    for part in lifted or ():
-        annotation = _type_of_key(annotation, part)
-    for part in parts[1:] if lifted else parts:
+    for part in (*LIFTED.get(first.lower(), (first,)), *others):
         if model_of(annotation) is not None:
             key = part.lower()
         elif value_type_of(annotation) is not None and part:
-            names = {name.upper().replace("-", "_"): name for name in _entry_names(path, known_names)}
+            names = {name.upper().replace("-", "_"): name for name in entry_names(path, known_names)}
             key = names.get(part.upper().replace("-", "_"), part.lower())
         else:
             return None
@@ -64,7 +61,7 @@ def setting_path(name: str, model: type[BaseModel], known_names: Mapping[str, An
 
 
 def unknown_variable_warning(
-    name: str, path: Path | None, model: type[BaseModel], known_names: Mapping[str, Any]
+    name: str, path: SettingPath | None, model: type[BaseModel], known_names: Mapping[str, Any]
 ) -> str | None:
     """Return the warning about a variable that sets nothing, with the variable that was probably meant.
 
@@ -108,15 +105,17 @@ def _table_prefixes(model: type[BaseModel]) -> tuple[str, ...]:
     return tuple(f"{name.upper()}_" for name in (*names, *LIFTED))
 
 
-def _entry_names(path: Path, tables: Mapping[str, Any]) -> list[str]:
-    """Return the names in the table at a path: those of the file and those that ship with Millpond."""
-    table: Any = tables
+def entry_names(path: SettingPath, values: Mapping[str, Any]) -> list[str]:
+    """Return the names in the table at a path of nested values; none if there is no table."""
+    table: Any = values
     for part in path:
         table = table.get(part) if isinstance(table, dict) else None
     return [str(name) for name in table] if isinstance(table, dict) else []
 
 
-def _setting_paths(annotation: Any, path: Path, known_names: Mapping[str, Any]) -> Iterator[Path]:
+def _setting_paths(
+    annotation: Any, path: SettingPath, known_names: Mapping[str, Any]
+) -> Iterator[SettingPath]:
     """Yield the path of every setting as the file spells it. `NAME` stands for further names of tables."""
     model, entry_type = model_of(annotation), value_type_of(annotation)
     if model is not None:
@@ -125,7 +124,7 @@ def _setting_paths(annotation: Any, path: Path, known_names: Mapping[str, Any]) 
             yield from _setting_paths(field.annotation, field_path, known_names)
     elif model_of(entry_type) is not None:
         model_path = LIFTED.get(path[0], path) if path else path
-        for name in (*_entry_names(model_path, known_names), "NAME"):
+        for name in (*entry_names(model_path, known_names), "NAME"):
             yield from _setting_paths(entry_type, (*path, name), known_names)
     elif path:
         yield path

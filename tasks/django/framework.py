@@ -44,12 +44,12 @@ __all__ = [
 def settings() -> Settings:
     """Return Millpond's settings, changed by the `MILLPOND` of Django's settings. Raises `SettingsError`."""
     options = getattr(django_settings, "MILLPOND", None)
-    return (
-        Settings(**{name.lower(): value for name, value in options.items()}) if options else read_settings()
-    )
+    if not options:
+        return read_settings()
+    return Settings(**{name.lower(): value for name, value in options.items()})
 
 
-def result_of(task: Any, id: str, job: RunDjangoTask, status: Any, **outcome: Any) -> Any:
+def result_of(task: Any, task_id: str, job: RunDjangoTask, status: Any, **outcome: Any) -> Any:
     """Return Django's `TaskResult` of a task.
 
     `outcome` has fields of the `TaskResult`, and as `value` the return value of the task's function.
@@ -66,7 +66,7 @@ def result_of(task: Any, id: str, job: RunDjangoTask, status: Any, **outcome: An
         **outcome,
     }
     result = TaskResult(
-        task=task, id=id, status=status, args=job.args, kwargs=job.kwargs, backend=job.backend, **fields
+        task=task, id=task_id, status=status, args=job.args, kwargs=job.kwargs, backend=job.backend, **fields
     )
     object.__setattr__(result, "_return_value", value)  # Django's own backends set it so
     return result

@@ -16,7 +16,7 @@ from millpond.tasks.process.heartbeat_file import ProcessState, boot_clock
 LIVE_SECONDS = 30.0
 READY_SECONDS = 15.0
 
-#: The checks that a caller may ask for. Each includes those before it.
+#: The names of the checks. Each check includes those before it.
 HEALTH_CHECKS = ("live", "ready", "working")
 
 
@@ -30,7 +30,7 @@ class Health:
     processes: tuple[str, ...] = ()
 
     def faults(self, check: str) -> tuple[str, ...]:
-        """Return the faults of one of `HEALTH_CHECKS` and of those before it."""
+        """Return the faults of one of the `HEALTH_CHECKS` and of those before it."""
         checks = HEALTH_CHECKS[: HEALTH_CHECKS.index(check) + 1]
         return tuple(fault for name in checks for fault in getattr(self, name))
 
@@ -43,15 +43,15 @@ def judge_health(
     `within_seconds` replaces every time limit. `service` is the name to show if there are no heartbeats.
     """
     if not heartbeats:
-        return Health((f"no process of {service or 'it'} runs here",), (), ())
+        return Health((f"no process of {service or 'Millpond'} runs here",), (), ())
     now = boot_clock()
     live = (_liveness_fault(process, now, within_seconds or LIVE_SECONDS) for process in heartbeats)
     ready = [_readiness_fault(process, now, within_seconds or READY_SECONDS) for process in heartbeats]
     working = (_progress_fault(process, now, within_seconds) for process in heartbeats)
-    for service in sorted({process.service for process in heartbeats}):
-        present = [process for process in heartbeats if process.service == service]
+    for name in sorted({process.service for process in heartbeats}):
+        present = [process for process in heartbeats if process.service == name]
         if len(present) < present[0].expected:
-            ready.append(f"{service}: {len(present)} of {present[0].expected} processes are there")
+            ready.append(f"{name}: {len(present)} of {present[0].expected} processes are there")
     return Health(
         tuple(filter(None, live)),
         tuple(filter(None, ready)),

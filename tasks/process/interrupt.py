@@ -19,7 +19,7 @@ _IMPORT_SYSTEM = "<frozen importlib._bootstrap>"
 def end_on_interrupted_import() -> None:
     """Make a SIGINT end this process during an import. At other times it raises `KeyboardInterrupt`.
 
-    A process that was started with SIGINT ignored, as by nohup, ignores it further.
+    A process that was started with SIGINT ignored, as by nohup, still ignores it.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _on_interrupt)

@@ -37,12 +37,12 @@ class LocalInstance:
         """Return the content of the address file. It has the broker's password."""
         return json.dumps(asdict(self))
 
-    def apply_to(self, configured: Settings) -> Settings:
+    def apply_to(self, settings: Settings) -> Settings:
         """Return the settings with this instance's broker, and with its file roots if they have none."""
         changed: dict[str, Any] = {"broker_url": self.broker_url, "key_prefix": self.key_prefix}
-        if not configured.files.roots:
-            changed["files"] = configured.files.model_copy(update={"roots": self.roots})
-        return configured.model_copy(update=changed)
+        if not settings.files.roots:
+            changed["files"] = settings.files.model_copy(update={"roots": self.roots})
+        return settings.model_copy(update=changed)
 
 
 def find_local_instance(folder: Path | None = None) -> LocalInstance | None:
@@ -80,10 +80,10 @@ def apply_local_instance() -> Settings:
     return settings()
 
 
-def require_broker_url(configured: Settings) -> str:
+def require_broker_url(settings: Settings) -> str:
     """Return the broker's URL in these settings. Raises `SettingsError` if there is none."""
-    if configured.broker_url:
-        return configured.broker_url
+    if settings.broker_url:
+        return settings.broker_url
     if find_local_instance():
         raise SettingsError(
             "no broker is configured: set MILLPOND_BROKER_URL to the URL that the running `millpond up` "

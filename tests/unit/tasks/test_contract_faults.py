@@ -180,6 +180,20 @@ def test_what_is_no_field_is_refused() -> None:
                 return str(n)
 
 
+class Serialized(BaseModel):
+    n: int
+
+    @field_serializer("n")
+    def _text(self, n: int) -> str:
+        return str(n)
+
+
+def test_a_serializer_of_a_nested_model_is_refused_by_the_name_of_its_field() -> None:
+    """The line begins with the field of the contract."""
+    with pytest.raises(BadContract, match="carried: value has a serializer of its own: send"):
+        declared(Serialized)
+
+
 class Inner(BaseModel):
     model_config = ConfigDict(frozen=True)
     day: date = date(2026, 1, 1)

@@ -65,7 +65,7 @@ def test_the_file_of_a_process_that_is_gone_is_not_believed() -> None:
     path.write_text(json.dumps(asdict(replace(file.heartbeat, started="1"))))
     assert read_heartbeats() == []
     assert not path.exists()
-    assert judge_health(read_heartbeats()).faults("live") == ("no process of it runs here",)
+    assert judge_health(read_heartbeats()).faults("live") == ("no process of Millpond runs here",)
 
 
 def test_what_is_no_record_is_passed_over() -> None:

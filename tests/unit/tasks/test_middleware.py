@@ -82,9 +82,10 @@ def test_a_name_that_is_none_is_refused_in_one_line(name: str, said: str) -> Non
 
 def test_an_installed_package_brings_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """An entry point is loaded behind the middleware of the setting."""
-    point = EntryPoint("shop", "shop_middleware:Inner", middleware.GROUP)
+    point = EntryPoint("shop", "shop_middleware:Inner", middleware.ENTRY_POINT_GROUP)
     monkeypatch.setattr(
-        "importlib.metadata.entry_points", lambda group: [point] if group == middleware.GROUP else []
+        "importlib.metadata.entry_points",
+        lambda group: [point] if group == middleware.ENTRY_POINT_GROUP else [],
     )
     middleware.load_middleware(["shop_middleware:Outer"])
     assert [type(each).__name__ for each in middleware.load_middleware(["shop_middleware:Outer"])] == [
