@@ -12,13 +12,14 @@ from typing import Any
 
 from celery.app.task import Context
 from celery.exceptions import InvalidTaskError
-from celery.worker.request import Request
+from celery.worker.request import Request, send_revoked
 from celery.worker.state import (
     active_requests,
     all_total_count,
     revoked,
     revoked_stamps,
     task_accepted,
+    task_ready,
     total_count,
 )
 
@@ -190,10 +191,19 @@ class DeliveryRequest(Request):
             self._announce_revoked("terminated", True, signal, False)
 
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
-        """Settle the delivery unless the task was running, and announce the revocation as Celery does."""
+        """Send the event and the signal of a revocation, mark it in the result backend, and acknowledge it.
+
+        Celery's own method raises the errors of the backend, and then the delivery would not be settled.
+        """
         if not terminated:
             self.set_revoked_outcome(expired=expired)
-        super()._announce_revoked(reason, terminated, signum, expired)
+        details = {"terminated": terminated, "signum": signum, "expired": expired}
+        task_ready(self)
+        self.send_event("task-revoked", **details)
+        self.mark_revoked(reason)
+        self.acknowledge()
+        self._already_revoked = True
+        send_revoked(self.task, request=self._context, **details)
 
 
 def request_dict(delivery: Delivery, hostname: str) -> dict[str, Any]:

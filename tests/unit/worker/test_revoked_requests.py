@@ -1,0 +1,69 @@
+"""A task that was revoked or has expired before its start is settled, even if its result backend fails."""
+
+import json
+from base64 import b64encode
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from celery import Celery
+from celery.backends.base import BaseBackend
+from celery.worker.state import revoked
+
+from millpond.broker.consume.in_flight import InFlightMessages
+from millpond.broker.delivery import Delivery
+from millpond.broker.message import Message
+from millpond.broker.outcomes import NOT_RUN, Expired, Outcome
+from millpond.worker.celery.request import PondRequest
+
+
+class UnreachableBackend(BaseBackend):  # type: ignore[misc]
+    """A result backend whose server cannot be reached."""
+
+    def store_result(self, *_: Any, **__: Any) -> None:
+        """Raise the error of a client without a connection."""
+        raise ConnectionRefusedError("the results are away")
+
+
+def request_of(headers: dict[str, Any], in_flight: InFlightMessages) -> PondRequest:
+    """Return a request of a task of an application with an unreachable backend."""
+    app = Celery("tills", backend=f"{__name__}:UnreachableBackend", set_as_current=False)
+
+    @app.task(name="tills.count", shared=False)  # type: ignore[untyped-decorator]
+    def count() -> None:
+        """Not called."""
+
+    envelope = {
+        "body": b64encode(b"[[], {}, {}]").decode(),
+        "content-type": "application/json",
+        "headers": {"id": "one", "task": "tills.count", **headers},
+        "properties": {"body_encoding": "base64"},
+    }
+    services: Any = SimpleNamespace(
+        app=app,
+        hostname="here",
+        eventer=None,
+        in_flight=in_flight,
+        outcome_hooks=((), ()),
+        remembers_successes=False,
+    )
+    return PondRequest(Delivery(Message.decode(json.dumps(envelope))), count, services)
+
+
+@pytest.mark.parametrize(
+    ("headers", "outcome"), [({"expires": "2020-01-01T00:00:00+00:00"}, Expired()), ({}, NOT_RUN)]
+)
+def test_an_unreachable_result_backend_does_not_keep_a_delivery_from_its_outcome(
+    headers: dict[str, Any], outcome: Outcome, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The error is logged. If it were raised, the worker would take its own connection for a broken one."""
+    in_flight = InFlightMessages()
+    request = request_of(headers, in_flight)
+    if not headers:
+        revoked.add("one")
+    try:
+        assert request.revoked()
+    finally:
+        revoked.discard("one")
+    assert [ended for _, ended in in_flight.finished] == [outcome]
+    assert "did not take how task tills.count[one] ended" in caplog.text
