@@ -57,10 +57,11 @@ class Client:
         address = url or require_broker_url(configured)
         tracing = Tracing(configured.traces_endpoint, service="millpond-client")
         self.store = connect(address, **configured.broker_options, copies=configured.send_copies)
+        self.queues = QueueCache(self.store, configured.table)
         self._sender = Sender(
             self.store,
             ServerClock(self.store),
-            QueueCache(self.store, configured.table),
+            self.queues,
             configured.kinds,
             configured.app,
             hooks_by_tracing(tracing, load_middleware(configured.middleware)),

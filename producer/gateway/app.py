@@ -11,9 +11,8 @@ from millpond.producer.examples import example_fields
 from millpond.producer.gateway.openapi import add_token_scheme
 from millpond.producer.gateway.problems import (
     ApiError,
-    api_error,
     internal_error,
-    invalid_fields,
+    invalid_fields_error,
     translate_error,
 )
 from millpond.producer.gateway.routes import batches, health, send, stream, tasks
@@ -86,16 +85,14 @@ async def _http_error(_request: Request, error: Exception) -> JSONResponse:
         return error.response()
     assert isinstance(error, HTTPException)
     message = f"{error.detail}: GET /openapi.json describes every route"
-    return api_error(
-        error.status_code, f"http_{error.status_code}", message, headers=error.headers
-    ).response()
+    return ApiError(error.status_code, f"http_{error.status_code}", message, headers=error.headers).response()
 
 
 async def _invalid_request(_request: Request, error: Exception) -> JSONResponse:
     """Respond with the name of each field at fault, without its value, which may be a mail or a secret."""
     assert isinstance(error, RequestValidationError)
     # The first part of a location is the part of the request: query, header, path or body.
-    return invalid_fields([{**fault, "loc": fault["loc"][1:]} for fault in error.errors()]).response()
+    return invalid_fields_error([{**fault, "loc": fault["loc"][1:]} for fault in error.errors()]).response()
 
 
 async def _millpond_error(_request: Request, error: Exception) -> JSONResponse:

@@ -16,7 +16,7 @@ from starlette.datastructures import Headers
 from millpond.broker.batches import record
 from millpond.broker.connection import Store
 from millpond.producer.gateway.options import SendOptions
-from millpond.producer.gateway.problems import api_error
+from millpond.producer.gateway.problems import ApiError
 from millpond.producer.gateway.thread_pools import ThreadPools
 from millpond.producer.gateway.tokens import ANONYMOUS, Principal, find_principal
 from millpond.tasks.contract import Contract
@@ -49,13 +49,13 @@ def authenticate(tokens: Sequence[GatewayToken], headers: Headers) -> Principal:
         # A web site may let its own name resolve to this machine, and so reach the gateway from a browser.
         if not _is_local_host(headers.get("host", "")):
             text = "without tokens the gateway answers requests to localhost only"
-            raise api_error(403, "foreign_host", text)
+            raise ApiError(403, "foreign_host", text)
         return ANONYMOUS
     scheme, _, token = headers.get("authorization", "").partition(" ")
     principal = find_principal(tokens, token.strip()) if scheme.lower() == "bearer" else None
     if principal is None:
         text = "send a token that the gateway knows: Authorization: Bearer …"
-        raise api_error(401, "unauthorized", text, headers={"WWW-Authenticate": "Bearer"})
+        raise ApiError(401, "unauthorized", text, headers={"WWW-Authenticate": "Bearer"})
     return principal
 
 
@@ -72,7 +72,7 @@ def _is_local_host(host: str) -> bool:
 def require_kind(principal: Principal, kind: str) -> None:
     """Raise `ApiError` 403 if the principal may not send a kind."""
     if not principal.may_send(kind):
-        raise api_error(403, "forbidden_kind", f"the token {principal.name} may not send {kind}")
+        raise ApiError(403, "forbidden_kind", f"the token {principal.name} may not send {kind}")
 
 
 def require_options(
@@ -86,22 +86,22 @@ def require_options(
     kind_queue = None if contract is None else contract.queue
     if queue not in (None, kind_queue) and not principal.may_name(queue or ""):
         text = f"the token {name} may not name the queue {queue}: add it to `queues` of the token"
-        raise api_error(403, "forbidden_queue", text)
+        raise ApiError(403, "forbidden_queue", text)
     if overflow == "shed" and not principal.has_right("shed"):
         text = f"the token {name} may not throw out tasks (overflow=shed): add `shed` to its `rights`"
-        raise api_error(403, "forbidden_overflow", text)
+        raise ApiError(403, "forbidden_overflow", text)
     if options.priority != 0 and not principal.has_right("priority"):
         text = f"the token {name} may not choose a priority: add `priority` to its `rights`"
-        raise api_error(403, "forbidden_priority", text)
+        raise ApiError(403, "forbidden_priority", text)
     if options.id is not None and not principal.owns_task(options.id):
-        raise api_error(403, "forbidden_id", f"an id that the token {name} chooses begins with {name}:")
+        raise ApiError(403, "forbidden_id", f"an id that the token {name} chooses begins with {name}:")
 
 
 def require_task(principal: Principal, task_id: str) -> None:
     """Raise `ApiError` 403 for an id that is not in the principal's name space, whether it exists or not."""
     if not principal.owns_task(task_id):
         text = f"the ids of the tasks of the token {principal.name} begin with {principal.name}:"
-        raise api_error(403, "forbidden_task", text)
+        raise ApiError(403, "forbidden_task", text)
 
 
 class BatchOwners:
@@ -127,7 +127,7 @@ class BatchOwners:
                 self._owners.popitem(last=False)
         if self._owners[batch] != principal.name:
             text = f"{principal.name} did not open this batch: use the token that did, or one for every kind"
-            raise api_error(403, "forbidden_batch", text)
+            raise ApiError(403, "forbidden_batch", text)
 
     async def require_room(self, principal: Principal, max_batches: int) -> None:
         """Raise `ApiError` 429 if the principal has `max_batches` batches. Raises `BrokerError`."""
@@ -140,4 +140,4 @@ class BatchOwners:
                 self._full_until[principal.name] = time.monotonic() + FULL_SECONDS
         if is_full:
             text = f"{max_batches} batches of {principal.name} are kept, the most of one token (max_batches)"
-            raise api_error(429, "too_many_batches", text, retry_after=60)
+            raise ApiError(429, "too_many_batches", text, retry_after=60)

@@ -67,15 +67,6 @@ def max_silent_connections(settings: Gateway) -> int:
     return max(_LEAST_SILENT, int(settings.max_connections * _SILENT))
 
 
-def connection_factory(limits: ConnectionLimits) -> Any:
-    """Return the factory of the connections, for `uvicorn.Config(http=…)`."""
-
-    def make_connection(*args: Any, **kwargs: Any) -> BoundedConnection:
-        return BoundedConnection(limits, *args, **kwargs)
-
-    return make_connection
-
-
 def raise_open_file_limit(settings: Gateway) -> None:
     """Raise the process's limit of open files to what the connections need, at most to the hard limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

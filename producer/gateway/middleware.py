@@ -11,17 +11,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from millpond.producer.gateway.auth import authenticate
 from millpond.producer.gateway.connections import max_open_requests
+from millpond.producer.gateway.headers import NDJSON, media_type
 from millpond.producer.gateway.loop_shares import UNAUTHENTICATED, LoopShares
 from millpond.producer.gateway.priority_selector import SocketPriority
-from millpond.producer.gateway.problems import ApiError, api_error, internal_error
+from millpond.producer.gateway.problems import ApiError, internal_error
 from millpond.producer.gateway.routes.send import SendEndpoint
 from millpond.producer.gateway.shares import Shares
 from millpond.producer.gateway.timeouts import IdleTimeout
 from millpond.tasks.settings import Gateway
 
 log = logging.getLogger("millpond.gateway")
-
-NDJSON = "application/x-ndjson"
 
 #: A body of one task may take this many idle timeouts, and the time that its bytes take at this rate.
 BODY_TIMEOUTS = 2
@@ -130,8 +129,8 @@ class RequestGuard:
         coding = headers.get("content-encoding", "identity")
         if coding.strip().lower() != "identity":
             text = f"a body is read as it is sent, not as {coding:.40}: leave out Content-Encoding"
-            raise api_error(415, "content_encoding", text)
-        is_stream = headers.get("content-type", "").startswith(NDJSON)
+            raise ApiError(415, "content_encoding", text)
+        is_stream = media_type(headers) == NDJSON
         limit = self._settings.max_stream_bytes if is_stream else self._settings.max_task_bytes
         announced = headers.get("content-length", "0")
         if announced.isdigit() and int(announced) > limit:
@@ -189,7 +188,7 @@ def _bound_receive(
         try:
             message = await (idle_timeout.receive(receive) if has_more else receive())
         except TimeoutError:
-            raise api_error(
+            raise ApiError(
                 408, "idle", f"no part of the body came for {idle_timeout.idle_seconds:g} s"
             ) from None
         has_more = message.get("more_body", False)
@@ -199,14 +198,14 @@ def _bound_receive(
         max_seconds = BODY_TIMEOUTS * idle_timeout.idle_seconds + received / MIN_BYTES_A_SECOND
         if has_more and not is_stream and time.monotonic() - started > max_seconds:
             text = f"the body comes slower than {MIN_BYTES_A_SECOND} bytes a second"
-            raise api_error(408, "too_slow", text)
+            raise ApiError(408, "too_slow", text)
         return message
 
     return receive_bounded
 
 
 def _too_large_error(limit: int) -> ApiError:
-    return api_error(413, "too_large", f"the body is longer than {limit} bytes: send less at once")
+    return ApiError(413, "too_large", f"the body is longer than {limit} bytes: send less at once")
 
 
 def _log_traceback(error: Exception) -> None:

@@ -27,15 +27,6 @@ _MEANINGS = {
     503: "The broker is away, or the gateway is overloaded",
 }
 
-PROBLEMS: dict[int, dict[str, Any]] = {
-    code: {
-        "model": ErrorBody,
-        "description": meaning,
-        **({"headers": _RETRY_AFTER} if code in (429, 503) else {}),
-    }
-    for code, meaning in _MEANINGS.items()
-}
-
 
 def operation_id(route: APIRoute) -> str:
     """Return the name of a route's function, from which generated clients name their own."""
@@ -44,7 +35,14 @@ def operation_id(route: APIRoute) -> str:
 
 def problem_responses(*codes: int) -> dict[int | str, dict[str, Any]]:
     """Return the descriptions of the error responses with these status codes."""
-    return {code: PROBLEMS[code] for code in codes}
+    return {
+        code: {
+            "model": ErrorBody,
+            "description": _MEANINGS[code],
+            **({"headers": _RETRY_AFTER} if code in (429, 503) else {}),
+        }
+        for code in codes
+    }
 
 
 def query_parameters(model: type[BaseModel]) -> list[dict[str, Any]]:

@@ -1,7 +1,5 @@
-"""The options of a send, from the query of a request or a line of a stream, and its trace header."""
+"""The options of a send, from the query of a request or from a line of a stream."""
 
-import re
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -17,7 +15,7 @@ from pydantic import (
 )
 from starlette.datastructures import QueryParams
 
-from millpond.producer.gateway.problems import invalid_fields
+from millpond.producer.gateway.problems import invalid_input_error
 from millpond.producer.gateway.tokens import Principal
 from millpond.producer.message import Message, Sendable
 from millpond.tasks import durations
@@ -54,12 +52,6 @@ Seconds = Annotated[
         }
     ),
 ]
-
-#: W3C Trace Context: version 00, or a later one, which begins in the same way. An id of zeros is invalid.
-_TRACEPARENT = re.compile(
-    rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?=-|$)"
-)
-
 
 #: The description of each option, by its name in Python.
 _ABOUT = option_descriptions()
@@ -146,13 +138,4 @@ def read_query(model: type[Query], query: bytes) -> Query:
     try:
         return model.model_validate(dict(QueryParams(query)))
     except ValidationError as error:
-        raise invalid_fields(error.errors(include_input=False)) from None
-
-
-def read_traceparent(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """Return the value of the header `traceparent`, as version 00. None if it is missing or invalid."""
-    for name, value in headers:
-        if name == b"traceparent":
-            match = _TRACEPARENT.match(value)
-            return None if match is None else f"00-{match[0][3:].decode()}"
-    return None
+        raise invalid_input_error(error) from None

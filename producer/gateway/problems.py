@@ -7,10 +7,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
+from millpond.producer import json_text
 from millpond.tasks.errors import (
     BadContract,
     BatchClosed,
@@ -54,12 +55,18 @@ class ErrorBody(BaseModel):
 
 
 class ApiError(HTTPException):
-    """The exception that ends a request with an error response."""
+    """The exception that ends a request with an error response.
 
-    def __init__(self, status: int, problem: Problem, headers: Mapping[str, str] | None = None) -> None:
-        retry_after = {} if problem.retry_after is None else {"Retry-After": str(problem.retry_after)}
-        super().__init__(status, problem.code, {**retry_after, **(headers or {})})
-        self.problem = problem
+    `more` are further fields of its `Problem`. With `retry_after`, it also sets the header `Retry-After`.
+    """
+
+    def __init__(
+        self, status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None, **more: Any
+    ) -> None:
+        self.problem = Problem(code=code, message=message, **more)
+        retry_after = self.problem.retry_after
+        own_headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+        super().__init__(status, code, {**own_headers, **(headers or {})})
 
     def response(self) -> JSONResponse:
         """Return the error response."""
@@ -70,16 +77,9 @@ class ApiError(HTTPException):
         return {"error": self.problem.model_dump(exclude_none=True)}
 
 
-def api_error(
-    status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None, **more: Any
-) -> ApiError:
-    """Return an error to raise. `more` are further fields of `Problem`."""
-    return ApiError(status, Problem(code=code, message=message, **more), headers)
-
-
 def internal_error() -> ApiError:
     """Return the error for an unexpected exception."""
-    return api_error(500, "internal_error", "an error of the gateway itself: its log says where it happened")
+    return ApiError(500, "internal_error", "an error of the gateway itself: its log says where it happened")
 
 
 def translate_error(error: Exception) -> ApiError:
@@ -91,28 +91,28 @@ def translate_error(error: Exception) -> ApiError:
         case QueueFull():
             seconds = error.retry_after_seconds
             after = UNKNOWN_RETRY_SECONDS if seconds is None else _bound_retry(seconds)
-            return api_error(
+            return ApiError(
                 429, "queue_full", message, queue=error.queue, bound=error.bound, retry_after=after
             )
         case DeadlineExceeded():
             after = _bound_retry(error.wait_seconds)
-            return api_error(429, "deadline_exceeded", message, queue=error.queue, retry_after=after)
+            return ApiError(429, "deadline_exceeded", message, queue=error.queue, retry_after=after)
         case BatchClosed():
-            return api_error(409, "batch_closed", message)
+            return ApiError(409, "batch_closed", message)
         case UnknownBatch():
-            return api_error(404, "unknown_batch", message)
+            return ApiError(404, "unknown_batch", message)
         case UnknownKind():
-            return api_error(404, "unknown_kind", message)
+            return ApiError(404, "unknown_kind", message)
         case UnknownQueue():
             fields = [FieldError(field="queue", message=message)]
-            return api_error(422, "unknown_queue", message, fields=fields)
+            return ApiError(422, "unknown_queue", message, fields=fields)
         case BadContract() | ValueError():
-            return api_error(422, "bad_contract", message)
+            return ApiError(422, "bad_contract", message)
         case BrokerAway():
             text = "the broker cannot be reached; the task may have been accepted: send it again with once=…"
-            return api_error(503, "broker_away", text, retry_after=UNKNOWN_RETRY_SECONDS)
+            return ApiError(503, "broker_away", text, retry_after=UNKNOWN_RETRY_SECONDS)
         case BrokerError():
-            return api_error(503, "broker_refused", message, retry_after=UNKNOWN_RETRY_SECONDS)
+            return ApiError(503, "broker_refused", message, retry_after=UNKNOWN_RETRY_SECONDS)
     raise error
 
 
@@ -121,11 +121,24 @@ def _bound_retry(seconds: float) -> int:
     return min(LONGEST_RETRY_SECONDS, max(1, math.ceil(seconds)))
 
 
-def invalid_fields(errors: Sequence[Any], *, subject: str = "this request") -> ApiError:
+def invalid_input_error(
+    error: Exception, *, subject: str = "this request", text: str = "the body"
+) -> ApiError:
+    """Return the error 422 for a text that is not JSON or does not fit its model.
+
+    `subject` is what is not valid, and `text` what was read, as the message names them.
+    """
+    if isinstance(error, ValidationError):
+        return invalid_fields_error(error.errors(include_url=False, include_input=False), subject=subject)
+    fault = {"loc": (), "msg": json_text.describe_fault(text, error)}
+    return invalid_fields_error([fault], subject=subject)
+
+
+def invalid_fields_error(errors: Sequence[Any], *, subject: str = "this request") -> ApiError:
     """Return the error 422 for pydantic's list of errors. It names each field at fault, without its value."""
     fields = [
         FieldError(field=".".join(map(str, error["loc"])) or "it", message=describe_fault(error))
         for error in errors
     ]
     faults = "; ".join(f"{fault.field}: {fault.message}" for fault in fields)
-    return api_error(422, "bad_contract", f"{subject} is not valid: {faults}", fields=fields)
+    return ApiError(422, "bad_contract", f"{subject} is not valid: {faults}", fields=fields)

@@ -6,7 +6,6 @@ so do the batches of a token. Tasks outside of batches share a call whatever tok
 """
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
@@ -14,16 +13,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from itertools import groupby
-from typing import Literal
 
-from millpond.broker import limits
-from millpond.broker.connection import Store
 from millpond.producer.celery_tasks import is_celery_task
 from millpond.producer.client import Client
-from millpond.producer.gateway.problems import api_error
+from millpond.producer.gateway.problems import ApiError
 from millpond.producer.message import Message, contract_from
 from millpond.producer.send_outcomes import Refused, Sent
-from millpond.tasks.errors import BrokerError, MillpondError
+from millpond.tasks.errors import BrokerError, MillpondError, UnknownQueue
 from millpond.tasks.pools import Overflow
 
 #: With two concurrent calls, each would carry fewer tasks, and both would compete for the interpreter.
@@ -31,9 +27,6 @@ CONCURRENT_CALLS = 1
 #: The most messages of one call, and the most that wait for a call.
 MESSAGES_A_CALL = 200
 MOST_PENDING = 10_000
-
-#: How long a queue's overflow policy is cached.
-POLICY_SECONDS = 5.0
 
 _NO_WAIT = timedelta(0)
 
@@ -70,26 +63,6 @@ def send_each(
             yield from send_each(client, [message], overflow=overflow, timeout=timeout, batch=batch)
 
 
-class OverflowPolicies:
-    """The overflow policies of queues for requests, which never wait for room. Threads may share them."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        #: Queue -> until when its policy is cached, and the policy.
-        self._cached: dict[str, tuple[float, Literal["reject", "shed"]]] = {}
-
-    def policy_of(self, queue: str) -> Literal["reject", "shed"]:
-        """Return `shed` if the queue's own policy is `shed`, or else `reject`. Raises `BrokerAway`.
-
-        The policy is cached for `POLICY_SECONDS`.
-        """
-        until, policy = self._cached.get(queue, (0.0, "reject"))
-        if time.monotonic() >= until:
-            policy = "shed" if limits.read_limits(self._store, queue).overflow == "shed" else "reject"
-            self._cached[queue] = (time.monotonic() + POLICY_SECONDS, policy)
-        return policy
-
-
 @dataclass(frozen=True, slots=True)
 class _Pending:
     """A message that waits to be sent, and the future of its outcome."""
@@ -103,10 +76,9 @@ class _Pending:
 class SendBatcher:
     """Sends single messages in shared calls. One event loop uses it."""
 
-    def __init__(self, client: Client, threads: Executor, policies: OverflowPolicies) -> None:
+    def __init__(self, client: Client, threads: Executor) -> None:
         self._client = client
         self._threads = threads
-        self._policies = policies
         #: By token and then by batch (None: outside of batches). The next token and its next batch are first.
         self._pending: dict[str, dict[str | None, deque[_Pending]]] = {}
         self._pending_count = 0
@@ -117,7 +89,7 @@ class SendBatcher:
     ) -> Sent:
         """Send one message. Raises the errors of `Client.send`, and `ApiError` 503 if too many wait."""
         if self._pending_count >= MOST_PENDING:
-            raise api_error(503, "overloaded", "the gateway has too much to send: try again", retry_after=1)
+            raise ApiError(503, "overloaded", "the gateway has too much to send: try again", retry_after=1)
         result: asyncio.Future[SendResult] = asyncio.get_running_loop().create_future()
         batches = self._pending.setdefault(token, {})
         batches.setdefault(batch, deque()).append(_Pending(message, overflow, batch, result))
@@ -186,13 +158,21 @@ class SendBatcher:
         return results
 
     def _overflow_policy(self, pending: _Pending) -> Overflow:
-        """Return the overflow policy for a message: that of its request, or else of its queue."""
+        """Return the overflow policy for a message: that of its request, or else of its queue.
+
+        The queue's `block` and `caller_runs` become `reject`, because a request never waits for room. Raises
+        `BrokerAway`.
+        """
         if pending.overflow is not None:
             return pending.overflow
         queue, item = pending.message.queue, pending.message.contract
         if queue is None and is_celery_task(item):
             return "reject"  # its queue is not known before its application routes it
-        return self._policies.policy_of(queue or contract_from(item).queue)
+        try:
+            policy = self._client.queues.overflow_policy(queue or contract_from(item).queue)
+        except UnknownQueue:
+            return "reject"  # the send raises the error again, for this message alone
+        return "shed" if policy == "shed" else "reject"
 
     def _deliver_results(self, messages: list[_Pending], call: "asyncio.Future[list[SendResult]]") -> None:
         """Give each message of a call its outcome, and start the next calls."""

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -21,7 +22,7 @@ from millpond.producer.client import Client
 from millpond.producer.gateway.acceptor import Acceptor
 from millpond.producer.gateway.app import application, load_contracts
 from millpond.producer.gateway.auth import check_address
-from millpond.producer.gateway.connections import ConnectionLimits, connection_factory, raise_open_file_limit
+from millpond.producer.gateway.connections import BoundedConnection, ConnectionLimits, raise_open_file_limit
 from millpond.producer.gateway.loop_shares import LoopShares
 from millpond.producer.gateway.middleware import RequestGuard
 from millpond.producer.gateway.priority_selector import BackgroundThrottle, PrioritySelector
@@ -119,7 +120,7 @@ class _Server(uvicorn.Server):
     def __init__(self, app: ASGIApp, limits: ConnectionLimits, drain_seconds: float) -> None:
         config = uvicorn.Config(
             app,
-            http=connection_factory(limits),
+            http=partial(BoundedConnection, limits),  # type: ignore[arg-type]
             loop="asyncio",
             ws="none",
             lifespan="off",

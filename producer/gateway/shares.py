@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from millpond.producer.gateway.problems import api_error
+from millpond.producer.gateway.problems import ApiError
 
 
 def share_of(max_count: int, tokens: int) -> int:
@@ -36,7 +36,7 @@ class Shares:
             text = (
                 f"the token {token} has {self._share} {self._unit_name} at once, its share: try again later"
             )
-            raise api_error(503, "share_used", text, retry_after=1)
+            raise ApiError(503, "share_used", text, retry_after=1)
         self._held[token] += 1
         try:
             yield

@@ -8,9 +8,9 @@ from typing import Literal
 
 from millpond.producer.client import Client
 from millpond.producer.gateway.auth import BatchOwners
-from millpond.producer.gateway.problems import api_error
+from millpond.producer.gateway.problems import ApiError
 from millpond.producer.gateway.request_metrics import RequestMetrics
-from millpond.producer.gateway.send_batcher import OverflowPolicies, SendBatcher
+from millpond.producer.gateway.send_batcher import SendBatcher
 from millpond.producer.gateway.shares import Shares
 from millpond.producer.gateway.thread_pools import ThreadPools
 from millpond.tasks.settings import Settings
@@ -40,7 +40,7 @@ class State:
         tokens = len(settings.gateway.tokens)
         self.threads = ThreadPools(settings.gateway.max_streams, tokens)
         self.owners = BatchOwners(client.store, self.threads)
-        self.batcher = SendBatcher(client, self.threads.sends, OverflowPolicies(client.store))
+        self.batcher = SendBatcher(client, self.threads.sends)
         self.stopping = asyncio.Event()
         self.end_streams = asyncio.Event()
         self.longest_wait = timedelta(seconds=_WAIT_PART * settings.drain_seconds)
@@ -68,7 +68,7 @@ class State:
         if self._streams[stream_type] >= self.settings.max_streams:
             max_streams = self.settings.max_streams
             text = f"{max_streams} streams of {stream_type} are open, the most allowed: try again later"
-            raise api_error(503, "too_many_streams", text, retry_after=5)
+            raise ApiError(503, "too_many_streams", text, retry_after=5)
         with self._shares[stream_type].hold_share(token):
             self._streams[stream_type] += 1
             try:

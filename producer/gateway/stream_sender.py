@@ -6,19 +6,17 @@ as soon as it is known.
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from threading import Event
 from typing import Any
-
-from pydantic import ValidationError
 
 from millpond.producer import json_text
 from millpond.producer.client import Client
 from millpond.producer.gateway.auth import require_kind, require_options
 from millpond.producer.gateway.ndjson import Line
 from millpond.producer.gateway.options import StreamTask
-from millpond.producer.gateway.problems import ApiError, api_error, invalid_fields, translate_error
+from millpond.producer.gateway.problems import ApiError, invalid_input_error, translate_error
 from millpond.producer.gateway.schemas import accepted_json
 from millpond.producer.gateway.send_batcher import SendResult, send_each
 from millpond.producer.gateway.tokens import Principal
@@ -38,37 +36,27 @@ class StreamCounts:
     refused: int = 0
 
 
+@dataclass
 class StreamSender:
     """Sends the lines of one stream for one principal.
 
-    `room` is the number of tasks that the batch may still accept, None for any number. Under `block`, lines
-    wait for room until none was accepted for `wait_seconds`. `longest_wait` bounds a single call. Setting
-    `stop` ends all waits. `broker_away` is True once the broker could not be reached.
+    `batch` is the id of the batch to send into, and `room` the number of tasks that it may still accept. Both
+    are None outside of a batch. Under `block`, lines wait for room until none was accepted for
+    `wait_seconds`. `longest_wait` bounds a single call. Setting `stop` ends all waits. `broker_away` is True
+    once the broker could not be reached.
     """
 
-    def __init__(
-        self,
-        client: Client,
-        principal: Principal,
-        *,
-        overflow: Overflow,
-        batch: str | None,
-        room: int | None,
-        wait_seconds: float,
-        longest_wait: timedelta,
-        traceparent: str | None = None,
-    ) -> None:
-        self._client = client
-        self._principal = principal
-        self._overflow = overflow
-        self._batch = batch
-        self._room = room
-        self._wait_seconds = wait_seconds
-        self._call_timeout = min(longest_wait, timedelta(seconds=wait_seconds))
-        self._traceparent = traceparent
-        self.counts = StreamCounts()
-        self.stop = Event()
-        self.broker_away = False
+    client: Client
+    principal: Principal
+    overflow: Overflow
+    batch: str | None
+    room: int | None
+    wait_seconds: float
+    longest_wait: timedelta
+    traceparent: str | None = None
+    counts: StreamCounts = field(default_factory=StreamCounts)
+    stop: Event = field(default_factory=Event)
+    broker_away: bool = False
 
     def send_lines(self, lines: Sequence[Line]) -> Iterator[bytes]:
         """Yield the outcome of each line, with its number. Those of lines that are not valid come first.
@@ -82,52 +70,49 @@ class StreamSender:
                 pending.append((line.number, self._parse_line(line)))
             except Exception as error:
                 yield self._refusal_line(line.number, translate_error(error))
-        give_up_at = time.monotonic() + self._wait_seconds
+        give_up_at = time.monotonic() + self.wait_seconds
         while pending:
             refused: list[tuple[int, Message]] = []
             may_wait = time.monotonic() < give_up_at and not self.stop.is_set()
             for (number, message), result in zip(pending, self._send_each(pending), strict=True):
-                if may_wait and self._overflow == "block" and _is_queue_full(result):
+                if may_wait and self.overflow == "block" and _is_queue_full(result):
                     refused.append((number, message))
                 else:
                     yield self._outcome_line(number, result)
             if len(refused) < len(pending):
-                give_up_at = time.monotonic() + self._wait_seconds
+                give_up_at = time.monotonic() + self.wait_seconds
             pending = refused
 
     def _send_each(self, pending: Sequence[tuple[int, Message]]) -> Iterator[SendResult]:
         """Send numbered messages with the options of the stream, and yield their outcomes in order."""
+        timeout = min(self.longest_wait, timedelta(seconds=self.wait_seconds))
         return send_each(
-            self._client,
+            self.client,
             [message for _, message in pending],
-            overflow=self._overflow,
-            timeout=timedelta(0) if self.stop.is_set() else self._call_timeout,
-            batch=self._batch,
+            overflow=self.overflow,
+            timeout=timedelta(0) if self.stop.is_set() else timeout,
+            batch=self.batch,
         )
 
     def _check_room(self, pending: int) -> None:
         """Raise `ApiError` 413 if the batch has no room for one more task beside the pending ones."""
-        if self._room is not None and self.counts.accepted + pending >= self._room:
-            text = f"batch {self._batch} has as many tasks as a batch may have: open another"
-            raise api_error(413, "batch_too_large", text)
+        if self.room is not None and self.counts.accepted + pending >= self.room:
+            text = f"batch {self.batch} has as many tasks as a batch may have: open another"
+            raise ApiError(413, "batch_too_large", text)
 
     def _parse_line(self, line: Line) -> Message:
         """Return the message of a line. Raises `ApiError` if it is not valid or not allowed."""
         if line.text is None:
-            raise api_error(413, "too_large", "the line is longer than a task may be")
+            raise ApiError(413, "too_large", "the line is longer than a task may be")
         try:
             task = StreamTask.model_validate(json_text.parse_json(line.text))
-            require_kind(self._principal, task.kind)
-            require_options(self._principal, contract_of(task.kind), task, self._overflow)
+            require_kind(self.principal, task.kind)
+            require_options(self.principal, contract_of(task.kind), task, self.overflow)
             contract = validate_fields(contract_of(task.kind), task.task)
             json_text.require_finite(contract, line.text)
-        except ValidationError as error:
-            errors = error.errors(include_url=False, include_input=False)
-            raise invalid_fields(errors, subject=f"line {line.number}") from None
         except (ValueError, RecursionError) as error:
-            fault = {"loc": (), "msg": json_text.describe_fault("the line", error)}
-            raise invalid_fields([fault], subject=f"line {line.number}") from None
-        return task.to_message(contract, self._traceparent, self._principal)
+            raise invalid_input_error(error, subject=f"line {line.number}", text="the line") from None
+        return task.to_message(contract, self.traceparent, self.principal)
 
     def _outcome_line(self, number: int, result: SendResult) -> bytes:
         """Count an outcome, and return the line of the response for it. Sets `broker_away`."""

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Body, Request
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope
@@ -23,9 +23,10 @@ from millpond.broker.batches import task_result
 from millpond.producer import json_text
 from millpond.producer.examples import example_fields
 from millpond.producer.gateway.auth import require_kind, require_options
+from millpond.producer.gateway.headers import media_type, read_traceparent
 from millpond.producer.gateway.openapi import problem_responses, query_parameters
-from millpond.producer.gateway.options import RequestOptions, read_query, read_traceparent
-from millpond.producer.gateway.problems import api_error, invalid_fields, translate_error
+from millpond.producer.gateway.options import RequestOptions, read_query
+from millpond.producer.gateway.problems import ApiError, invalid_input_error, translate_error
 from millpond.producer.gateway.schemas import Accepted, accepted_json
 from millpond.producer.gateway.state import State
 from millpond.producer.message import Call, Message
@@ -85,10 +86,8 @@ class SendEndpoint:
             job = validate_fields(model, json_text.parse_json(body))
             json_text.require_finite(job, body)
             return Call(self.kind, *job.args, **job.kwargs) if isinstance(job, Arguments) else job
-        except ValidationError as error:
-            raise invalid_fields(error.errors(include_url=False, include_input=False)) from None
         except (ValueError, RecursionError) as error:
-            raise invalid_fields([{"loc": (), "msg": json_text.describe_fault("the body", error)}]) from None
+            raise invalid_input_error(error) from None
 
 
 def endpoints(state: State) -> Mapping[str, SendEndpoint]:
@@ -151,14 +150,13 @@ async def _read_body(scope: Scope, receive: Receive) -> bytearray:
 
     Raises `ApiError` 415 for another media type, and 400 if the client disconnects before the end.
     """
-    media, _, _ = Headers(scope=scope).get("content-type", "").partition(";")
-    if media.strip().lower() != "application/json":
-        raise api_error(415, "media_type", "send the contract with Content-Type: application/json")
+    if media_type(Headers(scope=scope)) != "application/json":
+        raise ApiError(415, "media_type", "send the contract with Content-Type: application/json")
     body = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise api_error(400, "client_disconnected", "the body ended before its announced end")
+            raise ApiError(400, "client_disconnected", "the body ended before its announced end")
         body += message.get("body", b"")
         if not message.get("more_body", False):
             return body
@@ -178,7 +176,7 @@ async def _send_tracked(state: State, message: Message, options: RequestOptions,
     kind = message.contract.kind if isinstance(message.contract, Contract) else ""
     lookups = state.threads.lookups
     if not await lookups.run(token, lambda: task_result.open_record(store, id, kind)):
-        raise api_error(409, "id_in_use", f"a task {id} is tracked already: use another id, or once=…")
+        raise ApiError(409, "id_in_use", f"a task {id} is tracked already: use another id, or once=…")
     try:
         batch = task_result.record_id(id)
         sent = await state.batcher.send(message, token=token, overflow=options.overflow, batch=batch)

@@ -20,11 +20,11 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from millpond.broker.batches import record
-from millpond.producer.gateway.middleware import NDJSON
+from millpond.producer.gateway.headers import NDJSON, media_type, read_traceparent
 from millpond.producer.gateway.ndjson import Line, LineSplitter
 from millpond.producer.gateway.openapi import problem_responses
-from millpond.producer.gateway.options import BatchId, StreamTask, read_traceparent
-from millpond.producer.gateway.problems import ApiError, api_error
+from millpond.producer.gateway.options import BatchId, StreamTask
+from millpond.producer.gateway.problems import ApiError
 from millpond.producer.gateway.state import State
 from millpond.producer.gateway.stream_sender import StreamSender
 
@@ -113,8 +113,8 @@ def _make_response(
     `room` is the number of tasks that the batch may still accept. Raises `ApiError` 415 for a body of another
     content type.
     """
-    if not request.headers.get("content-type", "").startswith(NDJSON):
-        raise api_error(415, "media_type", f"send one task a line, with Content-Type: {NDJSON}")
+    if media_type(request.headers) != NDJSON:
+        raise ApiError(415, "media_type", f"send one task a line, with Content-Type: {NDJSON}")
     wait_seconds = options.wait_seconds
     sender = StreamSender(
         state.client,

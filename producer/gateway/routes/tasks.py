@@ -20,7 +20,7 @@ from millpond.producer import json_text
 from millpond.producer.gateway.auth import require_task
 from millpond.producer.gateway.openapi import operation_id, problem_responses
 from millpond.producer.gateway.options import Id
-from millpond.producer.gateway.problems import api_error
+from millpond.producer.gateway.problems import ApiError
 from millpond.producer.gateway.schemas import CancelView, ProgressView, TaskView
 from millpond.producer.gateway.state import State
 from millpond.tasks.errors import UnknownBatch
@@ -57,7 +57,7 @@ def routes(state: State) -> APIRouter:
                 f"task {id} has ended, never existed, or waits behind {SMALL_EFFORT.max_count} others: send "
                 "it with track=true to know its state and keep its result"
             )
-            raise api_error(404, "unknown_task", text)
+            raise ApiError(404, "unknown_task", text)
         return Response(json_text.to_text(view.model_dump()), media_type="application/json")
 
     @router.post("/tasks/{id}/cancel", response_model=CancelView, summary="Cancel a task")

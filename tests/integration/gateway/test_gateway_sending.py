@@ -128,19 +128,26 @@ def test_the_schema_is_made_of_the_contracts(gateway: Running) -> None:
         )
 
 
+def request_for(query: str) -> dict[str, Any]:
+    """Return the scope of a request to an endpoint, by a sender without a token."""
+    return {
+        "query_string": query.encode(),
+        "headers": [(b"content-type", b"application/json")],
+        "state": {"principal": ANONYMOUS},
+    }
+
+
+async def receive_square() -> Message:
+    """Return the whole body of a request."""
+    return {"type": "http.request", "body": b'{"n": 3}'}
+
+
 def test_a_tracked_task_that_an_overloaded_gateway_refused_can_be_sent_again(
     gateway_url: str, queue: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A 503 leaves no record of the task behind, so the same id is not in use."""
     settings = Settings(broker_url=gateway_url)
-    scope = {
-        "query_string": f"track=true&id={queue}&queue={queue}".encode(),
-        "headers": [(b"content-type", b"application/json")],
-        "state": {"principal": ANONYMOUS},
-    }
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": b'{"n": 3}'}
+    scope = request_for(f"track=true&id={queue}&queue={queue}")
 
     async def send_twice() -> None:
         state = State(settings, Client(settings=settings))
@@ -148,8 +155,24 @@ def test_a_tracked_task_that_an_overloaded_gateway_refused_can_be_sent_again(
         with monkeypatch.context() as overload:
             overload.setattr(send_batcher, "MOST_PENDING", 0)
             with pytest.raises(ApiError, match="overloaded"):
-                await endpoint.respond(scope, receive)
-        assert (await endpoint.respond(scope, receive)).status_code == 202
+                await endpoint.respond(scope, receive_square)
+        assert (await endpoint.respond(scope, receive_square)).status_code == 202
         state.close()
 
     asyncio.run(send_twice())
+
+
+def test_names_of_queues_that_do_not_exist_take_no_memory(gateway_url: str) -> None:
+    """A client that names ever new queues is refused, and the gateway keeps none of the names."""
+    settings = Settings(broker_url=gateway_url)
+
+    async def send_to_unknown_queues() -> None:
+        state = State(settings, Client(settings=settings))
+        endpoint = SendEndpoint(state, "squares.square", Square)
+        for number in range(3):
+            with pytest.raises(ApiError, match="unknown_queue"):
+                await endpoint.respond(request_for(f"queue=never-{number}"), receive_square)
+        assert not state.client.queues.known
+        state.close()
+
+    asyncio.run(send_to_unknown_queues())

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from http.client import HTTPConnection
 from typing import Any
 
+import pytest
+
 from millpond.broker import limits
 from millpond.broker.connection import Store
 from millpond.broker.inspect import depth
@@ -74,6 +76,17 @@ def test_each_line_has_its_outcome(gateway: Running, queue: str) -> None:
     (misfit,) = [each for each in outcomes if each["line"] == 4]
     assert misfit["error"]["fields"][0]["field"] == "n"
     assert last["summary"] == {"accepted": 2, "duplicates": 1, "refused": 5, "aborted": None}
+
+
+@pytest.mark.parametrize(
+    ("media", "status"), [("Application/X-NDJSON; charset=utf-8", 200), ("application/x-ndjsons", 415)]
+)
+def test_a_media_type_is_compared_as_http_has_it(
+    gateway: Running, queue: str, media: str, status: int
+) -> None:
+    """A media type may be in capitals and have parameters, and is not one that only begins with it."""
+    body = stream(square(1, queue=queue))
+    assert gateway.ask("POST", "/send", body, media=media).status == status
 
 
 def test_curl_streams_many(

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from millpond.broker.connection import Store
-from millpond.producer.gateway.options import read_traceparent
+from millpond.producer.gateway.headers import read_traceparent
 from tests.harness.gateway_process import NDJSON, Running, stream
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

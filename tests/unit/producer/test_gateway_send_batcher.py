@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 from millpond.producer.client import Client
-from millpond.producer.gateway.send_batcher import MESSAGES_A_CALL, OverflowPolicies, SendBatcher
+from millpond.producer.gateway.send_batcher import MESSAGES_A_CALL, SendBatcher
 from millpond.producer.message import Message
 from millpond.producer.send_outcomes import Sent
 from millpond.tasks.squares.contract import Square
@@ -39,7 +39,7 @@ def sent_during_the_first_call(
 
     async def run() -> list[str]:
         with ThreadPoolExecutor(4) as threads:
-            sends = SendBatcher(cast(Client, client), threads, cast(OverflowPolicies, None))
+            sends = SendBatcher(cast(Client, client), threads)
 
             async def one(n: int, batch: str | None) -> str:
                 token = (tokens or {}).get(n, "one")
