@@ -13,15 +13,12 @@ from urllib.parse import urlencode, urlsplit
 
 from millpond.broker import limits
 from millpond.broker.connection import Store
-from millpond.broker.consume import fetch_call
-from millpond.broker.consume.in_flight import InFlightMessages
-from millpond.broker.consume.queue_lease import FetchRequest
-from millpond.broker.keys import QueueKeys
 from millpond.broker.message import compose
 from millpond.broker.outcomes import DeadLetter
 from millpond.broker.publish import publish
 from millpond.broker.server import server_time_ms
 from millpond.tasks.settings import Settings, child_environment
+from tests.harness.by_hand import Hand
 
 COMMAND = [sys.executable, "-c", "import sys, millpond; sys.exit(millpond.main())", "flower"]
 LOGIN = "ann:secret"
@@ -116,11 +113,7 @@ def bury(store: Store, queue: str, reason: str, error: str, *, kind: str, kwargs
     limits.declare_limits(store, queue, {}, authoritative=False)
     message = compose(kind, kwargs, queue=queue, sent_at_ms=server_time_ms(store))
     publish(store, [message], policy="exempt")
-    in_flight = InFlightMessages()
-    lease = in_flight.lease_on(QueueKeys(queue, store.prefix))
-    reply = fetch_call.call_and_wait(store, FetchRequest(lease, 1, 1, []), lease_ms=10_000)
-    fetch_call.accept_messages(lease, reply, lambda *_: None)
-    [delivery] = lease.in_flight.values()
-    lease.queue_outcome(delivery, DeadLetter(reason, error, {"traceback": f"Traceback\n  {error}"}))
-    fetch_call.settle_pending(store, in_flight, lease_ms=10_000)
+    hand = Hand(store, queue)
+    hand.take()
+    hand.end(DeadLetter(reason, error, {"traceback": f"Traceback\n  {error}"}))
     return message.id

@@ -7,20 +7,27 @@ from millpond.broker.connection import Store
 from millpond.broker.consume import fetch_call
 from millpond.broker.consume.fetcher import Fetcher
 from millpond.broker.consume.in_flight import InFlightMessages
-from millpond.broker.consume.queue_lease import FetchRequest
+from millpond.broker.consume.queue_lease import FetchRequest, QueueLease
 from millpond.broker.inspect import depth as inspect_depth
 from millpond.broker.keys import QueueKeys
 from millpond.broker.message import compose
 from millpond.broker.outcomes import SUCCEEDED
 from millpond.broker.scripts import script
-
-LEASE_MS = 60_000
+from tests.harness.by_hand import LEASE_MS, Hand
 
 
 def send(store: Store, count: int) -> None:
     """Publish some messages."""
     messages = [compose("test.kind", {"n": n}, queue="lost", sent_at_ms=0) for n in range(count)]
     publish.publish(store, messages)
+
+
+def consumer_of_one(store: Store) -> tuple[InFlightMessages, QueueLease]:
+    """Send a message; return the registry and the lease of a consumer that has fetched it."""
+    hand = Hand(store, "lost")
+    send(store, 1)
+    hand.take()
+    return hand.in_flight, hand.lease
 
 
 def turn_without_reply(store: Store, in_flight: InFlightMessages) -> None:
@@ -60,14 +67,7 @@ def test_messages_of_a_lost_first_reply_go_back(store: Store) -> None:
 
 def test_a_turn_that_arrives_after_its_connection_was_given_up_fetches_nothing(store: Store) -> None:
     """A fetch of a lost connection that reaches the server late fetches nothing."""
-    in_flight = InFlightMessages()
-    lease = in_flight.lease_on(QueueKeys("lost", store.prefix))
-    send(store, 1)
-    fetch_call.accept_messages(
-        lease,
-        fetch_call.call_and_wait(store, FetchRequest(lease, 1, 1, []), lease_ms=LEASE_MS),
-        lambda *_: None,
-    )
+    in_flight, lease = consumer_of_one(store)
     late = FetchRequest(lease, 5, 5, [])
     words = fetch_call.fetch_command(late, lease_ms=LEASE_MS)
     start(store, in_flight)
@@ -81,14 +81,7 @@ def test_a_turn_that_arrives_after_its_connection_was_given_up_fetches_nothing(s
 
 def test_tasks_in_flight_are_settled_after_the_connection_was_lost(store: Store) -> None:
     """A message fetched before a lost connection stays with its consumer, which settles it."""
-    in_flight = InFlightMessages()
-    lease = in_flight.lease_on(QueueKeys("lost", store.prefix))
-    send(store, 1)
-    fetch_call.accept_messages(
-        lease,
-        fetch_call.call_and_wait(store, FetchRequest(lease, 1, 1, []), lease_ms=LEASE_MS),
-        lambda *_: None,
-    )
+    in_flight, lease = consumer_of_one(store)
     start(store, in_flight)
     [token] = lease.in_flight
     in_flight.queue_outcome(lease.in_flight[token], SUCCEEDED)
@@ -99,14 +92,7 @@ def test_tasks_in_flight_are_settled_after_the_connection_was_lost(store: Store)
 
 def test_settlements_of_a_lost_turn_are_made_by_the_next(store: Store) -> None:
     """A settlement that was lost with its connection is sent again; its task does not run twice."""
-    in_flight = InFlightMessages()
-    lease = in_flight.lease_on(QueueKeys("lost", store.prefix))
-    send(store, 1)
-    fetch_call.accept_messages(
-        lease,
-        fetch_call.call_and_wait(store, FetchRequest(lease, 1, 1, []), lease_ms=LEASE_MS),
-        lambda *_: None,
-    )
+    in_flight, lease = consumer_of_one(store)
     first = start(store, in_flight)
     [token] = lease.in_flight
     in_flight.queue_outcome(lease.in_flight[token], SUCCEEDED)
@@ -120,14 +106,7 @@ def test_settlements_of_a_lost_turn_are_made_by_the_next(store: Store) -> None:
 
 def test_settlements_of_the_loop_are_made_after_the_connection_was_lost(store: Store) -> None:
     """The loop forgets its callbacks with a lost connection; a task that had ended is settled."""
-    in_flight = InFlightMessages()
-    lease = in_flight.lease_on(QueueKeys("lost", store.prefix))
-    send(store, 1)
-    fetch_call.accept_messages(
-        lease,
-        fetch_call.call_and_wait(store, FetchRequest(lease, 1, 1, []), lease_ms=LEASE_MS),
-        lambda *_: None,
-    )
+    in_flight, lease = consumer_of_one(store)
     start(store, in_flight)
     in_flight.finished.append((next(iter(lease.in_flight.values())), SUCCEEDED))
     start(store, in_flight)

@@ -10,21 +10,15 @@ from socket import gethostname
 import pytest
 
 from millpond import main
-from millpond.broker import audit, limits
+from millpond.broker import audit
 from millpond.broker.connection import Store
-from millpond.broker.consume import fetch_call
-from millpond.broker.consume.in_flight import InFlightMessages
-from millpond.broker.consume.queue_lease import FetchRequest
 from millpond.broker.inspect import dead_letters
-from millpond.broker.keys import QueueKeys
 from millpond.broker.message import compose
-from millpond.broker.outcomes import DeadLetter
-from millpond.broker.publish import publish
-from millpond.broker.server import server_time_ms
 from millpond.monitor.cli import adopt
 from millpond.producer.client import Client
 from millpond.tasks.settings import Settings, settings
 from millpond.tasks.squares.contract import Square
+from tests.harness.flower_process import bury
 
 
 @dataclass(frozen=True)
@@ -42,9 +36,8 @@ def names(store: Store, url: str, prefix: str, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("MILLPOND_BROKER_URL", url)
     monkeypatch.setenv("MILLPOND_KEY_PREFIX", prefix)
     settings.cache_clear()
-    limits.declare_limits(store, "default", {}, authoritative=False)
     for _ in range(2):
-        _bury(store)
+        bury(store, "default", "test", "it was told to", kind=Square.kind, kwargs={"n": 1})
     left = compose(Square.kind, {"n": 2}, queue="default", sent_at_ms=0)
     unacked = {"a tag": json.dumps([json.loads(left.payload), "", "default"])}
     store.client.hset(f"{prefix}unacked", mapping=unacked)
@@ -55,21 +48,6 @@ def names(store: Store, url: str, prefix: str, monkeypatch: pytest.MonkeyPatch) 
         first, second = (letter.id for letter in dead_letters.read_dead_letters(store, "default"))
         yield Names(batch.id, waits.id, (first, second))
     settings.cache_clear()
-
-
-def _bury(store: Store) -> None:
-    publish(
-        store,
-        [compose(Square.kind, {"n": 1}, queue="default", sent_at_ms=server_time_ms(store))],
-        policy="exempt",
-    )
-    in_flight = InFlightMessages()
-    lease = in_flight.lease_on(QueueKeys("default", store.prefix))
-    reply = fetch_call.call_and_wait(store, FetchRequest(lease, 1, 1, []), lease_ms=10_000)
-    fetch_call.accept_messages(lease, reply, lambda *_: None)
-    [delivery] = lease.in_flight.values()
-    lease.queue_outcome(delivery, DeadLetter("test", "it was told to"))
-    fetch_call.settle_pending(store, in_flight, lease_ms=10_000)
 
 
 COMMANDS = {

@@ -2,27 +2,21 @@
 
 from millpond.broker import publish
 from millpond.broker.connection import Store
-from millpond.broker.consume import fetch_call
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.consume.lease_renewer import end_leases
-from millpond.broker.consume.queue_lease import FetchRequest
 from millpond.broker.inspect import depth as inspect_depth
-from millpond.broker.keys import QueueKeys
 from millpond.broker.message import compose
 from millpond.broker.outcomes import SUCCEEDED, DeadLetter
-
-LEASE_MS = 60_000
+from tests.harness.by_hand import Hand
 
 
 def held(store: Store, count: int) -> InFlightMessages:
     """Return the in-flight messages of a queue, so many of them."""
     messages = [compose("test.kind", {"n": n}, queue="left", sent_at_ms=0) for n in range(count)]
     publish.publish(store, messages)
-    in_flight = InFlightMessages()
-    lease = in_flight.lease_on(QueueKeys("left", store.prefix))
-    reply = fetch_call.call_and_wait(store, FetchRequest(lease, count, count, []), lease_ms=LEASE_MS)
-    fetch_call.accept_messages(lease, reply, lambda *_: None)
-    return in_flight
+    hand = Hand(store, "left")
+    hand.take(count)
+    return hand.in_flight
 
 
 def test_finished_tasks_are_settled_and_the_others_released(store: Store) -> None:
