@@ -17,7 +17,8 @@ from millpond.tasks.app import celery_app
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.handlers import handlers_by_kind, modules_left_out
 from millpond.tasks.module_loading import import_modules
-from millpond.tasks.settings import Settings, settings
+from millpond.tasks.settings import Settings
+from millpond.tasks.settings import settings as load_settings
 from millpond.worker import middleware, shutdown, startup_checks, unknown_kinds, user_app, user_options
 from millpond.worker.celery import inspection
 from millpond.worker.celery.handler_task import register_handler
@@ -30,33 +31,34 @@ logger = logging.getLogger(__name__)
 SHIPPED = ("millpond.tasks.email.task", "millpond.tasks.files.task", "millpond.tasks.squares.task")
 
 
-def make_app(configured: Settings, *, pools: tuple[str, ...] = (), quiet: bool = False) -> Celery:
-    """Return an application that knows every handler of the shipped and of the configured kinds.
+def make_app(settings: Settings, *, pools: tuple[str, ...] = (), quiet: bool = False) -> Celery:
+    """Return an application that knows every handler of the shipped kinds and of the `kinds` of the settings.
 
-    Its workers serve `pools`, or if that is empty the pools that own their queues. `quiet` leaves out the log
-    lines of a start. Raises `SettingsError` if a module of `kinds` cannot be imported.
+    Its workers serve `pools`, or if that is empty the pools that serve their queues. `quiet` leaves out the
+    log lines of a start. Raises `SettingsError` if a module of `kinds`, or the user's application, cannot be
+    imported.
     """
-    if configured.app is None:
-        app = celery_app(configured)
+    if settings.app is None:
+        app = celery_app(settings)
     else:
-        app = _load_user_app(configured.app, configured, pools, quiet=quiet)
-    install_parts(app, configured, InFlightMessages(prefetch=configured.prefetch, pools=pools))
-    load_handlers(configured)
+        app = _load_user_app(settings.app, settings, pools, quiet=quiet)
+    install_parts(app, settings, InFlightMessages(prefetch=settings.prefetch, pools=pools))
+    load_handlers(settings)
     for handler in handlers_by_kind().values():
-        register_handler(app, handler, configured.table)
+        register_handler(app, handler, settings.table)
     return app
 
 
-def _load_user_app(name: str, configured: Settings, pools: tuple[str, ...], *, quiet: bool) -> Celery:
+def _load_user_app(app_name: str, settings: Settings, pools: tuple[str, ...], *, quiet: bool) -> Celery:
     """Return the user's own application with the changes that Millpond needs.
 
-    Its workers log each change when they start, unless `quiet`.
+    Unless `quiet`, its workers check its result backend and log each change when they start.
     """
-    app = user_app.load_app(name)
-    changes = user_app.configure_app(app, configured, pools)
+    app = user_app.load_app(app_name)
+    changes = user_app.configure_app(app, settings, pools)
 
-    def log_changes(**_: Any) -> None:
-        """Check the result backend when a worker starts, and log the changes to the application."""
+    def on_set_up(**_: Any) -> None:
+        """Check the result backend, and log the changes to the application."""
         user_app.check_result_backend(app)  # by now Django is set up, whose models a backend may use
         if text := user_app.format_changes(
             [*changes, *user_options.option_changes(app), *user_app.unsafe_task_options(app)]
@@ -64,29 +66,29 @@ def _load_user_app(name: str, configured: Settings, pools: tuple[str, ...], *, q
             logger.warning("%s", text)
 
     if not quiet:
-        app.log_changes = log_changes  # signals keep weak references
-        signals.celeryd_after_setup.connect(log_changes)
+        app.on_set_up = on_set_up  # signals keep weak references
+        signals.celeryd_after_setup.connect(on_set_up)
     return app
 
 
-def install_parts(app: Celery, configured: Settings, in_flight: InFlightMessages) -> None:
+def install_parts(app: Celery, settings: Settings, in_flight: InFlightMessages) -> None:
     """Make this application's workers consume, settle and drain as Millpond does."""
-    middleware.install(app, configured)
+    middleware.install(app, settings)
     app.conf.worker_consumer = "millpond.worker.celery.consumer:PondConsumer"
     app.in_flight = in_flight
-    shutdown.install(app, configured, in_flight)
+    shutdown.install(app, settings, in_flight)
     child_watch.install(
         app,
         prepare=process_tree.become_subreaper,
         kill=process_tree.kill_with_descendants,
         spawned=(set_up_spawned_child, (in_flight.pools,)),
     )
-    startup_checks.install(app, configured)
-    logs.install(app, configured)
-    unknown_kinds.install(app, configured)
-    heartbeat.install(app, configured, in_flight)
-    health_reporter.install(app, configured, in_flight)
-    slot_times.install(app, samples=configured.sample_slots)
+    startup_checks.install(app, settings)
+    logs.install(app, settings)
+    unknown_kinds.install(app, settings)
+    heartbeat.install(app, settings, in_flight)
+    health_reporter.install(app, settings, in_flight)
+    slot_times.install(app, samples=settings.sample_slots)
     inspection.install()
 
 
@@ -96,22 +98,22 @@ def set_up_spawned_child(pools: tuple[str, ...], hostname: str) -> None:
     from celery.concurrency.prefork import process_initializer
 
     base.USING_EXECV = False  # tasks are bound to the application that declares them, as in the parent
-    app = make_app(settings(), pools=pools, quiet=True)
+    app = make_app(load_settings(), pools=pools, quiet=True)
     app.set_current()
     app.set_default()
     process_initializer(app, hostname)
 
 
-def load_handlers(configured: Settings) -> None:
-    """Import the modules of all kinds, which then declare their handlers."""
+def load_handlers(settings: Settings) -> None:
+    """Import the modules of all kinds, which declare their handlers. Raises `SettingsError`."""
     for module in SHIPPED:
         try:
             importlib.import_module(module)
         except ModuleNotFoundError as missing:
-            if (missing.name or "").split(".")[0] == "millpond":
+            if (missing.name or "").split(".")[0] == "millpond":  # not a package of an extra
                 raise
             modules_left_out[module] = missing.name or ""
-    import_modules(configured.kinds)
+    import_modules(settings.kinds)
 
 
 def __getattr__(name: str) -> Any:
@@ -119,7 +121,7 @@ def __getattr__(name: str) -> Any:
     if name not in ("app", "celery"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        application = make_app(settings())
+        application = make_app(load_settings())
     except SettingsError as error:
         if Path(sys.argv[0]).name == "celery":  # its command line would print a traceback
             raise SystemExit(f"celery: {error}") from None

@@ -20,9 +20,10 @@ on_sending: tuple[Any, ...] = ()
 
 
 def install(app: Celery, settings: Settings) -> None:
-    """Load the middleware of a worker, and set it as `app.hooks` and `on_sending`. Raises `SettingsError`.
+    """Load the middleware of a worker, and set its hooks as `app.hooks` and `on_sending`.
 
-    `app.hooks` has the hooks without OpenTelemetry in this process, and with it.
+    `app.hooks` is a pair: the hooks until OpenTelemetry's SDK is imported in this process, and from then on.
+    Sets `app.metering` too. Raises `SettingsError`.
     """
     global on_sending
     tracing = Tracing(settings.traces_endpoint, service="millpond-worker")
@@ -36,7 +37,7 @@ def install(app: Celery, settings: Settings) -> None:
 
 
 def _connect_signals(app: Celery, hooks: Hooks) -> None:
-    """Call the hooks of middleware when a worker process or a child starts and stops."""
+    """Call the hooks when a worker process or a prefork child starts and stops."""
 
     def start(**_: Any) -> None:
         for hook in hooks.on_worker_start:

@@ -17,7 +17,8 @@ from typing import Any
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.pools import Pool
 from millpond.tasks.process.logs import log_to_stderr
-from millpond.tasks.settings import Settings, settings
+from millpond.tasks.settings import Settings
+from millpond.tasks.settings import settings as load_settings
 
 logger = logging.getLogger("millpond.worker")
 
@@ -32,10 +33,10 @@ def process_command(pool: str, number: int, ready_fd: int | None = None) -> list
     return [sys.executable, "-P", "-m", "millpond.worker.process", pool, str(number), *ready]
 
 
-def worker_options(name: str, number: int, pool: Pool) -> dict[str, Any]:
-    """Return the options of Celery's worker for one process of a pool."""
+def worker_options(pool_name: str, number: int, pool: Pool) -> dict[str, Any]:
+    """Return the options of Celery's worker for process `number` of a pool."""
     options: dict[str, Any] = {
-        "hostname": f"{name}.{number}@{gethostname()}",
+        "hostname": f"{pool_name}.{number}@{gethostname()}",
         "pool": pool.executor,
         "concurrency": pool.concurrency,
         "queues": list(pool.queues),
@@ -52,32 +53,32 @@ def worker_options(name: str, number: int, pool: Pool) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run until the worker is stopped.
+    """Run the worker until it is stopped.
 
-    The exit code is Celery's, or `EX_CONFIG` if the settings or a module they name prevent the start.
+    The exit code is Celery's, or `EX_CONFIG` if the settings, or a module that they name, prevent the start.
     """
     arguments = _parse_arguments(argv)
     # Celery restarts itself on SIGHUP with these arguments, without `--ready-fd`: the descriptor is closed by
     # then.
     sys.argv = ["-P", "-m", "millpond.worker.process", arguments.pool, str(arguments.number)]
-    configured = settings()
-    if configured.table.pools[arguments.pool].executor == "prefork":
+    settings = load_settings()
+    if settings.table.pools[arguments.pool].executor == "prefork":
         # With this, Celery keeps the current task in a `threading.local` instead of a stack that looks up the
         # greenlet in Python several times a task. Celery reads it on import. A pool of threads must not set
         # it: Celery's tracer pushes to the stack of the thread that created it, so a handler in another
         # thread would find no request: no id, no batch, and retries without end.
         os.environ.setdefault("USE_FAST_LOCALS", "1")
-    log_to_stderr(configured.log_format)  # until Celery configures logging
+    log_to_stderr(settings.log_format)  # until Celery configures logging
     _warn_if_root()
     if arguments.ready_fd is not None:
         _announce_readiness(arguments.ready_fd)
-    worker = make_worker(configured, arguments.pool, arguments.number)
+    worker = make_worker(settings, arguments.pool, arguments.number)
     worker.start()
     sys.exit(worker.exitcode)
 
 
-def make_worker(configured: Settings, name: str, number: int) -> Any:
-    """Return Celery's worker for process `number` of the pool `name`.
+def make_worker(settings: Settings, pool_name: str, number: int) -> Any:
+    """Return Celery's worker for process `number` of a pool.
 
     If the settings, or a module that they name, prevent it, print the reason and exit with `EX_CONFIG`.
     """
@@ -86,9 +87,9 @@ def make_worker(configured: Settings, name: str, number: int) -> Any:
     from millpond.worker import user_options
     from millpond.worker.app import make_app
 
-    pool = configured.table.pools[name]
+    pool = settings.table.pools[pool_name]
     try:
-        app = make_app(configured.model_copy(update={"prefetch": pool.prefetch}), pools=(name,))
+        app = make_app(settings.model_copy(update={"prefetch": pool.prefetch}), pools=(pool_name,))
     except SettingsError as error:
         if error.__cause__ is not None:  # the error of a module that the settings name
             traceback.print_exception(error.__cause__)
@@ -97,7 +98,7 @@ def make_worker(configured: Settings, name: str, number: int) -> Any:
     app.set_current()
     # Not through Celery's command line: its imports take a third of a worker's start.
     try:
-        return app.Worker(**user_options.add_default_options(app, worker_options(name, number, pool)))
+        return app.Worker(**user_options.add_default_options(app, worker_options(pool_name, number, pool)))
     except (ImproperlyConfigured, SecurityError) as error:
         print(f"millpond: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(os.EX_CONFIG)

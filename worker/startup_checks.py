@@ -1,4 +1,4 @@
-"""The checks at the start of a worker: whether its broker can be used, and how it may lose messages."""
+"""The checks at the start of a worker: whether the broker can be used, and whether it may lose messages."""
 
 import logging
 import os
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def install(app: Celery, settings: Settings) -> None:
-    """Check the broker's URL when a worker of this application starts, its durability once it is ready."""
+    """Check the broker's URL when a worker of this application starts, and durability once it is ready."""
 
     def check_url(**_: Any) -> None:
         """Print the reason and exit with `EX_CONFIG` if the broker's URL cannot be used."""

@@ -6,6 +6,7 @@ such a message before the ready ones (scripts/_aside.lua). A message that no pro
 """
 
 import logging
+import re
 import time
 from collections.abc import Collection
 from typing import Any
@@ -15,13 +16,14 @@ from celery import Celery, signals
 from millpond.broker.delivery import Delivery
 from millpond.broker.outcomes import Expired, Outcome, PutAside
 from millpond.tasks.contract import contracts_by_kind, load_shipped_contracts
+from millpond.tasks.extras import extras_of_queues
 from millpond.tasks.handlers import modules_left_out
 from millpond.tasks.pools import Queue
 from millpond.tasks.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-#: A kind is logged at most once in this many seconds, however many messages of it come.
+#: A kind is logged at most once in this many seconds, however many of its messages come.
 LOGGED_SECONDS = 60.0
 
 
@@ -70,11 +72,11 @@ def kind_remedy(kind: str) -> str:
     extra = _extra_of(kind)
     if extra:
         return f"install '.[{extra}]' where its workers run"
-    return "start one with MILLPOND_KINDS=MODULE, the module that declares it"
+    return "start a worker with MILLPOND_KINDS=MODULE, the module that declares it"
 
 
-def missing_kinds(queues: Collection[str], present: Collection[str]) -> dict[str, str]:
-    """Return the reasons why kinds of these queues cannot run here, each by its kinds, joined by commas.
+def explain_missing_kinds(queues: Collection[str], present: Collection[str]) -> dict[str, str]:
+    """Return why kinds of these queues cannot run here: kinds, joined by commas, and their common reason.
 
     `present` are the kinds that this worker has.
     """
@@ -82,7 +84,7 @@ def missing_kinds(queues: Collection[str], present: Collection[str]) -> dict[str
     reasons: dict[str, list[str]] = {}
     for kind, contract in sorted(contracts_by_kind().items()):
         if kind not in present and contract.queue in queues:
-            module = modules_left_out.get(_handler_module(contract.__module__))
+            module = modules_left_out.get(f"{contract.__module__.rpartition('.')[0]}.task")
             why = f"{module} is not installed" if module else "no module has declared its handler"
             reasons.setdefault(f"{why}: {kind_remedy(kind)}", []).append(kind)
     return {", ".join(names): why for why, names in reasons.items()}
@@ -95,23 +97,18 @@ def install(app: Celery, settings: Settings) -> None:
     def log_missing_kinds(instance: Any, **_: Any) -> None:
         """Log a line for each reason why kinds of the worker's queues cannot run."""
         queues = set(instance.app.amqp.queues.consume_from)
-        for names, why in missing_kinds(queues, instance.app.tasks).items():
-            logger.warning("cannot run %s: %s", names, why)
+        for kinds, why in explain_missing_kinds(queues, instance.app.tasks).items():
+            logger.warning("cannot run %s: %s", kinds, why)
 
     app.log_missing_kinds = log_missing_kinds  # signals keep weak references
     signals.celeryd_after_setup.connect(log_missing_kinds)
 
 
-def _handler_module(contract_module: str) -> str:
-    """Return the module of the handler that belongs to a contract of a shipped kind."""
-    return f"{contract_module.rpartition('.')[0]}.task"
-
-
 def _extra_of(kind: str) -> str:
-    """Return the extra of pyproject.toml that a kind needs, or "" if it needs none."""
+    """Return the extra of pyproject.toml that a shipped kind needs, or "" if it needs none."""
     contract = contracts_by_kind().get(kind)
-    folder = contract.__module__.removeprefix("millpond.tasks.").partition(".")[0] if contract else ""
-    return folder if folder in ("email", "files") else ""
+    folders = re.findall(r"^millpond\.tasks\.(\w+)\.", contract.__module__) if contract else []
+    return next(iter(extras_of_queues(folders)), "")
 
 
 def _expires_ms(delivery: Delivery) -> int | None:

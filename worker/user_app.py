@@ -31,8 +31,11 @@ REQUIRED_SETTINGS: dict[str, tuple[Any, str]] = {
     "task_acks_on_failure": (None, "a failed task becomes a dead letter"),
     "task_acks_on_timeout": (None, "a task that its time limit ended becomes a dead letter"),
     "task_reject_on_worker_lost": (True, "a task whose process was killed runs again"),
-    "worker_prefetch_multiplier": (1, "the pool's `prefetch` says how many messages a process fetches ahead"),
-    "worker_disable_prefetch": (False, "the pool's `prefetch` says it: 0 fetches for free slots alone"),
+    "worker_prefetch_multiplier": (
+        1,
+        "set `prefetch` of the pool: the messages that a process fetches ahead",
+    ),
+    "worker_disable_prefetch": (False, "set `prefetch` of the pool: with 0 it fetches for free slots alone"),
     "worker_enable_prefetch_count_reduction": (False, "leases bound what a process has in flight"),
     "worker_cancel_long_running_tasks_on_connection_loss": (False, "a lease outlives a lost connection"),
     "broker_connection_max_retries": (None, "a worker waits for its broker for as long as it takes"),
@@ -42,36 +45,46 @@ REQUIRED_SETTINGS: dict[str, tuple[Any, str]] = {
 #: Variables that name a broker to Celery.
 BROKER_VARIABLES = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
 
-#: Options of kombu's Redis transport that have no effect on ours.
-OPTIONS_WITHOUT_EFFECT = (
-    "visibility_timeout",
-    "ack_emulation",
-    "unacked_key",
-    "unacked_index_key",
-    "unacked_mutex_key",
-    "unacked_mutex_expire",
-    "unacked_restore_limit",
-    "unacked_restore_interval",
-    "unacked_restore_throttle",
-)
-
-#: The setting of Millpond that replaces each of these transport options.
+#: The transport options of the application that have no effect, each with what has one in its place.
 REPLACED_OPTIONS = {
-    "global_keyprefix": "MILLPOND_KEY_PREFIX says it",
-    "socket_timeout": "MILLPOND_BROKER_TIMEOUT_SECONDS says it",
-    "socket_connect_timeout": "MILLPOND_BROKER_TIMEOUT_SECONDS says it",
-    "lease_seconds": "`lease_seconds` of the queue, in the pools table",
-    "lease_terms_ms": "`lease_seconds` of the queue, in the pools table",
-    "queues": "the pools table says the limits of its queues",
-    "send_copies": "MILLPOND_SEND_COPIES says it",
+    "visibility_timeout": "leases take its place",
+    "ack_emulation": "leases take its place",
+    "unacked_key": "leases take its place",
+    "unacked_index_key": "leases take its place",
+    "unacked_mutex_key": "leases take its place",
+    "unacked_mutex_expire": "leases take its place",
+    "unacked_restore_limit": "leases take its place",
+    "unacked_restore_interval": "leases take its place",
+    "unacked_restore_throttle": "leases take its place",
+    "global_keyprefix": "set MILLPOND_KEY_PREFIX",
+    "socket_timeout": "set MILLPOND_BROKER_TIMEOUT_SECONDS",
+    "socket_connect_timeout": "set MILLPOND_BROKER_TIMEOUT_SECONDS",
+    "lease_seconds": "set `lease_seconds` of the queue, in the pools table",
+    "lease_terms_ms": "set `lease_seconds` of the queue, in the pools table",
+    "queues": "set the limits of queues in the pools table",
+    "send_copies": "set MILLPOND_SEND_COPIES",
 }
+
+#: The other settings of the application that have no effect, likewise.
+IGNORED_SETTINGS = {
+    "worker_concurrency": "set `concurrency` of the pool",
+    "worker_autoscaler": "a pool has a fixed number of slots: scale processes or containers",
+    "worker_pool": "set `executor` of the pool: prefork or threads",
+    "worker_consumer": "Millpond's consumer settles and drains",
+    "worker_soft_shutdown_timeout": "`drain_seconds` is how long running tasks may take to end",
+    "worker_enable_soft_shutdown_on_idle": "a task that waits for its time waits in the broker",
+    "worker_state_db": "the broker remembers what `millpond task cancel` cancels",
+}
+
+_RATE_LIMIT_REASON = "it holds for each process: `rate` of the queue holds for the whole fleet"
 
 
 @dataclass(frozen=True)
 class SettingChange:
     """A setting of the application that Millpond replaces or cannot honour.
 
-    `theirs` is the application's value, `ours` the value in effect ("-": none).
+    `theirs` is the application's value, `ours` the value in effect ("-": none). `why` is the reason, or what
+    to do.
     """
 
     setting: str
@@ -80,14 +93,14 @@ class SettingChange:
     why: str
 
 
-def load_app(name: str) -> Celery:
-    """Import and return the application of a name, as `celery -A` does. Raises `SettingsError`."""
+def load_app(app_name: str) -> Celery:
+    """Import and return the application that `celery -A` names so. Raises `SettingsError`."""
     with _millpond_defaults() as stock_defaults:
-        app = celery_application.load_app(name)
+        app = celery_application.load_app(app_name)
         try:
-            _ = app.conf.task_acks_late  # the first read loads its settings, in whichever form they are
+            _ = app.conf.task_acks_late  # the first read loads the settings, in whichever form they are
         except Exception as error:
-            raise celery_application.application_error(name, error) from error
+            raise celery_application.application_error(app_name, error) from error
         if app.conf.defaults:
             app.conf.defaults[-1].update(stock_defaults)  # it may have copied the changed defaults
         return app
@@ -109,14 +122,14 @@ def _millpond_defaults() -> Iterator[dict[str, Any]]:
         DEFAULTS.update(stock_defaults)
 
 
-def configure_app(app: Celery, configured: Settings, pools: tuple[str, ...] = ()) -> list[SettingChange]:
+def configure_app(app: Celery, settings: Settings, pools: tuple[str, ...] = ()) -> list[SettingChange]:
     """Apply the settings of Millpond to an application whose workers serve these pools.
 
-    Return the changed settings, and those that have no effect. A replaced default of Celery's is returned
+    Return the changed settings, and those that have no effect. A replaced default of Celery's is among them
     only if it concerns how tasks are settled (`task_…`). Removes Celery's broker variables from the
     environment.
     """
-    url = BrokerURL.parse(str(configured.broker_url))
+    url = BrokerURL.parse(str(settings.broker_url))
     changes = list(_broker_changes(app, url))
     for name, (ours, why) in REQUIRED_SETTINGS.items():
         theirs = app.conf[name]
@@ -124,28 +137,24 @@ def configure_app(app: Celery, configured: Settings, pools: tuple[str, ...] = ()
             app.conf[name] = ours
             if name.startswith("task_") or theirs != DEFAULTS[name]:
                 changes.append(SettingChange(name, theirs, ours, why))
-    for variable in BROKER_VARIABLES:  # Celery would prefer them to the settings here
+    for variable in BROKER_VARIABLES:  # Celery would prefer them to the broker that is set below
         os.environ.pop(variable, None)
     app.amqp_cls = "millpond.tasks.app:MillpondAMQP"
     app.__dict__.pop("amqp", None)
     app.conf.broker_url = app.conf.broker_read_url = app.conf.broker_write_url = url.without_login
     app.conf.broker_transport, app.conf.broker_use_ssl = TRANSPORT, None
-    theirs, ours = app.conf.broker_transport_options or {}, transport_options(configured)
-    changes += _transport_changes(theirs, ours)
+    theirs, ours = app.conf.broker_transport_options or {}, transport_options(settings)
+    changes += [
+        SettingChange(
+            f"broker_transport_options[{name!r}]", value, ours.get(name, "-"), REPLACED_OPTIONS[name]
+        )
+        for name, value in theirs.items()
+        if name in REPLACED_OPTIONS and value != ours.get(name)
+    ]
     unchanged = {name: value for name, value in theirs.items() if name not in REPLACED_OPTIONS}
     app.conf.broker_transport_options = {**ours, **unchanged, "url": url}
     message_body.accept_content(prepare_accept_content(app.conf.accept_content))
-    return [*changes, *_ineffective_settings(app, configured, pools)]
-
-
-def _transport_changes(theirs: dict[str, Any], ours: dict[str, Any]) -> Iterator[SettingChange]:
-    """Yield the transport options of the application that are replaced or have no effect."""
-    for name, value in theirs.items():
-        setting = f"broker_transport_options[{name!r}]"
-        if name in OPTIONS_WITHOUT_EFFECT:
-            yield SettingChange(setting, value, "-", "leases take its place")
-        elif name in REPLACED_OPTIONS and value != ours.get(name):
-            yield SettingChange(setting, value, ours.get(name, "-"), REPLACED_OPTIONS[name])
+    return [*changes, *_ineffective_settings(app, settings, pools)]
 
 
 def _broker_changes(app: Celery, url: BrokerURL) -> Iterator[SettingChange]:
@@ -154,45 +163,35 @@ def _broker_changes(app: Celery, url: BrokerURL) -> Iterator[SettingChange]:
         own_url = getattr(app.conf, name)
         theirs = celery_application.parse_broker_url(celery_application.add_tls_options(app, own_url))
         if own_url and (theirs is None or theirs.without_login != url.without_login):
-            yield SettingChange(
-                name, theirs or "-", url, "MILLPOND_BROKER_URL, or else broker_write_url, says it"
-            )
+            why = "all messages have one broker: MILLPOND_BROKER_URL, or else broker_write_url"
+            yield SettingChange(name, theirs or "-", url, why)
     if app.conf.broker_use_ssl and url.tls is None:
         why = "write rediss:// and its ssl_… options in the broker's URL"
         yield SettingChange("broker_use_ssl", "set", "-", why)
 
 
-def _ineffective_settings(
-    app: Celery, configured: Settings, pools: tuple[str, ...]
-) -> Iterator[SettingChange]:
-    """Yield the settings that have no effect here, or another effect than on stock, and unserved queues."""
-    conf, table = app.conf, configured.table
+def _ineffective_settings(app: Celery, settings: Settings, pools: tuple[str, ...]) -> Iterator[SettingChange]:
+    """Yield the settings that have no effect, or another effect than on stock, and queues without a pool."""
+    conf, table = app.conf, settings.table
     if pools and all(table.pools[pool].executor == "threads" for pool in pools):
         for name in ("task_time_limit", "task_soft_time_limit"):
             if conf[name]:
                 why = 'a thread cannot be killed: give the pool executor = "prefork"'
                 yield SettingChange(name, conf[name], "-", why)
-    for name, instead in (
-        ("worker_concurrency", "the pools table says it: `concurrency` of the pool"),
-        ("worker_autoscaler", "a fixed number of slots: scale processes or containers"),
-        ("worker_pool", "the pools table says it: `executor` of the pool, prefork or threads"),
-        ("worker_consumer", "Millpond's consumer settles and drains"),
-        ("worker_soft_shutdown_timeout", "`drain_seconds` is how long running tasks may take to end"),
-        ("worker_enable_soft_shutdown_on_idle", "a task that waits for its time waits in the broker"),
-        ("worker_state_db", "the broker remembers what `millpond task cancel` cancels"),
-    ):
+    for name, why in IGNORED_SETTINGS.items():
         if conf[name] and conf[name] != DEFAULTS.get(name):
-            yield SettingChange(name, conf[name], "-", instead)
+            yield SettingChange(name, conf[name], "-", why)
     if conf.task_default_rate_limit:
         yield SettingChange("task_default_rate_limit", conf.task_default_rate_limit, "-", _RATE_LIMIT_REASON)
     served = {queue for pool in table.pools.values() for queue in pool.queues}
     named = {conf.task_default_queue, *(queue.name for queue in conf.task_queues or ())}
     for queue in sorted(named - served):
-        yield SettingChange(f"queue {queue}", "-", "-", _no_pool_reason(queue))
+        why = f'no pool serves it: set queues = ["{queue}"] in the [pools.NAME] of its workers'
+        yield SettingChange(f"queue {queue}", "-", "-", why)
 
 
 def check_result_backend(app: Celery) -> None:
-    """Print an error and exit with EX_CONFIG if the application's result backend cannot be made."""
+    """Print an error and exit with `EX_CONFIG` if the application's result backend cannot be created."""
     try:
         _ = app.backend
     except Exception as error:
@@ -202,9 +201,9 @@ def check_result_backend(app: Celery) -> None:
 
 
 def unsafe_task_options(app: Celery) -> Iterator[SettingChange]:
-    """Yield the options of tasks by which a promise of Millpond does not hold for them.
+    """Yield the options of tasks because of which a promise of Millpond does not hold for these tasks.
 
-    Call it once every task is registered. OpenTelemetry's instrumentor of Celery is named too.
+    Call this once every task is registered. OpenTelemetry's instrumentor of Celery is yielded too.
     """
     instrumentation = sys.modules.get("opentelemetry.instrumentation.celery")
     if instrumentation is not None and instrumentation.CeleryInstrumentor().is_instrumented_by_opentelemetry:
@@ -223,13 +222,6 @@ def unsafe_task_options(app: Celery) -> Iterator[SettingChange]:
             yield SettingChange(f"flush_every of {name}", flush_every, f"prefetch {in_flight.prefetch}", why)
         if task.rate_limit:
             yield SettingChange(f"rate_limit of {name}", task.rate_limit, task.rate_limit, _RATE_LIMIT_REASON)
-
-
-_RATE_LIMIT_REASON = "it holds for each process: `rate` of the queue holds for the whole fleet"
-
-
-def _no_pool_reason(queue: str) -> str:
-    return f'no pool of the table takes from it: queues = ["{queue}"] in the [pools.NAME] of its workers'
 
 
 def format_changes(changes: list[SettingChange]) -> str:
@@ -257,7 +249,8 @@ def _shorten_value(value: Any) -> str:
 def main() -> None:
     """Print the broker URL of the application that the first argument names, and the prefix of its keys.
 
-    `millpond worker` runs this in a process of its own, because the supervisor imports no application.
+    Exit with 1 and an error on stderr if the application cannot be loaded. `millpond worker` runs this in a
+    process of its own, because the supervisor imports no application.
     """
     try:
         app = load_app(sys.argv[1])

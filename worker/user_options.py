@@ -1,7 +1,7 @@
-"""Options that an application adds to `celery worker` (`app.user_options`): here they have their defaults.
+"""Options that an application adds to `celery worker` (`app.user_options`). Here they have their defaults.
 
-The application's bootsteps and receivers of `user_preload_options` get these values, as they get the given
-ones under Celery's command line.
+The application's bootsteps and receivers of `user_preload_options` get the defaults. Under Celery's command
+line they get the values that are given there.
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def add_default_options(app: Celery, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def option_changes(app: Celery) -> Iterator[SettingChange]:
-    """Yield a change for each option of the application, which always has its default here."""
+    """Yield a change for each option of the application, because it always has its default here."""
     for group in ("preload", "worker"):
         for name, value in sorted(_default_values(app, group).items()):
             yield SettingChange(f"option --{name.replace('_', '-')}", "-", value, _WHY)

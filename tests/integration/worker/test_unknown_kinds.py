@@ -169,7 +169,7 @@ def test_a_kind_without_a_process_becomes_a_dead_letter_after_its_time(
         assert (letter.task_id, letter.reason, letter.kind) == (id, "unknown kind", "shop.charge")
         assert letter.detail["error"] == (
             "no process that serves `default` has the kind `shop.charge`: "
-            "start one with MILLPOND_KINDS=MODULE, the module that declares it"
+            "start a worker with MILLPOND_KINDS=MODULE, the module that declares it"
         )
         assert "does not have the kind shop.charge" in worker.log
         assert is_aside(own_store, 0)

@@ -57,7 +57,7 @@ def test_replaced_and_unhonoured_settings_are_named_with_the_remedy() -> None:
     )
     assert "5 -> - a thread cannot be killed: give the pool executor" in found["task_time_limit"]
     assert "16 -> 1" in found["worker_prefetch_multiplier"]
-    assert "9 -> - the pools table says it: `concurrency`" in found["worker_concurrency"]
+    assert "9 -> - set `concurrency` of the pool" in found["worker_concurrency"]
     assert "`rate` of the queue holds for the whole fleet" in found["task_default_rate_limit"]
     assert "False -> True" in found["broker_connection_retry_on_startup"]
     assert "False -> True" in found["task_acks_late"]
@@ -70,13 +70,13 @@ def test_limits_hold_on_prefork_and_a_queue_without_a_pool_is_named() -> None:
     """A time limit is not named where children can be killed; a queue without a pool is, before it fills."""
     found = lines(told("heavy", task_time_limit=5, task_default_queue="celery"))
     assert "task_time_limit" not in found
-    assert 'no pool of the table takes from it: queues = ["celery"]' in found["queue celery"]
+    assert 'no pool serves it: set queues = ["celery"]' in found["queue celery"]
 
 
 @pytest.mark.parametrize(
     ("setting", "value", "said"),
     [
-        ("worker_disable_prefetch", True, "True -> False the pool's `prefetch` says it"),
+        ("worker_disable_prefetch", True, "True -> False set `prefetch` of the pool"),
         ("task_acks_on_failure", False, "False -> None a failed task becomes a dead letter"),
         (
             "task_acks_on_timeout",
@@ -92,12 +92,12 @@ def test_limits_hold_on_prefork_and_a_queue_without_a_pool_is_named() -> None:
         (
             "broker_read_url",
             "redis://other/0",
-            "redis://other:6379/0 -> redis://localhost:6379/0 MILL",
+            "redis://other:6379/0 -> redis://localhost:6379/0 all messages have one broker: MILL",
         ),
         (
             "broker_write_url",
             "redis://other/0",
-            "redis://other:6379/0 -> redis://localhost:6379/0 MILL",
+            "redis://other:6379/0 -> redis://localhost:6379/0 all messages have one broker: MILL",
         ),
         ("broker_use_ssl", True, "set -> - write rediss://"),
     ],
@@ -125,10 +125,10 @@ def test_a_broker_of_the_environment_is_named_and_not_used(monkeypatch: pytest.M
         ("visibility_timeout", 60, "60 -> - leases take its place"),
         ("unacked_restore_interval", 5, "5 -> - leases take its place"),
         ("ack_emulation", False, "False -> - leases take its place"),
-        ("global_keyprefix", "shop:", "shop: -> MILLPOND_KEY_PREFIX says it"),
-        ("socket_timeout", 77, "77 -> 5.0 MILLPOND_BROKER_TIMEOUT_SECONDS says it"),
-        ("queues", {"a": {}}, "the pools table says the limits of its queues"),
-        ("lease_seconds", 3, "3 -> 15.0 `lease_seconds` of the queue"),
+        ("global_keyprefix", "shop:", "shop: -> set MILLPOND_KEY_PREFIX"),
+        ("socket_timeout", 77, "77 -> 5.0 set MILLPOND_BROKER_TIMEOUT_SECONDS"),
+        ("queues", {"a": {}}, "set the limits of queues in the pools table"),
+        ("lease_seconds", 3, "3 -> 15.0 set `lease_seconds` of the queue"),
         ("priority_steps", list(range(10)), ""),
         ("sep", ":", ""),
         ("queue_order_strategy", "sorted", ""),
