@@ -5,9 +5,11 @@ outcome is settled (`outcomes.py`). Every change of a message's state is one Lua
 states and the keys.
 
 - `connection.py`, `url.py`, `server.py`, `cluster.py`: the connections, and the server itself
-- `message.py`, `message_body.py`, `message_compression.py`, `message_names.py`,
-  `header_times.py`: Celery's protocol 2
-- `publish.py`, `admission.py`, `limits.py`, `schedules.py`: sending, its limits, and who may send a schedule
+- `message.py`, `message_body.py`, `message_compression.py`, `message_names.py`, `header_times.py`: Celery's
+  protocol 2, decoded; `outgoing.py`, `task_ids.py`: composed; `task_state.py`: the states of a task
+- `publish.py`, `admission.py`, `limits.py`, `caller_lease.py`: sending, its limits, and messages that their
+  sender runs; `schedules.py`: the state of schedules
+- `audit.py`: the changes that people made; `stock_unacked.py`: the messages of stock workers
 - `delivery.py`, `outcomes.py`, `consume/`: fetching, leases, prefetch, settling
 - `celery/`: kombu's transport, and the parts of Celery that need one of their own
 - `batches/`: batches, results and progress; `control/`: cancelling and draining

@@ -1,9 +1,8 @@
-"""Messages: Celery's protocol 2 in kombu's envelope, as a stock client would have written them.
+"""A message as it is stored in Redis: Celery's protocol 2 in kombu's envelope, decoded once.
 
-A fetched message is decoded once, into a `Message`. A message to be sent is composed, into an `Outgoing`.
-Millpond's own fields travel in one header, `millpond`: the time of sending (`at`, ms by the server's clock),
-its `batch`, the batch that it follows (`after`), its unique key (`once`), the trace of the run before
-(`link`).
+Millpond's own fields are in one header, `millpond`: the time of sending (`at`, ms by the server's clock), the
+`batch`, the batch whose callback the message is (`after`), the unique key (`once`), the trace of the run
+before (`link`). `outgoing.py` composes the messages to be sent.
 
 Source: Celery's documentation, "Message Protocol", version 2; kombu's virtual transports.
 """
@@ -11,9 +10,7 @@ Source: Celery's documentation, "Message Protocol", version 2; kombu's virtual t
 import json
 import os
 import socket
-from base64 import b64decode, b64encode
-from collections.abc import Mapping
-from dataclasses import dataclass
+from base64 import b64decode
 from functools import cache, cached_property
 from typing import Any, Self
 
@@ -23,6 +20,7 @@ from millpond.broker import message_body, message_names
 from millpond.broker.header_times import format_eta, parse_eta_ms
 from millpond.broker.message_body import Arguments as Arguments
 from millpond.broker.message_body import BadMessage as BadMessage
+from millpond.broker.task_ids import new_id
 
 #: Arguments shown in events, logs and dead letters are cut to this many characters.
 SHOWN_LENGTH = 1024
@@ -41,11 +39,8 @@ class _Encoder(json.JSONEncoder):
 
 
 # Bound at import, because a handler in the same process may replace functions of the json module.
-_dump_json = _Encoder(separators=(",", ":")).encode
+dump_json = _Encoder(separators=(",", ":")).encode
 _load_json = json.loads
-
-#: The third part of a body: the signatures that follow the task, of which there are none.
-_EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
 class Message:
@@ -77,33 +72,28 @@ class Message:
 
     @classmethod
     def decode(cls, text: bytes | str) -> Self:
-        """Decode a message. A text that is no message raises one of four errors.
-
-        They are `ValueError`, `TypeError`, `KeyError` and `RecursionError`.
-        """
+        """Decode a message. Raises `BadMessage` for a text that is none."""
         try:
-            envelope = from_json(text)
-        except (ValueError, TypeError):
-            envelope = parse_json(text)
-        if (b"__type__" in text) if isinstance(text, bytes) else ("__type__" in text):
             try:
-                from kombu.utils.json import loads
-
-                envelope = loads(text)  # a time, a UUID or bytes in its headers, as kombu writes them
-            except Exception as error:  # kombu calls the types that the text names, and they raise any error
-                raise ValueError(f"{type(error).__name__}: {error}") from error
-        if not isinstance(envelope, dict):
-            raise TypeError("it must be an object")
-        message = cls(envelope, text)
-        shown = f"{message.id}{message.kind}{message.name}"
-        stored = f"{message.batch}{message.unique_key}"
-        # One quick test of all names together. The slow one finds the name that is wrong, if any is.
-        if not (len(shown) <= message_names.LONGEST and shown.isprintable() and stored.isascii()):
-            message_names.check_names(
-                id=message.id, kind=message.kind, batch=message.batch, unique_key=message.unique_key
-            )
-            if not message.name.isprintable():
-                message.name = message.kind
+                envelope = from_json(text)
+            except (ValueError, TypeError):
+                envelope = parse_json(text)
+            if (b"__type__" in text) if isinstance(text, bytes) else ("__type__" in text):
+                envelope = _load_kombu_json(text)
+            if not isinstance(envelope, dict):
+                raise TypeError("it must be an object")
+            message = cls(envelope, text)
+            shown = f"{message.id}{message.kind}{message.name}"
+            stored = f"{message.batch}{message.unique_key}"
+            # One quick test of all names together. The slow one finds the name that is wrong, if any is.
+            if not (len(shown) <= message_names.LONGEST and shown.isprintable() and stored.isascii()):
+                message_names.check_names(
+                    id=message.id, kind=message.kind, batch=message.batch, unique_key=message.unique_key
+                )
+                if not message.name.isprintable():
+                    message.name = message.kind
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise BadMessage("not a message", f"{type(error).__name__}: {error}") from error
         return message
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -137,18 +127,20 @@ class Message:
 
     @property
     def due_ms(self) -> int | None:
-        """Return the time from which the task may run, or None for at once.
-
-        Raises `ValueError`, `TypeError`.
-        """
-        eta = self.headers.get("eta")
-        return None if eta is None else parse_eta_ms(eta)
+        """Return the time from which the task may run, or None for at once. Raises `BadMessage`."""
+        return self._header_ms("eta")
 
     @property
     def expires_ms(self) -> int | None:
-        """Return the time by which the task must have started, or None. Raises `ValueError`, `TypeError`."""
-        expires = self.headers.get("expires")
-        return None if expires is None else parse_eta_ms(expires)
+        """Return the time by which the task must have started, or None. Raises `BadMessage`."""
+        return self._header_ms("expires")
+
+    def _header_ms(self, name: str) -> int | None:
+        try:
+            return parse_eta_ms(self.headers.get(name))
+        except (ValueError, TypeError) as error:
+            text = f"its {name} is not a time: {self.headers[name]!r:.80}"
+            raise BadMessage("invalid message", text) from error
 
     @property
     def time_limits(self) -> tuple[float | None, float | None]:
@@ -190,12 +182,12 @@ class Message:
             "eta": format_eta(due_ms),
             "retries": retries,
             "kwargsrepr": shown,
-            "origin": _process_origin(os.getpid()),
+            "origin": process_origin(os.getpid()),
             OWN: {**self.own, **link},
         }
         properties = {**self.properties, "delivery_tag": new_id()}
         envelope = {**self.envelope, "headers": headers, "properties": properties}
-        return type(self)(envelope, _dump_json(envelope))
+        return type(self)(envelope, dump_json(envelope))
 
 
 def parse_json(text: bytes | str) -> Any:
@@ -206,150 +198,17 @@ def parse_json(text: bytes | str) -> Any:
         return _load_json(text)
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A message that is ready to be published, with the fields that the publish script needs.
+def _load_kombu_json(text: bytes | str) -> Any:
+    """Parse a JSON text with times, UUIDs or bytes, as kombu writes them. Raises `ValueError`."""
+    from kombu.utils.json import loads
 
-    The task may run from `due_ms` on (None: now), and is refused if it cannot start by `deadline_ms`; both
-    are by the server's clock. `claim` is its unique key, taken for `claim_ms`, or for as long as the task
-    lives (0). `payload` is the JSON that stock Celery would have put on the queue.
-    """
-
-    queue: str
-    id: str
-    payload: str
-    priority: int = 0
-    due_ms: int | None = None
-    batch: str | None = None
-    claim: str | None = None
-    claim_ms: int = 0
-    deadline_ms: int | None = None
-
-
-def compose(
-    kind: str,
-    kwargs: Mapping[str, Any],
-    *,
-    queue: str,
-    sent_at_ms: int,
-    id: str | None = None,
-    args: tuple[Any, ...] = (),
-    shown: Mapping[str, Any] | None = None,
-    priority: int = 0,
-    due_ms: int | None = None,
-    expires_ms: int | None = None,
-    time_limits: tuple[float | None, float | None] = (None, None),
-    batch: str | None = None,
-    after: Mapping[str, Any] | None = None,
-    claim: str | None = None,
-    claim_ms: int = 0,
-    deadline_ms: int | None = None,
-    retries: int = 0,
-    root_id: str | None = None,
-    parent_id: str | None = None,
-    traceparent: str | None = None,
-    headers: Mapping[str, Any] | None = None,
-    ignore_result: bool = True,
-) -> Outgoing:
-    """Compose one message.
-
-    `kwargs` must be JSON. `shown` is the part of them for logs and events (default: all). Times are ms since
-    the epoch, by the server's clock. `time_limits` are (hard, soft) seconds. `after` describes the batch
-    whose callback this is. `headers` are further headers, JSON, for the task's handler.
-    """
-    id = id or new_id()
-    body = _dump_json([args, kwargs, _EMBED]).encode()
-    all_headers = {
-        **(headers or {}),
-        **_UNUSED_HEADERS,
-        "task": kind,
-        "id": id,
-        "eta": None if due_ms is None else format_eta(due_ms),
-        "expires": None if expires_ms is None else format_eta(expires_ms),
-        "retries": retries,
-        "timelimit": time_limits,
-        "root_id": root_id or id,
-        "parent_id": parent_id,
-        "argsrepr": repr(args),
-        "kwargsrepr": repr(dict(kwargs if shown is None else shown))[:SHOWN_LENGTH],
-        "origin": _process_origin(os.getpid()),
-        "ignore_result": ignore_result,
-        OWN: millpond_header(sent_at_ms, batch, after, None if claim_ms else claim),
-    }
-    if traceparent is not None:
-        all_headers["traceparent"] = traceparent
-    properties = {"correlation_id": id, "priority": priority}
-    if expires_ms is not None:
-        properties["expiration"] = str(max(0, expires_ms - sent_at_ms))
-    payload = _dump_envelope(all_headers, body, queue, properties)
-    return Outgoing(queue, id, payload, priority, due_ms, batch, claim, claim_ms, deadline_ms)
-
-
-#: Headers of Celery's protocol 2 whose value is the same in every message that is composed here.
-_UNUSED_HEADERS: dict[str, Any] = {
-    "lang": "py",
-    "shadow": None,
-    "group": None,
-    "group_index": None,
-    "replaced_task_nesting": 0,
-    "stamped_headers": None,
-    "stamps": {},
-}
-
-
-def _dump_envelope(headers: Mapping[str, Any], body: bytes, queue: str, properties: Mapping[str, Any]) -> str:
-    """Return the JSON of a message, in the format that kombu's Redis transport writes and reads."""
-    return _dump_json(
-        {
-            "body": b64encode(body).decode(),
-            "content-encoding": "utf-8",
-            "content-type": "application/json",
-            "headers": headers,
-            "properties": {
-                **properties,
-                "reply_to": "",
-                "delivery_mode": 2,
-                "delivery_info": {"exchange": "", "routing_key": queue},
-                "body_encoding": "base64",
-                "delivery_tag": new_id(),
-            },
-        }
-    )
-
-
-def millpond_header(
-    sent_at_ms: int, batch: str | None, after: Mapping[str, Any] | None, once: str | None
-) -> dict[str, Any]:
-    """Return the value of the header with Millpond's own fields. A field that is None is left out."""
-    fields = {"at": sent_at_ms, "batch": batch, "after": after, "once": once}
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-#: Ids made in advance by this process. A call of `os.urandom` for each id would be a fifth of the cost of
-#: composing a message, and each call passes the interpreter's lock to another thread.
-_ids: list[str] = []
-os.register_at_fork(after_in_child=_ids.clear)  # a child must not use the ids of its parent
-_IDS_AT_ONCE = 128
-
-
-def new_id() -> str:
-    """Return a random id (UUID version 4, RFC 9562)."""
     try:
-        return _ids.pop()  # atomic, so no two threads get the same id
-    except IndexError:
-        digits = os.urandom(16 * _IDS_AT_ONCE).hex()
-        of_each = [digits[start : start + 32] for start in range(0, len(digits), 32)]
-        # The four bits of the version are fixed, and two bits of the variant.
-        ids = [f"{d[:8]}-{d[8:12]}-4{d[13:16]}-{_VARIANT[d[16]]}{d[17:20]}-{d[20:]}" for d in of_each]
-        _ids.extend(ids[1:])
-        return ids[0]
-
-
-#: A random hexadecimal digit -> the digit with the two bits of the variant set.
-_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+        return loads(text)
+    except Exception as error:  # kombu calls the types that the text names, and they raise any error
+        raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
 @cache
-def _process_origin(pid: int) -> str:
+def process_origin(pid: int) -> str:
     """Return the header `origin` of messages that this process sends."""
     return f"{pid}@{socket.gethostname()}"

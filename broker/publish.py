@@ -14,7 +14,7 @@ from redis.exceptions import NoScriptError
 from millpond.broker.connection import Store, translate_errors
 from millpond.broker.errors import BrokerAway
 from millpond.broker.keys import QueueKeys, batch_key, step_of
-from millpond.broker.message import Outgoing
+from millpond.broker.outgoing import Outgoing
 from millpond.broker.scripts import script
 
 #: `exempt` ignores the bound. It is for tasks that the pool sends itself, because a retry must never wait for

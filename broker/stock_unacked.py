@@ -53,7 +53,7 @@ def read_unacked(store: Store, queues: Iterable[str] = ()) -> Iterator[Unacked]:
             try:
                 raw, exchange, key = json.loads(text)
                 message = Message.decode(json.dumps(raw))
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, RecursionError):
                 continue
             for queue in _routed_queues(store, exchange, key, bindings):
                 if not wanted or queue in wanted:

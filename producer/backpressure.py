@@ -16,7 +16,7 @@ from itertools import chain
 from millpond.broker.admission import leave_line, new_ticket, wait_for_room
 from millpond.broker.connection import Store
 from millpond.broker.errors import BrokerError
-from millpond.broker.message import Outgoing
+from millpond.broker.outgoing import Outgoing
 from millpond.broker.publish import Answer, Caller, Full, first_group, publish
 
 #: The most and the fewest messages that are composed and offered together.

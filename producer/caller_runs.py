@@ -14,8 +14,9 @@ from typing import Any
 from millpond.broker.caller_lease import CallerLease
 from millpond.broker.connection import Store
 from millpond.broker.delivery import Delivery
-from millpond.broker.message import Message, Outgoing
+from millpond.broker.message import Message
 from millpond.broker.outcomes import NOT_RUN, RELEASE, Cancelled, DeadLetter, Outcome, Retry, Succeeded
+from millpond.broker.outgoing import Outgoing
 from millpond.broker.publish import Accepted, Answer, Full, HandedToCaller, first_group, publish
 from millpond.broker.task_state import TaskState
 from millpond.producer.backpressure import FlowControl

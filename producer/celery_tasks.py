@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from millpond.broker.header_times import format_eta, parse_eta_ms
-from millpond.broker.message import OWN, Outgoing, millpond_header
+from millpond.broker.message import OWN
+from millpond.broker.outgoing import Outgoing, millpond_header
 from millpond.producer.message import Call, Message, compose_job
 from millpond.tasks.errors import BadContract, UnknownQueue
 from millpond.tasks.middleware import Sending

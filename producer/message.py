@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from millpond.broker.message import Outgoing, compose
+from millpond.broker.outgoing import Outgoing, compose
 from millpond.tasks import durations
 from millpond.tasks.contract import Contract, contract_of, job_from_fields, missing_kind_error
 from millpond.tasks.durations import Duration

@@ -8,7 +8,7 @@ from typing import get_args
 from millpond.broker import limits
 from millpond.broker.connection import Store
 from millpond.broker.inspect import depth
-from millpond.broker.message import Outgoing
+from millpond.broker.outgoing import Outgoing
 from millpond.tasks.errors import BadContract, UnknownQueue
 from millpond.tasks.name_suggestions import list_names
 from millpond.tasks.pools import Overflow, PoolsTable

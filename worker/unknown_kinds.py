@@ -14,6 +14,7 @@ from typing import Any
 from celery import Celery, signals
 
 from millpond.broker.delivery import Delivery
+from millpond.broker.message import BadMessage
 from millpond.broker.outcomes import Expired, Outcome, PutAside
 from millpond.tasks.contract import contracts_by_kind, load_shipped_contracts
 from millpond.tasks.extras import extras_of_queues
@@ -115,5 +116,5 @@ def _expires_ms(delivery: Delivery) -> int | None:
     """Return the time at which a message expires, or None if it has none or the time cannot be read."""
     try:
         return delivery.message.expires_ms
-    except (ValueError, TypeError):
+    except BadMessage:
         return None

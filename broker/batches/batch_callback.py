@@ -8,7 +8,7 @@ parses the result.
 from typing import Any
 
 from millpond.broker.keys import QueueKeys, step_of
-from millpond.broker.message import Outgoing
+from millpond.broker.outgoing import Outgoing
 
 #: The placeholder for the time of sending and for the counts.
 UNKNOWN = -1

@@ -15,7 +15,7 @@ from millpond.broker.batches import batch_callback
 from millpond.broker.connection import Store, translate_errors
 from millpond.broker.errors import UnknownBatch
 from millpond.broker.keys import batch_key, batches_key, batches_of_key
-from millpond.broker.message import Outgoing
+from millpond.broker.outgoing import Outgoing
 from millpond.broker.scripts import script
 from millpond.broker.server import server_time_ms
 from millpond.broker.task_state import TaskState

@@ -21,8 +21,7 @@ from redis.exceptions import RedisError
 from millpond.broker.connection import Store
 from millpond.broker.errors import DeadLettered
 from millpond.broker.keys import QueueKeys
-from millpond.broker.message import Message
-from millpond.broker.message_body import BadMessage
+from millpond.broker.message import BadMessage, Message
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +79,7 @@ def _notify_entry(app: Celery, entry: bytes) -> bool:
     state, _, reason = first_line.decode().partition(" ")
     try:
         message = Message.decode(text)
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except BadMessage:
         return True  # no application can handle it
     if message.kind not in app.tasks and (
         reason != "unknown kind" or isinstance(app.backend, DisabledBackend)

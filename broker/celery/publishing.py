@@ -19,7 +19,8 @@ from millpond.broker.admission import leave_line, new_ticket, wait_for_room
 from millpond.broker.celery.queue_commands import QueueCommands
 from millpond.broker.errors import BrokerAway, BrokerError, QueueFull
 from millpond.broker.header_times import parse_eta_ms
-from millpond.broker.message import OWN, Outgoing
+from millpond.broker.message import OWN
+from millpond.broker.outgoing import Outgoing
 
 #: A waiting sender publishes again this often, in case the server has lost its ticket.
 RENEW_TICKET_SECONDS = 15.0

@@ -14,7 +14,7 @@ from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.consume.queue_lease import FetchRequest, QueueLease
 from millpond.broker.delivery import Delivery
 from millpond.broker.keys import batch_key, epoch_key
-from millpond.broker.message import Message
+from millpond.broker.message import BadMessage, Message
 from millpond.broker.outcomes import RELEASE, DeadLetter, Delay, encode_outcome
 from millpond.broker.scripts import script
 
@@ -167,15 +167,11 @@ def _register_message(lease: QueueLease, reply: Reply, fetched: Fetched, clock_m
     lease.fetched_and_settled += 1
     try:
         message = delivery.message = Message.decode(fetched.payload)
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        lease.queue_outcome(delivery, DeadLetter("not a message", f"{type(error).__name__}: {error}"))
-        return None
-    if message.headers.get("eta") is None:
-        return delivery
-    try:
+        if message.headers.get("eta") is None:
+            return delivery
         delivery.due_ms = message.due_ms
-    except (ValueError, TypeError) as error:
-        lease.queue_outcome(delivery, DeadLetter("invalid message", f"{type(error).__name__}: {error}"))
+    except BadMessage as error:
+        lease.queue_outcome(delivery, DeadLetter(error.reason, str(error)))
         return None
     if delivery.due_ms is not None and delivery.due_ms > reply.now_ms + DUE_SOON_MS:
         lease.queue_outcome(delivery, Delay(delivery.due_ms))

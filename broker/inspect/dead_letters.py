@@ -43,14 +43,12 @@ class DeadLetter:
 
     @property
     def kwargs(self) -> dict[str, Any]:
-        """Return the task's arguments as they were sent, not redacted, or {} if the message is unreadable."""
+        """Return the keyword arguments as they were sent, not redacted, or {} if they cannot be read."""
+        payload = _parse_object(self.message)
         try:
-            payload = json.loads(self.message)
-            body = payload["body"]
-            if payload["properties"].get("body_encoding") == "base64":
-                body = b64decode(body)
-            _args, kwargs, _embed = json.loads(body)
-        except (ValueError, TypeError, KeyError):
+            is_base64 = payload["properties"].get("body_encoding") == "base64"
+            _args, kwargs, _embed = json.loads(b64decode(payload["body"]) if is_base64 else payload["body"])
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return {}
         return kwargs if isinstance(kwargs, dict) else {}
 

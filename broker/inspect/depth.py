@@ -7,7 +7,7 @@ from typing import Any
 from millpond.broker.connection import Store, translate_errors
 from millpond.broker.keys import QueueKeys, queues_key
 from millpond.broker.limits import Limits, read_limits_of_all
-from millpond.broker.message import Message
+from millpond.broker.message import BadMessage, Message
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def sent_at_ms(message: bytes) -> int | None:
     try:
         decoded = Message.decode(message)
         due_ms = decoded.due_ms
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except BadMessage:
         return None
     return None if decoded.sent_ms is None else max(decoded.sent_ms, due_ms or 0)
 

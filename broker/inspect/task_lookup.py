@@ -12,7 +12,7 @@ from millpond.broker.control.acknowledgements import process_of
 from millpond.broker.inspect.depth import read_declared_queues
 from millpond.broker.inspect.effort import FULL, Effort
 from millpond.broker.keys import QueueKeys
-from millpond.broker.message import Message
+from millpond.broker.message import BadMessage, Message
 from millpond.broker.scripts import script
 from millpond.broker.task_state import TaskState
 
@@ -116,8 +116,14 @@ def _search_list(
 def _make_location(
     id: str, state: TaskState, keys: QueueKeys, message: bytes, **details: Any
 ) -> TaskLocation:
-    """Return the location of a message that was found. `details` are further fields for its state."""
-    decoded = Message.decode(message)
+    """Return the location of a message that was found. `details` are further fields for its state.
+
+    Of a message that no worker can decode, `kind` is "".
+    """
+    try:
+        decoded = Message.decode(message)
+    except BadMessage:
+        return TaskLocation(id, state, keys.queue, kind="", **details)
     return TaskLocation(
         id=id,
         state=state,

@@ -13,8 +13,8 @@ from urllib.parse import urlencode, urlsplit
 
 from millpond.broker import limits
 from millpond.broker.connection import Store
-from millpond.broker.message import compose
 from millpond.broker.outcomes import DeadLetter
+from millpond.broker.outgoing import compose
 from millpond.broker.publish import publish
 from millpond.broker.server import server_time_ms
 from millpond.tasks.settings import Settings, child_environment

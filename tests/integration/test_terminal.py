@@ -15,7 +15,7 @@ import millpond
 from millpond.broker import audit
 from millpond.broker.batches import record
 from millpond.broker.connection import Store
-from millpond.broker.message import compose
+from millpond.broker.outgoing import compose
 from millpond.broker.publish import publish
 from millpond.producer.client import Client
 from millpond.producer.scheduler import Scheduler

@@ -29,7 +29,6 @@ from millpond.broker.delivery import Delivery
 from millpond.broker.errors import BrokerError
 from millpond.broker.inspect import dead_letters, purge
 from millpond.broker.keys import PRIORITY_STEPS, QueueKeys, batch_key
-from millpond.broker.message import Outgoing, compose
 from millpond.broker.outcomes import (
     Cancelled,
     Continued,
@@ -43,6 +42,7 @@ from millpond.broker.outcomes import (
     Succeeded,
     encode_outcome,
 )
+from millpond.broker.outgoing import Outgoing, compose
 from millpond.broker.scripts import script
 from tests.harness.by_hand import delivery_of
 

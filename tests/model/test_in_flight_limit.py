@@ -9,8 +9,8 @@ from moved_clock import CLOCK
 from millpond.broker import limits
 from millpond.broker.connection import Store
 from millpond.broker.keys import QueueKeys
-from millpond.broker.message import compose
 from millpond.broker.outcomes import SUCCEEDED
+from millpond.broker.outgoing import compose
 from millpond.broker.publish import publish
 from millpond.broker.scripts import script
 from tests.harness.by_hand import Hand

@@ -6,8 +6,8 @@ from millpond.broker.connection import Store
 from millpond.broker.consume import fetch_call
 from millpond.broker.consume.queue_lease import FetchRequest, QueueLease
 from millpond.broker.keys import QueueKeys
-from millpond.broker.message import compose
 from millpond.broker.outcomes import SUCCEEDED
+from millpond.broker.outgoing import compose
 from millpond.broker.publish import publish
 from millpond.broker.scripts import script
 from tests.harness.by_hand import delivery_of

@@ -14,8 +14,8 @@ from millpond.broker.consume import fetch_call
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.consume.queue_lease import FetchRequest
 from millpond.broker.keys import QueueKeys
-from millpond.broker.message import compose
 from millpond.broker.outcomes import SUCCEEDED
+from millpond.broker.outgoing import compose
 from millpond.broker.publish import Accepted, Answer, Full, Late, publish
 
 QUEUE = "mill"

@@ -12,8 +12,8 @@ from millpond.broker.consume import fetch_call
 from millpond.broker.consume.queue_lease import FetchRequest, QueueLease
 from millpond.broker.inspect import depth as inspect_depth
 from millpond.broker.keys import QueueKeys
-from millpond.broker.message import compose
 from millpond.broker.outcomes import SUCCEEDED, PutAside
+from millpond.broker.outgoing import compose
 from millpond.broker.schedules import take_lead
 from millpond.broker.scripts import script
 from millpond.broker.stats import history

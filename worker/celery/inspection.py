@@ -72,7 +72,7 @@ def _delayed_requests(consumer: Any) -> Iterator[tuple[Delivery, int]]:
         for entry, due_ms in client.zrange(lease.keys.delayed, 0, MOST_LISTED - 1, withscores=True):
             try:
                 message = Message.decode(entry[1:])  # its priority is written before it
-            except (ValueError, TypeError, KeyError, RecursionError):
+            except BadMessage:
                 continue
             yield Delivery(message, lease.keys.queue, clock_ms=lease.clock_ms), int(due_ms)
 

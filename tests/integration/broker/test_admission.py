@@ -14,7 +14,7 @@ from millpond.broker.admission import leave_line, new_ticket, wait_for_room
 from millpond.broker.connection import Store
 from millpond.broker.inspect import purge
 from millpond.broker.keys import QueueKeys
-from millpond.broker.message import compose
+from millpond.broker.outgoing import compose
 from millpond.broker.publish import Accepted, Caller, Full
 from millpond.producer.client import Client
 from millpond.tasks.errors import BrokerAway, QueueFull

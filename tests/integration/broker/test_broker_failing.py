@@ -15,7 +15,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from millpond.broker.connection import Store, connect
 from millpond.broker.errors import BrokerAway, BrokerError
 from millpond.broker.inspect import dead_letters, depth
-from millpond.broker.message import compose
+from millpond.broker.outgoing import compose
 from millpond.broker.publish import Accepted, publish
 from millpond.worker.local.valkey import embedded_binary
 from tests.harness.noted import names

@@ -15,7 +15,7 @@ from kombu import Connection
 
 from millpond.broker.connection import Store
 from millpond.broker.inspect import dead_letters, depth
-from millpond.broker.message import compose
+from millpond.broker.outgoing import compose
 from millpond.broker.publish import publish
 from millpond.tasks.app import celery_app
 from millpond.tasks.settings import Settings

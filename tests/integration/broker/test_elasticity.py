@@ -8,7 +8,7 @@ import pytest
 
 from millpond.broker.connection import Store, connect
 from millpond.broker.limits import read_overrides
-from millpond.broker.message import compose
+from millpond.broker.outgoing import compose
 from millpond.broker.publish import publish
 from millpond.broker.stats.elasticity import Elasticity, read_last_elasticity, store_elasticity
 from millpond.broker.stats.probe import Probe

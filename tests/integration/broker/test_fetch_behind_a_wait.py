@@ -14,8 +14,8 @@ from millpond.broker.consume.fetcher import START_SECONDS, Fetcher
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.inspect import depth as inspect_depth
 from millpond.broker.keys import QueueKeys
-from millpond.broker.message import compose
 from millpond.broker.outcomes import SUCCEEDED
+from millpond.broker.outgoing import compose
 
 LEASE_MS = 60_000
 QUEUE = "behind"

@@ -14,8 +14,8 @@ from millpond.broker.consume.orphans import lease_orphaned_messages
 from millpond.broker.inspect import depth as inspect_depth
 from millpond.broker.inspect.depth import Depth
 from millpond.broker.keys import QueueKeys
-from millpond.broker.message import compose
 from millpond.broker.outcomes import SUCCEEDED
+from millpond.broker.outgoing import compose
 from millpond.broker.scripts import script
 from millpond.producer.client import Client
 from millpond.tasks.settings import Settings

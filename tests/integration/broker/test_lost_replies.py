@@ -10,8 +10,8 @@ from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.consume.queue_lease import FetchRequest, QueueLease
 from millpond.broker.inspect import depth as inspect_depth
 from millpond.broker.keys import QueueKeys
-from millpond.broker.message import compose
 from millpond.broker.outcomes import SUCCEEDED
+from millpond.broker.outgoing import compose
 from millpond.broker.scripts import script
 from tests.harness.by_hand import LEASE_MS, Hand
 

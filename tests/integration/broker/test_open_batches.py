@@ -17,8 +17,8 @@ import pytest
 from millpond import main
 from millpond.broker import audit
 from millpond.broker.connection import Store
-from millpond.broker.message import compose
 from millpond.broker.outcomes import SUCCEEDED, Retry, Succeeded
+from millpond.broker.outgoing import compose
 from millpond.producer.batch import Batch
 from millpond.producer.client import Client
 from millpond.tasks.context import Context

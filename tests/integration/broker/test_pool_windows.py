@@ -10,7 +10,7 @@ import pytest
 from millpond.broker import server
 from millpond.broker.connection import Store, connect
 from millpond.broker.keys import day_key, hours_key, window_key
-from millpond.broker.message import compose
+from millpond.broker.outgoing import compose
 from millpond.broker.publish import publish
 from millpond.broker.stats import days, window
 from millpond.broker.stats.calls import add_items

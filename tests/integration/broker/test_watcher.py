@@ -22,8 +22,8 @@ from millpond.broker.consume.fetcher import Fetcher
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.inspect import depth
 from millpond.broker.keys import QueueKeys
-from millpond.broker.message import compose
 from millpond.broker.outcomes import SUCCEEDED
+from millpond.broker.outgoing import compose
 from tests.harness.by_hand import Hand
 
 QUEUE = "plain"

@@ -3,7 +3,7 @@
 from millpond.broker import server
 from millpond.broker.connection import Store
 from millpond.broker.inspect import depth
-from millpond.broker.message import compose
+from millpond.broker.outgoing import compose
 from millpond.broker.publish import publish
 
 

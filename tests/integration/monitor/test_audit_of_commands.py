@@ -13,7 +13,7 @@ from millpond import main
 from millpond.broker import audit
 from millpond.broker.connection import Store
 from millpond.broker.inspect import dead_letters
-from millpond.broker.message import compose
+from millpond.broker.outgoing import compose
 from millpond.monitor.cli import adopt
 from millpond.producer.client import Client
 from millpond.tasks.settings import Settings, settings

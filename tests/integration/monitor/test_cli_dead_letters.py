@@ -10,7 +10,7 @@ from millpond.broker import limits
 from millpond.broker.connection import Store
 from millpond.broker.inspect import dead_letters, depth
 from millpond.broker.keys import QueueKeys
-from millpond.broker.message import compose
+from millpond.broker.outgoing import compose
 from millpond.broker.server import server_time_ms
 from millpond.tasks.settings import settings
 

@@ -9,7 +9,7 @@ from millpond import main
 from millpond.broker import schedules, server
 from millpond.broker.connection import Store
 from millpond.broker.keys import schedule_key
-from millpond.broker.message import compose
+from millpond.broker.outgoing import compose
 from millpond.broker.publish import publish
 from millpond.producer.client import Client
 from millpond.producer.scheduler import Scheduler

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from millpond.broker.connection import Store, connect
-from millpond.broker.message import compose
+from millpond.broker.outgoing import compose
 from millpond.broker.publish import publish
 from millpond.tasks.settings import Settings, child_environment
 from tests.harness.one_worker import settings_for, workers

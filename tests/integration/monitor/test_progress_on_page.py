@@ -7,7 +7,7 @@ from millpond.broker.consume import fetch_call
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.consume.queue_lease import FetchRequest
 from millpond.broker.keys import QueueKeys
-from millpond.broker.message import compose
+from millpond.broker.outgoing import compose
 from tests.harness.flower_process import Visitor
 
 

@@ -4,6 +4,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 
 from millpond.broker import limits
 from millpond.broker.control import drain
-from millpond.broker.message import compose
+from millpond.broker.message import Message as BrokerMessage
+from millpond.broker.outgoing import compose
 from millpond.broker.publish import publish
 from millpond.broker.server import server_time_ms
 from millpond.producer.batch import Batch
@@ -122,8 +124,9 @@ def test_a_task_that_is_tried_again_is_named(opened: Session) -> None:
     opened.client.send(Square(n=1))  # so that the queue is known
     now, count = server_time_ms(store), Counters()
     count.add_label("one", "photo.jpg")
-    again = compose("a", {}, queue="default", sent_at_ms=now, id="one", due_ms=now + 60_000, retries=2)
-    publish(store, [again], policy="exempt")
+    sent = compose("a", {}, queue="default", sent_at_ms=now, id="one", due_ms=now + 60_000)
+    again = BrokerMessage.decode(sent.payload).for_next_run(due_ms=sent.due_ms, retries=2, shown="{}")
+    publish(store, [replace(sent, payload=str(again.text))], policy="exempt")
     assert "photo.jpg: delayed for a retry after 2 runs" in (stall_hints.stall_hint(opened, count) or "")
 
 

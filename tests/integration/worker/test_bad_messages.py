@@ -12,7 +12,7 @@ import pytest
 from millpond.broker.batches import record
 from millpond.broker.connection import Store
 from millpond.broker.inspect import dead_letters, depth
-from millpond.broker.message import compose
+from millpond.broker.outgoing import compose
 from millpond.broker.publish import Accepted, publish
 from tests.harness.by_hand import Hand
 from tests.harness.noted import names

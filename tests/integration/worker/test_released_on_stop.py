@@ -5,8 +5,8 @@ from millpond.broker.connection import Store
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.consume.lease_renewer import end_leases
 from millpond.broker.inspect import depth as inspect_depth
-from millpond.broker.message import compose
 from millpond.broker.outcomes import SUCCEEDED, DeadLetter
+from millpond.broker.outgoing import compose
 from tests.harness.by_hand import Hand
 
 

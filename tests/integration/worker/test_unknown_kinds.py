@@ -15,7 +15,7 @@ from millpond.broker.connection import Store, connect
 from millpond.broker.control import cancel
 from millpond.broker.inspect import dead_letters, depth, task_lookup
 from millpond.broker.inspect.purge import purge_queue
-from millpond.broker.message import compose
+from millpond.broker.outgoing import compose
 from millpond.broker.publish import Full, publish
 from millpond.tasks.settings import Settings
 from tests.harness.noted import names, notes

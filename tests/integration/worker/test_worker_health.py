@@ -19,7 +19,7 @@ from redis.exceptions import ResponseError
 from millpond.broker import limits
 from millpond.broker.connection import Store, connect
 from millpond.broker.inspect import depth
-from millpond.broker.message import compose
+from millpond.broker.outgoing import compose
 from millpond.broker.publish import publish
 from millpond.tasks.process.health import Health, judge_health
 from millpond.tasks.process.heartbeat_file import read_heartbeats

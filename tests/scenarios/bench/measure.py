@@ -16,7 +16,7 @@ import redis
 
 from millpond.broker import limits
 from millpond.broker.connection import connect
-from millpond.broker.message import compose
+from millpond.broker.outgoing import compose
 from millpond.broker.publish import publish
 from tests.scenarios.bench.apps import Noop, make_stock
 

@@ -18,7 +18,7 @@ from time import monotonic, sleep
 from millpond.broker import server
 from millpond.broker.connection import Store, connect
 from millpond.broker.control import drain
-from millpond.broker.message import compose
+from millpond.broker.outgoing import compose
 from millpond.broker.publish import publish
 from millpond.monitor.diagnosis import diagnose_all
 from millpond.monitor.snapshot import read_snapshot

@@ -19,7 +19,7 @@ from millpond.broker import limits, server
 from millpond.broker.connection import Store, connect
 from millpond.broker.inspect.depth import read_depth
 from millpond.broker.keys import probe_cost_key, probe_lock_key
-from millpond.broker.message import Outgoing, compose
+from millpond.broker.outgoing import Outgoing, compose
 from millpond.broker.publish import publish
 from millpond.monitor.diagnosis import Diagnosis, diagnose_all
 from millpond.monitor.snapshot import read_snapshot

@@ -18,7 +18,7 @@ from load_kinds import Paced
 
 from millpond.broker.connection import Store
 from millpond.broker.keys import QueueKeys
-from millpond.broker.message import Outgoing
+from millpond.broker.outgoing import Outgoing
 from millpond.broker.publish import NOBODY, Answer, Caller, Policy, publish
 from millpond.producer import backpressure
 from millpond.producer.client import Client

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from millpond.broker import outcomes
-from millpond.broker.message import Message, compose
+from millpond.broker.message import Message
+from millpond.broker.outgoing import compose
 
 
 def test_what_is_written_of_a_task_does_not_depend_on_it(monkeypatch: pytest.MonkeyPatch) -> None:

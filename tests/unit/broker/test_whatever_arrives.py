@@ -13,8 +13,8 @@ from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.consume.queue_lease import FetchRequest
 from millpond.broker.delivery import Delivery
 from millpond.broker.keys import QueueKeys
-from millpond.broker.message import compose
 from millpond.broker.outcomes import DeadLetter, Delay, PutAside, Succeeded
+from millpond.broker.outgoing import compose
 
 #: Texts of any characters, halves of surrogate pairs too, and long ones.
 TEXTS = st.one_of(

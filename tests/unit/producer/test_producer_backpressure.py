@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from millpond.broker.connection import Store
-from millpond.broker.message import Outgoing
+from millpond.broker.outgoing import Outgoing
 from millpond.broker.publish import NOBODY, Accepted, Answer, Caller, Full
 from millpond.producer import backpressure
 from millpond.producer.backpressure import AdmissionLine, FlowControl, send_blocking

@@ -12,9 +12,10 @@ import pytest
 from pydantic import Field
 
 from millpond.broker.delivery import Delivery
-from millpond.broker.message import Message, compose
+from millpond.broker.message import Message
 from millpond.broker.outcomes import Cancelled as CancelledOutcome
 from millpond.broker.outcomes import DeadLetter, Outcome, Retry, Succeeded
+from millpond.broker.outgoing import compose
 from millpond.tasks.context import Context
 from millpond.tasks.contract import Contract
 from millpond.tasks.errors import Cancelled, FinalError, RetryLater
@@ -30,11 +31,14 @@ class Job(Contract, kind="execute.job"):
     secret: str = Field("", repr=False)
 
 
-def run(function: Any, *, middleware: tuple[Middleware, ...] = (), **wanted: Any) -> Outcome:
+def run(
+    function: Any, *, middleware: tuple[Middleware, ...] = (), retries: int = 0, **wanted: Any
+) -> Outcome:
     """Run a function as a handler of one retry."""
     kwargs = wanted.pop("kwargs", {"n": 3})
     sent = compose(Job.kind, kwargs, queue="default", sent_at_ms=1_000, **wanted)
-    delivery = Delivery(Message.decode(sent.payload), queue="default", token="1/0", clock_ms=5_000)
+    message = Message.decode(sent.payload.replace('"retries":0', f'"retries":{retries}'))
+    delivery = Delivery(message, queue="default", token="1/0", clock_ms=5_000)
     context = Context(id=sent.id, kind=Job.kind, batch=sent.batch, worker="here")
     outcome = execute(
         Handler(Job, function, retries=1), delivery, context, Hooks(middleware).around_executing

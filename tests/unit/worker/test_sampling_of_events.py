@@ -6,8 +6,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from millpond.broker.delivery import Delivery
-from millpond.broker.message import Message, compose
+from millpond.broker.message import Message
 from millpond.broker.outcomes import RELEASE, SUCCEEDED, DeadLetter
+from millpond.broker.outgoing import compose
 from millpond.worker.celery.request import PondRequest
 from millpond.worker.report.event_sampling import BURST_SECONDS, EventSampling
 from millpond.worker.report.metering import Metering
