@@ -7,7 +7,7 @@ import typer
 
 from millpond.producer.cli.options import Json, Match, Out, Paths, Queue, Roots
 from millpond.tasks.errors import BadInput
-from millpond.tasks.files.endings import ARCHIVES, DOCUMENTS, IMAGES, TABLES
+from millpond.tasks.files.endings import ARCHIVE_ENDINGS, DOCUMENT_ENDINGS, IMAGE_ENDINGS, TABLE_FORMATS
 
 app = typer.Typer(
     help="Run an operation over files, and wait for the results.",
@@ -51,7 +51,7 @@ def thumbnail(
     as_json: Json = False,
 ) -> None:
     """Make a small image of each image."""
-    _run_file_command(ctx, "files.thumbnail", locals(), title="thumbnails", suffixes=IMAGES)
+    _run_file_command(ctx, "files.thumbnail", locals(), title="thumbnails", suffixes=IMAGE_ENDINGS)
 
 
 @app.command(epilog="Example: millpond files convert scans/ --format webp --out web")
@@ -68,7 +68,7 @@ def convert(
     as_json: Json = False,
 ) -> None:
     """Write each image in another format, upright, in sRGB and without its metadata."""
-    _run_file_command(ctx, "files.convert", locals(), title="images", suffixes=IMAGES)
+    _run_file_command(ctx, "files.convert", locals(), title="images", suffixes=IMAGE_ENDINGS)
 
 
 @app.command(epilog="Example: millpond files parquet exports/ --out tables --compression zstd")
@@ -100,7 +100,7 @@ def parquet(
 ) -> None:
     """Turn each CSV or JSONL file into Parquet."""
     parameters = {**locals(), "types": dict(map(_parse_column_type, types)) if types else None}
-    _run_file_command(ctx, "files.parquet", parameters, title="tables", suffixes=tuple(TABLES))
+    _run_file_command(ctx, "files.parquet", parameters, title="tables", suffixes=tuple(TABLE_FORMATS))
 
 
 @app.command("pdf-text", epilog="Example: millpond files pdf-text papers/ --out text")
@@ -119,7 +119,7 @@ def pdf_text(
     """Write the text of each PDF as UTF-8, a form feed between pages."""
     parameters = {**locals(), "password": None if password_file is None else _read_password(password_file)}
     del parameters["password_file"]
-    _run_file_command(ctx, "files.pdf_text", parameters, title="texts", suffixes=DOCUMENTS)
+    _run_file_command(ctx, "files.pdf_text", parameters, title="texts", suffixes=DOCUMENT_ENDINGS)
 
 
 @app.command(epilog="Example: find logs -name '*.log' -print0 | millpond files compress - --out packed")
@@ -152,7 +152,7 @@ def unpack(
     as_json: Json = False,
 ) -> None:
     """Unpack each archive (zip; tar, plain or compressed) into a folder of its own."""
-    _run_file_command(ctx, "files.unpack", locals(), title="archives", suffixes=ARCHIVES)
+    _run_file_command(ctx, "files.unpack", locals(), title="archives", suffixes=ARCHIVE_ENDINGS)
 
 
 def _parse_column_type(text: str) -> tuple[str, str]:

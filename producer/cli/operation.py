@@ -23,7 +23,7 @@ from millpond.producer.message import Message, contract_from
 from millpond.tasks.contract import contract_of, job_from_fields
 from millpond.tasks.errors import BadContract, BadInput
 from millpond.tasks.files.contract import file_url
-from millpond.tasks.files.endings import IMAGE_TARGETS
+from millpond.tasks.files.endings import IMAGE_FORMATS
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _image_naming(format: str | None) -> Naming:
     """
 
     def name_image(name: str) -> str:
-        image_format = IMAGE_TARGETS.get(PurePosixPath(name).suffix.lower())
+        image_format = IMAGE_FORMATS.get(PurePosixPath(name).suffix.lower())
         if image_format is not None and format in (None, image_format):
             return name
         return with_extension("." + (format or "jpg").replace("jpeg", "jpg"))(name)

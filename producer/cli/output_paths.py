@@ -5,7 +5,7 @@ from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 
 from millpond.tasks.files.contract import file_url
-from millpond.tasks.files.endings import ARCHIVES, known_ending
+from millpond.tasks.files.endings import ARCHIVE_ENDINGS, find_ending
 
 #: Returns the name of an output from the name of its input: "a.csv" -> "a.parquet".
 Naming = Callable[[str], str]
@@ -52,7 +52,7 @@ def archive_folder(name: str) -> str:
 
     An archive whose name has no extension is unpacked into `NAME.unpacked`.
     """
-    ending = known_ending(name, ARCHIVES)
+    ending = find_ending(name, ARCHIVE_ENDINGS)
     if ending and len(name) > len(ending):
         return name[: -len(ending)]
     return PurePosixPath(name).stem + ".unpacked" if "." not in name else PurePosixPath(name).stem

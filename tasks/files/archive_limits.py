@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from millpond.tasks.errors import BadInput, TooLarge
-from millpond.tasks.files.folders import printable
+from millpond.tasks.files.escaping import escape_untrusted
 from millpond.tasks.settings import Files
 
 #: The most folders above an entry, and the most bytes of a name and of each part of it.
@@ -38,9 +38,10 @@ class Entry:
 
 
 class Quota:
-    """Counters of what an archive of `packed_bytes` unpacks to. Over a limit, they raise `TooLarge`.
+    """Counters of what an archive of `packed_bytes` bytes unpacks to. Over a limit, they raise `TooLarge`.
 
-    Only unpacked data is counted. The sizes in the archive's headers are not trusted.
+    Only unpacked data is counted. The sizes in the archive's headers are not trusted. `url` names the archive
+    in errors.
     """
 
     def __init__(self, limits: Files, packed_bytes: int, url: str) -> None:
@@ -55,7 +56,7 @@ class Quota:
         return self.entries
 
     def count_folder(self) -> None:
-        """Count a folder that is made without an entry of its own. Raises `TooLarge`."""
+        """Count a folder that is made for an entry below it. Raises `TooLarge`."""
         self.folders += 1
         self._check_entries()
 
@@ -82,7 +83,7 @@ class Quota:
             raise TooLarge(f"{self._url} is mostly headers and padding, over {allowance} bytes: refused")
 
 
-class Names:
+class EntryNames:
     """The names of an archive's entries so far. Each must be a new relative path below the target."""
 
     def __init__(self, url: str, quota: Quota) -> None:
@@ -90,32 +91,32 @@ class Names:
         self._folders: set[str] = set()
         self._files: set[str] = set()
 
-    def accept_name(self, name: str, number: int, *, folder: bool) -> str:
-        """Return the path of an entry below the target; "" for the target itself.
+    def add_name(self, name: str, number: int, *, is_folder: bool) -> str:
+        """Add the name of entry `number`, and return its path below the target; "" for the target itself.
 
-        `number` is that of the entry. Raises `BadInput` for a name that cannot be unpacked, and `TooLarge` if
-        it is too deep, or if its folders are too many.
+        Missing folders above it are counted in the quota. Raises `BadInput` for a name that cannot be
+        unpacked, and `TooLarge` if it is too deep, or if its folders are too many.
         """
-        label = f"{self._url}, entry {number} ({printable(name)})"
+        label = f"{self._url}, entry {number} ({escape_untrusted(name)})"
         parts = _safe_parts(name, label)
         path = "/".join(parts)
-        if not parts and not folder:
+        if not parts and not is_folder:
             raise BadInput(f"{label} has no name: the archive is damaged")
         parents = ["/".join(parts[:depth]) for depth in range(1, len(parts))]
         if path in self._files or not self._files.isdisjoint(parents):
             raise BadInput(f"{label} comes twice, or lies below a file: refused, for only one could be kept")
-        if not folder and path in self._folders:
+        if not is_folder and path in self._folders:
             raise BadInput(f"{label} is a file and a folder: refused, for only one could be kept")
         for parent in parents:
             if parent not in self._folders:
                 self._quota.count_folder()
                 self._folders.add(parent)
-        (self._folders if folder else self._files).add(path)
+        (self._folders if is_folder else self._files).add(path)
         return path
 
 
 def decode_name(raw: bytes, encoding: str | None, number: int, url: str) -> str:
-    """Return the name of an entry as text; UTF-8 without an encoding.
+    """Return the name of entry `number` as text. An `encoding` of None is UTF-8.
 
     Raises `BadInput`, with an option to choose, if the encoding does not exist or does not fit.
     """
@@ -126,7 +127,7 @@ def decode_name(raw: bytes, encoding: str | None, number: int, url: str) -> str:
     except LookupError as error:
         raise BadInput(f"no text encoding is called {encoding!r}: name one such as 'cp437'") from error
     except UnicodeError as error:
-        label = f"{url}, entry {number} ({printable(raw.decode(errors='replace'))})"
+        label = f"{url}, entry {number} ({escape_untrusted(raw.decode(errors='replace'))})"
         remedy = "give the encoding of its names: encoding='cp437' (--encoding cp437), 'cp932', 'gb18030' …"
         raise BadInput(f"{label} has a name that is not {encoding or 'UTF-8'}: {remedy}") from error
 

@@ -11,12 +11,12 @@ from typing import BinaryIO, cast
 from millpond.tasks.context import Context
 from millpond.tasks.errors import BadInput
 from millpond.tasks.files import tars, zips
-from millpond.tasks.files.archive_limits import Entry, Names, Quota
+from millpond.tasks.files.archive_limits import Entry, EntryNames, Quota
 from millpond.tasks.files.contract import FolderResult, Unpack
+from millpond.tasks.files.decompression import DecompressedStream, Readable
 from millpond.tasks.files.folders import Folder
 from millpond.tasks.files.magic_numbers import HEAD_BYTES, describe_head, detect_format
 from millpond.tasks.files.storage import Storage, measure_and_rewind
-from millpond.tasks.files.streams import Decompressed, Readable
 
 _COMPRESSED = ("gzip", "bzip2", "xz", "zstd")
 
@@ -29,11 +29,11 @@ def unpack(job: Unpack, storage: Storage, context: Context) -> FolderResult:
     with storage.open_input(job.source, empty_allowed=False) as file:
         length = measure_and_rewind(file)
         quota = Quota(storage.limits, length, job.source)
-        names = Names(job.source, quota)
+        names = EntryNames(job.source, quota)
         entries = _read_entries(file, job, quota)
         with storage.output_folder(job.target) as folder:
             for entry in entries:
-                path = names.accept_name(entry.name, quota.count_entry(), folder=entry.chunks is None)
+                path = names.add_name(entry.name, quota.count_entry(), is_folder=entry.chunks is None)
                 for _ in _write_entry(folder, path, entry, quota):
                     context.checkpoint()
                     context.progress(min(file.tell(), length), length)
@@ -49,7 +49,7 @@ def _read_entries(file: BinaryIO, job: Unpack, quota: Quota) -> Iterator[Entry]:
         return zips.read_entries(file, job.source, job.encoding, quota.limits)
     if archive_format in _COMPRESSED:
         stream_name = f"{job.source}, {archive_format} as its first bytes say,"
-        stream = Decompressed(cast(Readable, file), archive_format, stream_name)
+        stream = DecompressedStream(cast(Readable, file), archive_format, stream_name)
         return tars.read_entries(stream, job.source, job.encoding, quota)
     if archive_format == "tar" or tars.is_tar(head):
         return tars.read_entries(cast(Readable, file), job.source, job.encoding, quota)

@@ -40,18 +40,8 @@ def _compare_folders(first: int, second: int) -> bool:
 
 def _compare_files(first: int, second: int) -> bool:
     """True if two open files have the same bytes."""
-    while True:
-        chunk = os.read(first, _CHUNK)
-        if chunk != _read_up_to(second, len(chunk) or 1):
-            return False
-        if not chunk:
-            return True
-
-
-def _read_up_to(descriptor: int, length: int) -> bytes:
-    """Return the next `length` bytes of an open file; fewer only at its end."""
-    parts = []
-    while length and (part := os.read(descriptor, length)):
-        parts.append(part)
-        length -= len(part)
-    return b"".join(parts)
+    with open(first, "rb", closefd=False) as file1, open(second, "rb", closefd=False) as file2:
+        while chunk := file1.read(_CHUNK):
+            if chunk != file2.read(_CHUNK):
+                return False
+        return not file2.read(1)

@@ -24,8 +24,8 @@ _ZONED_TIMESTAMP = pa.timestamp("us", tz="UTC")
 _CANDIDATES = (pa.bool_(), pa.int64(), pa.float64(), pa.date32(), _TIMESTAMP, _ZONED_TIMESTAMP)
 #: The type that replaces another if a later batch does not fit that: it fits all earlier batches, too.
 _WIDER = {pa.int64(): pa.float64(), pa.date32(): _TIMESTAMP}
-#: The Arrow types of a declared type; the first one if the column has no value.
-DECLARED: dict[ColumnType, tuple[Any, ...]] = {
+#: The possible Arrow types of each declared type; the first one if the column has no value.
+ARROW_TYPES: dict[ColumnType, tuple[Any, ...]] = {
     "string": (pa.string(),),
     "int64": (pa.int64(),),
     "float64": (pa.float64(),),
@@ -49,6 +49,7 @@ class Column:
 
     name: str
     declared: ColumnType | None = None
+    #: The Arrow type that all values so far fit; None before the first value.
     type: Any = None
     #: True if the column has an integer that a double would round.
     _has_wide_integers: bool = False
@@ -63,14 +64,14 @@ class Column:
         candidates: tuple[Any, ...] = _CANDIDATES
         if self.type is not None:
             candidates = (self.type,) if wider is None or self._has_wide_integers else (self.type, wider)
-        values = empty_to_null(texts)
+        values = _empty_to_null(texts)
         if values.null_count == len(values):
             return True
         for candidate in candidates:
             converted = _cast_exactly(values, candidate)
             if converted is not None:
                 self.type = candidate
-                self._has_wide_integers = self._has_wide_integers or _has_wide_integer(converted)
+                self._has_wide_integers = self._has_wide_integers or has_wide_integer(converted)
                 return True
         self.type = pa.string()
         return True
@@ -78,7 +79,7 @@ class Column:
     def _learn_declared(self, texts: Any) -> bool:
         """Choose the first Arrow type of the declared type that fits a batch. Return False if none fits."""
         assert self.declared is not None
-        for candidate in (self.type,) if self.type is not None else DECLARED[self.declared]:
+        for candidate in (self.type,) if self.type is not None else ARROW_TYPES[self.declared]:
             if convert_column(texts, candidate) is not None:
                 self.type = candidate
                 return True
@@ -87,22 +88,22 @@ class Column:
     @property
     def field(self) -> Any:
         """The Arrow field. A column without any value has its declared type, or else is text."""
-        default = DECLARED[self.declared][0] if self.declared else pa.string()
+        default = ARROW_TYPES[self.declared][0] if self.declared else pa.string()
         return pa.field(self.name, self.type if self.type is not None else default)
 
 
 def convert_column(texts: Any, type_: Any) -> Any | None:
-    """Return a column of text converted to `type_`. Return None if a value does not fit."""
+    """Return a column of text converted to an Arrow type. Return None if a value does not fit."""
     if type_ == pa.string():
         return texts
     try:
-        return empty_to_null(texts).cast(type_)
+        return _empty_to_null(texts).cast(type_)
     except pa.ArrowInvalid:
         return None
 
 
-def first_misfit(texts: Any, type_: Any) -> int:
-    """Return the index of the first text that does not fit `type_`, by bisection. There must be one."""
+def find_first_misfit(texts: Any, type_: Any) -> int:
+    """Return the index of the first text that does not fit an Arrow type, by bisection. There must be one."""
     low, high = 0, len(texts)
     while high - low > 1:
         middle = (low + high) // 2
@@ -113,7 +114,7 @@ def first_misfit(texts: Any, type_: Any) -> int:
     return low
 
 
-def empty_to_null(texts: Any) -> Any:
+def _empty_to_null(texts: Any) -> Any:
     """Return a column of text with null for each text that means "no value"."""
     is_empty = pc.is_in(texts, value_set=pa.array(_NO_VALUE))
     return pc.if_else(is_empty, pa.scalar(None, pa.string()), texts) if pc.any(is_empty).as_py() else texts
@@ -142,6 +143,17 @@ def is_exact_double(digits: str) -> bool:
     return isfinite(number) and Decimal(repr(number)) == Decimal(digits)
 
 
+def largest_magnitude(numbers: Any) -> float:
+    """Return the largest absolute value in an array of numbers; 0 if there is none."""
+    extremes = pc.min_max(numbers).as_py().values()
+    return max((abs(extreme) for extreme in extremes if extreme is not None), default=0)
+
+
+def has_wide_integer(array: Any) -> bool:
+    """True if an array is one of integers, and a double would round one of them."""
+    return bool(array.type == pa.int64() and largest_magnitude(array) > MAX_EXACT_INTEGER)
+
+
 def _keeps_all_digits(values: Any, doubles: Any) -> bool:
     """True if every double is finite and has all the digits of its text."""
     if not _all_true(pc.is_finite(doubles)):
@@ -156,14 +168,6 @@ def _short_decimal_mask(texts: Any) -> Any:
     """Return a boolean array: True for each text that is a decimal number of few characters."""
     is_short = pc.less_equal(pc.binary_length(texts), _DECIMAL_CHARACTERS)
     return pc.and_(is_short, pc.match_substring_regex(texts, _DECIMAL))
-
-
-def _has_wide_integer(converted: Any) -> bool:
-    """True if the values are integers, and a double would round one of them."""
-    if converted.type != pa.int64():
-        return False
-    extremes = pc.min_max(converted).as_py()
-    return bool(max(abs(extremes["min"]), abs(extremes["max"])) > MAX_EXACT_INTEGER)
 
 
 def _all_true(flags: Any) -> bool:

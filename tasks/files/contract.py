@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from millpond.tasks.contract import Contract
-from millpond.tasks.files.endings import IMAGE_TARGETS, ImageFormat, TableFormat
+from millpond.tasks.files.endings import IMAGE_FORMATS, ImageFormat, TableFormat
 
 Algorithm = Literal["sha256", "sha512", "sha1", "md5", "blake2b"]
 ColumnType = Literal["string", "int64", "float64", "bool", "date", "timestamp"]
@@ -86,6 +86,7 @@ class _Image(_Conversion):
     """The fields of the image operations. Without `format`, the target's extension decides."""
 
     format: ImageFormat | None = None
+    #: From 1, the smallest file, to 100, the best image. A PNG loses nothing, and ignores it.
     quality: Annotated[int, Field(ge=1, le=100)] = 82
     #: The colour behind transparent parts if the target's format has no transparency.
     background: Annotated[str, StringConstraints(pattern=r"^#[0-9a-fA-F]{6}$")] = "#ffffff"
@@ -93,12 +94,12 @@ class _Image(_Conversion):
     @property
     def target_format(self) -> ImageFormat:
         """The format to write."""
-        return self.format or IMAGE_TARGETS[PurePosixPath(self.target).suffix.lower()]
+        return self.format or IMAGE_FORMATS[PurePosixPath(self.target).suffix.lower()]
 
     @model_validator(mode="after")
     def _check_format(self) -> "_Image":
-        if self.format is None and PurePosixPath(self.target).suffix.lower() not in IMAGE_TARGETS:
-            raise ValueError(f"target must end in one of {', '.join(IMAGE_TARGETS)}, or format be given")
+        if self.format is None and PurePosixPath(self.target).suffix.lower() not in IMAGE_FORMATS:
+            raise ValueError(f"target must end in one of {', '.join(IMAGE_FORMATS)}, or format be given")
         return self
 
 
@@ -125,6 +126,7 @@ class ToParquet(_Conversion, kind="files.parquet", queue="files"):
     delimiter: Delimiter | None = None
     encoding: Encoding = "utf-8"
     compression: Codec = "zstd"
+    #: The most rows of a row group. A group that takes much memory has fewer.
     row_group_rows: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
     types: Annotated[dict[str, ColumnType], Field(max_length=4096)] = Field(default_factory=dict)
 
@@ -151,6 +153,8 @@ class Unpack(_Conversion, kind="files.unpack", queue="files"):
 
 
 class _Result(BaseModel):
+    """A result of a file task. `source` and `target` are as the contract has them."""
+
     model_config = ConfigDict(frozen=True)
 
 
@@ -179,14 +183,17 @@ class ImageResult(FileResult):
 
 
 class TableResult(FileResult):
-    """The table that was written, and its rows and columns."""
+    """The table that was written, and the numbers of its rows and columns."""
 
     rows: int
     columns: int
 
 
 class TextResult(FileResult):
-    """The text that was written, and the pages of its document. `note` says why text is missing."""
+    """The text that was written, its length in characters, and the number of pages of the document.
+
+    `note` is the reason if text is missing; None if every page has text.
+    """
 
     pages: int
     characters: int

@@ -1,4 +1,4 @@
-"""Find lines in a CSV file: the header, a declared delimiter, and the line of an error.
+"""Find lines in a CSV file: the header, a declared delimiter, and the line of an error, counted from 1.
 
 pyarrow counts rows, and people count lines, which differ by blank lines and line breaks in quotes. Of a good
 file only the header is read here. So these functions may be slow, but use little memory.
@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from millpond.tasks.errors import BadInput
 
+_CHUNK_BYTES = 64 * 1024
 #: The maximum characters of a line that is searched.
 _LINE_CHARACTERS = 2 * 1024 * 1024
 #: The line with which spreadsheets declare their delimiter, before the header.
@@ -92,10 +93,20 @@ def line_of_row(text: io.RawIOBase, delimiter: str, index: int, lines_before: in
         return "?"
 
 
+def line_of_offset(text: io.RawIOBase, offset: int) -> int:
+    """Return the line of the byte at this offset, for any of the three line ends."""
+    line, last_byte, bytes_left = 1, b"", offset
+    while bytes_left and (chunk := text.read(min(_CHUNK_BYTES, bytes_left))):
+        line += chunk.count(b"\n") + chunk.count(b"\r") - chunk.count(b"\r\n")
+        line -= last_byte == b"\r" and chunk.startswith(b"\n")
+        last_byte, bytes_left = chunk[-1:], bytes_left - len(chunk)
+    return line
+
+
 def line_of_longer_row(text: io.RawIOBase, limit: int) -> int:
     """Return the line at which the first row of more than `limit` bytes begins. Its length is not limited."""
     line, row_line, row_length, in_quotes = 1, 1, 0, False
-    while chunk := text.read(64 * 1024):
+    while chunk := text.read(_CHUNK_BYTES):
         for piece in chunk.splitlines(keepends=True):
             in_quotes ^= bool(piece.count(b'"') % 2)
             row_length += len(piece)

@@ -87,7 +87,7 @@ class QuoteCheckingReader(io.RawIOBase):
         return int(count)
 
 
-def first_fault(text: io.RawIOBase, delimiter: str) -> QuoteFault | None:
+def find_first_fault(text: io.RawIOBase, delimiter: str) -> QuoteFault | None:
     """Return the first fault in the rest of a text. Return None if there is none."""
     check = QuoteCheck(delimiter)
     try:
@@ -97,13 +97,3 @@ def first_fault(text: io.RawIOBase, delimiter: str) -> QuoteFault | None:
     except QuoteFault as fault:
         return fault
     return None
-
-
-def line_at(text: io.RawIOBase, offset: int) -> int:
-    """Return the number, from 1, of the line with the byte at this offset."""
-    line, last_byte, bytes_left = 1, b"", offset
-    while bytes_left and (chunk := text.read(min(_CHUNK, bytes_left))):
-        line += chunk.count(b"\n") + chunk.count(b"\r") - chunk.count(b"\r\n")
-        line -= last_byte == b"\r" and chunk.startswith(b"\n")
-        last_byte, bytes_left = chunk[-1:], bytes_left - len(chunk)
-    return line

@@ -1,7 +1,7 @@
 """Read CSV in two passes of constant memory: the first learns the columns' types, the second converts."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,18 +10,15 @@ import pyarrow.csv
 
 from millpond.tasks.errors import BadInput, TooLarge
 from millpond.tasks.files import csv_lines
-from millpond.tasks.files.columns import Column, convert_column, first_misfit
+from millpond.tasks.files.columns import Column, convert_column, find_first_misfit
 from millpond.tasks.files.contract import ToParquet
-from millpond.tasks.files.csv_quotes import QuoteCheckingReader, QuoteFault, first_fault, line_at
-from millpond.tasks.files.folders import printable
-from millpond.tasks.files.text import Utf8Reader
+from millpond.tasks.files.csv_quotes import QuoteCheckingReader, QuoteFault, find_first_fault
+from millpond.tasks.files.escaping import escape_untrusted
+from millpond.tasks.files.utf8_reader import OpenText
 
 #: The sizes of a block of the CSV reader, in which a row must fit. The second is for files with longer rows.
 BLOCK_BYTES = (1024 * 1024, 16 * 1024 * 1024)
 MAX_COLUMNS = 4096
-
-#: Opens the text from its beginning; `begin_pass=True` if the whole file is to be read.
-Opener = Callable[..., Utf8Reader]
 
 
 class _RowOverBlock(Exception):
@@ -34,14 +31,16 @@ class CsvRows:
     The first row names the columns. An empty field is null. In a column of text, `""` is an empty text.
     """
 
-    def __init__(self, job: ToParquet, open_text: Opener, delimiter: str) -> None:
+    def __init__(self, job: ToParquet, open_text: OpenText, delimiter: str) -> None:
         self._job, self._open, self._block, self._delimiter = job, open_text, BLOCK_BYTES[0], delimiter
         self._names: list[str] = []
+        #: The number of lines before the header.
         self._lines_before = 0
+        #: True once the quotes of the whole file have been checked.
         self._is_checked = False
 
-    def schema(self) -> Any:
-        """Return the schema that every row fits. This is the first pass over the file.
+    def learn_schema(self) -> Any:
+        """Read the whole file, the first of two times, and return the schema that every row fits.
 
         Raises `BadInput` with the line at fault, and `TooLarge` for a row that is longer than the largest
         block, or for too many columns.
@@ -58,9 +57,9 @@ class CsvRows:
         raise self._long_row_error()
 
     def record_batches(self, schema: Any) -> Iterator[Any]:
-        """Yield the rows as Arrow record batches of `schema`. This is the second pass over the file.
+        """Read the file again, and yield the rows as Arrow record batches of the learned schema.
 
-        Raises `BadInput` if the file has changed since `schema` was called.
+        Raises `BadInput` if the file has changed since `learn_schema` was called.
         """
         for batch in self._text_batches():
             columns = [convert_column(batch.column(index), field.type) for index, field in enumerate(schema)]
@@ -140,11 +139,10 @@ class CsvRows:
         for number, name in enumerate(names, 1):
             first = names.index(name) + 1
             if first < number:
-                raise BadInput(
-                    f"{subject} names columns {first} and {number} both {printable(name)!r}: rename one"
-                )
+                both = f"columns {first} and {number} both {escape_untrusted(name)!r}"
+                raise BadInput(f"{subject} names {both}: rename one")
         if unknown := sorted(set(self._job.types) - set(names)):
-            raise BadInput(f"{subject} names no column {printable(unknown[0])!r}, which `types` does")
+            raise BadInput(f"{subject} names no column {escape_untrusted(unknown[0])!r}, which `types` does")
         return names
 
     @contextmanager
@@ -165,13 +163,13 @@ class CsvRows:
     def _shape_error(self, error: pa.ArrowInvalid | QuoteFault) -> BadInput:
         """Return the error for the first row with too few or too many columns, or with a quote at fault."""
         width, delimiter = len(self._names), self._delimiter
-        quote = error if isinstance(error, QuoteFault) else first_fault(self._open(), delimiter)
-        quote_line = line_at(self._open(), quote.offset) if quote else None
+        quote = error if isinstance(error, QuoteFault) else find_first_fault(self._open(), delimiter)
+        quote_line = csv_lines.line_of_offset(self._open(), quote.offset) if quote else None
         ragged = csv_lines.find_ragged_row(self._open(), delimiter, width, self._lines_before, quote_line)
         if ragged is None and quote:
             return self._quote_fault_error(quote)
         if ragged is None:
-            return BadInput(f"{self._job.source} cannot be read as CSV: {printable(str(error))}")
+            return BadInput(f"{self._job.source} cannot be read as CSV: {escape_untrusted(str(error))}")
         line, columns = ragged
         return BadInput(
             f"{self._job.source}, line {line}, has {columns} columns where the header has {width}: "
@@ -180,24 +178,24 @@ class CsvRows:
 
     def _quote_error(self) -> BadInput | None:
         """Return the error for the first quote at fault in the file. Return None if there is none."""
-        fault = first_fault(self._open(), self._delimiter)
+        fault = find_first_fault(self._open(), self._delimiter)
         return self._quote_fault_error(fault) if fault else None
 
     def _quote_fault_error(self, fault: QuoteFault) -> BadInput:
         """Return the error for a quote at fault, with its line."""
-        subject = f"{self._job.source}, line {line_at(self._open(), fault.offset)}, opens a quote that"
+        line = csv_lines.line_of_offset(self._open(), fault.offset)
+        subject = f"{self._job.source}, line {line}, opens a quote that"
         if not fault.closes:
             return BadInput(f"{subject} never closes: mend the line; a quote that is a character is doubled")
-        text = printable(fault.text.decode(errors="replace"))
+        text = escape_untrusted(fault.text.decode(errors="replace"))
         return BadInput(f"{subject} closes before {text!r}: mend the line; a quote inside a field is doubled")
 
     def _type_error(self, column: Column, texts: Any, rows_before: int) -> BadInput:
         """Return the error for the first value of a batch that does not fit its column, with its line."""
-        expected_type = pa.timestamp("us") if column.declared == "timestamp" else column.field.type
-        index = first_misfit(texts, column.type if column.type is not None else expected_type)
+        index = find_first_misfit(texts, column.field.type)
         line = csv_lines.line_of_row(self._open(), self._delimiter, rows_before + index, self._lines_before)
-        value = printable(texts[index].as_py() or "")
-        subject = f"{self._job.source}, line {line}, column {printable(column.name)!r}"
+        value = escape_untrusted(texts[index].as_py() or "")
+        subject = f"{self._job.source}, line {line}, column {escape_untrusted(column.name)!r}"
         return BadInput(f"{subject}: {value!r} is no {column.declared}")
 
     def _long_row_error(self) -> TooLarge:

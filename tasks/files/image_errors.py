@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from millpond.tasks.errors import BadInput, FinalError, RetryLater
-from millpond.tasks.files.folders import printable
+from millpond.tasks.files.escaping import escape_untrusted
 from millpond.tasks.files.vips import libvips
 
 #: Lines of an error that do not come from the reader of the image: those of the writer, and file names.
@@ -45,14 +45,14 @@ def _task_error(url: str, target: str, error: Exception) -> FinalError | RetryLa
     """Return the task error for an error of libvips: no memory, not writable, not supported, or damaged."""
     lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
     reader_lines = [line for line in lines if not _NOT_THE_READER.match(line)]
-    reason = printable((reader_lines or lines or ["its reader gives no reason"])[0])
+    reason = escape_untrusted((reader_lines or lines or ["its reader gives no reason"])[0])
     if _NO_MEMORY.search(str(error)):
         return RetryLater(f"{url}: no memory left to decode it: give the worker more ({reason})")
     if lines and not reader_lines and target:
         return FinalError(f"{url} cannot be written as {target}: {reason}")
     for line in reader_lines:
         if _UNSUPPORTED.search(line):
-            return unsupported_error(url, printable(line))
+            return unsupported_error(url, escape_untrusted(line))
     return _damaged_error(url, reason)
 
 

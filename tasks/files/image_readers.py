@@ -79,7 +79,7 @@ def _open_with_libvips(url: str, path: str, format_: str) -> Picture:
     header = loader(path, access="sequential")
     if header.bands > _CMYK_WITH_ALPHA:
         raise unsupported_error(url, f"it has {header.bands} channels")
-    return _describe_picture(
+    return _make_picture(
         header,
         format_,
         lambda access: loader(path, access=access, memory=access == "random", fail_on="error"),
@@ -107,7 +107,7 @@ def _open_tiff(url: str, path: str) -> Picture:
         image = image if image.bands <= samples else image.extract_band(0, n=samples)
         return image if page.ycbcr is None else _ycbcr_to_rgb(image, page.ycbcr)
 
-    return _describe_picture(loader(access="sequential"), "TIFF", load)
+    return _make_picture(loader(access="sequential"), "TIFF", load)
 
 
 def _ycbcr_to_rgb(image: Any, constants: tiff_tags.YCbCr) -> Any:
@@ -120,7 +120,7 @@ def _ycbcr_to_rgb(image: Any, constants: tiff_tags.YCbCr) -> Any:
     return rgb.copy(interpretation="srgb")
 
 
-def _describe_picture(header: Any, format_: str, load: Callable[[str], Any], **properties: Any) -> Picture:
+def _make_picture(header: Any, format_: str, load: Callable[[str], Any], **properties: Any) -> Picture:
     """Return the picture for a header that libvips has read. `properties` are further fields of `Picture`."""
     sample_bytes = {"uchar": 1, "char": 1, "ushort": 2, "short": 2}.get(header.format, 4)
     return Picture(

@@ -4,18 +4,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from millpond.tasks.errors import BadInput, TooLarge
-from millpond.tasks.files.columns import MAX_EXACT_INTEGER
-from millpond.tasks.files.folders import printable
+from millpond.tasks.files.columns import MAX_EXACT_INTEGER, has_wide_integer, largest_magnitude
+from millpond.tasks.files.escaping import escape_untrusted
 
 MAX_COLUMNS = 4096
 #: A column with more nested names than this, over all rows, holds maps and not records: it is text.
 MAX_NESTED = 512
 
 #: A column's name, and the names of the fields that lead to a value in it; `[]` for a list.
-Path = tuple[str, ...]
+FieldPath = tuple[str, ...]
 
 
 class TypeLearner:
@@ -28,7 +27,7 @@ class TypeLearner:
         #: The names of columns whose values no type fits; these columns are text.
         self.mixed: set[str] = set()
         #: The paths to integers that a double would round.
-        self._wide: set[Path] = set()
+        self._wide: set[FieldPath] = set()
 
     @property
     def names(self) -> list[str]:
@@ -58,8 +57,11 @@ class TypeLearner:
             if array is None:
                 self.mixed.add(name)
             else:
-                self._wide.update(_wide_integer_paths(array, (name,)))
-            self._merge_type(name, pa.string() if array is None else _dates_to_text(array.type))
+                leaves = _leaf_arrays(array, (name,))
+                self._wide.update(path for path, leaf in leaves if has_wide_integer(leaf))
+            # pyarrow infers timestamps from texts, and JSON has none.
+            type_ = pa.string() if array is None else _replace_with_text(array.type, pa.types.is_timestamp)
+            self._merge_type(name, type_)
         if len(self.types) > MAX_COLUMNS:
             raise TooLarge(f"{self._url} has more than {MAX_COLUMNS} names: is its data keyed by a value?")
 
@@ -72,7 +74,7 @@ class TypeLearner:
         if not self.types:
             raise BadInput(f"{self._url} names no value: there is no column to write")
         if unknown := sorted(set(declared) - set(self.types)):
-            raise BadInput(f"{self._url} names no {printable(unknown[0])!r}, which `types` does")
+            raise BadInput(f"{self._url} names no {escape_untrusted(unknown[0])!r}, which `types` does")
         for name, type_ in self.types.items():
             paths = (path[1:] for path in self._wide if path[0] == name)
             is_rounded = any(_type_at(type_, path) == pa.float64() for path in paths)
@@ -80,7 +82,9 @@ class TypeLearner:
             is_declared_nested = name in declared and pa.types.is_nested(type_)
             if is_rounded or is_declared_text or is_declared_nested or _has_empty_object(type_):
                 self.mixed.add(name)
-            self.types[name] = pa.string() if name in self.mixed else _nulls_to_text(type_)
+            # A field without any value has the null type.
+            fixed = pa.string() if name in self.mixed else _replace_with_text(type_, pa.types.is_null)
+            self.types[name] = fixed
 
     def _merge_type(self, name: str, type_: Any) -> None:
         """Replace the type of a column by one that fits its values so far and those of another type."""
@@ -118,25 +122,13 @@ def _common_type(first: Any, second: Any) -> Any | None:
         return None
 
 
-def double_arrays(array: Any) -> Iterator[Any]:
-    """Yield the arrays of doubles in a nested array, at any depth."""
-    yield from (leaf for _, leaf in _leaf_arrays(array, ()) if leaf.type == pa.float64())
+def may_be_rounded(table: Any) -> bool:
+    """True if a double in a table that pyarrow has read may have been an integer with other digits."""
+    leaves = (leaf for column in table.columns for _, leaf in _leaf_arrays(column.combine_chunks(), ()))
+    return any(leaf.type == pa.float64() and largest_magnitude(leaf) >= MAX_EXACT_INTEGER for leaf in leaves)
 
 
-def _wide_integer_paths(array: Any, path: Path) -> Iterator[Path]:
-    """Yield the paths in a nested array to integers that a double would round."""
-    for leaf_path, leaf in _leaf_arrays(array, path):
-        if leaf.type == pa.int64() and largest_magnitude(leaf) > MAX_EXACT_INTEGER:
-            yield leaf_path
-
-
-def largest_magnitude(numbers: Any) -> float:
-    """Return the largest absolute value in an array of numbers; 0 if there is none."""
-    extremes = pc.min_max(numbers).as_py().values()
-    return max((abs(extreme) for extreme in extremes if extreme is not None), default=0)
-
-
-def _leaf_arrays(array: Any, path: Path) -> Iterator[tuple[Path, Any]]:
+def _leaf_arrays(array: Any, path: FieldPath) -> Iterator[tuple[FieldPath, Any]]:
     """Yield the arrays of plain values in a nested array, at any depth, each with its path."""
     if pa.types.is_struct(array.type):
         for index, field in enumerate(array.type):
@@ -147,7 +139,7 @@ def _leaf_arrays(array: Any, path: Path) -> Iterator[tuple[Path, Any]]:
         yield path, array
 
 
-def _type_at(type_: Any, path: Path) -> Any | None:
+def _type_at(type_: Any, path: FieldPath) -> Any | None:
     """Return the type at the end of a path. Return None if the path leads to no type."""
     for name in path:
         if pa.types.is_list(type_):
@@ -159,22 +151,12 @@ def _type_at(type_: Any, path: Path) -> Any | None:
     return type_
 
 
-def _dates_to_text(type_: Any) -> Any:
-    """Return a type with text in place of the timestamps that pyarrow infers from texts."""
-    return _replace_leaves(type_, pa.types.is_timestamp)
-
-
-def _nulls_to_text(type_: Any) -> Any:
-    """Return a type with text in place of each null type: of a field that has no value anywhere."""
-    return _replace_leaves(type_, pa.types.is_null)
-
-
-def _replace_leaves(type_: Any, is_replaced: Any) -> Any:
+def _replace_with_text(type_: Any, is_replaced: Any) -> Any:
     """Return a type with text in place of each leaf for which `is_replaced` is true."""
     if pa.types.is_struct(type_):
-        return pa.struct([(field.name, _replace_leaves(field.type, is_replaced)) for field in type_])
+        return pa.struct([(field.name, _replace_with_text(field.type, is_replaced)) for field in type_])
     if pa.types.is_list(type_):
-        return pa.list_(_replace_leaves(type_.value_type, is_replaced))
+        return pa.list_(_replace_with_text(type_.value_type, is_replaced))
     return pa.string() if is_replaced(type_) else type_
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from millpond.tasks.errors import BadInput, TooLarge
 from millpond.tasks.files.columns import is_exact_double
-from millpond.tasks.files.folders import printable
+from millpond.tasks.files.escaping import escape_untrusted
 
 #: How much is read at a time.
 BLOCK_BYTES = 1024 * 1024
@@ -124,7 +124,7 @@ def _not_an_object_error(line: bytes, url: str, number: int) -> BadInput:
             f"{url}, line {number}, begins an array: JSONL has one object a line, without brackets"
         )
     fault = _fault_after_brace(line) if line[:1] == b"{" else "is not a JSON object"
-    return BadInput(f"{url}, line {number}, {fault}: {printable(line[:40].decode(errors='replace'))}")
+    return BadInput(f"{url}, line {number}, {fault}: {escape_untrusted(line[:40].decode(errors='replace'))}")
 
 
 def _fault_after_brace(line: bytes) -> str:

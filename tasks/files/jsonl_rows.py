@@ -6,7 +6,7 @@ of several types becomes a column of JSON texts. A text with a date stays a text
 """
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -14,10 +14,9 @@ import pyarrow.json
 
 from millpond.tasks.errors import BadInput, TooLarge
 from millpond.tasks.files import json_types
-from millpond.tasks.files.columns import DECLARED, MAX_EXACT_INTEGER, convert_column, first_misfit
+from millpond.tasks.files.columns import ARROW_TYPES, convert_column, find_first_misfit
 from millpond.tasks.files.contract import ToParquet
-from millpond.tasks.files.folders import printable
-from millpond.tasks.files.json_types import double_arrays, largest_magnitude
+from millpond.tasks.files.escaping import escape_untrusted
 from millpond.tasks.files.jsonl_lines import (
     Block,
     has_inexact_fraction,
@@ -26,18 +25,18 @@ from millpond.tasks.files.jsonl_lines import (
     split_block,
     value_to_text,
 )
-from millpond.tasks.files.text import Utf8Reader
+from millpond.tasks.files.utf8_reader import OpenText
 
 
 class JsonlRows:
     """The objects of a JSONL file as record batches of one schema. A name that an object lacks is null."""
 
-    def __init__(self, job: ToParquet, open_text: Callable[..., Utf8Reader], max_values: int) -> None:
+    def __init__(self, job: ToParquet, open_text: OpenText, max_values: int) -> None:
         self._job, self._open, self._max_values = job, open_text, max_values
         self._types = json_types.TypeLearner(job.source)
 
-    def schema(self) -> Any:
-        """Return the schema that every object fits. This is the first pass over the file.
+    def learn_schema(self) -> Any:
+        """Read the whole file, the first of two times, and return the schema that every object fits.
 
         Raises `BadInput` for a line that is not an object, and for a declared name that no object has. Raises
         `TooLarge` if there are too many rows times columns.
@@ -56,7 +55,7 @@ class JsonlRows:
         return pa.schema([pa.field(name, self._target_type(name)) for name in self._types.names])
 
     def record_batches(self, schema: Any) -> Iterator[Any]:
-        """Yield the rows as Arrow record batches of `schema`. This is the second pass over the file.
+        """Read the file again, and yield the rows as Arrow record batches of the learned schema.
 
         Raises `BadInput` with the line of a value that does not fit.
         """
@@ -71,7 +70,7 @@ class JsonlRows:
     def _target_type(self, name: str) -> Any:
         """Return the type of a column in the output: the declared one, or else the learned one."""
         declared = self._job.types.get(name)
-        return DECLARED[declared][0] if declared else self._types.types[name]
+        return ARROW_TYPES[declared][0] if declared else self._types.types[name]
 
     def _table_of_objects(self, rows: list[dict[str, Any]], schema: Any) -> Any:
         """Return parsed objects as a table of the schema. Raises `BadInput` if the file has changed.
@@ -102,10 +101,10 @@ class JsonlRows:
         texts = column if column.type == pa.string() else column.cast(pa.string())
         converted = convert_column(texts, field.type)
         if converted is None:
-            index = first_misfit(texts, field.type)
-            subject = f"{self._job.source}, line {piece.line_of_row(index)}, {printable(field.name)!r}"
+            index = find_first_misfit(texts, field.type)
+            subject = f"{self._job.source}, line {piece.line_of_row(index)}, {escape_untrusted(field.name)!r}"
             raise BadInput(
-                f"{subject}: {printable(texts[index].as_py())!r} is no {self._job.types[field.name]}"
+                f"{subject}: {escape_untrusted(texts[index].as_py())!r} is no {self._job.types[field.name]}"
             )
         return converted
 
@@ -128,12 +127,6 @@ def _read_with_arrow(piece: Block, schema: Any = None) -> Any | None:
         )
     except pa.ArrowInvalid:
         return None
-    if len(table) != piece.rows or (schema is None and _may_be_rounded(table)):
+    if len(table) != piece.rows or (schema is None and json_types.may_be_rounded(table)):
         return None
     return table
-
-
-def _may_be_rounded(table: Any) -> bool:
-    """True if a double is so large that it may have been an integer with other digits."""
-    doubles = (array for column in table.columns for array in double_arrays(column.combine_chunks()))
-    return any(largest_magnitude(array) >= MAX_EXACT_INTEGER for array in doubles)

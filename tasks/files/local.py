@@ -8,19 +8,19 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import BinaryIO
 
 from millpond.tasks.errors import BadInput
 from millpond.tasks.files import partials
 from millpond.tasks.files.locations import LocalLocation
-from millpond.tasks.files.os_errors import translate_full_disk, translate_os_errors
-from millpond.tasks.files.safe_open import make_folder, open_folder
+from millpond.tasks.files.os_errors import translate_os_errors
+from millpond.tasks.files.safe_open import open_folder
 
 
 @contextmanager
 def open_input(location: LocalLocation) -> Iterator[BinaryIO]:
-    """Open a regular file for reading.
+    """Yield a regular file to read.
 
     Raises `BadInput` for anything else, which is not even opened, and the task error for an `OSError`.
     """
@@ -37,25 +37,14 @@ def open_input(location: LocalLocation) -> Iterator[BinaryIO]:
 @contextmanager
 def open_output(location: LocalLocation) -> Iterator[BinaryIO]:
     """Yield a new file to write, which takes its place at the location if the block raises no error."""
-    name = location.parts[-1]
-    with ExitStack() as stack:
-        stack.enter_context(translate_full_disk(location.url))
+    with partials.open_partial(location, partials.create_file) as partial:
         with translate_os_errors(location.url, "write"):
-            folder = stack.enter_context(make_folder(location.root, location.parts[:-1]))
-            _refuse_folder(folder, name, location.url)
-            partial, descriptor = partials.claim_file(folder, name)
-            # The lock ends with the descriptor, so this is closed last, after the rename or the removal.
-            stack.callback(os.close, descriptor)
-        try:
-            with os.fdopen(os.dup(descriptor), "w+b") as file:
-                yield file
-            with translate_os_errors(location.url, "write"):
-                os.fsync(descriptor)
-                os.rename(partial, name, src_dir_fd=folder, dst_dir_fd=folder)
-                os.fsync(folder)
-        except BaseException:
-            partials.discard_partial(folder, partial)
-            raise
+            _refuse_folder(partial.parent, location.parts[-1], location.url)
+        with os.fdopen(os.dup(partial.descriptor), "w+b") as file:
+            yield file
+        with translate_os_errors(location.url, "write"):
+            os.fsync(partial.descriptor)
+            partial.rename_to(location.parts[-1])
 
 
 def path_of(file: BinaryIO) -> str:

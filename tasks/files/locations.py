@@ -12,7 +12,8 @@ from urllib.parse import unquote_to_bytes
 from millpond.tasks.errors import BadInput, OutsideRoots
 
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
-_LOCAL = ("file", "local")
+#: The schemes of local files. None is that of a path.
+_LOCAL_SCHEMES = (None, "file", "local")
 #: The end of the names of partials: of outputs that are not complete.
 PARTIAL_SUFFIX = ".millpond-part"
 
@@ -27,7 +28,7 @@ class LocalLocation:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """Return the key that is equal for two locations of one file."""
+        """The key that is equal for two locations of one file."""
         return (self.root, *self.parts)
 
 
@@ -41,7 +42,7 @@ class RemoteLocation:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """Return the key that is equal for two locations of one file."""
+        """The key that is equal for two locations of one object."""
         return (self.protocol, self.path)
 
 
@@ -49,19 +50,20 @@ Location = LocalLocation | RemoteLocation
 
 
 def locate(url: str, roots: tuple[str, ...], *, to_write: bool = False) -> Location:
-    """Return the location of a URL or path. Raises `OutsideRoots` if it is below no root, and `BadInput`.
+    """Return the location of a URL or path. A relative path begins at the first of the roots.
 
-    With `to_write`, a link as the last part is not resolved, because the output replaces it.
+    With `to_write`, a link as the last part is not resolved, because the output replaces it. Raises
+    `OutsideRoots` if the location is below no root, and `BadInput` if no file can have this name.
     """
     if not roots:
         raise OutsideRoots("file tasks are refused: no root is configured; set MILLPOND_FILES__ROOTS")
     scheme = _url_scheme(url)
     if scheme is None and not url.startswith("/"):
-        first = roots[0]
-        if _url_scheme(first) not in (None, *_LOCAL):
-            return _locate_remote(f"{first.rstrip('/')}/{url}", url, roots)
-        return _locate_local(os.path.join(_local_path(first), url), url, roots, to_write)  # noqa: PTH118 - no normalisation
-    if scheme is None or scheme in _LOCAL:
+        first_root = roots[0]
+        if _url_scheme(first_root) not in _LOCAL_SCHEMES:
+            return _locate_remote(f"{first_root.rstrip('/')}/{url}", url, roots)
+        return _locate_local(os.path.join(_local_path(first_root), url), url, roots, to_write)  # noqa: PTH118 - no normalisation
+    if scheme in _LOCAL_SCHEMES:
         return _locate_local(_local_path(url), url, roots, to_write)
     return _locate_remote(url, url, roots)
 
@@ -80,7 +82,7 @@ def _locate_local(path: str, url: str, roots: tuple[str, ...], to_write: bool) -
         )
     real = f"{os.path.realpath(folder).rstrip('/')}/{name}" if to_write else os.path.realpath(path)
     for root in roots:
-        if _url_scheme(root) not in (None, *_LOCAL):
+        if _url_scheme(root) not in _LOCAL_SCHEMES:
             continue
         base = os.path.realpath(_local_path(root))
         if real.startswith(f"{base.rstrip('/')}/"):

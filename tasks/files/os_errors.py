@@ -1,4 +1,4 @@
-"""Translate errors of the operating system into those of tasks."""
+"""Translate the operating system's errors about files into those of tasks."""
 
 import errno
 from collections.abc import Iterator
@@ -12,10 +12,10 @@ Access = Literal["read", "write"]
 _PARTICIPLES: dict[Access, str] = {"read": "read", "write": "written"}
 
 #: The errors of a full disk or quota. Another run may succeed.
-_FULL = {errno.ENOSPC, errno.EDQUOT}
+_FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
 
-#: Errors that another run would meet again, with the reason and the remedy.
-_FINAL = {
+#: Errors that another run would meet again: the end of the sentence about the file.
+_BAD_INPUT = {
     errno.ENOENT: "does not exist: check the path",
     errno.EISDIR: "is a folder: name a file",
     errno.ENOTDIR: "goes through something that is no folder: check the path",
@@ -44,7 +44,7 @@ def translate_full_disk(url: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL or error.errno == errno.EFBIG:
+        if error.errno in _FULL_DISK or error.errno == errno.EFBIG:
             raise task_error_for(error, url, "write") from error
         raise
 
@@ -52,7 +52,7 @@ def translate_full_disk(url: str) -> Iterator[None]:
 def task_error_for(error: OSError, url: str, access: Access) -> TaskError:
     """Return the task error for an `OSError` of reading or writing `url`."""
     number = error.errno
-    if number in _FULL:
+    if number in _FULL_DISK:
         return RetryLater(f"no room left to write {url}: free some space; nothing was left behind")
     if number == errno.EFBIG:
         return TooLarge(f"{url} grew over the largest file that may be written here: raise the limit")
@@ -63,7 +63,7 @@ def task_error_for(error: OSError, url: str, access: Access) -> TaskError:
     if isinstance(error, PermissionError) or number == errno.EROFS:
         return FinalError(f"{url} may not be {_PARTICIPLES[access]}: give the worker's user access to it")
     if isinstance(error, FileNotFoundError):
-        number = errno.ENOENT
-    if number in _FINAL:
-        return BadInput(f"{url} {_FINAL[number]}")
+        number = errno.ENOENT  # fsspec raises it without a number
+    if number in _BAD_INPUT:
+        return BadInput(f"{url} {_BAD_INPUT[number]}")
     return RetryLater(f"{url} could not be {_PARTICIPLES[access]}: {error.strerror or error}")

@@ -22,6 +22,7 @@ from fsspec.spec import AbstractFileSystem
 
 from millpond.tasks.errors import BadInput, FinalError, RetryLater
 from millpond.tasks.files import folders
+from millpond.tasks.files.escaping import escape_untrusted
 from millpond.tasks.files.local import path_of
 from millpond.tasks.files.locations import PARTIAL_SUFFIX, LocalLocation, RemoteLocation
 from millpond.tasks.files.os_errors import Access, translate_full_disk, translate_os_errors
@@ -32,7 +33,7 @@ _CHUNK = 1024 * 1024
 
 @contextmanager
 def open_input(location: RemoteLocation) -> Iterator[BinaryIO]:
-    """Open an object for reading. It is fetched in blocks as it is read.
+    """Yield an object to read. It is fetched in blocks as it is read.
 
     Raises `BadInput` for a folder, `FinalError` if no library here speaks the protocol, and the task error of
     what fails in the service.
@@ -123,15 +124,16 @@ def output_folder(location: RemoteLocation) -> Iterator[folders.Folder]:
             )
         for name in names:
             with (local_folder / name).open("rb") as file:
-                url = f"{location.url.rstrip('/')}/{folders.printable(name)}"
+                url = f"{location.url.rstrip('/')}/{escape_untrusted(name)}"
                 _upload_file(system, file, f"{location.path}/{name}", url)
 
 
 @contextmanager
 def _private_scratch_path() -> Iterator[str]:
-    """Yield a path to this user's scratch folder, made if it is missing. Raises `FinalError`.
+    """Yield a path to this user's scratch folder, which is made if it is missing.
 
-    On Linux, the path leads to a descriptor, so nobody can replace the folder meanwhile.
+    On Linux, the path leads to a descriptor, so nobody can replace the folder meanwhile. Raises `FinalError`
+    if the folder may belong to another user.
     """
     try:
         descriptor = open_private_scratch()

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+#: How often missing folders are made, while other tasks, which fail, remove them again.
 _TRIES = 5
 
 
@@ -38,9 +39,10 @@ def make_folder(root: str, parts: Sequence[str]) -> Iterator[int]:
 
 
 def open_below(folder: int, parts: Sequence[str], *, made_depths: list[int] | None = None) -> int:
-    """Return a descriptor of the folder with the path `parts` below `folder`, and close `folder`.
+    """Return a descriptor of the folder with the path `parts` below the descriptor `folder`, which is closed.
 
-    With `made_depths`, missing folders are made, and their indexes in `parts` are added to the list.
+    With `made_depths`, missing folders are made, and their indexes in `parts` are added to the list. Raises
+    `OSError`.
     """
     try:
         for depth, name in enumerate(parts):
@@ -63,14 +65,8 @@ def open_below(folder: int, parts: Sequence[str], *, made_depths: list[int] | No
 
 
 def _make_and_open(root: str, parts: Sequence[str], made_depths: list[int]) -> int:
-    """Return `open_below` of a root, which makes missing folders.
-
-    It is repeated if another task, which fails, removes one of the folders meanwhile.
-    """
-    for tries_left in reversed(range(_TRIES)):
-        try:
+    """Make the missing folders of a path below a root, and return a descriptor of the last one."""
+    for _ in range(_TRIES - 1):
+        with suppress(FileNotFoundError):
             return open_below(os.open(root, _FOLDER_FLAGS), parts, made_depths=made_depths)
-        except FileNotFoundError:
-            if not tries_left:
-                raise
-    raise AssertionError("the loop above returns or raises")
+    return open_below(os.open(root, _FOLDER_FLAGS), parts, made_depths=made_depths)

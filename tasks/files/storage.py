@@ -30,7 +30,7 @@ class Storage:
 
     @contextmanager
     def open_input(self, url: str, *, empty_allowed: bool = True) -> Iterator[BinaryIO]:
-        """Open a regular file for reading, seekable, at most `limits.max_input_bytes` long."""
+        """Yield a regular file to read, seekable, of at most `limits.max_input_bytes` bytes."""
         location = locate(url, self.roots)
         reader = (
             local.open_input(location) if isinstance(location, LocalLocation) else remote.open_input(location)
@@ -72,7 +72,7 @@ class Storage:
         with self.open_output(url) as file:
             yield local.path_of(file)
 
-    def output_folder(self, url: str) -> AbstractContextManager["folders.Folder"]:
+    def output_folder(self, url: str) -> AbstractContextManager[folders.Folder]:
         """Return a context manager of a new folder, which appears at `url` if the block raises no error.
 
         A target that has the same content already remains as it is: an earlier run has written it. `BadInput`
@@ -84,7 +84,7 @@ class Storage:
         return remote.output_folder(location)
 
     def _check_length(self, url: str, file: BinaryIO, empty_allowed: bool) -> None:
-        """Raise `TooLarge` for a file over the limit, and `BadInput` for an empty one if that is wrong."""
+        """Raise `TooLarge` for a file over the limit, and `BadInput` for an empty one that is not allowed."""
         length = measure_and_rewind(file)
         if length > self.limits.max_input_bytes:
             raise TooLarge(

@@ -10,10 +10,10 @@ from millpond.tasks.context import Context
 from millpond.tasks.errors import BadInput
 from millpond.tasks.files.contract import TableResult, ToParquet
 from millpond.tasks.files.csv_rows import CsvRows
-from millpond.tasks.files.endings import TABLES, TableFormat, known_ending
+from millpond.tasks.files.endings import TABLE_FORMATS, TableFormat, find_ending
 from millpond.tasks.files.jsonl_rows import JsonlRows
 from millpond.tasks.files.storage import Storage, measure_and_rewind
-from millpond.tasks.files.text import Utf8Reader
+from millpond.tasks.files.utf8_reader import Utf8Reader
 
 #: A row group that takes this much memory is written, even if it has fewer rows than requested.
 GROUP_BYTES = 64 * 1024 * 1024
@@ -22,13 +22,13 @@ ALWAYS_ALLOWED_VALUES = 10_000_000
 
 
 class Rows(Protocol):
-    """A table that is read twice: first for its `schema`, then for its `record_batches`."""
+    """A table that is read twice: first to learn its schema, then for its rows."""
 
-    def schema(self) -> Any:
-        """Return the schema that every row fits."""
+    def learn_schema(self) -> Any:
+        """Return the Arrow schema that every row fits."""
 
     def record_batches(self, schema: Any) -> Iterator[Any]:
-        """Yield all rows as Arrow record batches of `schema`."""
+        """Yield all rows as Arrow record batches of the learned schema."""
 
 
 def to_parquet(job: ToParquet, storage: Storage, context: Context) -> TableResult:
@@ -41,7 +41,7 @@ def to_parquet(job: ToParquet, storage: Storage, context: Context) -> TableResul
     table_format = job.format or _table_format(job.source)
     with storage.open_input(job.source, empty_allowed=False) as file:
         rows = _open_rows(job, table_format, file, storage, context)
-        schema = rows.schema()
+        schema = rows.learn_schema()
         with storage.open_output(job.target) as output:
             count = _write_record_batches(rows.record_batches(schema), schema, job, output)
             size = measure_and_rewind(output)
@@ -50,10 +50,11 @@ def to_parquet(job: ToParquet, storage: Storage, context: Context) -> TableResul
 
 def _table_format(url: str) -> TableFormat:
     """Return the format of a table by the ending of its name. Raises `BadInput` for another ending."""
-    if ending := known_ending(url, TABLES):
-        return TABLES[ending][0]
+    if ending := find_ending(url, TABLE_FORMATS):
+        return TABLE_FORMATS[ending][0]
+    endings = ", ".join(TABLE_FORMATS)
     raise BadInput(
-        f"{url} ends in none of {', '.join(TABLES)}: give its format, format='csv' or 'jsonl' (--format csv)"
+        f"{url} ends in none of {endings}: give its format, format='csv' or 'jsonl' (--format csv)"
     )
 
 
@@ -77,8 +78,8 @@ def _open_rows(
         return Utf8Reader(file, job.source, job.encoding, report_progress)
 
     if table_format == "csv":
-        ending = known_ending(job.source, TABLES) or ".csv"
-        return CsvRows(job, open_text, job.delimiter or TABLES[ending][1] or ",")
+        ending = find_ending(job.source, TABLE_FORMATS) or ".csv"
+        return CsvRows(job, open_text, job.delimiter or TABLE_FORMATS[ending][1] or ",")
     return JsonlRows(job, open_text, max(ALWAYS_ALLOWED_VALUES, length * storage.limits.max_unpacked_ratio))
 
 

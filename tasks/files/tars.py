@@ -2,12 +2,13 @@
 
 import tarfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 from millpond.tasks.errors import BadInput, TooLarge
 from millpond.tasks.files.archive_limits import CHUNK_BYTES, Entry, Quota, decode_name
-from millpond.tasks.files.folders import printable
-from millpond.tasks.files.streams import Readable
+from millpond.tasks.files.decompression import Readable
+from millpond.tasks.files.escaping import escape_untrusted
 
 #: The maximum bytes of the headers of one entry. tarfile has long names and pax records in memory as a whole.
 MAX_HEADER_BYTES = 1024 * 1024
@@ -39,9 +40,10 @@ def is_tar(head: bytes) -> bool:
 
 
 def read_entries(stream: Readable, url: str, encoding: str | None, quota: Quota) -> Iterator[Entry]:
-    """Return an iterator over the entries of a tar. Raises `BadInput` if it is no tar.
+    """Return an iterator over the entries of a tar. `encoding` is that of names outside pax headers.
 
-    The iterator raises `BadInput` for a damaged archive, and for an entry that is no file and no folder.
+    Raises `BadInput` if the stream is no tar. The iterator raises `BadInput` for a damaged archive, and for
+    an entry that is no file and no folder.
     """
     tar_stream = _TarStream(stream, url, quota)
     if not is_tar(tar_stream.peek(_BLOCK)):
@@ -58,8 +60,8 @@ def _read_checked_entries(tar_stream: "_TarStream", url: str, encoding: str | No
                 continue
             number += 1
             name = _entry_name(member, encoding, number, url)
-            _refuse_special(member, f"{url}, entry {number} ({printable(name)})")
-            yield Entry(name, None if _is_folder(member) else _file_content(tar_stream, member, url))
+            _refuse_special(member, f"{url}, entry {number} ({escape_untrusted(name)})")
+            yield Entry(name, None if _is_folder(member) else _read_content(tar_stream, member, url))
         # Concatenated archives are one archive, as concatenated streams of gzip are one.
         if not tar_stream.skip_zeros():
             break
@@ -72,14 +74,19 @@ def _read_headers(tar_stream: "_TarStream", url: str, entries_before: int) -> It
     `entries_before` is the number of entries before this archive. Raises `BadInput` for a damaged archive.
     """
     number = entries_before
-    tar, member = _open_tar(tar_stream, url)
+    with _reading_header(tar_stream, url):
+        tar = tarfile.TarFile(
+            fileobj=cast(Any, tar_stream), mode="r", encoding="utf-8", errors="surrogateescape"
+        )
+        member = tar.next()
     while member is not None:
         number += 1
         _repair_name(member, tar_stream.last_block)
         yield member
         # tarfile collects all members in this list, and none is needed again.
         cast(Any, tar).members.clear()
-        member = _next_header(tar, tar_stream, url)
+        with _reading_header(tar_stream, url):
+            member = tar.next()
     if tar_stream.last_block.strip(b"\0") or not tar_stream.last_block:
         raise BadInput(
             f"{url} ends without a tar's end mark: it was cut off, or entry {number + 1} is damaged"
@@ -111,7 +118,7 @@ def _is_folder(member: tarfile.TarInfo) -> bool:
     return member.isdir() or member.type == _BACKUP_FOLDER
 
 
-def _file_content(tar_stream: "_TarStream", member: tarfile.TarInfo, url: str) -> Iterator[bytes]:
+def _read_content(tar_stream: "_TarStream", member: tarfile.TarInfo, url: str) -> Iterator[bytes]:
     """Yield the content of a file in chunks, with zeros for the holes of a sparse file. Raises `BadInput`."""
     if member.sparse is None:
         yield from tar_stream.chunks(member.size)
@@ -145,29 +152,16 @@ def _refuse_special(member: tarfile.TarInfo, label: str) -> None:
         raise BadInput(f"{label} has a negative length: the archive is damaged")
 
 
-def _open_tar(tar_stream: "_TarStream", url: str) -> tuple[tarfile.TarFile, tarfile.TarInfo | None]:
-    """Return the tar and its first header; None for an empty tar. Raises `BadInput` for a damaged one."""
-    tar_stream.begin_header()
+@contextmanager
+def _reading_header(tar_stream: "_TarStream", url: str) -> Iterator[None]:
+    """Begin the count of header bytes for another entry. Raises `BadInput` if tarfile fails in the block."""
+    tar_stream.header_bytes = 0
     try:
-        tar = tarfile.TarFile(
-            fileobj=cast(Any, tar_stream), mode="r", encoding="utf-8", errors="surrogateescape"
-        )
-        return tar, tar.next()
+        yield
     except _DAMAGE as error:
-        raise _damaged_error(url, error) from error
-
-
-def _next_header(tar: tarfile.TarFile, tar_stream: "_TarStream", url: str) -> tarfile.TarInfo | None:
-    """Return the header of the next entry. Return None at the end. Raises `BadInput` for a damaged tar."""
-    tar_stream.begin_header()
-    try:
-        return tar.next()
-    except _DAMAGE as error:
-        raise _damaged_error(url, error) from error
-
-
-def _damaged_error(url: str, error: Exception) -> BadInput:
-    return BadInput(f"{url} is no whole tar: {printable(str(error)) or type(error).__name__}")
+        raise BadInput(
+            f"{url} is no whole tar: {escape_untrusted(str(error)) or type(error).__name__}"
+        ) from error
 
 
 class _TarStream:
@@ -178,7 +172,8 @@ class _TarStream:
         #: Bytes that were peeked at, to be read again.
         self._peeked = b""
         self._position = 0
-        self._header_bytes = 0
+        #: The bytes of the present entry's headers so far.
+        self.header_bytes = 0
         #: The block that tarfile has read last: a header, or the end mark.
         self.last_block = b""
 
@@ -197,8 +192,8 @@ class _TarStream:
 
     def read(self, size: int) -> bytes:
         """Return `size` bytes of a header; fewer only at the end. Raises `TooLarge` for too long headers."""
-        self._header_bytes += max(size, 0)
-        if size < 0 or self._header_bytes > MAX_HEADER_BYTES:
+        self.header_bytes += max(size, 0)
+        if size < 0 or self.header_bytes > MAX_HEADER_BYTES:
             raise TooLarge(f"{self._url} has an entry whose headers are over {MAX_HEADER_BYTES} bytes")
         data = b""
         while len(data) < size and (part := self._read_available(size - len(data))):
@@ -213,10 +208,6 @@ class _TarStream:
         while len(self._peeked) < size and (part := self._stream.read(size - len(self._peeked))):
             self._peeked += part
         return self._peeked[:size]
-
-    def begin_header(self) -> None:
-        """Begin the count of header bytes for another entry."""
-        self._header_bytes = 0
 
     def chunks(self, size: int) -> Iterator[bytes]:
         """Yield the next `size` bytes in chunks. Raises `BadInput` if the stream ends before."""

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 _SUBFILE, _OLD_SUBFILE, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 255, 258, 259, 262
 _SAMPLES, _PLANAR, _SUB_IFDS, _INK_SET, _EXTRA, _SAMPLE_FORMAT = 277, 284, 330, 332, 338, 339
 _TILE_WIDTH, _COEFFICIENTS, _SUBSAMPLING, _REFERENCE, _DNG_VERSION = 322, 529, 530, 532, 50706
-_USED = {
+_USED_TAGS = {
     *(_SUBFILE, _OLD_SUBFILE, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _PLANAR, _SUB_IFDS, _INK_SET),
     *(_EXTRA, _SAMPLE_FORMAT, _TILE_WIDTH, _COEFFICIENTS, _SUBSAMPLING, _REFERENCE, _DNG_VERSION),
 }
@@ -26,9 +26,9 @@ _REDUCED, _MASK = 1, 4
 _OLD_JPEG, _JPEG = 6, 7
 _RGB, _PALETTE, _CMYK, _YCBCR, _CIELAB = 2, 3, 5, 6, 8
 #: The number of samples that are colours, for each photometric interpretation that is supported.
-_COLOURS = {0: 1, 1: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3, _CIELAB: 3}
+_COLOUR_COUNTS = {0: 1, 1: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3, _CIELAB: 3}
 #: The names of other photometric interpretations.
-_NAMES = {
+_OTHER_COLOURS = {
     4: "a transparency mask",
     9: "ICC L*a*b* colours",
     10: "ITU L*a*b* colours",
@@ -69,7 +69,7 @@ class Page:
     def colour_count(self) -> int:
         """The number of colour samples of a pixel, as it is read: 3 for a palette."""
         photometric = self.first_value(_PHOTOMETRIC, 1)
-        return 3 if photometric == _PALETTE else _COLOURS[photometric]
+        return 3 if photometric == _PALETTE else _COLOUR_COUNTS[photometric]
 
     @property
     def has_alpha(self) -> bool:
@@ -137,15 +137,15 @@ def _unsupported_reason(page: Page) -> str | None:
     photometric, compression = page.first_value(_PHOTOMETRIC, 1), page.first_value(_COMPRESSION, 1)
     bits = set(page.tags.get(_BITS, (1,)))
     samples = page.first_value(_SAMPLES, 1)
-    if photometric not in _COLOURS:
-        return f"it holds {_NAMES.get(photometric, f'samples of kind {photometric}')}"
+    if photometric not in _COLOUR_COUNTS:
+        return f"it holds {_OTHER_COLOURS.get(photometric, f'samples of kind {photometric}')}"
     if compression == _OLD_JPEG:
         return "it is compressed by the JPEG of TIFF 6.0, which is long withdrawn"
     if set(page.tags.get(_SAMPLE_FORMAT, (1,))) - {1, 4}:
         return "its samples are floating-point or signed numbers, without a colour of their own"
     if not bits <= ({1, 2, 4, 8, 16} if samples == 1 else {8, 16}) or len(bits) > 1:
         return f"its samples have {', '.join(str(int(count)) for count in sorted(bits))} bits"
-    if samples > _COLOURS[photometric] and photometric == _PALETTE:
+    if samples > _COLOUR_COUNTS[photometric] and photometric == _PALETTE:
         return "it has a palette and transparency"
     if photometric == _CMYK and (page.first_value(_INK_SET, 1) != 1 or samples < 4):
         return "its inks are not cyan, magenta, yellow and black"
@@ -217,10 +217,10 @@ class _TagReader:
         entry_format = f"{self.byte_order}HH{'Q' if self.is_bigtiff else 'I'}"
         for start in range(0, len(table) - size + 1, size):
             tag, type_, count = struct.unpack_from(entry_format, table, start)
-            if tag in _USED and type_ in _VALUE_FORMATS and 0 < count <= _MAX_VALUES:
+            if tag in _USED_TAGS and type_ in _VALUE_FORMATS and 0 < count <= _MAX_VALUES:
                 value = table[start + struct.calcsize(entry_format) : start + size]
                 tags.setdefault(tag, self._tag_values(type_, count, value))
-            elif tag in _USED:
+            elif tag in _USED_TAGS:
                 tags.setdefault(tag, ())
         return tags, following
 

@@ -14,8 +14,8 @@ from typing import Any, BinaryIO, cast
 
 from millpond.tasks.errors import BadInput, TooLarge
 from millpond.tasks.files.archive_limits import CHUNK_BYTES, Entry, decode_name
-from millpond.tasks.files.folders import printable
-from millpond.tasks.files.streams import Decompressed, Readable, raw_lzma_decompressor
+from millpond.tasks.files.decompression import DecompressedStream, Readable, raw_lzma_decompressor
+from millpond.tasks.files.escaping import escape_untrusted
 from millpond.tasks.settings import Files
 
 _STORED, _LZMA = zipfile.ZIP_STORED, zipfile.ZIP_LZMA
@@ -50,21 +50,22 @@ _DAMAGE = (
 
 
 def read_entries(file: BinaryIO, url: str, encoding: str | None, limits: Files) -> Iterator[Entry]:
-    """Return the entries in the order of their content. Raises `BadInput`, and `TooLarge` for too many.
+    """Return the entries in the order of their content. `encoding` is that of names without UTF-8.
 
-    A damaged entry raises `BadInput` when its content is read.
+    Raises `BadInput` for a damaged directory or an entry that cannot be unpacked, and `TooLarge` for too many
+    entries. A damaged entry raises `BadInput` when its content is read.
     """
     try:
         directory = zipfile.ZipFile(cast(Any, _DirectoryFile(file, url, limits)))
     except _DAMAGE as error:
-        raise BadInput(f"{url} is no whole zip: {printable(str(error))}") from error
+        raise BadInput(f"{url} is no whole zip: {escape_untrusted(str(error))}") from error
     entries = [
-        _check_entry(info, number, url, encoding) for number, info in enumerate(directory.infolist(), 1)
+        _make_entry(info, number, url, encoding) for number, info in enumerate(directory.infolist(), 1)
     ]
     entries.sort(key=lambda entry: entry.info.header_offset)
-    offsets = _content_offsets(file, entries, directory.start_dir)
+    offsets = _find_content_offsets(file, entries, directory.start_dir)
     return (
-        Entry(entry.name, None if entry.is_folder else _file_content(file, entry, offset))
+        Entry(entry.name, None if entry.is_folder else _read_content(file, entry, offset))
         for entry, offset in zip(entries, offsets, strict=True)
     )
 
@@ -86,7 +87,10 @@ class _ZipEntry:
 
 
 def is_zip(file: BinaryIO) -> bool:
-    """True if a file ends as a zip. Its beginning may be other data, as in a self-extracting archive."""
+    """True if a file ends as a zip. Its beginning may be other data, as in a self-extracting archive.
+
+    The position is at the beginning of the file afterwards.
+    """
     file.seek(max(0, file.seek(0, 2) - _END_BYTES))
     has_end = _END_MARK in file.read(_END_BYTES)
     file.seek(0)
@@ -94,17 +98,17 @@ def is_zip(file: BinaryIO) -> bool:
 
 
 def _unix_mode(info: zipfile.ZipInfo) -> int:
-    """Return the Unix mode of an entry; 0 if another system has made it."""
+    """Return the Unix mode of an entry; 0 if a system without such modes has made it."""
     return info.external_attr >> 16 if info.create_system in _UNIX_SYSTEMS else 0
 
 
-def _check_entry(info: zipfile.ZipInfo, number: int, url: str, encoding: str | None) -> _ZipEntry:
+def _make_entry(info: zipfile.ZipInfo, number: int, url: str, encoding: str | None) -> _ZipEntry:
     """Return an entry of the directory with its name. Raises `BadInput` for one that cannot be unpacked."""
     is_utf8 = bool(info.flag_bits & _UTF8_NAME)
     raw_name = info.orig_filename.encode("utf-8" if is_utf8 else "cp437")
-    name = _unicode_path(info.extra, raw_name)
+    name = _find_unicode_name(info.extra, raw_name)
     name = name or decode_name(raw_name, None if is_utf8 else encoding, number, url)
-    label = f"{url}, entry {number} ({printable(name)})"
+    label = f"{url}, entry {number} ({escape_untrusted(name)})"
     if info.flag_bits & _ENCRYPTED:
         raise BadInput(f"{label} is encrypted: unpack it by hand, with its password")
     # An entry with the mode of a pipe is accepted: its content was read from a pipe.
@@ -119,7 +123,7 @@ def _check_entry(info: zipfile.ZipInfo, number: int, url: str, encoding: str | N
     return entry
 
 
-def _unicode_path(extra: bytes, raw_name: bytes) -> str | None:
+def _find_unicode_name(extra: bytes, raw_name: bytes) -> str | None:
     """Return the name in Info-ZIP's Unicode field. Return None without such a field for this `raw_name`."""
     while len(extra) >= 4:
         tag, size = struct.unpack_from("<HH", extra)
@@ -133,7 +137,7 @@ def _unicode_path(extra: bytes, raw_name: bytes) -> str | None:
     return None
 
 
-def _content_offsets(file: BinaryIO, entries: list[_ZipEntry], directory_offset: int) -> list[int]:
+def _find_content_offsets(file: BinaryIO, entries: list[_ZipEntry], directory_offset: int) -> list[int]:
     """Return the offset of each entry's content. The entries are in the order of their offsets.
 
     Raises `BadInput` if two entries, or an entry and the directory, share bytes.
@@ -160,7 +164,7 @@ def _content_offsets(file: BinaryIO, entries: list[_ZipEntry], directory_offset:
     return offsets
 
 
-def _file_content(file: BinaryIO, entry: _ZipEntry, offset: int) -> Iterator[bytes]:
+def _read_content(file: BinaryIO, entry: _ZipEntry, offset: int) -> Iterator[bytes]:
     """Yield the content of a file in chunks.
 
     Raises `BadInput` if it is damaged, or if its length or checksum is not that of the directory.
@@ -168,11 +172,11 @@ def _file_content(file: BinaryIO, entry: _ZipEntry, offset: int) -> Iterator[byt
     file.seek(offset)
     packed: Readable = _Slice(file, entry.info.compress_size)
     codec = _CODECS[entry.info.compress_type]
-    content = Decompressed(packed, codec, entry.label, multiple=False) if codec else packed
+    content = DecompressedStream(packed, codec, entry.label, multiple=False) if codec else packed
     if codec == "lzma":
         head = packed.read(4)
         properties = packed.read(int.from_bytes(head[2:4], "little"))
-        content = Decompressed(
+        content = DecompressedStream(
             packed, lambda: raw_lzma_decompressor(properties, entry.label), entry.label, multiple=False
         )
     length = checksum = 0

@@ -11,7 +11,7 @@ import pytest
 from reportlab.lib.pdfencrypt import StandardEncryption
 from reportlab.pdfgen.canvas import Canvas
 
-from millpond.tasks.files.endings import ARCHIVES, IMAGES, TABLES
+from millpond.tasks.files.endings import ARCHIVE_ENDINGS, IMAGE_ENDINGS, TABLE_FORMATS
 from millpond.tasks.settings import Files, Settings, child_environment
 from millpond.worker.local.embedded import embedded
 
@@ -109,23 +109,25 @@ def test_the_password_of_a_pdf(fleet: tuple[Settings, Path], folder: Path) -> No
 
 def test_a_folder_is_searched_for_what_the_bodies_read(fleet: tuple[Settings, Path], folder: Path) -> None:
     """Every ending of the one list is found in a folder and understood by the operation."""
-    for ending in TABLES:
-        delimiter = TABLES[ending][1]
+    for ending in TABLE_FORMATS:
+        delimiter = TABLE_FORMATS[ending][1]
         lines = f"a{delimiter}b\n1{delimiter}2\n" if delimiter else '{"a": 1, "b": 2}\n'
         (folder / f"{ending[1:]}{ending}").write_text(lines)
     (folder / "other.txt").write_text("x")
     done = files(fleet, "parquet", str(folder), "--out", str(folder / "out"))
     assert done.returncode == 0, done.stderr
-    assert sorted(path.stem for path in (folder / "out").iterdir()) == sorted(each[1:] for each in TABLES)
-    for ending in IMAGES:
+    assert sorted(path.stem for path in (folder / "out").iterdir()) == sorted(
+        each[1:] for each in TABLE_FORMATS
+    )
+    for ending in IMAGE_ENDINGS:
         shutil.copy(CASES / "img" / "photo.heic", folder / f"image{ending[1:]}{ending.upper()}")
     done = files(fleet, "thumbnail", str(folder), "--out", str(folder / "small"), "--format", "jpeg")
     assert done.returncode == 0, done.stderr
-    assert len(list((folder / "small").iterdir())) == len(IMAGES)
-    for ending in ARCHIVES:
+    assert len(list((folder / "small").iterdir())) == len(IMAGE_ENDINGS)
+    for ending in ARCHIVE_ENDINGS:
         shutil.copy(CASES / "arc" / "sfx.zip", folder / f"archive{ending}")
     done = files(fleet, "unpack", str(folder), "--out", str(folder / "unpacked"), "--json")
-    assert done.stdout.count('"input"') == len(ARCHIVES)
+    assert done.stdout.count('"input"') == len(ARCHIVE_ENDINGS)
 
 
 def test_a_folder_of_wrong_files_is_a_summary(fleet: tuple[Settings, Path], folder: Path) -> None:

@@ -226,14 +226,14 @@ def test_a_file_that_changes_meanwhile_is_noticed(
     """A file rewritten between the two passes is an error, not a wrong table."""
     path = root / "in.csv"
     path.write_bytes(b"a\n1\n")
-    learn = csv_rows.CsvRows.schema
+    learn = csv_rows.CsvRows.learn_schema
 
     def learn_then_change(rows: csv_rows.CsvRows) -> Any:
         schema = learn(rows)
         path.write_bytes(b"a\nx\n")
         return schema
 
-    monkeypatch.setattr(csv_rows.CsvRows, "schema", learn_then_change)
+    monkeypatch.setattr(csv_rows.CsvRows, "learn_schema", learn_then_change)
     with pytest.raises(BadInput, match="changed while it was read"):
         to_parquet(ToParquet(source="in.csv", target="out.parquet"), store, Context())
     assert [each.name for each in root.iterdir()] == ["in.csv"]

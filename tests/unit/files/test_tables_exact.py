@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millpond.tasks.files.contract import TableResult, ToParquet
-from millpond.tasks.files.csv_quotes import QuoteCheck, QuoteFault, first_fault, line_at
+from millpond.tasks.files.csv_lines import line_of_offset
+from millpond.tasks.files.csv_quotes import QuoteCheck, QuoteFault, find_first_fault
 
 Convert = Callable[..., tuple[TableResult, Any]]
 Refused = Callable[..., str]
@@ -76,13 +77,13 @@ def test_quotes_are_judged_as_pythons_strict_parser_does(text: str, sizes: list[
     content = (text + "\n").encode()
     found = _fault_in_chunks(content, sizes, delimiter)
     assert (found is not None) == _python_refuses(text + "\n", delimiter)
-    whole = first_fault(io.BytesIO(content), delimiter)  # type: ignore[arg-type]
+    whole = find_first_fault(io.BytesIO(content), delimiter)  # type: ignore[arg-type]
     assert (whole and whole.offset) == (found and found.offset)
     if found is not None:
         assert content[found.offset : found.offset + 1] == b'"'
         before = content[: found.offset].decode()
         lines = before.replace("\r\n", "\n").replace("\r", "\n").count("\n") + 1
-        assert line_at(io.BytesIO(content), found.offset) == lines  # type: ignore[arg-type]
+        assert line_of_offset(io.BytesIO(content), found.offset) == lines  # type: ignore[arg-type]
 
 
 def _fault_in_chunks(content: bytes, sizes: list[int], delimiter: str) -> QuoteFault | None:

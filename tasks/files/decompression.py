@@ -29,7 +29,7 @@ class Readable(Protocol):
         ...
 
 
-class Decompressed:
+class DecompressedStream:
     """The content of a compressed stream, decompressed as it is read.
 
     `codec` is a format, or a function that makes a decompressor. With `multiple`, further streams that follow
@@ -80,7 +80,7 @@ class Decompressed:
         return True
 
 
-class _Inflate:
+class _ZlibDecompressor:
     """A decompressor of zlib with the interface of those of bz2 and lzma."""
 
     def __init__(self, window_bits: int) -> None:
@@ -101,7 +101,7 @@ class _Inflate:
         return output
 
 
-class _Zstd:
+class _ZstdDecompressor:
     """A decompressor of python-zstandard with the interface of those of bz2 and lzma, for one frame.
 
     A skippable frame (RFC 8878, section 3.1.2) has no content.
@@ -185,10 +185,10 @@ def _refusal_error(stream_name: str, error: Exception) -> BadInput:
 _DAMAGE = (OSError, EOFError, ValueError, MemoryError, zlib.error, lzma.LZMAError, zstandard.ZstdError)
 #: The decompressor of each format.
 _CODECS: dict[str, Callable[[], Any]] = {
-    "deflate": lambda: _Inflate(-15),
-    "gzip": lambda: _Inflate(31),
+    "deflate": lambda: _ZlibDecompressor(-15),
+    "gzip": lambda: _ZlibDecompressor(31),
     "bzip2": bz2.BZ2Decompressor,
     "lzma": lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=MAX_WINDOW_BYTES),
     "xz": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MAX_WINDOW_BYTES),
-    "zstd": _Zstd,
+    "zstd": _ZstdDecompressor,
 }

@@ -9,6 +9,9 @@ from typing import Any, BinaryIO
 from millpond.tasks.errors import BadInput
 from millpond.tasks.files.magic_numbers import HEAD_BYTES, detect_format
 
+#: Opens the text from its beginning; `begin_pass=True` if the whole file is to be read.
+OpenText = Callable[..., "Utf8Reader"]
+
 _CHUNK = 1024 * 1024
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -16,9 +19,9 @@ _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 class Utf8Reader(io.RawIOBase):
     """The text of a file as UTF-8, without a byte order mark and with a line end at its end.
 
-    `report_progress` is called after each chunk with the number of bytes read so far. Reading raises
-    `BadInput` with the line of the first byte that the encoding does not allow, or of a zero byte. `close`
-    does not close the file.
+    `report_progress` is called after each chunk with the number of bytes read so far. Raises `BadInput` for
+    an unknown encoding; while reading, with the line of the first byte that the encoding does not allow, or
+    of a zero byte. `close` does not close the file.
     """
 
     def __init__(
@@ -27,7 +30,7 @@ class Utf8Reader(io.RawIOBase):
         super().__init__()
         self._file, self._url, self._encoding = file, url, encoding
         self._report_progress = report_progress
-        self._strict_decoder = _strict_decoder(encoding)
+        self._decoder = _make_strict_decoder(encoding)
         self._is_utf8 = codecs.lookup(encoding).name == "utf-8"
         #: Converted text that is not yet read.
         self._converted = memoryview(b"")
@@ -59,7 +62,7 @@ class Utf8Reader(io.RawIOBase):
     def _convert_chunk(self, chunk: bytes) -> bytes:
         """Return a chunk as UTF-8. An empty chunk is the end of the file. Raises `BadInput`."""
         try:
-            text = self._strict_decoder.decode(chunk, final=not chunk)
+            text = self._decoder.decode(chunk, final=not chunk)
             converted = chunk if self._is_utf8 else text.encode()
         except UnicodeError as error:
             raise self._encoding_error(chunk, error) from error
@@ -99,11 +102,11 @@ class Utf8Reader(io.RawIOBase):
             )
 
 
-def _strict_decoder(encoding: str) -> codecs.IncrementalDecoder:
+def _make_strict_decoder(encoding: str) -> codecs.IncrementalDecoder:
     """Return a strict decoder of a text encoding. Raises `BadInput` for any other codec, as base64."""
     try:
         with suppress(UnicodeError):
-            b"a".decode(encoding)
+            b"a".decode(encoding)  # raises LookupError for a codec that is no text encoding
         return codecs.getincrementaldecoder(encoding)("strict")
     except LookupError as error:
         raise BadInput(
