@@ -17,9 +17,9 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from millpond.broker.consume import fetch_call
 from millpond.broker.consume.control_listener import ControlListener
-from millpond.broker.consume.in_flight import GATHERED_SECONDS, InFlightMessages
+from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.consume.lease_resumption import resume_lease
-from millpond.broker.consume.pipelined_fetch import make_pipelined_request
+from millpond.broker.consume.next_request import GATHERED_SECONDS, make_pipelined_request, take_next_request
 from millpond.broker.consume.prefetch import AGAIN_SECONDS
 from millpond.broker.consume.queue_lease import FetchRequest
 from millpond.broker.keys import QueueKeys
@@ -101,7 +101,7 @@ class Fetcher:
         if self._request is None:
             # A pipelined fetch has all the credit, and credit is given once. So this call only settles then.
             fetching = self.active if self._pipelined is None else set()
-            request = self.in_flight.next_request(fetching, now)
+            request = take_next_request(self.in_flight, fetching, now)
             if request is not None:
                 self._send_fetch(request)
         if self._request is None and self._waiting is None and self._needs_wake_token():

@@ -21,16 +21,12 @@ from uuid import uuid4
 from weakref import WeakSet
 
 from millpond.broker.consume.prefetch import Prefetch
-from millpond.broker.consume.queue_lease import FetchRequest, QueueLease
+from millpond.broker.consume.queue_lease import QueueLease
 from millpond.broker.control.state import ControlState
 from millpond.broker.delivery import Delivery
 from millpond.broker.keys import QueueKeys, batch_key
 from millpond.broker.outcomes import Outcome, Release
 from millpond.broker.server import elapsed_seconds
-
-#: Outcomes are sent together once there are this many, or once the oldest has waited for this long.
-GATHERED = 8
-GATHERED_SECONDS = 0.005
 
 #: If this many deliveries have finished and were not sent to the broker, threads wait before they start
 #: another task. So at most this many and one for each slot run again after a kill.
@@ -94,7 +90,7 @@ class InFlightMessages:
         self.leases: dict[str, QueueLease] = {}
         #: Queue -> the term of a lease on it. Queues with the usual term are not in it.
         self.lease_terms_ms: Mapping[str, int] = {}
-        #: Deliveries that have ended, with their outcomes. Slots append, and `next_request` empties it.
+        #: Deliveries that have ended, with their outcomes. Slots append, and `settle_finished` empties it.
         self.finished: deque[tuple[Delivery, Outcome]] = deque()
         #: Set whenever outcomes were taken to be sent. Threads wait for it if too many are unsettled.
         self.outcomes_taken = threading.Event()
@@ -110,9 +106,9 @@ class InFlightMessages:
         self.on_control: Callable[[Callable[[], None]], None] = lambda confirm: confirm()
         #: For `worker_disable_prefetch`: one message is fetched at a time, and only if this returns True.
         self.may_fetch: Callable[[], bool] | None = None
+        #: The queues with a lease, in the order of the next fetches under `round_robin`.
+        self.fetch_order: deque[str] = deque()
         self._consumer_numbers = itertools.count()
-        self._order: deque[str] = deque()
-
         _of_this_process.add(self)
 
     # The state of this process
@@ -124,7 +120,7 @@ class InFlightMessages:
             lease.in_flight.clear()
             lease.outcomes.clear()
         self.leases.clear()
-        self._order.clear()
+        self.fetch_order.clear()
         self.finished.clear()
         self.lock = threading.RLock()  # the old one may be locked by a thread that the child does not have
         self.lease_renewer = self.fetcher = None
@@ -199,7 +195,7 @@ class InFlightMessages:
             self.leases[keys.queue] = QueueLease(
                 keys, self.new_consumer(), kinds=self._kinds, own_term_ms=term_ms
             )
-            self._order.append(keys.queue)
+            self.fetch_order.append(keys.queue)
         return self.leases[keys.queue]
 
     def rename_consumer(self, lease: QueueLease, consumer: str) -> None:
@@ -293,62 +289,6 @@ class InFlightMessages:
     def unsettled_count(self) -> int:
         """The number of outcomes that were not sent. If this process is killed, the tasks run again."""
         return len(self.finished) + sum(len(lease.outcomes) for lease in tuple(self.leases.values()))
-
-    def next_request(self, active: set[str], now: float) -> FetchRequest | None:
-        """Return the next call to send, with outcomes to settle and credit to fetch, or None if none is due.
-
-        Only queues in `active` are fetched from. A call is due for a queue when half of the prefetch is used
-        up, or when its outcomes have been gathered (`_is_time_to_send`).
-        """
-        if self.finished:
-            self.settle_finished()
-        self.learned_prefetch.measure(now, is_full=self.count >= self.capacity[0])
-        for queue in self._queues_in_order(now):
-            lease = self.leases[queue]
-            if lease.lease_lost:
-                self.replace_lost_lease(lease)
-            if lease.fetch_at and now >= lease.fetch_at:
-                lease.fetchable, lease.fetch_at = True, 0.0
-            may_find = lease.fetchable or (lease.is_limited and bool(lease.outcomes))
-            is_fetching = may_find and lease.keys.queue in active and not self.starts_nothing
-            if not (is_fetching or lease.outcomes):
-                continue
-            count = sum(len(each.in_flight) for each in self.leases.values())
-            slots, prefetch = self.capacity
-            room = max(0, slots + prefetch - count) if is_fetching else 0
-            if room and self.may_fetch is not None:
-                room = 1 if self.may_fetch() else 0
-            is_half_empty = room > 0 and count <= slots + prefetch // 2
-            if is_half_empty or (lease.outcomes and self._is_time_to_send(lease, count, now)):
-                free_slots = max(0, slots - count) if room else 0
-                request = FetchRequest(lease, min(room, self.max_fetch), free_slots, lease.take_outcomes())
-                self.outcomes_taken.set()
-                return request
-        return None
-
-    def _queues_in_order(self, now: float) -> Iterable[str]:
-        """Yield the queues in the order in which `next_request` considers them for a call."""
-        if self.queue_order == "round_robin":
-            for _ in range(len(self._order)):
-                queue = self._order[0]
-                self._order.rotate(-1)
-                yield queue
-            return
-        # Queues with overdue outcomes come first. Else a first queue that always has messages would delay
-        # them.
-        for queue in tuple(self._order):
-            lease = self.leases[queue]
-            if lease.outcomes and now - lease.outcomes_since >= 2 * GATHERED_SECONDS:
-                yield queue
-        yield from sorted(self._order) if self.queue_order == "sorted" else tuple(self._order)
-
-    def _is_time_to_send(self, lease: QueueLease, count: int, now: float) -> bool:
-        """True if the outcomes of a lease have been gathered for long enough, or gathering would delay work.
-
-        That is so if messages wait for the permits that the outcomes free, or if `count` is 0: nothing runs.
-        """
-        waited = now - lease.outcomes_since >= GATHERED_SECONDS
-        return waited or lease.is_limited or not count or self.draining or len(lease.outcomes) >= GATHERED
 
 
 def _is_named(names: Set[str], delivery: Delivery) -> bool:

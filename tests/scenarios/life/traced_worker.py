@@ -121,9 +121,9 @@ def trace_into(file: Path) -> Iterator[None]:
 
 def stretch() -> None:
     """Stretch the times, before modules that take them over are imported."""
-    from millpond.broker.consume import in_flight
+    from millpond.broker.consume import next_request
 
-    in_flight.GATHERED_SECONDS *= STRETCH
+    next_request.GATHERED_SECONDS *= STRETCH
 
     from millpond.broker.consume import prefetch, watcher
     from millpond.worker.dispatch import chunks

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from millpond.broker.consume.in_flight import MAX_UNSETTLED, InFlightMessages
+from millpond.broker.consume.next_request import take_next_request
 from millpond.broker.keys import QueueKeys
 from millpond.broker.outcomes import SUCCEEDED
 from millpond.worker.dispatch import thread_pool
@@ -58,7 +59,7 @@ def test_asks_once_for_any_number(loop: Loop, in_flight: InFlightMessages) -> No
         finish(in_flight, n)
     assert (len(loop.asked), in_flight.unsettled_count) == (1, 5)
     loop.turn()
-    assert in_flight.next_request(set(), now=0.0) is None, "nobody has them in flight any more"
+    assert take_next_request(in_flight, set(), now=0.0) is None, "nobody has them in flight any more"
     assert in_flight.unsettled_count == 0
     finish(in_flight, 5)
     assert len(loop.asked) == 1
@@ -94,7 +95,7 @@ def test_a_thread_far_ahead_waits_until_what_is_finished_was_sent(
     assert (len(lease.outcomes), in_flight.unsettled_count) == (MAX_UNSETTLED, MAX_UNSETTLED)
     thread.join(0.2)
     assert thread.is_alive()
-    assert in_flight.next_request(set(), now=0.0) is not None
+    assert take_next_request(in_flight, set(), now=0.0) is not None
     eventually(lambda: not thread.is_alive())
 
 

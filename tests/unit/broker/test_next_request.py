@@ -3,7 +3,7 @@
 import time
 
 from millpond.broker.consume.in_flight import InFlightMessages
-from millpond.broker.consume.pipelined_fetch import make_pipelined_request
+from millpond.broker.consume.next_request import make_pipelined_request
 from millpond.broker.keys import QueueKeys
 from tests.harness.by_hand import delivery_of
 
