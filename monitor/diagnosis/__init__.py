@@ -1,8 +1,9 @@
 """Why a pool is slow: a state with its evidence, a name and a number, from measurements of the pool.
 
-`facts.py` gathers the facts from Redis. `rules.py` decides in a fixed order, with `causes.py` and
-`growth.py`. `numbers.py` computes the number of slots and their effect. The state `workers` is given only
-if a measured elasticity proves it.
+`facts.py` gathers the facts from Redis. `rules.py` has the rules in a fixed order, with those of `causes.py`,
+`batching.py`, `growth.py` and `unknown.py`. The first rule that applies makes the diagnosis
+(`shared_fields.py`). `numbers.py` computes the number of slots and their effect. The state `workers` is given
+only if a measured elasticity proves it.
 """
 
 from millpond.broker.connection import Store

@@ -10,6 +10,7 @@ from millpond.monitor.diagnosis import words
 from millpond.monitor.diagnosis.causes import SHORT_SECONDS
 from millpond.monitor.diagnosis.diagnosis import Diagnosis
 from millpond.monitor.diagnosis.facts import PoolFacts
+from millpond.monitor.diagnosis.shared_fields import make_diagnosis
 
 #: A run is chatty if this many round trips take this share of its time, or if more take a smaller share.
 CHATTY, CHATTY_SHARE = 8, 0.4
@@ -25,29 +26,29 @@ MORE_ITEMS, LEAST_GAIN = 10, 2.0
 _TALKATIVE = ("smtplib",)
 
 
-def batching_advice(peer: str = "") -> str:
+def _batching_advice(peer: str = "") -> str:
     """Return the advice to put many items into one call of a peer, or into one task if no peer is named."""
     if peer:
         return f"ask {peer} once for many items: a bulk statement, a pipeline, or one request with a list"
     return "put many items into one message, so that one task does the work of many"
 
 
-def short_tasks(facts: PoolFacts) -> Diagnosis | None:
+def diagnose_short_tasks(facts: PoolFacts) -> Diagnosis | None:
     """Diagnose `batching`: tasks are so short that fetching them costs more than running them."""
     mean = facts.mean_service_seconds
     if mean is None or mean >= SHORT_SECONDS:
         return None
-    return words.make_diagnosis(
+    return make_diagnosis(
         facts,
         "batching",
         f"a task takes {words.duration_text(mean)}, {words.rate_text(facts)}: "
         "fetching it costs more than running it",
-        batching_advice(),
+        _batching_advice(),
         confidence=0.9,
     )
 
 
-def chatty_runs(facts: PoolFacts) -> Diagnosis | None:
+def diagnose_chatty_runs(facts: PoolFacts) -> Diagnosis | None:
     """Diagnose `batching`: each run sends many requests to a peer, one after the other."""
     peer_time = facts.largest_place("peer")
     if peer_time is None or peer_time[0].library in _TALKATIVE:
@@ -64,11 +65,11 @@ def chatty_runs(facts: PoolFacts) -> Diagnosis | None:
         return None  # fewer calls need not be less work for the dependency
     gain = 1 / max(0.02, 1 - share * (1 - 1 / trips))
     evidence = f"a run of {place.kind} has about {trips:.0f} round trips to {place.name}"
-    return words.make_diagnosis(
+    return make_diagnosis(
         facts,
         "batching",
         f"{evidence}, {share:.0%} of its time; {words.in_use_text(facts)}",
-        f"{batching_advice(place.name)}; up to {gain:.1f} times as many runs",
+        f"{_batching_advice(place.name)}; up to {gain:.1f} times as many runs",
         name=place.name,
         confidence=0.8,
         evidence=(evidence,),
@@ -84,7 +85,7 @@ def _is_chatty(trips: float, share: float) -> bool:
     )
 
 
-def fixed_cost(facts: PoolFacts) -> Diagnosis | None:
+def diagnose_fixed_cost(facts: PoolFacts) -> Diagnosis | None:
     """Diagnose `batching`: a call costs much however few items it has, R = a + b * items with a large a."""
     costs = [
         (kind, peer, calls, fixed)
@@ -102,11 +103,11 @@ def fixed_cost(facts: PoolFacts) -> Diagnosis | None:
     place = facts.largest_place("peer", "child", "file")
     name = peer or (place[0].name or place[0].library if place is not None and place[1] >= 0.3 else "")
     evidence = f"{fixed:.0%} of a run of {kind} does not depend on its {items:.1f} items"
-    return words.make_diagnosis(
+    return make_diagnosis(
         facts,
         "batching",
         f"{evidence} (R = a + b * items); {words.in_use_text(facts)}",
-        f"{batching_advice(name)}: {many} items at once would do {gain:.1f} times as many a second",
+        f"{_batching_advice(name)}: {many} items at once would do {gain:.1f} times as many a second",
         name=name,
         confidence=0.8,
         evidence=(evidence,),

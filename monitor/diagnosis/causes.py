@@ -6,7 +6,8 @@ from millpond.broker.stats import processors
 from millpond.broker.stats.window import RESULTS
 from millpond.monitor.diagnosis import words
 from millpond.monitor.diagnosis.diagnosis import Diagnosis
-from millpond.monitor.diagnosis.facts import ENOUGH, PoolFacts
+from millpond.monitor.diagnosis.facts import MEAN_ENDS, PoolFacts
+from millpond.monitor.diagnosis.shared_fields import make_diagnosis
 
 #: Shares of runs that count as failing, of slot time as the cause, of slots as all in use.
 FAILING, MOST, FULL = 0.5, 0.5, 0.5
@@ -22,14 +23,17 @@ SILENT_SECONDS, MISSED_ENDS = 20.0, 5
 BUSY_LOOP = 0.7
 #: Below this mean service time, fetching a task costs more than running it, seconds.
 SHORT_SECONDS = 0.002
-#: Below this use, slots wait for messages. From these seconds on, the broker's replies are late. Children
-#: are replaced often if there is one for fewer than this many tasks.
-LATE_USE, LATE_SECONDS, OFTEN = 0.7, 0.01, 20
+#: Below this use, slots wait for messages.
+LATE_USE = 0.7
+#: The broker's replies are late from this time on, seconds.
+LATE_SECONDS = 0.01
+#: Children are replaced often if each runs fewer tasks than this.
+FEW_TASKS_PER_CHILD = 20
 
 
-def failing_runs(facts: PoolFacts) -> Diagnosis | None:
+def diagnose_failing_runs(facts: PoolFacts) -> Diagnosis | None:
     """Diagnose `failing`: most runs fail or are retried, so more slots would fail faster."""
-    window = facts.recent if facts.recent.ended >= ENOUGH else facts.minute
+    window = facts.newest_window
     failures = {kind: figures.failed + figures.retried for kind, figures in window.kinds.items()}
     if not window.ended or sum(failures.values()) < FAILING * window.ended:
         return None
@@ -39,7 +43,7 @@ def failing_runs(facts: PoolFacts) -> Diagnosis | None:
     error_text = f", most with {error[0][0]}" if error else ""
     verb = "are retried" if figures.retried > figures.failed else "fail"
     share = failures[kind] / max(1, figures.ended)
-    return words.make_diagnosis(
+    return make_diagnosis(
         facts,
         "failing",
         f"{share:.0%} of the runs of {kind} {verb}{error_text}; {words.ready_text(facts)}",
@@ -50,7 +54,7 @@ def failing_runs(facts: PoolFacts) -> Diagnosis | None:
     )
 
 
-def busy_processors(
+def diagnose_busy_processors(
     facts: PoolFacts, *, least: float = COMPUTING, least_if_full: float = MOST
 ) -> Diagnosis | None:
     """Diagnose `processor`: slots compute, or wait for a processor or for the interpreter.
@@ -71,7 +75,7 @@ def busy_processors(
         evidence.append(f"the processors of their hosts are {host_busy:.0%} busy")
     further_evidence, advice, command = _processor_advice(facts, host_busy)
     evidence += further_evidence
-    return words.make_diagnosis(
+    return make_diagnosis(
         facts,
         "processor",
         f"{'; '.join(evidence)}; {words.in_use_text(facts)}",
@@ -107,7 +111,7 @@ def _processor_advice(facts: PoolFacts, host_busy: float) -> tuple[list[str], st
     return [], "add workers on another host; more slots on these hosts would only wait longer", ""
 
 
-def contended_lock(facts: PoolFacts) -> Diagnosis | None:
+def diagnose_contended_lock(facts: PoolFacts) -> Diagnosis | None:
     """Diagnose `lock`: slots wait for a lock."""
     lock_time = facts.largest_place("lock")
     if lock_time is None or lock_time[1] < MOST:
@@ -120,7 +124,7 @@ def contended_lock(facts: PoolFacts) -> Diagnosis | None:
     if name.startswith(CONNECTION_POOL):
         advice = "make it larger if the dependency can bear it, or hold a connection for a shorter time"
         reach = " (each process has one)"
-    return words.make_diagnosis(
+    return make_diagnosis(
         facts,
         "lock",
         f"{share:.0%} of the slots' time is spent waiting for {name}{library} at {place.line}; "
@@ -132,7 +136,7 @@ def contended_lock(facts: PoolFacts) -> Diagnosis | None:
     )
 
 
-def results_of_own_pool(facts: PoolFacts) -> Diagnosis | None:
+def diagnose_results_of_own_pool(facts: PoolFacts) -> Diagnosis | None:
     """Diagnose `lock`: slots wait for results of other tasks, no run ends, and no slot is left for those."""
     spent = facts.largest_place("peer")
     if spent is None or spent[0].name != RESULTS or spent[1] < MOST or facts.use < FULL:
@@ -140,7 +144,7 @@ def results_of_own_pool(facts: PoolFacts) -> Diagnosis | None:
     if not _nothing_ends(facts):
         return None
     waits = f"{spent[1]:.0%} of the slots' time is spent waiting for the results of other tasks"
-    found = words.make_diagnosis(
+    found = make_diagnosis(
         facts,
         "lock",
         f"{waits} at {spent[0].line}, and no run ends: tasks of this pool wait for tasks of this pool, and "
@@ -164,7 +168,7 @@ def _nothing_ends(facts: PoolFacts) -> bool:
     return recent.seconds * facts.view.slots >= MISSED_ENDS * mean
 
 
-def slow_dependency(facts: PoolFacts) -> Diagnosis | None:
+def diagnose_slow_dependency(facts: PoolFacts) -> Diagnosis | None:
     """Diagnose `dependency`: runs take much longer than usual for their kinds, and wait for a peer."""
     slowdown = facts.slowdown
     largest = facts.largest_place("peer", "child", "file", "sleep", "thread", "unknown")
@@ -178,7 +182,7 @@ def slow_dependency(facts: PoolFacts) -> Diagnosis | None:
     against: tuple[str, ...] = ()
     if measured is not None and measured.grows:
         against = (f"throughput still grows with slots ({words.elasticity_text(measured)})",)
-    return words.make_diagnosis(
+    return make_diagnosis(
         facts,
         "dependency",
         f"runs take {slowdown:.1f} times their usual time, {share:.0%} of it waiting for {name}",
@@ -190,7 +194,7 @@ def slow_dependency(facts: PoolFacts) -> Diagnosis | None:
     )
 
 
-def busy_loop(facts: PoolFacts) -> Diagnosis | None:
+def diagnose_busy_loop(facts: PoolFacts) -> Diagnosis | None:
     """Diagnose `processor`: slots wait for messages because their processes are busy fetching them."""
     mean, running = facts.mean_service_seconds, facts.view.running
     busy = min((process.loop_busy for process in running), default=0.0)
@@ -199,7 +203,7 @@ def busy_loop(facts: PoolFacts) -> Diagnosis | None:
     if facts.use >= LATE_USE or busy < BUSY_LOOP:
         return None
     fetching = f"its processes fetch, decode and settle messages {busy:.0%} of the time, one processor each"
-    return words.make_diagnosis(
+    return make_diagnosis(
         facts,
         "processor",
         f"{fetching}: slots wait for messages {1 - facts.use:.0%} of the time although "
@@ -211,7 +215,7 @@ def busy_loop(facts: PoolFacts) -> Diagnosis | None:
     )
 
 
-def late_broker(facts: PoolFacts) -> Diagnosis | None:
+def diagnose_late_broker(facts: PoolFacts) -> Diagnosis | None:
     """Diagnose `broker`: slots wait for messages because the broker's replies are late."""
     reply_seconds, mean = facts.broker_seconds, facts.mean_service_seconds
     if mean is None or facts.is_probed or facts.use >= LATE_USE:
@@ -219,7 +223,7 @@ def late_broker(facts: PoolFacts) -> Diagnosis | None:
     if reply_seconds < max(LATE_SECONDS, mean / 2):
         return None
     evidence = f"the broker answers in {words.duration_text(reply_seconds)}"
-    return words.make_diagnosis(
+    return make_diagnosis(
         facts,
         "broker",
         f"{evidence} and a task takes {words.duration_text(mean)}: slots wait for messages "
@@ -231,17 +235,16 @@ def late_broker(facts: PoolFacts) -> Diagnosis | None:
     )
 
 
-def recycled_children(facts: PoolFacts) -> Diagnosis | None:
+def diagnose_recycled_children(facts: PoolFacts) -> Diagnosis | None:
     """Diagnose `recycling`: slots are empty while their child processes are replaced."""
     children, ended = facts.newest_window.children, facts.newest_window.ended
-    if facts.is_probed or facts.use >= LATE_USE or children < max(ENOUGH / 2, ended / OFTEN):
+    if facts.is_probed or facts.use >= LATE_USE or children < max(MEAN_ENDS / 2, ended / FEW_TASKS_PER_CHILD):
         return None
-    why = f"a child is replaced after {ended / children:.1f} tasks; "
-    why += f"{words.in_use_text(facts)} although {words.ready_text(facts)}"
-    return words.make_diagnosis(
+    return make_diagnosis(
         facts,
         "recycling",
-        why,
+        f"a child is replaced after {ended / children:.1f} tasks; {words.in_use_text(facts)} although "
+        f"{words.ready_text(facts)}",
         f"raise max_tasks_per_child or max_memory_per_child_mb under [pools.{facts.view.name}]",
         confidence=0.85,
         evidence=(f"{children} children were started for {ended} tasks",),

@@ -18,12 +18,15 @@ RECENT_SECONDS, MINUTE_SECONDS = 10.0, 60.0
 #: A cause needs this many ends. If fewer runs ended in a minute, the window is extended to these seconds.
 ENOUGH_ENDS, FEW_SECONDS = 30, 300.0
 
-#: Usual service times come from windows older than these seconds, with at least this many ends each.
-SETTLED_SECONDS, ENOUGH = 20.0, 20
+#: The mean of a window's service times counts from this many ends on.
+MEAN_ENDS = 20
+
+#: Usual service times come from windows older than these seconds, with at least this many ends of the kind.
+SETTLED_SECONDS, USUAL_ENDS = 20.0, 5
 #: With this many entries of the last days, the windows of the last minutes add nothing to the usual times.
 SETTLED_ENTRIES = 12
-#: A day, and two hours for an entry of yesterday that began earlier than this time of day, ms.
-DAY_MS = 26 * 3_600_000
+#: The age of the oldest entry that is read: a day, and two hours for one that began before this time of day.
+OLDEST_MS = 26 * 3_600_000
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class PoolFacts:
     usual: Mapping[str, float] = field(default_factory=dict)
     elasticity: Elasticity | None = None
     #: The last elasticity that was measured with other slots.
-    earlier: Elasticity | None = None
+    earlier_elasticity: Elasticity | None = None
     #: The time of the snapshot, ms by the server's clock; 0 if nothing depends on it.
     now_ms: int = 0
     #: The entries of the last days, oldest first.
@@ -83,7 +86,7 @@ class PoolFacts:
     def mean_service_seconds(self) -> float | None:
         """The mean service time of the newest window with enough ends, seconds."""
         for figures in (self.recent, self.minute):
-            if figures.ended >= ENOUGH:
+            if figures.ended >= MEAN_ENDS:
                 return figures.service_seconds / figures.ended
         return self.minute.service_seconds / self.minute.ended if self.minute.ended else None
 
@@ -99,7 +102,7 @@ class PoolFacts:
     @property
     def newest_window(self) -> Window:
         """The last ten seconds if enough runs ended in them, else the last minute."""
-        return self.recent if self.recent.ended >= ENOUGH else self.minute
+        return self.recent if self.recent.ended >= MEAN_ENDS else self.minute
 
     def kind_mean_seconds(self, kind: str) -> float | None:
         """Return the mean service time of a kind in `newest_window`, seconds. None if no run of it ended."""
@@ -114,11 +117,8 @@ class PoolFacts:
     def kind_rate(self, kind: str) -> float:
         """Return how many runs of a kind ended per second in `newest_window`."""
         figures = self.newest_window.kinds.get(kind)
-        return (
-            figures.ended / self.newest_window.seconds
-            if figures is not None and self.newest_window.seconds
-            else 0.0
-        )
+        seconds = self.newest_window.seconds
+        return figures.ended / seconds if figures is not None and seconds else 0.0
 
     @property
     def calls(self) -> Mapping[tuple[str, str], CallFigures]:
@@ -202,14 +202,14 @@ class PoolFacts:
         """The elasticity that was measured lately and holds for the present slots and runs, or None."""
         last = self.elasticity
         if last is None or last.slots != self.view.slots or self._age_ms(last) > elasticity.FRESH_MS:
-            return self._of_more_slots
+            return self._elasticity_of_more_slots
         return last if elasticity.still_holds(last, self.mean_service_seconds or 0.0) else None
 
     @property
-    def _of_more_slots(self) -> Elasticity | None:
+    def _elasticity_of_more_slots(self) -> Elasticity | None:
         """The elasticity that was measured lately with more slots, if its smaller part had as many as now."""
         slots, mean = self.view.slots, self.mean_service_seconds or 0.0
-        for measured in (self.elasticity, self.earlier):
+        for measured in (self.elasticity, self.earlier_elasticity):
             if measured is None or not measured.part <= slots < measured.slots:
                 continue
             if self._age_ms(measured) <= elasticity.FRESH_MS and elasticity.still_holds(
@@ -221,7 +221,7 @@ class PoolFacts:
     @property
     def elasticity_before(self) -> Elasticity | None:
         """The last elasticity that was measured with another number of slots than there are now, or None."""
-        measured = (self.elasticity, self.earlier)
+        measured = (self.elasticity, self.earlier_elasticity)
         return next((last for last in measured if last is not None and last.slots != self.view.slots), None)
 
     def _age_ms(self, measured: Elasticity) -> int:
@@ -237,40 +237,34 @@ def read_pool_facts(store: Store, snapshot: Snapshot) -> list[PoolFacts]:
     names = [view.name for view in snapshot.pools]
     now_ms = snapshot.now_ms
     spans = (RECENT_SECONDS, MINUTE_SECONDS)
-    recent, minute = window.read_window_spans(store, names, now_ms=now_ms, seconds=spans)
-    _extend_if_few_ended(store, names, minute, now_ms)
-    past_days = days.read_days(store, names, since_ms=now_ms - DAY_MS)
-    before = _windows_of_new_pools(store, names, past_days, now_ms)
-    probed, earlier = (
-        elasticity.read_last_elasticity(store, names),
-        elasticity.read_earlier_elasticity(store, names),
-    )
-    probes = probing.read_probe_states(store, names)
+    recent_windows, minutes = window.read_window_spans(store, names, now_ms=now_ms, seconds=spans)
+    _extend_if_few_ended(store, names, minutes, now_ms)
+    past_days = days.read_days(store, names, since_ms=now_ms - OLDEST_MS)
+    earlier_windows = _read_windows_of_new_pools(store, names, past_days, now_ms)
+    last_elasticities = elasticity.read_last_elasticity(store, names)
+    earlier_elasticities = elasticity.read_earlier_elasticity(store, names)
+    probe_states = probing.read_probe_states(store, names)
     return [
         PoolFacts(
             view,
-            now,
-            last,
-            usual_seconds(past, [kinds for _, kinds in entries]),
-            measured,
-            other,
-            now_ms,
-            entries,
-            *probe,
+            recent=recent_windows[n],
+            minute=minutes[n],
+            usual=usual_seconds(earlier_windows[n], [kinds for _, kinds in past_days[n]]),
+            elasticity=last_elasticities[n],
+            earlier_elasticity=earlier_elasticities[n],
+            now_ms=now_ms,
+            days=past_days[n],
+            is_probed=probe_states[n][0],
+            probe_seconds=probe_states[n][1],
         )
-        for view, now, last, past, entries, measured, other, probe in zip(
-            snapshot.pools, recent, minute, before, past_days, probed, earlier, probes, strict=True
-        )
+        for n, view in enumerate(snapshot.pools)
     ]
 
 
-def _windows_of_new_pools(
+def _read_windows_of_new_pools(
     store: Store, names: Sequence[str], past_days: Sequence[Sequence[Entry]], now_ms: int
 ) -> list[list[Window]]:
-    """Return the windows of the last minutes of each pool.
-
-    A pool with enough entries of the last days has [].
-    """
+    """Return the windows of the last minutes of each pool; [] for one with enough entries of past days."""
     young = [name for name, entries in zip(names, past_days, strict=True) if len(entries) < SETTLED_ENTRIES]
     earlier = window.read_windows_apart(
         store, young, now_ms=now_ms, seconds=360, before_seconds=SETTLED_SECONDS
@@ -295,6 +289,6 @@ def usual_seconds(past: Sequence[Window], day: Sequence[Mapping[str, KindFigures
     means: dict[str, list[float]] = {}
     for kinds in (*(window_.kinds for window_ in past), *day):
         for kind, figures in kinds.items():
-            if figures.ended >= min(ENOUGH, 5) and figures.mean_service_seconds is not None:
+            if figures.ended >= USUAL_ENDS and figures.mean_service_seconds is not None:
                 means.setdefault(kind, []).append(figures.mean_service_seconds)
     return {kind: median(values) for kind, values in means.items()}

@@ -8,6 +8,7 @@ from millpond.monitor.diagnosis import causes, numbers, words
 from millpond.monitor.diagnosis.causes import FULL, MOST, SLOWER
 from millpond.monitor.diagnosis.diagnosis import Diagnosis
 from millpond.monitor.diagnosis.facts import PoolFacts
+from millpond.monitor.diagnosis.shared_fields import make_diagnosis
 
 #: The share of slot time from which a saturated dependency is named.
 NAMED = 0.3
@@ -15,7 +16,7 @@ NAMED = 0.3
 NO_ROOM = 1.1
 
 
-def measured_elasticity(facts: PoolFacts) -> Diagnosis | None:
+def diagnose_by_elasticity(facts: PoolFacts) -> Diagnosis | None:
     """Diagnose by the measured elasticity: `workers`, a saturated `dependency`, or `unclear`.
 
     Return None if the elasticity was not measured, if fewer slots than `FULL` are in use, or if there is no
@@ -25,13 +26,13 @@ def measured_elasticity(facts: PoolFacts) -> Diagnosis | None:
     if measured is None or facts.use < FULL:
         return None
     if measured.grows:
-        return _too_few_workers(facts, measured)
+        return _diagnose_too_few_slots(facts, measured)
     if measured.saturated:
-        return _saturated_processors(facts) or _saturated_dependency(facts, measured)
+        return _diagnose_saturated_processors(facts) or _diagnose_saturated_dependency(facts, measured)
     name, spent = words.main_wait(facts)
     why = f"{words.in_use_text(facts)}{spent}; {words.throughput_text(measured)}: it is not yet certain "
     why += f"whether throughput grows with slots ({words.elasticity_text(measured)})"
-    return words.make_diagnosis(
+    return make_diagnosis(
         facts,
         "unclear",
         why,
@@ -42,7 +43,7 @@ def measured_elasticity(facts: PoolFacts) -> Diagnosis | None:
     )
 
 
-def _too_few_workers(facts: PoolFacts, measured: Elasticity) -> Diagnosis | None:
+def _diagnose_too_few_slots(facts: PoolFacts, measured: Elasticity) -> Diagnosis | None:
     """Diagnose `workers`: more slots help, with their number.
 
     Return None if the hosts' processors or a queue's limit leave no room for them.
@@ -63,17 +64,17 @@ def _too_few_workers(facts: PoolFacts, measured: Elasticity) -> Diagnosis | None
     if measured.slots != slots:  # measured with more processes: the slots of one may share an interpreter
         setting = f"processes = {math.ceil(len(facts.view.running) * wanted / slots)}"
     growth = f"throughput grows with slots ({words.elasticity_text(measured)})"
-    dominant_kind = _dominant_kind(facts)
+    throughput, dominant_kind = words.throughput_text(measured), _dominant_kind_evidence(facts)
+    why = (f"{throughput}: {growth}", words.in_use_text(facts), words.ready_text(facts), *dominant_kind)
     full = f"the processors of the hosts are full at {max_growth:.1f} times the rate"
     against = (*((full,) if max_growth < processors.ROOM else ()), *limit_evidence)
-    return words.make_diagnosis(
+    return make_diagnosis(
         facts,
         "workers",
-        f"{words.throughput_text(measured)}: {growth}; {words.in_use_text(facts)}; {words.ready_text(facts)}"
-        f"{dominant_kind and '; ' + dominant_kind}",
+        "; ".join(why),
         f"{gain}: set {setting} under [pools.{facts.view.name}] in millpond.toml",
         confidence=min(0.95, 0.6 + measured.low / 3),
-        evidence=(words.throughput_text(measured), *((dominant_kind,) if dominant_kind else ())),
+        evidence=(throughput, *dominant_kind),
         against=against,
         slots_wanted=wanted,
         predicted_rate=rate,
@@ -94,29 +95,29 @@ def _limit_slots(facts: PoolFacts, wanted: int) -> tuple[int, tuple[str, ...]]:
     return limits.in_flight, (f"queue {queue} is limited to {limits.in_flight} tasks at once",)
 
 
-def _dominant_kind(facts: PoolFacts) -> str:
-    """Return the advice about a kind that takes most of the slots' time with few of the runs, or ""."""
+def _dominant_kind_evidence(facts: PoolFacts) -> tuple[str, ...]:
+    """Return the evidence that one kind takes most of the slots' time with few of the runs, or ()."""
     window = facts.newest_window
     for kind, figures in window.kinds.items():
         time, runs = facts.kind_time_share(kind), figures.ended / max(1, window.ended)
         if time >= MOST and runs <= time / 3:
             shares = f"{time:.0%} of the slots' time with {runs:.0%} of the runs"
-            return f"{kind} takes {shares}: a pool of its own?"
-    return ""
+            return (f"{kind} takes {shares}: a pool of its own?",)
+    return ()
 
 
-def _saturated_processors(facts: PoolFacts) -> Diagnosis | None:
+def _diagnose_saturated_processors(facts: PoolFacts) -> Diagnosis | None:
     """Diagnose `processor` where slots compute, and wait for nothing that has a name."""
     if not _saturated_by(facts)[0]:
-        return causes.busy_processors(facts, least_if_full=NAMED)
+        return causes.diagnose_busy_processors(facts, least_if_full=NAMED)
     largest = facts.largest_place("peer", "child", "file", "lock", "thread")
     # C code that holds the interpreter makes samples late: the stack is then of another moment than the wait.
     if largest is not None and largest[0].category in ("thread", "lock") and not largest[0].name:
-        return causes.busy_processors(facts, least=NAMED)
+        return causes.diagnose_busy_processors(facts, least=NAMED)
     return None
 
 
-def _saturated_dependency(facts: PoolFacts, measured: Elasticity) -> Diagnosis:
+def _diagnose_saturated_dependency(facts: PoolFacts, measured: Elasticity) -> Diagnosis:
     """Diagnose `dependency`: a dependency is saturated.
 
     The diagnosis has the number of slots that suffice.
@@ -125,7 +126,7 @@ def _saturated_dependency(facts: PoolFacts, measured: Elasticity) -> Diagnosis:
     enough = numbers.slots_that_suffice(measured, usual_seconds=usual)
     name, full_name, evidence = _saturated_by(facts)
     queue = facts.waiting_queues[0].name if facts.waiting_queues else ""
-    return words.make_diagnosis(
+    return make_diagnosis(
         facts,
         "dependency",
         f"{full_name} is saturated: {words.throughput_text(measured)}, so throughput does not grow with "

@@ -10,9 +10,8 @@ PLANNED_USE = 0.8
 #: The largest step in slots: a measurement says little about far more slots.
 MOST_AT_ONCE = 1.5
 
-
-#: The rate is at most this multiple of the measured one.
-MOST_UNSEEN = 1.4
+#: The most by which Little's law may raise a measured rate.
+MOST_ABOVE_MEASURED = 1.4
 
 
 def predicted_rate(measured: Elasticity, slots: int, *, max_growth: float = math.inf) -> float:
@@ -31,7 +30,7 @@ def rate_now(measured: Elasticity) -> float:
     """
     best_rate = max(measured.rate, measured.free_rate)
     limit = measured.slots / measured.service_seconds if measured.service_seconds else best_rate
-    return (best_rate + min(limit, MOST_UNSEEN * best_rate)) / 2 if limit > best_rate else best_rate
+    return (best_rate + min(limit, MOST_ABOVE_MEASURED * best_rate)) / 2 if limit > best_rate else best_rate
 
 
 def predicted_and_actual_gain(measured: Elasticity, slots: int, rate: float) -> tuple[float, float]:

@@ -1,6 +1,6 @@
 """The rules, in their order. The first one that applies is the diagnosis.
 
-facts        no worker, processes missing, paused, drained, a limit reached
+facts        no worker, paused, drained, processes missing, a limit reached
 calm         idle, keeps up, catching up, bursts, skew
 too little   fewer than 30 ends or 10 seconds: too little data, or runs too long to measure
 failing      most runs fail or are retried: more slots would not help
@@ -22,12 +22,13 @@ from collections.abc import Callable
 from millpond.monitor.diagnosis import batching, causes, growth, numbers, unknown, words
 from millpond.monitor.diagnosis.diagnosis import Diagnosis
 from millpond.monitor.diagnosis.facts import ENOUGH_ENDS, PoolFacts
+from millpond.monitor.diagnosis.shared_fields import make_diagnosis
 from millpond.monitor.snapshot import QueueView
 
 #: Ready tasks are a backlog if clearing them takes longer than this, seconds.
 MOMENT_SECONDS = 1.0
-#: A backlog that is cleared within this time needs no action, seconds; while tasks arrive all the time, the
-#: pool is faster than these, and may take longer.
+#: A backlog that is cleared within the first time needs no action, seconds. The second time is for a pool at
+#: which tasks arrive all the while: it is faster than they arrive.
 SOON_SECONDS, STREAM_SOON_SECONDS = 10.0, 120.0
 #: A cause needs enough ends and the first of these times, or samples of slots over the second, seconds.
 ENOUGH_SECONDS, LONG_SECONDS = 10.0, 30.0
@@ -42,17 +43,17 @@ def diagnose(facts: PoolFacts) -> Diagnosis:
     for rule in RULES:
         if (diagnosis := rule(facts)) is not None:
             return diagnosis
-    return unknown.unclear_cause(facts)
+    return unknown.diagnose_unclear_cause(facts)
 
 
 # Facts
 
 
-def _no_worker(facts: PoolFacts) -> Diagnosis | None:
+def _diagnose_no_worker(facts: PoolFacts) -> Diagnosis | None:
     """Diagnose `no worker`: no process of the pool runs, and tasks are ready."""
     if not facts.waiting_queues or facts.view.running:
         return None
-    return words.make_diagnosis(
+    return make_diagnosis(
         facts,
         "no worker",
         f"{words.ready_text(facts)} and no process of the pool runs",
@@ -61,7 +62,7 @@ def _no_worker(facts: PoolFacts) -> Diagnosis | None:
     )
 
 
-def _processes_missing(facts: PoolFacts) -> Diagnosis | None:
+def _diagnose_missing_processes(facts: PoolFacts) -> Diagnosis | None:
     """Diagnose `processes missing`: fewer processes run than the pools table has, and tasks are ready."""
     view = facts.view
     if not facts.waiting_queues or not view.processes_missing or view.pool is None:
@@ -69,7 +70,7 @@ def _processes_missing(facts: PoolFacts) -> Diagnosis | None:
     why = (
         f"{view.processes_missing} of {view.pool.processes} processes are missing; {words.ready_text(facts)}"
     )
-    return words.make_diagnosis(
+    return make_diagnosis(
         facts,
         "processes missing",
         why,
@@ -78,12 +79,12 @@ def _processes_missing(facts: PoolFacts) -> Diagnosis | None:
     )
 
 
-def _paused_queue(facts: PoolFacts) -> Diagnosis | None:
+def _diagnose_paused_queue(facts: PoolFacts) -> Diagnosis | None:
     """Diagnose `paused`: a queue with ready tasks is paused, and no other queue of the pool is behind."""
     queue = next((queue for queue in facts.waiting_queues if queue.limits.paused), None)
     if queue is None or _has_other_backlog(facts, queue):
         return None
-    return words.make_diagnosis(
+    return make_diagnosis(
         facts,
         "paused",
         f"queue {queue.name} is paused and has {queue.depth.ready:,} ready tasks",
@@ -98,28 +99,26 @@ def _has_other_backlog(facts: PoolFacts, limited: QueueView) -> bool:
     others = [
         queue
         for queue in facts.waiting_queues
-        if queue is not limited and not queue.limits.paused and not _limit_reached(queue, facts)
+        if queue is not limited and not queue.limits.paused and not _reached_limit_text(queue, facts)
     ]
     ready = sum(queue.depth.ready for queue in others)
     return facts.use >= causes.FULL and ready > max(facts.view.slots, facts.rate * SOON_SECONDS)
 
 
-def _drained_pool(facts: PoolFacts) -> Diagnosis | None:
+def _diagnose_drained_pool(facts: PoolFacts) -> Diagnosis | None:
     """Diagnose `drained`: the pool is drained, and tasks are ready."""
     if facts.view.drained_at_ms is None or not facts.waiting_queues:
         return None
     why = f"the pool is drained and starts nothing; {words.ready_text(facts)}"
-    return words.make_diagnosis(
-        facts, "drained", why, "resume it", command=f"millpond resume {facts.view.name}"
-    )
+    return make_diagnosis(facts, "drained", why, "resume it", command=f"millpond resume {facts.view.name}")
 
 
-def _queue_limit(facts: PoolFacts) -> Diagnosis | None:
+def _diagnose_queue_limit(facts: PoolFacts) -> Diagnosis | None:
     """Diagnose `limit`: a queue has reached a limit of its own, and no other queue of the pool is behind."""
     for queue in facts.waiting_queues:
-        if (reached := _limit_reached(queue, facts)) and not _has_other_backlog(facts, queue):
+        if (reached := _reached_limit_text(queue, facts)) and not _has_other_backlog(facts, queue):
             alone = facts.use < 0.95
-            return words.make_diagnosis(
+            return make_diagnosis(
                 facts,
                 "limit",
                 f"queue {queue.name} has reached its limit of {reached}; {words.ready_text(facts)}",
@@ -134,7 +133,7 @@ def _queue_limit(facts: PoolFacts) -> Diagnosis | None:
     return None
 
 
-def _limit_reached(queue: QueueView, facts: PoolFacts) -> str | None:
+def _reached_limit_text(queue: QueueView, facts: PoolFacts) -> str | None:
     """Return the rate limit or in-flight limit that a queue has reached, in words, or None."""
     limits = queue.limits
     if limits.rate and (queue.out_rate or 0.0) >= REACHED * limits.rate:
@@ -151,56 +150,57 @@ def _limit_reached(queue: QueueView, facts: PoolFacts) -> str | None:
 # Calm, or too little data
 
 
-def _keeps_up(facts: PoolFacts) -> Diagnosis | None:
-    """Diagnose a pool without a backlog: `idle`, `keeps up`, `catching up`, `bursts` or `skew`."""
-    rate = facts.rate
+def _diagnose_without_backlog(facts: PoolFacts) -> Diagnosis | None:
+    """Diagnose a pool without a lasting backlog: `idle`, `keeps up`, `catching up`, `bursts` or `skew`."""
+    if facts.ready > facts.rate * MOMENT_SECONDS:
+        return _diagnose_catching_up(facts)
     if not facts.ready:
-        if (diagnosis := _skew_diagnosis(facts)) is not None:
+        if (diagnosis := _diagnose_skew(facts)) is not None:
             return diagnosis
         if not facts.minute.ended and not facts.view.busy:
             delayed = sum(queue.depth.delayed for queue in facts.view.queues)
             later = f"; {delayed:,} are delayed until their time" if delayed else ""
-            return words.make_diagnosis(
-                facts, "idle", f"no task is ready and none ended in the last minute{later}"
-            )
-        return _burst_diagnosis(facts) or words.make_diagnosis(
-            facts, "keeps up", f"{words.in_use_text(facts)}; {words.rate_text(facts)}"
-        )
-    if rate and facts.ready / rate <= MOMENT_SECONDS:
-        return _burst_diagnosis(facts) or words.make_diagnosis(
-            facts, "keeps up", f"{words.in_use_text(facts)}; {words.rate_text(facts)}"
-        )
-    clear = numbers.clear_seconds(facts.ready, rate=rate, in_rate=facts.in_rate) if rate else None
-    arriving = facts.in_rate / rate if rate else 0.0
+            return make_diagnosis(facts, "idle", f"no task is ready and none ended in the last minute{later}")
+    return _diagnose_bursts(facts) or make_diagnosis(
+        facts, "keeps up", f"{words.in_use_text(facts)}; {words.rate_text(facts)}"
+    )
+
+
+def _diagnose_catching_up(facts: PoolFacts) -> Diagnosis | None:
+    """Diagnose `catching up`: the backlog will be cleared soon."""
+    rate = facts.rate
+    clear = numbers.clear_seconds(facts.ready, rate=rate, in_rate=facts.in_rate)
+    if clear is None:
+        return None
+    arriving = facts.in_rate / rate
     soon = STREAM_SOON_SECONDS if arriving >= 0.1 else SOON_SECONDS
-    if clear is not None and clear <= soon and arriving < 0.9:
-        return words.make_diagnosis(
-            facts,
-            "catching up",
-            f"{words.ready_text(facts)}, cleared in {words.duration_text(clear)}; {words.rate_text(facts)}",
-        )
-    return None
+    if clear > soon or arriving >= 0.9:
+        return None
+    return make_diagnosis(
+        facts,
+        "catching up",
+        f"{words.ready_text(facts)}, cleared in {words.duration_text(clear)}; {words.rate_text(facts)}",
+    )
 
 
-def _burst_diagnosis(facts: PoolFacts) -> Diagnosis | None:
+def _diagnose_bursts(facts: PoolFacts) -> Diagnosis | None:
     """Diagnose `bursts`: the pool keeps up on average, but in bursts tasks wait for long."""
     worst, mean = facts.view.wait.quantile(0.99), facts.mean_service_seconds
     if worst is None or mean is None or facts.minute.ended < ENOUGH_ENDS:
         return None
     if worst < max(2.0, 10 * mean) or facts.use > 0.9:
         return None
-    why = f"on average it keeps up ({words.in_use_text(facts)}); "
-    why += f"in bursts a task waits up to {words.duration_text(worst)}"
-    return words.make_diagnosis(
+    return make_diagnosis(
         facts,
         "bursts",
-        why,
+        f"on average it keeps up ({words.in_use_text(facts)}); in bursts a task waits up to "
+        f"{words.duration_text(worst)}",
         "twice the slots would halve that wait; or send tasks more evenly",
         confidence=0.7,
     )
 
 
-def _skew_diagnosis(facts: PoolFacts) -> Diagnosis | None:
+def _diagnose_skew(facts: PoolFacts) -> Diagnosis | None:
     """Diagnose `skew`: tasks wait in a process that is full while another process has idle slots."""
     running, ended, mean = facts.view.running, facts.minute.ended, facts.mean_service_seconds
     full = [process for process in running if process.slots <= process.busy < process.in_flight]
@@ -213,7 +213,7 @@ def _skew_diagnosis(facts: PoolFacts) -> Diagnosis | None:
     free_slots = sum(process.slots - process.in_flight for process in idle)
     if unstarted < 2 or free_slots < 2:
         return None
-    return words.make_diagnosis(
+    return make_diagnosis(
         facts,
         "skew",
         f"{unstarted} tasks wait in process {fullest.name}, which is full; other processes have "
@@ -224,37 +224,37 @@ def _skew_diagnosis(facts: PoolFacts) -> Diagnosis | None:
     )
 
 
-def _too_little_data(facts: PoolFacts) -> Diagnosis | None:
+def _diagnose_too_little_data(facts: PoolFacts) -> Diagnosis | None:
     """Diagnose `unclear`: too little was measured, or runs are too long to measure."""
     ends, seconds = facts.minute.ended, facts.minute.seconds
     if ends >= ENOUGH_ENDS and seconds >= ENOUGH_SECONDS:
         return None
     if seconds >= LONG_SECONDS and facts.use >= causes.FULL:
-        return unknown.long_runs(facts)
+        return unknown.diagnose_long_runs(facts)
     sentence = f"too little data yet: {ends} ends in {words.duration_text(seconds)}"
     why = f"{words.ready_text(facts)}; {sentence}; {words.in_use_text(facts)}"
-    return words.make_diagnosis(facts, "unclear", why, "ask again in a few seconds", confidence=0.2)
+    return make_diagnosis(facts, "unclear", why, "ask again in a few seconds", confidence=0.2)
 
 
 RULES: tuple[Rule, ...] = (
-    _no_worker,
-    _paused_queue,
-    _drained_pool,
-    _processes_missing,
-    _queue_limit,
-    _keeps_up,
-    _too_little_data,
-    causes.failing_runs,
-    causes.results_of_own_pool,
-    causes.recycled_children,
-    causes.busy_loop,
-    causes.late_broker,
-    batching.short_tasks,
-    causes.slow_dependency,
-    batching.chatty_runs,
-    batching.fixed_cost,
-    causes.busy_processors,
-    causes.contended_lock,
-    unknown.free_slots,
-    growth.measured_elasticity,
+    _diagnose_no_worker,
+    _diagnose_paused_queue,
+    _diagnose_drained_pool,
+    _diagnose_missing_processes,
+    _diagnose_queue_limit,
+    _diagnose_without_backlog,
+    _diagnose_too_little_data,
+    causes.diagnose_failing_runs,
+    causes.diagnose_results_of_own_pool,
+    causes.diagnose_recycled_children,
+    causes.diagnose_busy_loop,
+    causes.diagnose_late_broker,
+    batching.diagnose_short_tasks,
+    causes.diagnose_slow_dependency,
+    batching.diagnose_chatty_runs,
+    batching.diagnose_fixed_cost,
+    causes.diagnose_busy_processors,
+    causes.diagnose_contended_lock,
+    unknown.diagnose_free_slots,
+    growth.diagnose_by_elasticity,
 )

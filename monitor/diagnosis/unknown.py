@@ -3,9 +3,10 @@
 from millpond.monitor.diagnosis import causes, words
 from millpond.monitor.diagnosis.diagnosis import Diagnosis
 from millpond.monitor.diagnosis.facts import ENOUGH_ENDS, PoolFacts
+from millpond.monitor.diagnosis.shared_fields import make_diagnosis
 
 
-def free_slots(facts: PoolFacts) -> Diagnosis | None:
+def diagnose_free_slots(facts: PoolFacts) -> Diagnosis | None:
     """Diagnose `unclear`: slots are free although tasks are ready."""
     if facts.is_probed or facts.use >= causes.FULL:
         return None
@@ -20,25 +21,23 @@ def free_slots(facts: PoolFacts) -> Diagnosis | None:
     else:
         why += ": slots wait for messages"
         advice = "check the latency of the broker and the health of the pool"
-    return words.make_diagnosis(
+    return make_diagnosis(
         facts, "unclear", why, advice, confidence=0.4, command=f"millpond health {facts.view.name}"
     )
 
 
-def long_runs(facts: PoolFacts) -> Diagnosis:
+def diagnose_long_runs(facts: PoolFacts) -> Diagnosis:
     """Diagnose a pool whose runs are too long to measure the effect of slots.
 
     It is `unclear`, unless a cause shows in the slots' time or in failures.
     """
-    if (cause := _likely_cause(facts)) is not None:
+    if (cause := _diagnose_likely_cause(facts)) is not None:
         return cause
     window, mean = facts.minute, facts.mean_service_seconds
     takes = f"a run takes {words.duration_text(mean)}, {window.ended}" if mean else "no run"
-    wait = (
-        f"{words.duration_text(window.seconds * ENOUGH_ENDS / window.ended)}" if window.ended else "an hour"
-    )
+    wait = words.duration_text(window.seconds * ENOUGH_ENDS / window.ended) if window.ended else "an hour"
     name, spent = words.main_wait(facts)
-    return words.make_diagnosis(
+    return make_diagnosis(
         facts,
         "unclear",
         f"{words.in_use_text(facts)}{spent}; {takes} ended in {words.duration_text(window.seconds)}: too few "
@@ -50,19 +49,18 @@ def long_runs(facts: PoolFacts) -> Diagnosis:
     )
 
 
-def unclear_cause(facts: PoolFacts) -> Diagnosis:
+def diagnose_unclear_cause(facts: PoolFacts) -> Diagnosis:
     """Diagnose `unclear`: no rule applies. The command measures what more slots would bring."""
     name, spent = words.main_wait(facts)
     if facts.is_probed:
         advice = "it is being measured: ask again in half a minute"
         command = f"millpond why {facts.view.name}"
     else:
-        one = facts.view.slots == 1
-        how = "for half a minute, or a few minutes if runs are long"
-        how = "with a second slot, where two tasks may run at once" if one else how
-        advice = f"measure it {how}"
+        advice = "measure it for half a minute, or a few minutes if runs are long"
+        if facts.view.slots == 1:
+            advice = "measure it with a second slot, where two tasks may run at once"
         command = words.probe_command(facts)
-    return words.make_diagnosis(
+    return make_diagnosis(
         facts,
         "unclear",
         f"{words.in_use_text(facts)}{spent}; {words.ready_text(facts)}; "
@@ -74,13 +72,13 @@ def unclear_cause(facts: PoolFacts) -> Diagnosis:
     )
 
 
-def _likely_cause(facts: PoolFacts) -> Diagnosis | None:
+def _diagnose_likely_cause(facts: PoolFacts) -> Diagnosis | None:
     """Return the diagnosis of the first rule that applies without a measurement of slots, or None."""
     rules = (
-        causes.failing_runs,
-        causes.results_of_own_pool,
-        causes.busy_processors,
-        causes.contended_lock,
-        causes.slow_dependency,
+        causes.diagnose_failing_runs,
+        causes.diagnose_results_of_own_pool,
+        causes.diagnose_busy_processors,
+        causes.diagnose_contended_lock,
+        causes.diagnose_slow_dependency,
     )
     return next((cause for rule in rules if (cause := rule(facts)) is not None), None)

@@ -9,7 +9,8 @@ from millpond.broker.stats.window import RESULTS, KindFigures, Place
 from millpond.monitor.diagnosis import PoolFacts, diagnose
 from millpond.monitor.diagnosis.facts import usual_seconds
 from millpond.monitor.diagnosis.numbers import clear_seconds, predicted_rate, slots_that_suffice, slots_wanted
-from millpond.monitor.diagnosis.words import backlog_trend, diagnosis_lines
+from millpond.monitor.diagnosis.shared_fields import backlog_trend
+from millpond.monitor.diagnosis.words import diagnosis_lines
 from millpond.monitor.formatting import as_sentence
 from tests.harness.pool_facts import (
     AWAITED,
