@@ -140,7 +140,6 @@ def _run_command(arguments: "Sequence[str]") -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # the name of a file may not be UTF-8
     from millpond.producer.cli import exit_codes, lazy_commands
-    from millpond.producer.cli.client_session import Launcher
 
     _break_long_lines()
 
@@ -149,7 +148,7 @@ def _run_command(arguments: "Sequence[str]") -> int:
         help="Worker pools done right, across processes and hosts.",
         epilog="Example: millpond files thumbnail holiday/ --out thumbs",
     )
-    return exit_codes.run_command(command, arguments, program="millpond", obj=Launcher(_start_workers))
+    return exit_codes.run_command(command, arguments, program="millpond", obj=_start_workers)
 
 
 def _break_long_lines() -> None:

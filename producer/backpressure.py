@@ -29,10 +29,6 @@ CHECK_SECONDS = (15.0, 30.0)
 #: for these.
 DELAYED_SECONDS = (0.25, 0.5)
 
-#: Waits for room in a queue, with a ticket, for a number of seconds. Returns the number of messages that may
-#: be sent, 0 at the timeout.
-WaitForRoom = Callable[[Store, str, str, float], int]
-
 
 @dataclass
 class FlowControl:
@@ -80,7 +76,6 @@ class AdmissionLine:
 
     store: Store
     now_ms: Callable[[], int]
-    wait: WaitForRoom = wait_for_room
 
     def send(self, messages: Sequence[Outgoing], timeout: Timeout, flow: FlowControl) -> list[Answer]:
         """Send the first of `messages`, which are of one queue. Wait in its line while there is no room.
@@ -101,7 +96,7 @@ class AdmissionLine:
                 if answer.delayed:
                     time.sleep(min(timeout.seconds_left, random.uniform(*DELAYED_SECONDS)))
                     return []
-                room = self.wait(self.store, first.queue, ticket, self._seconds_to_check(first, timeout))
+                room = wait_for_room(self.store, first.queue, ticket, self._seconds_to_check(first, timeout))
                 if room:
                     flow.adapt_chunk_size(room)
                     answers = publish(self.store, messages[:room], policy="block", caller=caller)

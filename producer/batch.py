@@ -45,6 +45,7 @@ class Batch:
     def __init__(self, client: _BatchClient, id: str) -> None:
         self._client = client
         self.id = id
+        #: The thread that is in the `with` block of this object, by its ident. None outside of the block.
         self._open_in_thread: int | None = None
         #: The number of tasks that this object sent into the batch, and whether it closed the batch. A broker
         #: that is restored from a copy forgets both.

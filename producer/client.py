@@ -28,7 +28,7 @@ from millpond.producer.sender import Sender
 from millpond.producer.server_clock import ServerClock
 from millpond.tasks.contract import Contract
 from millpond.tasks.durations import Duration, to_timedelta
-from millpond.tasks.middleware import load_middleware as load_middleware
+from millpond.tasks.middleware import load_middleware
 from millpond.tasks.pools import Overflow
 from millpond.tasks.process.local_instance import require_broker_url
 from millpond.tasks.settings import Settings
@@ -49,7 +49,8 @@ class ClientSend(BatchSend):
 class Client:
     """A client of one broker: that of `url`, or the one in the settings.
 
-    Raises `SettingsError` when there is neither. It connects at the first call.
+    Without `settings`, they are read from the environment and millpond.toml. Raises `SettingsError` if no
+    broker is given. It connects at the first call.
     """
 
     def __init__(self, url: str | None = None, *, settings: Settings | None = None) -> None:
@@ -81,7 +82,9 @@ class Client:
 
     def send_message(self, sending: BatchSend, batch: "Batch | str | None" = None) -> Sent:
         """Send one task with its arguments in one object. See `send`."""
-        outcome = self._sender.send_one(sending, **_check_arguments(sending.overflow, sending.timeout, batch))
+        outcome = self._sender.send_one(
+            sending, **_convert_arguments(sending.overflow, sending.timeout, batch)
+        )
         if isinstance(outcome, Refused):
             raise outcome.error
         return outcome
@@ -125,7 +128,7 @@ class Client:
 
         A refusal is yielded, not raised. An item that is not valid raises as in `send`.
         """
-        return self._sender.stream(self._as_messages(items), **_check_arguments(overflow, timeout, batch))
+        return self._sender.stream(self._as_messages(items), **_convert_arguments(overflow, timeout, batch))
 
     def batch(
         self, description: str = "", *, then: "Sendable | Message | None" = None, owner: str | None = None
@@ -211,7 +214,7 @@ class _SendArguments(TypedDict):
     batch: str | None
 
 
-def _check_arguments(
+def _convert_arguments(
     overflow: Overflow | None, timeout: Duration | None, batch: Batch | str | None
 ) -> _SendArguments:
     """Return the arguments that the messages of one call share, checked and converted.

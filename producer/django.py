@@ -99,7 +99,7 @@ class MillpondBackend(BaseTaskBackend):
             if result.state is TaskState.SUCCEEDED:
                 return make_result(framework.TaskResultStatus.SUCCESSFUL, **_success_fields(result.value))
             finished = datetime.fromtimestamp(int(result.position.partition("-")[0]) / 1000, UTC)
-            error, worker = _task_error(result_id, result.error or str(result.state))
+            error, worker = _read_task_error(result_id, result.error or str(result.state))
             failed = framework.TaskResultStatus.FAILED
             return make_result(failed, errors=[error], worker_ids=[worker], finished_at=finished)
         location = project_client.find(result_id)
@@ -117,17 +117,18 @@ def _success_fields(returned: dict[str, Any]) -> dict[str, Any]:
     return {"value": returned["value"], "worker_ids": [returned["worker"]], **times}
 
 
-def _task_error(id: str, line: str) -> tuple[Any, str]:
+def _read_task_error(id: str, error_line: str) -> tuple[Any, str]:
     """Return Django's error of a task that failed, and the name of its worker.
 
-    Both are read from the task's dead letter. Without one, `line` is the traceback and the worker is "".
+    Both are read from the task's dead letter. Without one, `error_line` is the traceback, and the worker is
+    "".
     """
-    trace, worker = line, ""
+    trace, worker = error_line, ""
     project_client = client()
     location = project_client.find(id)
     if location is not None and location.letter is not None:
         for letter in read_dead_letters(project_client.store, location.queue, task_id=id):
-            trace = letter.detail.get("traceback") or line
+            trace = letter.detail.get("traceback") or error_line
             worker = str(letter.detail.get("worker") or "")
     class_name = re.match(r"[\w.]+(?=:|$)", trace.strip().rpartition("\n")[2])
     path = class_name.group() if class_name else "Exception"

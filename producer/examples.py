@@ -27,6 +27,7 @@ _EXAMPLES: dict[str, dict[str, Any]] = {
     "squares.square": {"n": 7},
 }
 
+#: A value of each type of JSON Schema. A required field of another type gets its own name as its value.
 _BY_TYPE = {"integer": 1, "number": 1.0, "boolean": True, "array": [], "object": {}}
 
 

@@ -32,6 +32,7 @@ class QueueCache:
     def __init__(self, store: Store, table: PoolsTable) -> None:
         self._store = store
         self._table = table
+        #: The limits of the queues that exist, by name. An entry stays, fresh or not, until it is replaced.
         self.known: dict[str, _CachedLimits] = {}
         #: The smallest maximum length of these queues: a message of at most this length fits all of them.
         self.shortest_maximum = 0

@@ -15,6 +15,8 @@ WAIT_MS = 500
 PAGE_SIZE = 200
 #: How long a reader tries to reach a broker that is away.
 RECONNECT_TIMEOUT = timedelta(seconds=30)
+#: The pause between two tries to reach it.
+RECONNECT_PAUSE_SECONDS = 0.2
 
 #: The position before the first result.
 START = "0"
@@ -46,7 +48,7 @@ def read_results(
             away_since = now if away_since is None else away_since
             if now - away_since > reconnect_timeout.total_seconds():
                 raise
-            time.sleep(0.2)
+            time.sleep(RECONNECT_PAUSE_SECONDS)
             continue
         away_since, page_was_full = None, len(page) == PAGE_SIZE
         for result in page:

@@ -30,7 +30,7 @@ def run_scheduler(
     """
     table: dict[str, Scheduled] = dict(configured.schedule)
     if app is not None:
-        table |= _application_schedules(app, table)
+        table |= _load_application_schedules(app, table)
     if not table:
         raise SettingsError(
             "there is no schedule: add a [schedule.NAME] table with kind and every to millpond.toml, or name "
@@ -46,7 +46,7 @@ def run_scheduler(
         Scheduler(client, table, on_ready).run(stop)
 
 
-def _application_schedules(app: str, table: Mapping[str, Scheduled]) -> dict[str, Scheduled]:
+def _load_application_schedules(app: str, table: Mapping[str, Scheduled]) -> dict[str, Scheduled]:
     """Return the schedules of a Celery application's `beat_schedule`, by name.
 
     Raises `SettingsError` if one of the names is in `table`, the schedules of millpond.toml, too.

@@ -27,6 +27,7 @@ class ServerClock:
         self._store = store
         #: The local monotonic time in seconds, and the server's time in ms that was read then.
         self._sample: tuple[float, int] | None = None
+        #: The local monotonic time in seconds at which the server's clock was last read.
         self._checked_at = 0.0
 
     def now_ms(self) -> int:

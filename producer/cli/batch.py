@@ -1,4 +1,7 @@
-"""`millpond batch ID`: show, follow, close or cancel a batch."""
+"""`millpond batch ID`: show, follow, close or cancel a batch.
+
+The functions that print batches and cancellations also serve `millpond batches` and `millpond task`.
+"""
 
 from typing import TYPE_CHECKING, Annotated, Any
 

@@ -149,7 +149,7 @@ def _wait_for_results(
         try:
             if interrupt is not None:
                 is_waiting = not isinstance(interrupt, Terminated)
-                reader.progress.print_above(_pending_text(session, batch, is_waiting=is_waiting))
+                reader.progress.print_above(_describe_pending(session, batch, is_waiting=is_waiting))
             if isinstance(interrupt, Terminated):
                 return interrupt
             # Not join(): once Ctrl-C has interrupted it, it returns although the thread runs (bpo-45274).
@@ -162,7 +162,7 @@ def _wait_for_results(
             interrupt = now
 
 
-def _pending_text(session: Session, batch: Batch, *, is_waiting: bool) -> str:
+def _describe_pending(session: Session, batch: Batch, *, is_waiting: bool) -> str:
     """Return the line that an interrupted command prints: the pending tasks, and the command to see them.
 
     `is_waiting`: the command waits for them until a second Ctrl-C.

@@ -16,18 +16,9 @@ if TYPE_CHECKING:
     from millpond.tasks.process.local_instance import LocalInstance
     from millpond.tasks.settings import Settings
 
-#: Starts a broker and workers of the named pools until the context ends. The context's value is the URL.
+#: Starts a broker and workers of the named pools until the context ends. The context's value is the URL. The
+#: `millpond` command passes this function to its commands, because the producer imports no worker.
 StartWorkers = Callable[["Settings", Sequence[str]], AbstractContextManager[str]]
-
-
-@dataclass(frozen=True)
-class Launcher:
-    """The function that starts workers for a command.
-
-    It is passed by the `millpond` command, because the producer imports no worker.
-    """
-
-    start_workers: StartWorkers | None = None
 
 
 @dataclass(frozen=True)
@@ -40,7 +31,7 @@ class Session:
 
 
 @contextmanager
-def open_session(launcher: Launcher | None, *, queue: str, roots: Sequence[str] = ()) -> Iterator[Session]:
+def open_session(start_workers: StartWorkers, *, queue: str, roots: Sequence[str] = ()) -> Iterator[Session]:
     """Open a session for tasks of one queue, whose workers may use the file roots.
 
     A `millpond up` that lacks the queue or a root is not used. Raises `UnknownQueue` if workers have to be
@@ -56,8 +47,8 @@ def open_session(launcher: Launcher | None, *, queue: str, roots: Sequence[str] 
     if local and not obstacle:
         _print_to_stderr(USING_LOCAL)
         configured = local.apply_to(configured)
-    if configured.broker_url is None and launcher is not None and launcher.start_workers is not None:
-        with _embedded_session(launcher.start_workers, configured, queue, roots, obstacle) as session:
+    if configured.broker_url is None:
+        with _embedded_session(start_workers, configured, queue, roots, obstacle) as session:
             yield session
         return
     with Client(settings=configured) as client:

@@ -37,7 +37,7 @@ def config(
     if markdown:
         sys.stdout.write(settings_page(Settings))
         return
-    in_force, unused = _settings_in_force()
+    in_force, unused = _read_settings_in_force()
     selected = _select_settings(in_force, names or [])
     if as_json:
         for setting in selected:
@@ -48,7 +48,7 @@ def config(
         print(f"# {name} is set, and is no setting of Millpond", file=sys.stderr)
 
 
-def _settings_in_force() -> "tuple[list[SettingInForce], tuple[str, ...]]":
+def _read_settings_in_force() -> "tuple[list[SettingInForce], tuple[str, ...]]":
     """Return the settings in force, and the names that are set and are no settings.
 
     The broker of a running `millpond up` on this machine is in force if none is configured. Secrets in URLs

@@ -68,9 +68,9 @@ def send(
     as_json: Json = False,
 ) -> None:
     """Send one mail."""
-    from millpond.producer.cli.mail_sender import mail_fields, parse_context, send_mail
+    from millpond.producer.cli.mail_sender import parse_context, read_mail_fields, send_mail
 
-    fields = mail_fields(locals())
+    fields = read_mail_fields(locals())
     fields |= {"to": to or (), "cc": cc or (), "bcc": bcc or (), "context": parse_context(context)}
     raise typer.Exit(send_mail(ctx.obj, fields, queue=queue, as_json=as_json))
 
@@ -107,9 +107,9 @@ def campaign(
     as_json: Json = False,
 ) -> None:
     """Send one mail to each row of a CSV, of any size."""
-    from millpond.producer.cli.mail_sender import mail_fields, send_campaign
+    from millpond.producer.cli.mail_sender import read_mail_fields, send_campaign
 
-    fields = mail_fields(locals())
+    fields = read_mail_fields(locals())
     raise typer.Exit(
         send_campaign(ctx.obj, file, fields | {"column": column}, name=name, queue=queue, as_json=as_json)
     )

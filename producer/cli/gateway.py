@@ -77,7 +77,7 @@ def token(
 
     secret = new_token()
     rules = {"kinds": kind or ["*"], "queues": queue or [], "rights": right or []}
-    settings = _token_settings({"name": name, "hash": hash_token(secret), **rules}).model_dump()
+    settings = _make_token_settings({"name": name, "hash": hash_token(secret), **rules}).model_dump()
     if as_json:
         print(json.dumps({"token": secret, **settings}))
         return
@@ -88,7 +88,7 @@ def token(
         print(f"{key} = {json.dumps(value)}")
 
 
-def _token_settings(fields: dict[str, Any]) -> "GatewayToken":
+def _make_token_settings(fields: dict[str, Any]) -> "GatewayToken":
     """Return the settings of a token. Raises `BadInput` for a wrong name or right."""
     from pydantic import ValidationError
 

@@ -66,9 +66,7 @@ class Inputs:
         for argument in self.arguments:
             if argument == STDIN:
                 yield from map(_named_input, read_paths(sys.stdin.fileno()))
-            elif "://" in argument:
-                yield InputFile(argument, PurePosixPath(argument.rstrip("/").rpartition("/")[2]))
-            elif os.path.isdir(argument):  # noqa: PTH112  accepts names that are not UTF-8
+            elif "://" not in argument and os.path.isdir(argument):  # noqa: PTH112  accepts names that are not UTF-8
                 yield from self._walk_folder(argument, PurePosixPath())
             else:
                 yield _named_input(argument)
@@ -136,7 +134,7 @@ def _entry_input(entry: "os.DirEntry[str]", relative: PurePosixPath) -> InputFil
 def _named_input(path: str) -> InputFile | UnreadableInput:
     """Return the input for a path or URL that an argument or stdin names."""
     if "://" in path:
-        return InputFile(path, PurePosixPath(path.rpartition("/")[2]))
+        return InputFile(path, PurePosixPath(path.rstrip("/").rpartition("/")[2]))
     if not os.path.isfile(path):  # noqa: PTH113
         return UnreadableInput(
             path, "there is no such file" if not os.path.lexists(path) else "is not a file"

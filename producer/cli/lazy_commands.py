@@ -20,7 +20,7 @@ _HELP_LENGTH = 1_000
 
 
 class CommandGroup(TyperGroup):
-    """A command that has subcommands, and no option that changes them."""
+    """A command with subcommands, which do not depend on its own options."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Separate the subcommand's name from its arguments. Return the arguments.

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from uuid import uuid4
 
 from millpond.producer.cli.batch_runner import LabelledMessage, Skipped, run_batch
-from millpond.producer.cli.client_session import Launcher, Session, open_session
+from millpond.producer.cli.client_session import Session, StartWorkers, open_session
 from millpond.producer.cli.counters import Counters
 from millpond.producer.cli.inputs import Inputs
 from millpond.producer.cli.output import Output
@@ -24,7 +24,7 @@ from millpond.tasks.files.contract import file_url
 from millpond.tasks.settings import settings
 
 
-def mail_fields(options: Mapping[str, Any]) -> dict[str, Any]:
+def read_mail_fields(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields that a mail and a campaign share, from the parameters of their command.
 
     Reads the files of the text and the HTML. Raises `BadInput`.
@@ -60,14 +60,16 @@ def parse_context(text: str | None) -> dict[str, Any] | None:
     return context
 
 
-def send_mail(launcher: Launcher | None, fields: dict[str, Any], *, queue: str | None, as_json: bool) -> int:
+def send_mail(
+    start_workers: StartWorkers, fields: dict[str, Any], *, queue: str | None, as_json: bool
+) -> int:
     """Send one mail, wait for its result, and return the exit code."""
     mail = contract_from((SendEmail.kind, fields))
     assert isinstance(mail, SendEmail)
     label = ", ".join(mail.recipients)
     output = Output(as_json=as_json, format_line=lambda _label, receipt: _describe_receipt(receipt))
     with open_session(
-        launcher, queue=queue or mail.queue, roots=_attachment_roots(mail.attachments)
+        start_workers, queue=queue or mail.queue, roots=_attachment_roots(mail.attachments)
     ) as session:
         _require_mail_server(session)
         message = LabelledMessage(label, Message(mail, queue=queue))
@@ -75,7 +77,7 @@ def send_mail(launcher: Launcher | None, fields: dict[str, Any], *, queue: str |
 
 
 def send_campaign(
-    launcher: Launcher | None,
+    start_workers: StartWorkers,
     file: str,
     fields: dict[str, Any],
     *,
@@ -93,7 +95,7 @@ def send_campaign(
         mails = _CampaignMails(campaign, stream, name or str(uuid4()), queue)
         mails.check_first_rows()
         with open_session(
-            launcher, queue=queue or campaign.queue, roots=_attachment_roots(campaign.attachments)
+            start_workers, queue=queue or campaign.queue, roots=_attachment_roots(campaign.attachments)
         ) as session:
             _require_mail_server(session)
             return run_batch(

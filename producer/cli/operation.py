@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from millpond.producer.cli.batch_runner import LabelledMessage, Skipped, run_batch
-from millpond.producer.cli.client_session import Launcher, open_session
+from millpond.producer.cli.client_session import StartWorkers, open_session
 from millpond.producer.cli.inputs import STDIN, Inputs, UnreadableInput
 from millpond.producer.cli.output import Output
 from millpond.producer.cli.output_paths import (
@@ -44,7 +44,7 @@ class Operation:
     as_json: bool = False
 
 
-def run_operation(launcher: Launcher | None, operation: Operation, arguments: Sequence[str]) -> int:
+def run_operation(start_workers: StartWorkers, operation: Operation, arguments: Sequence[str]) -> int:
     """Run an operation over the files of the arguments, and return the exit code.
 
     Raises `BadInput` and `BadContract`, before anything is sent.
@@ -63,7 +63,7 @@ def run_operation(launcher: Launcher | None, operation: Operation, arguments: Se
     if operation.out is not None and out is None:
         roots.append(operation.out)
     queue = operation.queue or contract_of(operation.kind).queue
-    with open_session(launcher, queue=queue, roots=roots) as session:
+    with open_session(start_workers, queue=queue, roots=roots) as session:
         if session.is_embedded and out is not None:
             out.mkdir(parents=True, exist_ok=True)
         return run_batch(

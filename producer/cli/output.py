@@ -39,12 +39,12 @@ class Output:
         if self._as_json:
             self._write_object(label, None, "skipped", error=reason)
 
-    def write_summary(self, title: str, batch: str, counters: Counters) -> None:
+    def write_summary(self, title: str, batch_id: str, counters: Counters) -> None:
         """Write the counts of the whole command: as JSON to stdout, or as a line for people to stderr."""
         failed = counters.failed + counters.skipped
         if self._as_json:
             summary = {
-                "batch": batch,
+                "batch": batch_id,
                 "sent": counters.sent,
                 "succeeded": counters.succeeded,
                 "failed": counters.failed,

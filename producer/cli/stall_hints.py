@@ -42,13 +42,13 @@ class StallWatch:
         done = 0
         while not self._ended.wait(QUIET_SECONDS):
             with suppress(BrokerError):  # the sending and the reading thread report an unreachable broker
-                if done == self._counters.done and (hint := stall_hint(self._session, self._counters)):
+                if done == self._counters.done and (hint := explain_stall(self._session, self._counters)):
                     self._print(hint)
                     return
             done = self._counters.done
 
 
-def stall_hint(session: Session, counters: Counters) -> str | None:
+def explain_stall(session: Session, counters: Counters) -> str | None:
     """Return the reason why the task that has been pending longest has not ended, None if none was found."""
     id, label = counters.longest_pending()
     if not id:
@@ -59,13 +59,13 @@ def stall_hint(session: Session, counters: Counters) -> str | None:
         runs = f"{location.retries} {'run' if location.retries == 1 else 'runs'}"
         return f"{label}: delayed for a retry after {runs}; the log of the workers says why"
     if location is not None and location.state is TaskState.READY:
-        return _fetch_obstacle(store, location.queue)
+        return _find_fetch_obstacle(store, location.queue)
     if location is None and not counters.sent:  # the first send waits for room in the queue
-        return _fetch_obstacle(store, session.queue)
+        return _find_fetch_obstacle(store, session.queue)
     return None
 
 
-def _fetch_obstacle(store: Store, queue: str) -> str | None:
+def _find_fetch_obstacle(store: Store, queue: str) -> str | None:
     """Return the reason why no worker fetches from a queue, None if a worker can."""
     if limits.read_limits(store, queue).paused:
         return f"the queue {queue} is paused: resume it with millpond queue resume {queue}"

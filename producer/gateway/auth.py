@@ -80,7 +80,8 @@ def require_options(
 ) -> None:
     """Raise `ApiError` 403 for a queue, id, priority or overflow policy that the principal may not choose.
 
-    `contract` is that of the task, None for a task of a Celery application.
+    `contract` is that of the task, None for a task of a Celery application. `overflow` is None if the request
+    names no policy.
     """
     queue, name = options.queue, principal.name
     kind_queue = None if contract is None else contract.queue

@@ -88,6 +88,7 @@ class BoundedConnection(HttpToolsProtocol):
         #: The token of the requests, None before the first, and the time of the loop before it was known.
         self._token: str | None = None
         self._uncharged_seconds = 0.0
+        #: The descriptor of the socket, -1 while the connection is not open.
         self._fd = -1
 
     def charge_to(self, token: str) -> None:

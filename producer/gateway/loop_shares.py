@@ -56,7 +56,9 @@ class _Account:
     #: The time used since the last count, and the time used before, which fades.
     used_seconds: float = 0.0
     faded_seconds: float = 0.0
+    #: The number of requests under way.
     requests: int = 0
+    #: The time until which the token is heavy. Infinity: always, for requests without a known token.
     heavy_until: float = 0.0
     #: The connections in the foreground, and the numbers of the light requests under way.
     foreground: set[GatewayConnection] = field(default_factory=set)
@@ -88,7 +90,7 @@ class LoopShares:
         """Count a request of a token, and set the priority of its connection.
 
         Return the number of a request of a light token, which slows down the background. Return None for a
-        request of a heavy token.
+        request of a heavy token. `connection` is None if the server does not name it.
         """
         account = self._account_of(token)
         account.requests += 1

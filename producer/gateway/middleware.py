@@ -42,7 +42,7 @@ class RequestGuard:
         app: ASGIApp,
         settings: Gateway,
         endpoints: Mapping[str, SendEndpoint],
-        shares: LoopShares | None = None,
+        loop_shares: LoopShares | None = None,
     ) -> None:
         self._app = app
         self._settings = settings
@@ -51,8 +51,9 @@ class RequestGuard:
         self._requests = Shares(max_open_requests(settings), len(settings.tokens), "requests")
         bodies = max(_LEAST_BODIES, int(max_open_requests(settings) * _BODIES))
         self._bodies = Shares(bodies, len(settings.tokens), "bodies on their way")
+        # Requests without a known token have the share of one token of several.
         self._unauthenticated = Shares(max_open_requests(settings), 2, "requests")
-        self._loop = shares or LoopShares()
+        self._loop_shares = loop_shares or LoopShares()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request. An unexpected error is logged and not raised."""
@@ -92,13 +93,15 @@ class RequestGuard:
             return
         if connection is not None:
             connection.charge_to(token)
-        number = self._loop.begin_request(token, connection)
+        number = self._loop_shares.begin_request(token, connection)
         try:
             with self._requests.hold_share(token):
-                await self._loop.wait_turn(token)
-                await self._loop.run_metered(token, self._handle_authenticated(headers, scope, receive, send))
+                await self._loop_shares.wait_turn(token)
+                await self._loop_shares.run_metered(
+                    token, self._handle_authenticated(headers, scope, receive, send)
+                )
         finally:
-            self._loop.end_request(token, number)
+            self._loop_shares.end_request(token, number)
 
     async def _refuse_unauthenticated(
         self, error: ApiError, scope: Scope, receive: Receive, send: Send
@@ -106,9 +109,9 @@ class RequestGuard:
         """Respond with an error to a request without a known token. Together these have one share of the
         loop's time and of the open requests."""
         with self._unauthenticated.hold_share(UNAUTHENTICATED):
-            await self._loop.wait_turn(UNAUTHENTICATED)
-            await self._loop.run_metered(UNAUTHENTICATED, error.response()(scope, receive, send))
-            self._loop.charge_refusal(UNAUTHENTICATED)
+            await self._loop_shares.wait_turn(UNAUTHENTICATED)
+            await self._loop_shares.run_metered(UNAUTHENTICATED, error.response()(scope, receive, send))
+            self._loop_shares.charge_refusal(UNAUTHENTICATED)
 
     async def _handle_authenticated(
         self, headers: Headers, scope: Scope, receive: Receive, send: Send
@@ -144,7 +147,7 @@ class RequestGuard:
             receive if is_stream else receive_in_share,  # the number of streams is bounded elsewhere
             limit,
             self._idle_timeout,
-            lambda: self._loop.wait_turn(token),
+            lambda: self._loop_shares.wait_turn(token),
             is_stream=is_stream,
         )
 

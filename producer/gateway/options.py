@@ -96,7 +96,7 @@ class SendOptions(BaseModel):
             at=self.at,
             expires=_to_timedelta(self.expires_seconds),
             deadline=_to_timedelta(self.deadline_seconds),
-            once=principal.own_key(self.once),
+            once=principal.namespaced_key(self.once),
             for_=_to_timedelta(self.for_seconds),
             traceparent=traceparent,
         )

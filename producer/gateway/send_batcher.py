@@ -2,7 +2,8 @@
 
 The first task is sent at once. Tasks that arrive during its call share the next call. A lone request
 therefore waits for no other, and under load many tasks share the cost of a round trip. Tokens take turns, and
-so do the batches of a token. Tasks outside of batches share a call whatever token sent them.
+so do the batches of a token. Tasks outside of batches share a call whatever token sent them. Streams use
+`send_each` alone.
 """
 
 import asyncio

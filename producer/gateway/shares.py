@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from millpond.producer.gateway.problems import ApiError
 
 
-def share_of(max_count: int, tokens: int) -> int:
-    """Return how many of `max_count` units one token may have at once, of so many configured tokens."""
-    return max_count if tokens < 2 else max(1, max_count // 2)
+def share_of(max_count: int, token_count: int) -> int:
+    """Return how many of `max_count` units one token may have at once, if `token_count` are configured."""
+    return max_count if token_count < 2 else max(1, max_count // 2)
 
 
 class Shares:
@@ -21,8 +21,8 @@ class Shares:
     `unit_name` names the units in the error: "requests".
     """
 
-    def __init__(self, max_count: int, tokens: int, unit_name: str) -> None:
-        self._share = share_of(max_count, tokens)
+    def __init__(self, max_count: int, token_count: int, unit_name: str) -> None:
+        self._share = share_of(max_count, token_count)
         self._unit_name = unit_name
         self._held: Counter[str] = Counter()
 

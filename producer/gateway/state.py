@@ -37,8 +37,8 @@ class State:
             from millpond.tasks import celery_application
 
             self.app_tasks = celery_application.load_task_names(settings.app)
-        tokens = len(settings.gateway.tokens)
-        self.threads = ThreadPools(settings.gateway.max_streams, tokens)
+        token_count = len(settings.gateway.tokens)
+        self.threads = ThreadPools(settings.gateway.max_streams, token_count)
         self.owners = BatchOwners(client.store, self.threads)
         self.batcher = SendBatcher(client, self.threads.sends)
         self.stopping = asyncio.Event()
@@ -47,7 +47,7 @@ class State:
         self._drain_seconds = settings.drain_seconds
         self._streams = {"tasks": 0, "results": 0}
         self._shares = {
-            stream_type: Shares(self.settings.max_streams, tokens, f"streams of {stream_type}")
+            stream_type: Shares(self.settings.max_streams, token_count, f"streams of {stream_type}")
             for stream_type in self._streams
         }
         self.metrics = RequestMetrics(self._streams)

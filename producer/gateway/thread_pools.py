@@ -21,10 +21,10 @@ LOOKUPS, SEARCHES, CANCELLATIONS = 8, 2, 4
 class SharedPool(ThreadPoolExecutor):
     """Threads that tokens share. A token that uses its share of them waits, so that others find a thread."""
 
-    def __init__(self, max_threads: int, name: str, tokens: int) -> None:
-        super().__init__(max_threads, name)
+    def __init__(self, max_threads: int, thread_name: str, token_count: int) -> None:
+        super().__init__(max_threads, thread_name)
         self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(
-            lambda: asyncio.Semaphore(share_of(max_threads, tokens))
+            lambda: asyncio.Semaphore(share_of(max_threads, token_count))
         )
 
     async def run(self, token: str, call: Callable[[], T]) -> T:
@@ -37,17 +37,16 @@ class ThreadPools:
     """The pools of one gateway. Lookups are calls of a round trip or two.
 
     Searches read waiting messages, and cancellations wait for every worker. Probes are the gateway's own
-    checks of the broker. `streams` is the maximum of concurrent streams, `tokens` the number of configured
-    tokens.
+    checks of the broker. `token_count` is the number of configured tokens.
     """
 
-    def __init__(self, streams: int, tokens: int) -> None:
+    def __init__(self, max_streams: int, token_count: int) -> None:
         self.sends = ThreadPoolExecutor(CONCURRENT_CALLS, "send")
-        self.streams = ThreadPoolExecutor(streams, "stream")
+        self.streams = ThreadPoolExecutor(max_streams, "stream")
         self.probes = ThreadPoolExecutor(1, "probe")
-        self.lookups = SharedPool(LOOKUPS, "lookup", tokens)
-        self.searches = SharedPool(SEARCHES, "search", tokens)
-        self.cancellations = SharedPool(CANCELLATIONS, "cancel", tokens)
+        self.lookups = SharedPool(LOOKUPS, "lookup", token_count)
+        self.searches = SharedPool(SEARCHES, "search", token_count)
+        self.cancellations = SharedPool(CANCELLATIONS, "cancel", token_count)
 
     def shutdown(self) -> None:
         """Start no further call. The running calls are bounded by the timeouts of the broker."""

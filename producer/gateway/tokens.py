@@ -39,16 +39,16 @@ class Principal:
         return self.is_unrestricted or right in self.rights
 
     def owns_task(self, task_id: str) -> bool:
-        """True if a task's id is in the namespace of this principal; an unrestricted one owns every task."""
+        """True if a task's id is in the name space of this principal; an unrestricted one owns every task."""
         return self.is_unrestricted or task_id.startswith(f"{self.name}:")
 
     def new_task_id(self) -> str:
         """Return a new id in the name space of this principal."""
         return new_id() if self.is_unrestricted else f"{self.name}:{new_id()}"
 
-    def own_key(self, name: str | None) -> str | None:
+    def namespaced_key(self, key: str | None) -> str | None:
         """Return a unique key, moved into the name space of this principal. Return None for None."""
-        return name if name is None or self.is_unrestricted else f"{self.name}/{name}"
+        return key if key is None or self.is_unrestricted else f"{self.name}/{key}"
 
     @property
     def is_unrestricted(self) -> bool:

@@ -105,7 +105,7 @@ def routes(state: State) -> APIRouter:
         _add_route(router, path, endpoint)
 
     @router.post("/send/{kind}", include_in_schema=False)
-    async def other(kind: str, request: Request) -> Response:
+    async def send_other(kind: str, request: Request) -> Response:
         if kind not in state.app_tasks:
             contract_of(kind)  # raises `UnknownKind`, unless the kind was declared after the start
         return await SendEndpoint(state, kind).respond(request.scope, request.receive)

@@ -9,7 +9,7 @@ import pytest
 
 import millpond
 from millpond.broker.url import BrokerURL
-from millpond.producer.cli.client_session import Launcher, open_session
+from millpond.producer.cli.client_session import open_session
 from millpond.producer.gateway import serving
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.process.local_instance import USING_LOCAL, LocalInstance, find_local_instance
@@ -101,7 +101,7 @@ def test_a_command_starts_its_own_workers_for_what_it_cannot_do(
         started.append(pools)
         yield up.broker_url
 
-    with open_session(Launcher(embedded), queue=queue, roots=[str(tmp_path / below)]) as opened:
+    with open_session(embedded, queue=queue, roots=[str(tmp_path / below)]) as opened:
         assert opened.is_embedded == (said is not None)
     assert len(started) == (said is not None)
     assert (said or USING_LOCAL) in capsys.readouterr().err

@@ -19,7 +19,7 @@ from millpond.broker.server import server_time_ms
 from millpond.producer.batch import Batch
 from millpond.producer.cli import stall_hints
 from millpond.producer.cli.batch_runner import LabelledMessage, run_batch
-from millpond.producer.cli.client_session import Launcher, Session
+from millpond.producer.cli.client_session import Session
 from millpond.producer.cli.counters import Counters
 from millpond.producer.cli.mail_sender import send_mail
 from millpond.producer.cli.output import Output
@@ -115,7 +115,9 @@ def test_a_queue_that_hands_nothing_out_is_named_while_the_sender_waits_for_room
     count = Counters()
     count.add_label("none", "photo.jpg")
     drain.drain_pool(store, "default")
-    assert "drained: resume it with millpond resume default" in (stall_hints.stall_hint(opened, count) or "")
+    assert "drained: resume it with millpond resume default" in (
+        stall_hints.explain_stall(opened, count) or ""
+    )
 
 
 def test_a_task_that_is_tried_again_is_named(opened: Session) -> None:
@@ -127,7 +129,7 @@ def test_a_task_that_is_tried_again_is_named(opened: Session) -> None:
     sent = compose("a", {}, queue="default", sent_at_ms=now, id="one", due_ms=now + 60_000)
     again = BrokerMessage.decode(sent.payload).for_next_run(due_ms=sent.due_ms, retries=2, shown="{}")
     publish(store, [replace(sent, payload=str(again.text))], policy="exempt")
-    assert "photo.jpg: delayed for a retry after 2 runs" in (stall_hints.stall_hint(opened, count) or "")
+    assert "photo.jpg: delayed for a retry after 2 runs" in (stall_hints.explain_stall(opened, count) or "")
 
 
 def test_without_a_mail_server_nothing_is_tried_for_an_hour(
@@ -147,5 +149,5 @@ def test_without_a_mail_server_nothing_is_tried_for_an_hour(
 
     fields = {"sender": "a@example.org", "to": ("b@example.org",), "text": "hello"}
     with pytest.raises(SettingsError, match=f"no mail server answers at 127.0.0.1:{port} .*SMTP__HOST"):
-        send_mail(Launcher(embedded), fields, queue=None, as_json=False)
+        send_mail(embedded, fields, queue=None, as_json=False)
     settings.cache_clear()

@@ -10,7 +10,7 @@ def test_lookups_of_one_token_leave_half_of_the_threads() -> None:
     """While a token's lookups wait for the broker, more of them than there are threads, another's is made."""
 
     async def run() -> None:
-        threads, answers = ThreadPools(streams=1, tokens=2), Event()
+        threads, answers = ThreadPools(max_streams=1, token_count=2), Event()
         try:
             many = [
                 asyncio.create_task(threads.lookups.run("many", lambda: answers.wait(30)))

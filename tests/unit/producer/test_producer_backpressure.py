@@ -56,8 +56,8 @@ def offered(
 ) -> list[Answer]:
     monkeypatch.setattr(backpressure, "publish", queue.publish)
     monkeypatch.setattr(backpressure, "leave_line", queue.leave)
-    line = AdmissionLine(STORE, lambda: 0, queue.wait)
-    flow = FlowControl()
+    monkeypatch.setattr(backpressure, "wait_for_room", queue.wait)
+    line, flow = AdmissionLine(STORE, lambda: 0), FlowControl()
     return list(send_blocking(messages(count), line=line, timeout_seconds=timeout_seconds, flow=flow))
 
 
