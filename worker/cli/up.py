@@ -13,11 +13,33 @@ if TYPE_CHECKING:
     from millpond.worker.local.addresses import RequestedAddresses
     from millpond.worker.local.embedded import Embedded
 
-#: An option for a port of loopback.
+Pools = Annotated[
+    list[str] | None, typer.Option("--pool", metavar="POOL", help="Run this pool only; may be repeated.")
+]
+Roots = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--root",
+        metavar="DIR",
+        help="A folder that file tasks may touch; may be repeated. Without any, and with none in "
+        "MILLPOND_FILES__ROOTS: the current folder.",
+    ),
+]
+Data = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Keep data and logs here, not in your state folder.")
+]
+#: A port of loopback.
 Port = Annotated[
     int | None,
     typer.Option(
         min=0, max=65535, help="Listen here from now on; 0 takes a free one. Else that of the last start."
+    ),
+]
+Password = Annotated[
+    str | None,
+    typer.Option(
+        help="The broker's password, from now on; at first a random one. Other users of this machine can "
+        "read it while this runs."
     ),
 ]
 
@@ -26,30 +48,13 @@ app = typer.Typer()
 
 @app.command(epilog="Example: millpond up --pool email --no-flower")
 def up(
-    pool: Annotated[
-        list[str] | None, typer.Option(metavar="POOL", help="Run this pool only; may be repeated.")
-    ] = None,
+    pools: Pools = None,
     flower: Annotated[bool, typer.Option(help="Run Flower on loopback.")] = True,
-    root: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="DIR",
-            help="A folder that file tasks may touch; may be repeated. Without any, and with none in "
-            "MILLPOND_FILES__ROOTS: the current folder.",
-        ),
-    ] = None,
-    data: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Keep data and logs here, not in your state folder.")
-    ] = None,
+    roots: Roots = None,
+    data: Data = None,
     port: Port = None,
     flower_port: Port = None,
-    password: Annotated[
-        str | None,
-        typer.Option(
-            help="The broker's password, from now on; at first a random one. Other users of this machine can "
-            "read it while this runs."
-        ),
-    ] = None,
+    password: Password = None,
 ) -> None:
     """Run a broker, every pool, periodic tasks and Flower on this machine, until Ctrl-C.
 
@@ -63,8 +68,8 @@ def up(
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
-    configured = add_file_roots(settings(), root or [])
-    pools = pool or list(configured.table.pools)
+    configured = add_file_roots(settings(), roots or [])
+    pools = pools or list(configured.table.pools)
     check_extras(configured, pools, flower=flower)
     if configured.broker_url and (port is not None or password is not None):
         raise BadInput("MILLPOND_BROKER_URL names the broker: leave out --port and --password, or unset it")
@@ -114,7 +119,7 @@ def run_services(
 def check_extras(settings: "Settings", pools: list[str], *, flower: bool) -> None:
     """Check that the extras of the services are installed. Print those that handlers of these pools lack.
 
-    Raises the error of `extras.require_extras` if a service lacks its extra.
+    Raises `StartError` if a service lacks its extra.
     """
     from millpond.tasks import extras
 
@@ -131,8 +136,8 @@ def check_extras(settings: "Settings", pools: list[str], *, flower: bool) -> Non
 def add_file_roots(settings: "Settings", added: list[str]) -> "Settings":
     """Return the settings with these file roots (folders, or URLs of object stores) before their own.
 
-    Without any root and without a broker URL, the current folder is the root, unless it is `/`. Raises
-    `BadInput` for a root that is no folder.
+    If there are none and no broker URL, the current folder is the root, unless it is `/`. Raises `BadInput`
+    for a root that is no folder.
     """
     from millpond.tasks.errors import BadInput
 
@@ -149,7 +154,7 @@ def add_file_roots(settings: "Settings", added: list[str]) -> "Settings":
 
 
 def format_overview(running: "Embedded", pools: list[str], *, own_broker: bool) -> str:
-    """Return the text that `millpond up` prints: the services, their addresses, how to use and stop them."""
+    """Return the text to print once all is ready: the services, their addresses, how to use and stop them."""
     from millpond.broker.url import BrokerURL
 
     table = running.settings.table

@@ -1,5 +1,7 @@
 """`millpond worker POOL…`: run the processes of pools until a signal stops them."""
 
+import os
+import sys
 from typing import Annotated
 
 import typer
@@ -22,8 +24,6 @@ def worker(
     SIGTERM or Ctrl-C: finish the running tasks, release the others at the drain deadline, exit with 0. A
     second signal does not wait. SIGHUP: replace every process, and each finishes its running tasks.
     """
-    import os
-
     from millpond.tasks.process.local_instance import apply_local_instance
     from millpond.tasks.process.logs import log_to_stderr
     from millpond.tasks.settings import settings
@@ -44,9 +44,7 @@ def _use_broker_of_app(app: str) -> None:
     Another process imports the application, so the supervisor stays small. Raises `SettingsError` with the
     last line of that process's errors if the application cannot be imported.
     """
-    import os
     import subprocess
-    import sys
 
     from millpond.tasks.errors import SettingsError
     from millpond.tasks.settings import settings

@@ -30,7 +30,7 @@ class RequestedAddresses:
 
 
 class Addresses:
-    """The addresses in the file of a folder. The chosen ones are written to it."""
+    """The addresses in a folder's file. Those that are chosen are written to it."""
 
     def __init__(self, folder: Path, requested: RequestedAddresses) -> None:
         self._path = folder / ADDRESSES_FILE
@@ -54,26 +54,27 @@ class Addresses:
         """Return the port of Flower. Raises `StartError` if it is in use."""
         return self._choose_port("flower_port", self._requested.flower_port, "--flower-port")
 
-    def _choose_port(self, name: str, requested: int | None, option: str) -> int:
+    def _choose_port(self, entry: str, requested: int | None, option: str) -> int:
         """Return the requested port, or that of the last start, or else a free one, and write it to the file.
 
-        Raises `StartError` if the port is in use, with the command's option for another.
+        `entry` is its name in the file. Raises `StartError` if the port is in use. The error names the
+        `option` of the command by which another one can be chosen.
         """
-        port = self._kept.get(name) if requested is None else requested
+        port = self._kept.get(entry) if requested is None else requested
         if not port:
-            return self._store_entry(name, find_free_port())
+            return self._store_entry(entry, find_free_port())
         if not is_free_port(port):
             origin = ", which it had at its last start," if requested is None else ""
             raise StartError(
                 f"port {port}{origin} is in use: stop the program that listens there, or choose another with "
                 f"{option} PORT ({option} 0 takes a free one)"
             )
-        return self._store_entry(name, port)
+        return self._store_entry(entry, port)
 
-    def _store_entry(self, name: str, value: T) -> T:
+    def _store_entry(self, entry: str, value: T) -> T:
         """Set an entry, write the file if that changes it, and return the value."""
-        if self._kept.get(name) != value:
-            self._kept[name] = value
+        if self._kept.get(entry) != value:
+            self._kept[entry] = value
             write_private_file(self._path, json.dumps(self._kept))
         return value
 

@@ -6,6 +6,7 @@ has the remaining tasks on disk. The kernel kills the child processes if this pr
 """
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,7 +20,8 @@ from millpond.tasks.settings import Settings, child_environment
 from millpond.worker.local import valkey
 from millpond.worker.local.addresses import Addresses, RequestedAddresses
 from millpond.worker.local.data_folder import DataFolder, locked_folder
-from millpond.worker.local.service import Service, launch_service
+from millpond.worker.local.service import Service
+from millpond.worker.supervise.ready_pipe import start_with_ready_pipe
 
 #: The longest time until the pools and Flower are ready.
 READY_SECONDS = 90.0
@@ -29,9 +31,9 @@ _SCHEDULER_STOP_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Embedded:
-    """The running services. `settings` has the URL of their broker, so a client can use it.
+    """The running services. A client can use `settings`, which have the URL of their broker.
 
-    `pids` has the process id of each service by its name.
+    `flower_url` is None without Flower. `pids` has the process id of each service by its name.
     """
 
     settings: Settings = field(repr=False)
@@ -49,13 +51,13 @@ class Embedded:
 
         The service itself is not reaped. Raises `KeyboardInterrupt` at Ctrl-C.
         """
+        names = {pid: name for name, pid in self.pids.items()}
         while True:
             ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
-            for name, pid in self.pids.items():
-                if ended and ended.si_pid == pid:
-                    return name
-            if ended:
-                os.waitpid(ended.si_pid, 0)
+            assert ended is not None  # it is None with WNOHANG alone
+            if ended.si_pid in names:
+                return names[ended.si_pid]
+            os.waitpid(ended.si_pid, 0)
 
 
 @contextmanager
@@ -149,16 +151,20 @@ class _Services:
     def _start_service(
         self, name: str, arguments: list[str], settings: Settings, stop_seconds: float
     ) -> Service:
-        """Start a service as `python -m` with these arguments, a module and its own.
+        """Start a service as `python -m` with these arguments: a module, and the module's arguments.
 
-        It is terminated with the set-up, and killed if it has not ended after `stop_seconds`.
+        The service is terminated with the set-up, and killed if it has not ended after `stop_seconds`.
         """
 
         def command(ready_fd: int) -> list[str]:
             return [sys.executable, "-P", "-m", *arguments, "--ready-fd", str(ready_fd)]
 
         log = self.folder.path / f"{name}.log"
-        service = launch_service(name, command, env=child_environment(settings), log=log)
+        with log.open("wb") as output:
+            process, ready_pipe = start_with_ready_pipe(
+                command, env=child_environment(settings), stdout=output, stderr=subprocess.STDOUT
+            )
+        service = Service(name, process, log, ready_pipe)
         self.stack.callback(service.stop, stop_seconds)
         return service
 

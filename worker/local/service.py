@@ -1,22 +1,23 @@
-"""One service of the embedded set-up as a child process: start it, wait until it is ready, stop it."""
+"""One service of the embedded set-up, a child process: wait until it is ready, read its log, stop it."""
 
 import os
 import selectors
 import subprocess
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 
 from millpond.tasks.errors import StartError
 from millpond.worker.supervise.child_process import describe_exit
-from millpond.worker.supervise.ready_pipe import start_with_ready_pipe
 from millpond.worker.supervise.terminate import terminate
 
 
 @dataclass(frozen=True)
 class Service:
-    """A child process with its own log. It writes one line to `ready_pipe` once it is ready."""
+    """A child process with its own log. It writes one line to a pipe once it is ready.
+
+    `ready_pipe` is the end of the pipe to read from.
+    """
 
     name: str
     process: "subprocess.Popen[bytes]" = field(repr=False)
@@ -44,7 +45,7 @@ class Service:
         return line.decode().strip()
 
     def last_log_line(self) -> str:
-        """Return ": " and the last line of the log that is not the supervisor's, or "" if there is none."""
+        """Return ": " and the last line of the log that is not the supervisor's own, or "" without such."""
         for line in reversed(self.log.read_text(errors="replace").split("\n")):
             if line.strip() and "millpond.supervisor" not in line:
                 return f": {line.strip()}"
@@ -54,15 +55,3 @@ class Service:
         """Terminate the service and wait for its end. Kill it after the time-out."""
         terminate(self.process, within_seconds=timeout_seconds)
         os.close(self.ready_pipe)
-
-
-def launch_service(
-    name: str, command: Callable[[int], list[str]], *, env: dict[str, str], log: Path
-) -> Service:
-    """Start the process of a service, whose output goes to the file `log`.
-
-    `command(ready_fd)` returns its command line; it writes a line to `ready_fd` once it is ready.
-    """
-    with log.open("wb") as sink:
-        process, ready_pipe = start_with_ready_pipe(command, env=env, stdout=sink, stderr=subprocess.STDOUT)
-    return Service(name, process, log, ready_pipe)

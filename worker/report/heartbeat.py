@@ -59,7 +59,9 @@ class HeartbeatReporter:
         #: The counts that no heartbeat has sent yet, and all counts since the start.
         self._unsent: Counter[str] = Counter()
         self._totals: Counter[str] = Counter()
-        self._metrics_file: MetricsFile | None = None
+        #: Set before the thread starts, as the three below that `on_ready` sets.
+        self._metrics_file: MetricsFile
+        self._slot_times: SlotTimes
         #: The fetch calls, and the children that were started, until the last heartbeat.
         self._fetch_calls = 0
         self._children = 0
@@ -79,7 +81,6 @@ class HeartbeatReporter:
         self._sent_at = 0.0
         self._sent_figures: tuple[object, ...] = ()
         self._probe_thread: threading.Thread | None = None
-        self._slot_times: SlotTimes | None = None
 
     def on_ready(self, sender: Any, **_: Any) -> None:
         """Start the heartbeats of a worker. `sender` is its consumer."""
@@ -117,8 +118,7 @@ class HeartbeatReporter:
             self._send_heartbeat()
         self._sent_at = 0.0  # so that the last one is sent also if the process is idle
         self._send_heartbeat()
-        if self._metrics_file is not None:
-            self._metrics_file.remove()
+        self._metrics_file.remove()
         try:
             heartbeats.withdraw_heartbeat(self._store, self._identity["name"])
         except BrokerError as error:
@@ -140,8 +140,7 @@ class HeartbeatReporter:
             self._reply_seconds.append(time.monotonic() - began)
             self._sent_at, self._sent_figures = began, _urgent_figures(heartbeat)
             self._unsent.clear()  # the broker has counted them, even if the samples below fail
-            if self._slot_times is not None:
-                self._slot_times.send_to_window(self._store, heartbeat.pool)
+            self._slot_times.send_to_window(self._store, heartbeat.pool)
             if has_sampling_turn:
                 history.write_samples(self._store)
                 days.fold_if_due(self._store, heartbeats.read_pools(self._store))
@@ -154,21 +153,21 @@ class HeartbeatReporter:
             logger.exception("the samples of the history could not be written")
 
     def _take_counts(self) -> Counter[str]:
-        """Return the counts since the last call, and add them to what the next heartbeat sends."""
+        """Return the counts since the last call, and add them to those of the next heartbeat and window."""
         counts = self._metering.take_counts(slots=self._in_flight.slots)
         fetch_calls, children = self._in_flight.fetch_calls, children_started(self._pool)
         counts["turns"] += fetch_calls - self._fetch_calls
         counts["children"] += children - self._children
         self._fetch_calls, self._children = fetch_calls, children
         self._unsent.update(counts)
-        if self._slot_times is not None:
-            self._slot_times.add_counts(counts, self._metering.errors)
+        self._slot_times.add_counts(counts, self._metering.errors)
         return counts
 
     def _is_due(self, heartbeat: Heartbeat, counts: Counter[str], now: float) -> bool:
         """True if a heartbeat must be sent now: tasks run or end, an urgent figure changed, or time is up.
 
-        It is always due in the process that wrote the last samples of the history, which would be late else.
+        It is always due in the process that wrote the last samples of the history. Otherwise the next samples
+        would be late.
         """
         if now <= self._probes_until + 2 * HEARTBEAT_SECONDS or now - self._sent_at > IDLE_SECONDS - 0.5:
             return True
@@ -176,7 +175,10 @@ class HeartbeatReporter:
         return not is_idle or self._sent_figures != _urgent_figures(heartbeat)
 
     def _start_probe(self) -> None:
-        """Start a thread that probes a pool that is behind, unless one runs. A probe takes many seconds."""
+        """Start a thread that probes a pool that is behind, unless the thread runs or probing is off.
+
+        A probe takes many seconds.
+        """
         if self._probe_share and (self._probe_thread is None or not self._probe_thread.is_alive()):
             self._probe_thread = threading.Thread(
                 target=probing.probe_where_due,
@@ -192,8 +194,7 @@ class HeartbeatReporter:
         self._totals.update(counts)
         renewer = self._in_flight.lease_renewer
         leases = {"lease_renewals": renewer.renewals, "leases_lost": renewer.losses}
-        if self._metrics_file is not None:
-            self._metrics_file.write({**asdict(heartbeat), **leases, "totals": self._totals})
+        self._metrics_file.write({**asdict(heartbeat), **leases, "totals": self._totals})
 
     def _make_heartbeat(self) -> Heartbeat:
         """Return a heartbeat with the present state of this process."""

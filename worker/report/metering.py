@@ -30,7 +30,7 @@ MOST_KEPT = 500_000
 
 _MICROS = 1_000_000
 
-#: The state that a run is counted in, by the type of its outcome. Other outcomes are not counted as runs.
+#: The state as which a run is counted, by the type of its outcome. Other outcomes are not counted as runs.
 _STATES: dict[type[Any], TaskState] = {
     Succeeded: TaskState.SUCCEEDED,
     DeadLetter: TaskState.FAILED,
@@ -62,7 +62,7 @@ class Metering(Middleware):
     def on_outcome(self, delivery: Delivery, outcome: Outcome, seconds: float | None) -> None:
         """Append an entry for the end of a task. `seconds` is its run time, None if it did not run.
 
-        It is counted by its kind, not by its name: with Celery's `shadow` every task may have another name.
+        The task is counted by its kind, not by its name: with Celery's `shadow` each task may have another.
         """
         kind, waited = delivery.message.kind, None
         if type(outcome) is DeadLetter:

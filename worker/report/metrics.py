@@ -38,15 +38,15 @@ COUNTERS: tuple[tuple[str, str, Callable[[Record], float]], ...] = (
 )
 
 
-def supervisor_metrics(pools: Sequence[str], supervisor: int) -> Iterator[Metric]:
-    """Yield the metrics of the pools and the processes of a supervisor, by its process id."""
-    yield from _health_metrics(pools, supervisor)
+def supervisor_metrics(pools: Sequence[str], supervisor_pid: int) -> Iterator[Metric]:
+    """Yield the metrics of the pools and the processes of a supervisor."""
+    yield from _health_metrics(pools, supervisor_pid)
     records: list[tuple[Labels, Record]] = [
         (
             {"pool": str(record["pool"]), "process": str(record["name"])},
             {**record, "totals": parse_totals(record["totals"])},
         )
-        for record in read_metrics(supervisor)
+        for record in read_metrics(supervisor_pid)
     ]
     for name, help_, read in GAUGES:
         samples = [(labels, read(record)) for labels, record in records]
@@ -57,9 +57,9 @@ def supervisor_metrics(pools: Sequence[str], supervisor: int) -> Iterator[Metric
     yield from run_metrics("millpond_worker_task", [(labels, record["totals"]) for labels, record in records])
 
 
-def _health_metrics(pools: Sequence[str], supervisor: int) -> Iterator[Metric]:
+def _health_metrics(pools: Sequence[str], supervisor_pid: int) -> Iterator[Metric]:
     """Yield a metric for each health check, with a sample for each pool."""
-    health = {pool: judge_health(read_heartbeats(pool, pid=supervisor)) for pool in pools}
+    health = {pool: judge_health(read_heartbeats(pool, pid=supervisor_pid)) for pool in pools}
     for check in HEALTH_CHECKS:
         yield Metric(
             f"millpond_worker_{check}",

@@ -1,7 +1,8 @@
-"""Write and read metrics files. Each worker process writes one once a second; its supervisor exposes them.
+"""Write and read metrics files. Each worker process and each prefork child writes one once a second.
 
-The files are in a folder beside the heartbeat files. If the disk is full, only the metrics are missing. They
-hold no secret.
+The parent reads them: the supervisor those of worker processes, a worker process those of its children. The
+files are in a folder beside the heartbeat files. If the disk is full, only the metrics are missing. They hold
+no secret.
 """
 
 import os
@@ -41,8 +42,8 @@ class MetricsFile:
             self._path.unlink(missing_ok=True)
 
 
-def read_metrics(parent: int) -> Iterator[dict[str, Any]]:
-    """Yield the metrics of a supervisor's living processes, and remove the files of dead processes."""
+def read_metrics(parent_pid: int) -> Iterator[dict[str, Any]]:
+    """Yield the metrics of the living children of a process, and remove the files of dead processes."""
     with suppress(OSError):
         if not (is_own_folder(private_scratch_folder()) and is_own_folder(_metrics_folder())):
             return
@@ -51,7 +52,7 @@ def read_metrics(parent: int) -> Iterator[dict[str, Any]]:
                 metrics = loads(path.read_bytes())
                 if start_time(metrics["pid"]) != metrics["started"]:
                     path.unlink()
-                elif metrics["parent"] == parent:
+                elif metrics["parent"] == parent_pid:
                     yield metrics
 
 

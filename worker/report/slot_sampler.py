@@ -189,7 +189,7 @@ class SlotSampler:
 
         A slot that waits for another thread or a child program that computes is on a processor.
         """
-        place = find_place(kind, activity, frame, shared=len(self._running) > 1)
+        place = find_place(kind, activity, frame, others_run=len(self._running) > 1)
         peer = CALLED_PEERS.get(ident)
         if peer is not None and place.category in NAMED_BY_HANDLERS:
             place = replace(place, category="peer", name=peer)

@@ -70,7 +70,7 @@ def _window_fields(sampler: SlotSampler) -> Counter[str]:
 
 
 def add_samples(places: Counter[str], new: Counter[str]) -> None:
-    """Add new samples to a child's sums. If these have more than `MOST_KEPT` places, they begin again.
+    """Add new samples to a child's sums. Sums of more than `MOST_KEPT` places begin again at zero.
 
     The parent then misses the samples of a second, at places that it has read before.
     """

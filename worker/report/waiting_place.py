@@ -40,16 +40,16 @@ _CONNECTION_POOLS = (
 _TURN_FUNCTIONS = ("Semaphore.acquire", "Condition.__enter__")
 
 
-def find_place(kind: str, activity: Activity, frame: FrameType, *, shared: bool) -> Place:
+def find_place(kind: str, activity: Activity, frame: FrameType, *, others_run: bool) -> Place:
     """Return the place of a slot: its category and name by the kernel, its library and line by the stack.
 
-    `shared` is True if other slots of this process run as well.
+    `others_run` is True if other slots of this process run tasks too.
     """
     stack = _handler_stack(frame)
     library, line = _called_package(stack), _waiting_line(stack)
     if activity.category in RUNNING_NOW:
-        # The time that it ran is known from its clock. For the rest it waited while other threads ran.
-        return Place("interpreter", kind=kind) if shared else Place("unknown", "", library, line, kind)
+        # The time that the slot ran is known from its clock. For the rest it waited while other threads ran.
+        return Place("interpreter", kind=kind) if others_run else Place("unknown", "", library, line, kind)
     if activity.category == "interpreter":
         return Place("interpreter", kind=kind)
     if any(_waits_for_results(handler_frame) for handler_frame in stack):

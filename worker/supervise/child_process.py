@@ -96,7 +96,7 @@ class ChildProcess:
 
 
 def describe_exit(code: int) -> str:
-    """Return an exit code of `Popen` in words, to follow the name of the process."""
+    """Return an exit code of `Popen` in words, which follow the name of the process in a log line."""
     if code < 0:
         hint = " (by the kernel, if memory is short)" if code == -signal.SIGKILL else ""
         return f"was killed by {signal.Signals(-code).name}{hint}"

@@ -24,21 +24,20 @@ def with_parent_death_signal(
     return [sys.executable, "-I", "-S", __file__, *own_arguments, *argv]
 
 
-def set_parent_death_signal(on_parent_death: int = signal.SIGKILL, *, parent: int | None = None) -> None:
+def set_parent_death_signal(on_parent_death: int, *, parent_pid: int) -> None:
     """Request from the kernel that this process receives a signal when its parent dies.
 
-    `parent` is the expected process id of the parent (default: the present one). If the parent has another
-    id, the expected one is dead, and the signal is sent now.
+    `parent_pid` is the expected process id of the parent. If the parent has another id, the expected one is
+    dead, and the signal is sent now.
     """
     if not sys.platform.startswith("linux"):
         return
-    parent = os.getppid() if parent is None else parent
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(on_parent_death), 0, 0, 0)
     # The parent may have died before the request. Then the kernel would send nothing.
-    if os.getppid() != parent:
+    if os.getppid() != parent_pid:
         os.kill(os.getpid(), on_parent_death)
 
 
 if __name__ == "__main__":
-    set_parent_death_signal(int(sys.argv[2]), parent=int(sys.argv[1]))
+    set_parent_death_signal(int(sys.argv[2]), parent_pid=int(sys.argv[1]))
     os.execvp(sys.argv[3], sys.argv[3:])

@@ -45,7 +45,7 @@ class ProcessNumbers:
                 logger.debug("numbering processes without regard to other supervisors: %s", error)
             yield number
 
-    def _lock_number(self, name: str) -> None:
+    def _lock_number(self, file_name: str) -> None:
         """Create and lock the file of a number.
 
         Raises `BlockingIOError` if another supervisor has the lock.
@@ -54,7 +54,7 @@ class ProcessNumbers:
         with ExitStack() as opened:
             folder = open_private_folder("numbers")
             try:
-                descriptor = os.open(name, flags, 0o600, dir_fd=folder)
+                descriptor = os.open(file_name, flags, 0o600, dir_fd=folder)
             finally:
                 os.close(folder)
             opened.callback(os.close, descriptor)

@@ -5,7 +5,10 @@ from time import monotonic
 
 
 def terminate(process: "subprocess.Popen[bytes]", *, within_seconds: float) -> None:
-    """Terminate the process and wait for its end. A Ctrl-C meanwhile sends SIGTERM again."""
+    """Send SIGTERM and wait for the end of the process. Kill it after `within_seconds`.
+
+    A Ctrl-C meanwhile sends SIGTERM again.
+    """
     deadline = monotonic() + within_seconds
     process.terminate()
     while True:
