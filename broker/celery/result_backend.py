@@ -4,27 +4,45 @@ For `result_backend = "millpond://…"` (also `millpond+rediss://…`, `millpond
 `millpond+sentinel://…`) Celery finds this function by an entry point in pyproject.toml.
 """
 
+from dataclasses import replace
 from typing import Any
-from urllib.parse import quote
 
 from celery import Celery
 from celery.backends.redis import RedisBackend, SentinelBackend
 
+from millpond.broker.connection import server_options
 from millpond.broker.url import BrokerURL
 
 
 def result_backend(app: Celery, url: str, **kwargs: Any) -> RedisBackend:
-    """Return the backend for a URL, from which Celery has removed `millpond+`. Raises `BadBrokerUrl`.
-
-    Celery takes the name of a sentinels' master from the application's settings, so it is put there.
-    """
+    """Return the backend for a URL, from which Celery has removed `millpond+`. Raises `BadBrokerUrl`."""
     parsed = BrokerURL.parse(url)
-    login = f":{quote(parsed.password, safe='')}@" if parsed.password else ""
+    parsed.check_files()
     if parsed.is_sentinel:
-        nodes = ";".join(f"sentinel://{login}{host}:{port}/{parsed.db}" for host, port in parsed.nodes)
-        options = {"master_name": parsed.master, **(app.conf.result_backend_transport_options or {})}
-        app.conf.result_backend_transport_options = options
-        return SentinelBackend(app=app, url=nodes, **kwargs)
-    if parsed.scheme == "unix":
-        return RedisBackend(app=app, url=f"socket://{login}{parsed.path}?virtual_host={parsed.db}", **kwargs)
-    return RedisBackend(app=app, url=url.replace("millpond://", "redis://", 1), **kwargs)
+        backend, server = _sentinel_backend(app, parsed, kwargs), {"db": parsed.db, **parsed.login}
+        server |= {} if parsed.tls is None else {"ssl": True, **parsed.tls}
+    else:
+        # Celery demands this option of an encrypted URL. The options below replace all that it parses.
+        query = "" if parsed.tls is None else "?ssl_cert_reqs=CERT_REQUIRED"
+        text = parsed.with_password().replace("unix://", "socket://", 1) + query
+        backend, server = RedisBackend(app=app, url=text, **kwargs), server_options(parsed)
+    limit = {} if parsed.max_connections is None else {"max_connections": parsed.max_connections}
+    backend.connparams |= {**server, **parsed.options, **limit}
+    return backend
+
+
+def _sentinel_backend(app: Celery, url: BrokerURL, kwargs: dict[str, Any]) -> SentinelBackend:
+    """Return the backend for a sentinel:// URL.
+
+    Celery takes the name of the master and the options of connections to sentinels from the application's
+    settings, so they are put there, unless the application has set them.
+    """
+    nodes = [replace(url, scheme="redis", nodes=(node,)).with_password() for node in url.nodes]
+    tls = {"ssl": True, **(url.tls or {})} if url.sentinel_tls else {}
+    app.conf.result_backend_transport_options = {
+        "master_name": url.master,
+        "sentinel_kwargs": {**tls, **url.sentinel_login},
+        **(app.conf.result_backend_transport_options or {}),
+    }
+    text = ";".join(f"sentinel{node.removeprefix('redis')}" for node in nodes)
+    return SentinelBackend(app=app, url=text, **kwargs)

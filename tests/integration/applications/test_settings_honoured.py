@@ -62,7 +62,7 @@ def test_a_stock_producer_sheds_where_the_workers_say_so(url: str, store: Store)
     ("written", "found"),
     [
         ("millpond://:p%2Fw@cache:6380/2", "redis://:**@cache:6380/2"),
-        ("millpond+rediss://:pw@cache/1?ssl_cert_reqs=CERT_REQUIRED", "rediss://:**@cache/1"),
+        ("millpond+rediss://:pw@cache/1?ssl_cert_reqs=CERT_REQUIRED", "rediss://:**@cache:6379/1"),
         ("millpond+unix:///run/redis.sock?db=3", "socket:///run/redis.sock"),
         (
             "millpond+sentinel://:pw@a;sentinel://b/orders/1",
