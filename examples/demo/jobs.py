@@ -10,7 +10,7 @@ from examples.demo.kinds import Make
 from examples.demo.material import CUT_SHORT, REFUSED, Material
 from millpond.producer.message import Message
 from millpond.tasks.contract import Contract
-from millpond.tasks.email.campaign import mails_of_file
+from millpond.tasks.email.campaign import read_valid_mails
 from millpond.tasks.email.contract import SendCampaign
 from millpond.tasks.files.contract import Checksum, Compress, PdfText, Thumbnail, ToParquet, file_url
 
@@ -99,6 +99,6 @@ def _campaign(people: Path) -> Job:
     )
     with people.open("rb") as stream:
         mails = [
-            Message(mail.job, id=mail.id) for mail in mails_of_file(campaign, stream, campaign_id="demo")
+            Message(mail.job, id=mail.id) for mail in read_valid_mails(campaign, stream, campaign_id="demo")
         ]
     return Job("mails", "email", mails, people.stat().st_size, (REFUSED,))

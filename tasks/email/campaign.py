@@ -46,8 +46,8 @@ class BadRow:
         return f"line {self.line}: {self.reason}"
 
 
-def mails_of_file(campaign: SendCampaign, stream: BinaryIO, *, campaign_id: str) -> Iterator[CampaignMail]:
-    """Yield the mails as `read_mails` does. Raises `BadInput` at the first bad row, too."""
+def read_valid_mails(campaign: SendCampaign, stream: BinaryIO, *, campaign_id: str) -> Iterator[CampaignMail]:
+    """Yield the mails of `read_mails`. Raises `BadInput` at the first bad row, too."""
     for entry in read_mails(campaign, stream, campaign_id=campaign_id):
         if isinstance(entry, BadRow):
             raise BadInput(f"the CSV cannot be used, {entry}")

@@ -15,16 +15,16 @@ from millpond.tasks.context import Context
 from millpond.tasks.email.campaign import BadRow, CampaignMail, read_mails
 from millpond.tasks.email.contract import SendCampaign
 from millpond.tasks.email.csv_rows import Position
-from millpond.tasks.email.ledger import MailLedger
+from millpond.tasks.email.ledger import MailLedger, claim_or_retry
 from millpond.tasks.email.mailer import OpenInput
 from millpond.tasks.email.outbox import CampaignOutbox
 from millpond.tasks.email.results import CampaignStep
 from millpond.tasks.email.templates import check_templates
-from millpond.tasks.errors import BadInput, BrokerError, RetryLater
+from millpond.tasks.errors import BadInput, BrokerError
 
 #: The delay of the continuation if the queue was full.
 FULL_PAUSE_SECONDS = 2.0
-#: The length of a claim of a chunk.
+#: How long a delivery may take to send a chunk before another one sends it.
 CLAIM_SECONDS = 120.0
 #: The most reasons for skipped rows in a result.
 MAX_REASONS = 20
@@ -34,7 +34,7 @@ CHECKED_MAILS = 3
 
 @dataclass(frozen=True)
 class _Chunk:
-    """The mails and bad rows of a chunk, in order. `size` is the size of the file in bytes."""
+    """The mails and bad rows of a chunk, in order. `size` is the size of the whole file in bytes."""
 
     entries: list[CampaignMail | BadRow]
     is_last: bool
@@ -46,8 +46,8 @@ class _Chunk:
         return [entry for entry in self.entries if isinstance(entry, CampaignMail)]
 
     def entries_before(self, mail_number: int) -> list[CampaignMail | BadRow]:
-        """Return the entries before a mail, counted from 0; all entries if there are fewer mails."""
-        if mail_number >= len(self.mails):
+        """Return the entries before a mail, counted from 0; all entries if there is no such mail."""
+        if mail_number == len(self.mails):
             return self.entries
         return self.entries[: self.entries.index(self.mails[mail_number])]
 
@@ -69,13 +69,8 @@ def send_chunk(
     """
     campaign_id = job.campaign or context.id
     key, owner = f"{campaign_id}/{job.row}", uuid4().hex
-    try:
-        claim = ledger.claim(key, owner, seconds=CLAIM_SECONDS)
-    except BrokerError as error:
-        raise RetryLater(f"nothing was sent: {error}") from error
-    if claim.state == "busy":
-        message = f"row {job.row} of campaign {campaign_id} is being sent by another delivery"
-        raise RetryLater(message, after_seconds=claim.wait_seconds + 0.1)
+    busy_reason = f"row {job.row} of campaign {campaign_id} is being sent by another delivery"
+    claim = claim_or_retry(ledger, key, owner, seconds=CLAIM_SECONDS, busy_reason=busy_reason)
     if claim.state == "sent":
         return CampaignStep(campaign=campaign_id, first_row=job.row, sent=0, duplicate=True)
     try:
@@ -110,7 +105,7 @@ def _send_rows(
         skipped=len(bad_rows),
         reasons=tuple(map(str, bad_rows[:MAX_REASONS])),
     )
-    is_complete = done is chunk.entries
+    is_complete = accepted == len(chunk.mails)
     if chunk.is_last and is_complete:
         return step
     next_ = done[-1].after if done else Position(job.row, job.line, job.offset)

@@ -119,6 +119,7 @@ class SendCampaign(Mail, kind="email.campaign", queue="email"):
         Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(require_one_line)]
         | None
     ) = None
+    #: The position of the run's first row (`csv_rows.Position`), and the size of the file, in bytes, then.
     row: int = Field(default=0, ge=0)
     line: int = Field(default=0, ge=0)
     offset: int = Field(default=0, ge=0)

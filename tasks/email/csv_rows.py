@@ -51,10 +51,10 @@ def read_rows(stream: BinaryIO, start: Position = BEGINNING) -> tuple[list[str],
         raise BadInput(f"the CSV names the column {duplicates[0]!r} twice: rename one")
     if start.offset:
         lines.seek(start)
-    return columns, _rows_from(lines, start.row)
+    return columns, _read_rows_from(lines, start.row)
 
 
-def _rows_from(lines: "_Lines", number: int) -> Iterator[Row]:
+def _read_rows_from(lines: "_Lines", number: int) -> Iterator[Row]:
     """Yield the remaining rows of the file, numbered from `number`. Blank lines are no rows."""
     reader = csv.reader(lines, strict=True)
     while True:

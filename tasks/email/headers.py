@@ -15,23 +15,29 @@ from millpond.tasks.errors import BadInput
 
 LINE_CHARACTERS = 76
 _WORD = re.compile(r"[ \t]*[^ \t]+")
-_ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
 
 
-def text_line(name: str, value: str) -> bytes:
-    """Return the lines of a header with a text, such as Subject. Raises `BadInput` for a line break."""
-    _check_value(name, value)
-    return _header_line(name, _encode_word(value) if _needs_encoding(value) else value)
+def encode_text_header(name: str, value: str) -> bytes:
+    """Return the lines of a header with a text, such as Subject: encoded if it must be.
+
+    Raises `BadInput` for a line break, which the encoding would hide.
+    """
+    _require_one_line(name, value)
+    return encode_header(name, _encode_words(value) if _needs_encoding(value) else value)
 
 
-def address_line(name: str, addresses: Iterable[str]) -> bytes:
-    """Return the lines of a header with addresses. A local part outside ASCII is not encoded."""
-    return _header_line(name, ", ".join(_write_mailbox(parse_mailbox(address)) for address in addresses))
+def encode_address_header(name: str, addresses: Iterable[str]) -> bytes:
+    """Return the lines of a header with addresses. A local part outside ASCII is written as UTF-8."""
+    return encode_header(name, ", ".join(_write_mailbox(parse_mailbox(address)) for address in addresses))
 
 
-def plain_line(name: str, value: str) -> bytes:
-    """Return the lines of a header whose value Millpond makes, such as Date: ASCII that is not encoded."""
-    return _header_line(name, value)
+def encode_header(name: str, value: str) -> bytes:
+    """Return the lines of a header, folded, with a value that needs no encoding, such as Date.
+
+    Raises `BadInput` for a line break.
+    """
+    _require_one_line(name, value)
+    return _fold_line(f"{name}: {value}".rstrip(" \t")).encode() + b"\r\n"
 
 
 def _needs_encoding(value: str) -> bool:
@@ -39,36 +45,24 @@ def _needs_encoding(value: str) -> bool:
     return not value.isascii() or "=?" in value or value != value.strip() or "\t" in value
 
 
-def _encode_word(value: str) -> str:
+def _encode_words(value: str) -> str:
     """Return a text as encoded words (RFC 2047), separated by spaces."""
     return Header(value, "utf-8", maxlinelen=LINE_CHARACTERS - 6).encode(linesep="")
 
 
 def _write_mailbox(mailbox: Mailbox) -> str:
     """Return a name, encoded or quoted if it must be, and its address; or the address alone."""
-    name, address = mailbox.name, mailbox.address
-    if not name:
-        return address
-    if not name.isascii() or "=?" in name:
-        return f"{_encode_word(name)} <{address}>"
-    if _ATOMS.fullmatch(name):
-        return f"{name} <{address}>"
-    escaped = name.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}" <{address}>'
+    if mailbox.name.isascii() and "=?" not in mailbox.name:
+        return str(mailbox)
+    return f"{_encode_words(mailbox.name)} <{mailbox.address}>"
 
 
-def _check_value(name: str, value: str) -> None:
+def _require_one_line(name: str, value: str) -> None:
     """Raise `BadInput` for a value with a line break or another control character."""
     try:
         require_one_line(value, tabs_allowed=True)
     except ValueError as error:
         raise BadInput(f"the header {name} {error}") from None
-
-
-def _header_line(name: str, value: str) -> bytes:
-    """Return the folded lines of a header, with their line ends. Raises `BadInput` for a line break."""
-    _check_value(name, value)
-    return _fold_line(f"{name}: {value}".rstrip(" \t")).encode() + b"\r\n"
 
 
 def _fold_line(line: str) -> str:

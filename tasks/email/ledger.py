@@ -20,6 +20,7 @@ from typing import Literal
 
 from millpond.broker.connection import Store, translate_errors
 from millpond.broker.scripts import script
+from millpond.tasks.errors import BrokerError, RetryLater
 
 #: The outcome of an address for which the mail server accepted the message. Any other value is its refusal.
 ACCEPTED = "+"
@@ -45,6 +46,7 @@ class Claim:
 class MailLedger:
     """The ledger on the broker's server. An entry is kept for `ttl_seconds` after its last change.
 
+    The `key` of a mail is the id of its task. A chunk of a campaign, too, has an entry, without outcomes.
     Every method may raise `BrokerAway` or another `BrokerError`.
     """
 
@@ -55,7 +57,7 @@ class MailLedger:
         """Claim a mail for `seconds`, or renew the claim of this owner. Return the result."""
         with translate_errors("asking the mail ledger"):
             state, wait_ms, *flat = script("mail_claim", __package__).run(
-                self.store.client, [self._ledger_key(key)], [owner, int(seconds * 1000), self.ttl_seconds]
+                self.store.client, [self._redis_key(key)], [owner, int(seconds * 1000), self.ttl_seconds]
             )
         texts = [text.decode() for text in flat]
         return Claim(_STATES[state], wait_ms / 1000, dict(zip(texts[::2], texts[1::2], strict=True)))
@@ -73,9 +75,24 @@ class MailLedger:
         """Record outcomes, and end the claim or delete the entry. `pairs`: addresses and outcomes in turn."""
         with translate_errors("writing the mail ledger"):
             script("mail_record", __package__).run(
-                self.store.client, [self._ledger_key(key)], [owner, self.ttl_seconds, mode, *pairs]
+                self.store.client, [self._redis_key(key)], [owner, self.ttl_seconds, mode, *pairs]
             )
 
-    def _ledger_key(self, mail: str) -> str:
-        """Return the key of a mail's entry in Redis."""
-        return f"{self.store.prefix}millpond:mail:{{{mail}}}"
+    def _redis_key(self, key: str) -> str:
+        """Return the key of an entry in Redis."""
+        return f"{self.store.prefix}millpond:mail:{{{key}}}"
+
+
+def claim_or_retry(ledger: MailLedger, key: str, owner: str, *, seconds: float, busy_reason: str) -> Claim:
+    """Claim an entry for `seconds`, and return the result: taken, or sent by an earlier delivery.
+
+    Raises `RetryLater` with `busy_reason` until another delivery's claim ends, and if the ledger cannot be
+    reached.
+    """
+    try:
+        claim = ledger.claim(key, owner, seconds=seconds)
+    except BrokerError as error:
+        raise RetryLater(f"nothing was sent: {error}") from error
+    if claim.state == "busy":
+        raise RetryLater(busy_reason, after_seconds=claim.wait_seconds + 0.1)
+    return claim

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from millpond.tasks.email.attachment_room import AttachmentRoom
 from millpond.tasks.email.contract import SendEmail
-from millpond.tasks.email.ledger import ACCEPTED, Claim, MailLedger
+from millpond.tasks.email.ledger import ACCEPTED, Claim, MailLedger, claim_or_retry
 from millpond.tasks.email.message import Envelope, LoadedAttachment, compose_mail, message_id_of
 from millpond.tasks.email.results import Receipt
 from millpond.tasks.email.smtp_connections import SmtpConnections
@@ -35,7 +35,10 @@ OpenInput = Callable[[str], AbstractContextManager[BinaryIO]]
 
 @dataclass(frozen=True)
 class Mailer:
-    """Sends the mails of one process. `open_input` opens the attachment of a URL."""
+    """Sends the mails of one process. Its slots, which may be threads, share it.
+
+    `open_input` opens the attachment at a storage URL.
+    """
 
     settings: Smtp
     connections: SmtpConnections
@@ -43,6 +46,10 @@ class Mailer:
     open_input: OpenInput
     #: The limit for the attachments of all mails together: the maximum of one mail.
     room: AttachmentRoom = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make the room that all threads share, before two threads could each make one."""
+        object.__setattr__(self, "room", AttachmentRoom(self.settings.max_attachment_bytes))
 
     @property
     def claim_seconds(self) -> float:
@@ -58,10 +65,6 @@ class Mailer:
         size = sum(self._attachment_size(attachment.url) for attachment in job.attachments)
         with self.room.reserve_bytes(size):
             return self._send_claimed(job, task_id)
-
-    def __post_init__(self) -> None:
-        """Make the room that all threads share, before two threads could each make one."""
-        object.__setattr__(self, "room", AttachmentRoom(self.settings.max_attachment_bytes))
 
     def _attachment_size(self, url: str) -> int:
         """Return the size of an attachment in bytes; 0 if it cannot be opened."""
@@ -92,17 +95,11 @@ class Mailer:
         return self._record_replies(task_id, owner, envelope, claim.outcomes, replies)
 
     def _claim_mail(self, task_id: str, owner: str) -> Claim:
-        """Claim the mail in the ledger. Raises `RetryLater` if another delivery has the claim."""
-        try:
-            claim = self.ledger.claim(task_id, owner, seconds=self.claim_seconds)
-        except BrokerError as error:
-            raise RetryLater(f"nothing was sent: {error}") from error
-        if claim.state == "busy":
-            raise RetryLater(
-                f"another delivery of mail {task_id} is sending it, or died while sending it",
-                after_seconds=claim.wait_seconds + 0.1,
-            )
-        return claim
+        """Claim a mail in the ledger, or renew its claim. Raises `RetryLater` if another delivery has it."""
+        busy_reason = f"another delivery of mail {task_id} is sending it, or died while sending it"
+        return claim_or_retry(
+            self.ledger, task_id, owner, seconds=self.claim_seconds, busy_reason=busy_reason
+        )
 
     def _renew_claim(self, task_id: str, owner: str, claimed_at: float) -> None:
         """Renew a claim if a quarter of its time has passed. Raises `RetryLater` if it was lost."""

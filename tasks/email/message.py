@@ -6,6 +6,7 @@ envelope.
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +18,7 @@ from millpond.tasks.email.address import parse_mailbox
 from millpond.tasks.email.attachment import guess_content_type
 from millpond.tasks.email.contract import SendEmail
 from millpond.tasks.email.control_characters import check_body_text
-from millpond.tasks.email.headers import address_line, plain_line, text_line
+from millpond.tasks.email.headers import encode_address_header, encode_header, encode_text_header
 from millpond.tasks.errors import BadInput
 
 #: 7bit, so that the mail server needs no 8BITMIME, and no relay encodes a part anew.
@@ -68,47 +69,38 @@ def compose_mail(
     """Return the composed message. Raises `BadInput` for a character that no mail may have."""
     message_id = message_id_of(task_id, domain)
     headers = [
-        plain_line("Date", format_datetime(now)),
-        plain_line("Message-ID", message_id),
-        address_line("From", [job.sender]),
+        encode_header("Date", format_datetime(now)),
+        encode_header("Message-ID", message_id),
+        encode_address_header("From", [job.sender]),
         *_address_lines(job),
-        text_line("Subject", content.subject),
-        *(text_line(name, value) for name, value in job.headers.items()),
+        encode_text_header("Subject", content.subject),
+        *(encode_text_header(name, value) for name, value in job.headers.items()),
     ]
     body = _build_body(content, attachments)
     _set_boundaries(body, seed=f"{message_id}\n{content!r}")
-    sender = parse_mailbox(job.sender).address
+    sender, *reply_to = (parse_mailbox(address).address for address in (job.sender, *job.reply_to))
     return Envelope(
         message_id=message_id,
         sender=sender,
         recipients=job.recipients,
         payload=b"".join(headers) + body.as_bytes(),
-        needs_smtputf8=not all(address.isascii() for address in (sender, *_all_addresses(job))),
+        needs_smtputf8=not all(map(str.isascii, (sender, *job.recipients, *reply_to))),
     )
 
 
 def message_id_of(task_id: str, domain: str) -> str:
-    """Return the Message-ID of a task's mail, the same at each delivery."""
-    return f"<{_local_part(task_id)}@{domain}>"
+    """Return the Message-ID of a task's mail: its id, or else the digest of that. No delivery changes it."""
+    local_part = task_id
+    if not (task_id.isascii() and re.fullmatch(r"[\w-]{1,128}", task_id)):
+        local_part = hashlib.sha256(task_id.encode(errors="surrogatepass")).hexdigest()
+    return f"<{local_part}@{domain}>"
 
 
 def _address_lines(job: SendEmail) -> list[bytes]:
     """Return the lines of To, Cc and Reply-To. To is never missing."""
     fields = (("To", job.to), ("Cc", job.cc), ("Reply-To", job.reply_to))
-    lines = [address_line(name, addresses) for name, addresses in fields if addresses]
-    return lines if job.to or job.cc else [plain_line("To", "undisclosed-recipients:;"), *lines]
-
-
-def _all_addresses(job: SendEmail) -> tuple[str, ...]:
-    """Return the bare addresses of all recipients and of Reply-To."""
-    return (*job.recipients, *(parse_mailbox(address).address for address in job.reply_to))
-
-
-def _local_part(task_id: str) -> str:
-    """Return the part of a Message-ID before the @: the task's id if it is valid there, else its digest."""
-    if task_id.isascii() and task_id.replace("-", "").replace("_", "").isalnum() and len(task_id) <= 128:
-        return task_id
-    return hashlib.sha256(task_id.encode(errors="surrogatepass")).hexdigest()
+    lines = [encode_address_header(name, addresses) for name, addresses in fields if addresses]
+    return lines if job.to or job.cc else [encode_header("To", "undisclosed-recipients:;"), *lines]
 
 
 def _build_body(content: Content, attachments: Sequence[LoadedAttachment]) -> EmailMessage:

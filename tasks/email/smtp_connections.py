@@ -5,7 +5,6 @@ before its next use. One that was idle for `keep_seconds` is closed when another
 certificate was refused, no connection is opened for a while.
 """
 
-import os
 import smtplib
 import time
 from collections import deque
@@ -147,11 +146,3 @@ class SmtpConnections:
         except ServerRefused as error:
             self._refused_until = (self._clock() + REFUSED_PAUSE_SECONDS, str(error))
             raise
-
-
-_connections: dict[tuple[int, Smtp], SmtpConnections] = {}
-
-
-def connections_for(settings: Smtp) -> SmtpConnections:
-    """Return the connections of this process for these settings. A forked child has its own."""
-    return _connections.setdefault((os.getpid(), settings), SmtpConnections(settings))

@@ -1,9 +1,7 @@
 """The handlers of mail. They use the settings, the mail server and the ledger of the process."""
 
 import os
-from contextlib import AbstractContextManager
 from functools import lru_cache
-from typing import BinaryIO
 
 from millpond.broker.connection import connect
 from millpond.tasks.context import Context
@@ -13,23 +11,23 @@ from millpond.tasks.email.ledger import MailLedger
 from millpond.tasks.email.mailer import Mailer
 from millpond.tasks.email.outbox import outbox_of
 from millpond.tasks.email.results import CampaignStep, Receipt
-from millpond.tasks.email.smtp_connections import connections_for
+from millpond.tasks.email.smtp_connections import SmtpConnections
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.files.storage import storage
-from millpond.tasks.handlers import body
+from millpond.tasks.handlers import handler
 from millpond.tasks.settings import settings
 
 _DAY_SECONDS = 24 * 3600
 
 
 # Mail servers defer unknown senders for minutes (greylisting); these retries last for about an hour.
-@body(SendEmail, retries=10, backoff_seconds=5, backoff_limit_seconds=1800)
+@handler(SendEmail, retries=10, backoff_seconds=5, backoff_limit_seconds=1800)
 def send_email(job: SendEmail, context: Context) -> Receipt:
     """Send one message to all its recipients."""
     return _mailer_of_process(os.getpid()).send(job, context.id)
 
 
-@body(SendCampaign, retries=10, backoff_seconds=2, backoff_limit_seconds=300)
+@handler(SendCampaign, retries=10, backoff_seconds=2, backoff_limit_seconds=300)
 def send_campaign(job: SendCampaign, context: Context) -> CampaignStep:
     """Send a task for each mail in a chunk of a campaign, and then the continuation for the next chunk."""
     context.checkpoint()
@@ -39,22 +37,20 @@ def send_campaign(job: SendCampaign, context: Context) -> CampaignStep:
         context,
         outbox=outbox_of(context),
         ledger=mailer.ledger,
-        open_input=_open_input,
+        open_input=mailer.open_input,
         templates=mailer.settings.templates,
     )
 
 
 @lru_cache(maxsize=1)
 def _mailer_of_process(_pid: int) -> Mailer:
-    """Return the mailer of this process, cached by its pid, so that a forked child makes its own."""
+    """Return the mailer of this process. It is cached by the pid, so that a forked child makes its own.
+
+    Raises `SettingsError` if no broker is configured.
+    """
     configured = settings()
     if configured.broker_url is None:
         raise SettingsError("a mail needs the mail ledger in the broker: set MILLPOND_BROKER_URL")
     store = connect(configured.broker_url, **configured.broker_options)
     ledger = MailLedger(store, configured.smtp.ledger_days * _DAY_SECONDS)
-    return Mailer(configured.smtp, connections_for(configured.smtp), ledger, _open_input)
-
-
-def _open_input(url: str) -> AbstractContextManager[BinaryIO]:
-    """Return a context manager of the file at a storage URL, to read."""
-    return storage().open_input(url)
+    return Mailer(configured.smtp, SmtpConnections(configured.smtp), ledger, storage().open_input)

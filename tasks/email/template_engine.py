@@ -17,6 +17,7 @@ from typing import Any
 
 from minijinja import Environment, TemplateError, escape, safe
 
+#: The most units of work and of text in one rendering, as MiniJinja counts them.
 FUEL = 2_000_000
 MEMORY_BYTES = 256 * 1024**2
 CPU_SECONDS = 1.5
@@ -31,7 +32,7 @@ _LINK = re.compile(r"https?://[^\s<>\"'()\[\]{}]+")
 
 
 def answer_request(request: dict[str, Any], *, fuel: int | None = FUEL) -> dict[str, Any]:
-    """Return the reply to one request.
+    """Return the reply to one request. A `fuel` of None is no limit.
 
     It has the rendered `text`, null if there is no such file. Or it has an `error` in one line with its
     `kind`, and its `line` and `file` if they are known.
@@ -129,13 +130,16 @@ def _count_words(text: str) -> int:
 
 
 def main() -> None:
-    """Reply to requests until stdin ends, which it does when the worker process ends."""
+    """Reply to requests until stdin ends, which it does when the worker process ends.
+
+    Signals to the whole process group, as that of Ctrl-C, are ignored: the worker finishes its mails first.
+    """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for line in sys.stdin.buffer:
-        signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)  # then SIGPROF ends this process
         reply = json.dumps(answer_request(json.loads(line))).encode()
         signal.setitimer(signal.ITIMER_PROF, 0)
         sys.stdout.buffer.write(reply + b"\n")

@@ -26,7 +26,7 @@ class NoHeader(Exception):
     """No header row can be read. The message names the reason."""
 
 
-def declared_delimiter(text: io.RawIOBase) -> str | None:
+def read_declared_delimiter(text: io.RawIOBase) -> str | None:
     """Return X if the first line is `sep=X`, as Excel writes it. Return None without such a line."""
     try:
         match = _DELIMITER_LINE.match(next(_read_lines(text), "")[:20])

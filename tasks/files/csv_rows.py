@@ -122,7 +122,7 @@ class CsvRows:
         `BadInput` for a name that comes twice, or that `types` has and the header has not, and `TooLarge`.
         """
         url = self._job.source
-        declared = csv_lines.declared_delimiter(self._open())
+        declared = csv_lines.read_declared_delimiter(self._open())
         if declared and self._job.delimiter in (None, declared):
             self._delimiter, self._lines_before = declared, 1
         try:

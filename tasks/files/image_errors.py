@@ -21,17 +21,17 @@ _NO_MEMORY = re.compile(r"out of memory|unable to allocate|cannot allocate|memor
 
 
 @contextmanager
-def translate_reader_errors(url: str, *, target: str = "") -> Iterator[None]:
+def translate_reader_errors(url: str, *, target_format: str = "") -> Iterator[None]:
     """Turn an error of libvips in the `with` block into the error of a task about the image `url`.
 
-    `target` is the format that the block writes, if it does. libvips decodes while it encodes, so an error of
-    such a block is the writer's only if the reader has no line in it.
+    `target_format` is the format that the block writes; "" if it only reads. libvips decodes while it
+    encodes, so an error of such a block is the writer's only if the reader has no line in it.
     """
     vips = libvips()
     try:
         yield
     except vips.Error as error:
-        raise _task_error(url, target, error) from error
+        raise _task_error(url, target_format, error) from error
     except EOFError as error:
         raise _damaged_error(url, str(error)) from error
 
@@ -41,15 +41,16 @@ def unsupported_error(url: str, reason: str) -> BadInput:
     return BadInput(f"{url} is not supported here: {reason}; convert it first")
 
 
-def _task_error(url: str, target: str, error: Exception) -> FinalError | RetryLater:
+def _task_error(url: str, target_format: str, error: Exception) -> FinalError | RetryLater:
     """Return the task error for an error of libvips: no memory, not writable, not supported, or damaged."""
+    # The first line is pyvips's own; libvips's lines follow.
     lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
     reader_lines = [line for line in lines if not _NOT_THE_READER.match(line)]
     reason = escape_untrusted((reader_lines or lines or ["its reader gives no reason"])[0])
     if _NO_MEMORY.search(str(error)):
         return RetryLater(f"{url}: no memory left to decode it: give the worker more ({reason})")
-    if lines and not reader_lines and target:
-        return FinalError(f"{url} cannot be written as {target}: {reason}")
+    if lines and not reader_lines and target_format:
+        return FinalError(f"{url} cannot be written as {target_format}: {reason}")
     for line in reader_lines:
         if _UNSUPPORTED.search(line):
             return unsupported_error(url, escape_untrusted(line))

@@ -27,7 +27,7 @@ def refuse_too_large(
     """
     pixels = picture.width * picture.height
     target_pixels = pixels if box is None else min(pixels, box[0] * box[1])
-    has_alpha = picture.bands in (2, 4, 5)
+    has_alpha = picture.bands in (2, 4, 5)  # 4 may be CMYK without it, which is estimated too high
     needed = pixels * _bytes_per_pixel(picture) + target_pixels * _ENCODER[target_format][has_alpha]
     if needed > max_bytes:
         raise TooLarge(

@@ -81,7 +81,7 @@ def _write_image(
                 "a side: choose another format"
             )
         with storage.open_output(job.target) as file:
-            with translate_reader_errors(job.source, target=target_format):
+            with translate_reader_errors(job.source, target_format=target_format):
                 _encode_image(image, file, target_format, job.quality)
             context.checkpoint()
             length = file.tell()

@@ -1,4 +1,7 @@
-"""Read JSONL in blocks of whole lines, which can be parsed with limited memory and a limited stack."""
+"""Read JSONL in blocks of whole lines, which can be parsed with limited memory and a limited stack.
+
+A block that pyarrow cannot parse is parsed here, line by line, without rounding a number.
+"""
 
 import io
 import json
@@ -75,9 +78,9 @@ def read_blocks(text: io.RawIOBase, url: str) -> Iterator[Block]:
 def split_block(block: Block, width: int) -> Iterator[Block]:
     """Split a block at line ends into blocks of at most `MAX_CELLS` values.
 
-    The values of a line are its objects, nested ones included, times `width`, the number of names: a value
-    that is absent takes memory too. Raises `BadInput` for a line that is not an object. Raises `TooLarge` for
-    a line that nests too deep, or that alone has more than `MAX_CELLS` values.
+    The values of a line are its objects, nested ones included, times `width`, the number of names that an
+    object may have: a value that is absent takes memory, too. Raises `BadInput` for a line that is not an
+    object, and `TooLarge` for a line that nests too deep, or that alone has more than `MAX_CELLS` values.
     """
     lines: list[bytes] = []
     first_line, cells, rows = block.first_line, 0, 0

@@ -28,10 +28,14 @@ ENCRYPTED, DAMAGED, DAMAGED_PAGE, NO_PDFIUM, UNSUPPORTED_SECURITY = 3, 4, 5, 6, 
 MEMORY_BYTES = 1024 * 1024 * 1024
 #: The limit if the parent was killed; otherwise the limit of the task ends this process.
 _PROCESSOR_SECONDS = 3600
-_PARENT_DEATH_SIGNAL = 1
+#: The option of Linux's prctl: the signal that this process gets when its parent ends.
+_PR_SET_PDEATHSIG = 1
+#: PDFium's codes of errors: a missing or wrong password, and an unknown encryption.
 _PASSWORD_ERROR, _SECURITY_ERROR = 4, 5
+#: Flags of an annotation and of a text field (ISO 32000-1, tables 165 and 228).
 _HIDDEN, _NOT_SHOWN = 1 << 1, 1 << 5
 _IS_PASSWORD = 1 << 13
+#: More than the names of all packets of an XFA form have.
 _NAME_BYTES = 64
 
 
@@ -41,7 +45,7 @@ def main() -> int:
     The arguments of the program are the descriptor of a pipe with the password, and the PDF's length.
     """
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     try:
         import pypdfium2
     except ImportError:

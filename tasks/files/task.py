@@ -20,10 +20,10 @@ from millpond.tasks.files.contract import (
     Unpack,
 )
 from millpond.tasks.files.storage import storage
-from millpond.tasks.handlers import body
+from millpond.tasks.handlers import handler
 
 
-@body(Checksum)
+@handler(Checksum)
 def checksum_file(job: Checksum, context: Context) -> ChecksumResult:
     """Return the digest and the length of a file."""
     from millpond.tasks.files import checksum
@@ -31,7 +31,7 @@ def checksum_file(job: Checksum, context: Context) -> ChecksumResult:
     return checksum.compute_checksum(job, storage(), context)
 
 
-@body(Thumbnail)
+@handler(Thumbnail)
 def make_thumbnail(job: Thumbnail, context: Context) -> ImageResult:
     """Write an image that is scaled down to fit a box."""
     from millpond.tasks.files import images
@@ -39,7 +39,7 @@ def make_thumbnail(job: Thumbnail, context: Context) -> ImageResult:
     return images.make_thumbnail(job, storage(), context)
 
 
-@body(ConvertImage)
+@handler(ConvertImage)
 def convert_image(job: ConvertImage, context: Context) -> ImageResult:
     """Write an image in another format."""
     from millpond.tasks.files import images
@@ -47,7 +47,7 @@ def convert_image(job: ConvertImage, context: Context) -> ImageResult:
     return images.convert_image(job, storage(), context)
 
 
-@body(Compress)
+@handler(Compress)
 def compress(job: Compress, context: Context) -> FileResult:
     """Write a file compressed with zstd."""
     from millpond.tasks.files import compression
@@ -55,7 +55,7 @@ def compress(job: Compress, context: Context) -> FileResult:
     return compression.compress(job, storage(), context)
 
 
-@body(ToParquet)
+@handler(ToParquet)
 def to_parquet(job: ToParquet, context: Context) -> TableResult:
     """Write a CSV or JSONL file as Parquet."""
     from millpond.tasks.files import tables
@@ -63,7 +63,7 @@ def to_parquet(job: ToParquet, context: Context) -> TableResult:
     return tables.to_parquet(job, storage(), context)
 
 
-@body(PdfText)
+@handler(PdfText)
 def pdf_text(job: PdfText, context: Context) -> TextResult:
     """Write the text of a PDF."""
     from millpond.tasks.files import pdf
@@ -71,7 +71,7 @@ def pdf_text(job: PdfText, context: Context) -> TextResult:
     return pdf.pdf_text(job, storage(), context)
 
 
-@body(Unpack)
+@handler(Unpack)
 def unpack(job: Unpack, context: Context) -> FolderResult:
     """Unpack an archive into a new folder."""
     from millpond.tasks.files import archives

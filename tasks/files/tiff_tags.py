@@ -8,6 +8,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+#: The numbers of the tags that are used.
 _SUBFILE, _OLD_SUBFILE, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 255, 258, 259, 262
 _SAMPLES, _PLANAR, _SUB_IFDS, _INK_SET, _EXTRA, _SAMPLE_FORMAT = 277, 284, 330, 332, 338, 339
 _TILE_WIDTH, _COEFFICIENTS, _SUBSAMPLING, _REFERENCE, _DNG_VERSION = 322, 529, 530, 532, 50706
@@ -19,6 +20,7 @@ _USED_TAGS = {
 _VALUE_FORMATS = {1: "B", 3: "H", 4: "I", 5: "II", 13: "I", 16: "Q", 18: "Q"}
 _RATIONAL = 5
 _MAX_PAGES = 1_000
+#: A tag with more values, or of another type, counts as a tag without values.
 _MAX_VALUES = 64
 
 #: Values of tags: flags of a subfile, compressions, and photometric interpretations.
@@ -204,7 +206,12 @@ class _TagReader:
     def first_offset(self) -> int:
         """Return the offset of the first directory."""
         self.file.seek(8 if self.is_bigtiff else 4)
-        return int(self._unpack_next("Q" if self.is_bigtiff else "I")[0])
+        return int(self._unpack_next(self._offset_format)[0])
+
+    @property
+    def _offset_format(self) -> str:
+        """The format for `struct` of offsets, and of the number of a tag's values."""
+        return "Q" if self.is_bigtiff else "I"
 
     def read_directory(self, offset: int) -> tuple[dict[int, tuple[float, ...]], int]:
         """Return the values of the used tags in a directory, and the offset of the next directory, or 0."""
@@ -212,9 +219,9 @@ class _TagReader:
         (entries,) = self._unpack_next("Q" if self.is_bigtiff else "H")
         size = 20 if self.is_bigtiff else 12
         table = self.file.read(min(entries, 65_536) * size)
-        (following,) = self._unpack_next("Q" if self.is_bigtiff else "I", missing=0)
+        (following,) = self._unpack_next(self._offset_format, missing=0)
         tags: dict[int, tuple[float, ...]] = {}
-        entry_format = f"{self.byte_order}HH{'Q' if self.is_bigtiff else 'I'}"
+        entry_format = f"{self.byte_order}HH{self._offset_format}"
         for start in range(0, len(table) - size + 1, size):
             tag, type_, count = struct.unpack_from(entry_format, table, start)
             if tag in _USED_TAGS and type_ in _VALUE_FORMATS and 0 < count <= _MAX_VALUES:
@@ -229,7 +236,7 @@ class _TagReader:
         layout = f"{self.byte_order}{_VALUE_FORMATS[type_] * count}"
         size = struct.calcsize(layout)
         if size > len(value):
-            (offset,) = struct.unpack(f"{self.byte_order}{'Q' if self.is_bigtiff else 'I'}", value)
+            (offset,) = struct.unpack(self.byte_order + self._offset_format, value)
             self.file.seek(offset)
             value = self.file.read(size)
         numbers = struct.unpack_from(layout, value)

@@ -15,7 +15,7 @@ _LOADERS = [f"VipsForeignLoad{name}" for name in ("Jpeg", "Png", "Webp", "Nsgif"
 
 def libvips() -> Any:
     """Return the pyvips module. Raises `RuntimeError` in a process forked from one that used it."""
-    pyvips, pid = _set_up()
+    pyvips, pid = _load_pyvips()
     if pid != os.getpid():
         raise RuntimeError(
             "libvips was used before this process was forked, and would hang here: use it in the child only"
@@ -24,7 +24,7 @@ def libvips() -> Any:
 
 
 @cache
-def _set_up() -> tuple[Any, int]:
+def _load_pyvips() -> tuple[Any, int]:
     """Import pyvips and configure it for untrusted input. Return the module and the id of this process."""
     import pyvips
 

@@ -1,7 +1,6 @@
 """Check the SMTP conversation against a real server: encryption, login, answers, connections."""
 
 import hmac
-import os
 import smtplib
 import ssl
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,6 @@ from millpond.tasks.email.smtp_connections import (
     REFUSED_PAUSE_SECONDS,
     TRUSTED_SECONDS,
     SmtpConnections,
-    connections_for,
 )
 from millpond.tasks.email.smtp_login import Utf8, Utf8Login
 from millpond.tasks.email.smtp_session import ConnectionBroken, ServerRefused
@@ -355,21 +353,3 @@ def test_address_outside_ascii_needs_smtputf8():
         with pytest.raises(FinalError, match="SMTPUTF8"):
             connections.send(mail, mail.recipients)
         connections.close()
-
-
-def test_child_of_a_fork_leaves_its_parents_connection_alone(sink):
-    """A forked child gets connections of its own, and does not disturb its parent's conversation."""
-    settings = smtp(sink.port)
-    send(connections_for(settings))
-    child = os.fork()
-    if not child:
-        code = 1
-        try:
-            send(connections_for(settings))
-            code = 0
-        finally:
-            os._exit(code)
-    assert os.waitpid(child, 0)[1] == 0
-    send(connections_for(settings))
-    assert (len(sink.taken), len(sink.peers)) == (3, 2)
-    connections_for(settings).close()

@@ -1,11 +1,12 @@
 """Check the mail tasks as a worker calls them: wired by the settings to mail server, ledger and storage."""
 
+import os
+
 import pytest
 
 from millpond.tasks.context import Context
 from millpond.tasks.email import task
 from millpond.tasks.email.contract import SendEmail
-from millpond.tasks.email.smtp_connections import connections_for
 from millpond.tasks.errors import OutsideRoots, SettingsError
 from millpond.tasks.settings import settings
 from tests.harness.mail_sink import mail_sink
@@ -35,8 +36,9 @@ def wired(monkeypatch, sink, url, prefix, tmp_path):
     settings.cache_clear()
     task._mailer_of_process.cache_clear()
     yield tmp_path
-    connections_for(settings().smtp).close()
-    task._mailer_of_process(0).ledger.store.close()
+    mailer = task._mailer_of_process(os.getpid())
+    mailer.connections.close()
+    mailer.ledger.store.close()
     settings.cache_clear()
     task._mailer_of_process.cache_clear()
 
@@ -52,6 +54,22 @@ def test_body_sends_by_the_settings(sink, wired):
     assert task.send_email(job, Context(id="t-1", deliveries=2)).duplicate
     assert len(sink.taken) == 1
     assert b"report.txt" in sink.taken[0].payload
+
+
+def test_child_of_a_fork_leaves_its_parents_connection_alone(sink, wired):
+    """A forked child gets connections of its own, and does not disturb its parent's conversation."""
+    task.send_email(mail(), Context(id="t-1"))
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            task.send_email(mail(), Context(id="t-2"))
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    task.send_email(mail(), Context(id="t-3"))
+    assert (len(sink.taken), len(sink.peers)) == (3, 2)
 
 
 def test_attachment_outside_the_roots_is_refused(sink, wired):

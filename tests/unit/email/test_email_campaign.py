@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from millpond.tasks.context import Context
-from millpond.tasks.email.campaign import mails_of_file
+from millpond.tasks.email.campaign import read_valid_mails
 from millpond.tasks.email.campaign_chunk import send_chunk
 from millpond.tasks.email.contract import SendCampaign
 from millpond.tasks.email.csv_rows import read_rows
@@ -31,7 +31,7 @@ def campaign(**changes) -> SendCampaign:
 
 
 def read(csv: bytes, **changes):
-    return list(mails_of_file(campaign(**changes), BytesIO(csv), campaign_id="c"))
+    return list(read_valid_mails(campaign(**changes), BytesIO(csv), campaign_id="c"))
 
 
 def test_each_row_is_a_mail():
@@ -46,7 +46,7 @@ def test_ids_are_the_same_each_time_and_differ_by_campaign_row_and_address():
     """Reading again gives the same ids; another campaign, row or address another one."""
     first = [mail.id for mail in read(CSV)]
     assert first == [mail.id for mail in read(CSV)]
-    other = [mail.id for mail in mails_of_file(campaign(), BytesIO(CSV), campaign_id="d")]
+    other = [mail.id for mail in read_valid_mails(campaign(), BytesIO(CSV), campaign_id="d")]
     twice = [mail.id for mail in read(b"email\na@example.org\na@example.org\nb@example.org\n")]
     assert len({*first, *other, *twice}) == 9
 
@@ -117,7 +117,7 @@ class _Endless(RawIOBase):
 
 def test_memory_does_not_grow_with_the_file():
     """Three megabytes of rows are read in less than one."""
-    mails = mails_of_file(campaign(), _Endless(6_500), campaign_id="c")
+    mails = read_valid_mails(campaign(), _Endless(6_500), campaign_id="c")
     for _ in range(5_000):  # beyond the addresses that are remembered
         next(mails)
     tracemalloc.start()
@@ -190,7 +190,7 @@ def test_campaign_is_sent_in_pieces(ledger):
     steps = run_to_the_end(campaign(chunk=4), box, ledger)
     assert [step.sent for step in steps] == [4, 4, 2]
     assert [step.next_row for step in steps] == [4, 8, None]
-    assert box.mails == [m.id for m in mails_of_file(campaign(), BytesIO(PEOPLE), campaign_id="c")]
+    assert box.mails == [m.id for m in read_valid_mails(campaign(), BytesIO(PEOPLE), campaign_id="c")]
 
 
 def test_full_queue_is_not_waited_for(ledger):
