@@ -150,6 +150,14 @@ def store(url: str, prefix: str) -> Iterator[Store]:
 
 
 @pytest.fixture
+def plain_store(url: str) -> Iterator[Store]:
+    """Open a store on that fresh database without a prefix, as stock clients know none."""
+    opened = connect(url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
 def each_store(each_url: str, prefix: str) -> Iterator[Store]:
     """Open a store on a fresh database under a fresh prefix, on every server supported."""
     opened = connect(each_url, prefix=prefix)

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +16,7 @@ import psutil
 import pytest
 from celery import Celery
 
-from millpond.broker.connection import Store, connect
+from millpond.broker.connection import Store
 from millpond.broker.inspect.depth import read_depth
 from tests.applications.ways import ROOT, Running, environment, worker
 
@@ -40,14 +40,6 @@ def millpond(url: str, folder: Path, *words: str) -> str:
     return running.run(sys.executable, "-m", "millpond", *words).strip()
 
 
-@pytest.fixture
-def plain(url: str) -> Iterator[Store]:
-    """Open a store without a prefix, as stock clients know none."""
-    opened = connect(url)
-    yield opened
-    opened.close()
-
-
 def send(app: Celery, number: int, waits: bool = False, **options: Any) -> None:
     """Send a step as stock clients do."""
     app.send_task("step", (number, waits), **options)
@@ -64,7 +56,7 @@ def unacked(store: Store) -> int:
 
 
 def test_messages_that_a_killed_stock_worker_left_are_taken_in(
-    start: Start, url: str, plain: Store, tmp_path: Path, eventually: Eventually
+    start: Start, url: str, plain_store: Store, tmp_path: Path, eventually: Eventually
 ) -> None:
     """Running, prefetched and delayed tasks of a killed stock worker run; a live one keeps its own."""
     app = Celery(broker=url)
@@ -74,7 +66,7 @@ def test_messages_that_a_killed_stock_worker_left_are_taken_in(
             send(app, number, eta=due)
         for number in range(4):
             send(app, number, waits=True)
-        eventually(lambda: len(ledger(plain, "started")) == 2 and unacked(plain) == 6)
+        eventually(lambda: len(ledger(plain_store, "started")) == 2 and unacked(plain_store) == 6)
         said = millpond(url, tmp_path, "adopt", "celery")
         left = "celery: 0 taken in, 0 of them with an ETA; 6 left with workers that have them; 0 were ready"
         assert said == left
@@ -91,14 +83,14 @@ def test_messages_that_a_killed_stock_worker_left_are_taken_in(
     assert (
         said == "celery: 6 taken in, 2 of them with an ETA; 0 left with workers that have them; 1 were ready"
     )
-    assert (unacked(plain), plain.client.zcard("unacked_index")) == (0, 0)
-    assert read_depth(plain, "celery").counters["taken_in"] == 6
+    assert (unacked(plain_store), plain_store.client.zcard("unacked_index")) == (0, 0)
+    assert read_depth(plain_store, "celery").counters["taken_in"] == 6
     with start("app"):
-        eventually(lambda: read_depth(plain, "celery").delayed == 2 or time_is(due))
-        plain.client.set("go", 1)
-        eventually(lambda: ledger(plain) == dict.fromkeys((0, 1, 2, 3, 10, 11, 20), 1), 60)
-    assert ledger(plain, "started") == {0: 2, 1: 2, 2: 1, 3: 1, 10: 1, 11: 1, 20: 1}
-    assert read_depth(plain, "celery").dead == 0
+        eventually(lambda: read_depth(plain_store, "celery").delayed == 2 or time_is(due))
+        plain_store.client.set("go", 1)
+        eventually(lambda: ledger(plain_store) == dict.fromkeys((0, 1, 2, 3, 10, 11, 20), 1), 60)
+    assert ledger(plain_store, "started") == {0: 2, 1: 2, 2: 1, 3: 1, 10: 1, 11: 1, 20: 1}
+    assert read_depth(plain_store, "celery").dead == 0
 
 
 def time_is(due: datetime) -> bool:
@@ -107,7 +99,7 @@ def time_is(due: datetime) -> bool:
 
 
 def test_a_move_there_and_back_under_load_loses_nothing(
-    start: Start, url: str, plain: Store, tmp_path: Path, eventually: Eventually
+    start: Start, url: str, plain_store: Store, tmp_path: Path, eventually: Eventually
 ) -> None:
     """Stock, side by side, Millpond, side by side, stock: each message runs once, delayed ones among them."""
     sent: list[int] = []
@@ -121,8 +113,8 @@ def test_a_move_there_and_back_under_load_loses_nothing(
 
     def goes_on() -> None:
         """Wait until fifty messages more were run."""
-        before = len(ledger(plain))
-        eventually(lambda: len(ledger(plain)) > before + 50, 30)
+        before = len(ledger(plain_store))
+        eventually(lambda: len(ledger(plain_store)) > before + 50, 30)
 
     producing = threading.Thread(target=produce)
     producing.start()
@@ -132,7 +124,7 @@ def test_a_move_there_and_back_under_load_loses_nothing(
                 goes_on()  # side by side
             goes_on()  # Millpond alone
             send(Celery(broker=url), -1, countdown=75)
-            eventually(lambda: read_depth(plain, "celery").delayed >= 1)
+            eventually(lambda: read_depth(plain_store, "celery").delayed >= 1)
         said = millpond(url, tmp_path, "adopt", "--back", "celery")
         assert re.match(
             r"celery: [1-9]\d* delayed messages handed back, \d+ ready; 0 in flight, 0 dead", said
@@ -141,15 +133,12 @@ def test_a_move_there_and_back_under_load_loses_nothing(
             goes_on()  # stock alone
             over.set()
             producing.join()
-            eventually(lambda: len(ledger(plain)) == len(sent) + 1, 60)
+            eventually(lambda: len(ledger(plain_store)) == len(sent) + 1, 60)
     finally:
         over.set()
         producing.join()
     assert ours.process.returncode == 0
-    assert set(ledger(plain)) == {-1, *sent}
-    assert {number: runs for number, runs in ledger(plain).items() if runs > 1} == {}
-    assert (unacked(plain), read_depth(plain, "celery").ready, read_depth(plain, "celery").delayed) == (
-        0,
-        0,
-        0,
-    )
+    assert set(ledger(plain_store)) == {-1, *sent}
+    assert {number: runs for number, runs in ledger(plain_store).items() if runs > 1} == {}
+    seen = read_depth(plain_store, "celery")
+    assert (unacked(plain_store), seen.ready, seen.delayed) == (0, 0, 0)

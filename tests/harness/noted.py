@@ -1,8 +1,13 @@
-"""The notes that the bodies of tests/kinds/broker_kinds.py write."""
+"""The kind `broker.act` (tests/kinds/broker_kinds.py): send its tasks, and read the notes that they write."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from millpond.broker.connection import Store
+from millpond.broker.outgoing import compose
+from millpond.broker.publish import Accepted, publish
 
 
 @dataclass(frozen=True)
@@ -26,3 +31,27 @@ def notes(file: Path, when: str = "start") -> list[Note]:
 def names(file: Path, when: str = "start") -> list[str]:
     """Read the names of the noted tasks, in order."""
     return [note.name for note in notes(file, when)]
+
+
+def send_acts(
+    store: Store,
+    file: Path,
+    *names: str,
+    batch: str | None = None,
+    expires_ms: int | None = None,
+    **fields: Any,
+) -> list[str]:
+    """Send a task of each name, which notes its run in `file`, with more fields; return their ids."""
+    messages = [
+        compose(
+            "broker.act",
+            {"file": str(file), "name": name, **fields},
+            queue="default",
+            sent_at_ms=0,
+            batch=batch,
+            expires_ms=expires_ms,
+        )
+        for name in names
+    ]
+    assert all(isinstance(outcome, Accepted) for outcome in publish(store, messages))
+    return [message.id for message in messages]

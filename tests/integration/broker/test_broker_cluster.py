@@ -22,6 +22,7 @@ from millpond.tasks.schedule import ScheduleSettings
 from millpond.tasks.settings import Settings, child_environment
 from millpond.tasks.squares.contract import Square
 from millpond.worker.local.embedded import embedded
+from tests.harness.millpond_command import run_millpond
 from tests.harness.own_server import OwnServer, free_port, running
 
 #: A hash tag of the first node's slots, and one of the second's.
@@ -100,14 +101,7 @@ def test_every_program_refuses_in_one_line(
     """A program that would run on ends at once, with one line and no traceback."""
     every = ScheduleSettings.model_validate({"kind": "squares.square", "every": "1s", "fields": {"n": 3}})
     settings = Settings(broker_url=nodes[0].url, schedule={"s": every})
-    done = subprocess.run(
-        [sys.executable, "-c", "import sys, millpond; sys.exit(millpond.main())", *program],
-        env=child_environment(settings),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = run_millpond(settings, *program, folder=tmp_path)
     lines = [line for line in done.stderr.splitlines() if "run as root" not in line]
     assert done.returncode == 2
     assert len(lines) == 1, lines

@@ -15,10 +15,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from millpond.broker.connection import Store, connect
 from millpond.broker.errors import BrokerAway, BrokerError
 from millpond.broker.inspect import dead_letters, depth
-from millpond.broker.outgoing import compose
-from millpond.broker.publish import Accepted, publish
 from millpond.worker.local.valkey import embedded_binary
-from tests.harness.noted import names
+from tests.harness.noted import names, send_acts
 from tests.harness.one_worker import OneWorker, settings_for, workers
 from tests.harness.own_server import OwnServer, running
 from tests.harness.tcp_proxy import Proxy, proxy
@@ -59,15 +57,6 @@ def direct(server: OwnServer) -> Iterator[Store]:
     store.close()
 
 
-def send(store: Store, file: Path, *wanted: str, **more: Any) -> None:
-    """Send one task of each name."""
-    messages = [
-        compose("broker.act", {"file": str(file), "name": name, **more}, queue="default", sent_at_ms=0)
-        for name in wanted
-    ]
-    assert all(isinstance(outcome, Accepted) for outcome in publish(store, messages))
-
-
 def once(file: Path, *wanted: str) -> bool:
     """True if each ran to its end, and none was started twice."""
     assert not [name for name, times in Counter(names(file)).items() if times > 1]
@@ -78,10 +67,10 @@ def test_connections_are_cut(
     worker: OneWorker, network: Proxy, direct: Store, file: Path, eventually: Eventually
 ) -> None:
     """After a cut the worker is back within two seconds; tasks of that time are settled, and ran once."""
-    send(direct, file, "held", seconds=1.5)
+    send_acts(direct, file, "held", seconds=1.5)
     eventually(lambda: names(file) == ["held"])
     network.cut()
-    send(direct, file, "next")
+    send_acts(direct, file, "next")
     began = monotonic()
     eventually(lambda: once(file, "held", "next"))
     assert monotonic() - began < 20
@@ -92,16 +81,16 @@ def test_the_network_is_away_for_longer_than_a_lease(
     worker: OneWorker, network: Proxy, direct: Store, file: Path, eventually: Eventually
 ) -> None:
     """When the network swallows all bytes, producers get a clear error in time, and the worker comes back."""
-    send(direct, file, "held", seconds=1)
+    send_acts(direct, file, "held", seconds=1)
     eventually(lambda: names(file) == ["held"])
     network.swallow()
     began = monotonic()
     with pytest.raises(BrokerAway, match="cannot be reached"):
-        send(connect(network.url, timeout_seconds=1), file, "unsent")
+        send_acts(connect(network.url, timeout_seconds=1), file, "unsent")
     assert monotonic() - began < 12
     eventually(lambda: monotonic() - began > LEASE_SECONDS + 2, 30)
     network.heal()
-    send(direct, file, "next")
+    send_acts(direct, file, "next")
     eventually(lambda: once(file, "held", "next"), 30)
     eventually(lambda: depth.read_depth(direct, "default").in_flight == 0)
 
@@ -111,12 +100,12 @@ def test_the_server_is_killed_and_started_again(
     worker: OneWorker, server: OwnServer, direct: Store, file: Path, eventually: Eventually
 ) -> None:
     """Tasks accepted before a power cut of the server run after it, once; the worker was not restarted."""
-    send(direct, file, *(f"held-{n}" for n in range(4)), seconds=2)
-    send(direct, file, *(f"waiting-{n}" for n in range(20)))
+    send_acts(direct, file, *(f"held-{n}" for n in range(4)), seconds=2)
+    send_acts(direct, file, *(f"waiting-{n}" for n in range(20)))
     eventually(lambda: len(names(file)) == 4)
     server.kill()
     with pytest.raises(BrokerAway):
-        send(direct, file, "unsent")
+        send_acts(direct, file, "unsent")
     eventually(lambda: len(names(file, "end")) >= 4)
     server.start()
     wanted = [f"held-{n}" for n in range(4)] + [f"waiting-{n}" for n in range(20)]
@@ -128,19 +117,19 @@ def test_the_server_is_full(
     worker: OneWorker, server: OwnServer, network: Proxy, direct: Store, file: Path, eventually: Eventually
 ) -> None:
     """A full server refuses new tasks, in words; the worker still settles, keeps its lease and drains."""
-    send(direct, file, "long", seconds=LEASE_SECONDS + 3)
-    send(direct, file, *(f"waiting-{n}" for n in range(60)), seconds=0.1)
+    send_acts(direct, file, "long", seconds=LEASE_SECONDS + 3)
+    send_acts(direct, file, *(f"waiting-{n}" for n in range(60)), seconds=0.1)
     client = server.client
     client.config_set("maxmemory", 1)
     try:
         with pytest.raises(BrokerError, match="out of memory"):
-            send(direct, file, "unsent")
+            send_acts(direct, file, "unsent")
         network.cut()  # a worker that comes back to a full server must be let in
         eventually(lambda: once(file, "long", *(f"waiting-{n}" for n in range(60))), 40)
         eventually(lambda: depth.read_depth(direct, "default").in_flight == 0)
     finally:
         client.config_set("maxmemory", 0)
-    send(direct, file, "afterwards")
+    send_acts(direct, file, "afterwards")
     eventually(lambda: once(file, "afterwards"))
 
 
@@ -152,10 +141,10 @@ def test_the_server_becomes_a_replica(
     client.replicaof("127.0.0.1", "1")
     try:
         with pytest.raises(BrokerError, match="read-only replica"):
-            send(direct, file, "unsent")
+            send_acts(direct, file, "unsent")
     finally:
         client.replicaof("NO", "ONE")
-    send(direct, file, "afterwards")
+    send_acts(direct, file, "afterwards")
     eventually(lambda: once(file, "afterwards"), 30)
 
 
@@ -166,7 +155,7 @@ def test_the_scripts_are_flushed(
     client, wanted = server.client, [f"task-{n}" for n in range(120)]
     for n in range(0, 120, 20):
         client.script_flush()
-        send(direct, file, *wanted[n : n + 20])
+        send_acts(direct, file, *wanted[n : n + 20])
         client.script_flush()
     eventually(lambda: once(file, *wanted), 20)
 
@@ -176,7 +165,7 @@ def test_a_slow_command_is_in_the_way(
     worker: OneWorker, server: OwnServer, direct: Store, file: Path, eventually: Eventually
 ) -> None:
     """While the server is busy producers get an error in time; the worker keeps its messages and goes on."""
-    send(direct, file, "held", seconds=1)
+    send_acts(direct, file, "held", seconds=1)
     eventually(lambda: names(file) == ["held"])
     sleeper = server.client
     sleeper.connection_pool.connection_kwargs["socket_timeout"] = 30
@@ -185,10 +174,10 @@ def test_a_slow_command_is_in_the_way(
     eventually(lambda: _is_busy(server.url))
     began = monotonic()
     with pytest.raises(BrokerAway):
-        send(connect(server.url, timeout_seconds=1), file, "unsent")
+        send_acts(connect(server.url, timeout_seconds=1), file, "unsent")
     assert monotonic() - began < 12
     sleeping.join()
-    send(direct, file, "next")
+    send_acts(direct, file, "next")
     eventually(lambda: once(file, "held", "next"), 30)
 
 
@@ -219,7 +208,7 @@ def test_a_script_that_does_not_end_is_in_the_way(
     finally:
         direct.client.script_kill()
         script.join()
-    send(direct, file, "next")
+    send_acts(direct, file, "next")
     eventually(lambda: once(file, "next"), 30)
     eventually(lambda: depth.read_depth(direct, "default").in_flight == 0)
 

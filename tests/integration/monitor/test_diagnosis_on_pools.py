@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic, sleep
@@ -14,7 +12,8 @@ import pytest
 from millpond.broker.connection import Store, connect
 from millpond.broker.outgoing import compose
 from millpond.broker.publish import publish
-from millpond.tasks.settings import Settings, child_environment
+from millpond.tasks.settings import Settings
+from tests.harness.millpond_command import run_millpond
 from tests.harness.one_worker import settings_for, workers
 
 Eventually = Callable[..., Any]
@@ -28,10 +27,7 @@ def send(store: Store, count: int, kind: str, **fields: Any) -> None:
 
 def why(settings: Settings) -> dict[str, str]:
     """Ask the command."""
-    argv = [sys.executable, "-m", "millpond", "why", "default", "--json"]
-    done = subprocess.run(
-        argv, env=child_environment(settings), capture_output=True, text=True, timeout=60, check=False
-    )
+    done = run_millpond(settings, "why", "default", "--json")
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
 

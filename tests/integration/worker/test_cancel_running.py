@@ -14,6 +14,7 @@ from millpond.broker.stats import heartbeats
 from millpond.producer.client import Client
 from millpond.tasks.squares.contract import Square
 from millpond.worker.local.embedded import Embedded
+from tests.harness.gates import gate
 
 Eventually = Callable[..., Any]
 
@@ -30,13 +31,6 @@ def client(pond: Embedded) -> Iterator[Client]:
     """A client of a prefork pool with two slots."""
     with Client(settings=pond.settings) as opened:
         yield opened
-
-
-def gate(folder: Path, name: str) -> Any:
-    """Return a task that runs until its gate is opened."""
-    from pond_kinds import Gate
-
-    return Gate(folder=str(folder), name=name)
 
 
 def ended(client: Client, kind: str) -> dict[str, int]:

@@ -14,6 +14,7 @@ from millpond.producer.client import Client
 from millpond.tasks.app import celery_app
 from millpond.tasks.contract import Contract
 from millpond.tasks.settings import Settings
+from tests.harness.gates import gate
 from tests.harness.noted import names
 from tests.harness.one_worker import OneWorker, settings_for, workers
 
@@ -60,12 +61,11 @@ def together(client: Client, worker: OneWorker) -> Together:
     return send
 
 
-def gate(folder: Path, name: str, *, is_open: bool) -> Contract:
-    from pond_kinds import Gate
-
-    if is_open:
-        (folder / f"{name}.open").touch()
-    return Gate(folder=str(folder), name=name)
+def gates(folder: Path, prefix: str, count: int, *, is_open: Callable[[int], bool]) -> list[Contract]:
+    """Return so many tasks, the gates of which are open or not by their numbers."""
+    for n in filter(is_open, range(count)):
+        (folder / f"{prefix}{n}.open").touch()
+    return [gate(folder, f"{prefix}{n}") for n in range(count)]
 
 
 def runs(folder: Path) -> Counter[str]:
@@ -96,9 +96,8 @@ def test_those_beside_one_that_turns_out_long_end_before_it(
     client: Client, together: Together, tmp_path: Path, eventually: Eventually
 ) -> None:
     """While a long task holds its child, the tasks before and behind it in the chunk end, each once."""
-    teach(client, [gate(tmp_path, f"taught{n}", is_open=True) for n in range(20)])
-    tasks = [gate(tmp_path, f"g{n}", is_open=n != 2) for n in range(16)]
-    batch = together(tasks)
+    teach(client, gates(tmp_path, "taught", 20, is_open=lambda _: True))
+    batch = together(gates(tmp_path, "g", 16, is_open=lambda n: n != 2))
     eventually(lambda: batch.summary().succeeded == 15)
     assert (tmp_path / "g2.started").exists()
     assert runs(tmp_path) == {f"g{n}": 1 for n in range(16) if n != 2}
@@ -117,9 +116,8 @@ def test_those_behind_long_ones_go_back_when_the_worker_is_stopped(
     eventually: Eventually,
 ) -> None:
     """Tasks behind long ones in a chunk are released while the long ones run; no delivery counts."""
-    teach(client, [gate(tmp_path, f"taught{n}", is_open=True) for n in range(20)])
-    tasks = [gate(tmp_path, f"g{n}", is_open=n < 2) for n in range(16)]
-    batch = together(tasks)
+    teach(client, gates(tmp_path, "taught", 20, is_open=lambda _: True))
+    batch = together(gates(tmp_path, "g", 16, is_open=lambda n: n < 2))
     eventually(lambda: len(list(tmp_path.glob("g*.started"))) == 4)
     worker.process.terminate()
     eventually(lambda: read_depth(client.store, "default").in_flight == 2)

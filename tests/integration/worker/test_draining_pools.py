@@ -1,11 +1,8 @@
 """Drain a pool from elsewhere, with `millpond drain`, while its supervisor keeps its processes running."""
 
 import json
-import os
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from time import monotonic
@@ -25,42 +22,18 @@ from millpond.producer.client import Client
 from millpond.tasks.pools import PoolsTable
 from millpond.tasks.settings import Settings, child_environment
 from millpond.tasks.squares.contract import Square
+from tests.harness.gates import gate
+from tests.harness.millpond_command import MILLPOND
+from tests.harness.supervisor_process import supervised
 
 Eventually = Callable[..., Any]
 
 
-@contextmanager
-def supervised(settings: Settings, folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run the pool `default` as `millpond worker` does; yield its supervisor."""
-    reading, writing = os.pipe()
-    argv = [
-        sys.executable,
-        "-P",
-        "-m",
-        "millpond.worker.supervise.supervisor",
-        "default",
-        "--ready-fd",
-        str(writing),
-    ]
-    with (folder / "log").open("ab") as log:
-        process = subprocess.Popen(
-            argv, env=child_environment(settings), pass_fds=[writing], stdout=log, stderr=log
-        )
-    os.close(writing)
-    try:
-        with os.fdopen(reading) as said:
-            assert said.readline() == "ready\n", (folder / "log").read_text()
-        yield process
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
 def millpond(settings: Settings, *arguments: str) -> "subprocess.Popen[str]":
     """Start a command beside the workers."""
-    argv = [sys.executable, "-P", "-m", "millpond", *arguments]
     env = child_environment(settings)
-    return subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([*MILLPOND, *arguments], env=env, **pipes)
 
 
 def ended(command: "subprocess.Popen[str]") -> tuple[int, list[str], str]:
@@ -80,13 +53,6 @@ def settings(url: str, kinds_path: None) -> Settings:
     """Return settings with two threads and two seconds to drain."""
     table = {"pools": {"default": {"concurrency": 2, "prefetch": 4}}}
     return Settings(broker_url=url, kinds=("pond_kinds",), drain_seconds=2, table=table)
-
-
-def gate(folder: Path, name: str) -> Any:
-    """Return a task that runs until its gate is opened."""
-    from pond_kinds import Gate
-
-    return Gate(folder=str(folder), name=name)
 
 
 def test_a_drained_pool_finishes_what_runs_and_waits_until_it_resumes(

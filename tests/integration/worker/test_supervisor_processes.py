@@ -1,8 +1,6 @@
 """The supervisor, with real workers: restart the dead, drain, keep the deadline, leave nothing behind."""
 
-import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +14,10 @@ from millpond.broker.connection import connect
 from millpond.broker.inspect.depth import read_depth
 from millpond.broker.stats import heartbeats
 from millpond.producer.client import Client
-from millpond.tasks.settings import Settings, child_environment
+from millpond.tasks.settings import Settings
+from tests.harness.gates import gate
+from tests.harness.millpond_command import run_millpond
+from tests.harness.supervisor_process import start_supervisor
 
 Eventually = Callable[..., Any]
 Alive = Callable[[list[psutil.Process]], list[psutil.Process]]
@@ -42,10 +43,8 @@ class Supervised:
 
     def gate(self, name: str) -> int:
         """Send a task that waits for its gate; return the process id of the worker that runs it."""
-        from pond_kinds import Gate
-
         with Client(self.url) as client:
-            client.send(Gate(folder=str(self.folder), name=name))
+            client.send(gate(self.folder, name))
         started = self.folder / f"{name}.started"
         return int(self.eventually(lambda: started.exists() and started.read_text()))
 
@@ -69,25 +68,8 @@ def supervised(
     def start(*, drain_seconds: float = 30, **pool: Any) -> Supervised:
         table = {"pools": {"default": {"concurrency": 2, **pool}}}
         chosen = Settings(broker_url=url, kinds=("pond_kinds",), drain_seconds=drain_seconds, table=table)
-        reading, writing = os.pipe()
-        argv = [
-            sys.executable,
-            "-P",
-            "-m",
-            "millpond.worker.supervise.supervisor",
-            "default",
-            "--ready-fd",
-            str(writing),
-        ]
-        with (tmp_path / "log").open("wb") as log:
-            process = subprocess.Popen(
-                argv, env=child_environment(chosen), pass_fds=[writing], stdout=log, stderr=log
-            )
-        os.close(writing)
-        running = Supervised(url, tmp_path, eventually, process)
+        running = Supervised(url, tmp_path, eventually, start_supervisor(chosen, tmp_path))
         started.append(running)
-        with os.fdopen(reading) as said:
-            assert said.readline() == "ready\n", running.log()
         return running
 
     yield start
@@ -133,16 +115,7 @@ def test_a_module_that_cannot_be_imported_is_said_once(url: str, tmp_path: Path)
     """`millpond worker` ends with 1 and one line with the fault, without another attempt."""
     tmp_path.joinpath("broken_kinds.py").write_text("import nowhere_at_all\n")
     chosen = Settings(broker_url=url, kinds=("broken_kinds",), table={"pools": {"default": {}}})
-    argv = [sys.executable, "-P", "-m", "millpond", "worker", "default"]
-    ended = subprocess.run(
-        argv,
-        env=child_environment(chosen),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    ended = run_millpond(chosen, "worker", "default", folder=tmp_path)
     assert (ended.returncode, ended.stderr.count(" started")) == (1, 1), ended.stderr
     assert ended.stderr.count("millpond: kinds names 'broken_kinds', which cannot be imported") == 1
     assert ended.stderr.splitlines()[-1].endswith("all processes have ended")

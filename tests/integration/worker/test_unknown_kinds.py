@@ -11,28 +11,20 @@ from celery import Celery
 
 from millpond.broker import server
 from millpond.broker.batches import record
-from millpond.broker.connection import Store, connect
+from millpond.broker.connection import Store
 from millpond.broker.control import cancel
 from millpond.broker.inspect import dead_letters, depth, task_lookup
 from millpond.broker.inspect.purge import purge_queue
 from millpond.broker.outgoing import compose
 from millpond.broker.publish import Full, publish
 from millpond.tasks.settings import Settings
-from tests.harness.noted import names, notes
+from tests.harness.noted import names, notes, send_acts
 from tests.harness.one_worker import OneWorker, settings_for, workers
 
 Eventually = Callable[..., Any]
 
 #: Longer than any of these tests: a message put aside and not taken stays.
 LONG = {"unknown_kind_seconds": 600}
-
-
-@pytest.fixture
-def own_store(url: str) -> Iterator[Store]:
-    """Open a store on the database of the test's workers."""
-    opened = connect(url)
-    yield opened
-    opened.close()
 
 
 def old(url: str, **queue: Any) -> Settings:
@@ -43,16 +35,6 @@ def old(url: str, **queue: Any) -> Settings:
 def new(url: str, **queue: Any) -> Settings:
     """Return the settings of a worker that has the kind, with one slot and no prefetch."""
     return settings_for(url, queue=LONG | queue, pool={"concurrency": 1, "prefetch": 0})
-
-
-def send(store: Store, file: Path, *wanted: str, **more: Any) -> list[str]:
-    """Send tasks of the kind, and return their ids."""
-    messages = [
-        compose("broker.act", {"file": str(file), "name": name}, queue="default", sent_at_ms=0, **more)
-        for name in wanted
-    ]
-    publish(store, messages)
-    return [message.id for message in messages]
 
 
 def square(store: Store, **more: Any) -> str:
@@ -76,63 +58,53 @@ def old_worker(url: str, tmp_path: Path, kinds_path: None) -> Iterator[OneWorker
 
 
 def test_a_process_that_comes_later_takes_it(
-    old_worker: OneWorker, url: str, own_store: Store, file: Path, tmp_path: Path, eventually: Eventually
+    old_worker: OneWorker, url: str, plain_store: Store, file: Path, tmp_path: Path, eventually: Eventually
 ) -> None:
     """In a rolling upgrade messages of a new kind wait for a process, in order, with no delivery counted."""
-    batch = record.open_batch(own_store)
+    batch = record.open_batch(plain_store)
     wanted = [f"{n:02}" for n in range(40)]
-    [first, *_] = send(own_store, file, *wanted, batch=batch)
-    record.close_batch(own_store, batch)
-    eventually(lambda: is_aside(own_store, 40))
-    place = task_lookup.find_task(own_store, first)
+    [first, *_] = send_acts(plain_store, file, *wanted, batch=batch)
+    record.close_batch(plain_store, batch)
+    eventually(lambda: is_aside(plain_store, 40))
+    place = task_lookup.find_task(plain_store, first)
     assert place is not None
     assert (place.state, place.wants_kind) == ("delayed", True)
     with workers(new(url), tmp_path):
-        eventually(lambda: record.read_summary(own_store, batch).complete)
+        eventually(lambda: record.read_summary(plain_store, batch).complete)
     assert names(file) == wanted
     assert {note.deliveries for note in notes(file)} == {1}
-    summary = record.read_summary(own_store, batch)
+    summary = record.read_summary(plain_store, batch)
     assert (summary.succeeded, summary.failed) == (40, 0)
-    assert not own_store.client.keys("*aside*")
+    assert not plain_store.client.keys("*aside*")
 
 
 def test_beside_one_that_has_it_each_runs_soon_and_once(
-    old_worker: OneWorker, url: str, own_store: Store, file: Path, tmp_path: Path, eventually: Eventually
+    old_worker: OneWorker, url: str, plain_store: Store, file: Path, tmp_path: Path, eventually: Eventually
 ) -> None:
     """As in the README beside `millpond up`, an idle process that has the kind takes it within a moment."""
     with workers(new(url), tmp_path):
         for n in range(20):
             began = time.monotonic()
-            send(own_store, file, str(n))
+            send_acts(plain_store, file, str(n))
             eventually(lambda n=n: str(n) in names(file, "end"), every_seconds=0.005)
             assert time.monotonic() - began < 2
         assert names(file) == [str(n) for n in range(20)]
-        assert not list(dead_letters.read_dead_letters(own_store, "default"))
+        assert not list(dead_letters.read_dead_letters(plain_store, "default"))
 
 
 def test_a_process_without_room_keeps_it_alive(
-    url: str, own_store: Store, file: Path, tmp_path: Path, kinds_path: None, eventually: Eventually
+    url: str, plain_store: Store, file: Path, tmp_path: Path, kinds_path: None, eventually: Eventually
 ) -> None:
     """While the only process with a kind is busy, no message of that kind becomes a dead letter."""
     short = {"unknown_kind_seconds": 0.3}
     with workers(new(url, **short), tmp_path), workers(old(url, **short), tmp_path, first=9):
-        publish(
-            own_store,
-            [
-                compose(
-                    "broker.act",
-                    {"file": str(file), "name": "long", "what": "wait"},
-                    queue="default",
-                    sent_at_ms=0,
-                )
-            ],
-        )
+        send_acts(plain_store, file, "long", what="wait")
         eventually(lambda: names(file) == ["long"])
-        send(own_store, file, "next")
-        eventually(lambda: is_put_off(own_store))
+        send_acts(plain_store, file, "next")
+        eventually(lambda: is_put_off(plain_store))
         Path(f"{file}.go").touch()
         eventually(lambda: names(file, "end") == ["long", "next"])
-    assert not list(dead_letters.read_dead_letters(own_store, "default"))
+    assert not list(dead_letters.read_dead_letters(plain_store, "default"))
 
 
 def is_put_off(store: Store) -> bool:
@@ -143,7 +115,7 @@ def is_put_off(store: Store) -> bool:
 
 @pytest.mark.parametrize("stock", [False, True], ids=["ours", "stock Celery"])
 def test_a_kind_without_a_process_becomes_a_dead_letter_after_its_time(
-    url: str, own_store: Store, tmp_path: Path, kinds_path: None, eventually: Eventually, stock: bool
+    url: str, plain_store: Store, tmp_path: Path, kinds_path: None, eventually: Eventually, stock: bool
 ) -> None:
     """The message becomes a dead letter at its time, not before; its batch counts it, its unique key is free.
 
@@ -156,95 +128,95 @@ def test_a_kind_without_a_process_becomes_a_dead_letter_after_its_time(
             with Celery(broker=url) as app:
                 id = app.send_task("shop.charge", (42,), queue="default").id
         else:
-            batch = record.open_batch(own_store)
+            batch = record.open_batch(plain_store)
             message = compose(
                 "shop.charge", {}, queue="default", sent_at_ms=0, batch=batch, claim="order", claim_ms=0
             )
-            publish(own_store, [message])
-            record.close_batch(own_store, batch)
+            publish(plain_store, [message])
+            record.close_batch(plain_store, batch)
             id = message.id
-        eventually(lambda: list(dead_letters.read_dead_letters(own_store, "default")))
+        eventually(lambda: list(dead_letters.read_dead_letters(plain_store, "default")))
         assert time.monotonic() - began > 1.4
-        [letter] = dead_letters.read_dead_letters(own_store, "default")
+        [letter] = dead_letters.read_dead_letters(plain_store, "default")
         assert (letter.task_id, letter.reason, letter.kind) == (id, "unknown kind", "shop.charge")
         assert letter.detail["error"] == (
             "no process that serves `default` has the kind `shop.charge`: "
             "start a worker with MILLPOND_KINDS=MODULE, the module that declares it"
         )
         assert "does not have the kind shop.charge" in worker.log
-        assert is_aside(own_store, 0)
-        assert not own_store.client.keys("*aside*")
+        assert is_aside(plain_store, 0)
+        assert not plain_store.client.keys("*aside*")
         if batch is not None:
-            assert record.read_summary(own_store, batch).failed == 1
-            assert record.read_summary(own_store, batch).complete
-            assert not own_store.client.keys("*once:*")
+            assert record.read_summary(plain_store, batch).failed == 1
+            assert record.read_summary(plain_store, batch).complete
+            assert not plain_store.client.keys("*once:*")
 
 
 def test_thousands_of_them_hold_up_nobody(
-    old_worker: OneWorker, own_store: Store, file: Path, eventually: Eventually
+    old_worker: OneWorker, plain_store: Store, file: Path, eventually: Eventually
 ) -> None:
     """Thousands of such messages are handed out once each; then the worker turns no more than when idle."""
 
     def seconds_of_200() -> float:
-        batch = record.open_batch(own_store)
+        batch = record.open_batch(plain_store)
         began = time.monotonic()
         for _ in range(200):
-            square(own_store, batch=batch)
-        record.close_batch(own_store, batch)
-        eventually(lambda: record.read_summary(own_store, batch).complete)
+            square(plain_store, batch=batch)
+        record.close_batch(plain_store, batch)
+        eventually(lambda: record.read_summary(plain_store, batch).complete)
         return time.monotonic() - began
 
     alone = seconds_of_200()
-    send(own_store, file, *map(str, range(5_000)))
-    eventually(lambda: is_aside(own_store, 5_000), 30)
-    fetched = depth.read_depth(own_store, "default").counters["fetched"]
+    send_acts(plain_store, file, *map(str, range(5_000)))
+    eventually(lambda: is_aside(plain_store, 5_000), 30)
+    fetched = depth.read_depth(plain_store, "default").counters["fetched"]
     assert fetched == 5_200
     assert seconds_of_200() < 4 * alone + 1
-    assert depth.read_depth(own_store, "default").counters["fetched"] == fetched + 200
+    assert depth.read_depth(plain_store, "default").counters["fetched"] == fetched + 200
 
 
 def test_it_counts_against_the_bound_and_can_be_purged(
-    url: str, own_store: Store, file: Path, tmp_path: Path, kinds_path: None, eventually: Eventually
+    url: str, plain_store: Store, file: Path, tmp_path: Path, kinds_path: None, eventually: Eventually
 ) -> None:
     """Messages that a worker has put aside count against the bound, and can be purged."""
     with workers(old(url, bound=10), tmp_path, first=9):
-        send(own_store, file, *map(str, range(10)))
-        eventually(lambda: is_aside(own_store, 10))
-        [said] = publish(own_store, [compose("squares.square", {"n": 1}, queue="default", sent_at_ms=0)])
+        send_acts(plain_store, file, *map(str, range(10)))
+        eventually(lambda: is_aside(plain_store, 10))
+        [said] = publish(plain_store, [compose("squares.square", {"n": 1}, queue="default", sent_at_ms=0)])
         assert isinstance(said, Full)
-        assert purge_queue(own_store, "default") == 10
-        [said] = publish(own_store, [compose("squares.square", {"n": 1}, queue="default", sent_at_ms=0)])
+        assert purge_queue(plain_store, "default") == 10
+        [said] = publish(plain_store, [compose("squares.square", {"n": 1}, queue="default", sent_at_ms=0)])
         assert not isinstance(said, Full)
-        assert not own_store.client.keys("*aside*")
+        assert not plain_store.client.keys("*aside*")
 
 
 def test_it_is_cancelled_and_expires_as_what_waits(
-    old_worker: OneWorker, own_store: Store, file: Path, eventually: Eventually
+    old_worker: OneWorker, plain_store: Store, file: Path, eventually: Eventually
 ) -> None:
     """A message put aside is cancelled at once, and expires at its time; its batch completes."""
-    now_ms = server.server_time_ms(own_store)
-    kept, soon = record.open_batch(own_store), record.open_batch(own_store)
-    [id] = send(own_store, file, "cancelled", batch=kept)
-    send(own_store, file, "expires", batch=soon, expires_ms=now_ms + 3_000)
+    now_ms = server.server_time_ms(plain_store)
+    kept, soon = record.open_batch(plain_store), record.open_batch(plain_store)
+    [id] = send_acts(plain_store, file, "cancelled", batch=kept)
+    send_acts(plain_store, file, "expires", batch=soon, expires_ms=now_ms + 3_000)
     for batch in (kept, soon):
-        record.close_batch(own_store, batch)
-    eventually(lambda: is_aside(own_store, 2))
-    cancel.cancel_task(own_store, id)
-    assert record.read_summary(own_store, kept).cancelled == 1
-    eventually(lambda: record.read_summary(own_store, soon).expired == 1)
-    assert record.read_summary(own_store, soon).complete
-    assert not own_store.client.keys("*aside*")
-    assert not list(dead_letters.read_dead_letters(own_store, "default"))
+        record.close_batch(plain_store, batch)
+    eventually(lambda: is_aside(plain_store, 2))
+    cancel.cancel_task(plain_store, id)
+    assert record.read_summary(plain_store, kept).cancelled == 1
+    eventually(lambda: record.read_summary(plain_store, soon).expired == 1)
+    assert record.read_summary(plain_store, soon).complete
+    assert not plain_store.client.keys("*aside*")
+    assert not list(dead_letters.read_dead_letters(plain_store, "default"))
 
 
 def test_of_many_kinds_not_all_are_put_aside(
-    old_worker: OneWorker, own_store: Store, eventually: Eventually
+    old_worker: OneWorker, plain_store: Store, eventually: Eventually
 ) -> None:
     """The number of unknown kinds is bounded, so that a sender of new ones cannot slow every publisher."""
     messages = [compose(f"kind.{n}", {}, queue="default", sent_at_ms=0) for n in range(600)]
-    publish(own_store, messages)
-    eventually(lambda: len(list(dead_letters.read_dead_letters(own_store, "default"))) == 100)
-    eventually(lambda: is_aside(own_store, 500))
+    publish(plain_store, messages)
+    eventually(lambda: len(list(dead_letters.read_dead_letters(plain_store, "default"))) == 100)
+    eventually(lambda: is_aside(plain_store, 500))
 
 
 def test_a_worker_names_at_its_start_what_it_cannot_run(
@@ -263,7 +235,7 @@ def test_a_worker_names_at_its_start_what_it_cannot_run(
 
 
 def test_a_message_of_the_oldest_protocol_waits_too(
-    old_worker: OneWorker, own_store: Store, eventually: Eventually
+    old_worker: OneWorker, plain_store: Store, eventually: Eventually
 ) -> None:
     """A message of Celery's protocol 1 is put aside too: its kind is in the body, which no script reads."""
     from base64 import b64encode
@@ -271,6 +243,6 @@ def test_a_message_of_the_oldest_protocol_waits_too(
     body = b64encode(json.dumps({"task": "shop.charge", "id": "1", "args": [], "kwargs": {}}).encode())
     properties = {"delivery_tag": "1", "delivery_info": {}, "body_encoding": "base64"}
     message = {"body": body.decode(), "content-type": "application/json", "content-encoding": "utf-8"}
-    own_store.client.lpush("default", json.dumps({**message, "headers": {}, "properties": properties}))
-    eventually(lambda: is_aside(own_store, 1))
-    assert purge_queue(own_store, "default") == 1
+    plain_store.client.lpush("default", json.dumps({**message, "headers": {}, "properties": properties}))
+    eventually(lambda: is_aside(plain_store, 1))
+    assert purge_queue(plain_store, "default") == 1

@@ -16,7 +16,7 @@ import pytest
 from celery import Celery
 
 from millpond import Client
-from millpond.broker.connection import Store, connect
+from millpond.broker.connection import Store
 from millpond.broker.inspect import depth as inspect_depth
 from tests.harness.noted import names
 from tests.harness.one_worker import settings_for, workers
@@ -74,19 +74,11 @@ def nothing_counted(store: Store) -> bool:
     return (depth.ready, depth.in_flight, depth.dead, depth.counters.get("redelivered", 0)) == (0, 0, 0, 0)
 
 
-@pytest.fixture
-def own_store(url: str) -> Iterator[Store]:
-    """Open a store without a prefix on a fresh database."""
-    opened = connect(url)
-    yield opened
-    opened.close()
-
-
 @pytest.mark.parametrize("executor", EXECUTORS)
 def test_short_tasks_pass_a_long_one_to_an_idle_process(
     executor: str,
     url: str,
-    own_store: Store,
+    plain_store: Store,
     kinds_path: None,
     file: Path,
     tmp_path: Path,
@@ -108,14 +100,14 @@ def test_short_tasks_pass_a_long_one_to_an_idle_process(
         eventually(lambda: len(names(file)) == 200 + SHORT + 1, 10)
         assert "long" not in names(file, "end")
         file.with_name(f"{file.name}.go").touch()
-        eventually(lambda: nothing_counted(own_store))
+        eventually(lambda: nothing_counted(plain_store))
 
 
 @pytest.mark.parametrize(
     ("pool", "early"), [("prefork", False), ("threads", False), ("prefork", True), ("threads", True)]
 )
 def test_short_tasks_pass_a_long_one_under_stock_workers(
-    pool: str, early: bool, url: str, own_store: Store, tmp_path: Path, eventually: Callable[..., object]
+    pool: str, early: bool, url: str, plain_store: Store, tmp_path: Path, eventually: Callable[..., object]
 ) -> None:
     """Short tasks pass a long one on stock workers too, acknowledged early or late; a lone one starts."""
     file = tmp_path / "starts"
@@ -141,5 +133,5 @@ def test_short_tasks_pass_a_long_one_under_stock_workers(
             send(f"n{n}")
         eventually(lambda: len(started_at(file)) == 107 + SHORT + 1, 10)
         file.with_name(f"{file.name}.go").touch()
-        eventually(lambda: nothing_counted(own_store), 20)
+        eventually(lambda: nothing_counted(plain_store), 20)
     app.close()

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -19,15 +17,15 @@ from redis.exceptions import ResponseError
 from millpond.broker import limits
 from millpond.broker.connection import Store, connect
 from millpond.broker.inspect import depth
-from millpond.broker.outgoing import compose
-from millpond.broker.publish import publish
 from millpond.tasks.process.health import Health, judge_health
 from millpond.tasks.process.heartbeat_file import read_heartbeats
-from millpond.tasks.settings import Settings, child_environment
+from millpond.tasks.settings import Settings
 from millpond.worker.local.valkey import embedded_binary
-from tests.harness.noted import names
+from tests.harness.millpond_command import run_millpond
+from tests.harness.noted import names, send_acts
 from tests.harness.one_worker import OneWorker, settings_for, workers
 from tests.harness.own_server import OwnServer, free_port, running
+from tests.harness.supervisor_process import supervised
 
 Eventually = Callable[..., Any]
 #: A worker that waits for its broker turns every two seconds, and its pulse is a second old at most.
@@ -66,17 +64,6 @@ def store(server: OwnServer) -> Iterator[Store]:
     opened = connect(server.url)
     yield opened
     opened.close()
-
-
-def send(store: Store, file: Path, *wanted: str, **more: Any) -> None:
-    """Send one task of each name."""
-    publish(
-        store,
-        [
-            compose("broker.act", {"file": str(file), "name": name, **more}, queue="default", sent_at_ms=0)
-            for name in wanted
-        ],
-    )
 
 
 def health(worker: OneWorker) -> Health:
@@ -118,25 +105,14 @@ def test_a_broker_that_is_away_makes_a_worker_not_ready_and_not_dead(
 def test_the_command_is_quick_and_its_exit_code_is_the_answer(worker: OneWorker, settings: Settings) -> None:
     """`millpond health` takes little more processor time than an interpreter, and its answer is right."""
     before = os.times()
-    done = command(settings, "health", "default", "--json")
+    done = run_millpond(settings, "health", "default", "--json")
     after = os.times()
     answer = json.loads(done.stdout)
     assert (done.returncode, answer["live"], answer["faults"]) == (0, True, []), done.stdout + done.stderr
     assert str(worker.pid) in answer["processes"][0]
     assert (after.children_user - before.children_user) + (after.children_system - before.children_system) < 1
-    nobody = command(settings, "health", "email", "--live")
+    nobody = run_millpond(settings, "health", "email", "--live")
     assert (nobody.returncode, nobody.stdout) == (1, "no process of email runs here\n")
-
-
-def command(settings: Settings, *words: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "millpond", *words],
-        env=child_environment(settings),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 @pytest.mark.slow
@@ -145,7 +121,7 @@ def test_a_body_that_holds_the_interpreter_is_seen(
 ) -> None:
     """While a body holds its process's interpreter, the worker is not live; afterwards it is."""
     eventually(lambda: well(worker))
-    send(store, file, "seize", what="seize", seconds=3 * PATIENCE)
+    send_acts(store, file, "seize", what="seize", seconds=3 * PATIENCE)
     eventually(lambda: health(worker).live, 20)
     eventually(lambda: well(worker), 60)
 
@@ -157,7 +133,7 @@ def test_a_stuck_consumer_is_not_working_and_a_paused_queue_is_not_stuck(
     """With an endless body in every slot, and tasks ready, a worker is live and ready, but not working."""
     eventually(lambda: well(worker))
     limits.pause(store, "default")
-    send(store, file, *map(str, range(4)), seconds=4 * PATIENCE)
+    send_acts(store, file, *map(str, range(4)), seconds=4 * PATIENCE)
     idle_until = monotonic() + 2 * PATIENCE
     eventually(lambda: not well(worker) or monotonic() > idle_until, 3 * PATIENCE)
     assert well(worker)
@@ -210,7 +186,7 @@ def test_a_poison_message_leaves_the_pool_in_health(
     before = depth.read_depth(store, "default").dead
     store.client.lpush("default", b"{no message")
     eventually(lambda: depth.read_depth(store, "default").dead == before + 1)
-    send(store, file, "after")
+    send_acts(store, file, "after")
     eventually(lambda: names(file, "end") == ["after"])
     assert well(worker)
 
@@ -220,10 +196,7 @@ def test_the_supervisor_answers_by_http(
     settings: Settings, server: OwnServer, tmp_path: Path, eventually: Eventually
 ) -> None:
     """GET /live, /ready and /working on loopback answer as the command does; /metrics has the slots."""
-    with (tmp_path / "log").open("wb") as log:
-        argv = [sys.executable, "-P", "-m", "millpond.worker.supervise.supervisor", "default"]
-        process = subprocess.Popen(argv, env=child_environment(settings), stdout=log, stderr=log)
-    try:
+    with supervised(settings, tmp_path) as process:
         eventually(lambda: asked(settings, "working")[0] == 200, 60)
         (worker,) = {each.pid for each in read_heartbeats(pid=process.pid)}
         os.kill(worker, signal.SIGSTOP)
@@ -233,9 +206,6 @@ def test_the_supervisor_answers_by_http(
         assert asked(settings, "else")[0] == 404
         eventually(lambda: 'millpond_worker_slots{pool="default",process="default.1@' in told(settings), 30)
         assert 'millpond_worker_working{pool="default"} 1.0' in told(settings)
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 def asked(settings: Settings, question: str) -> tuple[int, Any]:
