@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from millpond.broker.stats.heartbeats import Heartbeat
 from millpond.broker.stats.window import Place
 from millpond.worker.local.embedded import Embedded
 from tests.browser.test_operator import POND, chromium, open_page
+from tests.harness.background import repeating
 
 __all__ = ["POND", "chromium", "open_page"]
 
@@ -84,20 +84,13 @@ def fall_behind(store: Store) -> None:
 def beating(store: Store) -> Iterator[None]:
     """Send the heartbeat of a process of the pool for the length of a block."""
     beat = Heartbeat("email.1@h", "email", "h", 1, "threads", 8, 8, 8, 0, False, 60.0, ("email",), cores=4)
-    stop = Event()
 
     def send() -> None:
         heartbeats.send_heartbeat(store, beat, {})
-        while not stop.wait(2):
-            heartbeats.send_heartbeat(store, beat, {})
 
-    thread = Thread(target=send)
-    thread.start()
-    try:
+    send()
+    with repeating(send, 2):
         yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -1,7 +1,6 @@
 """Run a real SMTP server on loopback that answers as a test sets it, and keeps the mails it accepted."""
 
 import asyncio
-import socket
 import ssl
 from collections import defaultdict
 from contextlib import contextmanager
@@ -10,6 +9,8 @@ from typing import Any
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult
+
+from tests.harness.own_server import free_port
 
 
 @dataclass
@@ -100,14 +101,11 @@ def _login(server, session, envelope, mechanism, data):
 @contextmanager
 def mail_sink(*, tls: ssl.SSLContext | None = None, starttls: ssl.SSLContext | None = None, **options: Any):
     """Serve a sink for the length of a `with` block."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    sink = Sink(port=port)
+    sink = Sink(port=free_port())
     controller = _Controller(
         sink,
         hostname="127.0.0.1",
-        port=port,
+        port=sink.port,
         ssl_context=tls,
         tls_context=starttls,
         require_starttls=starttls is not None,

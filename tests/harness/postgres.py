@@ -3,7 +3,6 @@
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
+
+from tests.harness.own_server import free_port
 
 #: Where Debian puts the programs of the server.
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
@@ -38,9 +39,7 @@ def postgres(folder: Path, *, statements: tuple[str, ...] = ()) -> Iterator[Post
     """Run a server for the length of a block, with these statements done."""
     import psycopg
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        server = Postgres(free.getsockname()[1])
+    server = Postgres(free_port())
     data = folder / "postgres"
     data.mkdir()
     as_user = _user(data, folder)

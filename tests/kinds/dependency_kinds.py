@@ -12,6 +12,8 @@ from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from kept_connections import postgres_connection
+
 from millpond import Context, Contract, body
 
 _HERE = threading.local()
@@ -89,17 +91,9 @@ class WaitingChild(Contract, kind="dependency.waiting_child"):
     seconds: float
 
 
-def _connection(url: str):  # type: ignore[no-untyped-def]  # psycopg is imported in the worker alone
-    import psycopg
-
-    if getattr(_HERE, "postgres", None) is None:
-        _HERE.postgres = psycopg.connect(url, autocommit=True)
-    return _HERE.postgres
-
-
 @body(HotRow)
 def hot_row(job: HotRow, context: Context) -> None:
-    connection = _connection(job.url)
+    connection = postgres_connection(job.url)
     row = job.row or threading.get_native_id() % 1000
     with connection.transaction():
         connection.execute("update stock set n = n - 1 where id = %s", (row,))

@@ -14,9 +14,9 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
-from millpond import Context, Contract, RetryLater, body
+from kept_connections import postgres_connection
 
-_HERE = threading.local()
+from millpond import Context, Contract, RetryLater, body
 
 
 class Advisory(Contract, kind="everyday.advisory"):
@@ -83,17 +83,9 @@ class Large(Contract, kind="everyday.large"):
     seconds: float
 
 
-def _postgres(url: str):  # type: ignore[no-untyped-def]  # psycopg is imported in the worker alone
-    import psycopg
-
-    if getattr(_HERE, "postgres", None) is None:
-        _HERE.postgres = psycopg.connect(url, autocommit=True)
-    return _HERE.postgres
-
-
 @body(Advisory)
 def advisory(job: Advisory, context: Context) -> None:
-    connection = _postgres(job.url)
+    connection = postgres_connection(job.url)
     connection.execute("select pg_advisory_lock(7)")
     connection.execute("select pg_sleep(%s)", (job.seconds,))
     connection.execute("select pg_advisory_unlock(7)")

@@ -13,6 +13,8 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
+from kept_connections import redis_client
+
 from millpond import Context, Contract, body
 
 _LOCK = threading.Lock()
@@ -154,11 +156,7 @@ def throttled(job: Throttled, context: Context) -> None:
         with _OWN_SEMAPHORE:
             time.sleep(job.seconds)
     else:
-        import redis
-
-        if getattr(_HERE, "redis", None) is None:
-            _HERE.redis = redis.Redis.from_url(os.environ["MILLPOND_BROKER_URL"])
-        while not _HERE.redis.set("shop:turn", "1", nx=True, px=int(job.seconds * 1000)):
+        while not redis_client().set("shop:turn", "1", nx=True, px=int(job.seconds * 1000)):
             time.sleep(job.seconds)
 
 
@@ -258,12 +256,8 @@ def refused(job: Refused, context: Context) -> None:
 def hot_key(job: HotKey, context: Context) -> None:
     import random
 
-    import redis
-
     key = 0 if random.random() < 0.8 else random.randrange(1, 1000)
-    if getattr(_HERE, "redis", None) is None:
-        _HERE.redis = redis.Redis.from_url(os.environ["MILLPOND_BROKER_URL"])
-    with _HERE.redis.lock(f"shop:key:{key}", timeout=60):
+    with redis_client().lock(f"shop:key:{key}", timeout=60):
         time.sleep(job.seconds)
 
 

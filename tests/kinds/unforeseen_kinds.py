@@ -20,6 +20,8 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
+from kept_connections import postgres_connection, redis_client
+
 from millpond import Context, Contract, body
 
 _HERE = threading.local()
@@ -217,17 +219,9 @@ def upload(job: Upload, context: Context) -> None:
         answer.read()
 
 
-def _redis(url: str = "") -> Any:
-    import redis
-
-    if getattr(_HERE, "redis", None) is None:
-        _HERE.redis = redis.Redis.from_url(url or os.environ["MILLPOND_BROKER_URL"])
-    return _HERE.redis
-
-
 @body(RedisSemaphore)
 def redis_semaphore(job: RedisSemaphore, context: Context) -> None:
-    server = _redis()
+    server = redis_client()
     if job.how == "list":
         if server.set("shop:permits-made", "1", nx=True):
             server.rpush("shop:permits", *range(job.permits))
@@ -244,7 +238,7 @@ def redis_semaphore(job: RedisSemaphore, context: Context) -> None:
 
 @body(RedisKeys)
 def redis_keys(job: RedisKeys, context: Context) -> None:
-    server = _redis(job.url)
+    server = redis_client(job.url)
     names = [f"shop:{n}" for n in range(job.keys)]
     if job.at_once:
         server.mget(names)
@@ -270,17 +264,9 @@ def redis_pool(job: RedisPool, context: Context) -> None:
     server.blpop("shop:nothing", timeout=job.seconds)
 
 
-def _postgres(url: str) -> Any:
-    import psycopg
-
-    if getattr(_HERE, "postgres", None) is None:
-        _HERE.postgres = psycopg.connect(url, autocommit=True)
-    return _HERE.postgres
-
-
 @body(TableLock)
 def table_lock(job: TableLock, context: Context) -> None:
-    connection = _postgres(job.url)
+    connection = postgres_connection(job.url)
     with connection.transaction():
         connection.execute("lock table stock in exclusive mode")
         connection.execute("select pg_sleep(%s)", (job.seconds,))
@@ -290,7 +276,7 @@ def table_lock(job: TableLock, context: Context) -> None:
 def deadlocks(job: Deadlocks, context: Context) -> None:
     import psycopg
 
-    connection = _postgres(job.url)
+    connection = postgres_connection(job.url)
     while True:
         with suppress(psycopg.errors.DeadlockDetected):
             with connection.transaction():

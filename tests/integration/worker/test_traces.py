@@ -2,9 +2,7 @@
 
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from millpond.producer.client import Client
 from millpond.tasks.process import spans
 from millpond.tasks.process.spans import flush
 from millpond.tasks.settings import Settings
+from tests.harness.http_server import LocalServer, QuietHandler, run_http_server
 from tests.harness.one_worker import settings_for, workers
 
 Eventually = Callable[..., Any]
@@ -27,7 +26,7 @@ def collector() -> Iterator[tuple[str, list[Any]]]:
     """Run a collector on loopback; give its endpoint, and the spans that it gets."""
     spans: list[Any] = []
 
-    class Take(BaseHTTPRequestHandler):
+    class Take(QuietHandler):
         def do_POST(self) -> None:
             import gzip
 
@@ -36,19 +35,10 @@ def collector() -> Iterator[tuple[str, list[Any]]]:
                 body = gzip.decompress(body)
             for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
                 spans.extend(span for scope in resource.scope_spans for span in scope.spans)
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+            self.answer(200, b"")
 
-        def log_message(self, format: str, *args: object) -> None:
-            """Log nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Take)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/v1/traces", spans
-    server.shutdown()
-    server.server_close()
+    with run_http_server(LocalServer(Take)) as server:
+        yield f"{server.url}v1/traces", spans
 
 
 @pytest.fixture

@@ -15,13 +15,13 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from statistics import median
-from threading import Event, Thread
 
 from millpond.tasks.settings import Settings
 from millpond.worker.local.valkey import run_server
+from tests.harness.background import repeating
 from tests.harness.flower_process import LOGIN, Visitor, flower_process
 from tests.harness.own_server import free_port
 from tests.scenarios.bench.measure import PREFORK, ROOT, THREADS, Drained, Executor, drain
@@ -115,25 +115,16 @@ def _watched(way: str, url: str) -> Iterator[dict[str, str]]:
         yield UNSAMPLED if way == "no sampler" else {}
 
 
-@contextmanager
-def _asking(page: str) -> Iterator[None]:
+def _asking(page: str) -> AbstractContextManager[None]:
     """Ask for a page and for the metrics, as an operator's browser and a Prometheus do."""
-    stop = Event()
+    visitor = Visitor(page)
 
     def ask() -> None:
-        visitor = Visitor(page)
-        while not stop.wait(LOOK_SECONDS):
-            for path in ("/queues", "/metrics"):
-                if visitor.get(path).status != 200:
-                    raise RuntimeError(f"Flower does not answer {path}")
+        for path in ("/queues", "/metrics"):
+            if visitor.get(path).status != 200:
+                raise RuntimeError(f"Flower does not answer {path}")
 
-    asking = Thread(target=ask)
-    asking.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        asking.join()
+    return repeating(ask, LOOK_SECONDS)
 
 
 def _note(figures: Figures, way: str, name: str, drained: Drained) -> None:

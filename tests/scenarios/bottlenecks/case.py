@@ -1,6 +1,6 @@
 """A bottleneck: the pool, the work, the dependency, and the states that are right of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +8,8 @@ from typing import Any
 
 from millpond.broker.connection import Store
 from tests.harness.one_worker import OneWorker
+
+EXECUTORS = ("threads", "prefork")
 
 
 @dataclass
@@ -75,3 +77,11 @@ class Case:
     def label(self) -> str:
         """The name and the executor."""
         return f"{self.name}, {self.executor}"
+
+
+def on_both_executors(
+    name: str, kind: str, right: tuple[str, ...], grows: bool, **more: Any
+) -> Iterator[Case]:
+    """Yield a bottleneck on threads and on prefork children."""
+    for executor in EXECUTORS:
+        yield Case(name, kind, right, grows, executor=executor, **more)

@@ -5,9 +5,7 @@ import random
 import re
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic, sleep
@@ -26,6 +24,7 @@ from millpond.monitor.snapshot import read_snapshot
 from millpond.tasks.settings import Settings, child_environment
 from millpond.worker.local.valkey import run_server
 from millpond.worker.supervise.process_numbers import ProcessNumbers
+from tests.harness.background import repeating
 from tests.harness.one_worker import OneWorker, settings_for, workers
 from tests.harness.tcp_proxy import proxy
 from tests.scenarios.bottlenecks.case import Case, Scene
@@ -223,22 +222,9 @@ def _keep_nice() -> None:
             Path(f"/proc/{each.pid}/autogroup").write_text(str(os.nice(0)))
 
 
-@contextmanager
-def kept_nice() -> Iterator[None]:
+def kept_nice() -> AbstractContextManager[None]:
     """Give programs that are started this one's niceness, once a second, so that they are soon ready."""
-    stop = threading.Event()
-
-    def keep() -> None:
-        while not stop.wait(1):
-            _keep_nice()
-
-    thread = threading.Thread(target=keep, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+    return repeating(_keep_nice, 1)
 
 
 def _more(case: Case, settings: Settings, slots: int, number: int, stack: ExitStack, folder: Path) -> None:

@@ -6,22 +6,19 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from tests.harness.http_server import LocalServer, QuietHandler, run_http_server
 from tests.harness.mail_sink import Sink, mail_sink
 
 
-class RateLimited(ThreadingHTTPServer):
+class RateLimited(LocalServer):
     """Answers so many requests a second, and 429 with Retry-After beyond."""
 
-    daemon_threads = True
-    request_queue_size = 128
-
     def __init__(self, rate: float) -> None:
-        super().__init__(("127.0.0.1", 0), _Limiting)
+        super().__init__(_Limiting)
         self.rate, self._next, self._lock = rate, time.monotonic(), threading.Lock()
 
     def takes(self) -> bool:
@@ -35,36 +32,15 @@ class RateLimited(ThreadingHTTPServer):
             return True
 
 
-class Thrashing(ThreadingHTTPServer):
+class Thrashing(LocalServer):
     """Answers the slower the more requests it has at once: more of them get less done."""
 
-    daemon_threads = True
-    request_queue_size = 128
-
     def __init__(self, seconds: float) -> None:
-        super().__init__(("127.0.0.1", 0), _Thrashing)
+        super().__init__(_Thrashing)
         self.seconds, self.at_once, self.lock = seconds, 0, threading.Lock()
 
 
-class _Answering(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    wbufsize = -1
-
-    def answer(self, status: int, **headers: str) -> None:
-        """Answer with a status."""
-        with suppress(OSError):
-            self.send_response(status)
-            for name, value in {"content-length": "2", **headers}.items():
-                self.send_header(name.replace("_", "-"), value)
-            self.end_headers()
-            self.wfile.write(b"ok")
-
-    def log_message(self, *_: object) -> None:
-        """Log nothing."""
-
-
-class _Limiting(_Answering):
+class _Limiting(QuietHandler):
     server: RateLimited
 
     def do_GET(self) -> None:
@@ -75,7 +51,7 @@ class _Limiting(_Answering):
             self.answer(429, retry_after="0.3")
 
 
-class _Thrashing(_Answering):
+class _Thrashing(QuietHandler):
     server: Thrashing
 
     def do_GET(self) -> None:
@@ -93,7 +69,7 @@ class _Thrashing(_Answering):
 
 @dataclass(frozen=True)
 class Served:
-    """Where a service listens."""
+    """A service that is no HTTP server: where it listens."""
 
     port: int
 
@@ -102,35 +78,15 @@ class Served:
         """Return `host:port`."""
         return f"127.0.0.1:{self.port}"
 
-    @property
-    def url(self) -> str:
-        """Return the URL to ask."""
-        return f"http://{self.address}/"
 
-
-@contextmanager
-def run_http_server(server: ThreadingHTTPServer) -> Iterator[Served]:
-    """Run a server in a thread, and stop it at the end."""
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield Served(server.server_address[1])
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-@contextmanager
-def rate_limited(_folder: Path) -> Iterator[Served]:
+def rate_limited(_folder: Path) -> AbstractContextManager[LocalServer]:
     """Run a service that answers fifteen requests a second."""
-    with run_http_server(RateLimited(15)) as served:
-        yield served
+    return run_http_server(RateLimited(15))
 
 
-@contextmanager
-def thrashing(_folder: Path) -> Iterator[Served]:
+def thrashing(_folder: Path) -> AbstractContextManager[LocalServer]:
     """Run a service that thrashes."""
-    with run_http_server(Thrashing(0.02)) as served:
-        yield served
+    return run_http_server(Thrashing(0.02))
 
 
 @contextmanager

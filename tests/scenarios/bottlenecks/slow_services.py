@@ -7,26 +7,23 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from millpond.worker.local.valkey import run_server
+from tests.harness.http_server import LocalServer, QuietHandler, run_http_server
 from tests.harness.permits import Service, service
 from tests.harness.tcp_proxy import proxy
-from tests.scenarios.bottlenecks.services import Served, run_http_server
+from tests.scenarios.bottlenecks.services import Served
 
 
-class _Queueing(ThreadingHTTPServer):
+class _Queueing(LocalServer):
     """Answers `rate` requests a second; those beyond wait. A share of the answers is 503."""
 
-    daemon_threads = True
-    request_queue_size = 128
-
     def __init__(self, rate: float, *, failing: float = 0.0, bytes_rate: float = 0.0) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.rate, self.failing, self.bytes_rate = rate, failing, bytes_rate
         self._next, self._lock = 0.0, threading.Lock()
 
@@ -38,21 +35,14 @@ class _Queueing(ThreadingHTTPServer):
         time.sleep(max(0.0, until - time.monotonic()))
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     server: _Queueing
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    wbufsize = -1
 
     def do_GET(self) -> None:
         """Answer in turn."""
         if self.server.rate:
             self.server.wait_for_turn(1 / self.server.rate)
-        with suppress(OSError):
-            self.send_response(503 if random.random() < self.server.failing else 200)
-            self.send_header("content-length", "2")
-            self.end_headers()
-            self.wfile.write(b"ok")
+        self.answer(503 if random.random() < self.server.failing else 200)
 
     def do_POST(self) -> None:
         """Take the bytes of all clients one after the other, so many a second."""
@@ -63,36 +53,25 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.wait_for_turn(len(part) / self.server.bytes_rate)
         self.do_GET()
 
-    def log_message(self, *_: object) -> None:
-        """Log nothing."""
 
-
-@contextmanager
-def token_bucket(_folder: Path) -> Iterator[Served]:
+def token_bucket(_folder: Path) -> AbstractContextManager[LocalServer]:
     """Run a service that answers thirty requests a second and lets the others wait."""
-    with run_http_server(_Queueing(30)) as served:
-        yield served
+    return run_http_server(_Queueing(30))
 
 
-@contextmanager
-def half_failing(_folder: Path) -> Iterator[Served]:
+def half_failing(_folder: Path) -> AbstractContextManager[LocalServer]:
     """Run a service that answers forty requests a second, half of them with 503."""
-    with run_http_server(_Queueing(40, failing=0.5)) as served:
-        yield served
+    return run_http_server(_Queueing(40, failing=0.5))
 
 
-@contextmanager
-def failing_for_all(_folder: Path) -> Iterator[Served]:
+def failing_for_all(_folder: Path) -> AbstractContextManager[LocalServer]:
     """Run a service that answers everybody at once, half of them with 503."""
-    with run_http_server(_Queueing(0, failing=0.5)) as served:
-        yield served
+    return run_http_server(_Queueing(0, failing=0.5))
 
 
-@contextmanager
-def narrow_line(_folder: Path) -> Iterator[Served]:
+def narrow_line(_folder: Path) -> AbstractContextManager[LocalServer]:
     """Run a service that receives four megabytes a second from all clients together."""
-    with run_http_server(_Queueing(0, bytes_rate=4_000_000)) as served:
-        yield served
+    return run_http_server(_Queueing(0, bytes_rate=4_000_000))
 
 
 @contextmanager

@@ -2,13 +2,10 @@
 
 from collections.abc import Iterator
 from importlib.util import find_spec
-from typing import Any
 
 from tests.scenarios.bottlenecks import services, slow_services
 from tests.scenarios.bottlenecks import surroundings as about
-from tests.scenarios.bottlenecks.case import Case
-
-EXECUTORS = ("threads", "prefork")
+from tests.scenarios.bottlenecks.case import Case, on_both_executors
 
 
 def unforeseen() -> list[Case]:
@@ -16,47 +13,42 @@ def unforeseen() -> list[Case]:
     return [*_services(), *_redis(), *_databases(), *_disk(), *_computing(), *_shapes(), *_large()]
 
 
-def _both(name: str, kind: str, right: tuple[str, ...], grows: bool, **more: Any) -> Iterator[Case]:
-    for executor in EXECUTORS:
-        yield Case(name, kind, right, grows, executor=executor, **more)
-
-
 def _services() -> Iterator[Case]:
-    yield from _both(
+    yield from on_both_executors(
         "a token bucket that lets wait", "bottleneck.ask", ("dependency",), False,
         around=slow_services.token_bucket, given=lambda it: {"url": it.url}, named=lambda it: it.address,
     )  # fmt: skip
-    yield from _both(
+    yield from on_both_executors(
         "a slow service that fails half", "unforeseen.ask_again", ("dependency",), False,
         around=slow_services.half_failing, given=lambda it: {"url": it.url}, named=lambda it: it.address,
     )  # fmt: skip
-    yield from _both(
+    yield from on_both_executors(
         "a quick service that fails half", "unforeseen.ask_again", ("workers",), True, slots=4,
         around=slow_services.failing_for_all, given=lambda it: {"url": it.url},
     )  # fmt: skip
-    yield from _both(
+    yield from on_both_executors(
         "uploads by a narrow line", "unforeseen.upload", ("dependency",), False,
         around=slow_services.narrow_line, given=lambda it: {"url": it.url, "size": 200_000},
         named=lambda it: it.address,
     )  # fmt: skip
-    yield from _both(
+    yield from on_both_executors(
         "two services, the second saturated", "unforeseen.ask_two", ("dependency",), False,
         around=slow_services.two_services, given=lambda it: {"first": it[0].url, "second": it[1].url},
         named=lambda it: it[1].address,
     )  # fmt: skip
-    yield from _both(
+    yield from on_both_executors(
         "two sorts of tasks, the service of one saturated", "unforeseen.ask_two", ("dependency",), False,
         around=slow_services.two_services,
         given=lambda it: {"first": it[0].url, "second": it[1].url, "only": "first"},
         beside=("unforeseen.ask_two", {"only": "second"}, 0.5), named=lambda it: it[1].address,
     )  # fmt: skip
     if find_spec("trustme"):
-        yield from _both(
+        yield from on_both_executors(
             "slow handshakes of TLS", "unforeseen.ask_safely", ("dependency",), False,
             around=slow_services.slow_handshakes, given=lambda it: {"port": it.port},
             named=lambda it: it.address,
         )  # fmt: skip
-    yield from _both(
+    yield from on_both_executors(
         "many requests at once from one loop", "unforeseen.ask_at_once", ("dependency",), False, slots=4,
         around=about.asked(4, 0.05), given=lambda it: {"url": it.url, "times": 5},
         named=lambda it: it.address,
@@ -67,15 +59,15 @@ def _services() -> Iterator[Case]:
             around=slow_services.grpc_server, given=lambda it: {"port": it.port},
             named=lambda _: "grpc",
         )  # fmt: skip
-    yield from _both(
+    yield from on_both_executors(
         "a service for twelve, four slots", "bottleneck.ask", ("workers",), True, slots=4,
         around=about.asked(12, 0.1), given=lambda it: {"url": it.url},
     )  # fmt: skip
-    yield from _both(
+    yield from on_both_executors(
         "a service of one, two slots", "bottleneck.ask", ("dependency",), False, slots=2,
         around=about.asked(1, 0.05), given=lambda it: {"url": it.url}, named=lambda it: it.address,
     )  # fmt: skip
-    yield from _both(
+    yield from on_both_executors(
         "a service of seven, eight slots", "bottleneck.ask", ("dependency",), False,
         around=about.asked(7, 0.05), given=lambda it: {"url": it.url}, named=lambda it: it.address,
     )  # fmt: skip
@@ -87,11 +79,11 @@ def _services() -> Iterator[Case]:
 
 def _redis() -> Iterator[Case]:
     for how in ("counter", "list"):
-        yield from _both(
+        yield from on_both_executors(
             f"a semaphore in Redis, by a {how}", "unforeseen.redis_semaphore", ("dependency", "lock"), False,
             fields={"how": how, "seconds": 0.05, "permits": 2},
         )  # fmt: skip
-    yield from _both(
+    yield from on_both_executors(
         "keys of a far Redis, one by one", "unforeseen.redis_keys", ("batching",), True, slots=4,
         around=slow_services.far_redis, given=lambda url: {"url": url, "keys": 30},
         batched={"at_once": True}, batched_items=1,
@@ -103,26 +95,26 @@ def _redis() -> Iterator[Case]:
 
 
 def _databases() -> Iterator[Case]:
-    yield from _both(
+    yield from on_both_executors(
         "a lock of a table", "unforeseen.table_lock", ("dependency", "lock"), False, around=about.stock,
         given=lambda it: {"url": it.url, "seconds": 0.02}, named=lambda it: it.address,
     )  # fmt: skip
-    yield from _both(
+    yield from on_both_executors(
         "deadlocks of rows", "unforeseen.deadlocks", ("dependency", "lock"), False, around=about.stock,
         given=lambda it: {"url": it.url, "seconds": 0.01}, named=lambda it: it.address,
     )  # fmt: skip
-    yield from _both(
+    yield from on_both_executors(
         "rows that are synced, one database", "unforeseen.sync_rows", ("lock", "dependency"), False,
         around=about.sqlite, given=lambda path: {"path": path, "own": False},
     )  # fmt: skip
 
 
 def _disk() -> Iterator[Case]:
-    yield from _both(
+    yield from on_both_executors(
         "files that are synced", "everyday.sync", ("dependency", "processor"), False,
         around=services.disk, given=lambda folder: {"folder": folder, "times": 20},
     )  # fmt: skip
-    yield from _both(
+    yield from on_both_executors(
         "rows that are synced, a database for each slot", "unforeseen.sync_rows",
         ("dependency", "processor"), False,
         around=about.sqlite, given=lambda path: {"path": path, "own": True},
@@ -135,7 +127,7 @@ def _disk() -> Iterator[Case]:
 
 def _computing() -> Iterator[Case]:
     for how in ("zlib", "hash", "picture", "sqlite", "garbage"):
-        yield from _both(
+        yield from on_both_executors(
             f"computing: {how}", "unforeseen.computes", ("processor",), False, fields={"how": how},
             computes=True, inside=True,
         )  # fmt: skip
@@ -145,7 +137,7 @@ def _computing() -> Iterator[Case]:
             computes=True, inside=True,
         )  # fmt: skip
     for how in ("shell", "system", "asyncio"):
-        yield from _both(
+        yield from on_both_executors(
             f"a program by {how} computes", "unforeseen.shell", ("processor",), False, computes=True, slots=6,
             fields={"how": how, "seconds": 0.2},
         )  # fmt: skip
@@ -160,31 +152,31 @@ def _shapes() -> Iterator[Case]:
         "a cache that is filled once", "unforeseen.cached", ("workers",), True, slots=4,
         fields={"fill_seconds": 8, "seconds": 0.1},
     )  # fmt: skip
-    yield from _both(
+    yield from on_both_executors(
         "waits of very different lengths", "unforeseen.uneven", ("workers",), True, slots=4,
         fields={"seconds": 0.1},
     )  # fmt: skip
-    yield from _both(
+    yield from on_both_executors(
         "a service of two, answers of very different lengths", "unforeseen.uneven", ("dependency",), False,
         around=about.asked(2, 0.0, 0.001), given=lambda it: {"url": it.url, "seconds": 0.1},
         named=lambda it: it.address,
     )  # fmt: skip
-    yield from _both(
+    yield from on_both_executors(
         "waits 1.5 s for something of its own", "bottleneck.sleep", ("workers",), True,
         fields={"seconds": 1.5}, slots=8,
     )  # fmt: skip
-    yield from _both(
+    yield from on_both_executors(
         "a service of two, 1.5 s each", "bottleneck.ask", ("dependency",), False,
         around=about.asked(2, 1.5), given=lambda it: {"url": it.url}, named=lambda it: it.address,
     )  # fmt: skip
 
 
 def _large() -> Iterator[Case]:
-    yield from _both(
+    yield from on_both_executors(
         "large arguments", "everyday.large", ("processor", "broker"), False, slots=4, backlog=300,
         computes=True, fields={"seconds": 0.005, "text": "x" * 300_000},
     )  # fmt: skip
-    yield from _both(
+    yield from on_both_executors(
         "large results", "unforeseen.large_result", ("processor", "batching"), False, slots=4,
         fields={"size": 1_000_000}, computes=True,
     )  # fmt: skip

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable
 from datetime import timedelta
+from pkgutil import resolve_name
 from typing import Any
 
 WINDOW_VARIABLE, ONCE_VARIABLE = "CHAOS_WINDOW", "CHAOS_ONCE"
@@ -62,7 +63,10 @@ def open_window(transport: str) -> None:
     if window:
         from tests.scenarios.chaos.windows import WINDOWS
 
-        WINDOWS[transport, window]()
+        die_at, path, condition = WINDOWS[transport, window]
+        module, _, names = path.partition(":")
+        owner, _, name = names.rpartition(".")
+        die_at(resolve_name(f"{module}:{owner}"), name, condition)
 
 
 def __getattr__(name: str) -> Any:

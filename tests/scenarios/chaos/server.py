@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ from millpond.broker.connection import connect
 from millpond.broker.server import is_reachable
 from millpond.worker.local.valkey import embedded_binary
 from millpond.worker.supervise.parent_death import with_parent_death_signal
+from tests.harness.own_server import free_port
 
 _READY_SECONDS = 60.0
 
@@ -120,13 +120,6 @@ class Broker:
     def _appended(self) -> Path:
         [file] = (self.folder / "appendonlydir").glob("*.incr.aof")
         return file
-
-
-def free_port() -> int:
-    """Return a port of loopback that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _under_a_clock(file: Path) -> dict[str, str]:

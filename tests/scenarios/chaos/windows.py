@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from tests.scenarios.chaos.faulty import after, before
+from tests.scenarios.chaos.faulty import Condition, after, always, before
 
 
 def _carried_retry(_intake: Any, turn: Any, _reply: Any) -> bool:
@@ -20,75 +20,18 @@ def _brings_swept(_intake: Any, _turn: Any, reply: Any) -> bool:
     return any(message.deliveries for message in reply.messages)
 
 
-def _stock_pop() -> None:
-    from kombu.transport.redis import QoS
+_REPLY = "millpond.broker.consume.fetcher:Fetcher._accept_reply"
 
-    before(QoS, "append")
-
-
-def _pond_pop() -> None:
-    from millpond.broker.consume.fetcher import Fetcher
-
-    before(Fetcher, "_accept_reply", _brings_messages)
-
-
-def _stock_publish() -> None:
-    from kombu.transport.redis import Channel
-
-    after(Channel, "_put")
-
-
-def _pond_publish() -> None:
-    from millpond.broker import publish
-
-    after(publish, "_run_calls")
-
-
-def _stock_settle() -> None:
-    from celery.worker.request import Request
-
-    before(Request, "acknowledge")
-
-
-def _pond_settle() -> None:
-    from millpond.worker.celery.request import PondRequest
-
-    before(PondRequest, "on_success")
-
-
-def _stock_sweep() -> None:
-    from kombu.transport.redis import QoS
-
-    before(QoS, "restore_by_tag")
-
-
-def _pond_sweep() -> None:
-    from millpond.broker.consume.fetcher import Fetcher
-
-    before(Fetcher, "_accept_reply", _brings_swept)
-
-
-def _stock_retry() -> None:
-    from celery.worker.request import Request
-
-    before(Request, "on_retry")
-
-
-def _pond_retry() -> None:
-    from millpond.broker.consume.fetcher import Fetcher
-
-    before(Fetcher, "_accept_reply", _carried_retry)
-
-
-WINDOWS: dict[tuple[str, str], Callable[[], None]] = {
-    ("stock", "pop to record"): _stock_pop,
-    ("pond", "pop to record"): _pond_pop,
-    ("stock", "publish to return"): _stock_publish,
-    ("pond", "publish to return"): _pond_publish,
-    ("stock", "body to settle"): _stock_settle,
-    ("pond", "body to settle"): _pond_settle,
-    ("stock", "sweep to requeue"): _stock_sweep,
-    ("pond", "sweep to requeue"): _pond_sweep,
-    ("stock", "retry to acknowledge"): _stock_retry,
-    ("pond", "retry to acknowledge"): _pond_retry,
-}
+#: Transport and window: the process dies before or after a call of this function that meets the condition.
+WINDOWS: dict[tuple[str, str], tuple[Callable[..., None], str, Condition]] = {
+    ("stock", "pop to record"): (before, "kombu.transport.redis:QoS.append", always),
+    ("pond", "pop to record"): (before, _REPLY, _brings_messages),
+    ("stock", "publish to return"): (after, "kombu.transport.redis:Channel._put", always),
+    ("pond", "publish to return"): (after, "millpond.broker.publish:_run_calls", always),
+    ("stock", "body to settle"): (before, "celery.worker.request:Request.acknowledge", always),
+    ("pond", "body to settle"): (before, "millpond.worker.celery.request:PondRequest.on_success", always),
+    ("stock", "sweep to requeue"): (before, "kombu.transport.redis:QoS.restore_by_tag", always),
+    ("pond", "sweep to requeue"): (before, _REPLY, _brings_swept),
+    ("stock", "retry to acknowledge"): (before, "celery.worker.request:Request.on_retry", always),
+    ("pond", "retry to acknowledge"): (before, _REPLY, _carried_retry),
+}  # fmt: skip

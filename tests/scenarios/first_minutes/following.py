@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, sleep
 
+from tests.harness.own_server import free_port
 from tests.scenarios.first_minutes.page import ANYTHING, Command, File, pattern, steps
 from tests.scenarios.first_minutes.terminal import Ended, Kept, Terminal
 
@@ -68,7 +68,7 @@ class Reader:
     _later: list[tuple[Command, Kept]] = field(default_factory=list)
     _current: Terminal | None = None
     #: The port of the page's mail server may be taken on this machine.
-    _port: str = field(default_factory=lambda: str(_free_port()))
+    _port: str = field(default_factory=lambda: str(free_port()))
 
     def follow(self, page: str) -> None:
         """Follow the whole page; raise `Stopped` at the first line that does not do as the page shows."""
@@ -207,9 +207,3 @@ def _until(holds: Callable[[], bool]) -> None:
     deadline = monotonic() + READY_SECONDS
     while not holds() and monotonic() < deadline:
         sleep(0.05)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -17,7 +17,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from multiprocessing.synchronize import Event
@@ -32,6 +32,7 @@ from millpond.broker.connection import connect
 from millpond.producer.gateway.tokens import hash_token
 from millpond.tasks.settings import Gateway, GatewayToken, Settings
 from millpond.worker.local.valkey import embedded_binary, run_server
+from tests.harness.background import repeating
 from tests.harness.gateway_process import Running, running
 
 #: The memory of the gateway's container (docker-compose.yml).
@@ -103,21 +104,13 @@ def _fill(url: str) -> None:
     store.close()
 
 
-@contextmanager
-def _watched(gateway: Running, seen: Abused) -> Iterator[None]:
-    process, stop = psutil.Process(gateway.process.pid), threading.Event()
+def _watched(gateway: Running, seen: Abused) -> AbstractContextManager[None]:
+    process = psutil.Process(gateway.process.pid)
 
     def watch() -> None:
-        while not stop.wait(0.1):
-            seen.most_bytes = max(seen.most_bytes, process.memory_info().rss)
+        seen.most_bytes = max(seen.most_bytes, process.memory_info().rss)
 
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+    return repeating(watch, 0.1)
 
 
 # The well-behaved client
