@@ -1,11 +1,10 @@
 """A user of the server with the rights named in the README, to one key prefix, is enough."""
 
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
@@ -31,9 +30,9 @@ def rules() -> str:
 
 
 @pytest.fixture
-def guarded(tmp_path: Path, missing: Callable[[str], NoReturn]) -> Iterator[OwnServer]:
+def guarded(tmp_path: Path, program: Callable[[str], str]) -> Iterator[OwnServer]:
     """Run a server whose default user is off."""
-    binary = shutil.which("redis-server") or missing("redis-server")
+    binary = program("redis-server")
     server = OwnServer(binary, tmp_path / "server", ["user root on >root ~* &* +@all"])
     server.options = {"username": "root", "password": "root"}
     with running(server):

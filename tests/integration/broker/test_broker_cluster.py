@@ -2,14 +2,13 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 from redis.crc import key_slot
@@ -32,11 +31,11 @@ TAG, OTHER = "{b}:", "{a}:"
 @pytest.fixture(scope="module")
 def nodes(
     tmp_path_factory: pytest.TempPathFactory,
-    missing: Callable[[str], NoReturn],
+    program: Callable[[str], str],
     eventually: Callable[..., Any],
 ) -> Iterator[list[OwnServer]]:
     """Run a cluster of two nodes, each with half of the slots."""
-    binary = shutil.which("redis-server") or missing("redis-server")
+    binary = program("redis-server")
     with ExitStack() as stack:
         folder = tmp_path_factory.mktemp("cluster")
         found = []

@@ -1,15 +1,12 @@
 """A broker behind TLS: producers and workers encrypt connections, and check the server's certificate."""
 
-import shutil
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
-import trustme
 from kombu.exceptions import OperationalError
 
 from millpond.broker.connection import connect
@@ -20,6 +17,7 @@ from millpond.tasks.errors import BrokerAway
 from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
 from millpond.worker.local.embedded import embedded
+from tests.harness.certificates import tls_lines, write_certificates
 from tests.harness.own_server import OwnServer, free_port, running
 
 #: A TLS record of a handshake.
@@ -30,37 +28,23 @@ HANDSHAKE = b"\x16\x03"
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a certificate for 127.0.0.1, its key, and the authority that issued it."""
     folder = tmp_path_factory.mktemp("tls")
-    made = trustme.CA()
-    made.cert_pem.write_to_path(str(folder / "ca.pem"))
-    issued = made.issue_cert("127.0.0.1")
-    issued.private_key_pem.write_to_path(str(folder / "key.pem"))
-    issued.cert_chain_pems[0].write_to_path(str(folder / "cert.pem"))
+    write_certificates(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
-def encrypted(authority: Path, missing: Callable[[str], NoReturn]) -> Iterator[str]:
+def encrypted(authority: Path, program: Callable[[str], str]) -> Iterator[str]:
     """Run a server that speaks TLS and nothing else; give its URL."""
-    with running(encrypted_server(authority, missing)) as server:
+    with running(encrypted_server(authority, program)) as server:
         yield server.url
 
 
-def encrypted_server(authority: Path, missing: Callable[[str], NoReturn], *lines: str) -> OwnServer:
+def encrypted_server(authority: Path, program: Callable[[str], str], *lines: str) -> OwnServer:
     """Return a server, not yet started, that speaks TLS alone, with more lines of its configuration."""
-    binary = shutil.which("redis-server") or missing("redis-server")
+    binary = program("redis-server")
     server = OwnServer(binary, authority, scheme="rediss", port=free_port())
     server.options = {"ssl_ca_certs": str(authority / "ca.pem")}
-    server.lines = [
-        "port 0",
-        f"tls-port {server.port}",
-        *(
-            f"tls-{what} {authority}/{name}.pem"
-            for what, name in (("cert-file", "cert"), ("key-file", "key"))
-        ),
-        f"tls-ca-cert-file {authority}/ca.pem",
-        "tls-auth-clients no",
-        *lines,
-    ]
+    server.lines = ["port 0", *tls_lines(authority, server.port), *lines]
     return server
 
 
@@ -82,9 +66,9 @@ def test_a_certificate_of_somebody_else_is_refused(encrypted: str) -> None:
         connection.ensure_connection(max_retries=1, interval_start=0)
 
 
-def test_the_least_version_of_tls_is_the_urls(authority: Path, missing: Callable[[str], NoReturn]) -> None:
+def test_the_least_version_of_tls_is_the_urls(authority: Path, program: Callable[[str], str]) -> None:
     """A server that speaks TLS 1.2 alone is reached with `ssl_min_version=TLSv1.2`, not with TLSv1.3."""
-    with running(encrypted_server(authority, missing, "tls-protocols TLSv1.2")) as server:
+    with running(encrypted_server(authority, program, "tls-protocols TLSv1.2")) as server:
         url = f"{server.url}?ssl_ca_certs={authority}/ca.pem&ssl_min_version="
         with closing(connect(f"{url}TLSv1.2")) as store:
             assert server_time_ms(store) > 0

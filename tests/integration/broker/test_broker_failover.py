@@ -1,13 +1,11 @@
 """Planned fail-overs while producers send: with `send_copies` no send that returned is lost."""
 
 import json
-import shutil
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 import redis
@@ -20,48 +18,16 @@ from millpond.producer.client import Client
 from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
 from tests.harness.one_worker import settings_for, workers
-from tests.harness.own_server import OwnServer, free_port, running
+from tests.harness.own_server import OwnServer
+from tests.harness.replicated_server import Replicated, is_online
 
-MASTER = "orders"
 FAILOVERS = 3
 
 
-@pytest.fixture
-def guarded(tmp_path: Path, missing: Callable[[str], NoReturn]) -> Iterator[tuple[str, list[OwnServer]]]:
-    """Run a master, its replica and a sentinel over them; give the URL and both servers."""
-    binary = shutil.which("redis-server") or missing("redis-server")
-    quick = ["appendonly yes", "repl-diskless-sync-delay 0"]
-    with ExitStack() as stack:
-        master = stack.enter_context(running(OwnServer(binary, tmp_path / "master", quick)))
-        follow = [*quick, f"replicaof 127.0.0.1 {master.port}"]
-        replica = stack.enter_context(running(OwnServer(binary, tmp_path / "replica", follow)))
-        watch = [
-            f"sentinel monitor {MASTER} 127.0.0.1 {master.port} 1",
-            f"sentinel down-after-milliseconds {MASTER} 2000",
-            f"sentinel failover-timeout {MASTER} 4000",
-        ]
-        sentinel = OwnServer(binary, tmp_path / "sentinel", watch, port=free_port())
-        stack.enter_context(running(sentinel, "--sentinel"))
-        yield f"sentinel://127.0.0.1:{sentinel.port}/{MASTER}/0", [master, replica, sentinel]
-
-
-def is_online(server: OwnServer) -> bool:
-    """True if the server is a master and its replica has caught up."""
-    try:
-        found = server.client.info("replication")
-    except RedisError:
-        return False
-    return found["role"] == "master" and found.get("slave0", {}).get("state") == "online"
-
-
 @pytest.mark.slow
-def test_no_send_that_returned_is_lost(
-    guarded: tuple[str, list[OwnServer]], eventually: Callable[..., Any]
-) -> None:
+def test_no_send_that_returned_is_lost(replicated: Replicated, eventually: Callable[..., Any]) -> None:
     """Through three planned fail-overs under load, every id that a send gave back is on the new master."""
-    url, (master, replica, sentinel) = guarded
-    eventually(lambda: is_online(master), 30)
-    settings = Settings(broker_url=url, send_copies=1, broker_timeout_seconds=2)
+    settings = Settings(broker_url=replicated.url, send_copies=1, broker_timeout_seconds=2)
     sent: list[str] = []
     refused: list[str] = []
     stop = threading.Event()
@@ -79,11 +45,11 @@ def test_no_send_that_returned_is_lost(
     for each in producers:
         each.start()
     try:
-        servers = [master, replica]
+        servers = [replicated.master, replicated.replica]
         for _ in range(FAILOVERS):
             before = len(sent)
             eventually(lambda n=before: len(sent) > n + 50, 30)
-            with redis.Redis(port=sentinel.port) as watching:
+            with redis.Redis(port=replicated.sentinel.port) as watching:
                 eventually(lambda w=watching: _fail_over(w), 60, every_seconds=0.2)
             servers.reverse()
             eventually(lambda s=servers: is_online(s[0]), 60)
@@ -100,23 +66,19 @@ def test_no_send_that_returned_is_lost(
 def _fail_over(sentinel: Any) -> bool:
     """Ask for a planned fail-over; False while the last one is not over."""
     try:
-        sentinel.execute_command("SENTINEL", "FAILOVER", MASTER)
+        sentinel.execute_command("SENTINEL", "FAILOVER", Replicated.name)
     except RedisError:
         return False
     return True
 
 
 @pytest.mark.slow
-def test_a_send_without_its_copies_says_so(
-    guarded: tuple[str, list[OwnServer]], eventually: Callable[..., Any]
-) -> None:
+def test_a_send_without_its_copies_says_so(replicated: Replicated) -> None:
     """With the replica gone a send fails in bounded time and says why; without the setting it returns."""
-    _, (master, replica, _) = guarded
-    eventually(lambda: is_online(master), 30)
-    settings = Settings(broker_url=master.url, send_copies=1, broker_timeout_seconds=1)
+    settings = Settings(broker_url=replicated.master.url, send_copies=1, broker_timeout_seconds=1)
     with Client(settings=settings) as client:
         client.send(Square(n=1))
-        replica.kill()
+        replicated.replica.kill()
         began = monotonic()
         with pytest.raises(BrokerAway, match="0 of 1 replicas have it"):
             client.send(Square(n=2))
@@ -126,24 +88,20 @@ def test_a_send_without_its_copies_says_so(
         client.send(Square(n=3))
 
 
-def test_a_worker_says_that_sends_wait_for_no_replica(
-    guarded: tuple[str, list[OwnServer]], eventually: Callable[..., Any]
-) -> None:
+def test_a_worker_says_that_sends_wait_for_no_replica(replicated: Replicated) -> None:
     """Where there are replicas and the setting is off, a worker's checks at its start name it."""
-    _, (master, *_) = guarded
-    eventually(lambda: is_online(master), 30)
-    assert "MILLPOND_SEND_COPIES=1" in " ".join(durability_risks(connect(master.url)))
-    assert durability_risks(connect(master.url, copies=1)) == []
+    url = replicated.master.url
+    assert "MILLPOND_SEND_COPIES=1" in " ".join(durability_risks(connect(url)))
+    assert durability_risks(connect(url, copies=1)) == []
 
 
 @pytest.mark.slow
 def test_a_read_only_broker_is_waited_for(
-    guarded: tuple[str, list[OwnServer]], kinds_path: None, eventually: Callable[..., Any], tmp_path: Path
+    replicated: Replicated, kinds_path: None, eventually: Callable[..., Any], tmp_path: Path
 ) -> None:
     """A worker process that starts on a replica, or whose broker becomes a replica, waits and goes on."""
-    _, (master, replica, sentinel) = guarded
-    eventually(lambda: is_online(master), 30)
-    sentinel.kill()  # it would make the replica follow its master again
+    replica = replicated.replica
+    replicated.sentinel.kill()  # it would make the replica follow its master again
     settings = settings_for(replica.url)
     with Client(settings=settings) as client, pytest.raises(BrokerAway, match="read-only replica"):
         client.send(Square(n=1))

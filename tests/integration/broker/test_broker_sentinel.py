@@ -1,11 +1,9 @@
 """A broker behind Sentinel: the master is killed, its replica takes over, and every client follows."""
 
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
@@ -14,38 +12,16 @@ from millpond.producer.client import Client
 from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
 from millpond.worker.local.embedded import embedded
-from tests.harness.own_server import OwnServer, free_port, running
-
-MASTER = "orders"
-
-
-@pytest.fixture
-def guarded(tmp_path: Path, missing: Callable[[str], NoReturn]) -> Iterator[tuple[str, OwnServer]]:
-    """Run a master, its replica and a sentinel over them; give the URL and the master."""
-    binary = shutil.which("redis-server") or missing("redis-server")
-    lines = ["appendonly yes", "appendfsync always"]
-    with ExitStack() as stack:
-        master = stack.enter_context(running(OwnServer(binary, tmp_path / "master", lines)))
-        follow = [*lines, f"replicaof 127.0.0.1 {master.port}", "repl-diskless-sync-delay 0"]
-        stack.enter_context(running(OwnServer(binary, tmp_path / "replica", follow)))
-        watch = [
-            f"sentinel monitor {MASTER} 127.0.0.1 {master.port} 1",
-            f"sentinel down-after-milliseconds {MASTER} 1000",
-            f"sentinel failover-timeout {MASTER} 5000",
-        ]
-        sentinel = OwnServer(binary, tmp_path / "sentinel", watch, port=free_port())
-        stack.enter_context(running(sentinel, "--sentinel"))
-        yield f"sentinel://127.0.0.1:{sentinel.port}/{MASTER}/0", master
+from tests.harness.replicated_server import Replicated
 
 
 @pytest.mark.slow
 def test_a_fail_over_loses_nothing(
-    guarded: tuple[str, OwnServer], eventually: Callable[..., Any], tmp_path: Path
+    replicated: Replicated, eventually: Callable[..., Any], tmp_path: Path
 ) -> None:
     """Messages of the replica run after it took over; meanwhile a send says why it fails."""
-    url, master = guarded
-    settings = Settings(broker_url=url, drain_seconds=5, broker_timeout_seconds=2)
-    eventually(lambda: master.client.info("replication").get("slave0", {}).get("state") == "online", 30)
+    master = replicated.master
+    settings = Settings(broker_url=replicated.url, drain_seconds=5, broker_timeout_seconds=2)
     with embedded(settings, pools=["default"]), Client(settings=settings) as client:
         with client.batch() as batch:
             batch.send_many(Square(n=n) for n in range(20))

@@ -1,7 +1,6 @@
 """Every program understands every way of writing a broker's URL: each speaks to a real server by it."""
 
 import json
-import shutil
 import subprocess
 import sys
 from base64 import b64encode
@@ -10,13 +9,12 @@ from contextlib import ExitStack, closing
 from datetime import timedelta
 from pathlib import Path
 from socket import gethostname
-from typing import Any, NoReturn
+from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 from uuid import uuid4
 
 import pytest
-import trustme
 
 from millpond.broker.connection import connect
 from millpond.producer.client import Client
@@ -25,6 +23,7 @@ from millpond.tasks.schedule import ScheduleSettings
 from millpond.tasks.settings import Settings, child_environment
 from millpond.tasks.squares.contract import Square
 from millpond.worker.local.embedded import embedded
+from tests.harness.certificates import tls_lines, write_certificates
 from tests.harness.forked_commands import Done, ForkedCommands
 from tests.harness.gateway_process import running as running_gateway
 from tests.harness.own_server import OwnServer, free_port, running
@@ -59,38 +58,24 @@ URLS = {
 RUN_WHOLE = ("redis+socket", "CERT_REQUIRED", "sentinels, the first away", "encrypted sentinel")
 
 
-def _tls(folder: Path, port: int) -> list[str]:
-    return [
-        f"tls-port {port}",
-        f"tls-cert-file {folder}/cert.pem",
-        f"tls-key-file {folder}/key.pem",
-        f"tls-ca-cert-file {folder}/ca.pem",
-        "tls-auth-clients optional",
-    ]
-
-
 @pytest.fixture(scope="module")
 def places(
-    tmp_path_factory: pytest.TempPathFactory, missing: Callable[[str], NoReturn]
+    tmp_path_factory: pytest.TempPathFactory, program: Callable[[str], str]
 ) -> Iterator[dict[str, Any]]:
     """Run a server that can be reached in every way, and two sentinels over it; give the parts of a URL."""
-    binary = shutil.which("redis-server") or missing("redis-server")
+    binary = program("redis-server")
     folder = tmp_path_factory.mktemp("urls")
-    authority = trustme.CA()
-    issued = authority.issue_cert("127.0.0.1")
-    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
-    issued.private_key_pem.write_to_path(str(folder / "key.pem"))
-    issued.cert_chain_pems[0].write_to_path(str(folder / "cert.pem"))
+    write_certificates(folder)
     with ExitStack() as stack:
         server = OwnServer(binary, folder / "server", port=free_port(), options={"password": PASSWORD})
         tls, encrypted_sentinel = free_port(), free_port()
         socket = folder / "r.sock"
-        server.lines = [f"requirepass {PASSWORD}", f"unixsocket {socket}", *_tls(folder, tls)]
+        server.lines = [f"requirepass {PASSWORD}", f"unixsocket {socket}", *tls_lines(folder, tls)]
         stack.enter_context(running(server))
         sentinels = []
         for name, port, more in (
             ("orders", server.port, []),
-            ("encrypted", tls, [*_tls(folder, encrypted_sentinel), "tls-replication yes"]),
+            ("encrypted", tls, [*tls_lines(folder, encrypted_sentinel), "tls-replication yes"]),
         ):
             lines = [
                 f"requirepass {OF_SENTINEL}",
