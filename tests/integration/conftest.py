@@ -1,11 +1,13 @@
-"""Fixtures: a store for each module, forked commands, and a file in which handlers note their runs."""
+"""Fixtures: a store for each module, a client, commands, and a file in which handlers note their runs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from millpond.broker.connection import Store, connect
+from millpond.producer.client import Client
+from millpond.tasks.settings import Settings, settings
 from tests.harness.forked_commands import ForkedCommands
 
 
@@ -15,6 +17,26 @@ def module_store(module_url: str) -> Iterator[Store]:
     opened = connect(module_url)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def client(url: str, prefix: str) -> Iterator[Client]:
+    """Open a client of the fresh database and prefix of the test."""
+    with Client(settings=Settings(broker_url=url, key_prefix=prefix)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
+    """Return `configure(url, prefix)`: commands that run in this process use that broker."""
+
+    def use(url: str, prefix: str) -> None:
+        monkeypatch.setenv("MILLPOND_BROKER_URL", url)
+        monkeypatch.setenv("MILLPOND_KEY_PREFIX", prefix)
+        settings.cache_clear()
+
+    yield use
+    settings.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """Admission on a real server: producers are served in turn, without polling; a killed one blocks no other."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +18,6 @@ from millpond.broker.outgoing import compose
 from millpond.broker.publish import Accepted, Caller, Full
 from millpond.producer.client import Client
 from millpond.tasks.errors import BrokerAway, QueueFull
-from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
 from millpond.worker.local.valkey import embedded_binary
 from tests.harness.by_hand import Hand
@@ -28,11 +27,11 @@ Eventually = Callable[..., Any]
 
 
 @pytest.fixture
-def client(url: str, prefix: str) -> Iterator[Client]:
-    with Client(settings=Settings(broker_url=url, key_prefix=prefix)) as opened:
-        limits.change_limits(opened.store, "default", bound=2)
-        opened.send_many([Square(n=-2), Square(n=-1)])
-        yield opened
+def client(client: Client) -> Client:
+    """Return a client of a queue that is full with two tasks."""
+    limits.change_limits(client.store, "default", bound=2)
+    client.send_many([Square(n=-2), Square(n=-1)])
+    return client
 
 
 def in_line(client: Client) -> int:

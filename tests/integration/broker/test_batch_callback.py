@@ -14,17 +14,10 @@ from millpond.producer.batch import Batch
 from millpond.producer.client import Client
 from millpond.producer.message import Message
 from millpond.tasks.errors import UnknownKind, UnknownQueue
-from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
 from tests.harness.by_hand import Hand
 
 FAILED = DeadLetter("FinalError", "it failed")
-
-
-@pytest.fixture
-def client(store: Store, url: str) -> Client:
-    """Return a client of the store's server."""
-    return Client(url, settings=Settings(key_prefix=store.prefix))
 
 
 def filled(client: Client, count: int) -> Batch:

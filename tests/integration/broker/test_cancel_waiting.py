@@ -14,17 +14,10 @@ from millpond.broker.inspect import depth as inspect_depth
 from millpond.broker.outcomes import SUCCEEDED, DeadLetter, Delay, Retry
 from millpond.producer.client import Client
 from millpond.producer.message import Message
-from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
 from tests.harness.by_hand import Hand
 
 Cancel = Callable[..., cancel.Cancellation]
-
-
-@pytest.fixture
-def client(store: Store, url: str) -> Client:
-    """Return a client of the store's server."""
-    return Client(url, settings=Settings(key_prefix=store.prefix))
 
 
 def test_waiting_tasks_are_settled_and_those_of_others_keep_their_order(client: Client, store: Store) -> None:

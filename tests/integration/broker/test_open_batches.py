@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from socket import gethostname
@@ -23,7 +23,7 @@ from millpond.producer.batch import Batch
 from millpond.producer.client import Client
 from millpond.tasks.context import Context
 from millpond.tasks.errors import BatchClosed
-from millpond.tasks.settings import Settings, child_environment, settings
+from millpond.tasks.settings import Settings, child_environment
 from millpond.tasks.squares.contract import Square
 from millpond.worker.handler_services import Outbox
 from millpond.worker.local.valkey import embedded_binary
@@ -51,26 +51,17 @@ def chosen(store: Store, url: str) -> Settings:
 
 
 @pytest.fixture
-def client(chosen: Settings) -> Client:
-    """Return a client of the store's server."""
-    return Client(settings=chosen)
-
-
-@pytest.fixture
 def millpond(
-    chosen: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Callable[..., tuple[int, list[Any]]]]:
+    configure: Callable[[str, str], None], url: str, prefix: str, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, list[Any]]]:
     """Return the command, in this process: it gives its exit code and the lines of its --json."""
-    monkeypatch.setenv("MILLPOND_BROKER_URL", chosen.broker_url or "")
-    monkeypatch.setenv("MILLPOND_KEY_PREFIX", chosen.key_prefix)
-    settings.cache_clear()
+    configure(url, prefix)
 
     def run(*words: str) -> tuple[int, list[Any]]:
         code = main([*words, "--json"])
         return code, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
-    yield run
-    settings.cache_clear()
+    return run
 
 
 def feeder(chosen: Settings, *words: str) -> tuple["subprocess.Popen[str]", str]:

@@ -1,6 +1,6 @@
 """A task sent once: its name is taken for as long as the task lives, and never for longer by accident."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -23,18 +23,11 @@ from millpond.broker.outcomes import (
 )
 from millpond.producer.client import Client
 from millpond.tasks.errors import QueueFull
-from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
 from tests.harness.by_hand import Hand
 
 NAME = "order-42"
 BURIED = DeadLetter("FinalError", "it failed")
-
-
-@pytest.fixture
-def client(url: str, prefix: str) -> Iterator[Client]:
-    with Client(settings=Settings(broker_url=url, key_prefix=prefix)) as opened:
-        yield opened
 
 
 @pytest.fixture

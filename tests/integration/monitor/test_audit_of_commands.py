@@ -2,7 +2,7 @@
 
 import getpass
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from socket import gethostname
@@ -16,7 +16,6 @@ from millpond.broker.inspect import dead_letters
 from millpond.broker.outgoing import compose
 from millpond.monitor.cli import adopt
 from millpond.producer.client import Client
-from millpond.tasks.settings import Settings, settings
 from millpond.tasks.squares.contract import Square
 from tests.harness.flower_process import bury
 
@@ -31,23 +30,21 @@ class Names:
 
 
 @pytest.fixture
-def names(store: Store, url: str, prefix: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
+def names(
+    store: Store, url: str, prefix: str, client: Client, configure: Callable[[str, str], None]
+) -> Names:
     """Put the objects there, and point the commands at them."""
-    monkeypatch.setenv("MILLPOND_BROKER_URL", url)
-    monkeypatch.setenv("MILLPOND_KEY_PREFIX", prefix)
-    settings.cache_clear()
+    configure(url, prefix)
     for _ in range(2):
         bury(store, "default", "test", "it was told to", kind=Square.kind, kwargs={"n": 1})
     left = compose(Square.kind, {"n": 2}, queue="default", sent_at_ms=0)
     unacked = {"a tag": json.dumps([json.loads(left.payload), "", "default"])}
     store.client.hset(f"{prefix}unacked", mapping=unacked)
     store.client.zadd(f"{prefix}unacked_index", {"a tag": 1})
-    with Client(settings=Settings(broker_url=url, key_prefix=prefix)) as client:
-        batch = client.batch()
-        waits = batch.send(Square(n=1), delay=timedelta(hours=1))
-        first, second = (letter.id for letter in dead_letters.read_dead_letters(store, "default"))
-        yield Names(batch.id, waits.id, (first, second))
-    settings.cache_clear()
+    batch = client.batch()
+    waits = batch.send(Square(n=1), delay=timedelta(hours=1))
+    first, second = (letter.id for letter in dead_letters.read_dead_letters(store, "default"))
+    return Names(batch.id, waits.id, (first, second))
 
 
 COMMANDS = {

@@ -1,7 +1,7 @@
 """`millpond dead` finds, shows, requeues and drops dead letters by id, kind, reason, task and time."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -12,7 +12,6 @@ from millpond.broker.inspect import dead_letters, depth
 from millpond.broker.keys import QueueKeys
 from millpond.broker.outgoing import compose
 from millpond.broker.server import server_time_ms
-from millpond.tasks.settings import settings
 
 HOUR_MS = 3_600_000
 
@@ -43,11 +42,9 @@ FILTERS = {
 
 
 @pytest.fixture(autouse=True)
-def _letters(store: Store, url: str, prefix: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _letters(store: Store, url: str, prefix: str, configure: Callable[[str, str], None]) -> None:
     """Make the dead letters, and point the commands at them."""
-    monkeypatch.setenv("MILLPOND_BROKER_URL", url)
-    monkeypatch.setenv("MILLPOND_KEY_PREFIX", prefix)
-    settings.cache_clear()
+    configure(url, prefix)
     limits.declare_limits(store, "default", {}, authoritative=False)
     now = server_time_ms(store)
     for name, kind, reason, error, hours in LETTERS:
@@ -59,8 +56,6 @@ def _letters(store: Store, url: str, prefix: str, monkeypatch: pytest.MonkeyPatc
             {**letter, "deliveries": 1, "step": 0},
             id=f"{died_ms}-0",
         )
-    yield
-    settings.cache_clear()
 
 
 def _run(capsys: pytest.CaptureFixture[str], command: str, code: int = 0) -> str:

@@ -1,7 +1,7 @@
 """`millpond why` and `millpond schedules`: their output in words, as JSON, and for unknown names."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -21,13 +21,9 @@ DAILY = {"daily": ScheduleSettings(kind="squares.square", fields={"n": 7}, every
 
 
 @pytest.fixture(autouse=True)
-def _here(url: str, prefix: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _here(url: str, prefix: str, configure: Callable[[str, str], None]) -> None:
     """Point the commands at the server of this test."""
-    monkeypatch.setenv("MILLPOND_BROKER_URL", url)
-    monkeypatch.setenv("MILLPOND_KEY_PREFIX", prefix)
-    settings.cache_clear()
-    yield
-    settings.cache_clear()
+    configure(url, prefix)
 
 
 def test_why_names_every_pool_and_says_what_to_do(store: Store, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,6 @@
 """A server that answers and takes no writes is told from one that is well, and from one that is away."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -10,21 +10,18 @@ from redis import Redis
 import millpond
 from millpond.broker import server
 from millpond.broker.connection import Store, connect
-from millpond.tasks.settings import settings
 from millpond.worker.local.valkey import embedded_binary, run_server
 from tests.harness.flower_process import LOGIN, Visitor, flower
 
 
 @pytest.fixture
-def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+def full(tmp_path: Path, configure: Callable[[str, str], None]) -> Iterator[Store]:
     """Run a server whose memory is full, and point the commands at it."""
     with run_server(tmp_path, binary=embedded_binary()) as server:
         opened = connect(server.url)
         opened.client.config_set("maxmemory", 1)
-        monkeypatch.setenv("MILLPOND_BROKER_URL", server.url)
-        settings.cache_clear()
+        configure(server.url, "")
         yield opened
-        settings.cache_clear()
         opened.close()
 
 

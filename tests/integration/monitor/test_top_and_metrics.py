@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import pytest
@@ -17,14 +17,12 @@ from tests.harness.flower_process import PREFIX, bury, send
 
 
 @pytest.fixture(autouse=True)
-def configured(monkeypatch: pytest.MonkeyPatch, pages_url: str) -> Iterator[None]:
+def configured(
+    configure: Callable[[str, str], None], pages_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Point the commands at the database of the tests."""
-    monkeypatch.setenv("MILLPOND_BROKER_URL", pages_url)
-    monkeypatch.setenv("MILLPOND_KEY_PREFIX", PREFIX)
+    configure(pages_url, PREFIX)
     monkeypatch.setenv("COLUMNS", "140")
-    settings.cache_clear()
-    yield
-    settings.cache_clear()
 
 
 def test_top_shows_queues_pools_and_who_changed_what(
