@@ -33,7 +33,7 @@ TASK_COLUMNS = "name,uuid,state,kwargs,result,received,started,runtime,worker"
 
 
 def serve(
-    configured: Settings,
+    settings: Settings,
     *,
     address: str = "127.0.0.1",
     port: int = 5555,
@@ -46,15 +46,15 @@ def serve(
     `basic_auth` adds user:password pairs to those of the settings. `url_prefix` replaces the settings'
     sub-path of a proxy. Raises `SettingsError`, `BadBrokerUrl`, and `StartError` if it cannot listen.
     """
-    logins = [*basic_auth, *(login.get_secret_value() for login in configured.flower_basic_auth)]
+    logins = [*basic_auth, *(login.get_secret_value() for login in settings.flower_basic_auth)]
     require_login_beyond_loopback(address, logins)
-    if not configured.broker_url:
+    if not settings.broker_url:
         raise SettingsError("Flower has no broker to watch: set MILLPOND_BROKER_URL, or use millpond up")
-    prefix = (configured.flower_url_prefix if url_prefix is None else url_prefix).strip("/")
-    check_at_start(configured.broker_url, **configured.broker_options)
+    prefix = (settings.flower_url_prefix if url_prefix is None else url_prefix).strip("/")
+    check_at_start(settings.broker_url, **settings.broker_options)
     from millpond.monitor.pages.guard import path_prefix
 
-    flower = _make_flower(configured, address, port, logins, prefix)
+    flower = _make_flower(settings, address, port, logins, prefix)
     try:
         bound_port = flower.start_http_server()
     except OSError as error:
@@ -85,7 +85,7 @@ def require_login_beyond_loopback(address: str, logins: Sequence[str]) -> None:
         )
 
 
-def _make_flower(configured: Settings, address: str, port: int, logins: list[str], prefix: str) -> Any:
+def _make_flower(settings: Settings, address: str, port: int, logins: list[str], prefix: str) -> Any:
     """Return Flower's application with Millpond's pages, guard, store and timer of history samples."""
     from flower.options import default_options
     from flower.urls import settings as tornado_settings
@@ -96,18 +96,18 @@ def _make_flower(configured: Settings, address: str, port: int, logins: list[str
     from millpond.monitor.pages.guard import GuardedFlower, path_prefix
     from millpond.monitor.pages.template_loader import PageLoader
 
-    broker = require_broker_url(configured)
+    broker = require_broker_url(settings)
 
     class MillpondFlower(GuardedFlower):
         """Flower with a store of Millpond's beside its own connections."""
 
         broker_uri = broker_uri_with_password = str(BrokerURL.parse(broker))
-        store = connect(broker, **configured.broker_options)
+        store = connect(broker, **settings.broker_options)
         history = HistoryCache(store)
-        table = configured.table
+        pools_table = settings.table
 
-    _set_options(default_options, configured, address, port, logins, prefix)
-    app = celery_app(configured)
+    _set_options(default_options, settings, address, port, logins, prefix)
+    app = celery_app(settings)
     events = BufferedEvents(
         app,
         IOLoop.instance(),
@@ -128,7 +128,7 @@ def _make_flower(configured: Settings, address: str, port: int, logins: list[str
 
 
 def _set_options(
-    options: Any, configured: Settings, address: str, port: int, logins: list[str], prefix: str
+    options: Any, settings: Settings, address: str, port: int, logins: list[str], prefix: str
 ) -> None:
     """Set the options of Flower that its own command line would read."""
     from millpond.monitor.pages.guard import ascii_login
@@ -138,9 +138,9 @@ def _set_options(
     options.basic_auth = [ascii_login(login) for login in logins]
     options.url_prefix = prefix
     options.persistent = False
-    options.max_tasks = configured.flower_max_tasks
+    options.max_tasks = settings.flower_max_tasks
     options.tasks_columns = TASK_COLUMNS
-    options.read_only = configured.flower_read_only
+    options.read_only = settings.flower_read_only
 
 
 def _bracket_ipv6(address: str) -> str:

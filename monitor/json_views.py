@@ -42,7 +42,7 @@ def queue_json(view: QueueView) -> dict[str, Any]:
 def pool_json(view: PoolView, diagnosis: Diagnosis | None = None) -> dict[str, Any]:
     """Return the JSON object of a pool: its entry in the table, its processes, its last minute's figures.
 
-    With a diagnosis the object has that too.
+    If a diagnosis is given, the object has that too.
     """
     table_entry = {} if view.pool is None else view.pool.model_dump(mode="json")
     return {

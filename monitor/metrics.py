@@ -9,9 +9,12 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+from millpond.broker.connection import Store
 from millpond.broker.errors import BrokerError
+from millpond.monitor.diagnosis import diagnose_all
 from millpond.monitor.diagnosis.diagnosis import Diagnosis
-from millpond.monitor.snapshot import PoolView, QueueView, Snapshot
+from millpond.monitor.snapshot import PoolView, QueueView, Snapshot, read_snapshot
+from millpond.tasks.pools import PoolsTable
 from millpond.tasks.process import prometheus_text
 from millpond.tasks.process.prometheus_text import Labels, Metric
 from millpond.tasks.process.run_metrics import run_metrics
@@ -69,6 +72,15 @@ QUEUE_COUNTERS = {
     "forgotten": ("forgotten_deliveries", "Deliveries that the broker made and forgot: an older copy of it"),
     "orphaned": ("orphaned_messages", "Messages in flight found again after the consumers were deleted"),
 }
+
+
+def read_metrics(store: Store, pools_table: PoolsTable) -> bytes:
+    """Read all figures and return the metrics in Prometheus' text format, also if the broker is away."""
+    try:
+        snapshot = read_snapshot(store, pools_table)
+        return metrics_text(snapshot, diagnose_all(store, snapshot))
+    except BrokerError as error:
+        return metrics_text(error)
 
 
 def metrics_text(snapshot: Snapshot | BrokerError, diagnoses: Sequence[Diagnosis] = ()) -> bytes:

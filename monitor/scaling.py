@@ -19,9 +19,9 @@ class Demand:
     oldest_seconds: float
 
 
-def read_demand(store: Store, table: PoolsTable, pool: str) -> Demand:
+def read_demand(store: Store, pools_table: PoolsTable, pool: str) -> Demand:
     """Return the demand on a pool over all its queues. Raises `SettingsError` for an unknown pool."""
-    depths = inspect_depth.read_depths(store, table.pool(pool).queues)
+    depths = inspect_depth.read_depths(store, pools_table.pool(pool).queues)
     return Demand(
         tasks=sum(depth.ready + depth.in_flight for depth in depths),
         oldest_seconds=max(depth.oldest_seconds or 0.0 for depth in depths),

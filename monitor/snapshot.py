@@ -61,7 +61,8 @@ class QueueView:
 class PoolView:
     """One pool: its entry in the pools table, its processes, and its figures of the last minute.
 
-    `pool` is None if workers report a pool that is not in the table here.
+    `pool` is None if workers report a pool that is not in the table here. `running` are the processes of the
+    pool that send heartbeats.
     """
 
     name: str
@@ -124,16 +125,16 @@ class Snapshot:
     refusal: str | None = None
 
 
-def read_snapshot(store: Store, table: PoolsTable) -> Snapshot:
+def read_snapshot(store: Store, pools_table: PoolsTable) -> Snapshot:
     """Return a snapshot of the pools and queues in the table, and of others that the broker knows.
 
     Raises `BrokerAway`.
     """
     now_ms = server.server_time_ms(store)
-    queues = {view.name: view for view in queue_views(store, table, now_ms=now_ms)}
+    queues = {view.name: view for view in read_queue_views(store, pools_table, now_ms=now_ms)}
     return Snapshot(
         now_ms,
-        pools=tuple(_pool_views(store, table, queues, now_ms)),
+        pools=tuple(_read_pool_views(store, pools_table, queues, now_ms)),
         queues=tuple(queues.values()),
         schedules=tuple(schedules.read_all_schedules(store)),
         leader=schedules.read_leader(store),
@@ -141,9 +142,9 @@ def read_snapshot(store: Store, table: PoolsTable) -> Snapshot:
     )
 
 
-def queue_views(store: Store, table: PoolsTable, *, now_ms: int | None = None) -> list[QueueView]:
+def read_queue_views(store: Store, pools_table: PoolsTable, *, now_ms: int | None = None) -> list[QueueView]:
     """Return the queues of the table and all other declared ones, sorted by name. Raises `BrokerAway`."""
-    names = sorted({*table.queues, *inspect_depth.read_declared_queues(store)})
+    names = read_queue_names(store, pools_table)
     now_ms = server.server_time_ms(store) if now_ms is None else now_ms
     earlier = history.sample_before(
         store, [f"queue:{name}" for name in names], now_ms=now_ms, min_age_seconds=RATE_SECONDS
@@ -153,7 +154,7 @@ def queue_views(store: Store, table: PoolsTable, *, now_ms: int | None = None) -
         QueueView(
             depth,
             queue_limits,
-            tuple(table.pools_of(depth.queue)),
+            tuple(pools_table.pools_of(depth.queue)),
             in_rate=_rate_since(sample, depth.counters, ("published",), now_ms),
             out_rate=_rate_since(sample, depth.counters, ("settled", "dead"), now_ms),
         )
@@ -161,9 +162,16 @@ def queue_views(store: Store, table: PoolsTable, *, now_ms: int | None = None) -
     ]
 
 
-def _pool_views(store: Store, table: PoolsTable, queues: dict[str, QueueView], now_ms: int) -> list[PoolView]:
+def read_queue_names(store: Store, pools_table: PoolsTable) -> list[str]:
+    """Return the names of the queues of the table and of all other declared ones. Raises `BrokerAway`."""
+    return sorted({*pools_table.queues, *inspect_depth.read_declared_queues(store)})
+
+
+def _read_pool_views(
+    store: Store, pools_table: PoolsTable, queues: dict[str, QueueView], now_ms: int
+) -> list[PoolView]:
     """Return the pools of the table, then all others that sent a heartbeat."""
-    names = [*table.pools, *sorted(set(heartbeats.read_pools(store)) - set(table.pools))]
+    names = [*pools_table.pools, *sorted(set(heartbeats.read_pools(store)) - set(pools_table.pools))]
     processes = heartbeats.read_processes(store)
     all_totals = heartbeats.read_totals(store, names)
     samples = history.sample_before(
@@ -172,7 +180,8 @@ def _pool_views(store: Store, table: PoolsTable, queues: dict[str, QueueView], n
     drained = drain.read_drained_pools(store)
     views = []
     for name, totals, sample in zip(names, all_totals, samples, strict=True):
-        pool, running = table.pools.get(name), tuple(process for process in processes if process.pool == name)
+        pool = pools_table.pools.get(name)
+        running = tuple(process for process in processes if process.pool == name)
         served = pool.queues if pool else sorted({queue for process in running for queue in process.queues})
         view = PoolView(
             name=name,

@@ -52,24 +52,24 @@ def show_table(console: Console, table: Group) -> None:
         print(line.rstrip())
 
 
-def pools_table(pools: Iterable[PoolView], width: int) -> Group:
+def make_pools_table(pools: Iterable[PoolView], width: int) -> Group:
     """Return a table of the pools. A pool that is short of processes is coloured."""
     return _make_table(
         POOL_COLUMNS, [(pool_row(view), "red" if view.processes_missing else "") for view in pools], width
     )
 
 
-def queues_table(queues: Iterable[QueueView], width: int) -> Group:
+def make_queues_table(queues: Iterable[QueueView], width: int) -> Group:
     """Return a table of the queues. A queue that is full, paused or served by no worker is coloured."""
     return _make_table(QUEUE_COLUMNS, [(queue_row(view), _queue_style(view)) for view in queues], width)
 
 
 def pool_row(view: PoolView) -> tuple[str, ...]:
     """Return the cells of a pool. `wait` and `service` are 95th percentiles of the last minute."""
-    configured = view.pool.processes if view.pool else len(view.running)
+    expected = view.pool.processes if view.pool else len(view.running)
     return (
         view.name,
-        f"{len(view.running)} of {configured}" + (", drained" if view.drained_at_ms else ""),
+        f"{len(view.running)} of {expected}" + (", drained" if view.drained_at_ms else ""),
         f"{view.busy} of {view.slots}",
         format_rate(view.rate),
         format_share(view.utilisation),

@@ -1,7 +1,7 @@
 """`millpond dead`: list, show, requeue and purge dead letters."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -39,6 +39,7 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List the dead letters of a queue, the oldest first."""
+    from millpond.monitor.cli.output import print_result
     from millpond.monitor.cli.store import open_store, require_queue
     from millpond.monitor.json_views import dead_letter_json, error_line
 
@@ -46,7 +47,7 @@ def list_(
         letter = None
         for letter in _find_dead_letters(store, queue, kind, reason, task, since, before):
             text = f"{letter.id}  {letter.kind}  {letter.reason}  {error_line(letter)}"
-            _print_result(dead_letter_json(letter), as_json, text)
+            print_result(dead_letter_json(letter), text, as_json=as_json)
         if letter is None:
             require_queue(store, queue)
 
@@ -54,6 +55,8 @@ def list_(
 @app.command(epilog="Example: millpond dead show email 1795423079879-0")
 def show(queue: Queue, id: Annotated[str, typer.Argument(metavar="ID")], as_json: Json = False) -> None:
     """Show a whole dead letter: its arguments (redacted), times, error and traceback."""
+    import json
+
     from millpond.broker.inspect.dead_letters import read_dead_letter
     from millpond.monitor.cli.store import open_store
     from millpond.monitor.formatting import replace_unprintable
@@ -66,7 +69,7 @@ def show(queue: Queue, id: Annotated[str, typer.Argument(metavar="ID")], as_json
         raise BadInput(f"{queue} has no dead letter {id!r}: see `millpond dead list {queue}`")
     fields = whole_dead_letter_json(letter)
     if as_json:
-        _print_result(fields, True, "")
+        print(json.dumps(fields))
         return
     traceback = fields.pop("traceback", "")
     for name, value in fields.items():
@@ -121,6 +124,7 @@ def _apply_to_letters(
     does not have. Letters that were changed before an error are recorded in the audit too.
     """
     from millpond.broker import audit
+    from millpond.monitor.cli.output import print_result
     from millpond.monitor.cli.store import open_store, require_queue
     from millpond.monitor.dead_letter_search import ACTIONS
     from millpond.tasks.errors import BadInput
@@ -145,7 +149,7 @@ def _apply_to_letters(
                 audit.record_command(store, f"{past_tense} {count} {letters} of {queue}")
         if not count:
             require_queue(store, queue)
-    _print_result({"queue": queue, past_tense: count}, as_json, f"{queue}: {count} {past_tense}")
+    print_result({"queue": queue, past_tense: count}, f"{queue}: {count} {past_tense}", as_json=as_json)
 
 
 def _find_dead_letters(
@@ -181,12 +185,3 @@ def _is_id(id: str) -> bool:
     """True if a text has the form of a dead letter's id, which is that of a Redis stream: time-number."""
     time, _, number = id.partition("-")
     return time.isdigit() and number.isdigit()
-
-
-def _print_result(value: dict[str, Any], as_json: bool, text: str) -> None:
-    """Print a result: `value` as JSON, or else `text`."""
-    import json
-
-    from millpond.monitor.formatting import replace_unprintable
-
-    print(json.dumps(value) if as_json else replace_unprintable(text))

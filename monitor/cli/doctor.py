@@ -74,10 +74,11 @@ def run_checks() -> "Iterator[Finding]":
     yield machine.check_mail(configured)
 
 
-def _check_broker_and_fleet(configured: "Settings") -> "Iterator[Finding]":
+def _check_broker_and_fleet(settings_in_use: "Settings") -> "Iterator[Finding]":
     """Yield the findings on the broker, on the modules of kinds, and on the workers.
 
-    Raises `BrokerAway`, or another `MillpondError` for a URL that cannot be used.
+    `settings_in_use` are the settings, with the broker of a running `millpond up` if they have none. Raises
+    `BrokerAway`, or another `MillpondError` for a URL that cannot be used.
     """
     from millpond.broker.connection import connect
     from millpond.broker.server import server_time_ms
@@ -86,25 +87,27 @@ def _check_broker_and_fleet(configured: "Settings") -> "Iterator[Finding]":
     from millpond.monitor.doctor.finding import fail, ok
     from millpond.tasks.settings import settings
 
-    if configured.broker_url is None:
+    if settings_in_use.broker_url is None:
         yield fail(
             "broker", "no broker is configured", "set MILLPOND_BROKER_URL, or start one here: millpond up"
         )
         return
-    store = connect(configured.broker_url, **configured.broker_options, copies=configured.send_copies)
+    store = connect(
+        settings_in_use.broker_url, **settings_in_use.broker_options, copies=settings_in_use.send_copies
+    )
     try:
         server_time_ms(store)
         whose = "" if settings().broker_url else ", of the millpond up that runs here"
-        yield ok("broker", f"{BrokerURL.parse(configured.broker_url)} answers{whose}")
+        yield ok("broker", f"{BrokerURL.parse(settings_in_use.broker_url)} answers{whose}")
         yield from broker.examine_broker(store)
-        kinds, import_faults = _import_kinds(configured)
+        kinds, import_faults = _import_kinds(settings_in_use)
         yield from import_faults
-        yield from fleet.examine_fleet(store, configured.table, kinds)
+        yield from fleet.examine_fleet(store, settings_in_use.table, kinds)
     finally:
         store.close()
 
 
-def _import_kinds(configured: "Settings") -> "tuple[dict[str, type], list[Finding]]":
+def _import_kinds(settings: "Settings") -> "tuple[dict[str, type], list[Finding]]":
     """Import the modules of the settings.
 
     Return the contracts by kind, and a finding for each failed import.
@@ -117,8 +120,8 @@ def _import_kinds(configured: "Settings") -> "tuple[dict[str, type], list[Findin
     load_shipped_contracts()
     faults = []
     for setting, modules in (
-        ("kinds", configured.kinds),
-        ("gateway.contracts", configured.gateway.contracts),
+        ("kinds", settings.kinds),
+        ("gateway.contracts", settings.gateway.contracts),
     ):
         for module in modules:
             try:

@@ -1,13 +1,14 @@
 """`millpond drain` and `millpond resume`: stop a pool on all hosts, and resume it."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from millpond.broker.connection import Store
     from millpond.broker.control.drain import ProcessLoad
-    from millpond.tasks.pools import Pool
 
 app = typer.Typer()
 resuming = typer.Typer()
@@ -35,22 +36,23 @@ def drain(
     """
     from millpond.broker import audit
     from millpond.broker.control import drain as control_drain
+    from millpond.monitor.cli.output import print_result
     from millpond.monitor.cli.store import open_store
     from millpond.tasks.pools import STOP_MARGIN_SECONDS
     from millpond.tasks.settings import settings
 
-    pool = _require_pool(name)
+    queues = settings().table.pool(name).queues
     with open_store() as store:
         unacknowledged = control_drain.drain_pool(store, name)
         audit.record_command(store, f"drained pool {name}")
         seconds = settings().drain_seconds + STOP_MARGIN_SECONDS if wait else 0.0
-        processes = _wait_for_drain(store, name, pool, seconds, as_json)
+        processes = _wait_for_drain(store, name, queues, seconds, as_json)
     running = sum(process.in_flight for process in processes)
     result = {"pool": name, "drained": True, "running": running, "processes": len(processes)}
-    _print_result(
+    print_result(
         {**result, "unacknowledged": list(unacknowledged)},
         _summary_line(name, running, len(processes)),
-        as_json,
+        as_json=as_json,
     )
     raise typer.Exit(1 if wait and (running or unacknowledged) else 0)
 
@@ -60,26 +62,21 @@ def resume(name: Name, as_json: Json = False) -> None:
     """Resume a drained pool."""
     from millpond.broker import audit
     from millpond.broker.control import drain as control_drain
+    from millpond.monitor.cli.output import print_result
     from millpond.monitor.cli.store import open_store
+    from millpond.tasks.settings import settings
 
-    _require_pool(name)
+    settings().table.pool(name)  # raises `SettingsError` for an unknown name
     with open_store() as store:
         was_drained = control_drain.resume_pool(store, name)
         if was_drained:
             audit.record_command(store, f"resumed pool {name}")
     text = f"{name}: resumed" if was_drained else f"{name}: was not drained"
-    _print_result({"pool": name, "drained": False, "was_drained": was_drained}, text, as_json)
-
-
-def _require_pool(name: str) -> "Pool":
-    """Return a pool of the table. Raises `SettingsError` for an unknown name."""
-    from millpond.tasks.settings import settings
-
-    return settings().table.pool(name)
+    print_result({"pool": name, "drained": False, "was_drained": was_drained}, text, as_json=as_json)
 
 
 def _wait_for_drain(
-    store: "Store", name: str, pool: "Pool", seconds: float, as_json: bool
+    store: "Store", name: str, queues: "Sequence[str]", seconds: float, as_json: bool
 ) -> list["ProcessLoad"]:
     """Wait until no task of the pool runs, `seconds` at most. Print the running tasks when they change.
 
@@ -88,19 +85,19 @@ def _wait_for_drain(
     from time import monotonic, sleep
 
     from millpond.broker.control import drain as control_drain
+    from millpond.monitor.cli.output import print_result
 
     deadline, printed = monotonic() + seconds, None
     while True:
-        processes = control_drain.read_process_loads(store, name, pool.queues)
+        processes = control_drain.read_process_loads(store, name, queues)
         busy = {load.process: load.in_flight for load in processes if load.in_flight}
         if not busy or monotonic() >= deadline:
             return processes
         if busy != printed:
             printed = busy
             words = ", ".join(f"{count} on {process}" for process, count in busy.items())
-            _print_result(
-                {"pool": name, "running": sum(busy.values()), "on": busy}, f"{name}: {words}", as_json
-            )
+            result = {"pool": name, "running": sum(busy.values()), "on": busy}
+            print_result(result, f"{name}: {words}", as_json=as_json)
         sleep(READ_SECONDS)
 
 
@@ -110,10 +107,3 @@ def _summary_line(name: str, running: int, processes: int) -> str:
         return f"{name}: drained, {running} still running. Check again with: millpond drain {name}"
     state = f"{processes} processes wait" if processes else "none of its processes is connected"
     return f"{name}: drained, no task runs, {state}. Resume it with: millpond resume {name}"
-
-
-def _print_result(value: dict[str, Any], text: str, as_json: bool) -> None:
-    """Print `value` as JSON, or else `text`, without buffering."""
-    import json
-
-    print(json.dumps(value) if as_json else text, flush=True)

@@ -38,9 +38,8 @@ def flower(
     def announce(url: str) -> None:
         typer.echo(f"Flower is at {url}, until Ctrl-C")
 
-    configured = apply_local_instance()
     serve(
-        configured,
+        apply_local_instance(),
         address=address,
         port=port,
         basic_auth=basic_auth or (),

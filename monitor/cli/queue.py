@@ -116,12 +116,12 @@ def resume(name: Name, as_json: Json = False) -> None:
 def _read_queue(name: str) -> Any:
     """Return the `QueueView` of one queue. Raises `UnknownQueue`."""
     from millpond.monitor.cli.store import open_store, require_queue
-    from millpond.monitor.snapshot import queue_views
+    from millpond.monitor.snapshot import read_queue_views
     from millpond.tasks.settings import settings
 
     with open_store() as store:
         require_queue(store, name)
-        return next(view for view in queue_views(store, settings().table) if view.depth.queue == name)
+        return next(view for view in read_queue_views(store, settings().table) if view.name == name)
 
 
 def _change_limits(
@@ -131,10 +131,10 @@ def _change_limits(
 
     `text` is printed without `--json`. By default it lists the changes, as the audit does.
     """
-    import json
     from dataclasses import asdict
 
     from millpond.broker import audit, limits
+    from millpond.monitor.cli.output import print_result
     from millpond.monitor.cli.store import open_store, require_queue
 
     change_list = ", ".join(
@@ -147,4 +147,4 @@ def _change_limits(
             store,
             f"{audit_verb} queue {name}" if audit_verb else f"set the limits of queue {name}: {change_list}",
         )
-    print(json.dumps({"queue": name, "limits": in_force}) if as_json else f"{name}: {text or change_list}")
+    print_result({"queue": name, "limits": in_force}, f"{name}: {text or change_list}", as_json=as_json)

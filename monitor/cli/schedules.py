@@ -19,15 +19,13 @@ def schedules(
     from millpond.monitor.cli.store import open_store
 
     with open_store() as store:
-        states, leader = (
-            broker_schedules.read_all_schedules(store),
-            broker_schedules.read_leader(store),
-        )
+        all_schedules = broker_schedules.read_all_schedules(store)
+        leader = broker_schedules.read_leader(store)
     if as_json:
-        for schedule in states:
+        for schedule in all_schedules:
             print(json.dumps({**asdict(schedule), "leader": leader}))
         return
-    for schedule in states:
+    for schedule in all_schedules:
         missed = f", {schedule.missed} missed" if schedule.missed else ""
         trouble = f" WAITS: {schedule.trouble}" if schedule.trouble else ""
         times = f"last {_format_time(schedule.last_due_ms)}  next {_format_time(schedule.next_due_ms)}"

@@ -34,9 +34,9 @@ def status(
                 print(json.dumps(line))
             return
 
-    from millpond.monitor.tables import pools_table, queues_table, show_table, table_console
+    from millpond.monitor.tables import make_pools_table, make_queues_table, show_table, table_console
 
     console = table_console()
-    show_table(console, pools_table(snapshot.pools, console.width))
+    show_table(console, make_pools_table(snapshot.pools, console.width))
     console.print()
-    show_table(console, queues_table(snapshot.queues, console.width))
+    show_table(console, make_queues_table(snapshot.queues, console.width))

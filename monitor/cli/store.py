@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from millpond.broker.connection import Store, connect
-from millpond.broker.inspect import depth
+from millpond.monitor.snapshot import read_queue_names
 from millpond.tasks.errors import UnknownQueue
 from millpond.tasks.name_suggestions import unknown_name_text
 from millpond.tasks.process.local_instance import require_broker_url, settings_or_local
@@ -24,6 +24,6 @@ def open_store() -> Iterator[Store]:
 
 def require_queue(store: Store, queue: str) -> None:
     """Raise `UnknownQueue` unless the queue is in the table or was declared."""
-    names = sorted({*settings().table.queues, *depth.read_declared_queues(store)})
+    names = read_queue_names(store, settings().table)
     if queue not in names:
         raise UnknownQueue(unknown_name_text("queue", queue, names))

@@ -27,16 +27,16 @@ def top(
     from millpond.tasks.durations import parse_seconds
     from millpond.tasks.settings import settings
 
-    pause, console, table = max(LEAST_SECONDS, parse_seconds(every)), table_console(), settings().table
+    pause, console, pools_table = max(LEAST_SECONDS, parse_seconds(every)), table_console(), settings().table
     with open_store() as store:
         if once or not console.is_terminal:
-            console.print(make_screen(store, table, console.width))
+            console.print(make_screen(store, pools_table, console.width))
         else:
-            _refresh_until_q(lambda: _screen_or_error(store, table, console.width), console, pause)
+            _refresh_until_q(lambda: _screen_or_error(store, pools_table, console.width), console, pause)
 
 
-def _refresh_until_q(make: Callable[[], Any], console: Any, seconds: float) -> None:
-    """Show the screen that `make` returns, and replace it every so many seconds, until `q` is pressed.
+def _refresh_until_q(render: Callable[[], Any], console: Any, seconds: float) -> None:
+    """Show the screen that `render` returns, and replace it every so many seconds, until `q` is pressed.
 
     Raises `KeyboardInterrupt` at Ctrl-C.
     """
@@ -48,7 +48,7 @@ def _refresh_until_q(make: Callable[[], Any], console: Any, seconds: float) -> N
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with _key_reader() as read_key, Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
-            live.update(make(), refresh=True)
+            live.update(render(), refresh=True)
             if read_key(seconds) in ("q", "Q"):
                 return
 
@@ -87,7 +87,7 @@ def _key_reader() -> Iterator[Callable[[float], str]]:
         termios.tcsetattr(keyboard, termios.TCSADRAIN, mode)
 
 
-def make_screen(store: Any, table: Any, width: int) -> Any:
+def make_screen(store: Any, pools_table: Any, width: int) -> Any:
     """Return the screen for rich to print: the time, the pools, the queues, the latest changes."""
     from rich.console import Group
     from rich.text import Text
@@ -95,10 +95,10 @@ def make_screen(store: Any, table: Any, width: int) -> Any:
     from millpond.broker import audit
     from millpond.monitor.formatting import format_time, replace_unprintable
     from millpond.monitor.snapshot import read_snapshot
-    from millpond.monitor.tables import pools_table, queues_table
+    from millpond.monitor.tables import make_pools_table, make_queues_table
     from millpond.tasks.process.terminal import break_line
 
-    snapshot = read_snapshot(store, table)
+    snapshot = read_snapshot(store, pools_table)
     changes = [
         Text(
             break_line(
@@ -110,17 +110,23 @@ def make_screen(store: Any, table: Any, width: int) -> Any:
     ]
     head = Text(f"millpond top  {format_time(snapshot.now_ms)}  q ends", style="bold")
     return Group(
-        head, "", pools_table(snapshot.pools, width), "", queues_table(snapshot.queues, width), "", *changes
+        head,
+        "",
+        make_pools_table(snapshot.pools, width),
+        "",
+        make_queues_table(snapshot.queues, width),
+        "",
+        *changes,
     )
 
 
-def _screen_or_error(store: Any, table: Any, width: int) -> Any:
+def _screen_or_error(store: Any, pools_table: Any, width: int) -> Any:
     """Return the screen, or the error's text in its place if the broker cannot be read."""
     from rich.text import Text
 
     from millpond.broker.errors import BrokerError
 
     try:
-        return make_screen(store, table, width)
+        return make_screen(store, pools_table, width)
     except BrokerError as error:
         return Text(f"{error} Looking again …", style="red")

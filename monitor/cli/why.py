@@ -34,11 +34,26 @@ def why(
 
     From the last ten seconds and the last minute, compared with the usual times of the same kinds.
     """
-    from contextlib import nullcontext
     from time import sleep
 
-    from millpond.monitor.cli.second_process import second_process
     from millpond.monitor.cli.store import open_store
+
+    _check_options(pool, probe, second_slot)
+    with open_store() as store:
+        if pool is not None:
+            _require_pool(store, pool)
+            if probe:
+                _probe_pool(store, pool, second_slot)
+        _print_diagnoses(store, pool, as_json)
+        while watch:
+            sleep(2)
+            if not as_json:
+                print()
+            _print_diagnoses(store, pool, as_json)
+
+
+def _check_options(pool: str | None, probe: bool, second_slot: bool) -> None:
+    """Raise `BadInput` if an option lacks the pool or the option that it belongs to."""
     from millpond.tasks.errors import BadInput
 
     if probe and pool is None:
@@ -46,18 +61,6 @@ def why(
     if second_slot and not probe:
         example = f"millpond why {pool or 'email'} --probe --second-slot"
         raise BadInput(f"--second-slot is part of a measurement: give --probe too, as in {example}")
-    with open_store() as store:
-        if pool is not None:
-            _require_pool(store, pool)
-            if probe:
-                with second_process(store, pool) if second_slot else nullcontext():
-                    _probe_pool(store, pool)
-        _print_diagnoses(store, pool, as_json)
-        while watch:
-            sleep(2)
-            if not as_json:
-                print()
-            _print_diagnoses(store, pool, as_json)
 
 
 def _require_pool(store: "Store", pool: str) -> None:
@@ -88,7 +91,17 @@ def _print_diagnoses(store: "Store", pool: str | None, as_json: bool) -> None:
         print(json.dumps(asdict(diagnosis)) if as_json else "\n".join(diagnosis_lines(diagnosis)), flush=True)
 
 
-def _probe_pool(store: "Store", pool: str) -> None:
+def _probe_pool(store: "Store", pool: str, second_slot: bool) -> None:
+    """Measure the elasticity of a pool, if `second_slot` while a second process of it runs here."""
+    from contextlib import nullcontext
+
+    from millpond.monitor.cli.second_process import second_process
+
+    with second_process(store, pool) if second_slot else nullcontext():
+        _measure_elasticity(store, pool)
+
+
+def _measure_elasticity(store: "Store", pool: str) -> None:
     """Measure the elasticity of a pool, or wait while another process measures it.
 
     If the pool cannot be measured, the reason is printed on stderr.

@@ -11,19 +11,21 @@ from millpond.tasks.contract import Contract
 from millpond.tasks.pools import PoolsTable
 
 
-def examine_fleet(store: Store, table: PoolsTable, kinds: Mapping[str, type[Contract]]) -> Iterator[Finding]:
+def examine_fleet(
+    store: Store, pools_table: PoolsTable, kinds: Mapping[str, type[Contract]]
+) -> Iterator[Finding]:
     """Yield the findings on the processes of the pools, the queues, and their kinds. Raises `BrokerAway`.
 
     `kinds` are all known contracts by kind: Millpond's own, and those of the modules that the settings name.
     """
-    snapshot = read_snapshot(store, table)
+    snapshot = read_snapshot(store, pools_table)
     for pool in snapshot.pools:
         yield _check_pool(pool)
-    for queue in sorted(table.queues):
+    for queue in sorted(pools_table.queues):
         queue_kinds = [kind for kind, contract in kinds.items() if contract.queue == queue]
         yield from _check_queue(store, snapshot, queue, queue_kinds)
     for kind, contract in sorted(kinds.items()):
-        if contract.queue not in table.queues:
+        if contract.queue not in pools_table.queues:
             yield fail(
                 "kinds",
                 f"{kind} goes to the queue {contract.queue!r}, which has no table",
@@ -33,8 +35,8 @@ def examine_fleet(store: Store, table: PoolsTable, kinds: Mapping[str, type[Cont
 
 def _check_pool(view: PoolView) -> Finding:
     """Return the finding on a pool: do all of its processes run?"""
-    configured = view.pool.processes if view.pool else len(view.running)
-    line = f"{view.name}: {len(view.running)} of {configured} processes, {view.ready:,} tasks ready"
+    expected = view.pool.processes if view.pool else len(view.running)
+    line = f"{view.name}: {len(view.running)} of {expected} processes, {view.ready:,} tasks ready"
     start = f"start it: millpond worker {view.name}"
     if view.drained_at_ms is not None:
         return warn("workers", f"{line}, drained", f"resume it: millpond resume {view.name}")
@@ -57,14 +59,10 @@ def _check_queue(store: Store, snapshot: Snapshot, queue: str, kinds: Iterable[s
         )
     if view.limits.paused:
         yield warn("queues", f"{queue} is paused", f"resume it: millpond queue resume {queue}")
-    announced = read_announced_kinds(store, queue, now_ms=snapshot.now_ms)
-    if not announced:
-        return
-    all_announced = frozenset[str]().union(*announced.values())
-    missing = sorted(set(kinds) - all_announced)
-    if present := sorted(set(kinds) & all_announced):
+    announced = set[str]().union(*read_announced_kinds(store, queue, now_ms=snapshot.now_ms).values())
+    if present := sorted(announced.intersection(kinds)):
         yield ok("kinds", f"{queue}: its workers run {', '.join(present)}")
-    if missing and all_announced:
+    if announced and (missing := sorted(set(kinds) - announced)):
         fault = f"{queue}: none of its processes has {', '.join(missing)}"
         yield fail("kinds", fault, _missing_kinds_remedy(queue, missing))
 

@@ -9,10 +9,10 @@ from tornado.web import HTTPError
 
 from millpond.broker import server
 from millpond.broker.batches import record
-from millpond.broker.errors import BrokerError
 from millpond.monitor import json_views, metrics, snapshot
 from millpond.monitor.diagnosis import diagnose_all
 from millpond.monitor.pages.handler import PageHandler
+from millpond.monitor.pages.queues import find_queue
 from millpond.monitor.scaling import read_demand
 
 
@@ -35,7 +35,7 @@ class JsonHandler(PageHandler):
         self.send_json({"error": message or "internal error: see Flower's log"})
 
 
-class Ready(JsonHandler):
+class ReadyJson(JsonHandler):
     """Readiness: the broker replies and takes writes. `/healthcheck` shows only that Flower runs."""
 
     async def get(self) -> None:
@@ -51,7 +51,7 @@ class PoolsJson(JsonHandler):
 
     async def get(self) -> None:
         """Respond with a list of pools."""
-        current = await self.call_broker(snapshot.read_snapshot, self.store, self.table)
+        current = await self.call_broker(snapshot.read_snapshot, self.store, self.pools_table)
         diagnoses = await self.call_broker(diagnose_all, self.store, current)
         self.send_json(
             [
@@ -66,7 +66,7 @@ class QueuesJson(JsonHandler):
 
     async def get(self) -> None:
         """Respond with a list of queues."""
-        views = await self.call_broker(snapshot.queue_views, self.store, self.table)
+        views = await self.call_broker(snapshot.read_queue_views, self.store, self.pools_table)
         self.send_json([json_views.queue_json(view) for view in views])
 
 
@@ -75,12 +75,8 @@ class QueueJson(JsonHandler):
 
     async def get(self, name: str) -> None:
         """Respond with the queue, or 404."""
-        views = await self.call_broker(snapshot.queue_views, self.store, self.table)
-        for view in views:
-            if view.name == name:
-                self.send_json(json_views.queue_json(view))
-                return
-        raise HTTPError(404, f"no queue is named {name!r}")
+        views = await self.call_broker(snapshot.read_queue_views, self.store, self.pools_table)
+        self.send_json(json_views.queue_json(find_queue(views, name)))
 
 
 class BatchesJson(JsonHandler):
@@ -92,30 +88,22 @@ class BatchesJson(JsonHandler):
         self.send_json([json_views.batch_json(summary) for summary in summaries])
 
 
-class Scaling(JsonHandler):
+class ScalingJson(JsonHandler):
     """The demand on one pool, for KEDA's scaler `metrics-api`: two numbers, never null."""
 
     async def get(self, pool: str) -> None:
         """Respond with `tasks` and `oldest_seconds`, or 404."""
-        if pool not in self.table.pools:
+        if pool not in self.pools_table.pools:
             raise HTTPError(404, f"no pool is named {pool!r}")
-        self.send_json(asdict(await self.call_broker(read_demand, self.store, self.table, pool)))
+        self.send_json(asdict(await self.call_broker(read_demand, self.store, self.pools_table, pool)))
 
 
-class Metrics(PageHandler):
+class MetricsText(PageHandler):
     """Prometheus metrics: Flower's of events, then Millpond's of queues, pools and tasks."""
 
     async def get(self) -> None:
         """Respond with the metrics, also while the broker is unreachable: a metric shows that."""
         self.application.purge_offline_worker_metrics()
-        millpond_metrics = await self.call_broker(self._read_metrics)
+        millpond_metrics = await self.call_broker(metrics.read_metrics, self.store, self.pools_table)
         self.set_header("Content-Type", prometheus_client.CONTENT_TYPE_LATEST)
         self.finish(prometheus_client.generate_latest() + millpond_metrics)
-
-    def _read_metrics(self) -> bytes:
-        """Return Millpond's metrics in Prometheus' text format."""
-        try:
-            current = snapshot.read_snapshot(self.store, self.table)
-            return metrics.metrics_text(current, diagnose_all(self.store, current))
-        except BrokerError as error:
-            return metrics.metrics_text(error)

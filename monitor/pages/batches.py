@@ -9,10 +9,10 @@ from millpond.broker.control import cancel
 from millpond.broker.errors import UnknownBatch
 from millpond.monitor.pages.handler import PageHandler
 
-#: The maximum of batches on the page.
+#: The most batches on the page.
 SHOWN = 100
 
-#: The longest wait for acknowledgements of a cancellation, which holds in any case.
+#: The longest wait for acknowledgements of a cancellation. The batch is cancelled also without them.
 ACK_TIMEOUT_SECONDS = 3.0
 
 
@@ -58,7 +58,7 @@ class BatchPage(PageHandler):
             raise
 
 
-class Cancel(PageHandler):
+class CancelBatch(PageHandler):
     """Cancel one batch after a confirmation."""
 
     async def post(self, id: str) -> None:

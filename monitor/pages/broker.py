@@ -35,6 +35,8 @@ class BrokerQueues:
 
 
 class _StoreBroker:
+    """Replaces Flower's broker object by `BrokerQueues`, in two of Flower's handlers."""
+
     application: Any
 
     def get_broker(self) -> BrokerQueues:

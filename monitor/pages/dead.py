@@ -13,9 +13,10 @@ from millpond.monitor import dead_letter_search
 from millpond.monitor.dead_letter_search import ACTIONS, Search
 from millpond.monitor.json_views import error_line, whole_dead_letter_json
 from millpond.monitor.pages.handler import PageHandler
+from millpond.monitor.snapshot import read_queue_names
 from millpond.tasks.durations import parse_milliseconds
 
-#: The maximum of dead letters on the page, and of those that its summary of reasons counts, the newest first.
+#: The most dead letters on the page, and the most that its summary of reasons counts, the newest first.
 SHOWN, COUNTED = 100, 1_000
 
 FIELDS = ("queue", "kind", "reason", "task", "since", "before")
@@ -60,11 +61,11 @@ class SearchHandler(PageHandler):
         )
 
     def known_queues(self) -> list[str]:
-        """Return the queues of the table and all others that were declared. Blocks on the broker."""
-        return sorted({*self.table.queues, *depth.read_declared_queues(self.store)})
+        """Return the names of all queues. Blocks on the broker."""
+        return read_queue_names(self.store, self.pools_table)
 
 
-class DeadLetters(SearchHandler):
+class DeadLettersPage(SearchHandler):
     """The page of dead letters."""
 
     async def get(self) -> None:
@@ -108,7 +109,7 @@ class DeadLetterPage(PageHandler):
         self.render_page("dead_letter.html", tab="dead", letter=letter, whole=whole)
 
 
-class Action(SearchHandler):
+class ChangeDeadLetters(SearchHandler):
     """Requeue or purge dead letters after a confirmation."""
 
     async def post(self, action: str) -> None:
@@ -155,6 +156,7 @@ class Action(SearchHandler):
         )
 
     def _matching_ids(self) -> list[tuple[str, str]]:
+        """Return the queue and the id of each dead letter that matches. Blocks on the broker."""
         return [(letter.queue, letter.id) for letter in self.make_search().matching_letters(self.store)]
 
 

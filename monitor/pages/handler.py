@@ -8,6 +8,7 @@ import getpass
 from base64 import b64decode
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
@@ -104,20 +105,17 @@ class PageHandler(BaseHandler):
         return history
 
     @property
-    def table(self) -> PoolsTable:
-        """The pools table."""
-        table: PoolsTable = self.application.table
-        return table
+    def pools_table(self) -> PoolsTable:
+        """The pools table of the settings."""
+        pools_table: PoolsTable = self.application.pools_table
+        return pools_table
 
     async def call_broker(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Run a blocking call of the broker in a thread, and return its value.
 
         Raises `HTTPError` 503 if the broker is unreachable, and 400 for any other error of Millpond's.
         """
-
-        def call() -> T:
-            return function(*args, **kwargs)
-
+        call = partial(function, *args, **kwargs)
         try:
             result: T = await self.application.io_loop.run_in_executor(None, call)
         except BrokerAway as away:

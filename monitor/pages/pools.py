@@ -18,7 +18,7 @@ class PoolsPage(PageHandler):
     async def get(self) -> None:
         """Render a snapshot of the pools."""
         current, sparklines, diagnoses = await self.call_broker(
-            _read_pools, self.store, self.table, self.history
+            _read_pools, self.store, self.pools_table, self.history
         )
         self.render_page(
             "pools.html",
@@ -31,10 +31,10 @@ class PoolsPage(PageHandler):
 
 
 def _read_pools(
-    store: Store, table: PoolsTable, history: HistoryCache
+    store: Store, pools_table: PoolsTable, history: HistoryCache
 ) -> tuple[Snapshot, Sparklines, dict[str, Diagnosis]]:
     """Return the snapshot, and the sparklines and the diagnosis of each pool. Blocks on the broker."""
-    current = snapshot.read_snapshot(store, table)
+    current = snapshot.read_snapshot(store, pools_table)
     names = [view.name for view in current.pools]
     histories = history.samples([f"pool:{name}" for name in names])
     sparklines = {

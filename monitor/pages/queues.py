@@ -21,8 +21,8 @@ class QueuesPage(PageHandler):
 
     async def get(self) -> None:
         """Render all queues with their sparklines, and the latest changes."""
-        data = await self.call_broker(_read_queues_page, self.store, self.table, self.history)
-        self.render_page("queues.html", tab="queues", **data)
+        values = await self.call_broker(_read_queues_page, self.store, self.pools_table, self.history)
+        self.render_page("queues.html", tab="queues", **values)
 
 
 class QueuePage(PageHandler):
@@ -30,13 +30,13 @@ class QueuePage(PageHandler):
 
     async def get(self, name: str) -> None:
         """Render the queue, or 404."""
-        data = await self.call_broker(_read_queue_page, self.store, self.table, self.history, name)
+        values = await self.call_broker(_read_queue_page, self.store, self.pools_table, self.history, name)
         self.render_page(
-            "queue.html", tab="queues", names=LIMITS, overflows=OVERFLOWS, counters=QUEUE_COUNTERS, **data
+            "queue.html", tab="queues", names=LIMITS, overflows=OVERFLOWS, counters=QUEUE_COUNTERS, **values
         )
 
 
-class QueueChange(PageHandler):
+class ChangeQueue(PageHandler):
     """Pause or resume one queue, or set its limits."""
 
     async def post(self, name: str, action: str) -> None:
@@ -45,7 +45,7 @@ class QueueChange(PageHandler):
         An empty field of the form unsets its limit. Responds 404 for an unknown queue.
         """
         self.require_change_right()
-        _find_queue(await self.call_broker(snapshot.queue_views, self.store, self.table), name)
+        find_queue(await self.call_broker(snapshot.read_queue_views, self.store, self.pools_table), name)
         if action == "limits":
             changes = await self.call_broker(parse_limits, {limit: self.field(limit) for limit in LIMITS})
             message = f"The limits of {name} are set."
@@ -62,17 +62,17 @@ class QueueChange(PageHandler):
         self.redirect_with_message(self.reverse_url(*page), message)
 
 
-def _find_queue(views: list[QueueView], name: str) -> QueueView:
+def find_queue(views: list[QueueView], name: str) -> QueueView:
     """Return the queue of this name. Raises `HTTPError` 404."""
     for view in views:
         if view.name == name:
             return view
-    raise HTTPError(404, f"No queue is named {name}")
+    raise HTTPError(404, f"no queue is named {name!r}")
 
 
-def _read_queues_page(store: Store, table: PoolsTable, history: HistoryCache) -> dict[str, Any]:
+def _read_queues_page(store: Store, pools_table: PoolsTable, history: HistoryCache) -> dict[str, Any]:
     """Return the values of the template of all queues. Blocks on the broker."""
-    views = snapshot.queue_views(store, table)
+    views = snapshot.read_queue_views(store, pools_table)
     histories = history.samples([f"queue:{view.name}" for view in views])
     now_ms = server.server_time_ms(store)
     return {
@@ -86,9 +86,11 @@ def _read_queues_page(store: Store, table: PoolsTable, history: HistoryCache) ->
     }
 
 
-def _read_queue_page(store: Store, table: PoolsTable, history: HistoryCache, name: str) -> dict[str, Any]:
+def _read_queue_page(
+    store: Store, pools_table: PoolsTable, history: HistoryCache, name: str
+) -> dict[str, Any]:
     """Return the values of the template of one queue. Blocks on the broker. Raises `HTTPError` 404."""
-    view = _find_queue(snapshot.queue_views(store, table), name)
+    view = find_queue(snapshot.read_queue_views(store, pools_table), name)
     [samples] = history.samples([f"queue:{name}"])
     now_ms = server.server_time_ms(store)
     sparklines = {
@@ -97,12 +99,12 @@ def _read_queue_page(store: Store, table: PoolsTable, history: HistoryCache, nam
         "in": sparkline.rate_bars(samples, "published", now_ms=now_ms),
         "out": sparkline.rate_bars(samples, "settled", "dead", now_ms=now_ms),
     }
-    diagnoses = _diagnoses_of(store, table, view) if view.depth.ready else []
+    diagnoses = _diagnose_pools_of(store, pools_table, view) if view.depth.ready else []
     overrides = limits.read_overrides(store, name)
     return {"view": view, "sparklines": sparklines, "overrides": overrides, "diagnoses": diagnoses}
 
 
-def _diagnoses_of(store: Store, table: PoolsTable, view: QueueView) -> list[Diagnosis]:
+def _diagnose_pools_of(store: Store, pools_table: PoolsTable, view: QueueView) -> list[Diagnosis]:
     """Return the diagnoses of those pools of a queue that are behind."""
-    diagnoses = diagnose_all(store, snapshot.read_snapshot(store, table))
+    diagnoses = diagnose_all(store, snapshot.read_snapshot(store, pools_table))
     return [diagnosis for diagnosis in diagnoses if diagnosis.pool in view.pools and not diagnosis.is_calm]

@@ -1,0 +1,11 @@
+"""Print the result of a command: as JSON, or as a line of text."""
+
+import json
+from typing import Any
+
+from millpond.monitor.formatting import replace_unprintable
+
+
+def print_result(result: dict[str, Any], line: str, *, as_json: bool) -> None:
+    """Print a result as one JSON object, or else as a line without control characters. Do not buffer it."""
+    print(json.dumps(result) if as_json else replace_unprintable(line), flush=True)
