@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import islice, takewhile
 from typing import Any
 
 from celery import Celery
@@ -18,7 +17,7 @@ from celery.schedules import crontab, maybe_schedule, schedule
 
 from millpond.tasks.durations import format_seconds
 from millpond.tasks.errors import SettingsError
-from millpond.tasks.schedule import MOST_MISSED
+from millpond.tasks.schedule import DueTimes
 from millpond.tasks.send_options import SendOptions
 
 #: Every `crontab` is due at least once in this many days: a Friday that is 29 February may be 40 years away.
@@ -28,7 +27,7 @@ _NAME_LENGTH = 120
 
 
 @dataclass(frozen=True)
-class BeatEntry:
+class BeatEntry(DueTimes):
     """One entry: a signature, and Celery's schedule of it, a `schedule` or a `crontab`."""
 
     sendable: Signature
@@ -49,36 +48,12 @@ class BeatEntry:
         fields = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
         return " ".join(str(getattr(cron, f"_orig_{name}")) for name in fields) + f" {cron.tz}"
 
-    def next_due(self, at_ms: int) -> int:
-        """Return the first due time after `at_ms`. Both are ms since the epoch."""
-        if (period := self._period_ms) is not None:
-            return (at_ms // period + 1) * period
-        return next(self._due_times(at_ms))
-
-    def last_due(self, at_ms: int) -> int:
-        """Return the last due time at or before `at_ms`."""
-        if (period := self._period_ms) is not None:
-            return at_ms // period * period
-        return next(self._due_times(at_ms + 1, backwards=True))
-
-    def missed_between(self, last_ms: int, due_ms: int) -> int:
-        """Return the number of due times between two, both excluded: of a `crontab` at most `MOST_MISSED`."""
-        if (period := self._period_ms) is not None:
-            return max(0, (due_ms - last_ms - 1) // period)
-        missed = takewhile(lambda ms: ms < due_ms, self._due_times(last_ms))
-        return sum(1 for _ in islice(missed, MOST_MISSED))
-
     @property
     def _period_ms(self) -> int | None:
-        """The period in ms, None for a `crontab`."""
         schedule = self.celery_schedule
         return None if isinstance(schedule, crontab) else int(schedule.run_every / timedelta(milliseconds=1))
 
     def _due_times(self, at_ms: int, *, backwards: bool = False) -> Iterator[int]:
-        """Yield the due times of a `crontab` after a time, or before it if `backwards`, the nearest first.
-
-        All times are ms since the epoch.
-        """
         cron = self.celery_schedule
         day = datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(cron.tz).date()
         hours, minutes = sorted(cron.hour, reverse=backwards), sorted(cron.minute, reverse=backwards)

@@ -8,9 +8,10 @@
 
 The times do not depend on the process that computes them, so any number of schedulers agree. The periods of
 `every` begin at the Unix epoch. `cron` has the meaning of Debian's cron, also at changes to and from daylight
-saving time.
+saving time. The schedules of a Celery application (producer/beat_schedule.py) share `DueTimes`.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -24,11 +25,46 @@ from millpond.tasks.durations import format_seconds
 from millpond.tasks.field_types import Period, SettingsTable
 from millpond.tasks.send_options import SendOptions, option_descriptions
 
-#: The most missed periods that are counted of a `cron`.
+#: The most missed periods that are counted of a cron expression.
 MOST_MISSED = 10_000
 
 
-class ScheduleSettings(SettingsTable):
+class DueTimes(ABC):
+    """The times at which a task is due, in ms since the epoch.
+
+    They are those of a period that is counted from the epoch, or else those that `_due_times` yields.
+    """
+
+    @property
+    @abstractmethod
+    def _period_ms(self) -> int | None:
+        """The period in ms, None for a cron expression."""
+
+    @abstractmethod
+    def _due_times(self, at_ms: int, *, backwards: bool = False) -> Iterator[int]:
+        """Yield the due times of a cron after a time, or before it if `backwards`, the nearest first."""
+
+    def next_due(self, at_ms: int) -> int:
+        """Return the first due time after `at_ms`."""
+        if (period := self._period_ms) is not None:
+            return (at_ms // period + 1) * period
+        return next(self._due_times(at_ms))
+
+    def last_due(self, at_ms: int) -> int:
+        """Return the last due time at or before `at_ms`."""
+        if (period := self._period_ms) is not None:
+            return at_ms // period * period
+        return next(self._due_times((at_ms // 1_000 + 1) * 1_000, backwards=True))  # due at whole seconds
+
+    def missed_between(self, last_ms: int, due_ms: int) -> int:
+        """Return the number of due times between two, both excluded; of a cron at most `MOST_MISSED`."""
+        if (period := self._period_ms) is not None:
+            return max(0, (due_ms - last_ms - 1) // period)
+        missed = takewhile(lambda time_ms: time_ms < due_ms, self._due_times(last_ms))
+        return sum(1 for _ in islice(missed, MOST_MISSED))
+
+
+class ScheduleSettings(SettingsTable, DueTimes):
     """One schedule: a task that is sent `every` period, or at the times of `cron` in `timezone`."""
 
     kind: str = Field(description="The kind of the task.")
@@ -85,39 +121,17 @@ class ScheduleSettings(SettingsTable):
             return f"every {format_seconds(self.every.total_seconds())}"
         return f"{self.cron} {self.timezone}"
 
-    def next_due(self, at_ms: int) -> int:
-        """Return the first due time after `at_ms`. Both are ms since the epoch."""
-        if self.every is not None:
-            period = self._period_ms(self.every)
-            return (at_ms // period + 1) * period
-        return next(self._due_times(at_ms))
-
-    def last_due(self, at_ms: int) -> int:
-        """Return the last due time at or before `at_ms`. Both are ms since the epoch."""
-        if self.every is not None:
-            period = self._period_ms(self.every)
-            return at_ms // period * period
-        return next(self._due_times(at_ms + 1_000, backwards=True))
-
-    def missed_between(self, last_ms: int, due_ms: int) -> int:
-        """Return the number of due times between two, without these; of a `cron` at most `MOST_MISSED`."""
-        if self.every is not None:
-            return max(0, (due_ms - last_ms - 1) // self._period_ms(self.every))
-        times = takewhile(lambda time_ms: time_ms < due_ms, self._due_times(last_ms))
-        return sum(1 for _ in islice(times, MOST_MISSED))
+    @property
+    def _period_ms(self) -> int | None:
+        return None if self.every is None else self.every // timedelta(milliseconds=1)
 
     @cached_property
     def _zone(self) -> ZoneInfo:
         return ZoneInfo(self.timezone)
 
     def _due_times(self, at_ms: int, *, backwards: bool = False) -> Iterator[int]:
-        """Yield the due times of `cron` after a time, or if `backwards` before it, the nearest first."""
         from cronsim import CronSim
 
         start = datetime.fromtimestamp(at_ms // 1000, UTC).astimezone(self._zone)
         for due in CronSim(self.cron or "", start, reverse=backwards):
             yield int(due.timestamp()) * 1000
-
-    @staticmethod
-    def _period_ms(every: timedelta) -> int:
-        return every // timedelta(milliseconds=1)
