@@ -1,4 +1,4 @@
-"""Name for type checkers the names that `millpond/__init__.py` looks up when they are used."""
+"""For type checkers: the names that `millpond/__init__.py` imports when they are used."""
 
 from collections.abc import Sequence
 

@@ -100,7 +100,7 @@ def _start_pond(material: Material, out: Path, mailbox: Mailbox) -> Iterator[Emb
 
 def _make_missing(client: Client, material: Material) -> None:
     """Make the material that is missing, by tasks of the pool. Raises `BadInput` if a task fails."""
-    missing = material.missing()
+    missing = material.missing_tasks()
     if not missing:
         print(f"Material: {material.folder} (kept from the last time)")
         return

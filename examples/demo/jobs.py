@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from examples.demo.kinds import Make
+from examples.demo.kinds import MakeMaterial
 from examples.demo.material import CUT_SHORT, REFUSED, Material
 from millpond.producer.message import Message
 from millpond.tasks.contract import Contract
@@ -28,7 +28,7 @@ _HTML = """<p>Dear {{ name }},</p>
 
 
 #: A file that is read, and the fields of the task that reads it.
-Task = tuple[Path, dict[str, Any]]
+FileTask = tuple[Path, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Job:
     meant_to_fail: tuple[str, ...] = ()
 
 
-def material_job(missing: list[Make]) -> Job:
+def material_job(missing: list[MakeMaterial]) -> Job:
     """Return the job that makes the missing material."""
     return Job("material", "files", [Message(task) for task in missing])
 
@@ -72,14 +72,16 @@ def demo_jobs(material: Material, out: Path) -> list[Job]:
 
 
 def _file_job(
-    name: str, contract: type[Contract], tasks: Sequence[Task], meant_to_fail: tuple[str, ...] = ()
+    name: str, contract: type[Contract], tasks: Sequence[FileTask], meant_to_fail: tuple[str, ...] = ()
 ) -> Job:
     """Return the job of one kind over files."""
     size = sum(path.stat().st_size for path, _fields in tasks)
     return Job(name, "files", [Message(contract(**fields)) for _path, fields in tasks], size, meant_to_fail)
 
 
-def _tasks_with_targets(sources: Sequence[Path], folder: Path, extension: str, **fields: Any) -> list[Task]:
+def _tasks_with_targets(
+    sources: Sequence[Path], folder: Path, extension: str, **fields: Any
+) -> list[FileTask]:
     """Return a task for each source, with a target in one folder. Of equal names, later ones get a number."""
     folder.mkdir(parents=True, exist_ok=True)
     stems: Counter[str] = Counter()

@@ -9,7 +9,7 @@ from millpond.tasks.files.storage import storage
 from millpond.tasks.handlers import handler
 
 
-class Make(Contract, kind="demo.make", queue="files"):
+class MakeMaterial(Contract, kind="demo.make", queue="files"):
     """Write file `number` of a sort of material. The same number gives the same content."""
 
     what: Literal["photograph", "table", "document"]
@@ -17,8 +17,8 @@ class Make(Contract, kind="demo.make", queue="files"):
     target: Url
 
 
-@handler(Make)
-def make(job: Make, context: Context) -> None:
+@handler(MakeMaterial)
+def make_material(job: MakeMaterial, context: Context) -> None:
     """Write one file. It gets its name only when it is complete."""
     from examples.demo import documents, scenery, tables
 

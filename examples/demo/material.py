@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from examples.demo.kinds import Make
+from examples.demo.kinds import MakeMaterial
 from millpond.tasks.errors import BadInput
 
 #: The most photographs that are read from a folder that the command line names.
@@ -49,9 +49,9 @@ class Material:
     photographs: Path
     amounts: Amounts
 
-    def missing(self) -> list[Make]:
+    def missing_tasks(self) -> list[MakeMaterial]:
         """Return the tasks that make the missing material."""
-        return [job for job in self._make_tasks() if not Path(job.target).exists()]
+        return [job for job in self._tasks() if not Path(job.target).exists()]
 
     def photograph_files(self) -> list[Path]:
         """Return the paths of the photographs, and of a damaged one that this writes. Raises `BadInput`."""
@@ -90,15 +90,15 @@ class Material:
         """True if the photographs are the demo's own."""
         return self.photographs.parent == self.folder
 
-    def _make_tasks(self) -> Iterator[Make]:
-        """Yield the task that makes each file. Given photographs are not made."""
+    def _tasks(self) -> Iterator[MakeMaterial]:
+        """Yield a task for each file of the material. Photographs of the user's own are not made."""
         for number in range(1, self.amounts.tables + 1):
-            yield Make(what="table", number=number, target=str(self._table_path(number)))
+            yield MakeMaterial(what="table", number=number, target=str(self._table_path(number)))
         for number in range(1, self.amounts.documents + 1):
-            yield Make(what="document", number=number, target=str(self._document_path(number)))
+            yield MakeMaterial(what="document", number=number, target=str(self._document_path(number)))
         for number in range(1, self.amounts.photographs + 1 if self.are_own_photographs else 0):
             target = self.photographs / f"millpond-{number:03}.jpg"
-            yield Make(what="photograph", number=number, target=str(target))
+            yield MakeMaterial(what="photograph", number=number, target=str(target))
 
     def _table_path(self, number: int) -> Path:
         return self.folder / "tables" / f"gauge-{number}.csv"

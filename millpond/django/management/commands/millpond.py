@@ -16,7 +16,7 @@ class Command(BaseCommand):
         from millpond.tasks.django.framework import settings
         from millpond.tasks.settings import child_environment
 
-        configured = settings()
-        kinds = dict.fromkeys(("millpond.tasks.django.task", *configured.kinds))
-        os.environ.update(child_environment(configured.model_copy(update={"kinds": tuple(kinds)})))
+        project_settings = settings()
+        kinds = dict.fromkeys(("millpond.tasks.django.task", *project_settings.kinds))
+        os.environ.update(child_environment(project_settings.model_copy(update={"kinds": tuple(kinds)})))
         raise SystemExit(main(argv[2:]))
