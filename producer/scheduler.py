@@ -61,7 +61,7 @@ class Scheduled(Protocol):
 
 @dataclass
 class Scheduler:
-    """A scheduler of a table of schedules, by name. Any number of schedulers may have the same table.
+    """A scheduler of a table of schedules, by name, at least one. Any number of schedulers may have the same.
 
     `on_ready` is called once, when the broker has replied. Raises `SettingsError` for a schedule whose task
     cannot be sent.
@@ -137,9 +137,7 @@ class Scheduler:
             )
         for state in schedules.read_schedules(store, self.table):
             self._send_if_due(state, self.table[state.name], at_ms)
-        next_ms = min(
-            (scheduled.next_due(at_ms) for scheduled in self.table.values()), default=at_ms + 60_000
-        )
+        next_ms = min(scheduled.next_due(at_ms) for scheduled in self.table.values())
         return max(0.0, min(TICK_SECONDS, (next_ms - at_ms) / 1000))
 
     def _send_if_due(self, state: Schedule, scheduled: Scheduled, at_ms: int) -> None:

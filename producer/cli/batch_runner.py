@@ -109,7 +109,7 @@ def _send_inputs(
         for answer in batch.send_each(reader.prepare_messages(inputs), overflow="block"):
             if isinstance(answer, Refused):
                 raise answer.error
-            reader.counters.count_sent()
+            reader.counters.sent += 1
     except KeyboardInterrupt as interrupt:
         return interrupt
     except Exception as error:
@@ -207,7 +207,7 @@ class ResultReader(threading.Thread):
         for item in inputs:
             self.raise_error()
             if isinstance(item, Skipped):
-                self.counters.count_skipped()
+                self.counters.skipped += 1
                 self._output.write_skipped(item.label, item.reason)
                 self.progress.print_failure(item.label, item.reason)
                 continue

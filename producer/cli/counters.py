@@ -10,10 +10,11 @@ from millpond.broker.task_state import TaskState
 
 @dataclass
 class Counters:
-    """The counts of a command's inputs by outcome. Two threads write them, under one lock.
+    """The counts of a command's inputs by outcome.
 
+    The thread that sends writes `total`, `sent` and `skipped`, the thread that reads results the others.
     `total` is None while inputs are still read. `labels` has the labels of pending tasks, by id, so its size
-    is bounded by the bounds of the queues.
+    is bounded by the bounds of the queues. Both threads change it, under a lock.
     """
 
     total: int | None = None
@@ -30,24 +31,14 @@ class Counters:
         with self._lock:
             self.labels[id] = label
 
-    def count_sent(self) -> None:
-        """Count a task that was accepted."""
-        with self._lock:
-            self.sent += 1
-
     def count_result(self, result: Result) -> str:
         """Count a result and return the label of its task, or the id of a task without a label."""
+        if result.state is TaskState.SUCCEEDED:
+            self.succeeded += 1
+        else:
+            self.failed += 1
         with self._lock:
-            if result.state is TaskState.SUCCEEDED:
-                self.succeeded += 1
-            else:
-                self.failed += 1
             return self.labels.pop(result.id, result.id)
-
-    def count_skipped(self) -> None:
-        """Count an input from which no task was made."""
-        with self._lock:
-            self.skipped += 1
 
     def longest_pending(self) -> tuple[str, str]:
         """Return the id and the label of the task that has been pending longest, or two empty texts."""

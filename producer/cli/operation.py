@@ -4,26 +4,20 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from millpond.producer.cli.batch_runner import LabelledMessage, Skipped, run_batch
 from millpond.producer.cli.client_session import StartWorkers, open_session
 from millpond.producer.cli.inputs import STDIN, Inputs, UnreadableInput
 from millpond.producer.cli.output import Output
-from millpond.producer.cli.output_paths import (
-    Naming,
-    OutputPaths,
-    archive_folder,
-    with_added_extension,
-    with_extension,
-)
+from millpond.producer.cli.output_paths import OutputPaths, output_name
 from millpond.producer.cli.progress import TotalEstimate
 from millpond.producer.message import Message, contract_from
 from millpond.tasks.contract import contract_of, job_from_fields
 from millpond.tasks.errors import BadContract, BadInput
 from millpond.tasks.files.contract import file_url
-from millpond.tasks.files.endings import IMAGE_FORMATS
 
 
 @dataclass(frozen=True)
@@ -77,7 +71,8 @@ def run_operation(start_workers: StartWorkers, operation: Operation, arguments: 
 
 def _make_messages(operation: Operation, inputs: Inputs) -> Iterator[LabelledMessage | Skipped]:
     """Yield the message for each input, or the reason why no task is made from it."""
-    paths = None if operation.out is None else OutputPaths(operation.out, output_naming(operation))
+    name_output = partial(output_name, operation.kind, format=operation.fields.get("format"))
+    paths = None if operation.out is None else OutputPaths(operation.out, name_output)
     for file in inputs:
         if isinstance(file, UnreadableInput):
             yield Skipped(file.path, file.reason)
@@ -101,36 +96,6 @@ def _count_in_background(inputs: Inputs) -> TotalEstimate:
     result: list[int] = []
     threading.Thread(target=lambda: result.append(inputs.count_items()), name="counting", daemon=True).start()
     return lambda _counters: result[0] if result else None
-
-
-def output_naming(operation: Operation) -> Naming:
-    """Return the function that names the output of the operation for the name of its input."""
-    match operation.kind:
-        case "files.parquet":
-            return with_extension(".parquet")
-        case "files.pdf_text":
-            return with_extension(".txt")
-        case "files.compress":
-            return with_added_extension(".zst")
-        case "files.unpack":
-            return archive_folder
-        case _:
-            return _image_naming(operation.fields.get("format"))
-
-
-def _image_naming(format: str | None) -> Naming:
-    """Return a naming that keeps an extension of the format, and replaces any other by it.
-
-    Without a format, an extension of any format that can be written is kept, and any other becomes .jpg.
-    """
-
-    def name_image(name: str) -> str:
-        image_format = IMAGE_FORMATS.get(PurePosixPath(name).suffix.lower())
-        if image_format is not None and format in (None, image_format):
-            return name
-        return with_extension("." + (format or "jpg").replace("jpeg", "jpg"))(name)
-
-    return name_image
 
 
 def _check_fields(operation: Operation) -> None:

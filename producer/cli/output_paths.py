@@ -1,25 +1,23 @@
-"""The paths of outputs: below --out, at the same relative path as the input."""
+"""The names of outputs, and their paths: below --out, at the same relative path as the input."""
 
 from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 
 from millpond.tasks.files.contract import file_url
-from millpond.tasks.files.endings import ARCHIVE_ENDINGS, find_ending
-
-#: Returns the name of an output from the name of its input: "a.csv" -> "a.parquet".
-Naming = Callable[[str], str]
+from millpond.tasks.files.endings import ARCHIVE_ENDINGS, IMAGE_FORMATS, find_ending
 
 
 class OutputPaths:
     """The paths of outputs below a folder or storage URL, a different one for each input.
 
+    `name_output` returns the name of an output for the name of its input.
     Each path is kept as a hash of 8 bytes, which takes about 70 bytes of memory.
     """
 
-    def __init__(self, out: str, naming: Naming) -> None:
+    def __init__(self, out: str, name_output: Callable[[str], str]) -> None:
         self._out = out
-        self._naming = naming
+        self._name_output = name_output
         self._path_hashes: set[int] = set()
 
     def output_url(self, relative_path: PurePosixPath) -> str:
@@ -27,7 +25,7 @@ class OutputPaths:
 
         Raises `ValueError` if an earlier input has the same output.
         """
-        path = relative_path.with_name(self._naming(relative_path.name))
+        path = relative_path.with_name(self._name_output(relative_path.name))
         hash = int.from_bytes(blake2b(str(path).encode(errors="surrogateescape"), digest_size=8).digest())
         if hash in self._path_hashes:
             raise ValueError(f"another input writes {path} already: run this one alone, with another --out")
@@ -37,17 +35,29 @@ class OutputPaths:
         return file_url(Path(self._out) / path)
 
 
-def with_extension(extension: str) -> Naming:
-    """Return a naming that replaces the extension of a name."""
-    return lambda name: PurePosixPath(name).stem + extension
+def output_name(kind: str, name: str, format: str | None = None) -> str:
+    """Return the name of an operation's output for the name of its input: "a.csv" -> "a.parquet".
+
+    An image keeps an extension of `format`; any other is replaced by it. Without a format, an extension of
+    any format that can be written is kept, and any other becomes .jpg.
+    """
+    path = PurePosixPath(name)
+    match kind:
+        case "files.parquet":
+            return path.stem + ".parquet"
+        case "files.pdf_text":
+            return path.stem + ".txt"
+        case "files.compress":
+            return name + ".zst"
+        case "files.unpack":
+            return _archive_folder(name)
+    image_format = IMAGE_FORMATS.get(path.suffix.lower())
+    if image_format is not None and format in (None, image_format):
+        return name
+    return path.stem + "." + (format or "jpg").replace("jpeg", "jpg")
 
 
-def with_added_extension(extension: str) -> Naming:
-    """Return a naming that adds an extension to a name."""
-    return lambda name: name + extension
-
-
-def archive_folder(name: str) -> str:
+def _archive_folder(name: str) -> str:
     """Return the name of the folder for an archive's content: the archive's name without its extensions.
 
     An archive whose name has no extension is unpacked into `NAME.unpacked`.

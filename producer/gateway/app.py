@@ -37,10 +37,8 @@ def application(state: State) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(RequestValidationError, _invalid_request)
-    app.add_exception_handler(MillpondError, _millpond_error)
-    app.add_exception_handler(Exception, _unexpected_error)
+    for error_type in (HTTPException, RequestValidationError, MillpondError, Exception):
+        app.add_exception_handler(error_type, _error_response)
     # Routes are matched in this order: the busiest come first.
     for module in (send, stream, batches, tasks, health):
         app.include_router(module.routes(state))
@@ -79,25 +77,21 @@ def _description_routes(app: FastAPI) -> APIRouter:
     return router
 
 
-async def _http_error(_request: Request, error: Exception) -> JSONResponse:
-    """Respond to an error of a route, or to a path that does not exist."""
-    if isinstance(error, ApiError):
-        return error.response()
-    assert isinstance(error, HTTPException)
-    message = f"{error.detail}: GET /openapi.json describes every route"
-    return ApiError(error.status_code, f"http_{error.status_code}", message, headers=error.headers).response()
+async def _error_response(_request: Request, error: Exception) -> JSONResponse:
+    """Respond to an error of a route, to a request that is not valid, and to a path that does not exist.
 
-
-async def _invalid_request(_request: Request, error: Exception) -> JSONResponse:
-    """Respond with the name of each field at fault, without its value, which may be a mail or a secret."""
-    assert isinstance(error, RequestValidationError)
-    # The first part of a location is the part of the request: query, header, path or body.
-    return invalid_fields_error([{**fault, "loc": fault["loc"][1:]} for fault in error.errors()]).response()
-
-
-async def _millpond_error(_request: Request, error: Exception) -> JSONResponse:
-    return translate_error(error).response()
-
-
-async def _unexpected_error(_request: Request, _error: Exception) -> JSONResponse:
-    return internal_error().response()
+    Raises an error of Millpond that the gateway does not expect. It is then answered as any other exception.
+    """
+    match error:
+        case ApiError() | MillpondError():
+            answer = translate_error(error)
+        case HTTPException():
+            message = f"{error.detail}: GET /openapi.json describes every route"
+            code = f"http_{error.status_code}"
+            answer = ApiError(error.status_code, code, message, headers=error.headers)
+        case RequestValidationError():
+            # The first part of a location is the part of the request: query, header, path or body.
+            answer = invalid_fields_error([{**fault, "loc": fault["loc"][1:]} for fault in error.errors()])
+        case _:
+            answer = internal_error()
+    return answer.response()

@@ -7,8 +7,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from millpond.producer.cli.inputs import InputFile, Inputs, UnreadableInput, read_paths
-from millpond.producer.cli.operation import Operation, output_naming
-from millpond.producer.cli.output_paths import OutputPaths
+from millpond.producer.cli.output_paths import OutputPaths, output_name
 from millpond.tasks.errors import BadInput
 
 
@@ -103,7 +102,7 @@ def test_outputs_are_named_after_their_inputs(
     kind: str, fields: dict[str, str], name: str, written: str
 ) -> None:
     """Each operation names its output after its input."""
-    assert output_naming(Operation(kind, "", fields))(name) == written
+    assert output_name(kind, name, **fields) == written
 
 
 def test_two_inputs_never_write_one_target(tmp_path: Path) -> None:
