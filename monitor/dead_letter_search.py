@@ -45,10 +45,16 @@ class Search:
             )
 
 
-def apply_action(store: Store, name: str, letters: Iterable[tuple[str, str]]) -> int:
-    """Apply the action `name` to dead letters, each given by its queue and id.
+def is_letter_id(text: str) -> bool:
+    """True if a text has the form of a dead letter's id, which is that of a Redis stream: time-number."""
+    time, _, number = text.partition("-")
+    return time.isdigit() and number.isdigit()
+
+
+def apply_action(store: Store, action_name: str, letters: Iterable[tuple[str, str]]) -> int:
+    """Requeue or purge dead letters, each given by its queue and id. `action_name` is a key of `ACTIONS`.
 
     Return the number of those that were still there.
     """
-    action, _past_tense = ACTIONS[name]
-    return sum(action(store, queue, id) for queue, id in list(letters))
+    action, _past_tense = ACTIONS[action_name]
+    return sum(action(store, queue, letter_id) for queue, letter_id in letters)

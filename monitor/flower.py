@@ -52,9 +52,11 @@ def serve(
         raise SettingsError("Flower has no broker to watch: set MILLPOND_BROKER_URL, or use millpond up")
     prefix = (settings.flower_url_prefix if url_prefix is None else url_prefix).strip("/")
     check_at_start(settings.broker_url, **settings.broker_options)
+    from millpond.monitor.pages import history_sampling
     from millpond.monitor.pages.guard import path_prefix
 
     flower = _make_flower(settings, address, port, logins, prefix)
+    history_sampling.start_sampling(flower)
     try:
         bound_port = flower.start_http_server()
     except OSError as error:
@@ -86,13 +88,13 @@ def require_login_beyond_loopback(address: str, logins: Sequence[str]) -> None:
 
 
 def _make_flower(settings: Settings, address: str, port: int, logins: list[str], prefix: str) -> Any:
-    """Return Flower's application with Millpond's pages, guard, store and timer of history samples."""
+    """Return Flower's application with Millpond's pages, guard and store."""
     from flower.options import default_options
     from flower.urls import settings as tornado_settings
     from tornado.ioloop import IOLoop
 
     from millpond.monitor.flower_events import BufferedEvents
-    from millpond.monitor.pages import history_sampling, routes
+    from millpond.monitor.pages import routes
     from millpond.monitor.pages.guard import GuardedFlower, path_prefix
     from millpond.monitor.pages.template_loader import PageLoader
 
@@ -123,7 +125,6 @@ def _make_flower(settings: Settings, address: str, port: int, logins: list[str],
         **{**tornado_settings, **paths},
     )
     routes.add_routes(flower)
-    history_sampling.start_sampling(flower)
     return flower
 
 

@@ -11,26 +11,26 @@ HEIGHT = 24
 _MINUTE_MS = 60_000
 
 
-def level_bars(history: Sequence[Sample], name: str, *, now_ms: int) -> str:
-    """Return the SVG path of bars: the maximum of the field `name` of the samples in each minute."""
+def level_bars(history: Sequence[Sample], field: str, *, now_ms: int) -> str:
+    """Return the SVG path of bars: the maximum of a field of the samples in each minute."""
     highest: dict[int, float] = {}
     for sample in history:
-        level = sample.values[name]
+        level = sample.values[field]
         if level:
             minute = _minute_of(sample, now_ms)
             highest[minute] = max(highest.get(minute, 0.0), level)
     return _bars_path(highest)
 
 
-def rate_bars(history: Sequence[Sample], *names: str, now_ms: int) -> str:
-    """Return the SVG path of bars: the growth of the fields `names`, added up, in each minute.
+def rate_bars(history: Sequence[Sample], *fields: str, now_ms: int) -> str:
+    """Return the SVG path of bars: the growth of these fields of the samples, added up, in each minute.
 
     A field that falls counts as no growth.
     """
     growth_by_minute: dict[int, float] = {}
     for previous, sample in pairwise(history):
-        for name in names:
-            growth = sample.values[name] - previous.values[name]
+        for field in fields:
+            growth = sample.values[field] - previous.values[field]
             if growth > 0:
                 minute = _minute_of(sample, now_ms)
                 growth_by_minute[minute] = growth_by_minute.get(minute, 0.0) + growth

@@ -10,7 +10,7 @@ from millpond.broker.connection import Store
 from millpond.broker.inspect import depth
 from millpond.broker.outgoing import Outgoing
 from millpond.tasks.errors import BadContract, UnknownQueue
-from millpond.tasks.name_suggestions import list_names
+from millpond.tasks.name_suggestions import known_names_text
 from millpond.tasks.pools import Overflow, PoolsTable
 
 #: How long the limits of a queue are cached.
@@ -80,6 +80,6 @@ class QueueCache:
 def unknown_queue_error(queue: str, queues: Iterable[str]) -> UnknownQueue:
     """Return the error for a queue that is not among `queues`. It suggests a similar name."""
     return UnknownQueue(
-        f"no pool takes from a queue named {queue!r}; {list_names(queue, queues)} "
+        f"no pool takes from a queue named {queue!r}; {known_names_text(queue, queues)} "
         f"Add a [queues.{queue}] table to the millpond.toml of the workers, or start them first"
     )

@@ -33,8 +33,8 @@ def _is_typing_error(name: str, known: str) -> bool:
     return differences == 1 or (differences == 2 and sorted(name) == sorted(known))
 
 
-def list_names(name: str, known_names: Iterable[str]) -> str:
-    """Return the end of the text about an unknown name: the known names, and the one that is similar."""
+def known_names_text(name: str, known_names: Iterable[str]) -> str:
+    """Return the end of the error text for an unknown name: the known names, and the one that is similar."""
     names = sorted(known_names)
     suggestion = closest_name(name, names)
     text = f"there are: {', '.join(names)}." if names else "there are none."
@@ -43,4 +43,4 @@ def list_names(name: str, known_names: Iterable[str]) -> str:
 
 def unknown_name_text(name_type: str, name: str, names: Iterable[str]) -> str:
     """Return the error text for an unknown name. `name_type` is `pool`, `queue` or `kind`."""
-    return f"no {name_type} is named {name!r}; {list_names(name, names)}"
+    return f"no {name_type} is named {name!r}; {known_names_text(name, names)}"

@@ -38,7 +38,7 @@ class Tracing(Middleware):
         if span is None:
             return
         kind, queue = sending.job.kind, sending.queue
-        span.set_attributes(spans.span_attributes(kind, id=sending.id, queue=queue, batch=sending.batch))
+        span.set_attributes(spans.span_attributes(kind, task_id=sending.id, queue=queue, batch=sending.batch))
         sending.traceparent = spans.traceparent(span)
         self._sending[sending.id] = span
 
@@ -74,7 +74,7 @@ class Tracing(Middleware):
         if spans.tracer() is None:
             return
         message, queue = delivery.message, delivery.queue
-        attributes = spans.span_attributes(message.kind, id=message.id, queue=queue)
+        attributes = spans.span_attributes(message.kind, task_id=message.id, queue=queue)
         span = spans.begin_span(f"settle {queue}", "INTERNAL", message.traceparent, attributes=attributes)
         delivery.on_settled = span.end
 
@@ -92,7 +92,7 @@ def _begin_run_span(delivery: Delivery) -> Any:
         return None
     message = delivery.message
     parent, queue = message.traceparent, delivery.queue
-    attributes = spans.span_attributes(message.kind, id=message.id, queue=queue, batch=message.batch)
+    attributes = spans.span_attributes(message.kind, task_id=message.id, queue=queue, batch=message.batch)
     now_ns = time.time_ns()
     if delivery.ready_ms is not None:
         ready_ns = min(now_ns, (delivery.ready_ms - delivery.clock_ms) * _NS_PER_MS)

@@ -59,12 +59,13 @@ def show(queue: Queue, id: Annotated[str, typer.Argument(metavar="ID")], as_json
 
     from millpond.broker.inspect.dead_letters import read_dead_letter
     from millpond.monitor.cli.store import open_store
+    from millpond.monitor.dead_letter_search import is_letter_id
     from millpond.monitor.formatting import replace_unprintable
     from millpond.monitor.json_views import whole_dead_letter_json
     from millpond.tasks.errors import BadInput
 
     with open_store() as store:
-        letter = read_dead_letter(store, queue, id) if _is_id(id) else None
+        letter = read_dead_letter(store, queue, id) if is_letter_id(id) else None
     if letter is None:
         raise BadInput(f"{queue} has no dead letter {id!r}: see `millpond dead list {queue}`")
     fields = whole_dead_letter_json(letter)
@@ -126,7 +127,7 @@ def _apply_to_letters(
     from millpond.broker import audit
     from millpond.monitor.cli.output import print_result
     from millpond.monitor.cli.store import open_store, require_queue
-    from millpond.monitor.dead_letter_search import ACTIONS
+    from millpond.monitor.dead_letter_search import ACTIONS, is_letter_id
     from millpond.tasks.errors import BadInput
 
     if not ids and not everything and not any(filters):
@@ -139,7 +140,7 @@ def _apply_to_letters(
         letter_ids = ids or [letter.id for letter in _find_dead_letters(store, queue, *filters)]
         try:
             for id in letter_ids:
-                if _is_id(id) and apply(store, queue, id):
+                if is_letter_id(id) and apply(store, queue, id):
                     count += 1
                 elif ids:
                     raise BadInput(f"{queue} has no dead letter {id!r}; {count} {past_tense} before it")
@@ -179,9 +180,3 @@ def _find_dead_letters(
         since_ms=None if since is None else now - parse_milliseconds(since),
         until_ms=None if before is None else now - parse_milliseconds(before),
     )
-
-
-def _is_id(id: str) -> bool:
-    """True if a text has the form of a dead letter's id, which is that of a Redis stream: time-number."""
-    time, _, number = id.partition("-")
-    return time.isdigit() and number.isdigit()

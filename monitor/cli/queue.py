@@ -85,7 +85,7 @@ def _collect_changes(options: dict[str, Any], unset: Sequence[str]) -> dict[str,
     Raises `BadInput` if there are none, or if a name or the overflow policy is unknown.
     """
     from millpond.tasks.errors import BadInput
-    from millpond.tasks.name_suggestions import list_names
+    from millpond.tasks.name_suggestions import known_names_text
     from millpond.tasks.pools import Overflow
 
     changes = {limit: value for limit, value in options.items() if value is not None}
@@ -94,7 +94,7 @@ def _collect_changes(options: dict[str, Any], unset: Sequence[str]) -> dict[str,
         raise BadInput("nothing to set: name a limit, as in --bound 5000")
     for limit in to_unset:
         if limit not in options:
-            raise BadInput(f"{limit!r} is not a limit that can be unset; {list_names(limit, options)}")
+            raise BadInput(f"{limit!r} is not a limit that can be unset; {known_names_text(limit, options)}")
     if options["overflow"] not in (None, *get_args(Overflow)):
         raise BadInput(f"--overflow is block, reject, shed or caller_runs, not {options['overflow']!r}")
     return {**changes, **dict.fromkeys(to_unset)}

@@ -9,8 +9,11 @@ from millpond.monitor.diagnosis.diagnosis import Diagnosis
 #: Sizes of the second picture, in units of its drawing; the axes leave room for their numbers and names.
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 240, 140, 38, 30, 18, 14
 
-#: Shares below this are drawn together.
-LEAST = 0.03
+#: Shares below the first are drawn together, and are left out if they add up to less than the second.
+LEAST, LEAST_REST = 0.03, 0.005
+
+#: The number of colours of parts in pages.css.
+COLOURS = 8
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,9 @@ def slot_time_parts(diagnosis: Diagnosis) -> list[Part]:
     """Return the parts of a slot's time, the largest first, adding up to 1. Small parts are one part."""
     large = [(label, share) for label, share in diagnosis.slot_time if share >= LEAST]
     small = sum(share for _, share in diagnosis.slot_time) - sum(share for _, share in large)
-    if small > 0.005:
+    if small > LEAST_REST:
         large.append(("the rest", small))
-    return [Part(label, share, n % 8) for n, (label, share) in enumerate(large)]
+    return [Part(label, share, n % COLOURS) for n, (label, share) in enumerate(large)]
 
 
 def throughput_points(diagnosis: Diagnosis) -> list[Point]:

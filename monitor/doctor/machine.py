@@ -20,7 +20,7 @@ def check_extras(settings: Settings) -> Iterator[Finding]:
     Checked are the extras that the settings, the queues or a service need.
     """
     schemes = {urlsplit(root).scheme for root in settings.files.roots}
-    users = {
+    needs = {
         **dict.fromkeys(extras.extras_of_queues(settings.table.queues), "the handlers of its queue need"),
         "flower": "millpond flower needs",
         "gateway": "millpond gateway needs",
@@ -28,11 +28,11 @@ def check_extras(settings: Settings) -> Iterator[Finding]:
         **({"traces": "traces_endpoint needs"} if settings.traces_endpoint else {}),
         **({"s3": "the roots at s3:// need"} if "s3" in schemes else {}),
     }
-    missing = extras.missing_packages(*users)
-    if installed := [name for name in users if name not in missing]:
+    missing = extras.missing_packages(*needs)
+    if installed := [name for name in needs if name not in missing]:
         yield ok("extras", f"installed here: {', '.join(sorted(installed))}")
     for name, packages in missing.items():
-        line = f"{name} lacks {', '.join(packages)}, which {users[name]}"
+        line = f"{name} lacks {', '.join(packages)}, which {needs[name]}"
         warn_or_fail = fail if name in ("traces", "s3") else warn
         yield warn_or_fail("extras", line, f"where it is used: {extras.install_command([name])}")
 

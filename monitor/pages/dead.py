@@ -10,7 +10,7 @@ from millpond.broker import server
 from millpond.broker.inspect import dead_letters, depth
 from millpond.broker.inspect.dead_letters import DeadLetter as Letter
 from millpond.monitor import dead_letter_search
-from millpond.monitor.dead_letter_search import ACTIONS, Search
+from millpond.monitor.dead_letter_search import ACTIONS, Search, is_letter_id
 from millpond.monitor.json_views import error_line, whole_dead_letter_json
 from millpond.monitor.pages.handler import PageHandler
 from millpond.monitor.snapshot import read_queue_names
@@ -169,7 +169,6 @@ _CONSEQUENCES = {
 def _parse_id(text: str) -> tuple[str, str]:
     """Return the queue and the id of a dead letter, from "queue id". Raises `HTTPError` 400."""
     queue, _, id = text.rpartition(" ")
-    time, _, number = id.partition("-")
-    if not queue or not time.isdigit() or not number.isdigit():
+    if not queue or not is_letter_id(id):
         raise HTTPError(400, "The id is not that of a dead letter")
     return queue, id

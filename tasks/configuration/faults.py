@@ -58,10 +58,10 @@ def _fault_text(fault: Mapping[str, Any], path: Keys, model: type[BaseModel], so
     if field is None:
         return describe_fault(fault)
     if is_table(field.annotation):
-        table, table_model = format_path(path), model_of(field.annotation)
+        table_name, table_model = format_path(path), model_of(field.annotation)
         if table_model is not None and path[-1] in table_model.model_fields:
             return f"stands outside of every table: write it under [{format_path(path[:-1])}.NAME]"
-        example = f"[{table}.NAME]" if value_type_of(field.annotation) is not None else f"[{table}]"
+        example = f"[{table_name}.NAME]" if value_type_of(field.annotation) is not None else f"[{table_name}]"
         return f"{_show_value(fault, field)} is no table: write {describe_values(field)} under {example}"
     return f"{_show_value(fault, field)} cannot be used: write {describe_values(field)}"
 
@@ -98,33 +98,33 @@ def _pool_names(sources: Sources) -> Sequence[str]:
 
 def _unknown_name_text(path: Keys, model: type[BaseModel], sources: Sources) -> str:
     """Return the text about an unknown name: its right table, a similar name, or all valid names."""
-    *table, name = path
-    siblings = _names_in_table(model, table)
-    is_table_name = not table and isinstance(sources.values.get(str(name)), dict)
+    *table_path, name = path
+    siblings = _names_in_table(model, table_path)
+    is_table_name = not table_path and isinstance(sources.values.get(str(name)), dict)
     there_is = f"there is no such {'table' if is_table_name else 'setting'}"
-    if not table and name in _pool_names(sources):
+    if not table_path and name in _pool_names(sources):
         return f"{there_is}: write [pools.{name}] for the pool, or [queues.{name}] for the queue"
     if similar := closest_name(str(name), siblings):
-        return f"{there_is}: did you mean {format_path((*table, similar))}?"
+        return f"{there_is}: did you mean {format_path((*table_path, similar))}?"
     for other in ("pools", "queues", "smtp", "files", "gateway", "schedule"):
         if str(name) in _names_in_entries(model, other):
-            entry = str(table[-1]) if len(table) > 2 else "NAME"
+            entry = str(table_path[-1]) if len(table_path) > 2 else "NAME"
             right_table = f"{other}.{entry}" if other in (*LIFTED, "schedule") else other
             return f"{there_is} here: did you mean {right_table}.{name}?"
     return f"{there_is}; there are: {', '.join(sorted(siblings))}"
 
 
-def _names_in_table(model: type[BaseModel], table: Sequence[int | str]) -> list[str]:
+def _names_in_table(model: type[BaseModel], table_path: Sequence[int | str]) -> list[str]:
     """Return the valid names in the table at a path; the names at the top for an empty path."""
-    if not table:
+    if not table_path:
         return [*(name for name in model.model_fields if name != "table"), *LIFTED]
-    field = field_at(model, table)
+    field = field_at(model, table_path)
     return [] if field is None else _field_names(field.annotation)
 
 
-def _names_in_entries(model: type[BaseModel], table: str) -> list[str]:
+def _names_in_entries(model: type[BaseModel], table_name: str) -> list[str]:
     """Return the valid names in a top-level table. For a table by name: in each of its entries."""
-    field = field_at(model, LIFTED.get(table, (table,)))
+    field = field_at(model, LIFTED.get(table_name, (table_name,)))
     return [] if field is None else _field_names(value_type_of(field.annotation) or field.annotation)
 
 

@@ -68,17 +68,17 @@ def _setting_row(setting: Setting) -> str:
     return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |\n"
 
 
-def _shipped_rows(table: str) -> Iterator[str]:
+def _shipped_rows(table_name: str) -> Iterator[str]:
     """Yield a line for each pool or queue that ships with Millpond, with its values that are no defaults."""
     tables: Mapping[str, Mapping[str, Any]] = {"pools": default_pools(), "queues": default_queues()}
-    for name, entry in tables.get(table, {}).items():
+    for name, entry in tables.get(table_name, {}).items():
         model_fields = type(entry).model_fields
         changes = [
             f"`{field} = {_shipped_value(name, field, value)}`"
             for field, value in entry
             if model_fields[field].is_required() or value != model_fields[field].default
         ]
-        yield f"- `[{table}.{name}]` ships with {', '.join(changes) or 'these defaults'}\n"
+        yield f"- `[{table_name}.{name}]` ships with {', '.join(changes) or 'these defaults'}\n"
 
 
 def _shipped_value(name: str, field: str, value: object) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from millpond.tasks.errors import SettingsError
 
+#: The path of a value: names of tables and keys, and the numbers of entries of lists.
 Keys = tuple[int | str, ...]
 
 _KEY = r"""(?:[\w-]+|"[^"]*"|'[^']*')"""

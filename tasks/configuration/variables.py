@@ -106,9 +106,9 @@ def _parse_value(text: str, model: type[BaseModel], path: tuple[str, ...]) -> An
     return text if strip_annotated(annotation) is SecretStr else text.strip()
 
 
-def _parse_table(text: str, name: str, *, secret: bool) -> Any:
+def _parse_table(text: str, variable: str, *, secret: bool) -> Any:
     """Return a table that is written as JSON, as TOML, or as `host=mail,port=587`. Raises `ValueError`."""
-    example = f"{name}__NAME=value, or name=value,name=value, or JSON"
+    example = f"{variable}__NAME=value, or name=value,name=value, or JSON"
     if text.lstrip().startswith(("{", "[")):
         return _parse_structure(text, secret=secret, example=example)
     table: dict[str, Any] = {}

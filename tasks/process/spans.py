@@ -140,12 +140,12 @@ def retry_links(previous: Any) -> list[Any]:
     return [Link(context, {"millpond.link": "retried"})] if context.is_valid else []
 
 
-def span_attributes(kind: str, *, id: str, queue: str, batch: str | None = None) -> dict[str, Any]:
+def span_attributes(kind: str, *, task_id: str, queue: str, batch: str | None = None) -> dict[str, Any]:
     """Return the attributes of a task's span, named by OpenTelemetry's conventions for messaging."""
     attributes = {
         "messaging.system": "millpond",
         "messaging.destination.name": queue,
-        "messaging.message.id": id,
+        "messaging.message.id": task_id,
         "millpond.kind": kind,
     }
     return attributes | ({} if batch is None else {"millpond.batch": batch})
