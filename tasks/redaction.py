@@ -216,10 +216,10 @@ def scrub_secrets(text: str, contract: "type[BaseModel] | None", message: "Messa
         args, kwargs, _embed = message.arguments
     except BadMessage:
         return text
-    return cut_out(text, secrets_in(contract, args, kwargs))
+    return replace_secrets(text, secrets_in(contract, args, kwargs))
 
 
-def cut_out(text: str, secrets: Iterable[str]) -> str:
+def replace_secrets(text: str, secrets: Iterable[str]) -> str:
     """Return a text with `REDACTED` in place of each secret, and of each longer line of a secret."""
     for secret in secrets:
         lines = secret.splitlines()[:_MOST_LINES] if "\n" in secret else []

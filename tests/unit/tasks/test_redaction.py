@@ -12,7 +12,7 @@ from pydantic import AliasChoices, BaseModel, Field, RootModel, create_model
 from typing_extensions import TypeAliasType, TypedDict
 
 from millpond.tasks.contract import Contract
-from millpond.tasks.redaction import cut_out, hides_fields, redact, redact_args, secrets_in
+from millpond.tasks.redaction import hides_fields, redact, redact_args, replace_secrets, secrets_in
 
 _numbers = count()
 
@@ -23,7 +23,7 @@ class Letter(Contract, kind="test.redaction.letter"):
 
 
 def cut(text: str, **kwargs: object) -> str:
-    return cut_out(text, secrets_in(Letter, (), kwargs))
+    return replace_secrets(text, secrets_in(Letter, (), kwargs))
 
 
 def test_what_a_hidden_field_holds_is_cut_out() -> None:
@@ -102,7 +102,7 @@ def test_hidden_fields_of_dataclasses_are_hidden(fields: dict[str, Any]) -> None
     assert hides_fields(Enter)
     shown = redact(Enter, fields)
     assert "s3cret!" not in str(shown)
-    assert cut_out("with s3cret! in it", secrets_in(Enter, (), fields)) == "with [redacted] in it"
+    assert replace_secrets("with s3cret! in it", secrets_in(Enter, (), fields)) == "with [redacted] in it"
     if "front" in str(fields) and "vaule" not in str(fields):
         assert "front" in str(shown)
 
@@ -128,7 +128,7 @@ def test_hidden_fields_of_nested_models_are_hidden(fields: dict[str, Any]) -> No
     assert hides_fields(Fetch)
     assert "s3cret!" not in json.dumps(shown) + redact_args(Fetch, [kwargs])
     assert shown["url"] == "http://x"
-    assert cut_out("cannot log in with s3cret! at http://x", secrets_in(Fetch, (), kwargs)) == (
+    assert replace_secrets("cannot log in with s3cret! at http://x", secrets_in(Fetch, (), kwargs)) == (
         "cannot log in with [redacted] at http://x"
     )
 
