@@ -12,8 +12,18 @@ from PIL import Image
 from millpond.tasks.context import Context
 from millpond.tasks.errors import BadInput
 from millpond.tasks.files.archives import unpack
-from millpond.tasks.files.contract import TableResult, ToParquet, Unpack
+from millpond.tasks.files.contract import (
+    ConvertImage,
+    FolderResult,
+    ImageResult,
+    TableResult,
+    Thumbnail,
+    ToParquet,
+    Unpack,
+)
+from millpond.tasks.files.images import convert_image, make_thumbnail
 from millpond.tasks.files.storage import Storage
+from millpond.tasks.settings import Files
 
 
 @pytest.fixture
@@ -51,13 +61,24 @@ def scene() -> Image.Image:
     return Image.blend(picture, grain, 0.2)
 
 
+@pytest.fixture(
+    params=[(make_thumbnail, Thumbnail), (convert_image, ConvertImage)], ids=["thumbnail", "convert"]
+)
+def make_image(
+    request: pytest.FixtureRequest, store: Storage, context: Context
+) -> Callable[..., ImageResult]:
+    """Return a function that makes a thumbnail or converts an image, with these fields of the contract."""
+    operation, contract = request.param
+    return lambda **fields: operation(contract(**fields), store, context)  # type: ignore[no-any-return]
+
+
 @pytest.fixture
-def small_disk(root: Path) -> Iterator[Path]:
-    """Return a folder below the root on a file system of 1 MB."""
+def small_disk(request: pytest.FixtureRequest, root: Path) -> Iterator[Path]:
+    """Return a folder below the root on a file system of 1 MB, or of the size in the fixture's parameter."""
     disk = root / "disk"
     disk.mkdir()
     mount = shutil.which("mount")
-    options = ["-t", "tmpfs", "-o", "size=1m", "millpond-test", str(disk)]
+    options = ["-t", "tmpfs", "-o", f"size={getattr(request, 'param', '1m')}", "millpond-test", str(disk)]
     if not mount or subprocess.run([mount, *options], capture_output=True, check=False).returncode:
         pytest.skip("this user may not mount a small file system")
     yield disk
@@ -97,33 +118,44 @@ def refused_table(to_table: Callable[..., tuple[TableResult, Any]], root: Path) 
 
 @pytest.fixture
 def unpacked(store: Storage, root: Path, context: Context) -> Callable[..., dict[str, bytes | None]]:
-    """Return a function that unpacks an archive; gives its files with their content, and empty folders."""
+    """Return a function that unpacks an archive, and returns its files with their content, and empty folders.
+
+    A folder has None for its content.
+    """
 
     def run(content: bytes, **options: str) -> dict[str, bytes | None]:
         (root / "in").write_bytes(content)
         shutil.rmtree(root / "out", ignore_errors=True)
         result = unpack(Unpack(source="in", target="out", **options), store, context)
-        found = {
+        tree = {
             str(path.relative_to(root / "out")): path.read_bytes() if path.is_file() else None
             for path in (root / "out").rglob("*")
             if path.is_file() or not any(path.iterdir())
         }
-        assert result.files == sum(content is not None for content in found.values())
-        return found
+        files = [data for data in tree.values() if data is not None]
+        assert result == FolderResult(target="out", files=len(files), bytes=sum(map(len, files)))
+        return tree
 
     return run
 
 
 @pytest.fixture
-def refusal(store: Storage, root: Path, context: Context) -> Callable[..., str]:
-    """Return a function that unpacks a bad archive, and gives the message; nothing may be left."""
+def refusal(root: Path, tmp_path: Path, context: Context) -> Callable[..., str]:
+    """Return a function that unpacks a bad archive, and returns the message. Nothing may be left anywhere."""
 
-    def run(content: bytes, **options: str) -> str:
+    def run(
+        content: bytes, *, error: type[Exception] = BadInput, encoding: str | None = None, **limits: int
+    ) -> str:
         (root / "in").write_bytes(content)
         shutil.rmtree(root / "out", ignore_errors=True)
-        with pytest.raises(BadInput) as caught:
-            unpack(Unpack(source="in", target="out", **options), store, context)
+        outside = sorted(tmp_path.iterdir())
+        store = Storage(roots=(str(root),), limits=Files.model_validate(limits))
+        with pytest.raises(error) as caught:
+            unpack(Unpack(source="in", target="a/out", encoding=encoding), store, context)
         assert [path.name for path in root.iterdir()] == ["in"]
-        return str(caught.value)
+        assert sorted(tmp_path.iterdir()) == outside
+        message = str(caught.value)
+        assert "\n" not in message
+        return message
 
     return run

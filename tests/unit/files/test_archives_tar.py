@@ -11,12 +11,7 @@ import pytest
 import zstandard
 from packed import output_of, tar
 
-from millpond.tasks.context import Context
 from millpond.tasks.errors import TooLarge
-from millpond.tasks.files.archives import unpack
-from millpond.tasks.files.contract import Unpack
-from millpond.tasks.files.storage import Storage
-from millpond.tasks.settings import Files
 
 Unpacked = Callable[..., dict[str, bytes | None]]
 Refusal = Callable[..., str]
@@ -100,15 +95,12 @@ def test_sparse_files_are_read(unpacked: Unpacked, tmp_path: Path, form: tuple[s
     assert found == {each: (tmp_path / each).read_bytes() for each in (name, "behind", "hole")}
 
 
-def test_a_sparse_bomb_is_one(root: Path, context: Context, tmp_path: Path) -> None:
+def test_a_sparse_bomb_is_one(refusal: Refusal, tmp_path: Path) -> None:
     """A hole counts by its length."""
     with (tmp_path / "hole").open("wb") as file:
         file.truncate(10**12)
-    (root / "in").write_bytes(output_of("tar", "--sparse", "-cf", "-", "hole", folder=tmp_path))
-    tight = Storage(roots=(str(root),), limits=Files(max_unpacked_bytes=50_000_000))
-    with pytest.raises(TooLarge, match="bomb"):
-        unpack(Unpack(source="in", target="out"), tight, context)
-    assert [path.name for path in root.iterdir()] == ["in"]
+    content = output_of("tar", "--sparse", "-cf", "-", "hole", folder=tmp_path)
+    assert "bomb" in refusal(content, error=TooLarge, max_unpacked_bytes=50_000_000)
 
 
 @pytest.mark.parametrize("form", ["v7", "oldgnu", "gnu", "ustar", "posix"])

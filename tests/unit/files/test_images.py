@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +9,13 @@ import pytest
 from PIL import Image, ImageCms, ImageStat
 
 from millpond.tasks.context import Context
-from millpond.tasks.errors import BadInput, Cancelled
-from millpond.tasks.files.contract import ConvertImage, ImageFormat, Thumbnail
+from millpond.tasks.errors import BadInput
+from millpond.tasks.files.contract import ConvertImage, ImageFormat, ImageResult, Thumbnail
 from millpond.tasks.files.images import convert_image, make_thumbnail
 from millpond.tasks.files.storage import Storage
 
 Names = Callable[[], list[str]]
+MakeImage = Callable[..., ImageResult]
 ORIENTATION, GPS = 0x0112, 0x8825
 RED, BLUE = (220, 40, 40), (40, 60, 200)
 
@@ -91,9 +91,19 @@ def test_a_thumbnail_fits_its_box_and_is_never_enlarged(
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("body", [make_thumbnail, convert_image])
+@pytest.mark.parametrize(
+    ("operation", "contract", "size"),
+    [(make_thumbnail, Thumbnail, (320, 240)), (convert_image, ConvertImage, (640, 480))],
+)
 def test_a_photograph_is_turned_upright(
-    store: Storage, root: Path, context: Context, scene: Image.Image, orientation: int, body: Any
+    store: Storage,
+    root: Path,
+    context: Context,
+    scene: Image.Image,
+    orientation: int,
+    operation: Any,
+    contract: Any,
+    size: tuple[int, int],
 ) -> None:
     """The camera's note of how it was held is applied, for each of the eight ways, and dropped."""
     undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Transpose.ROTATE_90 undoes orientation 6
@@ -101,18 +111,16 @@ def test_a_photograph_is_turned_upright(
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     held.save(root / "a.jpg", exif=exif)
-    contract = Thumbnail if body is make_thumbnail else ConvertImage
-    body(contract(source="a.jpg", target="t.jpg"), store, context)
+    operation(contract(source="a.jpg", target="t.jpg"), store, context)
     image = opened(root / "t.jpg")
-    assert image.size == ((320, 240) if body is make_thumbnail else (640, 480))
+    assert image.size == size
     assert looks_upright(image)
     assert image.getexif().get(ORIENTATION, 1) == 1
 
 
 @pytest.mark.parametrize("target", ["t.jpg", "t.png", "t.webp", "t.avif"])
-@pytest.mark.parametrize("body", [make_thumbnail, convert_image])
 def test_where_a_photograph_was_taken_is_not_passed_on(
-    store: Storage, root: Path, context: Context, scene: Image.Image, target: str, body: Any
+    make_image: MakeImage, root: Path, scene: Image.Image, target: str
 ) -> None:
     """No place, camera, comment or profile is left in the output."""
     exif = Image.Exif()
@@ -122,24 +130,21 @@ def test_where_a_photograph_was_taken_is_not_passed_on(
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     scene.save(root / "a.jpg", exif=exif, comment="SecretComment", icc_profile=profile)
     assert opened(root / "a.jpg").getexif().get_ifd(GPS)
-    contract = Thumbnail if body is make_thumbnail else ConvertImage
-    body(contract(source="a.jpg", target=target), store, context)
+    make_image(source="a.jpg", target=target)
     image = opened(root / target)
     assert not image.getexif()
     assert "icc_profile" not in image.info
     assert b"Secret" not in (root / target).read_bytes()
 
 
-@pytest.mark.parametrize("body", [make_thumbnail, convert_image])
 def test_colours_of_another_profile_become_srgb(
-    store: Storage, root: Path, context: Context, scene: Image.Image, body: Any
+    make_image: MakeImage, root: Path, scene: Image.Image
 ) -> None:
     """An image in Display P3 looks the same where its profile is gone."""
     scene.save(root / "srgb.png")
     _in_display_p3(root / "srgb.png", root / "p3.png")
     assert opened(root / "p3.png").tobytes() != scene.tobytes()
-    contract = Thumbnail if body is make_thumbnail else ConvertImage
-    body(contract(source="p3.png", target="t.png"), store, context)
+    make_image(source="p3.png", target="t.png")
     image = opened(root / "t.png")
     box = (10, 10, 200, 100)
     assert is_near(colour(image, box), tuple(round(value) for value in colour(scene, box)), within=4)  # type: ignore[arg-type]
@@ -148,21 +153,19 @@ def test_colours_of_another_profile_become_srgb(
 @pytest.mark.parametrize("profile", ["garbage", "cut", "lab"])
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 def test_a_profile_that_does_not_fit_is_ignored(
-    store: Storage, root: Path, context: Context, scene: Image.Image, profile: str, mode: str
+    make_image: MakeImage, root: Path, scene: Image.Image, profile: str, mode: str
 ) -> None:
     """A broken note of its colours does not cost anybody the photograph."""
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
     noted = {"garbage": b"garbage" * 100, "cut": srgb[:200], "lab": lab}[profile]
     scene.convert(mode).save(root / "a.jpg", icc_profile=noted)
-    bodies: list[tuple[Any, Any]] = [(make_thumbnail, Thumbnail), (convert_image, ConvertImage)]
-    for body, contract in bodies:
-        body(contract(source="a.jpg", target="t.png"), store, context)
-        image = opened(root / "t.png")
-        wanted = scene.convert("L").convert("RGB") if mode == "L" else scene
-        box = (0, 0, image.width, image.height // 3)
-        mean = colour(wanted, (0, 0, 640, 160))
-        assert is_near(colour(image, box), tuple(round(value) for value in mean), within=45)  # type: ignore[arg-type]
+    make_image(source="a.jpg", target="t.png")
+    image = opened(root / "t.png")
+    wanted = scene.convert("L").convert("RGB") if mode == "L" else scene
+    box = (0, 0, image.width, image.height // 3)
+    mean = colour(wanted, (0, 0, 640, 160))
+    assert is_near(colour(image, box), tuple(round(value) for value in mean), within=45)  # type: ignore[arg-type]
 
 
 def _in_display_p3(source: Path, target: Path) -> None:
@@ -172,10 +175,9 @@ def _in_display_p3(source: Path, target: Path) -> None:
     image.write_to_file(str(target))
 
 
-@pytest.mark.parametrize("body", [make_thumbnail, convert_image])
 @pytest.mark.parametrize("mode", ["CMYK", "L", "I;16", "1", "P", "RGBA", "LA"])
 def test_every_kind_of_pixel_is_brought_to_eight_bits_of_srgb_or_grey(
-    store: Storage, root: Path, context: Context, scene: Image.Image, body: Any, mode: str
+    make_image: MakeImage, root: Path, scene: Image.Image, mode: str
 ) -> None:
     """Print colours, 16 bits, palettes and transparency come out as any program shows them."""
     picture = scene.convert("L" if mode == "I;16" else mode)
@@ -183,8 +185,7 @@ def test_every_kind_of_pixel_is_brought_to_eight_bits_of_srgb_or_grey(
         picture = picture.convert("I").point(lambda value: value * 256).convert("I;16")
     name = "a.jpg" if mode == "CMYK" else "a.png"
     picture.save(root / name)
-    contract = Thumbnail if body is make_thumbnail else ConvertImage
-    body(contract(source=name, target="t.jpg"), store, context)
+    make_image(source=name, target="t.jpg")
     image = opened(root / "t.jpg")
     assert image.mode in ("RGB", "L")
     grey = mode in ("L", "I;16", "1", "LA")
@@ -251,17 +252,15 @@ def test_running_twice_gives_the_same_bytes(
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
-@pytest.mark.parametrize("body", [make_thumbnail, convert_image])
 def test_one_task_never_gets_the_image_of_another(
-    store: Storage, root: Path, context: Context, body: Any, orientation: int
+    make_image: MakeImage, root: Path, orientation: int
 ) -> None:
     """Files that are opened one after the other under one descriptor are told apart."""
-    contract = Thumbnail if body is make_thumbnail else ConvertImage
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     for number, shade in enumerate((RED, BLUE, (10, 200, 10))):
         Image.new("RGB", (48, 48), shade).save(root / f"{number}.jpg", exif=exif)
-        body(contract(source=f"{number}.jpg", target="t.png"), store, context)
+        make_image(source=f"{number}.jpg", target="t.png")
         assert is_near(colour(opened(root / "t.png"), (0, 0, 48, 48)), shade, within=8)
 
 
@@ -275,18 +274,6 @@ def test_the_better_the_quality_the_longer_the_file(
         for quality in (20, 60, 95)
     ]
     assert lengths == sorted(set(lengths))
-
-
-def test_a_cancelled_task_writes_nothing(
-    store: Storage, root: Path, context: Context, scene: Image.Image, names: Names
-) -> None:
-    """A cancellation before the end leaves the folder as it was."""
-    scene.save(root / "a.jpg")
-    with pytest.raises(Cancelled):
-        make_thumbnail(
-            Thumbnail(source="a.jpg", target="b/t.jpg"), store, replace(context, is_cancelled=lambda: True)
-        )
-    assert names() == ["a.jpg"]
 
 
 def test_an_unknown_format_is_refused_before_anything_is_sent() -> None:
