@@ -5,8 +5,8 @@ It also selects the tasks whose Celery events are sent, adds fields to JSON log 
 A middleware overrides the methods it needs. The other methods cost nothing. The setting `middleware` names it
 as `module:Class`, or an installed package does, by an entry point of the group `millpond.middleware`. The
 first is the outermost: its code runs first for a job and last for an outcome. Millpond's own middleware is
-outside of these: `tasks/tracing.py`, `tasks/process/log_context.py`, `tasks/process/log_redaction.py`,
-`worker/report/metering.py` and `worker/report/event_sampling.py`.
+outside of these: `tasks/tracing.py`, `tasks/process/log_middleware.py`, `worker/report/metering.py` and
+`worker/report/event_sampling.py`.
 """
 
 import importlib

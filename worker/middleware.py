@@ -9,7 +9,7 @@ from typing import Any
 from celery import Celery, signals
 
 from millpond.tasks.middleware import Hooks, load_middleware
-from millpond.tasks.process.logs import LOG_MIDDLEWARE
+from millpond.tasks.process.log_middleware import LOG_MIDDLEWARE
 from millpond.tasks.settings import Settings
 from millpond.tasks.tracing import Tracing, hooks_by_tracing
 from millpond.worker.report.event_sampling import EventSampling

@@ -2,8 +2,9 @@
 
 from millpond.broker.connection import Store
 from millpond.broker.stats.history import HistoryCache
-from millpond.monitor import snapshot, sparkline
+from millpond.monitor import snapshot
 from millpond.monitor.diagnosis import Diagnosis, diagnose_all, pictures
+from millpond.monitor.pages import sparkline
 from millpond.monitor.pages.handler import PageHandler
 from millpond.monitor.snapshot import Snapshot
 from millpond.tasks.pools import PoolsTable

@@ -7,11 +7,12 @@ from tornado.web import HTTPError
 from millpond.broker import audit, limits, server
 from millpond.broker.connection import Store
 from millpond.broker.stats.history import HistoryCache
-from millpond.monitor import snapshot, sparkline
+from millpond.monitor import snapshot
 from millpond.monitor.diagnosis import Diagnosis, diagnose_all
-from millpond.monitor.limit_forms import LIMITS, OVERFLOWS, parse_limits
 from millpond.monitor.metrics import QUEUE_COUNTERS
+from millpond.monitor.pages import sparkline
 from millpond.monitor.pages.handler import PageHandler
+from millpond.monitor.pages.limit_forms import LIMITS, OVERFLOWS, parse_limits
 from millpond.monitor.snapshot import QueueView
 from millpond.tasks.pools import PoolsTable
 

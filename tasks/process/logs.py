@@ -1,7 +1,7 @@
 """Format log lines as plain text or as a JSON object each.
 
-Middleware changes the lines that any logger writes while a task runs in this thread: log_context.py adds the
-task to JSON lines, and log_redaction.py cuts the task's secrets out.
+Middleware (log_middleware.py) changes the lines that any logger writes while a task runs in this thread: it
+adds the task to JSON lines, and cuts the task's secrets out.
 """
 
 import logging
@@ -10,14 +10,10 @@ from json import dumps
 from typing import Any
 
 from millpond.tasks.execute import running_context
-from millpond.tasks.middleware import Hooks, Middleware
-from millpond.tasks.process.log_context import LogContext
-from millpond.tasks.process.log_redaction import LogRedaction
+from millpond.tasks.middleware import Hooks
+from millpond.tasks.process.log_middleware import LOG_MIDDLEWARE
 
 PLAIN = "%(asctime)s %(levelname)s %(name)s %(message)s"
-
-#: The built-in middleware of log lines, in every process of Millpond.
-LOG_MIDDLEWARE: tuple[Middleware, ...] = LogContext(), LogRedaction()
 
 _BUILT_IN = Hooks(LOG_MIDDLEWARE)
 

@@ -3,7 +3,6 @@
 import pytest
 
 from millpond.broker.stats.history import Sample
-from millpond.monitor import sparkline
 from millpond.monitor.formatting import (
     as_sentence,
     format_count,
@@ -12,7 +11,8 @@ from millpond.monitor.formatting import (
     format_share,
     format_time,
 )
-from millpond.monitor.limit_forms import parse_limits
+from millpond.monitor.pages import sparkline
+from millpond.monitor.pages.limit_forms import parse_limits
 from millpond.tasks.durations import parse_milliseconds
 from millpond.tasks.errors import BadInput
 

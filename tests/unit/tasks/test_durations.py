@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 import millpond
-from millpond.monitor.limit_forms import parse_limits
+from millpond.monitor.pages.limit_forms import parse_limits
 from millpond.producer.gateway.options import SendOptions
 from millpond.tasks.durations import (
     format_seconds,

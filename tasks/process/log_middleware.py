@@ -1,10 +1,12 @@
-"""Built-in middleware that adds the running task to JSON log lines: its id, kind, batch and trace."""
+"""Built-in middleware of log lines: it adds the running task to JSON lines, and cuts its secrets out."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from millpond.tasks.context import Context
+from millpond.tasks.contract import contracts_by_kind
 from millpond.tasks.middleware import Middleware
+from millpond.tasks.redaction import hides_fields, scrub_secrets
 
 
 class LogContext(Middleware):
@@ -17,6 +19,21 @@ class LogContext(Middleware):
             return {}
         trace = _trace_id(message.traceparent)
         return {"task": message.id, "kind": message.kind, "batch": message.batch, "trace": trace}
+
+
+class LogRedaction(Middleware):
+    """Cuts the values of hidden fields out of the log lines of all loggers."""
+
+    def redact(self, line: str, context: Context) -> str:
+        """Return the line without the secrets in the arguments of the task."""
+        contract = contracts_by_kind().get(context.kind)
+        if context.message is None or contract is None or not hides_fields(contract):
+            return line
+        return scrub_secrets(line, contract, context.message)
+
+
+#: Outside of all other middleware, in every process of Millpond.
+LOG_MIDDLEWARE: tuple[Middleware, ...] = LogContext(), LogRedaction()
 
 
 def _trace_id(traceparent: Any) -> str | None:
