@@ -14,7 +14,7 @@ from millpond.broker.connection import connect
 from millpond.broker.stats import heartbeats, history
 from millpond.producer.client import Client
 from millpond.worker.local.embedded import Embedded
-from tests.harness.flower_process import bury
+from tests.harness.flower_process import make_dead_letter
 
 Eventually = Callable[..., Any]
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
@@ -136,7 +136,7 @@ def test_the_pages_fit_their_screen(
     store = connect(pond.url)
     batch = record.open_batch(store, description="<img src=x onerror=alert(1)> the night run")
     hostile = "<script>alert(1)</script><img src=x onerror=alert(2)>"
-    bury(
+    make_dead_letter(
         store, f"of{hostile}".replace("/", ""), hostile, hostile * 3, kind=hostile, kwargs={hostile: hostile}
     )
     page = open_page(scheme=scheme, width=WIDTHS[width])

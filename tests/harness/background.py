@@ -1,4 +1,4 @@
-"""Do something again and again beside a test."""
+"""Call a function repeatedly in a thread beside a test."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from threading import Event, Thread
 
 @contextmanager
 def repeating(act: Callable[[], object], every_seconds: float) -> Iterator[None]:
-    """Call `act` in a thread, each time after so many seconds, until the block is left."""
+    """Call `act` in a thread for the length of a block, each time `every_seconds` after the last call."""
     stop = Event()
 
     def repeat() -> None:

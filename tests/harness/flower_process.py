@@ -1,4 +1,4 @@
-"""Run Flower for a broker, and be a browser without a screen: cookies, the token of forms, redirects."""
+"""Run Flower for a broker, and send requests as a browser does: with cookies, form tokens and redirects."""
 
 import re
 import subprocess
@@ -18,7 +18,7 @@ from millpond.broker.outgoing import compose
 from millpond.broker.publish import publish
 from millpond.broker.server import server_time_ms
 from millpond.tasks.settings import Settings, child_environment
-from tests.harness.by_hand import Hand
+from tests.harness.manual_consumer import ManualConsumer
 
 COMMAND = [sys.executable, "-c", "import sys, millpond; sys.exit(millpond.main())", "flower"]
 LOGIN = "ann:secret"
@@ -27,7 +27,7 @@ PREFIX = "pages:"
 
 @dataclass
 class Answer:
-    """An answer of Flower."""
+    """A response of Flower."""
 
     status: int
     headers: Mapping[str, str]
@@ -36,18 +36,18 @@ class Answer:
 
 @dataclass
 class Visitor:
-    """Speak to Flower as a browser does."""
+    """A browser of a user who is logged in by HTTP Basic, or with `login=None` is not."""
 
     url: str
     login: str | None = LOGIN
     cookies: dict[str, str] = field(default_factory=dict)
 
     def get(self, path: str, **headers: str) -> Answer:
-        """Load a page."""
+        """Load a page. `headers` are further headers, with `_` for `-` in their names."""
         return self._ask("GET", path, None, headers)
 
     def post(self, path: str, form: list[tuple[str, str]], *, token: bool = True, **headers: str) -> Answer:
-        """Send a form, with the token that the pages give out unless told, and follow where it leads."""
+        """Send a form, and follow a redirect. Without `token` the form lacks the token of the pages."""
         if token:
             self.get("/queues")
             form = [*form, ("_xsrf", self.cookies["_xsrf"])]
@@ -75,15 +75,15 @@ class Visitor:
 
 
 @contextmanager
-def flower(broker_url: str, **more: Any) -> Iterator[str]:
-    """Run `millpond flower` on a free port, for the tests' key prefix unless told, and yield its URL."""
-    with flower_process(Settings(**{"broker_url": broker_url, "key_prefix": PREFIX, **more})) as (url, _):
+def run_flower(broker_url: str, **more: Any) -> Iterator[str]:
+    """Run `millpond flower` on a free port, and yield its URL. `more` are further settings."""
+    with run_flower_process(Settings(**{"broker_url": broker_url, "key_prefix": PREFIX, **more})) as (url, _):
         yield url
 
 
 @contextmanager
-def flower_process(chosen: Settings, *, port: int = 0) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
-    """Run `millpond flower` and yield its URL and its process, which is killed in the end."""
+def run_flower_process(chosen: Settings, *, port: int = 0) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+    """Run `millpond flower`, and yield its URL and its process, which is killed at the end."""
     running = subprocess.Popen(
         [*COMMAND, "--port", str(port)],
         env={**child_environment(chosen), "PYTHONUNBUFFERED": "1"},
@@ -101,19 +101,21 @@ def flower_process(chosen: Settings, *, port: int = 0) -> Iterator[tuple[str, "s
         running.communicate()
 
 
-def send(store: Store, queue: str, count: int, *, kind: str = "squares.square") -> None:
-    """Put messages on a queue."""
+def send_tasks(store: Store, queue: str, count: int, *, kind: str = "squares.square") -> None:
+    """Send so many tasks of a kind to a queue, whatever its bound."""
     limits.declare_limits(store, queue, {}, authoritative=False)
     messages = [compose(kind, {"n": n}, queue=queue, sent_at_ms=server_time_ms(store)) for n in range(count)]
     publish(store, messages, policy="exempt")
 
 
-def bury(store: Store, queue: str, reason: str, error: str, *, kind: str, kwargs: Mapping[str, Any]) -> str:
+def make_dead_letter(
+    store: Store, queue: str, reason: str, error: str, *, kind: str, kwargs: Mapping[str, Any]
+) -> str:
     """Send a task, fetch it and settle it as a dead letter, as a worker would; return the task's id."""
     limits.declare_limits(store, queue, {}, authoritative=False)
     message = compose(kind, kwargs, queue=queue, sent_at_ms=server_time_ms(store))
     publish(store, [message], policy="exempt")
-    hand = Hand(store, queue)
-    hand.take()
-    hand.end(DeadLetter(reason, error, {"traceback": f"Traceback\n  {error}"}))
+    consumer = ManualConsumer(store, queue)
+    consumer.fetch()
+    consumer.settle(DeadLetter(reason, error, {"traceback": f"Traceback\n  {error}"}))
     return message.id

@@ -1,7 +1,7 @@
 """Run `millpond` commands in processes forked from one that has imported them.
 
-A start of Python and its imports take most of a second each, and a test of a command's output does not need
-them. A test of the start itself, of its environment or of an early interrupt runs a real command.
+Starting Python and importing takes most of a second for each command, and a test of a command's output does
+not need it. A test of the start itself, of the environment or of an early interrupt runs a real command.
 """
 
 import atexit
@@ -40,7 +40,7 @@ class Done:
 
 
 class Started:
-    """A command that runs; its keeper writes its pid into a pipe, and its exit code in the end."""
+    """A running command. Its parent (`_keep`) writes its pid into a pipe, and then its exit code."""
 
     def __init__(self, pipe: int) -> None:
         self._pipe = pipe
@@ -57,7 +57,7 @@ class Started:
         return self.returncode
 
     def kill(self) -> None:
-        """End it if it still runs."""
+        """Kill the command, unless `wait` has returned its exit code."""
         if self.returncode is None:
             os.kill(self._pid, signal.SIGKILL)
 
@@ -84,7 +84,10 @@ class ForkedCommands:
     def start(
         self, words: Sequence[str], env: Mapping[str, str], files: Sequence[int], *, terminal: bool = False
     ) -> Started:
-        """Start a command on its three open files; the first is its controlling terminal if it has one."""
+        """Start a command with three open files as its standard streams.
+
+        With `terminal` the first file becomes its controlling terminal.
+        """
         request = {"words": [*words], "env": {**env}, "folder": str(Path.cwd()), "terminal": terminal}
         ours, its = os.pipe()
         socket.send_fds(self._requests, [json.dumps(request).encode()], [*files, its])
@@ -113,6 +116,7 @@ class ForkedCommands:
 
 
 def _serve(requests: socket.socket) -> None:
+    """Import the modules of all commands, then fork a keeper for each request, until the socket is closed."""
     for folder in ("broker", "tasks", "producer", "monitor"):  # importing a module does nothing
         for module in pkgutil.walk_packages([str(TOP / "millpond" / folder)], f"millpond.{folder}."):
             if not module.name.endswith((".__main__", ".task")) and ".django" not in module.name:
@@ -130,7 +134,7 @@ def _serve(requests: socket.socket) -> None:
 
 
 def _keep(request: dict[str, Any], files: list[int]) -> NoReturn:
-    """Fork the command, and write of it into the last file."""
+    """Fork the command, and write its pid and its exit code into the last file."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     *its, pipe = files
     child = os.fork()
@@ -146,7 +150,7 @@ def _keep(request: dict[str, Any], files: list[int]) -> NoReturn:
 
 
 def _become(request: dict[str, Any], files: list[int]) -> NoReturn:
-    """Run as the command, started with these words."""
+    """Become the process of the command: its session, streams, folder, environment and arguments. Run it."""
     code: object = 1
     try:
         os.setsid()
@@ -175,7 +179,7 @@ def _become(request: dict[str, Any], files: list[int]) -> NoReturn:
 
 
 def _open_streams() -> None:
-    """Open the streams as Python does; it keeps each under a second name."""
+    """Open the standard streams as Python does at its start. It keeps each under a second name."""
     sys.stdin = sys.__stdin__ = open(0, closefd=False)  # noqa: SIM115
     how: dict[str, Any] = {"encoding": "utf-8", "closefd": False}
     sys.stdout = sys.__stdout__ = open(1, "w", buffering=1 if os.isatty(1) else -1, **how)  # noqa: SIM115

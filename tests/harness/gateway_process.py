@@ -1,4 +1,4 @@
-"""Run `millpond gateway` as people do, in a process of its own, and speak HTTP with it."""
+"""Run `millpond gateway` in a process of its own, and send HTTP requests to it."""
 
 import http.client
 import json
@@ -22,7 +22,7 @@ NDJSON = "application/x-ndjson"
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer of the gateway."""
+    """A response of the gateway."""
 
     status: int
     headers: Mapping[str, str]
@@ -40,8 +40,8 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Running:
-    """A running gateway."""
+class GatewayProcess:
+    """A running gateway. `token` authenticates the requests, None if they have no token."""
 
     url: str
     process: "subprocess.Popen[str]"
@@ -55,7 +55,10 @@ class Running:
     def ask(
         self, method: str, path: str, body: Any = None, *, media: str = JSON, **headers: str | None
     ) -> Answer:
-        """Make one request; a body that is no text is sent as JSON."""
+        """Send one request over a new connection. A body that is neither text nor bytes is sent as JSON.
+
+        A header that is None is not sent. `_` in its name stands for `-`.
+        """
         sent = body if body is None or isinstance(body, str | bytes) else json.dumps(body)
         named = {"content-type": None if body is None else media, **headers}
         if self.token is not None:
@@ -71,18 +74,18 @@ class Running:
             connection.close()
 
     def send(self, n: int = 7, query: str = "") -> Answer:
-        """Send a square."""
+        """Send a task `squares.square`."""
         return self.ask("POST", f"/send/squares.square{query}", {"n": n})
 
     def stop(self, *, within_seconds: float = 20) -> int:
-        """Terminate the gateway; return its exit code."""
+        """Terminate the gateway with SIGTERM, and return the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(within_seconds)
 
 
 @contextmanager
-def running(settings: Settings, *, token: str | None = None) -> Iterator[Running]:
-    """Run a gateway with these settings on a free port."""
+def run_gateway(settings: Settings, *, token: str | None = None) -> Iterator[GatewayProcess]:
+    """Run a gateway with these settings on a free port for the length of a block."""
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("w") as log:
         process = subprocess.Popen(
             [*COMMAND, "--port", "0"],
@@ -95,17 +98,17 @@ def running(settings: Settings, *, token: str | None = None) -> Iterator[Running
             assert process.stdout is not None
             said = process.stdout.readline()
             assert said.startswith("The gateway is at http://"), Path(log.name).read_text()
-            yield Running(said.split()[4].rstrip("/,"), process, Path(log.name), token)
+            yield GatewayProcess(said.split()[4].rstrip("/,"), process, Path(log.name), token)
         finally:
             process.kill()
             process.communicate()
 
 
-def stream(*lines: dict[str, Any] | str) -> str:
-    """Return a body of lines."""
+def ndjson_body(*lines: dict[str, Any] | str) -> str:
+    """Return the NDJSON body of these lines. A line that is a text is not encoded."""
     return "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
 
 
 def square(n: int, **options: Any) -> dict[str, Any]:
-    """Return the line of a square."""
+    """Return the line of a task `squares.square`, with these options of sending."""
     return {"kind": "squares.square", "task": {"n": n}, **options}

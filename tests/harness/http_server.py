@@ -1,4 +1,4 @@
-"""HTTP servers of tests, on a free port of loopback: what they are made of, and how they run."""
+"""The base classes of the tests' HTTP servers, which listen on a free port of loopback."""
 
 import threading
 from collections.abc import Iterator
@@ -30,14 +30,14 @@ class LocalServer(ThreadingHTTPServer):
 
 
 class QuietHandler(BaseHTTPRequestHandler):
-    """Answers shortly, each answer in one segment, and logs nothing."""
+    """A handler that sends each response in one segment, and logs nothing."""
 
     protocol_version = "HTTP/1.1"  # a connection may be used again
     disable_nagle_algorithm = True
     wbufsize = -1
 
     def answer(self, status: int, body: bytes = b"ok", **headers: str) -> None:
-        """Answer, if the client is still there."""
+        """Send a response, if the client is still connected. `_` in the name of a header stands for `-`."""
         with suppress(OSError):
             self.send_response(status)
             for name, value in {"content-length": str(len(body)), **headers}.items():

@@ -1,4 +1,4 @@
-"""Run a real SMTP server on loopback that answers as a test sets it, and keeps the mails it accepted."""
+"""Run an SMTP server on loopback that replies as a test tells it, and keeps the mails that it accepted."""
 
 import asyncio
 import ssl
@@ -15,7 +15,7 @@ from tests.harness.own_server import free_port
 
 @dataclass
 class Taken:
-    """One message as the server received it."""
+    """One mail as the server received it."""
 
     sender: str
     recipients: list[str]
@@ -24,9 +24,11 @@ class Taken:
 
 @dataclass
 class Sink:
-    """The accepted mails; `answers` has, for a command or an address, the next answers.
+    """The accepted mails, and the replies to come. A handler of aiosmtpd.
 
-    The answers `abort` (cut the connection) and `hang` (never answer) stand for themselves.
+    `answers` has the next replies to a command (`MAIL`, `RSET`, `DATA`, `354`) or to an address in `RCPT`.
+    `abort` closes the connection in place of a reply, and `hang` waits for ever. `before_answer` is called
+    before the reply to `DATA`.
     """
 
     taken: list[Taken] = field(default_factory=list)
@@ -75,7 +77,7 @@ class Sink:
 
 
 class _Server(SMTP):
-    """An SMTP server that can cut the connection in the middle of a message."""
+    """An SMTP server that can refuse `DATA`, or close the connection in the middle of a mail."""
 
     async def smtp_DATA(self, arg: str) -> None:
         if self.event_handler.answers["354"]:

@@ -1,4 +1,4 @@
-"""Limit processes to a container's memory: a control group, as a container engine makes one."""
+"""Limit the memory of processes by a control group, as a container engine does."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -11,35 +11,35 @@ GROUPS = Path("/sys/fs/cgroup/memory")
 
 @dataclass(frozen=True)
 class MemoryLimit:
-    """A group of processes that may take so much memory together; the kernel kills beyond it."""
+    """A control group. The kernel kills a process of it when all together would exceed the limit."""
 
     folder: Path
 
     @property
     def prefix(self) -> Sequence[str]:
-        """Return the words to put before a command to run it in the group."""
+        """The words to put before a command, so that it runs in the group."""
         return ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(self.folder)]
 
     @property
     def peak_bytes(self) -> int:
-        """Return the most that was taken at once, caches of files included: these the kernel takes back."""
+        """The most memory that was in use at once, with caches of files, which the kernel can reclaim."""
         return int((self.folder / "memory.max_usage_in_bytes").read_text())
 
     @property
     def killed(self) -> int:
-        """Return how many processes the kernel has killed."""
+        """The number of processes that the kernel has killed."""
         facts = dict(line.split() for line in (self.folder / "memory.oom_control").read_text().splitlines())
         return int(facts["oom_kill"])
 
 
-def may_limit() -> bool:
+def can_limit_memory() -> bool:
     """True where this user may make control groups for memory (version 1)."""
     return os.access(GROUPS / "memory.limit_in_bytes", os.W_OK)
 
 
 @contextmanager
 def memory_limit(limit_bytes: int) -> Iterator[MemoryLimit]:
-    """Make a group of so much memory for the length of a block; its processes must have ended by then."""
+    """Create a group with this limit for the length of a block. Its processes must have ended by then."""
     folder = GROUPS / f"millpond-test-{os.getpid()}"
     folder.mkdir()
     try:

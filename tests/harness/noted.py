@@ -12,7 +12,7 @@ from millpond.broker.publish import Accepted, publish
 
 @dataclass(frozen=True)
 class Note:
-    """One line of the file: `end` is noted by a body that came to its end, `start` by every run."""
+    """One line of the file: when a run began (`when` is `start`), or returned (`end`). `at` is Unix time."""
 
     when: str
     name: str
@@ -22,15 +22,15 @@ class Note:
     deliveries: int
 
 
-def notes(file: Path, when: str = "start") -> list[Note]:
-    """Read the notes so far."""
+def read_notes(file: Path, when: str = "start") -> list[Note]:
+    """Return the notes of starts, or of ends, that are in the file so far. None if there is no file."""
     lines = file.read_text().splitlines() if file.exists() else []
     return [note for note in (Note(**json.loads(line)) for line in lines) if note.when == when]
 
 
-def names(file: Path, when: str = "start") -> list[str]:
-    """Read the names of the noted tasks, in order."""
-    return [note.name for note in notes(file, when)]
+def read_names(file: Path, when: str = "start") -> list[str]:
+    """Return the names of the tasks that were noted so far, in the order of the notes."""
+    return [note.name for note in read_notes(file, when)]
 
 
 def send_acts(
@@ -41,7 +41,10 @@ def send_acts(
     expires_ms: int | None = None,
     **fields: Any,
 ) -> list[str]:
-    """Send a task of each name, which notes its run in `file`, with more fields; return their ids."""
+    """Send a task of each name, which notes its run in `file`, and return their ids.
+
+    `fields` are further fields of each task.
+    """
     messages = [
         compose(
             "broker.act",

@@ -39,12 +39,12 @@ class OneWorker:
         return self.log_file.read_text()
 
     def freeze(self) -> None:
-        """Stop the worker and its children, as a paused virtual machine is stopped."""
+        """Freeze the worker and its children with SIGSTOP, as when a virtual machine is paused."""
         for each in self._family():
             each.suspend()
 
     def thaw(self) -> None:
-        """Continue the stopped process."""
+        """Continue the worker and its children."""
         for each in self._family():
             each.resume()
 
@@ -54,7 +54,7 @@ class OneWorker:
         self.process.wait(60)
 
     def stop(self, within_seconds: float = 20) -> int:
-        """Drain the worker and return its exit code."""
+        """Check that it is at rest, drain it with SIGTERM, and return the exit code."""
         self.assert_at_rest()
         self.process.terminate()
         return self.process.wait(within_seconds)
@@ -65,7 +65,7 @@ class OneWorker:
             assert_at_rest(self.settings, pids={self.pid})
 
     def assert_ended_at_rest(self) -> None:
-        """Fail if the worker counted tasks as running when all had ended."""
+        """Fail if the log of the ended worker has the line that it counts tasks although all have ended."""
         assert COUNTED_AT_THE_END not in self.log
 
     def _family(self) -> list[psutil.Process]:
@@ -76,7 +76,10 @@ class OneWorker:
 def settings_for(
     url: str, *, pool: Mapping[str, Any] = {}, queue: Mapping[str, Any] = {}, **more: Any
 ) -> Settings:
-    """Return settings whose pool and queue `default` are as wanted."""
+    """Return settings with one pool and one queue, both `default`, with these fields of each.
+
+    `more` are further settings.
+    """
     table = {
         "pools": {"default": {"processes": 1, "concurrency": 4, "prefetch": 4, **pool}},
         "queues": {"default": queue},
@@ -96,9 +99,10 @@ def workers(
     pool: str = "default",
     prefix: Sequence[str] = (),
 ) -> Iterator[list[OneWorker]]:
-    """Run worker processes of a pool, started side by side, until the block is left.
+    """Run `count` worker processes of a pool for the length of a block. They are numbered from `first`.
 
-    `prefix` stands before the command of each.
+    They start side by side, and the block is entered when all are ready. `prefix` is put before each command.
+    At the end each must count no running task.
     """
     with ExitStack() as stack:
         numbers = range(first, first + count)

@@ -1,4 +1,4 @@
-"""Run a server that a test may kill, restart, starve and make a replica; it keeps its port and its folder."""
+"""A Redis-like server of one test, which may be killed and started again on its port and its data."""
 
 import socket
 import subprocess
@@ -16,7 +16,10 @@ READY_SECONDS = 30
 
 @dataclass
 class OwnServer:
-    """One server; `lines` are of its configuration, `scheme` and `options` how a client reaches it."""
+    """One server. `lines` are lines of its configuration.
+
+    `scheme` is that of its URL, and `options` are those of redis-py's client. Port 0 is chosen at the start.
+    """
 
     binary: str
     folder: Path
@@ -28,19 +31,19 @@ class OwnServer:
 
     @property
     def url(self) -> str:
-        """Return the URL of the server."""
+        """The URL of the server."""
         return f"{self.scheme}://127.0.0.1:{self.port}/0"
 
     @property
     def client(self) -> Any:
-        """Open a client of the server."""
+        """A new client of the server."""
         return redis.Redis.from_url(self.url, socket_timeout=5, **self.options)
 
     def start(self, *arguments: str) -> None:
-        """Start it, again on the same port, and wait until it has loaded its data."""
+        """Start the server, and wait until it has loaded its data and replies."""
         self.port = self.port or free_port()
         config = self.folder / f"{self.port}.conf"
-        if not config.exists():  # a sentinel rewrites its own
+        if not config.exists():  # a sentinel has written to it, at its last start
             common = ["bind 127.0.0.1", f"dir {self.folder}", f"port {self.port}", 'save ""']
             config.write_text("\n".join([*common, f"logfile {self.port}.log", *self.lines, ""]))
         self.process = subprocess.Popen([self.binary, str(config), *arguments])
@@ -51,7 +54,7 @@ class OwnServer:
             sleep(0.02)
 
     def kill(self) -> None:
-        """Kill the server as a power cut would."""
+        """Kill the server with SIGKILL, if it was started."""
         if self.process is not None:
             self.process.kill()
             self.process.wait(10)
@@ -67,8 +70,8 @@ class OwnServer:
 
 
 @contextmanager
-def running(server: OwnServer, *arguments: str) -> Iterator[OwnServer]:
-    """Run a server for the length of a block."""
+def run_own_server(server: OwnServer, *arguments: str) -> Iterator[OwnServer]:
+    """Start a server for the length of a block, and kill it at the end. `arguments` are of its command."""
     server.folder.mkdir(parents=True, exist_ok=True)
     server.start(*arguments)
     try:

@@ -24,7 +24,7 @@ class _Handler(QuietHandler):
     server: Service
 
     def do_GET(self) -> None:
-        """Wait for a permit, work, answer."""
+        """Wait for a permit, work for the configured time, and respond."""
         items = int(self.path.partition("items=")[2] or 0)
         with self.server.gate:
             time.sleep(self.server.seconds + items * self.server.item_seconds)

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the test's own, in a folder of its own; root runs it as the user `postgres`."""
+"""A PostgreSQL server of one test, in a folder of its own. If root runs the tests, its user is `postgres`."""
 
 import os
 import pwd
@@ -36,7 +36,7 @@ class Postgres:
 
 @contextmanager
 def postgres(folder: Path, *, statements: tuple[str, ...] = ()) -> Iterator[Postgres]:
-    """Run a server for the length of a block, with these statements done."""
+    """Run a server for the length of a block, after it has executed these SQL statements."""
     import psycopg
 
     server = Postgres(free_port())
@@ -67,8 +67,8 @@ def postgres(folder: Path, *, statements: tuple[str, ...] = ()) -> Iterator[Post
                 sleep(0.1)
         yield server
     finally:
-        process.terminate()  # SIGTERM waits for its clients
-        process.send_signal(2)
+        process.terminate()  # the server waits for its clients to leave
+        process.send_signal(2)  # SIGINT: it does not wait
         try:
             process.wait(10)
         except subprocess.TimeoutExpired:
@@ -83,7 +83,10 @@ def _program(name: str) -> str:
 
 
 def _user(data: Path, folder: Path) -> dict[str, Any]:
-    """Return how to start as another user, for the server refuses to run as root."""
+    """Return options of `Popen` for another user if this is root, because the server refuses to run as root.
+
+    Makes the folders accessible to that user.
+    """
     if os.getuid():
         return {}
     user = pwd.getpwnam("postgres")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from redis.exceptions import RedisError
 
-from tests.harness.own_server import OwnServer, free_port, running
+from tests.harness.own_server import OwnServer, free_port, run_own_server
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,14 @@ def run_replicated(binary: str, folder: Path) -> Iterator[Replicated]:
     name = Replicated.name
     lines = ["appendonly yes", "appendfsync always", "repl-diskless-sync-delay 0"]
     with ExitStack() as stack:
-        master = stack.enter_context(running(OwnServer(binary, folder / "master", lines)))
+        master = stack.enter_context(run_own_server(OwnServer(binary, folder / "master", lines)))
         follow = [*lines, f"replicaof 127.0.0.1 {master.port}"]
-        replica = stack.enter_context(running(OwnServer(binary, folder / "replica", follow)))
+        replica = stack.enter_context(run_own_server(OwnServer(binary, folder / "replica", follow)))
         watch = [
             f"sentinel monitor {name} 127.0.0.1 {master.port} 1",
             f"sentinel down-after-milliseconds {name} 2000",
             f"sentinel failover-timeout {name} 4000",
         ]
         sentinel = OwnServer(binary, folder / "sentinel", watch, port=free_port())
-        stack.enter_context(running(sentinel, "--sentinel"))
+        stack.enter_context(run_own_server(sentinel, "--sentinel"))
         yield Replicated(master, replica, sentinel)

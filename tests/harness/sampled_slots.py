@@ -1,4 +1,4 @@
-"""Threads that run functions as slots do, and are sampled."""
+"""Threads that run functions as slots run handlers, and the sampler of slots that watches them."""
 
 import threading
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from time import monotonic, sleep
 from millpond.broker.stats.window import Place
 from millpond.worker.report.slot_sampler import SlotSampler
 
-#: Calls a handler from a module of the worker, where its stack ends.
+#: Its `call` calls a handler as if from a module of the worker: there the stack ends for the sampler.
 _WORKER = {"__name__": "millpond.worker.slot"}
 exec("def call(handler):\n    return handler()", _WORKER)
 
@@ -31,7 +31,7 @@ class Slots:
         threading.Thread(target=slot, daemon=True).start()
 
     def places(self, seconds: float = 0.6) -> dict[Place, float]:
-        """Return the share of the time that was spent in each place."""
+        """Sample for so many seconds, and return the share of the time that was spent in each place."""
         until = monotonic() + seconds
         while monotonic() < until:
             self.sampler.sample_slots()
@@ -41,29 +41,29 @@ class Slots:
         return {place: micros / total for place, micros in taken.items()}
 
 
-#: The places of a slot before the wait that the test is about; they last long on a busy machine.
+#: The categories of a slot before the wait that a test is about. They last long on a busy machine.
 COMPUTES = ("processor", "runnable", "interpreter")
 
 
-def seen_until(slots: Slots, wanted: Callable[[dict[Place, float]], bool], seconds: float = 60) -> None:
-    """Look until the places are those that are wanted."""
+def sample_until(slots: Slots, wanted: Callable[[dict[Place, float]], bool], seconds: float = 60) -> None:
+    """Sample until `wanted` is true of the places. Fails after `seconds`."""
     deadline = monotonic() + seconds
     while not wanted(places := slots.places()):
         assert monotonic() < deadline, places
 
 
-def main(places: dict[Place, float]) -> Place:
+def largest_place(places: dict[Place, float]) -> Place:
     """Return the place where most of the time was spent."""
     return max(places, key=lambda each: places[each])
 
 
 def main_place(slots: Slots) -> Place:
-    """Return the place where a slot waits."""
+    """Sample until a slot waits for more than 0.6 of its time in one place, and return the place."""
     found: list[Place] = []
 
     def waits(places: dict[Place, float]) -> bool:
-        found.append(main(places))
+        found.append(largest_place(places))
         return places[found[-1]] > 0.6 and found[-1].category not in COMPUTES
 
-    seen_until(slots, waits)
+    sample_until(slots, waits)
     return found[-1]

@@ -10,10 +10,10 @@ from time import monotonic
 
 
 class Proxy:
-    """Pass bytes on, `delay_seconds` late, until told to cut the connections or to swallow everything.
+    """Passes bytes on with a delay. It can close all connections, or drop everything without an error.
 
-    A connection that was open while it swallowed stays dead, as after a firewall forgot it; new connections
-    work.
+    A connection that was open while the proxy dropped everything stays dead after `heal`, as after a firewall
+    has forgotten it. New connections work.
     """
 
     def __init__(self, port: int, delay_seconds: float = 0.0) -> None:
@@ -33,7 +33,7 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """Return the URL of the server behind it."""
+        """The URL of the server by way of this proxy."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     def cut(self) -> None:
@@ -43,7 +43,7 @@ class Proxy:
                 self._drop(each)
 
     def swallow(self) -> None:
-        """Pass nothing on, without an error; connections can still be opened."""
+        """Pass nothing on, without an error. Connections can still be opened."""
         with self._lock:
             self._swallowing = True
             for each in self._pairs:
@@ -51,12 +51,12 @@ class Proxy:
                     self._selector.unregister(each)
 
     def heal(self) -> None:
-        """Pass new connections on."""
+        """Pass on the bytes of new connections again."""
         with self._lock:
             self._swallowing = False
 
     def close(self) -> None:
-        """End."""
+        """Stop the proxy and close all connections."""
         self._closed.set()
         self._thread.join(5)
         self.cut()
@@ -114,7 +114,7 @@ class Proxy:
 
 @contextmanager
 def proxy(port: int, delay_seconds: float = 0.0) -> Iterator[Proxy]:
-    """Run a proxy before a port of loopback for the length of a block."""
+    """Run a proxy for a port of loopback for the length of a block."""
     made = Proxy(port, delay_seconds)
     try:
         yield made

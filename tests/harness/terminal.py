@@ -1,4 +1,4 @@
-"""Run a command as a person does: in a terminal of so many columns, with a keyboard."""
+"""Run a command in a terminal of a given width, and press keys when words appear."""
 
 import fcntl
 import os
@@ -13,7 +13,8 @@ from time import monotonic
 
 from tests.harness.forked_commands import ForkedCommands, Started
 
-_STEERING = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|[()][AB0]|[=>78])")
+#: Control sequences of a terminal.
+_CONTROL_SEQUENCES = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|[()][AB0]|[=>78])")
 
 
 Process = subprocess.Popen[bytes] | Started
@@ -26,9 +27,10 @@ def in_terminal(
     keys: Sequence[tuple[str, bytes]] = (),
     timeout_seconds: float = 120.0,
 ) -> tuple[int, str]:
-    """Run the process of `start` in a terminal; return its exit code and its output.
+    """Run a process in a terminal, and return its exit code and its output.
 
-    Each key is pressed once its words are there.
+    `start` starts the process on the descriptor of a terminal. `keys` are pairs of words and a key, which is
+    pressed once the output has the words. Raises `AssertionError` if the process has not ended in time.
     """
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
@@ -43,7 +45,7 @@ def in_terminal(
 
 
 def real(argv: Sequence[str], env: Mapping[str, str]) -> Callable[[int], Process]:
-    """Return how a program is started in a terminal."""
+    """Return a function that starts a program in a terminal."""
 
     def start(terminal: int) -> Process:
         return subprocess.Popen(
@@ -62,7 +64,7 @@ def real(argv: Sequence[str], env: Mapping[str, str]) -> Callable[[int], Process
 def forked(
     commands: ForkedCommands, words: Sequence[str], env: Mapping[str, str]
 ) -> Callable[[int], Process]:
-    """Return how a `millpond` command is forked in a terminal."""
+    """Return a function that forks a `millpond` command in a terminal."""
     return lambda terminal: commands.start(words, env, [terminal] * 3, terminal=True)
 
 
@@ -85,6 +87,6 @@ def _watched(
 
 
 def lines_of(written: str) -> list[str]:
-    """Return the lines that were written to a terminal, without its control sequences."""
+    """Return the lines of a terminal's output, without its control sequences."""
     written = written.replace("\x1b[H", "\n")  # the next screen
-    return [line.rstrip() for line in _STEERING.sub("", written).replace("\r\n", "\n").split("\n")]
+    return [line.rstrip() for line in _CONTROL_SEQUENCES.sub("", written).replace("\r\n", "\n").split("\n")]

@@ -21,7 +21,7 @@ from millpond.producer.client import Client
 from millpond.producer.scheduler import Scheduler
 from millpond.tasks.schedule import ScheduleSettings
 from millpond.tasks.settings import Settings
-from tests.harness.flower_process import bury
+from tests.harness.flower_process import make_dead_letter
 from tests.harness.forked_commands import ForkedCommands
 from tests.harness.terminal import forked, in_terminal, lines_of, real
 
@@ -78,7 +78,7 @@ def shop(module_url: str, module_store: Store, tmp_path_factory: pytest.TempPath
     store = module_store
     publish(store, [compose("squares.square", {"n": n}, queue=QUEUE, sent_at_ms=0) for n in range(1_234)])
     store.client.sadd("millpond:queues", QUEUE, "default")
-    dead = bury(store, "default", "ConnectError", ERROR, kind="squares.square", kwargs={"n": 1})
+    dead = make_dead_letter(store, "default", "ConnectError", ERROR, kind="squares.square", kwargs={"n": 1})
     store.client.delete("millpond:{default}:consumers")  # the state is the same at every look
     delayed = compose("squares.square", {"n": 1}, queue="default", sent_at_ms=0, due_ms=2**42)
     batch = record.open_batch(store, description="a batch with a long description, as one may want it")

@@ -44,7 +44,7 @@ from millpond.broker.outcomes import (
 )
 from millpond.broker.outgoing import Outgoing, compose
 from millpond.broker.scripts import script
-from tests.harness.by_hand import delivery_of
+from tests.harness.manual_consumer import delivery_of
 
 QUEUE, LEASE_MS = "mill", 15_000
 CONSUMERS = [f"consumer-{n}" for n in range(3)]

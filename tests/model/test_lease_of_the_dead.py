@@ -10,7 +10,7 @@ from millpond.broker.outcomes import SUCCEEDED
 from millpond.broker.outgoing import compose
 from millpond.broker.publish import publish
 from millpond.broker.scripts import script
-from tests.harness.by_hand import delivery_of
+from tests.harness.manual_consumer import delivery_of
 
 LEASE_MS = 15_000
 

@@ -10,7 +10,7 @@ import pytest
 
 from millpond.tasks.settings import Settings
 from tests.applications.ways import Running, worker
-from tests.harness.gateway_process import running as gateway
+from tests.harness.gateway_process import run_gateway
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -130,7 +130,7 @@ def test_the_gateway_sends_an_applications_tasks(
     monkeypatch.setenv("PYTHONPATH", running.env["PYTHONPATH"])
     for name in ("APP_BROKER", "APP_RESULTS"):
         monkeypatch.setenv(name, url)
-    with gateway(Settings(broker_url=url, app="orders")) as served:
+    with run_gateway(Settings(broker_url=url, app="orders")) as served:
         added = served.ask("POST", "/send/orders.add", {"args": [2], "kwargs": {"y": 5}})
         assert added.status == 202, added.text
         program = f"from orders import app; print(app.AsyncResult({added.json['id']!r}).get(60))"

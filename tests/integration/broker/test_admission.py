@@ -20,8 +20,8 @@ from millpond.producer.client import Client
 from millpond.tasks.errors import BrokerAway, QueueFull
 from millpond.tasks.squares.contract import Square
 from millpond.worker.local.valkey import embedded_binary
-from tests.harness.by_hand import Hand
-from tests.harness.own_server import OwnServer, running
+from tests.harness.manual_consumer import ManualConsumer
+from tests.harness.own_server import OwnServer, run_own_server
 
 Eventually = Callable[..., Any]
 
@@ -61,9 +61,9 @@ def blocked(client: Client, names: list[int], eventually: Eventually, done: list
 def test_producers_that_wait_are_served_in_turn(client: Client, eventually: Eventually) -> None:
     """Room goes to the producer that waits longest, one by one; no later one overtakes it."""
     done: list[int] = []
-    threads, hand = blocked(client, [0, 1, 2], eventually, done), Hand(client.store, "default")
+    threads, consumer = blocked(client, [0, 1, 2], eventually, done), ManualConsumer(client.store, "default")
     for served in range(3):
-        hand.turn(1)
+        consumer.settle_and_fetch(1)
         eventually(lambda served=served: len(done) == served + 1)
         with pytest.raises(QueueFull):
             client.send(Square(n=99), timeout=timedelta(0))
@@ -76,7 +76,7 @@ def test_a_called_producers_room_is_nobody_elses(client: Client) -> None:
     """Room granted to a called producer is refused to newcomers under every overflow policy."""
     store, ticket = client.store, new_ticket(1)
     assert isinstance(ask(store, ticket), Full)
-    Hand(store, "default").turn(1)
+    ManualConsumer(store, "default").settle_and_fetch(1)
     for overflow in ("reject", "block"):
         with pytest.raises(QueueFull):
             client.send(Square(n=9), overflow=overflow, timeout=timedelta(0))
@@ -95,10 +95,10 @@ def test_a_killed_producer_blocks_nobody(client: Client, eventually: Eventually)
     for _ in range(30):
         assert isinstance(ask(client.store, new_ticket(1)), Full)
     done: list[int] = []
-    threads, hand = blocked(client, [7], eventually, done), Hand(client.store, "default")
+    threads, consumer = blocked(client, [7], eventually, done), ManualConsumer(client.store, "default")
 
     def served() -> bool:
-        hand.turn(2)
+        consumer.settle_and_fetch(2)
         return done == [7]
 
     eventually(served, 15, every_seconds=0.2)
@@ -113,8 +113,8 @@ def test_a_producer_that_gives_up_leaves_the_line(client: Client, eventually: Ev
     ticket = new_ticket(1)
     ask(client.store, ticket)
     done: list[int] = []
-    threads, hand = blocked(client, [5], eventually, done), Hand(client.store, "default")
-    hand.turn(1)
+    threads, consumer = blocked(client, [5], eventually, done), ManualConsumer(client.store, "default")
+    consumer.settle_and_fetch(1)
     leave_line(client.store, "default", ticket)  # it was called, and goes
     eventually(lambda: done == [5])
     threads[0].join(10)
@@ -132,7 +132,7 @@ def test_every_cause_of_room_calls_the_waiting_producers(
     elif how == "purge":
         purge.purge_queue(client.store, "default")
     else:
-        Hand(client.store, "default").turn(1)
+        ManualConsumer(client.store, "default").settle_and_fetch(1)
     eventually(lambda: done == [3], 5)
     threads[0].join(10)
 
@@ -148,10 +148,10 @@ def test_a_stream_gets_room_in_lots_and_shares_it(client: Client, eventually: Ev
     threads = [threading.Thread(target=stream, args=(first,)) for first in (0, 1_000)]
     for thread in threads:
         thread.start()
-    hand = Hand(client.store, "default")
+    consumer = ManualConsumer(client.store, "default")
 
     def drained() -> bool:
-        hand.turn(3)
+        consumer.settle_and_fetch(3)
         return len(tallies) == 2
 
     eventually(drained, 30, every_seconds=0.005)
@@ -182,7 +182,7 @@ def commands(client: Client) -> int:
 
 def test_a_broker_that_restarts_empty_is_survived(tmp_path: Path, eventually: Eventually) -> None:
     """When the server loses the line, its producers are back in it within seconds."""
-    with running(OwnServer(embedded_binary(), tmp_path)) as server, Client(server.url) as client:
+    with run_own_server(OwnServer(embedded_binary(), tmp_path)) as server, Client(server.url) as client:
         limits.change_limits(client.store, "default", bound=1)
         client.send(Square(n=-1))
         done: list[int] = []

@@ -15,7 +15,7 @@ from millpond.producer.client import Client
 from millpond.producer.message import Message
 from millpond.tasks.errors import UnknownKind, UnknownQueue
 from millpond.tasks.squares.contract import Square
-from tests.harness.by_hand import Hand
+from tests.harness.manual_consumer import ManualConsumer
 
 FAILED = DeadLetter("FinalError", "it failed")
 
@@ -29,8 +29,8 @@ def filled(client: Client, count: int) -> Batch:
 
 def followers(store: Store) -> list[Summary]:
     """Return the batch summaries of the tasks on the queue `email`."""
-    hand = Hand(store, "email")
-    raw = store.client.lrange(hand.lease.keys.ready[1], 0, -1)
+    consumer = ManualConsumer(store, "email")
+    raw = store.client.lrange(consumer.lease.keys.ready[1], 0, -1)
     told = [json.loads(message)["headers"]["millpond"] for message in raw]
     assert all(own["at"] > 1_600_000_000_000 for own in told), "a message tells when it was sent"
     return [summary for own in told if (summary := parse_completed_batch(own["after"]))]
@@ -38,12 +38,12 @@ def followers(store: Store) -> list[Summary]:
 
 def test_it_is_sent_with_the_counts_by_the_last_settlement(client: Client, store: Store) -> None:
     """The batch callback is sent after the last task has ended, with the counts of all tasks."""
-    batch, hand = filled(client, 4), Hand(store, "default")
-    hand.take(4)
+    batch, consumer = filled(client, 4), ManualConsumer(store, "default")
+    consumer.fetch(4)
     for settlement in (SUCCEEDED, FAILED, Expired()):
-        hand.end(settlement, 1)
+        consumer.settle(settlement, 1)
         assert followers(store) == []
-    hand.end(SUCCEEDED)
+    consumer.settle(SUCCEEDED)
     (summary,) = followers(store)
     now = batch.summary()
     assert (summary.id, summary.description) == (batch.id, "seven [-1]")
@@ -63,11 +63,11 @@ def test_a_cancelled_batch_is_followed_and_says_so(client: Client, store: Store)
     """The callback of a cancelled batch has the time of the cancellation, and the counts until then."""
     with client.batch(then=Message(Square(n=7), queue="email", priority=3)) as batch:
         batch.send_many(Square(n=n) for n in range(2))
-        hand = Hand(store, "default")
-        hand.take(2)
-        hand.end(SUCCEEDED, 1)
+        consumer = ManualConsumer(store, "default")
+        consumer.fetch(2)
+        consumer.settle(SUCCEEDED, 1)
         cancel.cancel_batch(store, batch.id, timeout_seconds=0)
-    hand.end(NOT_RUN)
+    consumer.settle(NOT_RUN)
     (summary,) = followers(store)
     assert (summary.succeeded, summary.cancelled) == (1, 1)
     assert summary.cancelled_at_ms == batch.summary().cancelled_at_ms
@@ -75,16 +75,16 @@ def test_a_cancelled_batch_is_followed_and_says_so(client: Client, store: Store)
 
 def test_a_batch_that_is_completed_again_is_not_followed_again(client: Client, store: Store) -> None:
     """A dead letter sent again after the batch was complete counts anew; its callback has been sent."""
-    batch, hand = filled(client, 2), Hand(store, "default")
-    hand.take(2)
-    hand.end(SUCCEEDED, 1)
-    hand.end(FAILED)
+    batch, consumer = filled(client, 2), ManualConsumer(store, "default")
+    consumer.fetch(2)
+    consumer.settle(SUCCEEDED, 1)
+    consumer.settle(FAILED)
     assert [summary.failed for summary in followers(store)] == [1]
     (letter,) = dead_letters.read_dead_letters(store, "default")
     assert dead_letters.requeue(store, "default", letter.id)
     assert not batch.summary().complete
-    hand.take(1)
-    hand.end(SUCCEEDED)
+    consumer.fetch(1)
+    consumer.settle(SUCCEEDED)
     summary = batch.summary()
     assert (summary.complete, summary.succeeded, summary.failed) == (True, 2, 0)
     assert len(followers(store)) == 1
@@ -92,14 +92,18 @@ def test_a_batch_that_is_completed_again_is_not_followed_again(client: Client, s
 
 def test_a_task_that_ran_twice_counts_once(client: Client, store: Store) -> None:
     """If a lease ran out and two consumers finish the same task, only the second delivery counts."""
-    batch, frozen, other = filled(client, 1), Hand(store, "default"), Hand(store, "default")
-    frozen.take(1)
+    batch, frozen, other = (
+        filled(client, 1),
+        ManualConsumer(store, "default"),
+        ManualConsumer(store, "default"),
+    )
+    frozen.fetch(1)
     frozen.lose_lease()
-    other.turn()  # finds the lease that ran out
-    assert other.take(1)
-    frozen.end(SUCCEEDED)
+    other.settle_and_fetch()  # finds the lease that ran out
+    assert other.fetch(1)
+    frozen.settle(SUCCEEDED)
     assert batch.summary().succeeded == 0
-    other.end(SUCCEEDED)
+    other.settle(SUCCEEDED)
     assert (batch.summary().succeeded, batch.summary().complete) == (1, True)
     assert len(followers(store)) == 1
 

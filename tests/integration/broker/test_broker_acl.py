@@ -16,7 +16,7 @@ from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
 from millpond.worker.local.embedded import embedded
 from tests.harness.flower_process import LOGIN, Visitor
-from tests.harness.own_server import OwnServer, running
+from tests.harness.own_server import OwnServer, run_own_server
 
 PREFIX = "shop:"
 README = Path(__file__).parents[3] / "broker" / "README.md"
@@ -35,7 +35,7 @@ def guarded(tmp_path: Path, program: Callable[[str], str]) -> Iterator[OwnServer
     binary = program("redis-server")
     server = OwnServer(binary, tmp_path / "server", ["user root on >root ~* &* +@all"])
     server.options = {"username": "root", "password": "root"}
-    with running(server):
+    with run_own_server(server):
         server.client.execute_command("ACL", "SETUSER", "default", "off")
         server.client.execute_command("ACL", "SETUSER", "millpond", *rules().split())
         yield server

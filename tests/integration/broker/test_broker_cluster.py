@@ -22,7 +22,7 @@ from millpond.tasks.settings import Settings, child_environment
 from millpond.tasks.squares.contract import Square
 from millpond.worker.local.embedded import embedded
 from tests.harness.millpond_command import run_millpond
-from tests.harness.own_server import OwnServer, free_port, running
+from tests.harness.own_server import OwnServer, free_port, run_own_server
 
 #: A hash tag of the first node's slots, and one of the second's.
 TAG, OTHER = "{b}:", "{a}:"
@@ -41,7 +41,7 @@ def nodes(
         found = []
         for name in "ab":  # a port of a node is by default 10,000 above, where there may be none
             lines = ["cluster-enabled yes", "cluster-node-timeout 2000", f"cluster-port {free_port()}"]
-            found.append(stack.enter_context(running(OwnServer(binary, folder / name, lines))))
+            found.append(stack.enter_context(run_own_server(OwnServer(binary, folder / name, lines))))
         for server, (first, last) in zip(found, ((0, 8191), (8192, 16383)), strict=True):
             server.client.execute_command("CLUSTER", "ADDSLOTS", *range(first, last + 1))
         bus = int(found[1].lines[-1].split()[1])

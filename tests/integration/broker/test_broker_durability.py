@@ -12,7 +12,7 @@ from millpond.broker.server import durability_risks
 from millpond.monitor.doctor.broker import examine_broker
 from millpond.worker.local.valkey import embedded_binary
 from tests.harness.one_worker import settings_for, workers
-from tests.harness.own_server import OwnServer, running
+from tests.harness.own_server import OwnServer, run_own_server
 
 EVICTS = ["maxmemory 100mb", "maxmemory-policy allkeys-lru"]
 LOCKED = ["user default on nopass ~* &* +@all -config"]
@@ -33,7 +33,7 @@ LOCKED = ["user default on nopass ~* &* +@all -config"]
 )
 def test_the_ways_to_lose_messages_are_named(lines: list[str], expected: list[str], tmp_path: Path) -> None:
     """Eviction and a server without a disk are found, also where CONFIG is denied, and no other risk is."""
-    with running(OwnServer(embedded_binary(), tmp_path, lines)) as server:
+    with run_own_server(OwnServer(embedded_binary(), tmp_path, lines)) as server:
         found = durability_risks(connect(server.url))
     assert len(found) == len(expected)
     assert all(re.search(pattern, line) for pattern, line in zip(expected, found, strict=True))
@@ -42,7 +42,7 @@ def test_the_ways_to_lose_messages_are_named(lines: list[str], expected: list[st
 def test_nothing_is_said_to_be_safe_where_the_server_does_not_tell(tmp_path: Path) -> None:
     """A server that denies INFO is neither safe nor at risk; `millpond doctor` warns that it is unknown."""
     denies = ["appendonly yes", "user default on nopass ~* &* +@all -config -info"]
-    with running(OwnServer(embedded_binary(), tmp_path, denies)) as server:
+    with run_own_server(OwnServer(embedded_binary(), tmp_path, denies)) as server:
         store = connect(server.url)
         assert durability_risks(store) is None
         (found,) = (each for each in examine_broker(store) if each.check == "persistence")
@@ -53,7 +53,7 @@ def test_nothing_is_said_to_be_safe_where_the_server_does_not_tell(tmp_path: Pat
 def test_a_worker_says_so_when_it_starts(tmp_path: Path, eventually: Callable[..., Any]) -> None:
     """The log of a worker has one line for each risk, with the setting against it."""
     with (
-        running(OwnServer(embedded_binary(), tmp_path / "server", EVICTS)) as server,
+        run_own_server(OwnServer(embedded_binary(), tmp_path / "server", EVICTS)) as server,
         workers(settings_for(server.url), tmp_path) as (worker,),
     ):
         eventually(lambda: "set appendonly yes" in worker.log)

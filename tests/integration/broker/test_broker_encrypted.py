@@ -18,7 +18,7 @@ from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
 from millpond.worker.local.embedded import embedded
 from tests.harness.certificates import tls_lines, write_certificates
-from tests.harness.own_server import OwnServer, free_port, running
+from tests.harness.own_server import OwnServer, free_port, run_own_server
 
 #: A TLS record of a handshake.
 HANDSHAKE = b"\x16\x03"
@@ -35,7 +35,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def encrypted(authority: Path, program: Callable[[str], str]) -> Iterator[str]:
     """Run a server that speaks TLS and nothing else; give its URL."""
-    with running(encrypted_server(authority, program)) as server:
+    with run_own_server(encrypted_server(authority, program)) as server:
         yield server.url
 
 
@@ -68,7 +68,7 @@ def test_a_certificate_of_somebody_else_is_refused(encrypted: str) -> None:
 
 def test_the_least_version_of_tls_is_the_urls(authority: Path, program: Callable[[str], str]) -> None:
     """A server that speaks TLS 1.2 alone is reached with `ssl_min_version=TLSv1.2`, not with TLSv1.3."""
-    with running(encrypted_server(authority, program, "tls-protocols TLSv1.2")) as server:
+    with run_own_server(encrypted_server(authority, program, "tls-protocols TLSv1.2")) as server:
         url = f"{server.url}?ssl_ca_certs={authority}/ca.pem&ssl_min_version="
         with closing(connect(f"{url}TLSv1.2")) as store:
             assert server_time_ms(store) > 0

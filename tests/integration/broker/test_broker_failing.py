@@ -16,9 +16,9 @@ from millpond.broker.connection import Store, connect
 from millpond.broker.errors import BrokerAway, BrokerError
 from millpond.broker.inspect import dead_letters, depth
 from millpond.worker.local.valkey import embedded_binary
-from tests.harness.noted import names, send_acts
+from tests.harness.noted import read_names, send_acts
 from tests.harness.one_worker import OneWorker, settings_for, workers
-from tests.harness.own_server import OwnServer, running
+from tests.harness.own_server import OwnServer, run_own_server
 from tests.harness.tcp_proxy import Proxy, proxy
 
 Eventually = Callable[..., Any]
@@ -32,7 +32,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
         "appendfsync always",
         "enable-debug-command local",
     ]
-    with running(OwnServer(embedded_binary(), tmp_path_factory.mktemp("server"), lines)) as made:
+    with run_own_server(OwnServer(embedded_binary(), tmp_path_factory.mktemp("server"), lines)) as made:
         yield made
 
 
@@ -59,8 +59,8 @@ def direct(server: OwnServer) -> Iterator[Store]:
 
 def once(file: Path, *wanted: str) -> bool:
     """True if each ran to its end, and none was started twice."""
-    assert not [name for name, times in Counter(names(file)).items() if times > 1]
-    return set(wanted) <= set(names(file, "end"))
+    assert not [name for name, times in Counter(read_names(file)).items() if times > 1]
+    return set(wanted) <= set(read_names(file, "end"))
 
 
 def test_connections_are_cut(
@@ -68,7 +68,7 @@ def test_connections_are_cut(
 ) -> None:
     """After a cut the worker is back within two seconds; tasks of that time are settled, and ran once."""
     send_acts(direct, file, "held", seconds=1.5)
-    eventually(lambda: names(file) == ["held"])
+    eventually(lambda: read_names(file) == ["held"])
     network.cut()
     send_acts(direct, file, "next")
     began = monotonic()
@@ -82,7 +82,7 @@ def test_the_network_is_away_for_longer_than_a_lease(
 ) -> None:
     """When the network swallows all bytes, producers get a clear error in time, and the worker comes back."""
     send_acts(direct, file, "held", seconds=1)
-    eventually(lambda: names(file) == ["held"])
+    eventually(lambda: read_names(file) == ["held"])
     network.swallow()
     began = monotonic()
     with pytest.raises(BrokerAway, match="cannot be reached"):
@@ -102,11 +102,11 @@ def test_the_server_is_killed_and_started_again(
     """Tasks accepted before a power cut of the server run after it, once; the worker was not restarted."""
     send_acts(direct, file, *(f"held-{n}" for n in range(4)), seconds=2)
     send_acts(direct, file, *(f"waiting-{n}" for n in range(20)))
-    eventually(lambda: len(names(file)) == 4)
+    eventually(lambda: len(read_names(file)) == 4)
     server.kill()
     with pytest.raises(BrokerAway):
         send_acts(direct, file, "unsent")
-    eventually(lambda: len(names(file, "end")) >= 4)
+    eventually(lambda: len(read_names(file, "end")) >= 4)
     server.start()
     wanted = [f"held-{n}" for n in range(4)] + [f"waiting-{n}" for n in range(20)]
     eventually(lambda: once(file, *wanted), 40)
@@ -166,7 +166,7 @@ def test_a_slow_command_is_in_the_way(
 ) -> None:
     """While the server is busy producers get an error in time; the worker keeps its messages and goes on."""
     send_acts(direct, file, "held", seconds=1)
-    eventually(lambda: names(file) == ["held"])
+    eventually(lambda: read_names(file) == ["held"])
     sleeper = server.client
     sleeper.connection_pool.connection_kwargs["socket_timeout"] = 30
     sleeping = threading.Thread(target=sleeper.execute_command, args=("DEBUG", "SLEEP", LEASE_SECONDS + 3))

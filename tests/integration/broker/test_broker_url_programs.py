@@ -25,8 +25,8 @@ from millpond.tasks.squares.contract import Square
 from millpond.worker.local.embedded import embedded
 from tests.harness.certificates import tls_lines, write_certificates
 from tests.harness.forked_commands import Done, ForkedCommands
-from tests.harness.gateway_process import running as running_gateway
-from tests.harness.own_server import OwnServer, free_port, running
+from tests.harness.gateway_process import run_gateway
+from tests.harness.own_server import OwnServer, free_port, run_own_server
 
 #: Percent-encoded in a URL, and as it is.
 PASSWORD, ENCODED = "p@ss/w:%?;&", "p%40ss%2Fw%3A%25%3F%3B%26"
@@ -71,7 +71,7 @@ def places(
         tls, encrypted_sentinel = free_port(), free_port()
         socket = folder / "r.sock"
         server.lines = [f"requirepass {PASSWORD}", f"unixsocket {socket}", *tls_lines(folder, tls)]
-        stack.enter_context(running(server))
+        stack.enter_context(run_own_server(server))
         sentinels = []
         for name, port, more in (
             ("orders", server.port, []),
@@ -85,7 +85,7 @@ def places(
             ]
             sentinel = OwnServer(binary, folder / f"sentinel-{name}", lines, port=free_port())
             sentinel.options = {"password": OF_SENTINEL}
-            stack.enter_context(running(sentinel, "--sentinel"))
+            stack.enter_context(run_own_server(sentinel, "--sentinel"))
             sentinels.append(sentinel)
         yield {
             "password": ENCODED,
@@ -192,7 +192,7 @@ def test_whole_programs_run_by_a_url(
     )
     with (
         embedded(settings, pools=["default"], flower=True, scheduler=True) as pond,
-        running_gateway(settings) as gateway,
+        run_gateway(settings) as gateway,
         Client(settings=settings) as client,
     ):
         with client.batch() as batch:

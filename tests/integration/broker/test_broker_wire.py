@@ -19,7 +19,7 @@ from millpond.broker.outgoing import compose
 from millpond.broker.publish import publish
 from millpond.tasks.app import celery_app
 from millpond.tasks.settings import Settings
-from tests.harness.noted import names, notes
+from tests.harness.noted import read_names, read_notes
 from tests.harness.one_worker import OneWorker, settings_for, workers
 
 Eventually = Callable[..., Any]
@@ -81,10 +81,10 @@ def test_a_stock_client_publishes_whatever_it_likes(
         {"chain": [call("first"), call("second"), call("third")]},
         {"group": [call("one"), call("two")]},
     )
-    eventually(lambda: len(names(file)) >= 11, 20)
+    eventually(lambda: len(read_names(file)) >= 11, 20)
     expected = "plain countdown eta urgent patient expiring first second third one two"
-    assert sorted(names(file)) == sorted(expected.split())
-    order = [name for name in names(file) if name in ("first", "second", "third")]
+    assert sorted(read_names(file)) == sorted(expected.split())
+    order = [name for name in read_names(file) if name in ("first", "second", "third")]
     assert order == ["first", "second", "third"]
 
 
@@ -95,8 +95,8 @@ def test_a_stock_eta_is_kept(
     """A stock client's delayed task does not run before its time, by either of Celery's protocols."""
     later = [ACT, {"file": str(file), "name": "later"}, {"countdown": 3}]
     sent = stock(later, protocol=protocol)
-    eventually(lambda: names(file) == ["later"], 20)
-    [note] = notes(file)
+    eventually(lambda: read_names(file) == ["later"], 20)
+    [note] = read_notes(file)
     assert note.at >= sent + 3
 
 
@@ -109,7 +109,7 @@ def test_an_eta_moves_to_the_delayed_and_takes_no_slot(
     eventually(lambda: depth.read_depth(module_store, "default").delayed == 20)
     assert depth.read_depth(module_store, "default").in_flight == 0
     stock([ACT, {"file": str(file), "name": "now"}, {}])
-    eventually(lambda: names(file) == ["now"])
+    eventually(lambda: read_names(file) == ["now"])
     assert purge(module_url) == 20
 
 
@@ -127,22 +127,22 @@ def test_an_expired_task_does_not_run(
         [ACT, {"file": str(file), "name": "stale"}, {"expires": -5}],
         [ACT, {"file": str(file), "name": "fresh"}, {}],
     )
-    eventually(lambda: names(file) == ["fresh"])
-    assert names(file) == ["fresh"]
+    eventually(lambda: read_names(file) == ["fresh"])
+    assert read_names(file) == ["fresh"]
 
 
 def test_remote_control_works(control: Any, module_url: str, file: Path, eventually: Eventually) -> None:
     """`celery call` and `celery inspect` find our worker as they find a stock one."""
     arguments = json.dumps({"file": str(file), "what": "wait"})
     celery(module_url, "call", ACT, "--queue", "default", "--kwargs", arguments)
-    eventually(lambda: len(notes(file)) == 1)
+    eventually(lambda: len(read_notes(file)) == 1)
     [request] = ask(control, "active")
     assert request["name"] == ACT
     assert ask(control, "ping") == {"ok": "pong"}
     assert ask(control, "stats")["pool"]["max-concurrency"] == 4
     assert ACT in ask(control, "registered")
     Path(f"{file}.go").touch()
-    eventually(lambda: len(notes(file, "end")) == 1)
+    eventually(lambda: len(read_notes(file, "end")) == 1)
 
 
 def celery(url: str, *words: str) -> str:
@@ -159,13 +159,13 @@ def test_a_consumer_is_added_and_taken_away(
     """`add_consumer` makes the worker take from another queue, and `cancel_consumer` ends that."""
     stock([ACT, {"file": str(file), "name": "extra"}, {"queue": "extra"}])
     control.add_consumer("extra")
-    eventually(lambda: names(file) == ["extra"])
+    eventually(lambda: read_names(file) == ["extra"])
     control.cancel_consumer("extra")
     eventually(lambda: "Canceling queue extra" in worker.log)
     stock([ACT, {"file": str(file), "name": "unwanted"}, {"queue": "extra"}])
     stock([ACT, {"file": str(file), "name": "wanted"}, {}])
-    eventually(lambda: "wanted" in names(file))
-    assert "unwanted" not in names(file)
+    eventually(lambda: "wanted" in read_names(file))
+    assert "unwanted" not in read_names(file)
 
 
 def test_ready_messages_are_where_stock_tools_count_them(url: str, store: Store) -> None:

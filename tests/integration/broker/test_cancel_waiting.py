@@ -15,7 +15,7 @@ from millpond.broker.outcomes import SUCCEEDED, DeadLetter, Delay, Retry
 from millpond.producer.client import Client
 from millpond.producer.message import Message
 from millpond.tasks.squares.contract import Square
-from tests.harness.by_hand import Hand
+from tests.harness.manual_consumer import ManualConsumer
 
 Cancel = Callable[..., cancel.Cancellation]
 
@@ -73,13 +73,13 @@ def test_an_id_may_have_any_characters(client: Client, store: Store, id: str) ->
 def test_cancelling_says_of_what_ended_that_it_is_not_there(client: Client, store: Store) -> None:
     """`cancel` reports an ended task, an unknown task and a dead letter as not cancelled."""
     done, failed = client.send(Square(n=1)), client.send(Square(n=2))
-    hand = Hand(store, "default")
-    hand.take(2)
-    hand.end(SUCCEEDED, 1)
+    consumer = ManualConsumer(store, "default")
+    consumer.fetch(2)
+    consumer.settle(SUCCEEDED, 1)
     held = client.find(failed.id)
     assert held is not None
-    assert (held.state, held.process) == ("running", hand.in_flight.name)
-    hand.end(DeadLetter("FinalError", "it failed"))
+    assert (held.state, held.process) == ("running", consumer.in_flight.name)
+    consumer.settle(DeadLetter("FinalError", "it failed"))
     for id in (done.id, "never-was"):
         answer = client.cancel(id)
         assert (answer.found, answer.settled) == (None, 0)
@@ -133,7 +133,7 @@ def test_a_server_that_forgot_cancellations_is_read_anew(client: Client, store: 
 def test_the_cancellation_of_what_never_was_is_kept_for_an_hour(client: Client, store: Store) -> None:
     """The cancellation of an unknown task is kept for an hour, that of a running or waiting task longer."""
     running, waits = client.send(Square(n=1)), client.send(Square(n=2))
-    Hand(store, "default").take(1)
+    ManualConsumer(store, "default").fetch(1)
     hours = {}
     for id in (running.id, waits.id, "never-was"):
         cancel.cancel_task(store, id, terminate=True, timeout_seconds=0.1)  # no worker process acknowledges
@@ -171,15 +171,15 @@ def test_a_cancelled_task_that_asks_for_a_retry_is_over(
     """A retry of a task cancelled meanwhile does not wait for its time: its batch is complete at once."""
     with client.batch() as batch:
         task = batch.send(Square(n=1), once="one")
-    hand = Hand(store, "default")
-    hand.take()
-    state.acknowledge_epoch(store, hand.in_flight.name, state.ALL_FUTURE)
+    consumer = ManualConsumer(store, "default")
+    consumer.fetch()
+    state.acknowledge_epoch(store, consumer.in_flight.name, state.ALL_FUTURE)
     if what == "task":
         assert client.cancel(task.id).settled == 0
     else:
         assert batch.cancel().settled == 0
     later_ms = server.server_time_ms(store) + 3_600_000
-    hand.end(Delay(later_ms) if action == "delay" else Retry("the next run", later_ms))
+    consumer.settle(Delay(later_ms) if action == "delay" else Retry("the next run", later_ms))
     assert inspect_depth.read_depth(store, "default").delayed == 0
     assert (batch.summary().cancelled, batch.summary().complete) == (1, True)
     assert client.send(Square(n=1), once="one").duplicate_of is None
@@ -188,11 +188,11 @@ def test_a_cancelled_task_that_asks_for_a_retry_is_over(
 def test_a_process_that_ends_is_not_waited_for(client: Client, store: Store) -> None:
     """A process that starts nothing has acknowledged all future changes; one that left is forgotten."""
     client.send(Square(n=1))
-    hand = Hand(store, "default")
-    hand.take(1)
+    consumer = ManualConsumer(store, "default")
+    consumer.fetch(1)
     deaf = cancel.cancel_task(store, "another", timeout_seconds=0.05)
-    assert deaf.unacknowledged == (hand.in_flight.name,)
-    state.acknowledge_epoch(store, hand.in_flight.name, state.ALL_FUTURE)
+    assert deaf.unacknowledged == (consumer.in_flight.name,)
+    state.acknowledge_epoch(store, consumer.in_flight.name, state.ALL_FUTURE)
     assert cancel.cancel_task(store, "a-third", timeout_seconds=0.05).unacknowledged == ()
-    state.forget_process(store, hand.in_flight.name)
+    state.forget_process(store, consumer.in_flight.name)
     assert cancel.cancel_task(store, "a-fourth", timeout_seconds=0.05).unacknowledged == deaf.unacknowledged

@@ -15,7 +15,7 @@ from millpond.worker.local import valkey
 from millpond.worker.local.valkey import Server
 from tests.conftest import Eventually
 from tests.harness.databases import fresh_database
-from tests.harness.own_server import OwnServer, running
+from tests.harness.own_server import OwnServer, run_own_server
 
 HERE = Path(__file__).parent
 TRANSPORT = "millpond.broker.transport:Transport"
@@ -178,7 +178,7 @@ def test_a_retry_while_the_server_restarts_is_sent(tmp_path: Path, eventually: E
     server = OwnServer(
         valkey.embedded_binary(), tmp_path / "server", ["appendonly yes", "appendfsync always"]
     )
-    with running(server):
+    with run_own_server(server):
         fleet = Fleet(server.url, tmp_path)
         fleet.run(SEND.format(task="ask_again", calls=[(0,)]))
         fleet.worker("threads")

@@ -11,7 +11,7 @@ from millpond.broker import limits
 from millpond.broker.inspect import depth as inspect_depth
 from millpond.producer.client import Client
 from millpond.producer.message import Message
-from tests.harness.noted import notes
+from tests.harness.noted import read_notes
 from tests.harness.one_worker import settings_for, workers
 
 Eventually = Callable[..., Any]
@@ -35,7 +35,7 @@ def act(file: Path, name: int, seconds: float = 0.0) -> Any:
 
 def most_at_once(file: Path) -> int:
     """Return how many ran at the same time at most."""
-    steps = [(note.at, 1) for note in notes(file)] + [(note.at, -1) for note in notes(file, "end")]
+    steps = [(note.at, 1) for note in read_notes(file)] + [(note.at, -1) for note in read_notes(file, "end")]
     running = most = 0
     for _at, step in sorted(steps):
         running += step
@@ -60,7 +60,7 @@ def test_so_many_a_second_start_and_no_more(client: Client, file: Path) -> None:
         batch.send_many(act(file, n) for n in range(11))
     assert batch.wait(PATIENCE).succeeded == 11
     limits.change_limits(client.store, "default", rate=None, burst=None)
-    starts = sorted(note.at for note in notes(file))
+    starts = sorted(note.at for note in read_notes(file))
     assert starts[-1] - starts[0] >= 0.4, "ten permits of a twentieth of a second, less a late first start"
 
 
@@ -76,7 +76,7 @@ def test_a_paused_queue_is_handed_out_when_it_goes_on(
     looked = client.now_ms() + 1_500
     eventually(lambda: client.now_ms() > looked)
     depth = inspect_depth.read_depth(client.store, "default")
-    assert (depth.ready, depth.counters["fetched"], notes(file)) == (5, before, [])
+    assert (depth.ready, depth.counters["fetched"], read_notes(file)) == (5, before, [])
     limits.resume(client.store, "default")
     assert batch.wait(PATIENCE).succeeded == 5
 
@@ -88,7 +88,7 @@ def test_a_delayed_task_starts_at_its_time(client: Client, file: Path) -> None:
         batch.send_many(Message(act(file, n), delay=timedelta(milliseconds=300 + 50 * n)) for n in range(10))
     assert inspect_depth.read_depth(client.store, "default").in_flight == 0
     assert batch.wait(PATIENCE).succeeded == 10
-    late = sorted(note.at * 1000 - (begun + 300 + 50 * int(note.name)) for note in notes(file))
+    late = sorted(note.at * 1000 - (begun + 300 + 50 * int(note.name)) for note in read_notes(file))
     print("started after their time, ms:", [round(each, 1) for each in late])
     assert late[0] >= 0, "the clocks are of one host"
     assert late[len(late) // 2] < 250, "nobody waited for the look of a second"

@@ -20,8 +20,8 @@ from millpond.broker.scripts import script
 from millpond.producer.client import Client
 from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
-from tests.harness.by_hand import LEASE_MS, Hand
-from tests.harness.noted import names
+from tests.harness.manual_consumer import LEASE_MS, ManualConsumer
+from tests.harness.noted import read_names
 from tests.harness.one_worker import settings_for, workers
 
 Eventually = Callable[..., Any]
@@ -50,9 +50,9 @@ def send(store: Store, *ids: str) -> None:
     publish.publish(store, [compose("any.kind", {}, queue=QUEUE, sent_at_ms=0, id=id) for id in ids])
 
 
-def ids(hand: Hand) -> list[str]:
+def ids(consumer: ManualConsumer) -> list[str]:
     """Return the ids of the messages that a consumer has in flight."""
-    return [delivery.message.id for delivery in hand.lease.in_flight.values()]
+    return [delivery.message.id for delivery in consumer.lease.in_flight.values()]
 
 
 def look(store: Store) -> Depth:
@@ -61,51 +61,51 @@ def look(store: Store) -> Depth:
 
 
 @pytest.fixture
-def hand(store: Store) -> Hand:
+def consumer(store: Store) -> ManualConsumer:
     """Return a consumer that is registered."""
-    consumer = Hand(store, QUEUE)
-    consumer.turn()
+    consumer = ManualConsumer(store, QUEUE)
+    consumer.settle_and_fetch()
     return consumer
 
 
-def test_the_end_of_a_forgotten_run_settles_no_other_message(store: Store, hand: Hand) -> None:
+def test_the_end_of_a_forgotten_run_settles_no_other_message(store: Store, consumer: ManualConsumer) -> None:
     """After the server forgot that it delivered `old`, its end leaves `new` in flight."""
     copy = Copy(store)
     send(store, "old")
-    hand.take()
+    consumer.fetch()
     copy.put_back()
     send(store, "new")
-    hand.take()
-    assert ids(hand) == ["old", "new"]
-    hand.end(SUCCEEDED, 1)
+    consumer.fetch()
+    assert ids(consumer) == ["old", "new"]
+    consumer.settle(SUCCEEDED, 1)
     assert (look(store).in_flight, look(store).counters["late"]) == (1, 1)
-    hand.end(SUCCEEDED, 1)
+    consumer.settle(SUCCEEDED, 1)
     assert (look(store).in_flight, look(store).counters["settled"]) == (0, 1)
 
 
 def test_messages_that_the_server_forgot_are_dropped_and_counted(
-    store: Store, hand: Hand, caplog: pytest.LogCaptureFixture
+    store: Store, consumer: ManualConsumer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A message not in flight on the server is not started here; log and counter have the number."""
     send(store, "ended", "waits")
-    hand.take(1)
+    consumer.fetch(1)
     copy = Copy(store)
-    hand.end(SUCCEEDED)
-    hand.take(1)
-    assert ids(hand) == ["waits"]
-    [waits] = hand.lease.in_flight.values()
+    consumer.settle(SUCCEEDED)
+    consumer.fetch(1)
+    assert ids(consumer) == ["waits"]
+    [waits] = consumer.lease.in_flight.values()
     copy.put_back()
     with caplog.at_level(logging.INFO):
-        resume_lease(store, hand.in_flight, hand.lease, lease_ms=LEASE_MS)
+        resume_lease(store, consumer.in_flight, consumer.lease, lease_ms=LEASE_MS)
     assert waits.lost
-    assert not hand.in_flight.may_start(waits)
+    assert not consumer.in_flight.may_start(waits)
     depth = look(store)
     assert (depth.ready, depth.in_flight, depth.counters["forgotten"]) == (2, 0, 1)
     said = caplog.text
     assert "with 1 deliveries" in said
     assert "1 messages in flight that this process has" in said
     assert "1 messages whose delivery is not known here went back" in said
-    resume_lease(store, hand.in_flight, hand.lease, lease_ms=LEASE_MS)
+    resume_lease(store, consumer.in_flight, consumer.lease, lease_ms=LEASE_MS)
     assert look(store).counters["forgotten"] == 1, "it is counted once"
 
 
@@ -113,32 +113,34 @@ def test_a_consumer_that_the_server_never_saw_loses_what_it_has(store: Store) ->
     """A copy from before the consumer came makes its messages in flight lost to it, and delivered again."""
     send(store, "one")
     copy = Copy(store)
-    consumer = Hand(store, QUEUE)
-    consumer.take()
+    consumer = ManualConsumer(store, QUEUE)
+    consumer.fetch()
     [delivery] = consumer.lease.in_flight.values()
     copy.put_back()
     resume_lease(store, consumer.in_flight, consumer.lease, lease_ms=LEASE_MS)
     assert delivery.lost
-    consumer.turn(1)
+    consumer.settle_and_fetch(1)
     assert [each.lost for each in consumer.lease.in_flight.values()] == [True, False]
-    consumer.end(SUCCEEDED)
+    consumer.settle(SUCCEEDED)
     assert (look(store).counters["late"], look(store).counters["settled"]) == (1, 1)
 
 
-def test_a_deleted_list_of_consumers_takes_nothing_from_the_living(store: Store, hand: Hand) -> None:
+def test_a_deleted_list_of_consumers_takes_nothing_from_the_living(
+    store: Store, consumer: ManualConsumer
+) -> None:
     """A consumer that the server forgot regains its lease and its messages in flight with its next call."""
     send(store, "one", "two", "three")
-    hand.take(3)
-    keys = hand.lease.keys
+    consumer.fetch(3)
+    keys = consumer.lease.keys
     store.client.delete(keys.consumers)
-    assert script("renew_lease").run(store.client, keys.for_scripts, (hand.lease.consumer, LEASE_MS)) == 2
+    assert script("renew_lease").run(store.client, keys.for_scripts, (consumer.lease.consumer, LEASE_MS)) == 2
     store.client.delete(keys.consumers)
-    hand.lease.orphans_searched = True
-    hand.end(SUCCEEDED, 1)
-    assert not hand.lease.orphans_searched, "it looks for what others had in flight"
+    consumer.lease.orphans_searched = True
+    consumer.settle(SUCCEEDED, 1)
+    assert not consumer.lease.orphans_searched, "it looks for what others had in flight"
     store.client.delete(keys.consumers)
-    resume_lease(store, hand.in_flight, hand.lease, lease_ms=LEASE_MS)
-    hand.end(SUCCEEDED)
+    resume_lease(store, consumer.in_flight, consumer.lease, lease_ms=LEASE_MS)
+    consumer.settle(SUCCEEDED)
     depth = look(store)
     assert (depth.in_flight, depth.counters["settled"], depth.counters.get("late", 0)) == (0, 3, 0)
 
@@ -147,16 +149,16 @@ def test_messages_of_a_dead_consumer_are_found_without_the_list(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Messages in flight of a consumer that is not listed come back after a lease, and the log says so."""
-    dead, living = Hand(store, QUEUE), Hand(store, QUEUE)
+    dead, living = ManualConsumer(store, QUEUE), ManualConsumer(store, QUEUE)
     send(store, "one", "two")
-    dead.take(2)
+    dead.fetch(2)
     store.client.delete(dead.lease.keys.consumers)
-    living.turn()
+    living.settle_and_fetch()
     assert lease_orphaned_messages(store, QueueKeys(QUEUE, store.prefix), lease_ms=0) == 2
     assert lease_orphaned_messages(store, QueueKeys(QUEUE, store.prefix), lease_ms=0) == 0
     assert "2 messages in flight had no listed consumer" in caplog.text
     dead.lose_lease()
-    living.take(2)
+    living.fetch(2)
     assert sorted(ids(living)) == ["one", "two"]
     assert look(store).counters["orphaned"] == 2
 
@@ -175,9 +177,9 @@ def test_a_batch_whose_tasks_were_forgotten_says_so_and_completes(
         assert batch.close().sent == 1
         assert "has 1 of the 4 tasks" in caplog.text
         copy.put_back()
-        consumer = Hand(store, "default")
-        consumer.take()
-        consumer.end(SUCCEEDED)
+        consumer = ManualConsumer(store, "default")
+        consumer.fetch()
+        consumer.settle(SUCCEEDED)
         summary = batch.wait(10)
         assert (summary.complete, summary.succeeded) == (True, 1)
 
@@ -193,10 +195,10 @@ def test_a_running_worker_says_what_its_server_forgot(
 
     with workers(settings_for(url, key_prefix=store.prefix), tmp_path) as (worker,):
         act("held", "wait")
-        eventually(lambda: names(file) == ["held"])
+        eventually(lambda: read_names(file) == ["held"])
         store.client.delete(*store.client.keys(f"{store.prefix}*"))
         act("next", "note")
-        eventually(lambda: names(file, "end") == ["next"])
+        eventually(lambda: read_names(file, "end") == ["next"])
         Path(f"{file}.go").touch()
         eventually(lambda: inspect_depth.read_depth(store, "default").counters.get("forgotten") == 1)
         eventually(lambda: "with 1 deliveries" in worker.log)

@@ -14,7 +14,7 @@ from millpond.producer.client import Client
 from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
 from millpond.worker.local.valkey import embedded_binary, run_server
-from tests.harness.by_hand import Hand
+from tests.harness.manual_consumer import ManualConsumer
 
 
 @pytest.fixture
@@ -62,14 +62,14 @@ def test_settling_adds_no_results_to_a_full_server(client: Client) -> None:
     long = "x" * 60_000
     with client.batch() as batch:
         batch.send_many(Square(n=n) for n in range(count + 2))
-    hand = Hand(store, "default")
-    hand.take(count + 2)
-    hand.end(Succeeded(f'{{"value": "{long}"}}'), 1)
+    consumer = ManualConsumer(store, "default")
+    consumer.fetch(count + 2)
+    consumer.settle(Succeeded(f'{{"value": "{long}"}}'), 1)
     fill(store)
     before = store.client.info("memory")["used_memory"]
-    hand.end(DeadLetter("ValueError", "ValueError: no", {"traceback": long}), 1)
-    while hand.lease.in_flight:
-        hand.end(Succeeded(f'{{"value": "{long}"}}'), 50)
+    consumer.settle(DeadLetter("ValueError", "ValueError: no", {"traceback": long}), 1)
+    while consumer.lease.in_flight:
+        consumer.settle(Succeeded(f'{{"value": "{long}"}}'), 50)
     assert store.client.info("memory")["used_memory"] - before < 200_000, "the results had 12 MB"
     summary = batch.summary()
     assert (summary.succeeded, summary.failed, summary.complete) == (count + 1, 1, True)
@@ -86,10 +86,10 @@ def test_an_unreadable_result_hides_no_other(client: Client) -> None:
     """A result that is not a JSON object is reported as an error; the results beside it are read."""
     with client.batch() as batch:
         batch.send_many(Square(n=n) for n in range(4))
-    hand = Hand(client.store, "default")
-    hand.take(4)
+    consumer = ManualConsumer(client.store, "default")
+    consumer.fetch(4)
     for text in ("<broken>", '["a list"]', "[" * 100_000, '{"value": 4}'):
-        hand.end(Succeeded(text), 1)
+        consumer.settle(Succeeded(text), 1)
     found = [(each.value, each.error) for each in batch.results()]
     assert found[3] == (4, None)
     assert set(found[:3]) == {(None, "the result cannot be read: it is not a JSON object")}

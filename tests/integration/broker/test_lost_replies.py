@@ -13,7 +13,7 @@ from millpond.broker.keys import QueueKeys
 from millpond.broker.outcomes import SUCCEEDED
 from millpond.broker.outgoing import compose
 from millpond.broker.scripts import script
-from tests.harness.by_hand import LEASE_MS, Hand
+from tests.harness.manual_consumer import LEASE_MS, ManualConsumer
 
 
 def send(store: Store, count: int) -> None:
@@ -24,10 +24,10 @@ def send(store: Store, count: int) -> None:
 
 def consumer_of_one(store: Store) -> tuple[InFlightMessages, QueueLease]:
     """Send a message; return the registry and the lease of a consumer that has fetched it."""
-    hand = Hand(store, "lost")
+    consumer = ManualConsumer(store, "lost")
     send(store, 1)
-    hand.take()
-    return hand.in_flight, hand.lease
+    consumer.fetch()
+    return consumer.in_flight, consumer.lease
 
 
 def turn_without_reply(store: Store, in_flight: InFlightMessages) -> None:

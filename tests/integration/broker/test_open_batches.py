@@ -27,8 +27,8 @@ from millpond.tasks.settings import Settings, child_environment
 from millpond.tasks.squares.contract import Square
 from millpond.worker.handler_services import Outbox
 from millpond.worker.local.valkey import embedded_binary
-from tests.harness.by_hand import Hand
-from tests.harness.own_server import OwnServer, running
+from tests.harness.manual_consumer import ManualConsumer
+from tests.harness.own_server import OwnServer, run_own_server
 
 Eventually = Callable[..., Any]
 
@@ -118,14 +118,14 @@ def test_a_retried_task_counts_once(client: Client, store: Store) -> None:
     """A run that ends in a retry settles nothing in its batch; the last run does."""
     with client.batch() as batch:
         sent = batch.send(Square(n=1))
-    hand = Hand(store, "default")
+    consumer = ManualConsumer(store, "default")
     for _ in range(2):
-        hand.take(1)
+        consumer.fetch(1)
         again = compose("squares.square", {"n": 1}, queue="default", sent_at_ms=0, id=sent.id, batch=batch.id)
-        hand.end(Retry(again.payload, 0))
+        consumer.settle(Retry(again.payload, 0))
         assert (batch.summary().settled, batch.summary().pending) == (0, 1)
-    hand.take(1)
-    hand.end(SUCCEEDED)
+    consumer.fetch(1)
+    consumer.settle(SUCCEEDED)
     assert (batch.summary().succeeded, batch.summary().sent, batch.summary().complete) == (1, 1, True)
 
 
@@ -145,19 +145,19 @@ def test_a_reader_goes_on_after_the_server_was_killed_and_restarted(
 ) -> None:
     """A stream of results resumes by itself behind the last one: none is missing, none comes twice."""
     lines = ["appendonly yes", "appendfsync always"]
-    with running(OwnServer(embedded_binary(), tmp_path, lines)) as server:
+    with run_own_server(OwnServer(embedded_binary(), tmp_path, lines)) as server:
         client = Client(server.url)
         store = Store(server.client)
         with client.batch() as batch:
             batch.send_many(Square(n=n) for n in range(300))
-        hand, read = Hand(store, "default"), list[int]()
-        hand.take(300)
+        consumer, read = ManualConsumer(store, "default"), list[int]()
+        consumer.fetch(300)
         detail = [Succeeded(json.dumps({"value": n})) for n in range(300)]
-        deliveries = list(hand.lease.in_flight.values())
+        deliveries = list(consumer.lease.in_flight.values())
         for delivery, outcome in zip(deliveries[:150], detail, strict=False):
-            hand.lease.queue_outcome(delivery, outcome)
-        while hand.lease.outcomes:
-            hand.turn()
+            consumer.lease.queue_outcome(delivery, outcome)
+        while consumer.lease.outcomes:
+            consumer.settle_and_fetch()
         results = batch.results()
         reader = threading.Thread(target=lambda: read.extend(result.value for result in results))
         reader.start()
@@ -165,8 +165,8 @@ def test_a_reader_goes_on_after_the_server_was_killed_and_restarted(
         server.kill()
         server.start()
         for delivery, outcome in zip(deliveries[150:], detail[150:], strict=True):
-            hand.lease.queue_outcome(delivery, outcome)
-        while hand.lease.outcomes:
-            hand.turn()
+            consumer.lease.queue_outcome(delivery, outcome)
+        while consumer.lease.outcomes:
+            consumer.settle_and_fetch()
         reader.join(30)
         assert read == list(range(300))

@@ -24,15 +24,15 @@ from millpond.broker.outcomes import (
 from millpond.producer.client import Client
 from millpond.tasks.errors import QueueFull
 from millpond.tasks.squares.contract import Square
-from tests.harness.by_hand import Hand
+from tests.harness.manual_consumer import ManualConsumer
 
 NAME = "order-42"
 BURIED = DeadLetter("FinalError", "it failed")
 
 
 @pytest.fixture
-def hand(client: Client) -> Hand:
-    return Hand(client.store, "default")
+def consumer(client: Client) -> ManualConsumer:
+    return ManualConsumer(client.store, "default")
 
 
 def send(client: Client) -> str | None:
@@ -40,31 +40,31 @@ def send(client: Client) -> str | None:
     return client.send(Square(n=1), once=NAME).duplicate_of
 
 
-def end(outcome: Outcome) -> Callable[[Client, Hand], None]:
-    def settle(client: Client, hand: Hand) -> None:
-        hand.take()
-        hand.end(outcome)
+def end(outcome: Outcome) -> Callable[[Client, ManualConsumer], None]:
+    def settle(client: Client, consumer: ManualConsumer) -> None:
+        consumer.fetch()
+        consumer.settle(outcome)
 
     return settle
 
 
-def shed(client: Client, hand: Hand) -> None:
+def shed(client: Client, consumer: ManualConsumer) -> None:
     limits.change_limits(client.store, "default", bound=1)
     client.send(Square(n=2), overflow="shed")
     limits.change_limits(client.store, "default", bound=None)
 
 
-def deliver_too_often(client: Client, hand: Hand) -> None:
+def deliver_too_often(client: Client, consumer: ManualConsumer) -> None:
     for _ in range(5):
-        hand.take()
-        hand.end(REDELIVER)
+        consumer.fetch()
+        consumer.settle(REDELIVER)
 
 
-def purge(client: Client, hand: Hand) -> None:
+def purge(client: Client, consumer: ManualConsumer) -> None:
     inspect_purge.purge_queue(client.store, "default")
 
 
-def cancel(client: Client, hand: Hand) -> None:
+def cancel(client: Client, consumer: ManualConsumer) -> None:
     control_cancel.cancel_task(client.store, "first")
 
 
@@ -81,58 +81,60 @@ ENDS = {
 
 
 @pytest.mark.parametrize("how", list(ENDS))
-def test_a_name_is_free_once_its_task_has_ended(client: Client, hand: Hand, how: str) -> None:
+def test_a_name_is_free_once_its_task_has_ended(client: Client, consumer: ManualConsumer, how: str) -> None:
     """Once a task has ended in any way, its unique key is free; before, a second task names the first."""
     client.send(Square(n=1), once=NAME, id="first")
     assert send(client) == "first"
-    ENDS[how](client, hand)
+    ENDS[how](client, consumer)
     assert send(client) is None
 
 
 @pytest.mark.parametrize("how", ["succeeded", "failed", "purged"])
-def test_a_name_that_was_taken_for_a_time_stays(client: Client, hand: Hand, how: str) -> None:
+def test_a_name_that_was_taken_for_a_time_stays(client: Client, consumer: ManualConsumer, how: str) -> None:
     """With `for_` the unique key is taken for that long, for every end of its task."""
     client.send(Square(n=1), once=NAME, for_=timedelta(hours=1), id="first")
-    ENDS[how](client, hand)
+    ENDS[how](client, consumer)
     assert send(client) == "first"
 
 
-def test_a_name_lasts_through_redelivery_and_retries(client: Client, hand: Hand) -> None:
+def test_a_name_lasts_through_redelivery_and_retries(client: Client, consumer: ManualConsumer) -> None:
     """A killed worker, a released delivery and a retry leave the unique key with its task."""
     client.send(Square(n=1), once=NAME, id="first")
-    hand.take()
-    hand.lose_lease()
-    other = Hand(client.store, "default")
-    other.take()
+    consumer.fetch()
+    consumer.lose_lease()
+    other = ManualConsumer(client.store, "default")
+    other.fetch()
     assert send(client) == "first"
-    other.end(RELEASE)
-    other.take()
-    other.end(Delay(0))
+    other.settle(RELEASE)
+    other.fetch()
+    other.settle(Delay(0))
     assert send(client) == "first"
-    other.take()
-    other.end(SUCCEEDED)
+    other.fetch()
+    other.settle(SUCCEEDED)
     assert send(client) is None
 
 
-def test_a_late_settlement_frees_no_name(client: Client, hand: Hand) -> None:
+def test_a_late_settlement_frees_no_name(client: Client, consumer: ManualConsumer) -> None:
     """A worker that lost its lease cannot end the claim of a task that another worker runs."""
     client.send(Square(n=1), once=NAME, id="first")
-    hand.take()
-    hand.lose_lease()
-    Hand(client.store, "default").take()
-    hand.end(SUCCEEDED)
+    consumer.fetch()
+    consumer.lose_lease()
+    ManualConsumer(client.store, "default").fetch()
+    consumer.settle(SUCCEEDED)
     assert send(client) == "first"
 
 
-def test_a_requeued_dead_letter_has_its_name_again_unless_another_has_it(client: Client, hand: Hand) -> None:
+def test_a_requeued_dead_letter_has_its_name_again_unless_another_has_it(
+    client: Client, consumer: ManualConsumer
+) -> None:
     """A requeue takes the unique key back; while another task has the key, the dead letter stays."""
     client.send(Square(n=1), once=NAME, id="first")
-    end(BURIED)(client, hand)
+    end(BURIED)(client, consumer)
     [letter] = dead_letters.read_dead_letters(client.store, "default")
     client.send(Square(n=1), once=NAME, id="second")
     with pytest.raises(BrokerError, match="belongs to task second now"):
         dead_letters.requeue(client.store, "default", letter.id)
-    end(SUCCEEDED)(client, hand)
+    end(SUCCEEDED)(client, consumer)
     assert dead_letters.requeue(client.store, "default", letter.id)
     assert send(client) == "first"
 

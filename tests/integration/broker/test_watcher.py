@@ -24,7 +24,7 @@ from millpond.broker.inspect import depth
 from millpond.broker.keys import QueueKeys
 from millpond.broker.outcomes import SUCCEEDED
 from millpond.broker.outgoing import compose
-from tests.harness.by_hand import Hand
+from tests.harness.manual_consumer import ManualConsumer
 
 QUEUE = "plain"
 
@@ -238,11 +238,11 @@ def test_a_look_costs_the_same_in_a_large_fleet(
     for count in (4, 12):
         processes = start(url, store, count)
         if limit:
-            holder = Hand(store, QUEUE)
+            holder = ManualConsumer(store, QUEUE)
             limits.change_limits(store, QUEUE, in_flight=limit)
             for _ in range(limit + 1):
                 push(store)
-            holder.take(limit)
+            holder.fetch(limit)
             turn(processes, lambda processes=processes: all(each.is_waiting for each in processes))
         before, looks = server_commands(store), sum(each.in_flight.fetch_calls for each in processes)
         for _ in range(10):
@@ -260,7 +260,7 @@ def test_a_look_costs_the_same_in_a_large_fleet(
             each.fetcher.stop_queue(QUEUE)
             each.close()
         if limit:
-            holder.end(SUCCEEDED)
+            holder.settle(SUCCEEDED)
     assert per_look[1] < 1.25 * per_look[0] < 50
     assert per_check[0] == per_check[1] < 10
 

@@ -8,7 +8,7 @@ from millpond.broker import limits
 from millpond.broker.connection import Store, connect
 from millpond.tasks.settings import Gateway, Settings
 from millpond.worker.local.valkey import Server
-from tests.harness.gateway_process import Running, running
+from tests.harness.gateway_process import GatewayProcess, run_gateway
 
 #: A database that no counter reaches.
 DATABASE = 1_990
@@ -21,10 +21,10 @@ def gateway_url(server: Server) -> str:
 
 
 @pytest.fixture(scope="session")
-def gateway(gateway_url: str) -> Iterator[Running]:
+def gateway(gateway_url: str) -> Iterator[GatewayProcess]:
     """Run a gateway with small sizes, so that a test can exceed them."""
     sizes = Gateway(max_task_bytes=20_000, max_stream_bytes=2_000_000, max_batch_tasks=50, wait_seconds=20)
-    with running(Settings(broker_url=gateway_url, drain_seconds=5, gateway=sizes)) as started:
+    with run_gateway(Settings(broker_url=gateway_url, drain_seconds=5, gateway=sizes)) as started:
         yield started
 
 

@@ -19,7 +19,7 @@ from millpond.broker.connection import Store
 from millpond.broker.keys import batch_key
 from millpond.producer.gateway.tokens import hash_token
 from millpond.tasks.settings import Gateway, GatewayToken, Settings
-from tests.harness.gateway_process import Answer, Running, running
+from tests.harness.gateway_process import Answer, GatewayProcess, run_gateway
 from tests.scenarios.load.abuse import CONTAINER_BYTES, abused
 
 SHOP, RIVAL, NARROW = "Bearer shop", "Bearer rival", "Bearer narrow"
@@ -29,7 +29,7 @@ MIB = 1024**2
 
 
 @pytest.fixture(scope="module")
-def gateway(module_url: str) -> Iterator[Running]:
+def gateway(module_url: str) -> Iterator[GatewayProcess]:
     """Run a gateway for two tokens, with room for 60 connections that may be idle for a second and a half."""
     tokens = tuple(
         GatewayToken(name=name, hash=hash_token(name), kinds=("squares.*",))
@@ -38,17 +38,17 @@ def gateway(module_url: str) -> Iterator[Running]:
     sizes = Gateway(
         tokens=tokens, idle_seconds=1.5, max_connections=CONNECTIONS, max_streams=4, max_batches=BATCHES
     )
-    with running(Settings(broker_url=module_url, gateway=sizes)) as started:
+    with run_gateway(Settings(broker_url=module_url, gateway=sizes)) as started:
         yield started
 
 
-def connect(gateway: Running) -> socket.socket:
+def connect(gateway: GatewayProcess) -> socket.socket:
     """Open a connection."""
     where = urlsplit(gateway.url)
     return socket.create_connection((where.hostname or "", where.port or 0), timeout=20)
 
 
-def is_well(gateway: Running) -> bool:
+def is_well(gateway: GatewayProcess) -> bool:
     """True if probes and a well-behaved client are answered."""
     probes = [gateway.ask("GET", f"/health/{each}").status for each in ("live", "ready")]
     sent = gateway.ask("POST", "/send/squares.square", {"n": 1}, authorization=RIVAL)
@@ -86,7 +86,9 @@ CHUNKED = ("Content-Type: application/json", "Transfer-Encoding: chunked", "", "
     ],
     ids=["address", "one line", "many lines", "extension of a chunk", "trailer", "many trailers"],
 )
-def test_a_header_without_end_ends_its_connection(gateway: Running, begin: bytes, piece: bytes) -> None:
+def test_a_header_without_end_ends_its_connection(
+    gateway: GatewayProcess, begin: bytes, piece: bytes
+) -> None:
     """A header or trailer beyond its bound ends the connection; the gateway's memory does not grow."""
     process = psutil.Process(gateway.process.pid)
     before = process.memory_info().rss
@@ -98,7 +100,7 @@ def test_a_header_without_end_ends_its_connection(gateway: Running, begin: bytes
     assert is_well(gateway)
 
 
-def test_a_long_header_that_is_allowed_arrives(gateway: Running) -> None:
+def test_a_long_header_that_is_allowed_arrives(gateway: GatewayProcess) -> None:
     """Fifty kilobytes of headers, and a body in pieces of a byte, are read."""
     with connect(gateway) as open_:
         open_.sendall(begun(f"X-Long: {'a' * 50_000}", *CHUNKED))
@@ -108,7 +110,7 @@ def test_a_long_header_that_is_allowed_arrives(gateway: Running) -> None:
         assert b" 202 " in open_.recv(1000)
 
 
-def test_silent_connections_end_and_keep_nobody_out(gateway: Running) -> None:
+def test_silent_connections_end_and_keep_nobody_out(gateway: GatewayProcess) -> None:
     """Five times as many silent connections as there may be: probes and others are answered, and all of them
     end."""
     with ExitStack() as open_:
@@ -120,7 +122,7 @@ def test_silent_connections_end_and_keep_nobody_out(gateway: Running) -> None:
 
 
 @pytest.mark.parametrize("is_first", [True, False], ids=["first", "second on its connection"])
-def test_a_header_that_comes_slowly_is_given_up(gateway: Running, is_first: bool) -> None:
+def test_a_header_that_comes_slowly_is_given_up(gateway: GatewayProcess, is_first: bool) -> None:
     """A header has a time, also that of a later request on a connection, however many bytes come."""
     with connect(gateway) as open_:
         if not is_first:
@@ -138,7 +140,7 @@ def test_a_header_that_comes_slowly_is_given_up(gateway: Running, is_first: bool
         assert time.monotonic() - started < 10
 
 
-def test_one_token_holds_half_of_the_requests_at_most(gateway: Running) -> None:
+def test_one_token_holds_half_of_the_requests_at_most(gateway: GatewayProcess) -> None:
     """Requests that hang are refused beyond their token's share; the requests of others are answered."""
     with ExitStack() as open_:
         hanging = []
@@ -151,7 +153,7 @@ def test_one_token_holds_half_of_the_requests_at_most(gateway: Running) -> None:
     assert statuses[b"HTTP/1.1 503"] >= CONNECTIONS // 3
 
 
-def test_one_token_holds_half_of_the_streams_at_most(gateway: Running) -> None:
+def test_one_token_holds_half_of_the_streams_at_most(gateway: GatewayProcess) -> None:
     """Of four streams of results a token opens two; another token still opens one."""
 
     def batch(token: str) -> str:
@@ -167,7 +169,7 @@ def test_one_token_holds_half_of_the_streams_at_most(gateway: Running) -> None:
     assert statuses == [200, 200, 503, 200]
 
 
-def test_a_token_keeps_so_many_batches_and_no_more(gateway: Running, module_store: Store) -> None:
+def test_a_token_keeps_so_many_batches_and_no_more(gateway: GatewayProcess, module_store: Store) -> None:
     """At the bound a batch is refused, another token opens one, and one that is forgotten makes room."""
 
     def open_(token: str) -> Answer:
@@ -190,7 +192,7 @@ WAITING = 60_000
 
 @pytest.mark.slow
 def test_look_ups_of_unknown_tasks_keep_nobody_waiting(
-    gateway: Running, module_store: Store, eventually: Callable[..., Any]
+    gateway: GatewayProcess, module_store: Store, eventually: Callable[..., Any]
 ) -> None:
     """While one token asks for tasks that never were among many that wait, a probe and another token are
     answered."""

@@ -13,7 +13,7 @@ from millpond.producer.gateway.problems import ApiError
 from millpond.producer.gateway.tokens import ANONYMOUS, find_principal, hash_token
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.settings import Gateway, GatewayToken, Settings
-from tests.harness.gateway_process import Answer, Running, running, stream
+from tests.harness.gateway_process import Answer, GatewayProcess, ndjson_body, run_gateway
 
 MAIL = {"sender": "a@example.org", "to": "b@example.org", "subject": "s", "text": "t"}
 SHOP, ALL = "millpond_shop", "millpond_all"
@@ -24,19 +24,19 @@ TOKENS = (
 
 
 @pytest.fixture(scope="module")
-def gateway(module_url: str) -> Iterator[Running]:
+def gateway(module_url: str) -> Iterator[GatewayProcess]:
     """Run a gateway that two tokens open."""
-    with running(Settings(broker_url=module_url, gateway=Gateway(tokens=TOKENS))) as started:
+    with run_gateway(Settings(broker_url=module_url, gateway=Gateway(tokens=TOKENS))) as started:
         yield started
 
 
-def ask(gateway: Running, token: str | None, method: str, path: str, body: object = None) -> Answer:
+def ask(gateway: GatewayProcess, token: str | None, method: str, path: str, body: object = None) -> Answer:
     authorization = None if token is None else f"Bearer {token}"
     return gateway.ask(method, path, body, authorization=authorization)
 
 
 @pytest.mark.parametrize("token", [None, "", "millpond_shopp", hash_token(SHOP)])
-def test_nothing_is_open_without_a_token(gateway: Running, token: str | None) -> None:
+def test_nothing_is_open_without_a_token(gateway: GatewayProcess, token: str | None) -> None:
     """No route but those of health answers without a known token, and a hash opens nothing."""
     routes = [("GET", "/kinds"), ("GET", "/openapi.json"), ("POST", "/batches"), ("GET", "/nowhere")]
     answers = [ask(gateway, token, method, path) for method, path in routes]
@@ -47,7 +47,7 @@ def test_nothing_is_open_without_a_token(gateway: Running, token: str | None) ->
     assert ask(gateway, token, "GET", "/health/ready").status == 200
 
 
-def test_a_token_opens_its_kinds(gateway: Running) -> None:
+def test_a_token_opens_its_kinds(gateway: GatewayProcess) -> None:
     """A token for mail sends mail and nothing else, one by one or many, and sees no other kind."""
     assert ask(gateway, SHOP, "POST", "/send/email.send", MAIL).status == 202
     refused = ask(gateway, SHOP, "POST", "/send/squares.square", {"n": 1})
@@ -56,19 +56,19 @@ def test_a_token_opens_its_kinds(gateway: Running) -> None:
         "email.send",
         "email.campaign",
     }
-    body = stream({"kind": "squares.square", "task": {"n": 1}}, {"kind": "email.send", "task": MAIL})
+    body = ndjson_body({"kind": "squares.square", "task": {"n": 1}}, {"kind": "email.send", "task": MAIL})
     many = gateway.ask("POST", "/send", body, media="application/x-ndjson", authorization=f"Bearer {SHOP}")
     assert many.lines[-1]["summary"] == {"accepted": 1, "duplicates": 0, "refused": 1, "aborted": None}
 
 
-def test_a_batch_is_closed_to_the_tokens_of_others(gateway: Running, module_url: str) -> None:
+def test_a_batch_is_closed_to_the_tokens_of_others(gateway: GatewayProcess, module_url: str) -> None:
     """A narrow token opens, feeds, reads and cancels its own batches, and no other; one for all may all."""
     with Client(module_url) as client:
         given, nobodys = client.batch(owner="shop").id, client.batch().id
     own, others = (ask(gateway, token, "POST", "/batches").json["id"] for token in (SHOP, ALL))
     for token, expected in ((SHOP, {own: 200, given: 200, others: 403, nobodys: 403}), (ALL, {own: 200})):
         for batch, status in expected.items():
-            feed = stream({"kind": "email.send", "task": MAIL})
+            feed = ndjson_body({"kind": "email.send", "task": MAIL})
             fed = gateway.ask(
                 "POST",
                 f"/batches/{batch}/tasks",

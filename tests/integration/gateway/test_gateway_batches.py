@@ -8,7 +8,7 @@ import pytest
 
 from millpond.tasks.settings import Gateway
 from millpond.worker.local.embedded import Embedded
-from tests.harness.gateway_process import NDJSON, Running, running, square, stream
+from tests.harness.gateway_process import NDJSON, GatewayProcess, ndjson_body, run_gateway, square
 
 POND = {"settings": {"kinds": ("gateway_kinds",)}}
 OPEN = ("ready", "running", "unknown")
@@ -16,14 +16,14 @@ Eventually = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def gateway(pond: Embedded) -> Iterator[Running]:
+def gateway(pond: Embedded) -> Iterator[GatewayProcess]:
     """Run a gateway in front of five slots, with a contract of the tests' own."""
     settings = pond.settings.model_copy(update={"gateway": Gateway(contracts=("gateway_kinds",))})
-    with running(settings) as started:
+    with run_gateway(settings) as started:
         yield started
 
 
-def events(gateway: Running, batch: str, after: str | None = None, *, most: int = 10_000) -> list[Any]:
+def events(gateway: GatewayProcess, batch: str, after: str | None = None, *, most: int = 10_000) -> list[Any]:
     """Read server-sent events as (event, id, data) until the stream ends, or `most` have come."""
     connection, found = gateway.connect(), list[Any]()
     headers = {} if after is None else {"Last-Event-ID": after}
@@ -43,12 +43,12 @@ def events(gateway: Running, batch: str, after: str | None = None, *, most: int 
     return found
 
 
-def test_a_batch_from_its_opening_to_its_last_result(gateway: Running) -> None:
+def test_a_batch_from_its_opening_to_its_last_result(gateway: GatewayProcess) -> None:
     """Opened, fed by a stream, closed; its results come as events; a second reader goes on where one left."""
     opened = gateway.ask("POST", "/batches?description=squares")
     batch = opened.json["id"]
     assert (opened.status, opened.headers["Location"]) == (201, f"/batches/{batch}")
-    fed = gateway.ask("POST", f"/batches/{batch}/tasks", stream(*map(square, range(40))), media=NDJSON)
+    fed = gateway.ask("POST", f"/batches/{batch}/tasks", ndjson_body(*map(square, range(40))), media=NDJSON)
     assert fed.lines[-1]["summary"]["accepted"] == 40
     first = events(gateway, batch, most=15)
     assert gateway.ask("POST", f"/batches/{batch}/close").json["closed_at_ms"] is not None
@@ -62,11 +62,11 @@ def test_a_batch_from_its_opening_to_its_last_result(gateway: Running) -> None:
     assert gateway.ask("GET", f"/batches/{batch}").json["complete"] is True
 
 
-def test_a_cancelled_batch_takes_and_starts_nothing(gateway: Running, eventually: Eventually) -> None:
+def test_a_cancelled_batch_takes_and_starts_nothing(gateway: GatewayProcess, eventually: Eventually) -> None:
     """After the answer to a cancel nothing of the batch starts, and it takes nothing more."""
     batch = gateway.ask("POST", "/batches").json["id"]
     lines = [{"kind": "squares.square", "task": {"n": n, "hold_seconds": 0.2}} for n in range(100)]
-    gateway.ask("POST", f"/batches/{batch}/tasks", stream(*lines), media=NDJSON)
+    gateway.ask("POST", f"/batches/{batch}/tasks", ndjson_body(*lines), media=NDJSON)
     assert gateway.ask("POST", f"/batches/{batch}/cancel").json == {"unacknowledged": []}
     refused = gateway.ask("POST", "/send/squares.square?batch=" + batch, {"n": 1})
     assert (refused.status, refused.json["error"]["code"]) == (409, "batch_closed")
@@ -77,7 +77,7 @@ def test_a_cancelled_batch_takes_and_starts_nothing(gateway: Running, eventually
     assert counts["cancelled"] >= 80
 
 
-def test_a_tracked_task_tells_how_it_ended(gateway: Running, eventually: Eventually) -> None:
+def test_a_tracked_task_tells_how_it_ended(gateway: GatewayProcess, eventually: Eventually) -> None:
     """A task sent with `track` has a state and a value; one that was not is not known."""
     sent = gateway.send(12, "?track=true")
     where = sent.headers["Location"]
@@ -90,7 +90,7 @@ def test_a_tracked_task_tells_how_it_ended(gateway: Running, eventually: Eventua
 
 
 def test_a_running_task_shows_its_progress_and_can_be_cancelled(
-    gateway: Running, eventually: Eventually
+    gateway: GatewayProcess, eventually: Eventually
 ) -> None:
     """How far a task got is there while it runs; cancelled, it stops at its checkpoint and says so."""
     sent = gateway.ask("POST", "/send/test.steps?track=true", {"name": "one"})
@@ -101,7 +101,7 @@ def test_a_running_task_shows_its_progress_and_can_be_cancelled(
     eventually(lambda: gateway.ask("GET", where).json["state"] == "cancelled")
 
 
-def test_a_strict_contract_takes_a_date_from_a_body_and_from_a_line(gateway: Running) -> None:
+def test_a_strict_contract_takes_a_date_from_a_body_and_from_a_line(gateway: GatewayProcess) -> None:
     """JSON has dates as texts alone; the worker takes them too; a text that is no date is 422."""
     batch = gateway.ask("POST", "/batches").json["id"]
     for day, status in (("2026-11-29", 202), ("tomorrow", 422)):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.gateway_process import Running
+from tests.harness.gateway_process import GatewayProcess
 
 CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,"
@@ -18,7 +18,7 @@ CHECKS = (
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_no_request_is_answered_with_500_or_with_what_the_schema_does_not_say(
-    gateway: Running, tmp_path: Path
+    gateway: GatewayProcess, tmp_path: Path
 ) -> None:
     """Thousands of requests of every kind, right and wrong: each answer is one that the schema describes."""
     done = subprocess.run(

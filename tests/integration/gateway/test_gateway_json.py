@@ -10,13 +10,13 @@ from millpond.broker.batches import record, task_result
 from millpond.broker.connection import Store
 from millpond.broker.inspect import depth
 from millpond.broker.keys import batch_key
-from tests.harness.gateway_process import NDJSON, Running
+from tests.harness.gateway_process import NDJSON, GatewayProcess
 
 REFUSED = ["NaN", "Infinity", "-Infinity", "1e999", '"nan"', '"Infinity"']
 
 
 @pytest.mark.parametrize("number", REFUSED)
-def test_no_nan_comes_in(gateway: Running, broker: Store, queue: str, number: str) -> None:
+def test_no_nan_comes_in(gateway: GatewayProcess, broker: Store, queue: str, number: str) -> None:
     """A literal that is not JSON, a number too large and the text "nan" are 422, alone and in a stream."""
     task = f'{{"n": 1, "hold_seconds": {number}}}'
     answer = gateway.ask("POST", f"/send/squares.square?queue={queue}", task)
@@ -30,7 +30,7 @@ def test_no_nan_comes_in(gateway: Running, broker: Store, queue: str, number: st
 
 
 @pytest.mark.parametrize("value", [float("nan"), {"a": [1.5, float("-inf")]}])
-def test_no_nan_goes_out(gateway: Running, broker: Store, value: Any) -> None:
+def test_no_nan_goes_out(gateway: GatewayProcess, broker: Store, value: Any) -> None:
     """A result is null where JSON has no number for it: the events of a batch, and a task."""
     id = str(uuid4())
     assert task_result.open_record(broker, id, "squares.square")

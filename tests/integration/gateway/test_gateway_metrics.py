@@ -6,12 +6,12 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from millpond.tasks.settings import Gateway, GatewayToken, Settings
-from tests.harness.gateway_process import NDJSON, Running, running, stream
+from tests.harness.gateway_process import NDJSON, GatewayProcess, ndjson_body, run_gateway
 
 SINGLE = {"route": "/send/squares.square", "method": "POST"}
 
 
-def figures(gateway: Running) -> Callable[..., float]:
+def figures(gateway: GatewayProcess) -> Callable[..., float]:
     """Return `value(name, **labels)` of its metrics now; 0 where one is missing."""
     answer = gateway.ask("GET", "/metrics")
     assert (answer.status, answer.headers["Content-Type"].split(";")[0]) == (200, "text/plain")
@@ -24,13 +24,15 @@ def figures(gateway: Running) -> Callable[..., float]:
     return value
 
 
-def test_requests_and_tasks_of_streams_are_counted(gateway: Running, queue: str) -> None:
+def test_requests_and_tasks_of_streams_are_counted(gateway: GatewayProcess, queue: str) -> None:
     """Requests are counted by route and answer, with their times; an unknown path is `other`, unnamed."""
     before = figures(gateway)
     assert gateway.send(query=f"?queue={queue}").status == 202
     assert gateway.send(query="?priority=none").status == 422
     line: dict[str, Any] = {"kind": "squares.square", "task": {"n": 2}, "queue": queue}
-    assert gateway.ask("POST", "/send", stream(line, {**line, "kind": "none"}), media=NDJSON).status == 200
+    assert (
+        gateway.ask("POST", "/send", ndjson_body(line, {**line, "kind": "none"}), media=NDJSON).status == 200
+    )
     assert gateway.ask("GET", f"/nowhere/{queue}").status == 404
     after = figures(gateway)
 
@@ -50,5 +52,5 @@ def test_requests_and_tasks_of_streams_are_counted(gateway: Running, queue: str)
 def test_the_figures_are_for_those_with_a_token(gateway_url: str) -> None:
     """Where there are access tokens, a request without one gets no metrics."""
     token = GatewayToken(name="ann", hash=f"sha256:{'0' * 64}")
-    with running(Settings(broker_url=gateway_url, gateway=Gateway(tokens=(token,)))) as closed:
+    with run_gateway(Settings(broker_url=gateway_url, gateway=Gateway(tokens=(token,)))) as closed:
         assert closed.ask("GET", "/metrics").status == 401

@@ -13,15 +13,15 @@ from millpond.broker import limits
 from millpond.broker.inspect.depth import read_depth
 from millpond.producer.client import Client
 from millpond.worker.local.embedded import Embedded
-from tests.harness.gateway_process import Running, running
+from tests.harness.gateway_process import GatewayProcess, run_gateway
 
 README = (Path(__file__).parents[3] / "producer" / "gateway" / "README.md").read_text()
 
 
 @pytest.fixture(scope="module")
-def gateway(pond: Embedded) -> Iterator[Running]:
+def gateway(pond: Embedded) -> Iterator[GatewayProcess]:
     """Run a gateway in front of five slots."""
-    with running(pond.settings) as started:
+    with run_gateway(pond.settings) as started:
         yield started
 
 
@@ -30,7 +30,7 @@ def block(language: str) -> str:
     return str(found)
 
 
-def test_every_curl_of_the_readme_works(gateway: Running, program: Callable[[str], str]) -> None:
+def test_every_curl_of_the_readme_works(gateway: GatewayProcess, program: Callable[[str], str]) -> None:
     """The commands run one after the other, none fails, and each route of the schema is among them."""
     program("curl")
     code = block("sh").replace("http://127.0.0.1:8080", gateway.url)
@@ -47,7 +47,7 @@ def test_every_curl_of_the_readme_works(gateway: Running, program: Callable[[str
 
 
 def test_the_client_of_the_readme_gets_through_a_full_queue(
-    pond: Embedded, gateway: Running, eventually: Callable[..., Any]
+    pond: Embedded, gateway: GatewayProcess, eventually: Callable[..., Any]
 ) -> None:
     """Ten senders on a bound of five are refused, come back, and everything is done once."""
     names: dict[str, Any] = {}

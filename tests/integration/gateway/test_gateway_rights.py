@@ -17,7 +17,7 @@ from millpond.producer.gateway.state import State
 from millpond.producer.gateway.tokens import hash_token
 from millpond.tasks.contract import contracts_by_kind
 from millpond.tasks.settings import Gateway, GatewayToken, Settings
-from tests.harness.gateway_process import NDJSON, Answer, Running, running, stream
+from tests.harness.gateway_process import NDJSON, Answer, GatewayProcess, ndjson_body, run_gateway
 
 MAIL = {"sender": "a@example.org", "to": "b@example.org", "subject": "s", "text": "t"}
 
@@ -84,14 +84,14 @@ OPTIONS: dict[str, tuple[str, str, str | None] | None] = {
 
 
 @pytest.fixture(scope="module")
-def gateway(module_url: str) -> Iterator[Running]:
+def gateway(module_url: str) -> Iterator[GatewayProcess]:
     """Run a gateway with a token for each combination of rights."""
     tokens = [GatewayToken(name=name, hash=hash_token(name), **held) for name, held in HOLDERS.items()]  # type: ignore[arg-type]
-    with running(Settings(broker_url=module_url, gateway=Gateway(tokens=tuple(tokens)))) as started:
+    with run_gateway(Settings(broker_url=module_url, gateway=Gateway(tokens=tuple(tokens)))) as started:
         yield started
 
 
-def ask(gateway: Running, token: str | None, method: str, path: str, body: Any = None) -> Answer:
+def ask(gateway: GatewayProcess, token: str | None, method: str, path: str, body: Any = None) -> Answer:
     """Make a request as the holder of a token; a text is a body of lines."""
     bearer = None if token is None else f"Bearer {token}"
     media = NDJSON if isinstance(body, str) else "application/json"
@@ -99,7 +99,7 @@ def ask(gateway: Running, token: str | None, method: str, path: str, body: Any =
 
 
 def mail(**options: Any) -> str:
-    return stream({"kind": "email.send", "task": MAIL, **options})
+    return ndjson_body({"kind": "email.send", "task": MAIL, **options})
 
 
 def test_every_route_of_the_application_has_a_row(module_url: str) -> None:
@@ -129,7 +129,7 @@ def _routes(some: Iterable[Any]) -> Iterator[tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def owned(gateway: Running) -> dict[str, str]:
+def owned(gateway: GatewayProcess) -> dict[str, str]:
     """Send a tracked mail and open a batch as `shop`; return their paths."""
     task = ask(gateway, "shop", "POST", "/send/email.send?track=true", MAIL)
     batch = ask(gateway, "shop", "POST", "/batches")
@@ -143,7 +143,7 @@ def _request(route: str, owned: dict[str, str], kind: str = "email.send") -> tup
         path = path.replace(template, real)
     body = mail() if path.endswith("/tasks") else {} if method == "POST" else None
     if route == "POST /send":
-        body = stream({"kind": kind, "task": MAIL})
+        body = ndjson_body({"kind": kind, "task": MAIL})
     if route == "POST /send/{kind}":
         path, body = f"/send/{kind}", MAIL
     return method, path, body
@@ -151,7 +151,7 @@ def _request(route: str, owned: dict[str, str], kind: str = "email.send") -> tup
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_a_route_is_closed_to_the_token_of_another(
-    gateway: Running, owned: dict[str, str], route: str
+    gateway: GatewayProcess, owned: dict[str, str], route: str
 ) -> None:
     """Without a token only health answers; no other token touches a token's tasks and batches.
 
@@ -175,7 +175,7 @@ def test_a_route_is_closed_to_the_token_of_another(
 @pytest.mark.parametrize(
     "route", [route for route, code in ROUTES.items() if code and code != "forbidden_kind"]
 )
-def test_a_route_is_open_to_its_owner(gateway: Running, route: str) -> None:
+def test_a_route_is_open_to_its_owner(gateway: GatewayProcess, route: str) -> None:
     """A call refused to others works for the owner, and for a token for every kind."""
     for holder in ("shop", "all"):
         task = ask(gateway, "shop", "POST", "/send/email.send?track=true", MAIL).headers["Location"]
@@ -188,7 +188,7 @@ def test_a_route_is_open_to_its_owner(gateway: Running, route: str) -> None:
 
 @pytest.mark.parametrize("option", [name for name, row in OPTIONS.items() if row])
 def test_an_option_that_touches_others_needs_its_right(
-    gateway: Running, owned: dict[str, str], option: str
+    gateway: GatewayProcess, owned: dict[str, str], option: str
 ) -> None:
     """A token with every right but this one is refused, alone and by the line; with this one it is not."""
     value, code, right = OPTIONS[option] or ("", "", None)
@@ -201,7 +201,7 @@ def test_an_option_that_touches_others_needs_its_right(
         assert set(_tried(gateway, holder, option, value)) == {None}, holder
 
 
-def _tried(gateway: Running, holder: str, option: str, value: str) -> list[str | None]:
+def _tried(gateway: GatewayProcess, holder: str, option: str, value: str) -> list[str | None]:
     """Return the codes of the refusals of one task and of a line with an option; None: it was taken."""
     kind, task = (value, {"n": 1}) if option == "kind" else ("email.send", MAIL)
     query = "" if option == "kind" else f"?{option}={value}"
@@ -211,12 +211,12 @@ def _tried(gateway: Running, holder: str, option: str, value: str) -> list[str |
         return codes
     path = f"/send{query}" if option == "overflow" else "/send"
     extra = {} if option in ("overflow", "kind") else {option: int(value) if option == "priority" else value}
-    line = ask(gateway, holder, "POST", path, stream({"kind": kind, "task": task, **extra})).lines[0]
+    line = ask(gateway, holder, "POST", path, ndjson_body({"kind": kind, "task": task, **extra})).lines[0]
     return [*codes, line["error"]["code"] if "error" in line else None]
 
 
 @pytest.mark.parametrize("policy", ["exempt", "caller_runs"])
-def test_no_sender_is_exempt_or_has_the_gateway_run_its_task(gateway: Running, policy: str) -> None:
+def test_no_sender_is_exempt_or_has_the_gateway_run_its_task(gateway: GatewayProcess, policy: str) -> None:
     """The policies of the pool itself and of callers in Python are no options of any token."""
     for holder in HOLDERS:
         one = ask(gateway, holder, "POST", f"/send/email.send?overflow={policy}", MAIL)
@@ -224,7 +224,7 @@ def test_no_sender_is_exempt_or_has_the_gateway_run_its_task(gateway: Running, p
         assert (one.status, many.status) == (422, 422)
 
 
-def test_a_unique_key_is_of_its_owner(gateway: Running) -> None:
+def test_a_unique_key_is_of_its_owner(gateway: GatewayProcess) -> None:
     """A key that one token used hides no task of another, and no answer names an id of another."""
     holders = ("shop", "rival", "sho", "all", "shop")
     path = "/send/email.send?once=one&for_seconds=60"
@@ -233,7 +233,7 @@ def test_a_unique_key_is_of_its_owner(gateway: Running) -> None:
     assert answers[4]["id"] == answers[0]["id"]
 
 
-def test_an_id_cancelled_before_it_is_sent_stops_no_task_of_another(gateway: Running) -> None:
+def test_an_id_cancelled_before_it_is_sent_stops_no_task_of_another(gateway: GatewayProcess) -> None:
     """A token cancels ids of its own name space alone, also ids that have not been sent yet."""
     assert ask(gateway, "rival", "POST", "/tasks/shop:early/cancel").status == 403
     sent = ask(gateway, "shop", "POST", "/send/email.send?id=shop:early", MAIL)
@@ -242,7 +242,7 @@ def test_an_id_cancelled_before_it_is_sent_stops_no_task_of_another(gateway: Run
     assert ask(gateway, "shop", "GET", "/tasks/shop:never").status == 404
 
 
-def test_every_task_that_a_token_sends_is_its_own(gateway: Running) -> None:
+def test_every_task_that_a_token_sends_is_its_own(gateway: GatewayProcess) -> None:
     """The id of a task sent alone, by the line or into a batch begins with the token's name."""
     batch = ask(gateway, "shop", "POST", "/batches").headers["Location"]
     ids = [ask(gateway, "shop", "POST", "/send/email.send", MAIL).json["id"]]

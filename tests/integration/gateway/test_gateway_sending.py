@@ -17,7 +17,7 @@ from millpond.producer.gateway.state import State
 from millpond.producer.gateway.tokens import ANONYMOUS
 from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
-from tests.harness.gateway_process import Running
+from tests.harness.gateway_process import GatewayProcess
 
 
 def bound(broker: Store, queue: str, messages: int, overflow: str) -> None:
@@ -25,7 +25,7 @@ def bound(broker: Store, queue: str, messages: int, overflow: str) -> None:
 
 
 def test_a_task_is_taken_and_a_second_of_its_name_is_the_first(
-    gateway: Running, broker: Store, queue: str
+    gateway: GatewayProcess, broker: Store, queue: str
 ) -> None:
     """A new task is 202; a duplicate is 200 with the first id, and nothing is sent."""
     first = gateway.send(query=f"?once=order-42&queue={queue}")
@@ -38,7 +38,7 @@ def test_a_task_is_taken_and_a_second_of_its_name_is_the_first(
 
 @pytest.mark.parametrize("overflow", ["block", "reject"])
 def test_a_full_queue_says_when_to_come_back(
-    gateway: Running, broker: Store, queue: str, overflow: str
+    gateway: GatewayProcess, broker: Store, queue: str, overflow: str
 ) -> None:
     """A full queue is 429 at once with `Retry-After`, whether its producers wait or not; `shed` gets in."""
     bound(broker, queue, 2, overflow)
@@ -62,7 +62,7 @@ def test_a_full_queue_says_when_to_come_back(
     ],
 )
 def test_a_field_that_does_not_fit_is_named(
-    gateway: Running, path: str, body: Any, code: str, field: str
+    gateway: GatewayProcess, path: str, body: Any, code: str, field: str
 ) -> None:
     """A value that does not fit a contract or an option is 422 and names the field."""
     answer = gateway.ask("POST", path, body)
@@ -70,7 +70,7 @@ def test_a_field_that_does_not_fit_is_named(
     assert [fault["field"] for fault in answer.json["error"]["fields"]] == [field]
 
 
-def test_each_refusal_has_its_status(gateway: Running) -> None:
+def test_each_refusal_has_its_status(gateway: GatewayProcess) -> None:
     """An unknown kind, another media type or coding, too long a body, a closed and a missing batch differ."""
     batch = gateway.ask("POST", "/batches").json["id"]
     gateway.ask("POST", f"/batches/{batch}/close")
@@ -88,7 +88,7 @@ def test_each_refusal_has_its_status(gateway: Running) -> None:
     assert found == sent | {"batch": 404, "method": 405}
 
 
-def test_a_long_body_of_no_announced_length_is_refused(gateway: Running) -> None:
+def test_a_long_body_of_no_announced_length_is_refused(gateway: GatewayProcess) -> None:
     """A body in chunks is cut off where it gets too long."""
     chunks: Any = (b"[" * 10_000 for _ in range(10))
     connection = gateway.connect()
@@ -99,7 +99,7 @@ def test_a_long_body_of_no_announced_length_is_refused(gateway: Running) -> None
     connection.close()
 
 
-def test_nothing_that_was_sent_is_repeated(gateway: Running) -> None:
+def test_nothing_that_was_sent_is_repeated(gateway: GatewayProcess) -> None:
     """A mail's text and a password are in no answer about them, and not in the log."""
     secret = "correct-horse-battery"
     mail = {"sender": "a@example.org", "to": "nobody", "text": secret, "html": [secret], "template": secret}
@@ -116,7 +116,7 @@ def test_nothing_that_was_sent_is_repeated(gateway: Running) -> None:
     assert secret not in gateway.log.read_text()
 
 
-def test_the_schema_is_made_of_the_contracts(gateway: Running) -> None:
+def test_the_schema_is_made_of_the_contracts(gateway: GatewayProcess) -> None:
     """OpenAPI has a route for each kind, its contract and an example that is taken as it is."""
     schema = gateway.ask("GET", "/openapi.json").json
     for kind in gateway.ask("GET", "/kinds").json:

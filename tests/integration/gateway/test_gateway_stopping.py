@@ -11,15 +11,15 @@ import pytest
 from millpond.broker.connection import connect
 from millpond.broker.inspect import depth
 from millpond.tasks.settings import Settings
-from tests.harness.gateway_process import NDJSON, Running, running, square, stream
+from tests.harness.gateway_process import NDJSON, GatewayProcess, ndjson_body, run_gateway, square
 
 DRAIN_SECONDS = 4
 
 
 @pytest.fixture(scope="module")
-def gateway(module_url: str) -> Iterator[Running]:
+def gateway(module_url: str) -> Iterator[GatewayProcess]:
     """Run a gateway that has four seconds to end."""
-    with running(Settings(broker_url=module_url, drain_seconds=DRAIN_SECONDS)) as started:
+    with run_gateway(Settings(broker_url=module_url, drain_seconds=DRAIN_SECONDS)) as started:
         yield started
 
 
@@ -27,21 +27,21 @@ def send(connection: HTTPConnection, text: str) -> None:
     connection.send(f"{len(text):x}\r\n{text}\r\n".encode())
 
 
-def opened(gateway: Running) -> tuple[HTTPConnection, HTTPResponse]:
+def opened(gateway: GatewayProcess) -> tuple[HTTPConnection, HTTPResponse]:
     """Open a stream, and send and see one task."""
     connection = gateway.connect()
     connection.putrequest("POST", "/send")
     connection.putheader("Content-Type", NDJSON)
     connection.putheader("Transfer-Encoding", "chunked")
     connection.endheaders()
-    send(connection, stream(square(1)))
+    send(connection, ndjson_body(square(1)))
     answer = connection.getresponse()
     assert json.loads(answer.readline())["line"] == 1
     return connection, answer
 
 
 def test_it_finishes_what_is_under_way_and_is_gone_by_the_deadline(
-    gateway: Running, module_url: str, eventually: Callable[..., Any]
+    gateway: GatewayProcess, module_url: str, eventually: Callable[..., Any]
 ) -> None:
     """After SIGTERM no new request gets in; a stream is finished, an endless one is told to end; exit 0."""
     batch = gateway.ask("POST", "/batches").json["id"]
@@ -53,7 +53,7 @@ def test_it_finishes_what_is_under_way_and_is_gone_by_the_deadline(
 
     eventually(lambda: _refuses(gateway))
     assert b"complete" not in events.read()  # it can be resumed elsewhere, so it ends at once
-    send(finishing[0], stream(square(2)))
+    send(finishing[0], ndjson_body(square(2)))
     assert json.loads(finishing[1].readline())["line"] == 2
     send(finishing[0], "")
     assert json.loads(finishing[1].readline())["summary"]["aborted"] is None
@@ -72,11 +72,11 @@ def test_it_finishes_what_is_under_way_and_is_gone_by_the_deadline(
 
 def test_a_broker_that_is_away_is_said_to_be() -> None:
     """Without a broker a send is 503 with `Retry-After`, so is readiness; the gateway lives on."""
-    with running(Settings(broker_url="redis://127.0.0.1:1")) as alone:
+    with run_gateway(Settings(broker_url="redis://127.0.0.1:1")) as alone:
         answer = alone.send()
         assert (answer.status, answer.json["error"]["code"]) == (503, "broker_away")
         assert int(answer.headers["Retry-After"]) >= 1
-        many = alone.ask("POST", "/send", stream(square(1), square(2)), media=NDJSON)
+        many = alone.ask("POST", "/send", ndjson_body(square(1), square(2)), media=NDJSON)
         assert [line["status"] for line in many.lines[:-1]] == [503, 503]
         assert many.lines[-1]["summary"]["aborted"] == "broker_away"
         assert alone.ask("POST", "/batches").status == 503
@@ -86,7 +86,7 @@ def test_a_broker_that_is_away_is_said_to_be() -> None:
         assert alone.stop() == 0
 
 
-def _refuses(gateway: Running) -> bool:
+def _refuses(gateway: GatewayProcess) -> bool:
     connection = gateway.connect()
     try:
         connection.connect()

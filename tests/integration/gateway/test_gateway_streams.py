@@ -11,14 +11,14 @@ import pytest
 from millpond.broker import limits
 from millpond.broker.connection import Store
 from millpond.broker.inspect import depth
-from tests.harness.gateway_process import NDJSON, Running, square, stream
+from tests.harness.gateway_process import NDJSON, GatewayProcess, ndjson_body, square
 
 
 def chunk(text: str) -> bytes:
     return f"{len(text.encode()):x}\r\n{text}\r\n".encode()
 
 
-def begun(gateway: Running) -> HTTPConnection:
+def begun(gateway: GatewayProcess) -> HTTPConnection:
     """Begin a stream of unknown length."""
     connection = gateway.connect()
     connection.putrequest("POST", "/send")
@@ -29,18 +29,18 @@ def begun(gateway: Running) -> HTTPConnection:
 
 
 def test_outcomes_come_while_the_body_goes_on_and_wait_for_room(
-    gateway: Running, broker: Store, queue: str
+    gateway: GatewayProcess, broker: Store, queue: str
 ) -> None:
     """Of five lines on a bound of three, three are answered while the body is open; room lets the rest in."""
     limits.change_limits(broker, queue, bound=3)
     connection = begun(gateway)
-    connection.send(chunk(stream(*(square(n, queue=queue) for n in range(5)))))
+    connection.send(chunk(ndjson_body(*(square(n, queue=queue) for n in range(5)))))
     answer = connection.getresponse()
     assert [json.loads(answer.readline())["line"] for _ in range(3)] == [1, 2, 3]
     assert depth.read_depth(broker, queue).ready == 3
     limits.change_limits(broker, queue, bound=10)
     assert [json.loads(answer.readline())["line"] for _ in range(2)] == [4, 5]
-    connection.send(chunk(stream(square(6, queue=queue))))
+    connection.send(chunk(ndjson_body(square(6, queue=queue))))
     assert json.loads(answer.readline())["line"] == 6
     connection.send(chunk(""))
     summary = json.loads(answer.readline())["summary"]
@@ -48,9 +48,9 @@ def test_outcomes_come_while_the_body_goes_on_and_wait_for_room(
     connection.close()
 
 
-def test_each_line_has_its_outcome(gateway: Running, queue: str) -> None:
+def test_each_line_has_its_outcome(gateway: GatewayProcess, queue: str) -> None:
     """A line that does not fit keeps back none beside it; the outcome names the line, why, and the field."""
-    body = stream(
+    body = ndjson_body(
         square(1, queue=queue, once="one"),
         square(1, queue=queue, once="one"),
         "",
@@ -82,18 +82,18 @@ def test_each_line_has_its_outcome(gateway: Running, queue: str) -> None:
     ("media", "status"), [("Application/X-NDJSON; charset=utf-8", 200), ("application/x-ndjsons", 415)]
 )
 def test_a_media_type_is_compared_as_http_has_it(
-    gateway: Running, queue: str, media: str, status: int
+    gateway: GatewayProcess, queue: str, media: str, status: int
 ) -> None:
     """A media type may be in capitals and have parameters, and is not one that only begins with it."""
-    body = stream(square(1, queue=queue))
+    body = ndjson_body(square(1, queue=queue))
     assert gateway.ask("POST", "/send", body, media=media).status == status
 
 
 def test_curl_streams_many(
-    gateway: Running, broker: Store, queue: str, program: Callable[[str], str]
+    gateway: GatewayProcess, broker: Store, queue: str, program: Callable[[str], str]
 ) -> None:
     """curl streams a body of unknown length, and prints an outcome for each of its lines."""
-    body = stream(*(square(n, queue=queue, once=f"n{n}") for n in range(900)))
+    body = ndjson_body(*(square(n, queue=queue, once=f"n{n}") for n in range(900)))
     done = subprocess.run(
         [program("curl"), "-sS", "-T-", "-XPOST", "-H", f"Content-Type: {NDJSON}", f"{gateway.url}/send"],
         input=body.encode(), capture_output=True, timeout=60, check=True,
@@ -103,10 +103,12 @@ def test_curl_streams_many(
     assert last["summary"]["accepted"] == depth.read_depth(broker, queue).ready == 900
 
 
-def test_a_queue_without_room_is_an_outcome_when_asked(gateway: Running, broker: Store, queue: str) -> None:
+def test_a_queue_without_room_is_an_outcome_when_asked(
+    gateway: GatewayProcess, broker: Store, queue: str
+) -> None:
     """With `overflow=reject`, or when the wait is over, a line without room has the time to come back."""
     limits.change_limits(broker, queue, bound=1)
-    body = stream(*(square(n, queue=queue) for n in range(3)))
+    body = ndjson_body(*(square(n, queue=queue) for n in range(3)))
     for query in ("overflow=reject", "wait_seconds=0.1"):
         *outcomes, last = gateway.ask("POST", f"/send?{query}", body, media=NDJSON).lines
         full = [each for each in outcomes if each.get("status") == 429]
@@ -114,11 +116,11 @@ def test_a_queue_without_room_is_an_outcome_when_asked(gateway: Running, broker:
         assert all(each["error"]["retry_after"] >= 1 for each in full)
 
 
-def test_a_stream_is_bounded(gateway: Running, queue: str) -> None:
+def test_a_stream_is_bounded(gateway: GatewayProcess, queue: str) -> None:
     """A stream that announces too long a body is refused at once; a batch takes so many tasks and no more."""
     assert gateway.ask("POST", "/send", " " * 2_100_000, media=NDJSON).status == 413
     batch = gateway.ask("POST", "/batches").json["id"]
-    body = stream(*(square(n, queue=queue) for n in range(60)))
+    body = ndjson_body(*(square(n, queue=queue) for n in range(60)))
     *outcomes, last = gateway.ask("POST", f"/batches/{batch}/tasks", body, media=NDJSON).lines
     assert (last["summary"]["accepted"], last["summary"]["refused"]) == (50, 10)
     codes = [each["error"]["code"] for each in outcomes if "error" in each]
@@ -126,14 +128,14 @@ def test_a_stream_is_bounded(gateway: Running, queue: str) -> None:
 
 
 def test_slow_streams_leave_room_for_others(
-    gateway: Running, queue: str, eventually: Callable[..., Any]
+    gateway: GatewayProcess, queue: str, eventually: Callable[..., Any]
 ) -> None:
     """With as many idle streams as may be, one more is 503, single tasks go on; one that ends makes room."""
     opened = [begun(gateway) for _ in range(32)]
     for connection in opened:
-        connection.send(chunk(stream(square(1, queue=queue))))
+        connection.send(chunk(ndjson_body(square(1, queue=queue))))
         assert connection.getresponse().status == 200
-    body = stream(square(1, queue=queue))
+    body = ndjson_body(square(1, queue=queue))
     refused = gateway.ask("POST", "/send", body, media=NDJSON)
     assert (refused.status, refused.json["error"]["code"]) == (503, "too_many_streams")
     assert int(refused.headers["Retry-After"]) >= 1

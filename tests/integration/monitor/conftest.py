@@ -6,7 +6,7 @@ import pytest
 
 from millpond.broker.connection import Store, connect
 from millpond.worker.local.valkey import Server
-from tests.harness.flower_process import LOGIN, PREFIX, Visitor, flower
+from tests.harness.flower_process import LOGIN, PREFIX, Visitor, run_flower
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +26,7 @@ def watched(pages_url: str) -> Iterator[Store]:
 @pytest.fixture(scope="session")
 def flower_url(pages_url: str) -> Iterator[str]:
     """Run a Flower that lets ann in."""
-    with flower(pages_url, flower_basic_auth=(LOGIN,)) as url:
+    with run_flower(pages_url, flower_basic_auth=(LOGIN,)) as url:
         yield url
 
 

@@ -17,7 +17,7 @@ from millpond.broker.outgoing import compose
 from millpond.monitor.cli import adopt
 from millpond.producer.client import Client
 from millpond.tasks.squares.contract import Square
-from tests.harness.flower_process import bury
+from tests.harness.flower_process import make_dead_letter
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def names(
     """Put the objects there, and point the commands at them."""
     configure(url, prefix)
     for _ in range(2):
-        bury(store, "default", "test", "it was told to", kind=Square.kind, kwargs={"n": 1})
+        make_dead_letter(store, "default", "test", "it was told to", kind=Square.kind, kwargs={"n": 1})
     left = compose(Square.kind, {"n": 2}, queue="default", sent_at_ms=0)
     unacked = {"a tag": json.dumps([json.loads(left.payload), "", "default"])}
     store.client.hset(f"{prefix}unacked", mapping=unacked)

@@ -6,7 +6,7 @@ import pytest
 
 from millpond.broker.connection import Store
 from millpond.broker.inspect import dead_letters
-from tests.harness.flower_process import Visitor, bury
+from tests.harness.flower_process import Visitor, make_dead_letter
 
 TEXTS = [
     "plain words",
@@ -30,7 +30,9 @@ def kind_of(text: str) -> str:
 def died(watched: Store) -> dict[str, str]:
     """Make a dead letter for each text, which is its kind as well; return the ids by text."""
     return {
-        text: bury(watched, "searched", f"reason {n}", f"Error: {text}!", kind=kind_of(text), kwargs={})
+        text: make_dead_letter(
+            watched, "searched", f"reason {n}", f"Error: {text}!", kind=kind_of(text), kwargs={}
+        )
         for n, text in enumerate(TEXTS)
     }
 

@@ -18,7 +18,7 @@ from millpond.tasks.squares.contract import Square
 from millpond.worker.local.embedded import Embedded, embedded
 from millpond.worker.local.valkey import embedded_binary
 from tests.harness.mail_sink import mail_sink
-from tests.harness.own_server import OwnServer, running
+from tests.harness.own_server import OwnServer, run_own_server
 
 Doctor = Callable[[], tuple[int, list[dict[str, Any]]]]
 
@@ -168,7 +168,7 @@ def test_a_broker_that_may_lose_messages_is_a_warning(
 ) -> None:
     """Eviction and a server without a disk are named with the setting that mends it."""
     lines = ["maxmemory 100mb", "maxmemory-policy allkeys-lru"]
-    with running(OwnServer(embedded_binary(), tmp_path / "server", lines)) as server:
+    with run_own_server(OwnServer(embedded_binary(), tmp_path / "server", lines)) as server:
         monkeypatch.setenv("MILLPOND_BROKER_URL", server.url)
         _, findings = doctor()
     assert status(findings, "may evict messages") == "warn"

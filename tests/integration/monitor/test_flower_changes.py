@@ -14,7 +14,7 @@ from millpond.broker.connection import Store
 from millpond.broker.inspect import depth
 from millpond.broker.keys import sampling_key
 from millpond.broker.stats import history
-from tests.harness.flower_process import Visitor, bury, send
+from tests.harness.flower_process import Visitor, make_dead_letter, send_tasks
 
 Eventually = Callable[..., Any]
 
@@ -28,7 +28,7 @@ def figures(page: str) -> dict[str, str]:
 def test_a_queue_shows_what_redis_holds(ann: Visitor, watched: Store) -> None:
     """Ready, bound, counters and age are of this moment, on the page and for KEDA."""
     limits.change_limits(watched, "seen", bound=50)
-    send(watched, "seen", 7)
+    send_tasks(watched, "seen", 7)
     page = ann.get("/queues/seen").text
     assert (figures(page)["ready"], figures(page)["published"]) == ("7", "7")
     assert "of 50, overflow block" in page
@@ -44,7 +44,7 @@ def test_a_queue_shows_what_redis_holds(ann: Visitor, watched: Store) -> None:
 
 def test_a_queue_that_waits_shows_why_its_pool_is_behind(ann: Visitor, watched: Store) -> None:
     """The page of a queue has the diagnosis of its pool, with the next command."""
-    send(watched, "default", 1)
+    send_tasks(watched, "default", 1)
     page = ann.get("/queues/default").text
     assert "Pool default: no worker." in page
     assert "<code>millpond worker default</code>" in page
@@ -52,7 +52,7 @@ def test_a_queue_that_waits_shows_why_its_pool_is_behind(ann: Visitor, watched: 
 
 def test_limits_are_set_and_taken_back(ann: Visitor, watched: Store) -> None:
     """A filled field holds at once, an empty one returns to the table's value, nonsense changes nothing."""
-    send(watched, "limited", 1)
+    send_tasks(watched, "limited", 1)
     form = [("bound", "1,234"), ("rate", "90/m"), ("overflow", "shed"), ("in_flight", "")]
     assert "The limits of limited are set." in ann.post("/queues/limited/limits", form).text
     now = limits.read_limits(watched, "limited")
@@ -66,7 +66,7 @@ def test_limits_are_set_and_taken_back(ann: Visitor, watched: Store) -> None:
 
 def test_limits_that_a_command_set_can_be_sent_as_the_form_shows_them(ann: Visitor, watched: Store) -> None:
     """A form with one changed field carries all others as they were, and none of them is refused."""
-    send(watched, "as-set", 1)
+    send_tasks(watched, "as-set", 1)
     before = limits.change_limits(watched, "as-set", burst=2.5, rate=1 / 86_400, bound="90s", in_flight=3)
     page = ann.get("/queues/as-set").text
     filled = dict(re.findall(r'<input class="form-control" name="(\w+)"[^>]* value="([^"]*)"', page))
@@ -78,7 +78,7 @@ def test_limits_that_a_command_set_can_be_sent_as_the_form_shows_them(ann: Visit
 @pytest.mark.parametrize("limit", ["bound", "rate", "burst", "in_flight"])
 def test_a_limit_beyond_all_numbers_is_refused_in_words(ann: Visitor, watched: Store, limit: str) -> None:
     """A number that is too large is refused as the visitor's error, not as a fault of the page."""
-    send(watched, "long", 1)
+    send_tasks(watched, "long", 1)
     for digits in (400, 5_000):
         answer = ann.post("/queues/long/limits", [(limit, "9" * digits)])
         assert (answer.status, limit.replace("_", " ") in answer.text) == (400, True)
@@ -87,7 +87,7 @@ def test_a_limit_beyond_all_numbers_is_refused_in_words(ann: Visitor, watched: S
 
 def test_a_queue_is_paused_and_goes_on(ann: Visitor, watched: Store) -> None:
     """Pausing and resuming are seen at once on the page and in Redis, and both are in the audit."""
-    send(watched, "stopped", 1)
+    send_tasks(watched, "stopped", 1)
     assert "paused" in ann.post("/queues/stopped/pause", []).text
     assert limits.read_limits(watched, "stopped").paused
     assert "stopped is resumed." in ann.post("/queues/stopped/resume", [("back", "list")]).text
@@ -101,8 +101,8 @@ def test_a_queue_is_paused_and_goes_on(ann: Visitor, watched: Store) -> None:
 def test_a_dead_letter_is_found_shown_redacted_and_requeued(ann: Visitor, watched: Store) -> None:
     """A dead letter is found by a part of its error, shown without secrets, and requeued when confirmed."""
     kwargs = {"sender": "a@example.org", "to": ["b@example.org"], "subject": "s", "text": "the dark secret"}
-    bury(watched, "post", "SMTPRefused", "550 no such user", kind="email.send", kwargs=kwargs)
-    bury(watched, "post", "Other", "something else", kind="squares.square", kwargs={"n": 1})
+    make_dead_letter(watched, "post", "SMTPRefused", "550 no such user", kind="email.send", kwargs=kwargs)
+    make_dead_letter(watched, "post", "Other", "something else", kind="squares.square", kwargs={"n": 1})
     page = ann.get("/dead?queue=post&reason=no+such").text
     assert page.count('name="id"') == 1
     [id_] = re.findall(r'name="id" value="post ([0-9-]+)"', page)
@@ -122,11 +122,11 @@ def test_a_dead_letter_is_found_shown_redacted_and_requeued(ann: Visitor, watche
 def test_all_that_fit_are_purged_and_no_later_one(ann: Visitor, watched: Store) -> None:
     """A purge leaves the dead letters that came after its confirmation was asked for."""
     for n in range(3):
-        bury(watched, "gone", "Stale", f"number {n}", kind="squares.square", kwargs={"n": n})
+        make_dead_letter(watched, "gone", "Stale", f"number {n}", kind="squares.square", kwargs={"n": n})
     asked = ann.post("/dead/purge", [("all", "yes"), ("queue", "gone"), ("reason", "Stale")]).text
     assert "Purge 3 dead letters?" in asked
     fields = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', asked)
-    bury(watched, "gone", "Stale", "a later one", kind="squares.square", kwargs={"n": 4})
+    make_dead_letter(watched, "gone", "Stale", "a later one", kind="squares.square", kwargs={"n": 4})
     form = [(name, value) for name, value in fields if name != "_xsrf"]
     assert "3 dead letters purged." in ann.post("/dead/purge", form).text
     assert depth.read_depth(watched, "gone").dead == 1
@@ -158,7 +158,7 @@ def test_metrics_and_samples_are_there_without_a_worker(
     ann: Visitor, watched: Store, eventually: Eventually
 ) -> None:
     """Flower's metrics and ours are one answer; Flower samples the last hour where no worker does."""
-    send(watched, "measured", 3)
+    send_tasks(watched, "measured", 3)
     text = ann.get("/metrics").text
     assert 'millpond_queue_ready{queue="measured"} 3.0' in text
     assert 'millpond_queue_published_total{queue="measured"} 3.0' in text

@@ -15,7 +15,7 @@ from millpond.broker.connection import Store
 from millpond.monitor import formatting
 from millpond.monitor.pages import dead, template_loader
 from millpond.monitor.pages.routes import ROUTES
-from tests.harness.flower_process import LOGIN, Visitor, bury, flower, send
+from tests.harness.flower_process import LOGIN, Visitor, make_dead_letter, run_flower, send_tasks
 
 #: Every path of Flower's and of ours, with something in its holes.
 PATHS = sorted(
@@ -47,7 +47,7 @@ def status(url: str, path: str, **headers: str) -> int:
 def test_without_a_login_no_page_answers_to_a_foreign_name(pages_url: str) -> None:
     """Without a login, every page, API, metric and file is 403 under every name but loopback's."""
     assert len(PATHS) > 45
-    with flower(pages_url) as url:
+    with run_flower(pages_url) as url:
         port = urlsplit(url).port
         for path in PATHS:
             for name in (
@@ -66,7 +66,7 @@ def test_without_a_login_no_page_answers_to_a_foreign_name(pages_url: str) -> No
 
 def test_a_login_may_have_any_characters(pages_url: str, watched: Store) -> None:
     """A login outside ASCII is accepted by Flower's pages and ours, and audited; wrong ones are refused."""
-    with flower(pages_url, flower_basic_auth=(STRANGE, LOGIN)) as url:
+    with run_flower(pages_url, flower_basic_auth=(STRANGE, LOGIN)) as url:
         for page in ("/workers", "/queues", "/api/workers"):
             for login in (STRANGE, LOGIN):
                 assert Visitor(url, login=login).get(page).status == 200, (page, login)
@@ -83,7 +83,7 @@ def test_a_login_may_have_any_characters(pages_url: str, watched: Store) -> None
                 header = f"Basic {b64encode(sent).decode()}"
                 assert status(url, page, Authorization=header) == 401
             assert status(url, page, Authorization="Basic \xe9\xe9") == 401
-        send(watched, "default", 1)
+        send_tasks(watched, "default", 1)
         jörg = Visitor(url, login=STRANGE)
         assert jörg.post("/queues/default/pause", []).status == 200
         assert jörg.post("/queues/default/resume", []).status == 200
@@ -95,8 +95,8 @@ def test_without_logins_nobody_chooses_the_name_in_the_audit(
 ) -> None:
     """Without logins a change is audited under the account of Flower, whatever credentials a request has."""
     monkeypatch.setenv("FLOWER_UNAUTHENTICATED_API", "true")
-    send(watched, "default", 1)
-    with flower(pages_url, flower_basic_auth=()) as url:
+    send_tasks(watched, "default", 1)
+    with run_flower(pages_url, flower_basic_auth=()) as url:
         assert Visitor(url, login="the-director:x").post("/queues/default/pause", []).status == 200
         assert Visitor(url, login="the-director:x").post("/queues/default/resume", []).status == 200
     user = next(iter(audit.read_changes(watched, limit=1))).user
@@ -105,7 +105,7 @@ def test_without_logins_nobody_chooses_the_name_in_the_audit(
 
 def test_a_browser_that_sends_latin_1_is_let_in(pages_url: str) -> None:
     """Credentials that are not UTF-8 are read as Latin-1, as older browsers send them."""
-    with flower(pages_url, flower_basic_auth=("jörg:pässwort",)) as url:
+    with run_flower(pages_url, flower_basic_auth=("jörg:pässwort",)) as url:
         header = f"Basic {b64encode('jörg:pässwort'.encode('latin-1')).decode()}"
         assert status(url, "/workers", Authorization=header) == 200
 
@@ -113,9 +113,9 @@ def test_a_browser_that_sends_latin_1_is_let_in(pages_url: str) -> None:
 @pytest.mark.parametrize("kept", [True, False], ids=["proxy keeps the sub-path", "proxy strips it"])
 def test_it_works_under_a_sub_path(pages_url: str, watched: Store, kept: bool) -> None:
     """Every link, form and file of every page is under the sub-path, and is there."""
-    bury(watched, "default", "a reason", "an error", kind="squares.square", kwargs={"n": "x"})
+    make_dead_letter(watched, "default", "a reason", "an error", kind="squares.square", kwargs={"n": "x"})
     seen: set[str] = set()
-    with flower(pages_url, flower_basic_auth=(LOGIN,), flower_url_prefix="/ops/flower/") as url:
+    with run_flower(pages_url, flower_basic_auth=(LOGIN,), flower_url_prefix="/ops/flower/") as url:
         ann = Visitor(url)
 
         def through_the_proxy(path: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 from millpond.broker import limits
 from millpond.broker.connection import Store
 from millpond.broker.inspect import depth
-from tests.harness.flower_process import Visitor, bury, send
+from tests.harness.flower_process import Visitor, make_dead_letter, send_tasks
 
 NAMES = [
     "mail/eu",
@@ -36,7 +36,7 @@ def link(page: str, pattern: str) -> str:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_queue_is_reached_whatever_its_name(ann: Visitor, watched: Store, name: str) -> None:
     """A queue of any name has its page, its JSON, its buttons and its dead letters behind the links."""
-    send(watched, name, 3)
+    send_tasks(watched, name, 3)
     whole = re.escape(quote(name, safe=""))
     page = link(ann.get("/queues").text, f"/queues/{whole}")
     assert ann.get(page).status == 200
@@ -53,7 +53,7 @@ def test_a_dead_letter_is_reached_whatever_its_queue_and_kind(
 ) -> None:
     """The list of its queue and kind has the dead letter, its page shows it, and its button requeues it."""
     queue, kind = f"{name} dead", name.strip().replace("\x1b", "")  # which a kind may not have
-    bury(watched, queue, name, name, kind=kind, kwargs={})
+    make_dead_letter(watched, queue, name, name, kind=kind, kwargs={})
     listed = ann.get(f"/dead?queue={quote(queue, safe='')}").text
     assert link(listed, r"/dead\?queue=.*&amp;reason=.*")
     of_kind = ann.get(link(listed, r"/dead\?queue=.*&amp;reason=.*")).text

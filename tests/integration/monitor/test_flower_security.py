@@ -10,7 +10,7 @@ from millpond.broker import limits
 from millpond.broker.batches import record
 from millpond.broker.connection import Store
 from millpond.monitor.pages.routes import ROUTES
-from tests.harness.flower_process import LOGIN, Visitor, bury, flower, send
+from tests.harness.flower_process import LOGIN, Visitor, make_dead_letter, run_flower, send_tasks
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'><b>{{ 7*7 }}"
 
@@ -31,7 +31,7 @@ def test_no_route_answers_without_the_login(path: str, flower_url: str) -> None:
 
 def test_a_form_of_somebody_else_is_refused(ann: Visitor, watched: Store) -> None:
     """A form without the token of our pages, with a wrong token, or from another site changes nothing."""
-    send(watched, "default", 1)
+    send_tasks(watched, "default", 1)
     path = "/queues/default/pause"
     assert ann.post(path, [], token=False).status == 403
     assert ann.post(path, [("_xsrf", "made-up")], token=False).status == 403
@@ -46,7 +46,7 @@ def test_a_form_of_somebody_else_is_refused(ann: Visitor, watched: Store) -> Non
 def test_hostile_texts_are_shown_and_not_run(ann: Visitor, watched: Store) -> None:
     """A kind, an argument, an error, a batch or a queue that holds markup is text on every page."""
     queue = f"q/{HOSTILE}"
-    bury(watched, queue, HOSTILE, HOSTILE, kind=HOSTILE, kwargs={HOSTILE: HOSTILE})
+    make_dead_letter(watched, queue, HOSTILE, HOSTILE, kind=HOSTILE, kwargs={HOSTILE: HOSTILE})
     batch = record.open_batch(watched, description=HOSTILE)
     letter = re.search(r'href="(/dead/[^"]+-[0-9]+)"', ann.get(f"/dead?queue={quote(queue)}").text)
     assert letter
@@ -71,9 +71,9 @@ def test_hostile_texts_are_shown_and_not_run(ann: Visitor, watched: Store) -> No
 
 def test_read_only_hides_every_button_and_refuses_every_change(pages_url: str, watched: Store) -> None:
     """With `flower_read_only` every change is refused, with and without a login or a token."""
-    bury(watched, "default", "a reason", "an error", kind="squares.square", kwargs={"n": "x"})
+    make_dead_letter(watched, "default", "a reason", "an error", kind="squares.square", kwargs={"n": "x"})
     batch = record.open_batch(watched)
-    with flower(pages_url, flower_basic_auth=(LOGIN,), flower_read_only=True) as url:
+    with run_flower(pages_url, flower_basic_auth=(LOGIN,), flower_read_only=True) as url:
         ann = Visitor(url)
         for path in ("/pools", "/queues", "/queues/default", "/dead", "/batches", f"/batches/{batch}"):
             page = ann.get(path).text
@@ -85,7 +85,7 @@ def test_read_only_hides_every_button_and_refuses_every_change(pages_url: str, w
 def test_without_a_login_it_shows_and_changes_nothing(pages_url: str, watched: Store) -> None:
     """Without a configured login, requests to the machine's own name may read, and none may change."""
     batch = record.open_batch(watched)
-    with flower(pages_url) as url:
+    with run_flower(pages_url) as url:
         anybody = Visitor(url, login=None)
         page = anybody.get("/queues")
         assert (page.status, 'method="post"' in page.text) == (200, False)

@@ -9,7 +9,7 @@ from celery.events import EventDispatcher
 
 from millpond.tasks.app import celery_app
 from millpond.tasks.settings import Settings
-from tests.harness.flower_process import PREFIX, Visitor, flower
+from tests.harness.flower_process import PREFIX, Visitor, run_flower
 
 KEPT = 3
 
@@ -18,7 +18,7 @@ KEPT = 3
 def told(url: str) -> Iterator[tuple[Visitor, Celery]]:
     """Run a Flower that keeps three tasks, and an application that sends it events of tasks."""
     with (
-        flower(url, flower_max_tasks=KEPT, flower_basic_auth=("ann:secret",)) as page,
+        run_flower(url, flower_max_tasks=KEPT, flower_basic_auth=("ann:secret",)) as page,
         celery_app(Settings(broker_url=url, key_prefix=PREFIX)) as app,
     ):
         yield Visitor(page), app

@@ -11,7 +11,7 @@ import millpond
 from millpond.broker import server
 from millpond.broker.connection import Store, connect
 from millpond.worker.local.valkey import embedded_binary, run_server
-from tests.harness.flower_process import LOGIN, Visitor, flower
+from tests.harness.flower_process import LOGIN, Visitor, run_flower
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_flower_is_ready_while_the_broker_takes_writes(tmp_path: Path) -> None:
     with (
         run_server(tmp_path, binary=embedded_binary()) as server,
         closing(connect(server.url)) as store,
-        flower(server.url, flower_basic_auth=(LOGIN,)) as url,
+        run_flower(server.url, flower_basic_auth=(LOGIN,)) as url,
     ):
         ann = Visitor(url)
         assert ann.get("/api/millpond/ready").status == 200

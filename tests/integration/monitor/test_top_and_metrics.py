@@ -13,7 +13,7 @@ from millpond.broker.connection import Store, connect
 from millpond.broker.inspect import dead_letters
 from millpond.monitor.cli import top
 from millpond.tasks.settings import settings
-from tests.harness.flower_process import PREFIX, bury, send
+from tests.harness.flower_process import PREFIX, make_dead_letter, send_tasks
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def test_top_shows_queues_pools_and_who_changed_what(
     watched: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`top` has every queue with its ready messages, every pool, and the latest change with its author."""
-    send(watched, "on-top", 12)
+    send_tasks(watched, "on-top", 12)
     audit.log_change(watched, "ann", "looked at the top")
     assert millpond.main(["top", "--once"]) == 0
     shown = capsys.readouterr().out
@@ -55,7 +55,7 @@ def test_top_goes_on_where_the_server_refuses_for_a_while(watched: Store, pages_
 
 def test_top_looks_once_where_nobody_can_watch(watched: Store) -> None:
     """Into a pipe `top` writes one snapshot and ends."""
-    send(watched, "on-top", 12)
+    send_tasks(watched, "on-top", 12)
     piped = subprocess.run(
         [sys.executable, "-m", "millpond", "top"], capture_output=True, text=True, timeout=30, check=True
     )
@@ -72,7 +72,7 @@ def test_a_long_name_leaves_the_figures_whole(
 ) -> None:
     """In a terminal of 80 columns a long name is folded; the ready messages and the state are not cut."""
     monkeypatch.setenv("COLUMNS", "80")
-    send(watched, f"{command[0]}-queue-of-a-department-" * 3, count)
+    send_tasks(watched, f"{command[0]}-queue-of-a-department-" * 3, count)
     assert millpond.main(command) == 0
     [line] = [line for line in capsys.readouterr().out.splitlines() if f"{count:,}" in line]
     assert line.rstrip().endswith("no worker")
@@ -83,8 +83,8 @@ def test_a_hostile_name_does_not_steer_the_terminal(
 ) -> None:
     """Marks of a terminal in a queue's name, an error or an audit line are shown, not obeyed."""
     hostile = "[/bold]\x1b]0;owned\x07\n"
-    send(watched, f"q{hostile}", 1)
-    bury(watched, "steered", hostile, hostile, kind="squares.square", kwargs={"n": hostile})
+    send_tasks(watched, f"q{hostile}", 1)
+    make_dead_letter(watched, "steered", hostile, hostile, kind="squares.square", kwargs={"n": hostile})
     audit.log_change(watched, hostile, hostile)
     [letter] = dead_letters.read_dead_letters(watched, "steered")
     for command in (["top", "--once"], ["status"], ["dead", "list", "steered"], ["dead", "show", "steered"]):
@@ -99,6 +99,6 @@ def test_the_command_writes_the_metrics_that_flower_serves(
     watched: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`millpond metrics` has the queue's depth, by the name and label that Prometheus gets."""
-    send(watched, "counted", 4)
+    send_tasks(watched, "counted", 4)
     assert millpond.main(["metrics"]) == 0
     assert 'millpond_queue_ready{queue="counted"} 4.0' in capsys.readouterr().out

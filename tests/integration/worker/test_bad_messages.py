@@ -14,8 +14,8 @@ from millpond.broker.connection import Store
 from millpond.broker.inspect import dead_letters, depth
 from millpond.broker.outgoing import compose
 from millpond.broker.publish import Accepted, publish
-from tests.harness.by_hand import Hand
-from tests.harness.noted import names
+from tests.harness.manual_consumer import ManualConsumer
+from tests.harness.noted import read_names
 from tests.harness.one_worker import OneWorker, settings_for, workers
 
 Eventually = Callable[..., Any]
@@ -169,7 +169,7 @@ def test_a_bad_message_is_a_dead_letter(
     before = len(list(dead_letters.read_dead_letters(module_store, "default")))
     module_store.client.lpush("default", sent)
     publish(module_store, [compose("broker.act", act(file, "next"), queue="default", sent_at_ms=0)])
-    eventually(lambda: names(file, "end") == ["next"])
+    eventually(lambda: read_names(file, "end") == ["next"])
     eventually(lambda: depth.read_depth(module_store, "default").in_flight == 0)
     *_, letter = dead_letters.read_dead_letters(module_store, "default")
     assert len(list(dead_letters.read_dead_letters(module_store, "default"))) == before + 1
@@ -185,7 +185,7 @@ def test_a_strange_message_runs(
     """A header that no run needs may have any type."""
     module_store.client.lpush("default", STRANGE[what](file))
     publish(module_store, [compose("broker.act", act(file, "next"), queue="default", sent_at_ms=0)])
-    eventually(lambda: sorted(names(file, "end")) == ["bad", "next"])
+    eventually(lambda: sorted(read_names(file, "end")) == ["bad", "next"])
     eventually(lambda: depth.read_depth(module_store, "default").in_flight == 0)
 
 
@@ -198,9 +198,9 @@ def test_the_worker_lived_through_it_with_all_its_slots(
         for n in range(4)
     ]
     publish(module_store, waiting)
-    eventually(lambda: sorted(names(file)) == ["0", "1", "2", "3"])
+    eventually(lambda: sorted(read_names(file)) == ["0", "1", "2", "3"])
     Path(f"{file}.go").touch()
-    eventually(lambda: len(names(file, "end")) == 4)
+    eventually(lambda: len(read_names(file, "end")) == 4)
     assert worker.process.poll() is None
 
 
@@ -212,8 +212,8 @@ def test_too_long_a_message_counts_in_its_batch_and_frees_its_name(store: Store)
     )
     assert publish(store, [long]) == [Accepted(long.id)]
     record.close_batch(store, batch)
-    hand = Hand(store, "default")
-    assert hand.take() == []
+    consumer = ManualConsumer(store, "default")
+    assert consumer.fetch() == []
     [letter] = dead_letters.read_dead_letters(store, "default")
     assert (letter.task_id, letter.reason) == (long.id, f"too long: {len(long.payload)} bytes")
     assert record.read_summary(store, batch).failed == 1

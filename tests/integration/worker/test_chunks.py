@@ -15,7 +15,7 @@ from millpond.tasks.app import celery_app
 from millpond.tasks.contract import Contract
 from millpond.tasks.settings import Settings
 from tests.harness.gates import gate
-from tests.harness.noted import names
+from tests.harness.noted import read_names
 from tests.harness.one_worker import OneWorker, settings_for, workers
 
 Eventually = Callable[..., Any]
@@ -146,7 +146,7 @@ def test_only_the_one_that_kills_its_child_is_delivered_again(
     batch = together(tasks)
     summary = batch.wait(PATIENCE)
     assert (summary.succeeded, summary.failed) == (15, 1)
-    ran = Counter(names(file))
+    ran = Counter(read_names(file))
     assert {name: ran[name] for name in ran if name[0] == "a" and name != "a2"} == {
         f"a{n}": 1 for n in range(16) if n != 2
     }
@@ -167,5 +167,5 @@ def test_each_runs_once_however_often_tasks_turn_out_long_and_children_are_repla
         with client.batch() as batch:
             batch.send_many(tasks)
         assert batch.wait(PATIENCE).succeeded == len(tasks)
-    assert Counter(names(file)) == {task.name: 1 for task in tasks}
+    assert Counter(read_names(file)) == {task.name: 1 for task in tasks}
     assert read_depth(client.store, "default").counters.get("redelivered", 0) == 0

@@ -8,7 +8,7 @@ import pytest
 
 from millpond.broker.inspect.depth import read_depth
 from millpond.producer.client import Client
-from tests.harness.noted import names
+from tests.harness.noted import read_names
 from tests.harness.one_worker import settings_for, workers
 
 Eventually = Callable[..., Any]
@@ -28,7 +28,7 @@ def test_one_that_is_rejected_is_not_given_back_at_the_deadline(
     with workers(settings, tmp_path) as [worker], Client(url) as client:
         client.send(Act(file=str(file), name="endless", what="wait"))
         client.send(Act(file=str(file), name="rejected", what=what, seconds=1))
-        eventually(lambda: len(names(file)) == 2)
+        eventually(lambda: len(read_names(file)) == 2)
         assert worker.stop(60) == 0
         seen = read_depth(client.store, "default")
     assert (seen.ready, seen.in_flight, seen.dead) == (1, 0, 1)

@@ -17,7 +17,7 @@ import psutil
 
 from millpond import Client
 from millpond.broker.connection import Store
-from tests.harness.noted import names
+from tests.harness.noted import read_names
 from tests.harness.one_worker import settings_for, workers
 
 Eventually = Callable[..., Any]
@@ -70,6 +70,6 @@ def test_a_worker_survives_a_child_that_dies_as_the_broker_is_lost(
             store.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             eventually(lambda: worker.log.count("Connected to") == 2)
             client.send_many([("broker.act", {"file": str(file), "name": "after"})])
-        eventually(lambda: names(file, "end") == ["after"] or worker.process.poll() is not None)
+        eventually(lambda: read_names(file, "end") == ["after"] or worker.process.poll() is not None)
         assert worker.process.poll() is None, worker.log
         assert [each.pid for each in parent.children()] != [child.pid]

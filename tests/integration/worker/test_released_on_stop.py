@@ -7,16 +7,16 @@ from millpond.broker.consume.lease_renewer import end_leases
 from millpond.broker.inspect import depth as inspect_depth
 from millpond.broker.outcomes import SUCCEEDED, DeadLetter
 from millpond.broker.outgoing import compose
-from tests.harness.by_hand import Hand
+from tests.harness.manual_consumer import ManualConsumer
 
 
 def held(store: Store, count: int) -> InFlightMessages:
     """Return the in-flight messages of a queue, so many of them."""
     messages = [compose("test.kind", {"n": n}, queue="left", sent_at_ms=0) for n in range(count)]
     publish.publish(store, messages)
-    hand = Hand(store, "left")
-    hand.take(count)
-    return hand.in_flight
+    consumer = ManualConsumer(store, "left")
+    consumer.fetch(count)
+    return consumer.in_flight
 
 
 def test_finished_tasks_are_settled_and_the_others_released(store: Store) -> None:

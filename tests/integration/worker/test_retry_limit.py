@@ -9,7 +9,7 @@ import pytest
 from millpond.broker.inspect import dead_letters
 from millpond.producer.client import Client
 from millpond.tasks.settings import Settings
-from tests.harness.noted import notes
+from tests.harness.noted import read_notes
 from tests.harness.one_worker import settings_for, workers
 
 
@@ -31,7 +31,7 @@ def test_a_task_that_always_asks_for_another_run_fails_in_the_end(settings: Sett
             ids = [batch.send(Act(file=str(file), what="retry")).id for _ in range(3)]
         summary = batch.wait(timedelta(minutes=1))
         assert (summary.sent, summary.failed, summary.complete) == (3, 3, True)
-        assert sorted(note.retries for note in notes(file)) == [0] * 3 + [1] * 3 + [2] * 3
+        assert sorted(note.retries for note in read_notes(file)) == [0] * 3 + [1] * 3 + [2] * 3
         assert sorted(
             letter.task_id for letter in dead_letters.read_dead_letters(client.store, "default")
         ) == sorted(ids)

@@ -18,7 +18,7 @@ from millpond.broker.inspect.purge import purge_queue
 from millpond.broker.outgoing import compose
 from millpond.broker.publish import Full, publish
 from millpond.tasks.settings import Settings
-from tests.harness.noted import names, notes, send_acts
+from tests.harness.noted import read_names, read_notes, send_acts
 from tests.harness.one_worker import OneWorker, settings_for, workers
 
 Eventually = Callable[..., Any]
@@ -71,8 +71,8 @@ def test_a_process_that_comes_later_takes_it(
     assert (place.state, place.wants_kind) == ("delayed", True)
     with workers(new(url), tmp_path):
         eventually(lambda: record.read_summary(plain_store, batch).complete)
-    assert names(file) == wanted
-    assert {note.deliveries for note in notes(file)} == {1}
+    assert read_names(file) == wanted
+    assert {note.deliveries for note in read_notes(file)} == {1}
     summary = record.read_summary(plain_store, batch)
     assert (summary.succeeded, summary.failed) == (40, 0)
     assert not plain_store.client.keys("*aside*")
@@ -86,9 +86,9 @@ def test_beside_one_that_has_it_each_runs_soon_and_once(
         for n in range(20):
             began = time.monotonic()
             send_acts(plain_store, file, str(n))
-            eventually(lambda n=n: str(n) in names(file, "end"), every_seconds=0.005)
+            eventually(lambda n=n: str(n) in read_names(file, "end"), every_seconds=0.005)
             assert time.monotonic() - began < 2
-        assert names(file) == [str(n) for n in range(20)]
+        assert read_names(file) == [str(n) for n in range(20)]
         assert not list(dead_letters.read_dead_letters(plain_store, "default"))
 
 
@@ -99,11 +99,11 @@ def test_a_process_without_room_keeps_it_alive(
     short = {"unknown_kind_seconds": 0.3}
     with workers(new(url, **short), tmp_path), workers(old(url, **short), tmp_path, first=9):
         send_acts(plain_store, file, "long", what="wait")
-        eventually(lambda: names(file) == ["long"])
+        eventually(lambda: read_names(file) == ["long"])
         send_acts(plain_store, file, "next")
         eventually(lambda: is_put_off(plain_store))
         Path(f"{file}.go").touch()
-        eventually(lambda: names(file, "end") == ["long", "next"])
+        eventually(lambda: read_names(file, "end") == ["long", "next"])
     assert not list(dead_letters.read_dead_letters(plain_store, "default"))
 
 

@@ -18,7 +18,7 @@ from celery import Celery
 from millpond import Client
 from millpond.broker.connection import Store
 from millpond.broker.inspect import depth as inspect_depth
-from tests.harness.noted import names
+from tests.harness.noted import read_names
 from tests.harness.one_worker import settings_for, workers
 
 pytestmark = pytest.mark.slow
@@ -95,10 +95,10 @@ def test_short_tasks_pass_a_long_one_to_an_idle_process(
             return "broker.act", {"file": str(file), "name": name, "what": what}
 
         client.send_many([act(f"before{n}") for n in range(200)])  # both learn to prefetch
-        eventually(lambda: len(names(file, "end")) == 200, 20)
+        eventually(lambda: len(read_names(file, "end")) == 200, 20)
         client.send_many([act("long", "wait"), *(act(f"n{n}") for n in range(SHORT))])
-        eventually(lambda: len(names(file)) == 200 + SHORT + 1, 10)
-        assert "long" not in names(file, "end")
+        eventually(lambda: len(read_names(file)) == 200 + SHORT + 1, 10)
+        assert "long" not in read_names(file, "end")
         file.with_name(f"{file.name}.go").touch()
         eventually(lambda: nothing_counted(plain_store))
 

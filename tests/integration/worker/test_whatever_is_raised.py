@@ -10,7 +10,7 @@ from millpond.broker import limits
 from millpond.broker.inspect import dead_letters
 from millpond.producer.client import Client
 from millpond.tasks.settings import Settings
-from tests.harness.noted import names
+from tests.harness.noted import read_names
 from tests.harness.one_worker import settings_for, workers
 
 #: The act of the handler, and the name of its error.
@@ -53,7 +53,7 @@ def test_it_is_one_failure_by_its_own_name(settings: Settings, file: Path) -> No
     assert {sent[letter.task_id]: letter.reason for letter in letters} == RAISED
     assert {sent[each.task_id]: each.detail["error"].split(":")[0] for each in letters} == RAISED
     assert {letter.deliveries for letter in letters} == {1}
-    assert sorted(names(file)) == sorted([*RAISED, "next"]), "each ran once"
+    assert sorted(read_names(file)) == sorted([*RAISED, "next"]), "each ran once"
 
 
 def test_a_task_rejected_to_be_requeued_lets_the_others_pass(settings: Settings, file: Path) -> None:
@@ -67,4 +67,4 @@ def test_a_task_rejected_to_be_requeued_lets_the_others_pass(settings: Settings,
             batch.send_many(Act(file=str(file), name=name) for name in ("a", "b"))
         limits.change_limits(client.store, "default", paused=None)
         assert batch.wait(timedelta(minutes=1)).complete
-    assert names(file) == ["not now", "a", "b", "not now", "not now"]
+    assert read_names(file) == ["not now", "a", "b", "not now", "not now"]

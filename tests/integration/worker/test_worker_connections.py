@@ -9,7 +9,7 @@ import pytest
 from millpond import Client
 from millpond.broker.connection import Store
 from millpond.broker.inspect import depth as inspect_depth
-from tests.harness.noted import names
+from tests.harness.noted import read_names
 from tests.harness.one_worker import settings_for, workers
 
 EXECUTORS = ("prefork", "threads")
@@ -43,12 +43,12 @@ def test_tasks_in_flight_run_once_after_their_workers_connections_were_cut(
     settings = settings_for(module_url, pool=pool, queue={"lease_seconds": 60})
     with workers(settings, tmp_path) as [worker], Client(settings=settings) as client:
         wanted = send(client, file, 6, 0.3)
-        eventually(lambda: names(file))
+        eventually(lambda: read_names(file))
         cut(module_store)
-        eventually(lambda: wanted <= set(names(file, "end")), 20)
+        eventually(lambda: wanted <= set(read_names(file, "end")), 20)
         eventually(lambda: inspect_depth.read_depth(module_store, "default").in_flight == 0)
         assert "Deprecat" not in worker.log  # Celery's advice would end running tasks
-    assert Counter(names(file)) == dict.fromkeys(wanted, 1)
+    assert Counter(read_names(file)) == dict.fromkeys(wanted, 1)
 
 
 def test_an_answer_that_comes_while_the_connections_are_cut_is_read_to_its_end(
@@ -63,7 +63,7 @@ def test_an_answer_that_comes_while_the_connections_are_cut_is_read_to_its_end(
     with workers(settings_for(module_url, pool=pool), tmp_path) as [worker], Client(module_url) as client:
         for n in range(1, 6):
             client.send(("broker.act", {"file": str(file), "name": f"n{n}", "what": "shout"}))
-            eventually(lambda n=n: len(names(file)) == n)
+            eventually(lambda n=n: len(read_names(file)) == n)
             for _ in range(12):
                 cut(module_store)
                 time.sleep(0.03)
@@ -82,13 +82,13 @@ def test_a_worker_under_load_stops_when_its_slots_are_free(
     with Client(settings=settings) as client:
         wanted = send(client, file, 1500, 0.0)
         for _ in range(3):
-            before = len(names(file))
+            before = len(read_names(file))
             with workers(settings, tmp_path) as [worker]:
-                eventually(lambda before=before: len(names(file)) > before + 20)
+                eventually(lambda before=before: len(read_names(file)) > before + 20)
                 asked = time.monotonic()
                 assert worker.stop(40) == 0
                 assert time.monotonic() - asked < 20, worker.log
             depth = inspect_depth.read_depth(module_store, "default")
-            assert (depth.in_flight, depth.ready) == (0, len(wanted) - len(names(file)))
-    assert max(Counter(names(file)).values()) == 1
+            assert (depth.in_flight, depth.ready) == (0, len(wanted) - len(read_names(file)))
+    assert max(Counter(read_names(file)).values()) == 1
     module_store.client.flushdb()

@@ -22,9 +22,9 @@ from millpond.tasks.process.heartbeat_file import read_heartbeats
 from millpond.tasks.settings import Settings
 from millpond.worker.local.valkey import embedded_binary
 from tests.harness.millpond_command import run_millpond
-from tests.harness.noted import names, send_acts
+from tests.harness.noted import read_names, send_acts
 from tests.harness.one_worker import OneWorker, settings_for, workers
-from tests.harness.own_server import OwnServer, free_port, running
+from tests.harness.own_server import OwnServer, free_port, run_own_server
 from tests.harness.supervisor_process import supervised
 
 Eventually = Callable[..., Any]
@@ -34,7 +34,9 @@ PATIENCE = 5.0
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
-    with running(OwnServer(embedded_binary(), tmp_path_factory.mktemp("server"), ["appendonly yes"])) as made:
+    with run_own_server(
+        OwnServer(embedded_binary(), tmp_path_factory.mktemp("server"), ["appendonly yes"])
+    ) as made:
         yield made
 
 
@@ -138,7 +140,7 @@ def test_a_stuck_consumer_is_not_working_and_a_paused_queue_is_not_stuck(
     eventually(lambda: not well(worker) or monotonic() > idle_until, 3 * PATIENCE)
     assert well(worker)
     limits.resume(store, "default")
-    eventually(lambda: len(names(file)) == 2)
+    eventually(lambda: len(read_names(file)) == 2)
     said = eventually(lambda: health(worker).working, 20)
     assert "fetched and settled nothing" in said[0]
     assert not health(worker).faults("ready")
@@ -157,7 +159,7 @@ def test_a_disk_that_is_full_makes_a_worker_not_ready_and_not_dead(
         "save 1 1",
         "enable-protected-configs yes",
     ]
-    with running(OwnServer(embedded_binary(), tmp_path / "full", lines)) as full:
+    with run_own_server(OwnServer(embedded_binary(), tmp_path / "full", lines)) as full:
         chosen = settings.model_copy(update={"broker_url": full.url})
         client = full.client
         with workers(chosen, tmp_path) as (one,):
@@ -187,7 +189,7 @@ def test_a_poison_message_leaves_the_pool_in_health(
     store.client.lpush("default", b"{no message")
     eventually(lambda: depth.read_depth(store, "default").dead == before + 1)
     send_acts(store, file, "after")
-    eventually(lambda: names(file, "end") == ["after"])
+    eventually(lambda: read_names(file, "end") == ["after"])
     assert well(worker)
 
 

@@ -18,7 +18,7 @@ from millpond.tasks.contract import Contract
 from millpond.tasks.files.contract import Compress, ConvertImage, PdfText, ToParquet, Unpack
 from millpond.tasks.pools import PoolsTable
 from millpond.tasks.settings import Settings
-from tests.harness.memory_limit import MemoryLimit, may_limit, memory_limit
+from tests.harness.memory_limit import MemoryLimit, can_limit_memory, memory_limit
 from tests.harness.one_worker import workers
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200)]
@@ -141,7 +141,7 @@ def contained(
     module_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Client, Path, MemoryLimit]]:
     """Run the pool for files in a group of its container's memory; its database is this module's."""
-    if not may_limit():
+    if not can_limit_memory():
         pytest.skip("control groups for memory (version 1) cannot be made here")
     root, logs = tmp_path_factory.mktemp("files"), tmp_path_factory.mktemp("logs")
     pool = PoolsTable().pools["files"].model_copy(update={"concurrency": SLOTS})

@@ -22,7 +22,7 @@ from statistics import median
 from millpond.tasks.settings import Settings
 from millpond.worker.local.valkey import run_server
 from tests.harness.background import repeating
-from tests.harness.flower_process import LOGIN, Visitor, flower_process
+from tests.harness.flower_process import LOGIN, Visitor, run_flower_process
 from tests.harness.own_server import free_port
 from tests.scenarios.bench.measure import PREFORK, ROOT, THREADS, Drained, Executor, drain
 
@@ -98,7 +98,7 @@ def _watched(way: str, url: str) -> Iterator[dict[str, str]]:
     """Watch in one of the ways; yield the environment of the workers."""
     if way.startswith("Flower"):
         chosen = Settings(broker_url=url, flower_basic_auth=(LOGIN,))
-        with flower_process(chosen) as (page, _), _asking(page) if "metrics" in way else nullcontext():
+        with run_flower_process(chosen) as (page, _), _asking(page) if "metrics" in way else nullcontext():
             yield {"MILLPOND_TASK_EVENTS_PER_SECOND": str(chosen.task_events_per_second)}
     elif way.startswith("tracing"):
         port = free_port()

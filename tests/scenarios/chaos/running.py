@@ -18,7 +18,7 @@ from millpond.broker import limits
 from millpond.broker.connection import Store, connect
 from millpond.broker.inspect import depth as inspect_depth
 from millpond.worker.local import valkey
-from tests.harness.at_rest import counting
+from tests.harness.at_rest import processes_that_count
 from tests.scenarios.chaos import ledger
 from tests.scenarios.chaos.faults import Faults
 from tests.scenarios.chaos.fleet import POOLS, ROOT, WAYS, Fleet, environment_for
@@ -82,7 +82,10 @@ def run(plan: Plan) -> tuple[Verdict, float]:
         faults.finish()
         stuck = _stuck(plan, producers, store, deadline)
         if plan.transport != "stock":
-            stuck += [f"counts as running what has ended: {each}" for each in counting(store, list(QUEUES))]
+            stuck += [
+                f"counts as running what has ended: {each}"
+                for each in processes_that_count(store, list(QUEUES))
+            ]
         code = fleet.stop()
         verdict = _judge(plan, faults, book.url, store)
     verdict.wrong += stuck + ([f"the supervisor ended with {code}"] if code else [])

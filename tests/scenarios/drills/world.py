@@ -22,8 +22,8 @@ from millpond.broker.connection import Store, connect
 from millpond.producer.client import Client
 from millpond.tasks.settings import Settings, child_environment
 from millpond.worker.local.valkey import embedded_binary
-from tests.harness.flower_process import LOGIN, Visitor, flower_process
-from tests.harness.own_server import OwnServer, free_port, running
+from tests.harness.flower_process import LOGIN, Visitor, run_flower_process
+from tests.harness.own_server import OwnServer, free_port, run_own_server
 from tests.scenarios.drills.disk import Disk, disk
 from tests.scenarios.drills.prometheus import prometheus
 
@@ -129,7 +129,7 @@ def world(folder: Path, *, scale: float, program: str) -> Iterator[World]:
         own = stack.enter_context(disk(folder / "disk"))
         lines = [f"dir {own.folder}", "appendonly yes", "appendfsync everysec"]
         server = OwnServer(own.program(embedded_binary()), folder / "server", lines)
-        stack.enter_context(running(server))
+        stack.enter_context(run_own_server(server))
         settings = Settings(
             broker_url=server.url,
             kinds=("broker_kinds",),
@@ -142,7 +142,7 @@ def world(folder: Path, *, scale: float, program: str) -> Iterator[World]:
         )
         supervisor = _run(settings, folder, stack, "worker", "default")
         schedulers = [_run(settings, folder, stack, "scheduler") for _ in range(2)]
-        page, _ = stack.enter_context(flower_process(settings))
+        page, _ = stack.enter_context(run_flower_process(settings))
         watching = prometheus(
             program, folder / "prometheus", flower=page, login=PROMETHEUS_LOGIN, scale=scale
         )

@@ -18,7 +18,7 @@ import psutil
 from millpond.producer.client import Client
 from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
-from tests.harness.flower_process import LOGIN, Visitor, flower_process
+from tests.harness.flower_process import LOGIN, Visitor, run_flower_process
 from tests.scenarios.evidence.setting import server, settings, workers
 
 logger = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ def run(count: int, folder: Path) -> dict[str, Any]:
             }
         )
         with workers(chosen, folder), Client(settings=chosen) as client:
-            with flower_process(chosen) as (page, process):
+            with run_flower_process(chosen) as (page, process):
                 watch = Watch(Visitor(page), psutil.Process(process.pid))
                 sent = _until_heard(watch, client)
                 sent += _fill(watch, client, int(count * (1 - PACED)), before=sent)
@@ -154,7 +154,7 @@ def _until_all_heard(watch: Watch, sent: int) -> int:
 def _started_again(chosen: Settings, sent: int) -> tuple[dict[str, int], float, float]:
     """Start another Flower and read its first page; return its counters, and how long both took."""
     begun = time.monotonic()
-    with flower_process(chosen) as (page, _):
+    with run_flower_process(chosen) as (page, _):
         ready = time.monotonic()
         text = Visitor(page).get("/queues/default").text
         took = time.monotonic() - ready

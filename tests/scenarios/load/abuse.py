@@ -33,7 +33,7 @@ from millpond.producer.gateway.tokens import hash_token
 from millpond.tasks.settings import Gateway, GatewayToken, Settings
 from millpond.worker.local.valkey import embedded_binary, run_server
 from tests.harness.background import repeating
-from tests.harness.gateway_process import Running, running
+from tests.harness.gateway_process import GatewayProcess, run_gateway
 
 #: The memory of the gateway's container (docker-compose.yml).
 CONTAINER_BYTES = 512 * 1024**2
@@ -76,7 +76,7 @@ def abused(folder: Path, *, seconds: float, turns: int = 6) -> Abused:
         )
         settings = Settings(broker_url=server.url, gateway=Gateway(tokens=tokens))
         _fill(server.url)
-        gateway = stack.enter_context(running(settings))
+        gateway = stack.enter_context(run_gateway(settings))
         stack.enter_context(_watched(gateway, seen))
         pid = gateway.process.pid
         _client(gateway.url, pid, 2.0)  # warm
@@ -104,7 +104,7 @@ def _fill(url: str) -> None:
     store.close()
 
 
-def _watched(gateway: Running, seen: Abused) -> AbstractContextManager[None]:
+def _watched(gateway: GatewayProcess, seen: Abused) -> AbstractContextManager[None]:
     process = psutil.Process(gateway.process.pid)
 
     def watch() -> None:

@@ -7,7 +7,7 @@ from millpond.broker.consume import in_flight as registry
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.consume.lease_renewer import LeaseRenewer
 from millpond.broker.keys import QueueKeys
-from tests.harness.by_hand import delivery_of
+from tests.harness.manual_consumer import delivery_of
 
 LEASE_MS = 3_000
 

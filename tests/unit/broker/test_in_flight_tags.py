@@ -7,7 +7,7 @@ from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.delivery import Delivery
 from millpond.broker.keys import QueueKeys
 from millpond.broker.outcomes import SUCCEEDED, DeadLetter
-from tests.harness.by_hand import delivery_of
+from tests.harness.manual_consumer import delivery_of
 
 
 def held_twice() -> tuple[InFlightMessages, Delivery, Delivery]:

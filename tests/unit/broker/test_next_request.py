@@ -5,7 +5,7 @@ import time
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.consume.next_request import make_pipelined_request
 from millpond.broker.keys import QueueKeys
-from tests.harness.by_hand import delivery_of
+from tests.harness.manual_consumer import delivery_of
 
 
 def waiting(*, slots: int, busy: int) -> InFlightMessages:

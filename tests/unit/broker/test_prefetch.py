@@ -6,7 +6,7 @@ from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.consume.prefetch import AGAIN_SECONDS, WAITED_SECONDS, Prefetch
 from millpond.broker.keys import QueueKeys
 from millpond.broker.outcomes import RELEASE, SUCCEEDED, Outcome
-from tests.harness.by_hand import delivery_of
+from tests.harness.manual_consumer import delivery_of
 
 
 class OneSlot:

@@ -11,7 +11,7 @@ import pytest
 from millpond.broker.outcomes import SUCCEEDED
 from millpond.worker.dispatch.chunk_job import ChunkJob
 from millpond.worker.dispatch.chunks import LONGEST_CHUNK, SHORT_SECONDS, Chunks
-from tests.harness.by_hand import delivery_of
+from tests.harness.manual_consumer import delivery_of
 
 ANSWER = (SUCCEEDED, 0.5, 0.5)
 SLOTS = SimpleNamespace(_waiting=deque[Any](), initial_value=1)

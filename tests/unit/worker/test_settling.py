@@ -13,7 +13,7 @@ from millpond.broker.outcomes import SUCCEEDED
 from millpond.worker.dispatch import thread_pool
 from millpond.worker.dispatch.thread_pool import ThreadSlots
 from tests.conftest import Eventually
-from tests.harness.by_hand import delivery_of
+from tests.harness.manual_consumer import delivery_of
 
 
 class Loop:

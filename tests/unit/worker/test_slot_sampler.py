@@ -25,7 +25,7 @@ from millpond.broker.stats.window import RESULTS, Place
 from millpond.worker.report import library_data, span_peers, thread_activity
 from millpond.worker.report.recorded_calls import CALLED_PEERS, record_call
 from millpond.worker.report.slot_sampler import SlotSampler, _add_unseen_waits
-from tests.harness.sampled_slots import COMPUTES, Slots, main, main_place, seen_until
+from tests.harness.sampled_slots import COMPUTES, Slots, largest_place, main_place, sample_until
 
 Eventually = Callable[..., object]
 
@@ -142,7 +142,7 @@ def test_slots_that_compute_share_the_interpreter(slots: Slots) -> None:
     for _ in range(3):
         slots.run(compute)
     try:
-        seen_until(slots, share)
+        sample_until(slots, share)
     finally:
         done.set()
 
@@ -323,7 +323,7 @@ def test_a_child_program_that_computes_is_told_from_one_that_waits(slots: Slots)
         with subprocess.Popen(argv) as child:
             slots.run(child.wait)
             try:
-                seen_until(slots, lambda places: main(places).category == category)  # noqa: B023
+                sample_until(slots, lambda places: largest_place(places).category == category)  # noqa: B023
             finally:
                 child.kill()
 
@@ -334,7 +334,7 @@ def test_a_program_of_a_shell_that_computes_is_found(slots: Slots, line: str) ->
     burn = f'timeout 60 {sys.executable} -S -c "while True: pass"'
     slots.run(lambda: os.system(line % burn))
     try:
-        seen_until(slots, lambda places: main(places).name == "child programs")
+        sample_until(slots, lambda places: largest_place(places).name == "child programs")
     finally:
         for child in psutil.Process().children(recursive=True):
             child.kill()
@@ -349,7 +349,7 @@ def test_a_program_of_an_event_loop_that_computes_is_found(slots: Slots) -> None
 
     slots.run(lambda: asyncio.run(run()))
     try:
-        seen_until(slots, lambda places: main(places).name == "child programs")
+        sample_until(slots, lambda places: largest_place(places).name == "child programs")
     finally:
         for child in psutil.Process().children(recursive=True):
             child.kill()
@@ -376,7 +376,7 @@ def test_threads_of_a_c_library_that_compute_count_as_computing(slots: Slots) ->
     for _ in range(4):
         slots.run(multiply)
     try:
-        seen_until(
+        sample_until(
             slots, lambda places: sum(places[each] for each in places if each.category in COMPUTES) > 0.8
         )
     finally:
@@ -411,7 +411,7 @@ def test_a_wait_inside_c_code_is_not_taken_for_a_lock(slots: Slots) -> None:
     libc = ctypes.CDLL(None)
     libc.sem_init(semaphore, 0, 0)
     slots.run(lambda: libc.sem_wait(semaphore))
-    seen_until(slots, lambda places: main(places).category == "thread")
+    sample_until(slots, lambda places: largest_place(places).category == "thread")
     libc.sem_post(semaphore)
 
 
@@ -419,7 +419,7 @@ def test_a_wait_for_an_eventfd_is_one_for_another_thread(slots: Slots) -> None:
     """Another thread writes to it."""
     event = os.eventfd(0)
     slots.run(lambda: os.read(event, 8))
-    seen_until(slots, lambda places: main(places).category == "thread")
+    sample_until(slots, lambda places: largest_place(places).category == "thread")
     os.eventfd_write(event, 1)
 
 
@@ -435,7 +435,7 @@ def test_threads_of_a_handler_that_compute_count_as_computing(slots: Slots) -> N
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
         slots.run(thread.join)
-        seen_until(slots, lambda places: main(places).category == category)  # noqa: B023
+        sample_until(slots, lambda places: largest_place(places).category == category)  # noqa: B023
         done.set()
         thread.join()
         done.clear()
@@ -444,11 +444,11 @@ def test_threads_of_a_handler_that_compute_count_as_computing(slots: Slots) -> N
 def test_an_event_loop_that_sleeps_is_asleep(slots: Slots) -> None:
     """A loop without a connection sleeps until its next timer, or waits for a thread that has to wake it."""
     slots.run(lambda: asyncio.run(asyncio.sleep(5)))
-    seen_until(slots, lambda places: main(places).category == "sleep")
+    sample_until(slots, lambda places: largest_place(places).category == "sleep")
 
     slots, stop = Slots(), threading.Event()
     slots.run(lambda: asyncio.run(asyncio.to_thread(stop.wait)))
-    seen_until(slots, lambda places: main(places).category == "thread")
+    sample_until(slots, lambda places: largest_place(places).category == "thread")
     stop.set()
 
 
@@ -456,7 +456,7 @@ def test_a_file_that_cannot_be_opened_yet_is_waited_for(slots: Slots, tmp_path: 
     """A slot that is held up while it opens a file waits for files."""
     os.mkfifo(tmp_path / "pipe")
     slots.run(lambda: (tmp_path / "pipe").open("rb").close())
-    seen_until(slots, lambda places: main(places).category == "file")
+    sample_until(slots, lambda places: largest_place(places).category == "file")
     (tmp_path / "pipe").open("wb").close()
 
 
