@@ -27,9 +27,9 @@ _REPLY_SECONDS = 5.0
 AWAY_SECONDS = 30.0
 
 
-def new_ticket(wants: int) -> str:
-    """Return a unique ticket for a producer that has `wants` messages to send."""
-    return f"{wants}.{new_id()}"
+def new_ticket(message_count: int) -> str:
+    """Return a unique ticket for a producer that wants to send this number of messages."""
+    return f"{message_count}.{new_id()}"
 
 
 def wait_for_room(store: Store, queue: str, ticket: str, timeout_seconds: float) -> int:
@@ -53,16 +53,16 @@ def leave_line(store: Store, queue: str, ticket: str) -> None:
     keys = QueueKeys(queue, store.prefix)
     with translate_errors(f"leaving the line of queue {queue!r}"):
         # The script takes the ticket out of the line, because no message follows these arguments.
-        words = ("block", 0, store.prefix, ticket, 0, "", 0)
-        script("publish").run(store.client, (*keys.for_scripts, keys.for_scripts[0]), words)
+        args = ("block", 0, store.prefix, ticket, 0, "", 0)
+        script("publish").run(store.client, (*keys.for_scripts, keys.for_scripts[0]), args)
 
 
-def _pop_grant(pool: Any, key: str, timeout_seconds: float) -> int:
-    """Return the grant that is pushed to the list `key` within `timeout_seconds`, or 0 if none is.
+def _pop_grant(connections: Any, key: str, timeout_seconds: float) -> int:
+    """Return the grant that is pushed to the list `key` within `timeout_seconds`, or 0 without one.
 
-    redis-py's `blpop` would end with the socket timeout of the connection.
+    The pop is sent on a connection of its own, because redis-py's `blpop` ends with the socket timeout.
     """
-    connection = pool.get_connection()
+    connection = connections.get_connection()
     try:
         connection.send_command("BLPOP", key, timeout_seconds)
         if not connection.can_read(timeout=timeout_seconds + _REPLY_SECONDS):
@@ -72,7 +72,7 @@ def _pop_grant(pool: Any, key: str, timeout_seconds: float) -> int:
         connection.disconnect()  # else a late reply would be read as the reply to the next command
         raise
     finally:
-        pool.release(connection)
+        connections.release(connection)
     return int(reply[1]) if reply else 0
 
 
@@ -88,7 +88,8 @@ def _wait_for_broker(store: Store) -> None:
         except (RedisConnectionError, RedisTimeoutError, OSError) as error:
             if time.monotonic() > deadline:
                 raise BrokerAway(
-                    f"waiting for room: the broker is away for {AWAY_SECONDS:.0f} s ({error}). Is it running?"
+                    f"waiting for room: the broker has been unreachable for {AWAY_SECONDS:.0f} s ({error}). "
+                    "Is it running?"
                 ) from error
         except RedisError:
             return  # the server replies, and the next command shows its error

@@ -25,7 +25,7 @@ class Change:
     action: str
 
 
-def log_change(store: Store, user: str, action: str) -> None:
+def record_change(store: Store, user: str, action: str) -> None:
     """Record a change in Redis and in the log of this process.
 
     Characters that cannot be printed are replaced, so each change is one line.
@@ -38,7 +38,7 @@ def log_change(store: Store, user: str, action: str) -> None:
 
 def record_command(store: Store, action: str) -> None:
     """Record a change made by a command on this host."""
-    log_change(store, f"{getpass.getuser()}@{gethostname()} by command", action)
+    record_change(store, f"{getpass.getuser()}@{gethostname()} by command", action)
 
 
 def read_changes(store: Store, *, limit: int = 20) -> Iterator[Change]:

@@ -7,17 +7,16 @@ used like any server. Only the keys of that slot count.
 from redis.crc import key_slot
 from redis.exceptions import ClusterDownError, MovedError, ResponseError
 
-from millpond.broker.connection import CLUSTER, Store, connect, translate_errors
+from millpond.broker.connection import CLUSTER_ADVICE, Store, connect, translate_errors
 from millpond.broker.errors import BadBrokerUrl, BrokerError
 from millpond.broker.keys import writing_key
 
-_SLOTS = 16_384
 
+def check_cluster_at_start(url: str, *, prefix: str, timeout_seconds: float) -> str | None:
+    """Return the line of `check_cluster` for the broker at a URL, or None if it returns none.
 
-def check_at_start(url: str, *, prefix: str, timeout_seconds: float) -> str | None:
-    """Return the line of `check_cluster`, or None if it has none or the broker is unreachable.
-
-    A program starts although the broker is unreachable. Raises `BadBrokerUrl`.
+    Also return None if the broker is unreachable or refuses a command, because a program starts all the same.
+    Raises `BadBrokerUrl`.
     """
     store = connect(url, prefix=prefix, timeout_seconds=timeout_seconds)
     try:
@@ -29,10 +28,10 @@ def check_at_start(url: str, *, prefix: str, timeout_seconds: float) -> str | No
 
 
 def check_cluster(store: Store) -> str | None:
-    """Return a line for the log that says how a cluster is used.
+    """Return a line for the log: the server is in cluster mode, and which slot is used.
 
-    Return None if the server is no cluster, or refuses INFO. Raises `BadBrokerUrl`, with the setting that
-    helps, if the cluster cannot be used. Raises `BrokerAway`.
+    Return None if the server is not in cluster mode, or refuses INFO. Raises `BadBrokerUrl`, with the setting
+    that helps, if it cannot be used. Raises `BrokerAway`.
     """
     with translate_errors("asking the broker whether it is a cluster"):
         try:
@@ -41,10 +40,10 @@ def check_cluster(store: Store) -> str | None:
             return None
     if not is_cluster:
         return None
-    if not fixes_hash_slot(store.prefix):
-        raise BadBrokerUrl(CLUSTER + _other_node_note(store, "{millpond}:"))
+    if not has_hash_tag(store.prefix):
+        raise BadBrokerUrl(CLUSTER_ADVICE + _other_node_note(store, "{millpond}:"))
     other_node = _other_node_note(store, store.prefix)
-    slot = key_slot(writing_key(store.prefix).encode(), _SLOTS)
+    slot = key_slot(writing_key(store.prefix).encode())
     if other_node:
         raise BadBrokerUrl(
             "the broker runs in cluster mode, and this node does not serve the slot of the key prefix "
@@ -53,7 +52,7 @@ def check_cluster(store: Store) -> str | None:
     return f"the broker runs in cluster mode: every key lies in slot {slot}, which this node serves"
 
 
-def fixes_hash_slot(prefix: str) -> bool:
+def has_hash_tag(prefix: str) -> bool:
     """True if all keys with this prefix lie in one slot, because it has a hash tag (`{millpond}:`)."""
     _, brace, rest = prefix.partition("{")
     return bool(brace) and rest.find("}") > 0

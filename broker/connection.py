@@ -45,7 +45,7 @@ from millpond.broker.url import BrokerURL
 importlib.metadata.version("redis")
 
 #: The advice for a server in cluster mode.
-CLUSTER = (
+CLUSTER_ADVICE = (
     "the broker runs in cluster mode, where all keys must lie in one slot: set MILLPOND_KEY_PREFIX to a hash "
     "tag, as in {millpond}:, and name the node of its slot in the broker URL"
 )
@@ -81,6 +81,15 @@ class Store:
         """A pool of connections for commands that block, apart from the connections of the client."""
         pool = self.client.connection_pool
         return ConnectionPool(pool.connection_class, MAX_BLOCKING_CONNECTIONS, **pool.connection_kwargs)
+
+    @contextmanager
+    def pipeline(self, action: str, *, atomic: bool = False) -> Iterator[Any]:
+        """Yield a pipeline, whose `execute()` sends its commands together. If `atomic`, as one transaction.
+
+        Its errors are translated: `action` is what has failed (`translate_errors`).
+        """
+        with translate_errors(action), self.client.pipeline(transaction=atomic) as pipe:
+            yield pipe
 
     def with_own_connections(self) -> "Store":
         """Return a store for the same server and prefix, with connections of its own."""
@@ -230,5 +239,5 @@ def _refusal_reason(error: ResponseError) -> str:
         return "the broker is out of memory and refused it. Let workers catch up, or raise its maxmemory"
     if isinstance(error, AskError | ClusterCrossSlotError):
         node = f" (slot {error.slot_id}: {error.host}:{error.port})" if isinstance(error, AskError) else ""
-        return CLUSTER + node
+        return CLUSTER_ADVICE + node
     return f"the broker answered {text}"

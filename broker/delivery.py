@@ -58,8 +58,11 @@ class Delivery:
 
     @property
     def has_expired(self) -> bool:
-        """True if the time by which the task must have started is over, by the server's clock."""
-        expires_ms = self.message.expires_ms if self.message.headers.get("expires") is not None else None
+        """True if the time by which the task must have started is over, by the server's clock.
+
+        Raises `BadMessage`.
+        """
+        expires_ms = self.message.expires_ms
         return expires_ms is not None and self.now_ms() > expires_ms
 
 

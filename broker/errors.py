@@ -92,6 +92,9 @@ class DeadLettered(BrokerError):
 class UnknownBatch(BrokerError):
     """No batch has this id, or its record has expired."""
 
+    def __init__(self, batch: str) -> None:
+        super().__init__(f"no batch is {batch!r}: look at `millpond batches`, or its record has expired")
+
 
 class BatchClosed(BrokerError):
     """The batch is closed or cancelled, and accepts no more tasks."""

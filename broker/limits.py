@@ -60,7 +60,7 @@ def declare_limits(store: Store, queue: str, table: Mapping[str, Any], *, author
         for name, value in table.items()
         if name in NAMES and value is not None
     }
-    with translate_errors(f"declaring queue {queue!r}"), store.client.pipeline(transaction=False) as pipe:
+    with store.pipeline(f"declaring queue {queue!r}") as pipe:
         pipe.sadd(queues_key(store.prefix), queue)
         if authoritative:
             stale = [_TABLE + name for name in NAMES if _TABLE + name not in entries]
@@ -81,10 +81,7 @@ def read_limits(store: Store, queue: str) -> Limits:
 def read_limits_of_all(store: Store, queues: Sequence[str]) -> list[Limits]:
     """Return the limits in force of each queue, in one round trip."""
     subject = f"queue {queues[0]!r}" if len(queues) == 1 else "the queues"
-    with (
-        translate_errors(f"reading the limits of {subject}"),
-        store.client.pipeline(transaction=False) as pipe,
-    ):
+    with store.pipeline(f"reading the limits of {subject}") as pipe:
         for queue in queues:
             keys = QueueKeys(queue, store.prefix)
             pipe.hgetall(keys.limits).hget(keys.drain_rate, "bound")
@@ -110,7 +107,7 @@ def _limits_in_force(stored: Mapping[bytes, bytes], measured_bound: bytes | None
 
 
 def read_overrides(store: Store, queue: str) -> dict[str, str]:
-    """Return the limits set at run time, as text. They override the pools table."""
+    """Return the limits of a queue that were set at run time, as stored. They override the pools table."""
     with translate_errors(f"reading the limits of queue {queue!r}"):
         raw = store.client.hgetall(QueueKeys(queue, store.prefix).limits)
     return {name.decode(): value.decode() for name, value in raw.items() if name.decode() in NAMES}
@@ -126,18 +123,13 @@ def change_limits(store: Store, queue: str, **limits: Any) -> Limits:
     for name in limits:
         if name not in NAMES:
             raise BadLimit(f"{name!r} is not a limit of a queue; the limits are: {', '.join(NAMES)}")
-    words = [word for name, value in limits.items() for word in (name, _validate_limit(name, value))]
+    args = [word for name, value in limits.items() for word in (name, _validate_limit(name, value))]
     keys = QueueKeys(queue, store.prefix)
     with translate_errors(f"setting the limits of queue {queue!r}"):
-        script("set_limits").run(store.client, (*keys.for_scripts, queues_key(store.prefix)), (queue, *words))
+        script("set_limits").run(store.client, (*keys.for_scripts, queues_key(store.prefix)), (queue, *args))
         if "bound" in limits:
-            admit_waiting(store, queue)
+            script("admit_waiters").run(store.client, keys.for_scripts, ())
     return read_limits(store, queue)
-
-
-def admit_waiting(store: Store, queue: str) -> None:
-    """Admit waiting producers as far as there is room."""
-    script("admit_waiters").run(store.client, QueueKeys(queue, store.prefix).for_scripts, ())
 
 
 def pause(store: Store, queue: str) -> None:

@@ -169,23 +169,23 @@ def _pipeline_calls(store: Store, calls: list[tuple[Any, ...]]) -> list[Any]:
     return replies
 
 
-def _check_replicas(store: Store, replies: list[Any], copies: Any) -> None:
+def _check_replicas(store: Store, replies: list[Any], replica_count: Any) -> None:
     """Raise `BrokerAway` if a message was accepted that too few replicas have.
 
-    `copies` is the reply to WAIT: the number of replicas that have all messages. If it is an error, raise it.
+    `replica_count` is the reply to WAIT: how many replicas have all messages. If it is an error, raise it.
     """
-    if isinstance(copies, Exception):
-        raise copies
+    if isinstance(replica_count, Exception):
+        raise replica_count
     accepted = (
         answer == b"taken" or answer.startswith(b"run:")
         for reply in replies
         if not isinstance(reply, Exception)
         for answer in reply[4:]
     )
-    if copies < store.copies and any(accepted):
+    if replica_count < store.copies and any(accepted):
         raise BrokerAway(
-            f"sending: {copies} of {store.copies} replicas have it after {store.copy_seconds:.1f} s, so a "
-            "fail-over may lose it. Are they there? Send it again, with `once` if it must not run twice"
+            f"sending: {replica_count} of {store.copies} replicas have it after {store.copy_seconds:.1f} s, "
+            "so a fail-over may lose it. Are they there? Send it again, with `once` if it must not run twice"
         )
 
 
@@ -223,6 +223,7 @@ def _publish_command(store: Store, group: list[Outgoing], policy: Policy, caller
 
 @lru_cache(maxsize=256)
 def _queue_keys(queue: str, prefix: str) -> tuple[str, ...]:
+    """Return the keys of a queue for the script. They are cached, because every call needs them."""
     return QueueKeys(queue, prefix).for_scripts
 
 

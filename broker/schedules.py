@@ -73,7 +73,7 @@ def read_all_schedules(store: Store) -> list[Schedule]:
 def read_schedules(store: Store, names: Iterable[str]) -> list[Schedule]:
     """Return the states of the named schedules. Of a schedule without a state all fields have defaults."""
     names = list(names)
-    with translate_errors("reading the schedules"), store.client.pipeline(transaction=False) as pipe:
+    with store.pipeline("reading the schedules") as pipe:
         for name in names:
             pipe.hgetall(schedule_key(name, store.prefix))
         replies = pipe.execute()
@@ -82,7 +82,7 @@ def read_schedules(store: Store, names: Iterable[str]) -> list[Schedule]:
 
 def declare_schedules(store: Store, declared: Mapping[str, Mapping[str, str | int]], *, now_ms: int) -> None:
     """Replace the list of schedules by those that the leader declares: name -> fields of its state."""
-    with translate_errors("declaring the schedules"), store.client.pipeline() as pipe:
+    with store.pipeline("declaring the schedules", atomic=True) as pipe:
         pipe.delete(schedules_key(store.prefix))
         for name, values in declared.items():
             key = schedule_key(name, store.prefix)
@@ -92,17 +92,20 @@ def declare_schedules(store: Store, declared: Mapping[str, Mapping[str, str | in
         pipe.execute()
 
 
-def update_schedule(store: Store, name: str, **values: str | int) -> None:
-    """Set fields of a schedule's state: `next_due_ms`, `trouble`."""
+def update_schedule(store: Store, name: str, **fields: str | int) -> None:
+    """Set fields of a schedule's state (`Schedule`)."""
     with translate_errors(f"recording schedule {name}"):
-        store.client.hset(schedule_key(name, store.prefix), mapping=values)
+        store.client.hset(schedule_key(name, store.prefix), mapping=fields)
 
 
-def record_fired(store: Store, name: str, *, due_ms: int, id: str, missed: int, by: str) -> bool:
-    """Record that a period was fired. Return False if this period or a later one was recorded before."""
+def record_fired(store: Store, name: str, *, due_ms: int, task_id: str, missed: int, scheduler: str) -> bool:
+    """Record that a scheduler fired a period. Return False if this or a later period was recorded before.
+
+    `missed` is the number of periods before it that were missed.
+    """
     with translate_errors(f"recording schedule {name}"):
-        words = (due_ms, id, missed, by)
-        return bool(script("record_fired").run(store.client, (schedule_key(name, store.prefix),), words))
+        args = (due_ms, task_id, missed, scheduler)
+        return bool(script("record_fired").run(store.client, (schedule_key(name, store.prefix),), args))
 
 
 def _parse_schedule(name: str, raw: Mapping[bytes, bytes]) -> Schedule:

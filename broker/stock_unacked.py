@@ -51,11 +51,11 @@ def read_unacked(store: Store, queues: Iterable[str] = ()) -> Iterator[Unacked]:
         }
         for tag, text in store.client.hscan_iter(f"{store.prefix}unacked", count=PAGE):
             try:
-                raw, exchange, key = json.loads(text)
+                raw, exchange, routing_key = json.loads(text)
                 message = Message.decode(json.dumps(raw))
             except (ValueError, TypeError, RecursionError):
                 continue
-            for queue in _routed_queues(store, exchange, key, bindings):
+            for queue in _routed_queues(store, exchange, routing_key, bindings):
                 if not wanted or queue in wanted:
                     yield Unacked(tag.decode(), queue, message, times.get(tag.decode(), 0.0))
 
@@ -91,15 +91,15 @@ def hand_back(store: Store, queue: str) -> int:
 
 
 def _routed_queues(
-    store: Store, exchange: str, key: str, bindings: dict[str, list[tuple[str, str, str]]]
+    store: Store, exchange: str, routing_key: str, bindings: dict[str, list[tuple[str, str, str]]]
 ) -> list[str]:
     """Return the queues to which kombu routes a message with this routing key.
 
     Without an exchange, the key is the name of the queue. The bindings of an exchange are read once, into
-    `bindings`: its name -> (routing key, pattern, queue).
+    `bindings`: exchange -> (routing key, pattern, queue) of each.
     """
     if not exchange:
-        return [key]
+        return [routing_key]
     if exchange not in bindings:
         members = store.client.smembers(f"{store.prefix}_kombu.binding.{exchange}")
         rows = (member.decode().split(SEPARATOR) for member in members)
@@ -107,7 +107,7 @@ def _routed_queues(
     return sorted(
         {
             queue
-            for routing_key, pattern, queue in bindings[exchange]
-            if routing_key == key or (pattern and re.match(pattern, key))
+            for bound_key, pattern, queue in bindings[exchange]
+            if bound_key == routing_key or (pattern and re.match(pattern, routing_key))
         }
     )

@@ -14,7 +14,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from millpond.broker.cluster import check_at_start
+from millpond.broker.cluster import check_cluster_at_start
 from millpond.broker.connection import connect
 from millpond.broker.stats.history import HistoryCache
 from millpond.broker.url import BrokerURL
@@ -51,7 +51,7 @@ def serve(
     if not settings.broker_url:
         raise SettingsError("Flower has no broker to watch: set MILLPOND_BROKER_URL, or use millpond up")
     prefix = (settings.flower_url_prefix if url_prefix is None else url_prefix).strip("/")
-    check_at_start(settings.broker_url, **settings.broker_options)
+    check_cluster_at_start(settings.broker_url, **settings.broker_options)
     from millpond.monitor.pages import history_sampling
     from millpond.monitor.pages.guard import path_prefix
 

@@ -175,7 +175,7 @@ class Scheduler:
             schedules.update_schedule(self.client.store, name, trouble=trouble)
             return
         if schedules.record_fired(
-            self.client.store, name, due_ms=due_ms, id=sent.id, missed=missed, by=self.name
+            self.client.store, name, due_ms=due_ms, task_id=sent.id, missed=missed, scheduler=self.name
         ):
             late = f"; the {missed} periods before it were missed" if missed else ""
             again = " before, and only now recorded" if sent.duplicate_of else ""

@@ -10,7 +10,7 @@ import threading
 from argparse import ArgumentParser
 from collections.abc import Callable, Mapping, Sequence
 
-from millpond.broker.cluster import check_at_start
+from millpond.broker.cluster import check_cluster_at_start
 from millpond.producer.client import Client
 from millpond.producer.scheduler import Scheduled, Scheduler
 from millpond.tasks.errors import MillpondError, SettingsError
@@ -41,7 +41,7 @@ def run_scheduler(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    check_at_start(require_broker_url(configured), **configured.broker_options)
+    check_cluster_at_start(require_broker_url(configured), **configured.broker_options)
     with Client(settings=configured) as client:
         Scheduler(client, table, on_ready).run(stop)
 

@@ -22,7 +22,7 @@ def install(app: Celery, settings: Settings) -> None:
     def check_url(**_: Any) -> None:
         """Print the reason and exit with `EX_CONFIG` if the broker's URL cannot be used."""
         try:
-            notice = cluster.check_at_start(settings.broker_url or "", **settings.broker_options)
+            notice = cluster.check_cluster_at_start(settings.broker_url or "", **settings.broker_options)
         except BadBrokerUrl as error:
             print(f"millpond: {error}", file=sys.stderr)
             sys.exit(os.EX_CONFIG)

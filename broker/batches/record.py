@@ -115,30 +115,29 @@ def open_batch(
 ) -> str:
     """Open a batch and return its id.
 
-    Its record is kept for `keep_ms` after the batch is complete. `then` is its batch callback, whose header
-    is made by `batch_callback.callback_header`. `owner` names the gateway token that opens the batch.
+    Without an `id` the batch gets a random one. Its record is kept for `keep_ms` after it is complete.
+    `then` is its batch callback, whose header is made by `batch_callback.callback_header`. `owner` names the
+    gateway token that opens the batch.
     """
-    batch = id or str(uuid4())
-    with translate_errors("opening a batch"):
-        opened_ms = server_time_ms(store)
-        with store.client.pipeline() as pipe:
-            record: dict[str, Any] = {"opened_at": opened_ms, "keep_ms": keep_ms, "description": description}
-            if owner is not None:
-                record["owner"] = owner
-            if then is not None:
-                record |= batch_callback.callback_fields(then, store.prefix)
-            pipe.hset(batch_key(batch, store.prefix), mapping=record)
-            pipe.pexpire(batch_key(batch, store.prefix), FORGOTTEN_MS)
-            pipe.zadd(batches_key(store.prefix), {batch: opened_ms})
-            pipe.zremrangebyscore(batches_key(store.prefix), "-inf", opened_ms - FORGOTTEN_MS)
-            if owner is not None:
-                pipe.zadd(batches_of_key(owner, store.prefix), {batch: opened_ms})
-                pipe.pexpire(batches_of_key(owner, store.prefix), FORGOTTEN_MS)
-            pipe.execute()
+    batch, opened_ms = id or str(uuid4()), server_time_ms(store)
+    record: dict[str, Any] = {"opened_at": opened_ms, "keep_ms": keep_ms, "description": description}
+    if owner is not None:
+        record["owner"] = owner
+    if then is not None:
+        record |= batch_callback.callback_fields(then, store.prefix)
+    with store.pipeline("opening a batch", atomic=True) as pipe:
+        pipe.hset(batch_key(batch, store.prefix), mapping=record)
+        pipe.pexpire(batch_key(batch, store.prefix), FORGOTTEN_MS)
+        pipe.zadd(batches_key(store.prefix), {batch: opened_ms})
+        pipe.zremrangebyscore(batches_key(store.prefix), "-inf", opened_ms - FORGOTTEN_MS)
+        if owner is not None:
+            pipe.zadd(batches_of_key(owner, store.prefix), {batch: opened_ms})
+            pipe.pexpire(batches_of_key(owner, store.prefix), FORGOTTEN_MS)
+        pipe.execute()
     return batch
 
 
-def has_room(store: Store, owner: str, max_count: int) -> bool:
+def may_open_batch(store: Store, owner: str, max_count: int) -> bool:
     """True if an owner may open another batch: fewer than `max_count` are kept, open or complete.
 
     If the list of the owner's batches is full, this first removes its oldest entries whose record has
@@ -168,7 +167,7 @@ def read_summary(store: Store, batch: str) -> Summary:
     with translate_errors(f"reading batch {batch}"):
         raw = store.client.hgetall(batch_key(batch, store.prefix))
     if not raw:
-        raise UnknownBatch(f"no batch is {batch!r}: look at `millpond batches`, or its record has expired")
+        raise UnknownBatch(batch)
     return _parse_summary(batch, raw)
 
 
@@ -232,7 +231,7 @@ def read_batches(store: Store, *, limit: int = 100, still_open: bool = False) ->
     """
     yielded, start = 0, 0
     while yielded < limit:
-        with translate_errors("listing the batches"), store.client.pipeline(transaction=False) as pipe:
+        with store.pipeline("listing the batches") as pipe:
             ids = store.client.zrevrange(batches_key(store.prefix), start, start + _PAGE - 1)
             for batch in ids:
                 pipe.hgetall(batch_key(batch.decode(), store.prefix))

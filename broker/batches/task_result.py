@@ -22,7 +22,7 @@ def open_record(store: Store, task_id: str, kind: str, *, keep_ms: int = KEEP_MS
     """Open the record of a task that will be sent. Return False if there is one already."""
     key = batch_key(record_id(task_id), store.prefix)
     now_ms = server_time_ms(store)
-    with translate_errors(f"tracking task {task_id}"), store.client.pipeline() as pipe:
+    with store.pipeline(f"tracking task {task_id}", atomic=True) as pipe:
         pipe.hsetnx(key, "opened_at", now_ms).hsetnx(key, "keep_ms", keep_ms).hsetnx(key, "description", kind)
         pipe.pexpire(key, batches_record.FORGOTTEN_MS)
         is_new, *_ = pipe.execute()

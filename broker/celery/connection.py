@@ -46,7 +46,7 @@ def url_of(connection: Any) -> BrokerURL | None:
     return url if isinstance(url, BrokerURL) else None
 
 
-def hide_url_of(connection: Any) -> None:
+def hide_url(connection: Any) -> None:
     """Move the URL of a connection from its host name into the option `url`, which kombu does not show."""
     if url_of(connection) is None and "://" in (connection.hostname or ""):
         url = BrokerURL.parse(";".join(connection.alt or [connection.hostname]))
@@ -71,7 +71,7 @@ class TransportByUrl(stock.Transport):
     connection_errors = (*stock.Transport.connection_errors, ReadOnlyError, BrokerAway)
 
     def __init__(self, client: Any, *args: Any, **kwargs: Any) -> None:
-        hide_url_of(client)
+        hide_url(client)
         super().__init__(client, *args, **kwargs)
 
     def as_uri(self, uri: str, include_password: bool = False, mask: str = "**") -> str:

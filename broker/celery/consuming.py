@@ -57,7 +57,7 @@ class Consuming(Settling):
         self._queues_without_ack: set[str] = set()
         #: The queues of which a fetch got no reply, so the server may have messages in flight for it.
         self._unread_queues: set[str] = set()
-        #: When `gather_if_due` is due (monotonic seconds).
+        #: When `gather_all_messages` is due (monotonic seconds).
         self.gather_at = 0.0
         super().__init__(*args, **kwargs)
         self.handlers = {
@@ -167,13 +167,16 @@ class Consuming(Settling):
             self.settle(delivery, SUCCEEDED)
         self.connection._deliver(to_kombu_message(delivery), delivery.queue)
 
-    def release_for_cancelled(self, delivery: Delivery) -> None:
-        """Release a message whose consumer was cancelled after it was fetched. It was not delivered."""
+    def release_undelivered(self, delivery: Delivery) -> None:
+        """Release a message that was not delivered: its consumer was cancelled after it was fetched."""
         self.delivered -= 1
         self.settle(delivery, RELEASE)
 
-    def gather_if_due(self) -> None:
-        """Move messages of stock clients with other priority steps to the ready lists, once a second."""
+    def gather_all_messages(self) -> None:
+        """Move messages of stock clients with other priority steps to the ready lists.
+
+        Called once a second, from `gather_at` on.
+        """
         self.gather_at = monotonic() + POLL_SECONDS
         if self.fetcher is not None:
             for queue in self.fetcher.active:

@@ -35,7 +35,7 @@ class Poller(stock.MultiChannelPoller):
                 if channel.in_flight.max_fetch != max_fetch:  # because its __setattr__ is slow
                     channel.in_flight.max_fetch = max_fetch
                 if monotonic() >= channel.gather_at:
-                    channel.gather_if_due()
+                    channel.gather_all_messages()
                 channel.fetcher.on_tick()
                 self.wake_up_in(channel.fetcher.seconds_to_next())
                 if monotonic() >= self._notices.due_at:

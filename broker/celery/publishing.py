@@ -97,7 +97,7 @@ class Publishing(QueueCommands):
             return
         headers = message.get("headers") or {}
         if isinstance(headers.get(OWN), dict):
-            kept = fields_to_keep(headers.pop(OWN), str(headers.get("id", "")))
+            kept = select_kept_fields(headers.pop(OWN), str(headers.get("id", "")))
             headers.update({} if kept is None else {OWN: kept})
         # A retry or the next task of a chain comes from the pool itself, so it must never wait for room.
         is_from_pool = bool(headers.get("retries")) or headers.get("parent_id") is not None
@@ -195,7 +195,7 @@ def _translate_for_kombu() -> Iterator[None]:
         raise SendingRefused(str(error)) from error
 
 
-def fields_to_keep(header: Mapping[str, Any], id: str) -> dict[str, Any] | None:
+def select_kept_fields(header: Mapping[str, Any], id: str) -> dict[str, Any] | None:
     """Return the fields of Millpond's header that the message with this id keeps, or None for no header.
 
     The field `of` names the task to which the header belongs. A retry has the id of that task, and stays in

@@ -23,7 +23,6 @@ from celery.worker.state import (
     total_count,
 )
 
-from millpond.broker.celery.prefork_pool import children_of
 from millpond.broker.delivery import Delivery
 from millpond.broker.message import OWN, BadMessage
 
@@ -79,7 +78,7 @@ class DeliveryRequest(Request):
     def _request_dict(self) -> dict[str, Any]:
         args, kwargs, _embed = self._payload
         shown = {"argsrepr": self._argsrepr, "kwargsrepr": self._kwargsrepr}
-        return {**request_dict(self.delivery, self._hostname), **shown, "args": args, "kwargs": kwargs}
+        return {**make_request_dict(self.delivery, self._hostname), **shown, "args": args, "kwargs": kwargs}
 
     @property
     def _payload(self) -> Any:
@@ -206,7 +205,7 @@ class DeliveryRequest(Request):
         send_revoked(self.task, request=self._context, **details)
 
 
-def request_dict(delivery: Delivery, hostname: str) -> dict[str, Any]:
+def make_request_dict(delivery: Delivery, hostname: str) -> dict[str, Any]:
     """Return the request of a delivery as the dictionary that Celery's tracer expects."""
     message = delivery.message
     clock = {"deliveries": delivery.deliveries, "clock_ms": delivery.clock_ms}
@@ -227,21 +226,3 @@ def request_dict(delivery: Delivery, hostname: str) -> dict[str, Any]:
         },
         "headers": {name: headers[name] for name in headers.keys() - _CELERYS_HEADERS} or None,
     }
-
-
-def immediate_writer(pool: Any, hub: Any) -> Callable[[], None]:
-    """Return a function that writes the next task of the pool to a free child, if there is one.
-
-    The pool itself would write it two iterations of the event loop later. If `pool`, which is Celery's, has
-    no children, the function does nothing.
-    """
-    children = children_of(pool)
-    if children is None or hub is None:
-        return lambda: None
-
-    def write() -> None:
-        free = children._all_inqueues - children._active_writes - children._busy_workers
-        if free:
-            hub.consolidate_callback([free.pop()])
-
-    return write

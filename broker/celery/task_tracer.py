@@ -15,7 +15,7 @@ from celery.app.task import Context
 from celery.backends.base import DisabledBackend
 
 from millpond.broker.celery.backend_notices import notify_end
-from millpond.broker.celery.request import request_dict
+from millpond.broker.celery.request import make_request_dict
 from millpond.broker.delivery import Delivery
 
 #: The stack whose top is `current_task`. Each task has a stack of its own for its requests.
@@ -40,7 +40,7 @@ def run_traced(task: Task, delivery: Delivery, hostname: str) -> Any:
     does.
     """
     args, kwargs, embed = delivery.message.arguments
-    request = request_dict(delivery, hostname)
+    request = make_request_dict(delivery, hostname)
     request.update({"args": args, "kwargs": kwargs, "is_eager": False}, **embed)
     returned, info, _seconds, _shown = task.__trace__(delivery.message.id, args, kwargs, request)
     if info is not None:
@@ -69,7 +69,7 @@ class RunningRequest:
         if name.startswith("_"):
             raise AttributeError(name)
         args, kwargs, embed = self.delivery.message.arguments
-        fields = request_dict(self.delivery, self.hostname)
+        fields = make_request_dict(self.delivery, self.hostname)
         context = Context(fields, args=args, kwargs=kwargs, called_directly=False, **embed)
         self.__dict__.update(vars(context))
         return getattr(context, name)

@@ -71,7 +71,7 @@ class Transport(TransportByUrl):
             return
         for channel in self.channels:
             if channel is not None and channel.in_flight.find_delivery(delivery.tag) is delivery:
-                channel.release_for_cancelled(delivery)
+                channel.release_undelivered(delivery)
 
 
 class SentinelTransport(Transport):

@@ -20,7 +20,6 @@ from millpond.broker.consume.fetch_call import settle_pending
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.consume.lease_renewer import END_TERM_MS, LeaseRenewer, end_leases
 from millpond.broker.consume.lease_resumption import resume_lease
-from millpond.broker.consume.queue_lease import QueueLease
 from millpond.broker.outcomes import REDELIVER
 
 logger = logging.getLogger(__name__)
@@ -33,6 +32,8 @@ _open: weakref.WeakSet["ChannelLeases"] = weakref.WeakSet()
 
 class ChannelLeases(LeaseRenewer):
     """Renews the leases of a channel until it is closed and its last started task has ended."""
+
+    searches_orphans = False  # the workers of the queue do
 
     def __init__(
         self, in_flight: InFlightMessages, *, lease_ms: int, store: Store, started_tags: StartedTags
@@ -57,7 +58,7 @@ class ChannelLeases(LeaseRenewer):
             self.stop()
 
     def close_later(self) -> None:
-        """Close the leases in the thread: those of a channel that is garbage-collected and was not closed."""
+        """Close the leases later, in the thread. For a channel that was garbage-collected and not closed."""
         self._closed_until = time.monotonic() + self.lease_ms / 1000
 
     def _end_if_done(self) -> bool:
@@ -82,11 +83,8 @@ class ChannelLeases(LeaseRenewer):
                 return True
         return False
 
-    def _search_orphans(self, lease: QueueLease) -> bool:
-        """Do nothing: the workers of the queue search for orphans."""
-        return bool(lease)
-
     def _close_store(self) -> None:
+        """Close the store. Nothing is left to do when the process ends."""
         _open.discard(self)
         self.store.close()
 

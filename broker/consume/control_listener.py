@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 #: How often a drained process reads whether its pool was resumed, seconds.
 DRAINED_POLL_SECONDS = 5
 
+#: The name of the handler of a channel for what arrives on this connection.
 CONTROL = "CONTROL"
 
 
@@ -31,14 +32,14 @@ class ControlListener:
 
     def __init__(self, channel: Any, in_flight: InFlightMessages) -> None:
         self.client = channel.new_client()
-        self.watcher = Watcher(in_flight.name, channel.store, self.watched_connection)
+        self.watcher = Watcher(in_flight.name, channel.store, self.connect)
         self._channel = channel
         self._in_flight = in_flight
         self.is_subscribed = False
         self._read_at = 0.0
 
-    def watched_connection(self) -> Any:
-        """Return the connection, connected and watched by the poller."""
+    def connect(self) -> Any:
+        """Connect if necessary, and return the connection, which the poller watches."""
         return self._channel.connection.cycle.connect_watched(self._channel, self.client, CONTROL)
 
     @property
@@ -58,7 +59,7 @@ class ControlListener:
 
     def _subscribe(self) -> None:
         """Subscribe to the control state, and read its present value."""
-        self.watched_connection().send_command("SUBSCRIBE", epoch_key(self._channel.global_keyprefix))
+        self.connect().send_command("SUBSCRIBE", epoch_key(self._channel.global_keyprefix))
         self.is_subscribed = True
         self.watcher.begin_tracking()
         self._read_state()

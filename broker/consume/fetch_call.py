@@ -35,11 +35,12 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The reply to a call. Its fields are described in settle_and_fetch.lua.
+    """The reply to a call, as settle_and_fetch.lua describes it.
 
-    `lease` is False if the lease had expired, and then nothing was settled and nothing fetched. `unlisted` is
-    True if the list of consumers had been deleted; the lease is in force again. `limited` is True if messages
-    wait for a permit of the in-flight limit.
+    `lease` is False if the lease had expired: nothing was settled then, and nothing fetched. `late` counts
+    outcomes that changed nothing. `next_ms` is when to fetch again: -1 after a wake token, 0 at once, else in
+    this many ms. `epoch` is the control epoch. `unlisted` is True if the list of consumers had been deleted;
+    the lease is in force again. `limited` is True if messages wait for a permit of the in-flight limit.
     """
 
     now_ms: int
@@ -66,7 +67,7 @@ def fetch_command(request: FetchRequest, *, lease_ms: int) -> tuple[Any, ...]:
         "0" if lease.registered else "1",
         prefix,
         lease.calls,
-        "" if lease.announced == lease.consumer else lease.kinds,
+        "" if lease.announced_by == lease.consumer else lease.kinds,
     ]
     for delivery, outcome in request.outcomes:
         message, (action, state, detail, due_ms, text) = delivery.message, encode_outcome(outcome)
@@ -84,10 +85,9 @@ def parse_reply(raw: list[Any]) -> Reply:
 
 def call_and_wait(store: Store, request: FetchRequest, *, lease_ms: int) -> Reply:
     """Make a call and wait for its reply. Without a reply, its outcomes are queued again."""
-    _command, _sha, number_of_keys, *words = fetch_command(request, lease_ms=lease_ms)
-    keys, args = words[:number_of_keys], words[number_of_keys:]
+    command = fetch_command(request, lease_ms=lease_ms)
     try:
-        reply = parse_reply(script("settle_and_fetch").run(store.client, keys, args))
+        reply = parse_reply(script("settle_and_fetch").run_command(store.client, command))
     except BaseException:
         request.lease.put_back_outcomes(request.outcomes)
         raise
@@ -106,10 +106,10 @@ def settle_pending(store: Store, in_flight: InFlightMessages, *, lease_ms: int) 
 def update_lease(request: FetchRequest, reply: Reply) -> None:
     """Update a lease by the reply to a call: it is in force, the server's clock, and when to fetch again.
 
-    Calls `on_settled` of each delivery that was settled by the call.
+    Calls `on_settled` of each delivery that the call has settled.
     """
     lease = request.lease
-    lease.registered, lease.announced = True, lease.consumer
+    lease.registered, lease.announced_by = True, lease.consumer
     lease.late += reply.late
     lease.orphans_searched &= not reply.unlisted
     if request.sent_ms is not None:
@@ -128,8 +128,8 @@ def accept_messages(
     """Register the fetched messages as in flight, and deliver each.
 
     A message that cannot be decoded becomes a dead letter with the reason, and the next message is delivered.
-    The same is done if `deliver` raises an error and `keeps_errors` is True. Otherwise the error is raised,
-    and the messages after it are released.
+    The same is done if `deliver` raises an error and `keeps_errors` is True. An error of a connection is
+    raised all the same. Without `keeps_errors` every error is raised, and the messages after it are released.
     """
     if reply.messages:
         lease.last_sequence = max(lease.last_sequence, int(reply.messages[-1].token.partition("/")[0]))
@@ -183,7 +183,7 @@ def _register_message(lease: QueueLease, reply: Reply, fetched: Fetched, clock_m
 _UNDECODED = Message({"headers": {}, "properties": {}}, b"")
 
 
-def connection_error(action: str, error: ResponseError) -> RedisConnectionError:
+def make_connection_error(action: str, error: ResponseError) -> RedisConnectionError:
     """Return the connection error to raise because the server refused `action`: the worker connects again.
 
     An error of the script itself is logged too.

@@ -36,6 +36,7 @@ REPLY_TIMEOUT_SECONDS = 5.0
 #: How long the event loop of an idle process sleeps so that the thread of a new task can start.
 START_SECONDS = 0.0002
 
+#: The names of the handlers of a channel for what arrives on the two connections.
 FETCH, WAIT = "FETCH", "WAIT"
 
 
@@ -208,7 +209,7 @@ class Fetcher:
             return
         except ResponseError as error:
             self.drop_call()
-            raise fetch_call.connection_error("to fetch", error) from error
+            raise fetch_call.make_connection_error("to fetch", error) from error
         except BaseException:
             self.drop_call()
             raise
@@ -220,7 +221,7 @@ class Fetcher:
         try:
             self.channel.store.client.script_load(script("settle_and_fetch").source)
         except ResponseError as error:
-            raise fetch_call.connection_error("a script", error) from error
+            raise fetch_call.make_connection_error("a script", error) from error
 
     def _accept_reply(self, request: FetchRequest, reply: fetch_call.Reply) -> None:
         """Deliver the messages of a reply. If the lease of the call had expired, begin a new one."""
@@ -257,7 +258,7 @@ class Fetcher:
         try:
             woken = self.wait_client.connection.read_response()
         except ResponseError as error:
-            raise fetch_call.connection_error("to wait", error) from error
+            raise fetch_call.make_connection_error("to wait", error) from error
         if request is not None:
             self._on_pipelined_reply(request)
             return
@@ -275,7 +276,7 @@ class Fetcher:
             self._load_script()
             return
         except ResponseError as error:
-            raise fetch_call.connection_error("to fetch", error) from error
+            raise fetch_call.make_connection_error("to fetch", error) from error
         # If the consumer has another name now, the call was for a lease that is lost or was resumed.
         if request.consumer == request.lease.consumer:
             self._accept_reply(request, fetch_call.parse_reply(raw))

@@ -53,7 +53,8 @@ os.register_at_fork(after_in_child=_forget_all)
 class InFlightMessages:
     """The registry of a process or a channel: a lease for each queue, one credit of `slots` + `prefetch`.
 
-    Cancellations and drained pools concern a worker process, not the user of a channel (`of_channel`).
+    `of_channel` is True for a channel. Its user starts no tasks, so cancellations and drained pools do not
+    concern it.
     """
 
     #: True if this process ends.
@@ -101,9 +102,9 @@ class InFlightMessages:
         self.lock = threading.RLock()
         #: The receiver of deliveries; None if kombu's consumer receives them.
         self.receive: Callable[[Delivery], None] | None = None
-        #: Called after a control change. It drops cancelled tasks that have not started, then calls its
-        #: argument.
-        self.on_control: Callable[[Callable[[], None]], None] = lambda confirm: confirm()
+        #: Called after a change of the control state, with a function that acknowledges it. It drops the
+        #: cancelled tasks that have not started, then calls that function.
+        self.on_control: Callable[[Callable[[], None]], None] = lambda acknowledge: acknowledge()
         #: For `worker_disable_prefetch`: one message is fetched at a time, and only if this returns True.
         self.may_fetch: Callable[[], bool] | None = None
         #: The queues with a lease, in the order of the next fetches under `round_robin`.
@@ -149,7 +150,7 @@ class InFlightMessages:
         """
         self._kinds = "\n".join(("", *kinds, ""))
         for lease in self.leases.values():
-            lease.kinds, lease.announced = self._kinds, ""
+            lease.kinds, lease.announced_by = self._kinds, ""
 
     @property
     def count(self) -> int:

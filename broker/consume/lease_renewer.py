@@ -33,6 +33,9 @@ END_TERM_MS = 5_000
 class LeaseRenewer:
     """The thread that renews every lease of a process, three times within the shortest term (`lease_ms`)."""
 
+    #: True if the thread searches each queue once for messages whose consumer is not listed.
+    searches_orphans = True
+
     def __init__(self, in_flight: InFlightMessages, *, lease_ms: int, store: Store) -> None:
         self.in_flight = in_flight
         self.lease_ms = lease_ms
@@ -101,11 +104,11 @@ class LeaseRenewer:
         return True
 
     def _search_orphans(self, lease: QueueLease) -> bool:
-        """Search for messages whose consumer is not listed, unless it was done before.
+        """Search for messages whose consumer is not listed, if that is to be done and was not done before.
 
         Return False if the server did not reply.
         """
-        if not lease.orphans_searched:
+        if self.searches_orphans and not lease.orphans_searched:
             try:
                 lease_orphaned_messages(self.store, lease.keys, lease_ms=lease.term_ms(self.lease_ms))
             except (RedisError, OSError) as error:

@@ -26,9 +26,9 @@ def resume_lease(store: Store, in_flight: InFlightMessages, lease: QueueLease, *
     """
     tokens = [*lease.in_flight, *(delivery.token for delivery, _ in lease.outcomes)]
     new_name = in_flight.new_consumer()
-    words = (lease.consumer, lease.term_ms(lease_ms), new_name, lease.last_sequence, *tokens)
+    args = (lease.consumer, lease.term_ms(lease_ms), new_name, lease.last_sequence, *tokens)
     is_in_force, returned, forgotten, until_ms, *missing = script("resume_lease").run(
-        store.client, lease.keys.for_scripts, words
+        store.client, lease.keys.for_scripts, args
     )
     lost = 0
     if is_in_force:
@@ -48,10 +48,10 @@ def resume_lease(store: Store, in_flight: InFlightMessages, lease: QueueLease, *
         )
     if lost:
         logger.warning(
-            "queue %s: the broker does not have %d messages in flight that this process has: those that it "
-            "has at all are delivered again, and their ends here change nothing",
+            "queue %s: %d messages in flight were lost to this process. Those that the broker still has are "
+            "delivered again, and their outcomes here change nothing",
             lease.queue,
             lost,
         )
     if returned:
-        logger.info("queue %s: %d messages whose delivery is not known here went back", lease.queue, returned)
+        logger.info("queue %s: %d messages that are not in flight here were released", lease.queue, returned)

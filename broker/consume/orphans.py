@@ -25,8 +25,8 @@ def lease_orphaned_messages(store: Store, keys: QueueKeys, *, lease_ms: int) -> 
     count, prefix = 0, keys.in_flight("")
     pattern = re.sub(r"([\\*?\[\]])", r"\\\1", prefix) + "*"
     for key in store.client.scan_iter(pattern, count=_PAGE):
-        words = (key[len(prefix.encode()) :], lease_ms)
-        count += int(script("adopt").run(store.client, keys.for_scripts, words))
+        args = (key[len(prefix.encode()) :], lease_ms)
+        count += int(script("adopt").run(store.client, keys.for_scripts, args))
     if count:
         logger.warning(
             "queue %s: %d messages in flight had no listed consumer, as after %s was deleted: they go back "

@@ -22,10 +22,10 @@ class QueueLease:
     keys: QueueKeys
     #: The present name of the consumer. After the lease was lost or resumed it is a new one.
     consumer: str
-    #: The kinds that this process has, each between newlines, and the name of the consumer that announced
-    #: them.
+    #: The kinds that this process has, each between newlines, and the name of the consumer under which a call
+    #: has announced them.
     kinds: str = ""
-    announced: str = ""
+    announced_by: str = ""
     #: The term of the lease after a call or a renewal, if the queue has a term of its own; else 0.
     own_term_ms: int = 0
     #: Token -> delivery.
@@ -49,7 +49,7 @@ class QueueLease:
     is_limited: bool = False
     #: When to fetch without a wake token (monotonic seconds), or 0.
     fetch_at: float = 0.0
-    #: Outcomes that came after the lease had expired, or whose delivery had an outcome already.
+    #: The number of outcomes that came after the lease had expired, or whose delivery had an outcome already.
     late: int = 0
     #: The number of fetched plus the number of settled messages. It grows while the process works.
     fetched_and_settled: int = 0
@@ -117,15 +117,15 @@ class QueueLease:
             delivery.lost = True
         return len(lost)
 
-    def start_anew(self, successor: str) -> None:
-        """Begin a new lease under a new name after this one has expired.
+    def start_anew(self, new_consumer: str) -> None:
+        """Begin a new lease under a new name of the consumer, after this one has expired.
 
         The messages that were in flight belong to other consumers now, and their outcomes here change
         nothing.
         """
         for delivery in self.in_flight.values():
             delivery.lost = True
-        self.consumer = successor
+        self.consumer = new_consumer
         self.registered = self.orphans_searched = False
         self.lease_lost = False
         self.leased_until = math.inf

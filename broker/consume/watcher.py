@@ -71,12 +71,15 @@ _Request = tuple[tuple[Any, ...], str, WatchedQueue | None]
 
 
 class Watcher:
-    """The watcher of one process. The fetcher reads its replies and notices from the connection."""
+    """The watcher of one process. The control listener reads the replies and notices for it.
 
-    def __init__(self, name: str, store: Store, connection: Callable[[], Any]) -> None:
-        self._name = name
+    `connect` returns the connection of the listener, connected.
+    """
+
+    def __init__(self, process: str, store: Store, connect: Callable[[], Any]) -> None:
+        self._process = process
         self._store = store
-        self._connection = connection
+        self._connect = connect
         #: True once the server has confirmed that it tracks keys for this connection.
         self.is_tracking = False
         #: When `on_tick` has something to do although nothing arrives (monotonic seconds).
@@ -88,7 +91,7 @@ class Watcher:
 
     def begin_tracking(self) -> None:
         """Ask the server to track keys for this connection, if the connection speaks RESP3."""
-        connection = self._connection()
+        connection = self._connect()
         if getattr(connection, "protocol", 2) not in (3, "3"):
             return
         connection._parser.set_invalidation_push_handler(lambda notice: notice)
@@ -163,7 +166,7 @@ class Watcher:
     def _is_reply_overdue(self, now: float) -> bool:
         """True if a reply has been pending for too long, and has not arrived unread."""
         late = bool(self._pending) and now - self._pending[0][2] > self._reply_timeout
-        return late and not self._connection().can_read(timeout=0)
+        return late and not self._connect().can_read(timeout=0)
 
     def leave_seat(self, queue: str) -> None:
         """Leave the seat of a queue that this process does not consume any more."""
@@ -227,17 +230,17 @@ class Watcher:
         """
         if request_type in ("tracking", "caching"):
             self.is_tracking = False
-        logger.debug("looking out for messages: %s refused: %s", request_type, error)
+        logger.debug("watching for messages: the server refused %s: %s", request_type, error)
 
     # Requests
 
     def _claim_command(self, watched: WatchedQueue, seconds: float) -> tuple[Any, ...]:
         """Return the command that takes or renews a seat of a queue for some seconds. 0 leaves the seat."""
-        return script("claim_watch").command(watched.keys.watcher_seats, (self._name, int(seconds * 1000)))
+        return script("claim_watch").command(watched.keys.watcher_seats, (self._process, int(seconds * 1000)))
 
     def _send_requests(self, requests: list[_Request]) -> None:
         """Send requests in one packet, and record that their replies are pending."""
-        connection = self._connection()
+        connection = self._connect()
         packed = connection.pack_commands([command for command, _, _ in requests])
         # Without a health check, whose reply would be taken for the reply to one of these.
         connection.send_packed_command(packed, check_health=False)

@@ -30,12 +30,11 @@ KEPT_UNKNOWN_MS = 3600 * 1000
 
 @dataclass(frozen=True)
 class Cancellation:
-    """The result of a cancellation. `epoch` is its number.
+    """The result of a cancellation. `epoch` is its control epoch, 0 if the task is a dead letter.
 
     `unacknowledged` names the processes that did not acknowledge it in time. If it is empty, no cancelled
     task starts any more. `settled` counts the ready and delayed messages that were settled as cancelled.
-    `found` is where the task was, or None if it has ended or was never sent, and for a batch. A dead letter
-    is not changed.
+    `found` is where the task was. It is None for a batch, and for a task that has ended or was never sent.
     """
 
     epoch: int
@@ -60,11 +59,9 @@ def cancel_batch(
     """
     key = batch_key(batch, store.prefix)
     with translate_errors(f"cancelling batch {batch}"):
-        epoch = _mark_cancelled(store, key, batch=True, terminate=terminate)
+        epoch = _mark_cancelled(store, key, is_batch=True, terminate=terminate)
         if not epoch:
-            raise UnknownBatch(
-                f"no batch is {batch!r}: look at `millpond batches`, or its record has expired"
-            )
+            raise UnknownBatch(batch)
         unacknowledged = wait_for_acknowledgements(store, epoch, timeout_seconds)
         return Cancellation(epoch, unacknowledged, cancel_waiting(store, effort, batch=batch))
 
@@ -86,7 +83,7 @@ def cancel_task(
         location = task_lookup.find_task(store, id, effort)
         if location is not None and location.state is TaskState.DEAD:
             return Cancellation(0, (), found=location)
-        epoch = _mark_cancelled(store, id, batch=False, terminate=terminate)
+        epoch = _mark_cancelled(store, id, is_batch=False, terminate=terminate)
         unacknowledged = wait_for_acknowledgements(store, epoch, timeout_seconds)
         settled = cancel_waiting(store, effort, id=id)
         if location is None and not settled and effort.max_count is None:
@@ -102,13 +99,13 @@ def _shorten_cancellation(store: Store, id: str) -> None:
         pipe.execute()
 
 
-def _mark_cancelled(store: Store, name: str, *, batch: bool, terminate: bool) -> int:
-    """Mark a task (its id) or a batch (its key) as cancelled, and return the epoch of the cancellation.
+def _mark_cancelled(store: Store, id_or_key: str, *, is_batch: bool, terminate: bool) -> int:
+    """Mark a task (its id) or a batch (the key of its record) as cancelled, and return the control epoch.
 
     Return 0 if there is no such batch.
     """
     prefix = store.prefix
     cancelled = cancelled_key(prefix)
-    record = name if batch else cancelled
+    record = id_or_key if is_batch else cancelled
     keys = (cancelled, epoch_key(prefix), record, terminated_key(prefix), cancellations_key(prefix))
-    return int(script("cancel").run(store.client, keys, (name, KEPT_MS, int(terminate), LATEST)))
+    return int(script("cancel").run(store.client, keys, (id_or_key, KEPT_MS, int(terminate), LATEST)))

@@ -63,7 +63,7 @@ def read_state(store: Store, known: ControlState | None = None) -> ControlState:
         later = _read_changes(store, known)
         if later is not None:
             return later
-    with translate_errors("reading the control state"), store.client.pipeline() as pipe:
+    with store.pipeline("reading the control state", atomic=True) as pipe:
         pipe.get(epoch_key(store.prefix))
         pipe.zrange(cancelled_key(store.prefix), 0, -1).zrange(terminated_key(store.prefix), 0, -1)
         pipe.hkeys(drained_key(store.prefix)).lindex(cancellations_key(store.prefix), -1)
@@ -117,10 +117,7 @@ def cancelled_among(store: Store, names: Collection[str]) -> frozenset[str]:
 def acknowledge_epoch(store: Store, process: str, epoch: int) -> None:
     """Record that a process knows and obeys the control state of an epoch."""
     key = known_epochs_key(store.prefix)
-    with (
-        translate_errors("acknowledging the control state"),
-        store.client.pipeline(transaction=False) as pipe,
-    ):
+    with store.pipeline("acknowledging the control state") as pipe:
         pipe.hset(key, process, epoch).pexpire(key, _KEPT_MS)
         pipe.execute()
 

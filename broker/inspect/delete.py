@@ -1,6 +1,6 @@
 """Delete a queue: its messages, its limits, and the keys that are not needed any more."""
 
-from millpond.broker.connection import Store, translate_errors
+from millpond.broker.connection import Store
 from millpond.broker.inspect.purge import purge_queue
 from millpond.broker.keys import QueueKeys, queues_key
 
@@ -12,7 +12,7 @@ def delete_queue(store: Store, queue: str) -> int:
     the queue's counters are kept too.
     """
     purged = purge_queue(store, queue)
-    with translate_errors(f"deleting queue {queue!r}"), store.client.pipeline(transaction=False) as pipe:
+    with store.pipeline(f"deleting queue {queue!r}") as pipe:
         pipe.delete(QueueKeys(queue, store.prefix).limits).srem(queues_key(store.prefix), queue)
         pipe.execute()
     delete_if_unused(store, queue)
@@ -20,9 +20,9 @@ def delete_queue(store: Store, queue: str) -> int:
 
 
 def delete_if_unused(store: Store, queue: str) -> None:
-    """Delete the counters of a queue and the like, if it has no messages, no consumers and no limits."""
+    """Delete the counters and other figures of a queue that has no messages, consumers, limits or waiters."""
     keys = QueueKeys(queue, store.prefix)
-    with translate_errors(f"tidying queue {queue!r}"), store.client.pipeline(transaction=False) as pipe:
+    with store.pipeline(f"tidying queue {queue!r}") as pipe:
         pipe.exists(*keys.ready, keys.delayed, keys.dead, keys.consumers, keys.limits, keys.waiters)
         pipe.sismember(queues_key(store.prefix), queue)
         if not any(pipe.execute()):

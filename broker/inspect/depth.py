@@ -43,10 +43,7 @@ def read_depths(store: Store, queues: Sequence[str]) -> list[Depth]:
     """Return the depth of each queue, in two round trips for all of them."""
     all_keys = [QueueKeys(queue, store.prefix) for queue in queues]
     subject = f"queue {queues[0]!r}" if len(queues) == 1 else "the queues"
-    with (
-        translate_errors(f"reading the depth of {subject}"),
-        store.client.pipeline(transaction=False) as pipe,
-    ):
+    with store.pipeline(f"reading the depth of {subject}") as pipe:
         pipe.time()
         for keys in all_keys:
             for ready in keys.ready:
@@ -104,7 +101,7 @@ def sent_at_ms(message: bytes) -> int | None:
 
 def queues_with_ready(store: Store, queues: Sequence[str]) -> list[str]:
     """Return those of the queues that have ready messages, in one round trip."""
-    with translate_errors("looking for ready messages"), store.client.pipeline(transaction=False) as pipe:
+    with store.pipeline("looking for ready messages") as pipe:
         for queue in queues:
             pipe.exists(*QueueKeys(queue, store.prefix).ready)
         return [queue for queue, ready in zip(queues, pipe.execute(), strict=True) if ready]
@@ -132,10 +129,7 @@ def _count_in_flight(store: Store, queue: str) -> int:
     number is right as long as no more messages were fetched. Otherwise the messages are counted.
     """
     keys = QueueKeys(queue, store.prefix)
-    with (
-        translate_errors(f"reading what queue {queue!r} has in flight"),
-        store.client.pipeline(transaction=False) as pipe,
-    ):
+    with store.pipeline(f"reading what queue {queue!r} has in flight") as pipe:
         pipe.hget(keys.drain_rate, "flying").hget(keys.counters, "fetched")
         stored, fetched = pipe.execute()
     count, fetched_then, *_ = (stored or b"0 -").split()

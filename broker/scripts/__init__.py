@@ -27,10 +27,15 @@ class Script:
 
     def run(self, client: Any, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """Run the script and return its reply. Sends the source if the server does not have it."""
+        return self.run_command(client, self.command(keys, args))
+
+    def run_command(self, client: Any, command: Sequence[Any]) -> Any:
+        """Run a command that `command` returned, as `run` does."""
         try:
-            return client.execute_command(*self.command(keys, args))
+            return client.execute_command(*command)
         except NoScriptError:
-            return client.execute_command("EVAL", self.source, len(keys), *keys, *args)
+            _evalsha, _sha, *rest = command
+            return client.execute_command("EVAL", self.source, *rest)
 
 
 @cache

@@ -66,7 +66,7 @@ def _write_entries(
     The last `max_entries` are kept. The stream expires if none is added for twice as long as they take to
     write, one in each `step_ms`.
     """
-    with translate_errors("folding the windows"), store.client.pipeline(transaction=False) as pipe:
+    with store.pipeline("folding the windows") as pipe:
         for key, kinds in zip(keys, figures, strict=True):
             largest = sorted(kinds.items(), key=lambda item: -item[1].service_seconds)[:KINDS]
             entry = {
@@ -82,7 +82,7 @@ def _write_entries(
 
 def _read_streams(store: Store, keys: Sequence[str], since_ms: int = 0) -> list[list[Entry]]:
     """Return the entries of each stream since a time, the oldest first."""
-    with translate_errors("reading the history of kinds"), store.client.pipeline(transaction=False) as pipe:
+    with store.pipeline("reading the history of kinds") as pipe:
         for key in keys:
             pipe.xrange(key, min=since_ms)
         replies = pipe.execute()

@@ -106,7 +106,7 @@ def send_heartbeat(store: Store, heartbeat: Heartbeat, added: Mapping[str, int])
 
 def withdraw_heartbeat(store: Store, process: str) -> None:
     """Delete the heartbeat of a process that ends."""
-    with translate_errors("deleting a heartbeat"), store.client.pipeline(transaction=False) as pipe:
+    with store.pipeline("deleting a heartbeat") as pipe:
         pipe.delete(process_key(process, store.prefix)).zrem(processes_key(store.prefix), process)
         pipe.execute()
 
@@ -127,10 +127,7 @@ def read_pools(store: Store) -> list[str]:
 
 def read_totals(store: Store, pools: list[str]) -> Iterator[Totals]:
     """Yield the totals of each pool, in one round trip."""
-    with (
-        translate_errors("reading the totals of the pools"),
-        store.client.pipeline(transaction=False) as pipe,
-    ):
+    with store.pipeline("reading the totals of the pools") as pipe:
         for pool in pools:
             pipe.hgetall(pool_totals_key(pool, store.prefix))
         replies = pipe.execute()

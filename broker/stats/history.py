@@ -53,7 +53,7 @@ def write_samples(store: Store) -> None:
     for name, totals in zip(names, heartbeats.read_totals(store, names), strict=True):
         entries[f"pool:{name}"] = _pool_values([r for r in running if r.pool == name], totals)
     keys = {name: samples_key(name, store.prefix) for name in entries}
-    with translate_errors("writing samples"), store.client.pipeline(transaction=False) as pipe:
+    with store.pipeline("writing samples") as pipe:
         for key in _future_streams(store, keys.values()):
             pipe.delete(key)
         for name, values in entries.items():
@@ -112,7 +112,7 @@ def sample_before(
     Raises `BrokerAway`.
     """
     oldest = now_ms - int(max(3 * min_age_seconds, 30) * 1000)
-    with translate_errors("reading the samples"), store.client.pipeline(transaction=False) as pipe:
+    with store.pipeline("reading the samples") as pipe:
         for name in names:
             key, newest = samples_key(name, store.prefix), now_ms - int(min_age_seconds * 1000)
             pipe.xrevrange(key, max=newest, min=oldest, count=1)
@@ -183,7 +183,7 @@ class HistoryCache:
         """Return the entries of each stream from an id on, that entry included. "-" is the first entry."""
         if not names:
             return []
-        with translate_errors("reading the samples"), self._store.client.pipeline(transaction=False) as pipe:
+        with self._store.pipeline("reading the samples") as pipe:
             for name, first in zip(names, since, strict=True):
                 pipe.xrange(samples_key(name, self._store.prefix), min=first)
             entries: list[Entries] = pipe.execute()

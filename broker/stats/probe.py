@@ -152,10 +152,8 @@ class Probe:
 
         Return None if more tasks than the limit were in flight, or if the ready tasks ran out.
         """
-        now_ms, wait_seconds = (
-            server_time_ms(self._store),
-            self._seconds_until_limited(self._count_in_flight()),
-        )
+        now_ms = server_time_ms(self._store)
+        wait_seconds = self._seconds_until_limited(self._count_in_flight())
         until_ms = int((self._window_seconds + wait_seconds) * 1000) + 2_000
         shares = self._divide_limit(limit)
         for queue, max_count in zip(self._queues, shares, strict=True):
@@ -240,7 +238,7 @@ class Probe:
     def _count_in_flight(self) -> int:
         """Return the number of messages in flight on the pool's queues."""
         all_keys = [QueueKeys(queue, self._store.prefix) for queue in self._queues]
-        with translate_errors("counting what is in flight"), self._store.client.pipeline(True) as pipe:
+        with self._store.pipeline("counting what is in flight", atomic=True) as pipe:
             for keys in all_keys:
                 pipe.zrange(keys.consumers, 0, -1)
             for keys, consumers in zip(all_keys, pipe.execute(), strict=True):
@@ -250,7 +248,7 @@ class Probe:
 
     def _queue_lengths(self) -> list[int]:
         """Return the number of ready messages of each queue."""
-        with translate_errors("counting what waits"), self._store.client.pipeline(False) as pipe:
+        with self._store.pipeline("counting what waits") as pipe:
             for queue in self._queues:
                 for key in QueueKeys(queue, self._store.prefix).ready:
                     pipe.llen(key)
@@ -260,7 +258,7 @@ class Probe:
 
     def _count_ended(self) -> tuple[int, int]:
         """Return the number of runs that have ended so far, and the server's time in ms."""
-        with translate_errors("counting what ended"), self._store.client.pipeline(True) as pipe:
+        with self._store.pipeline("counting what ended", atomic=True) as pipe:
             for queue in self._queues:
                 pipe.hmget(QueueKeys(queue, self._store.prefix).counters, "settled", "dead", "retried")
             pipe.time()

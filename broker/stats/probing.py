@@ -8,7 +8,6 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from random import Random
 
 from millpond.broker import limits, server
 from millpond.broker.connection import Store, translate_errors
@@ -158,7 +157,6 @@ def probe_pool(store: Store, candidate: Candidate, *, max_seconds: float | None 
             slots=candidate.slots,
             service_seconds=mean,
             free_rate=free_rate,
-            rng=Random(),
             is_unchanged=lambda: _count_slots(store, candidate.pool) == candidate.slots,
         )
         try:
@@ -279,15 +277,14 @@ def _has_valid_result(store: Store, candidate: Candidate) -> bool:
     [kept] = elasticity.read_last_elasticity(store, [candidate.pool])
     if kept is None or kept.slots != candidate.slots:
         return False
-    [recent] = window.read_windows(store, [candidate.pool], now_ms=server.server_time_ms(store), seconds=10)
-    figures = recent if recent.ended >= 20 else candidate.minute
-    return elasticity.still_holds(kept, figures.service_seconds / max(1, figures.ended)) and kept.decides
+    _, mean = _last_figures(store, candidate)
+    return elasticity.still_holds(kept, mean) and kept.decides
 
 
 def _record_cost(store: Store, pool: str, seconds: float) -> None:
     """Record the cost of a probe, in seconds of the pool's throughput."""
     key = probe_cost_key(pool, store.prefix)
-    with translate_errors("counting the cost of a probe"), store.client.pipeline(transaction=False) as pipe:
+    with store.pipeline("counting the cost of a probe") as pipe:
         pipe.set(key, 0, ex=HOUR, nx=True).incrbyfloat(key, seconds)
         pipe.execute()
 

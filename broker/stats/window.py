@@ -163,7 +163,7 @@ def _read_raw_windows(
     store: Store, pools: Sequence[str], numbers: Sequence[int]
 ) -> list[list[Mapping[bytes, bytes]]]:
     """Return the windows of each pool as they are stored."""
-    with translate_errors("reading the windows"), store.client.pipeline(transaction=False) as pipe:
+    with store.pipeline("reading the windows") as pipe:
         for pool in pools:
             for number in numbers:
                 pipe.hgetall(f"{window_key(pool, store.prefix)}{number}")

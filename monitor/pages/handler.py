@@ -127,7 +127,7 @@ class PageHandler(BaseHandler):
     async def record_change(self, change: str) -> None:
         """Record a change by this user in the audit."""
         author = f"{self.user_name} by Flower from {self.request.remote_ip}"
-        await self.call_broker(audit.log_change, self.store, author, change)
+        await self.call_broker(audit.record_change, self.store, author, change)
 
     # Rendering
 

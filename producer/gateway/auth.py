@@ -135,7 +135,7 @@ class BatchOwners:
         is_full = time.monotonic() < self._full_until.get(principal.name, 0.0)
         if not is_full:
             is_full = not await self._threads.lookups.run(
-                principal.name, lambda: record.has_room(self._store, principal.name, max_batches)
+                principal.name, lambda: record.may_open_batch(self._store, principal.name, max_batches)
             )
             if is_full:
                 self._full_until[principal.name] = time.monotonic() + FULL_SECONDS

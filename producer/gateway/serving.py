@@ -17,7 +17,7 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
-from millpond.broker.cluster import check_at_start
+from millpond.broker.cluster import check_cluster_at_start
 from millpond.producer.client import Client
 from millpond.producer.gateway.acceptor import Acceptor
 from millpond.producer.gateway.app import application, load_contracts
@@ -47,7 +47,7 @@ def serve(configured: Settings, *, host: str, port: int, on_ready: Callable[[str
     Raises `SettingsError`, `BadBrokerUrl` or `StartError`.
     """
     check_address(host, configured.gateway.tokens)
-    check_at_start(require_broker_url(configured), **configured.broker_options)
+    check_cluster_at_start(require_broker_url(configured), **configured.broker_options)
     load_contracts(configured.gateway.contracts)
     raise_open_file_limit(configured.gateway)
     with _open_socket(host, port) as listening:

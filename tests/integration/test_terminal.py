@@ -88,7 +88,7 @@ def shop(module_url: str, module_store: Store, tmp_path_factory: pytest.TempPath
     publish(store, [delayed])
     for from_ in range(0, 1_000, 100):
         publish(store, waiting[from_ : from_ + 100])
-    audit.log_change(
+    audit.record_change(
         store, "ann", f"paused queue {QUEUE} for the night, for its mail server cannot be reached"
     )
     with Client(settings=Settings(broker_url=module_url)) as client:

@@ -4,7 +4,7 @@ from typing import Any
 
 from celery import Task
 
-from millpond.broker.celery.request import immediate_writer
+from millpond.broker.celery.prefork_pool import make_immediate_writer
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.worker.dispatch.chunks import Chunks
 from millpond.worker.dispatch.thread_pool import ThreadSlots
@@ -28,4 +28,4 @@ class KindServices:
         #: middleware does not choose events.
         self.event_hooks = consumer.app.hooks[0].shows_events
         #: Writes the next task of the pool to a free prefork child now, if there is one.
-        self.write_at_once = immediate_writer(consumer.pool, consumer.hub)
+        self.write_at_once = make_immediate_writer(consumer.pool, consumer.hub)

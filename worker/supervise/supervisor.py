@@ -20,7 +20,7 @@ from functools import partial
 from itertools import islice
 from time import monotonic
 
-from millpond.broker.cluster import check_at_start
+from millpond.broker.cluster import check_cluster_at_start
 from millpond.tasks.errors import BadBrokerUrl, SettingsError
 from millpond.tasks.module_loading import check_module
 from millpond.tasks.name_suggestions import unknown_name_text
@@ -52,7 +52,7 @@ def supervise(pools: Sequence[str], *, ready_fd: int | None = None) -> int:
     configured, pools = settings(), list(dict.fromkeys(pools))
     if not configured.broker_url:
         raise SettingsError("the workers have no broker: set MILLPOND_BROKER_URL, or use millpond up")
-    check_at_start(configured.broker_url, **configured.broker_options)
+    check_cluster_at_start(configured.broker_url, **configured.broker_options)
     for module in configured.kinds:
         check_module(module)
     with (

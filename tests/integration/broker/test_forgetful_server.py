@@ -103,8 +103,8 @@ def test_messages_that_the_server_forgot_are_dropped_and_counted(
     assert (depth.ready, depth.in_flight, depth.counters["forgotten"]) == (2, 0, 1)
     said = caplog.text
     assert "with 1 deliveries" in said
-    assert "1 messages in flight that this process has" in said
-    assert "1 messages whose delivery is not known here went back" in said
+    assert "1 messages in flight were lost to this process" in said
+    assert "1 messages that are not in flight here were released" in said
     resume_lease(store, consumer.in_flight, consumer.lease, lease_ms=LEASE_MS)
     assert look(store).counters["forgotten"] == 1, "it is counted once"
 
@@ -202,5 +202,5 @@ def test_a_running_worker_says_what_its_server_forgot(
         Path(f"{file}.go").touch()
         eventually(lambda: inspect_depth.read_depth(store, "default").counters.get("forgotten") == 1)
         eventually(lambda: "with 1 deliveries" in worker.log)
-        assert "1 messages in flight that this process has" in worker.log
+        assert "1 messages in flight were lost to this process" in worker.log
         eventually(lambda: inspect_depth.read_depth(store, "default").in_flight == 0)

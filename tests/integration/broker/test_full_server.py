@@ -52,7 +52,7 @@ def test_a_queue_is_paused_and_resumed_on_a_full_server(client: Client) -> None:
     assert limits.read_limits(client.store, "default").paused
     limits.resume(client.store, "default")
     assert not limits.read_limits(client.store, "default").paused
-    audit.log_change(client.store, "ann", "resumed queue default")
+    audit.record_change(client.store, "ann", "resumed queue default")
     assert [change.action for change in audit.read_changes(client.store)] == ["resumed queue default"]
 
 

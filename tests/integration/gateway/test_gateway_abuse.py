@@ -181,10 +181,10 @@ def test_a_token_keeps_so_many_batches_and_no_more(gateway: GatewayProcess, modu
     assert (refused.status, refused.json["error"]["code"]) == (429, "too_many_batches")
     assert int(refused.headers["Retry-After"]) > 0
     assert open_(RIVAL).status == 201
-    assert not record.has_room(module_store, "narrow", BATCHES)
+    assert not record.may_open_batch(module_store, "narrow", BATCHES)
     module_store.client.delete(batch_key(opened[3].json["id"]))
-    assert record.has_room(module_store, "narrow", BATCHES)
-    assert not record.has_room(module_store, "narrow", BATCHES - 1)
+    assert record.may_open_batch(module_store, "narrow", BATCHES)
+    assert not record.may_open_batch(module_store, "narrow", BATCHES - 1)
 
 
 WAITING = 60_000

@@ -30,7 +30,7 @@ def test_top_shows_queues_pools_and_who_changed_what(
 ) -> None:
     """`top` has every queue with its ready messages, every pool, and the latest change with its author."""
     send_tasks(watched, "on-top", 12)
-    audit.log_change(watched, "ann", "looked at the top")
+    audit.record_change(watched, "ann", "looked at the top")
     assert millpond.main(["top", "--once"]) == 0
     shown = capsys.readouterr().out
     [line] = [line for line in shown.splitlines() if line.startswith("on-top")]
@@ -85,7 +85,7 @@ def test_a_hostile_name_does_not_steer_the_terminal(
     hostile = "[/bold]\x1b]0;owned\x07\n"
     send_tasks(watched, f"q{hostile}", 1)
     make_dead_letter(watched, "steered", hostile, hostile, kind="squares.square", kwargs={"n": hostile})
-    audit.log_change(watched, hostile, hostile)
+    audit.record_change(watched, hostile, hostile)
     [letter] = dead_letters.read_dead_letters(watched, "steered")
     for command in (["top", "--once"], ["status"], ["dead", "list", "steered"], ["dead", "show", "steered"]):
         given = [*command, letter.id] if command[:2] == ["dead", "show"] else command
