@@ -14,12 +14,10 @@ from millpond.producer.client import Client
 from millpond.tasks.app import celery_app
 from millpond.tasks.contract import Contract
 from millpond.tasks.settings import Settings
-from tests.harness.gates import gate
 from tests.harness.noted import read_names
 from tests.harness.one_worker import OneWorker, settings_for, workers
 
 Eventually = Callable[..., Any]
-Together = Callable[[list[Contract]], Batch]
 
 PATIENCE = timedelta(minutes=5)
 
@@ -27,45 +25,53 @@ PATIENCE = timedelta(minutes=5)
 POOL = {"executor": "prefork", "concurrency": 2, "prefetch": 16}
 
 
-@pytest.fixture
-def settings(url: str, kinds_path: None) -> Settings:
+@pytest.fixture(scope="module")
+def settings(module_url: str, kinds_path: None) -> Settings:
     return settings_for(
-        url, pool=POOL, queue={"max_deliveries": 2}, kinds=("broker_kinds", "pond_kinds"), drain_seconds=60
+        module_url,
+        pool=POOL,
+        queue={"max_deliveries": 2},
+        kinds=("broker_kinds", "pond_kinds"),
+        drain_seconds=60,
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(settings: Settings) -> Iterator[Client]:
     with Client(settings=settings) as opened:
         yield opened
 
 
-@pytest.fixture
-def worker(settings: Settings, tmp_path: Path) -> Iterator[OneWorker]:
-    with workers(settings, tmp_path) as (running,):
+@pytest.fixture(scope="module")
+def worker(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneWorker]:
+    """Run one worker for the module; it learns the times of kinds, so each test has its own."""
+    with workers(settings, tmp_path_factory.mktemp("chunks")) as (running,):
         yield running
 
 
-@pytest.fixture
-def together(client: Client, worker: OneWorker) -> Together:
-    """Return `together(tasks)`: send a batch while the worker stands still; then it fetches all at once."""
-
-    def send(tasks: list[Contract]) -> Batch:
-        worker.freeze()
-        batch = client.batch()
+def together(client: Client, worker: OneWorker, tasks: list[Contract]) -> Batch:
+    """Send a batch while the worker stands still; then it fetches all at once."""
+    worker.freeze()
+    with client.batch() as batch:
         batch.send_many(tasks)
-        batch.close()
-        worker.thaw()
-        return batch
-
-    return send
+    worker.thaw()
+    return batch
 
 
-def gates(folder: Path, prefix: str, count: int, *, is_open: Callable[[int], bool]) -> list[Contract]:
-    """Return so many tasks, the gates of which are open or not by their numbers."""
+def gates(
+    kind: str, folder: Path, prefix: str, count: int, *, is_open: Callable[[int], bool]
+) -> list[Contract]:
+    """Return so many tasks of `Gate` or `Hold`, the gates of which are open or not by their numbers."""
+    import pond_kinds
+
     for n in filter(is_open, range(count)):
         (folder / f"{prefix}{n}.open").touch()
-    return [gate(folder, f"{prefix}{n}") for n in range(count)]
+    return [getattr(pond_kinds, kind)(folder=str(folder), name=f"{prefix}{n}") for n in range(count)]
+
+
+def redelivered(client: Client) -> int:
+    """Return how many deliveries were counted so far."""
+    return read_depth(client.store, "default").counters.get("redelivered", 0)
 
 
 def runs(folder: Path) -> Counter[str]:
@@ -93,31 +99,30 @@ def test_nothing_counts_as_running_once_thousands_of_short_tasks_have_ended(
 
 
 def test_those_beside_one_that_turns_out_long_end_before_it(
-    client: Client, together: Together, tmp_path: Path, eventually: Eventually
+    client: Client, worker: OneWorker, tmp_path: Path, eventually: Eventually
 ) -> None:
     """While a long task holds its child, the tasks before and behind it in the chunk end, each once."""
-    teach(client, gates(tmp_path, "taught", 20, is_open=lambda _: True))
-    batch = together(gates(tmp_path, "g", 16, is_open=lambda n: n != 2))
+    teach(client, gates("Gate", tmp_path, "taught", 20, is_open=lambda _: True))
+    batch = together(client, worker, gates("Gate", tmp_path, "g", 16, is_open=lambda n: n != 2))
     eventually(lambda: batch.summary().succeeded == 15)
     assert (tmp_path / "g2.started").exists()
     assert runs(tmp_path) == {f"g{n}": 1 for n in range(16) if n != 2}
     (tmp_path / "g2.open").touch()
     assert batch.wait(PATIENCE).succeeded == 16
     assert runs(tmp_path) == {f"g{n}": 1 for n in range(16)}
-    assert read_depth(client.store, "default").counters.get("redelivered", 0) == 0
+    assert redelivered(client) == 0
 
 
 def test_those_behind_long_ones_go_back_when_the_worker_is_stopped(
     client: Client,
     worker: OneWorker,
-    together: Together,
     settings: Settings,
     tmp_path: Path,
     eventually: Eventually,
 ) -> None:
     """Tasks behind long ones in a chunk are released while the long ones run; no delivery counts."""
-    teach(client, gates(tmp_path, "taught", 20, is_open=lambda _: True))
-    batch = together(gates(tmp_path, "g", 16, is_open=lambda n: n < 2))
+    teach(client, gates("Hold", tmp_path, "taught", 20, is_open=lambda _: True))
+    batch = together(client, worker, gates("Hold", tmp_path, "g", 16, is_open=lambda n: n < 2))
     eventually(lambda: len(list(tmp_path.glob("g*.started"))) == 4)
     worker.process.terminate()
     eventually(lambda: read_depth(client.store, "default").in_flight == 2)
@@ -126,14 +131,14 @@ def test_those_behind_long_ones_go_back_when_the_worker_is_stopped(
     for n in range(2, 16):
         (tmp_path / f"g{n}.open").touch()
     assert worker.process.wait(60) == 0
-    assert read_depth(client.store, "default").counters.get("redelivered", 0) == 0
+    assert redelivered(client) == 0
     with workers(settings, tmp_path):
         assert batch.wait(PATIENCE).succeeded == 16
     assert runs(tmp_path) == {f"g{n}": 1 for n in range(16)}
 
 
 def test_only_the_one_that_kills_its_child_is_delivered_again(
-    client: Client, together: Together, file: Path
+    client: Client, settings: Settings, file: Path, tmp_path: Path
 ) -> None:
     """Of a chunk, tasks that ended before the child's death count; those behind it start elsewhere, once."""
     from broker_kinds import Act
@@ -141,16 +146,16 @@ def test_only_the_one_that_kills_its_child_is_delivered_again(
     def act(name: str, what: Literal["note", "kill"] = "note") -> Contract:
         return Act(file=str(file), name=name, what=what)
 
-    teach(client, [act(f"taught{n}") for n in range(20)])
     tasks = [act(f"a{n}", "kill" if n == 2 else "note") for n in range(16)]
-    batch = together(tasks)
-    summary = batch.wait(PATIENCE)
+    with workers(settings, tmp_path) as (worker,):
+        teach(client, [act(f"taught{n}") for n in range(20)])
+        summary = together(client, worker, tasks).wait(PATIENCE)
     assert (summary.succeeded, summary.failed) == (15, 1)
     ran = Counter(read_names(file))
     assert {name: ran[name] for name in ran if name[0] == "a" and name != "a2"} == {
         f"a{n}": 1 for n in range(16) if n != 2
     }
-    assert read_depth(client.store, "default").counters["redelivered"] == ran["a2"] - 1
+    assert redelivered(client) == ran["a2"] - 1
 
 
 @pytest.mark.slow
@@ -160,6 +165,7 @@ def test_each_runs_once_however_often_tasks_turn_out_long_and_children_are_repla
     """Each task runs once, though one in forty is long and moves those behind it, and children end often."""
     from broker_kinds import Act
 
+    before = redelivered(client)
     pool = settings.table.pools["default"].model_copy(update={"max_tasks_per_child": 20})
     table = settings.table.model_copy(update={"pools": {"default": pool}})
     tasks = [Act(file=str(file), name=f"n{n}", seconds=0.0 if n % 40 else 0.12) for n in range(1_200)]
@@ -168,4 +174,4 @@ def test_each_runs_once_however_often_tasks_turn_out_long_and_children_are_repla
             batch.send_many(tasks)
         assert batch.wait(PATIENCE).succeeded == len(tasks)
     assert Counter(read_names(file)) == {task.name: 1 for task in tasks}
-    assert read_depth(client.store, "default").counters.get("redelivered", 0) == 0
+    assert redelivered(client) == before

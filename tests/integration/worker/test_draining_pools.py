@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from millpond.broker.connection import Store, connect
+from millpond.broker.connection import Store
 from millpond.broker.control import state
 from millpond.broker.control.state import ALL_FUTURE
 from millpond.broker.inspect.depth import read_depth
@@ -22,6 +22,7 @@ from millpond.producer.client import Client
 from millpond.tasks.pools import PoolsTable
 from millpond.tasks.settings import Settings, child_environment
 from millpond.tasks.squares.contract import Square
+from tests.harness.forked_commands import ForkedCommands
 from tests.harness.gates import gate
 from tests.harness.millpond_command import MILLPOND
 from tests.harness.supervisor_process import supervised
@@ -56,17 +57,16 @@ def settings(url: str, kinds_path: None) -> Settings:
 
 
 def test_a_drained_pool_finishes_what_runs_and_waits_until_it_resumes(
-    settings: Settings, tmp_path: Path, eventually: Eventually
+    settings: Settings, plain_store: Store, tmp_path: Path, eventually: Eventually
 ) -> None:
     """Running tasks end, prefetched ones are released, and no task starts until `resume`."""
     settings = settings.model_copy(update={"drain_seconds": 60})
-    store = connect(settings.broker_url or "")
     with supervised(settings, tmp_path), Client(settings=settings) as client, client.batch() as batch:
         batch.send_many(gate(tmp_path, f"g{n}") for n in range(6))
         started = eventually(lambda: len(found := list(tmp_path.glob("*.started"))) == 2 and found)
         draining = millpond(settings, "drain", "default", "--json")
-        eventually(lambda: acts_on_drain(store))
-        eventually(lambda: read_depth(store, "default").ready == 4)
+        eventually(lambda: acts_on_drain(plain_store))
+        eventually(lambda: read_depth(plain_store, "default").ready == 4)
         batch.send_many(Square(n=n) for n in range(3))
         assert draining.stdout is not None
         first = json.loads(draining.stdout.readline())
@@ -83,33 +83,34 @@ def test_a_drained_pool_finishes_what_runs_and_waits_until_it_resumes(
             "processes": 1,
             "unacknowledged": [],
         }
-        assert (batch.summary().succeeded, read_depth(store, "default").ready) == (2, 7)
+        assert (batch.summary().succeeded, read_depth(plain_store, "default").ready) == (2, 7)
         assert set(tmp_path.glob("*.started")) == set(started)
-        (shown,) = (view for view in read_snapshot(store, settings.table).pools if view.name == "default")
+        (shown,) = (
+            view for view in read_snapshot(plain_store, settings.table).pools if view.name == "default"
+        )
         assert pool_row(shown)[1] == "1 of 1, drained"
         code, (line,), _ = ended(millpond(settings, "resume", "default"))
         assert (code, line) == (0, "default: resumed")
         eventually(lambda: batch.summary().succeeded == 9)
-        assert read_depth(store, "default").counters.get("redelivered", 0) == 0
+        assert read_depth(plain_store, "default").counters.get("redelivered", 0) == 0
 
 
 @pytest.mark.slow
 def test_at_the_deadline_what_runs_goes_back_and_a_new_process_waits(
-    settings: Settings, tmp_path: Path, eventually: Eventually
+    settings: Settings, plain_store: Store, tmp_path: Path, eventually: Eventually
 ) -> None:
     """A task that does not end is killed, no delivery counted; a new process of the pool does not take it."""
-    store = connect(settings.broker_url or "")
     with supervised(settings, tmp_path), Client(settings=settings) as client:
         client.send(gate(tmp_path, "stuck"))
         started = tmp_path / "stuck.started"
         eventually(started.exists)
         code, lines, _ = ended(millpond(settings, "drain", "default"))
         assert (code, lines[-1].split(",")[:2]) == (0, ["default: drained", " no task runs"])
-        counts = read_depth(store, "default")
+        counts = read_depth(plain_store, "default")
         assert (counts.ready, counts.counters.get("redelivered", 0)) == (1, 0)
         started.unlink()
         eventually(lambda: (tmp_path / "log").read_text().count("takes messages") == 2, timeout=30)
-        assert (read_depth(store, "default").ready, started.exists()) == (1, False)
+        assert (read_depth(plain_store, "default").ready, started.exists()) == (1, False)
         (tmp_path / "stuck.open").touch()
         ended(millpond(settings, "resume", "default"))
         eventually((tmp_path / "stuck.done").exists)
@@ -118,19 +119,18 @@ def test_at_the_deadline_what_runs_goes_back_and_a_new_process_waits(
 @pytest.mark.slow
 @pytest.mark.parametrize("executor", ["threads", "prefork"])
 def test_a_cancellation_holds_while_a_worker_drains_and_after_it(
-    executor: str, settings: Settings, tmp_path: Path, eventually: Eventually
+    executor: str, settings: Settings, plain_store: Store, tmp_path: Path, eventually: Eventually
 ) -> None:
     """A draining worker is not waited for; its tasks end, and a retry that comes back later is not run."""
     pool = {"executor": executor, "concurrency": 2, "prefetch": 4}
     table = PoolsTable(pools={"default": pool})  # type: ignore[dict-item]
     settings = settings.model_copy(update={"drain_seconds": 20, "table": table})
-    store = connect(settings.broker_url or "")
     with Client(settings=settings) as client:
         with supervised(settings, tmp_path) as process, client.batch() as batch:
             batch.send_many(gate(tmp_path, f"g{n}") for n in range(6))
             eventually(lambda: len(list(tmp_path.glob("*.started"))) == 2)
             process.terminate()
-            eventually(lambda: read_depth(store, "default").ready == 4)
+            eventually(lambda: read_depth(plain_store, "default").ready == 4)
             begun = monotonic()
             answer = batch.cancel()
             assert (answer.unacknowledged, answer.settled) == ((), 4)
@@ -143,7 +143,7 @@ def test_a_cancellation_holds_while_a_worker_drains_and_after_it(
         assert client.cancel(late.id).settled == 1
         client.send(gate(tmp_path, "late"), id="late")
         with supervised(settings, tmp_path):
-            eventually(lambda: read_depth(store, "default").counters["settled"] == 8)
+            eventually(lambda: read_depth(plain_store, "default").counters["settled"] == 8)
         assert not (tmp_path / "late.started").exists()
 
 
@@ -193,8 +193,8 @@ def test_a_task_that_ends_before_the_deadline_counts_beside_endless_ones(
         assert (batch.summary().succeeded, counts.ready, counts.in_flight) == (1, 3, 0)
 
 
-def test_a_pool_that_nobody_knows_is_named(settings: Settings) -> None:
+def test_a_pool_that_nobody_knows_is_named(settings: Settings, commands: ForkedCommands) -> None:
     """A mistyped pool is answered by the names of the pools."""
-    code, _, complaint = ended(millpond(settings, "drain", "defualt"))
-    assert code == 2
-    assert "no pool is named 'defualt'; there are: default, email, files" in complaint
+    done = commands.run(["drain", "defualt"], child_environment(settings))
+    assert done.returncode == 2
+    assert "no pool is named 'defualt'; there are: default, email, files" in done.stderr

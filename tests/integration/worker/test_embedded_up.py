@@ -135,7 +135,7 @@ def test_the_next_start_has_the_same_addresses(
 ) -> None:
     """Ports and password are kept, however it ended; an exported URL stays valid."""
     said = []
-    for kill in (False, True, False):
+    for kill in (False, True, True):
         running = up("data", "--pool", "default")
         said.append([line for line in running.read_until("Ctrl-C stops").splitlines() if "://" in line])
         family = running.family()
@@ -198,22 +198,27 @@ def test_workers_flower_and_scheduler_use_it(
     )
     running = up("millpond", "--pool", "email", "--no-flower")
     running.read_until("Ctrl-C stops")
-    for arguments, sign in (
-        (["worker", "default"], "takes messages after"),
-        (["flower", "--port", "0"], "Flower is at http"),
-        (["scheduler"], "leading 1 schedules"),
-    ):
-        with (tmp_path / "log").open("w") as log:
-            local = subprocess.Popen(
-                [*COMMAND[:-1], *arguments], cwd=tmp_path, stdout=log, stderr=log, start_new_session=True
+    signs = {
+        "worker default": "takes messages after",
+        "flower --port 0": "Flower is at http",
+        "scheduler": "leading 1 schedules",
+    }
+    started = {}
+    for words in signs:
+        with (tmp_path / words).open("w") as log:
+            started[words] = subprocess.Popen(
+                [*COMMAND[:-1], *words.split()], cwd=tmp_path, stdout=log, stderr=log, start_new_session=True
             )
-        try:
-            eventually(lambda sign=sign: sign in (tmp_path / "log").read_text(), 30)
-        finally:
-            local.terminate()
-            assert local.wait(60) == 0
-        said = (tmp_path / "log").read_text()
-        assert said.count(USING_LOCAL) == 1, said
+    try:
+        for words, sign in signs.items():
+            eventually(lambda words=words, sign=sign: sign in (tmp_path / words).read_text(), 30)
+    finally:
+        for program in started.values():
+            program.terminate()
+        codes = [program.wait(60) for program in started.values()]
+    assert codes == [0, 0, 0]
+    for words in signs:
+        assert (tmp_path / words).read_text().count(USING_LOCAL) == 1, words
 
 
 def test_of_two_at_once_one_says_which_process_runs(up: Callable[..., Up], eventually: Eventually) -> None:

@@ -1,4 +1,7 @@
-"""For every error that a handler raises, its task fails once, by the error's own name; its slot goes on."""
+"""For every error that a handler raises, its task fails once, by the error's own name; its slot goes on.
+
+A retry is of one task: it keeps its id and its batch, and has so many and no more.
+"""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -10,7 +13,7 @@ from millpond.broker import limits
 from millpond.broker.inspect import dead_letters
 from millpond.producer.client import Client
 from millpond.tasks.settings import Settings
-from tests.harness.noted import read_names
+from tests.harness.noted import read_names, read_notes
 from tests.harness.one_worker import settings_for, workers
 
 #: The act of the handler, and the name of its error.
@@ -68,3 +71,17 @@ def test_a_task_rejected_to_be_requeued_lets_the_others_pass(settings: Settings,
         limits.change_limits(client.store, "default", paused=None)
         assert batch.wait(timedelta(minutes=1)).complete
     assert read_names(file) == ["not now", "a", "b", "not now", "not now"]
+
+
+def test_a_task_that_always_asks_for_another_run_fails_in_the_end(settings: Settings, file: Path) -> None:
+    """A body of two retries runs three times, and is one failure of its batch and one dead letter."""
+    from broker_kinds import Act
+
+    with Client(settings=settings) as client:
+        with client.batch() as batch:
+            ids = [batch.send(Act(file=str(file), what="retry")).id for _ in range(3)]
+        summary = batch.wait(timedelta(minutes=1))
+        assert (summary.sent, summary.failed, summary.complete) == (3, 3, True)
+        assert sorted(note.retries for note in read_notes(file)) == [0] * 3 + [1] * 3 + [2] * 3
+        letters = [each.task_id for each in dead_letters.read_dead_letters(client.store, "default")]
+    assert sorted(id for id in letters if id in ids) == sorted(ids)
