@@ -73,6 +73,21 @@ class GatewayProcess:
         finally:
             connection.close()
 
+    def ask_as(self, token: str | None, method: str, path: str, body: Any = None) -> Answer:
+        """Make one request with a token, or without one for None; a body that is a text is sent as lines."""
+        bearer = None if token is None else f"Bearer {token}"
+        media = NDJSON if isinstance(body, str) else JSON
+        return self.ask(method, path, body, media=media, authorization=bearer)
+
+    def begin_stream(self) -> http.client.HTTPConnection:
+        """Begin a stream of tasks of unknown length; its body is sent in chunks (`chunk`)."""
+        connection = self.connect()
+        connection.putrequest("POST", "/send")
+        connection.putheader("Content-Type", NDJSON)
+        connection.putheader("Transfer-Encoding", "chunked")
+        connection.endheaders()
+        return connection
+
     def send(self, n: int = 7, query: str = "") -> Answer:
         """Send a task `squares.square`."""
         return self.ask("POST", f"/send/squares.square{query}", {"n": n})
@@ -107,6 +122,11 @@ def run_gateway(settings: Settings, *, token: str | None = None) -> Iterator[Gat
 def ndjson_body(*lines: dict[str, Any] | str) -> str:
     """Return the NDJSON body of these lines. A line that is a text is not encoded."""
     return "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
+
+
+def chunk(text: str) -> bytes:
+    """Return a text as a chunk of a body of unknown length; an empty text ends the body."""
+    return f"{len(text.encode()):x}\r\n{text}\r\n".encode()
 
 
 def square(n: int, **options: Any) -> dict[str, Any]:

@@ -11,15 +11,27 @@ MILLPOND = [sys.executable, "-P", "-m", "millpond"]
 
 
 def run_millpond(
-    settings: Settings, *words: str, folder: Path | None = None
+    settings: Settings, *words: str, folder: Path | None = None, stdin_text: str | None = None
 ) -> "subprocess.CompletedProcess[str]":
     """Run a command to its end, in `folder` if one is given; it may fail."""
     return subprocess.run(
         [*MILLPOND, *words],
         env=child_environment(settings),
         cwd=folder,
+        input=stdin_text,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=90,
         check=False,
+    )
+
+
+def start_millpond(settings: Settings, *words: str) -> "subprocess.Popen[str]":
+    """Start a command whose output is read from pipes."""
+    return subprocess.Popen(
+        [*MILLPOND, *words],
+        env=child_environment(settings),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )

@@ -13,7 +13,7 @@ from millpond.producer.gateway.problems import ApiError
 from millpond.producer.gateway.tokens import ANONYMOUS, find_principal, hash_token
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.settings import Gateway, GatewayToken, Settings
-from tests.harness.gateway_process import Answer, GatewayProcess, ndjson_body, run_gateway
+from tests.harness.gateway_process import GatewayProcess, ndjson_body, run_gateway
 
 MAIL = {"sender": "a@example.org", "to": "b@example.org", "subject": "s", "text": "t"}
 SHOP, ALL = "millpond_shop", "millpond_all"
@@ -30,34 +30,29 @@ def gateway(module_url: str) -> Iterator[GatewayProcess]:
         yield started
 
 
-def ask(gateway: GatewayProcess, token: str | None, method: str, path: str, body: object = None) -> Answer:
-    authorization = None if token is None else f"Bearer {token}"
-    return gateway.ask(method, path, body, authorization=authorization)
-
-
 @pytest.mark.parametrize("token", [None, "", "millpond_shopp", hash_token(SHOP)])
 def test_nothing_is_open_without_a_token(gateway: GatewayProcess, token: str | None) -> None:
     """No route but those of health answers without a known token, and a hash opens nothing."""
     routes = [("GET", "/kinds"), ("GET", "/openapi.json"), ("POST", "/batches"), ("GET", "/nowhere")]
-    answers = [ask(gateway, token, method, path) for method, path in routes]
-    answers.append(ask(gateway, token, "POST", "/send/email.send", MAIL))
+    answers = [gateway.ask_as(token, method, path) for method, path in routes]
+    answers.append(gateway.ask_as(token, "POST", "/send/email.send", MAIL))
     assert {answer.status for answer in answers} == {401}
     assert {answer.headers["WWW-Authenticate"] for answer in answers} == {"Bearer"}
-    assert ask(gateway, token, "GET", "/health/live").status == 200
-    assert ask(gateway, token, "GET", "/health/ready").status == 200
+    assert gateway.ask_as(token, "GET", "/health/live").status == 200
+    assert gateway.ask_as(token, "GET", "/health/ready").status == 200
 
 
 def test_a_token_opens_its_kinds(gateway: GatewayProcess) -> None:
     """A token for mail sends mail and nothing else, one by one or many, and sees no other kind."""
-    assert ask(gateway, SHOP, "POST", "/send/email.send", MAIL).status == 202
-    refused = ask(gateway, SHOP, "POST", "/send/squares.square", {"n": 1})
+    assert gateway.ask_as(SHOP, "POST", "/send/email.send", MAIL).status == 202
+    refused = gateway.ask_as(SHOP, "POST", "/send/squares.square", {"n": 1})
     assert (refused.status, refused.json["error"]["code"]) == (403, "forbidden_kind")
-    assert {kind["kind"] for kind in ask(gateway, SHOP, "GET", "/kinds").json} == {
+    assert {kind["kind"] for kind in gateway.ask_as(SHOP, "GET", "/kinds").json} == {
         "email.send",
         "email.campaign",
     }
     body = ndjson_body({"kind": "squares.square", "task": {"n": 1}}, {"kind": "email.send", "task": MAIL})
-    many = gateway.ask("POST", "/send", body, media="application/x-ndjson", authorization=f"Bearer {SHOP}")
+    many = gateway.ask_as(SHOP, "POST", "/send", body)
     assert many.lines[-1]["summary"] == {"accepted": 1, "duplicates": 0, "refused": 1, "aborted": None}
 
 
@@ -65,26 +60,20 @@ def test_a_batch_is_closed_to_the_tokens_of_others(gateway: GatewayProcess, modu
     """A narrow token opens, feeds, reads and cancels its own batches, and no other; one for all may all."""
     with Client(module_url) as client:
         given, nobodys = client.batch(owner="shop").id, client.batch().id
-    own, others = (ask(gateway, token, "POST", "/batches").json["id"] for token in (SHOP, ALL))
+    own, others = (gateway.ask_as(token, "POST", "/batches").json["id"] for token in (SHOP, ALL))
     for token, expected in ((SHOP, {own: 200, given: 200, others: 403, nobodys: 403}), (ALL, {own: 200})):
         for batch, status in expected.items():
             feed = ndjson_body({"kind": "email.send", "task": MAIL})
-            fed = gateway.ask(
-                "POST",
-                f"/batches/{batch}/tasks",
-                feed,
-                media="application/x-ndjson",
-                authorization=f"Bearer {token}",
-            )
-            sent = ask(gateway, token, "POST", f"/send/email.send?batch={batch}", MAIL)
+            fed = gateway.ask_as(token, "POST", f"/batches/{batch}/tasks", feed)
+            sent = gateway.ask_as(token, "POST", f"/send/email.send?batch={batch}", MAIL)
             assert (fed.status, sent.status) == (status, 403 if status == 403 else 202)
-            assert ask(gateway, token, "GET", f"/batches/{batch}").status == status
+            assert gateway.ask_as(token, "GET", f"/batches/{batch}").status == status
     for batch, status in ((others, 403), (own, 200)):
         for verb in ("close", "cancel"):
-            assert ask(gateway, SHOP, "POST", f"/batches/{batch}/{verb}").status == status
-        assert ask(gateway, SHOP, "GET", f"/batches/{batch}/results").status == status
-    assert ask(gateway, ALL, "GET", f"/batches/{others}").json["sent"] == 0
-    assert ask(gateway, SHOP, "GET", "/batches/00000000-0000-4000-8000-000000000000").status == 404
+            assert gateway.ask_as(SHOP, "POST", f"/batches/{batch}/{verb}").status == status
+        assert gateway.ask_as(SHOP, "GET", f"/batches/{batch}/results").status == status
+    assert gateway.ask_as(ALL, "GET", f"/batches/{others}").json["sent"] == 0
+    assert gateway.ask_as(SHOP, "GET", "/batches/00000000-0000-4000-8000-000000000000").status == 404
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "", "::", "192.0.2.7", "example.org"])

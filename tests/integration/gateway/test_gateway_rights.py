@@ -17,7 +17,7 @@ from millpond.producer.gateway.state import State
 from millpond.producer.gateway.tokens import hash_token
 from millpond.tasks.contract import contracts_by_kind
 from millpond.tasks.settings import Gateway, GatewayToken, Settings
-from tests.harness.gateway_process import NDJSON, Answer, GatewayProcess, ndjson_body, run_gateway
+from tests.harness.gateway_process import GatewayProcess, ndjson_body, run_gateway
 
 MAIL = {"sender": "a@example.org", "to": "b@example.org", "subject": "s", "text": "t"}
 
@@ -68,9 +68,8 @@ ROUTES: dict[str, str | None] = {
     "GET /health/ready": "",
 }
 
-#: A value of each option that touches others, the code of its refusal and the right that opens it (`None`:
-#: no right
-#: does, it is of another owner); `None`: the option concerns the task itself.
+#: A value of each option that touches others, the code of its refusal, and the right that opens it (`None`:
+#: no right does, because it is another owner's). `None` in place of all: it concerns the task itself.
 OPTIONS: dict[str, tuple[str, str, str | None] | None] = {
     "queue": ("default", "forbidden_queue", "queue"),
     "overflow": ("shed", "forbidden_overflow", "shed"),
@@ -89,13 +88,6 @@ def gateway(module_url: str) -> Iterator[GatewayProcess]:
     tokens = [GatewayToken(name=name, hash=hash_token(name), **held) for name, held in HOLDERS.items()]  # type: ignore[arg-type]
     with run_gateway(Settings(broker_url=module_url, gateway=Gateway(tokens=tuple(tokens)))) as started:
         yield started
-
-
-def ask(gateway: GatewayProcess, token: str | None, method: str, path: str, body: Any = None) -> Answer:
-    """Make a request as the holder of a token; a text is a body of lines."""
-    bearer = None if token is None else f"Bearer {token}"
-    media = NDJSON if isinstance(body, str) else "application/json"
-    return gateway.ask(method, path, body, media=media, authorization=bearer)
 
 
 def mail(**options: Any) -> str:
@@ -131,8 +123,8 @@ def _routes(some: Iterable[Any]) -> Iterator[tuple[str, str]]:
 @pytest.fixture(scope="module")
 def owned(gateway: GatewayProcess) -> dict[str, str]:
     """Send a tracked mail and open a batch as `shop`; return their paths."""
-    task = ask(gateway, "shop", "POST", "/send/email.send?track=true", MAIL)
-    batch = ask(gateway, "shop", "POST", "/batches")
+    task = gateway.ask_as("shop", "POST", "/send/email.send?track=true", MAIL)
+    batch = gateway.ask_as("shop", "POST", "/batches")
     assert task.json["id"].startswith("shop:")
     return {"/tasks/{id}": task.headers["Location"], "/batches/{id}": batch.headers["Location"]}
 
@@ -158,17 +150,17 @@ def test_a_route_is_closed_to_the_token_of_another(
     The other tokens: one with the same kinds, one with a name that begins alike, one with every other right.
     """
     code = ROUTES[route]
-    without = ask(gateway, None, *_request(route, owned))
+    without = gateway.ask_as(None, *_request(route, owned))
     assert (without.status == 401) == (code != ""), (route, without.status)
     kind = "squares.square" if code == "forbidden_kind" else "email.send"
     for stranger in ("rival", "sho", "no-kind"):
-        answer = ask(gateway, stranger, *_request(route, owned, kind))
+        answer = gateway.ask_as(stranger, *_request(route, owned, kind))
         if not code:
             assert answer.status in (200, 201), (route, stranger, answer.status)
             continue
         refused = answer.lines[0] if route == "POST /send" else answer.json
         assert refused["error"]["code"] == code, (route, stranger, refused)
-    task, batch = (ask(gateway, "shop", "GET", path) for path in owned.values())
+    task, batch = (gateway.ask_as("shop", "GET", path) for path in owned.values())
     assert (task.json["state"], batch.json["closed_at_ms"], batch.json["sent"]) == ("ready", None, 0)
 
 
@@ -178,11 +170,11 @@ def test_a_route_is_closed_to_the_token_of_another(
 def test_a_route_is_open_to_its_owner(gateway: GatewayProcess, route: str) -> None:
     """A call refused to others works for the owner, and for a token for every kind."""
     for holder in ("shop", "all"):
-        task = ask(gateway, "shop", "POST", "/send/email.send?track=true", MAIL).headers["Location"]
-        batch = ask(gateway, "shop", "POST", "/batches").headers["Location"]
+        task = gateway.ask_as("shop", "POST", "/send/email.send?track=true", MAIL).headers["Location"]
+        batch = gateway.ask_as("shop", "POST", "/batches").headers["Location"]
         if route.endswith("/results"):
-            ask(gateway, "shop", "POST", f"{batch}/close")
-        answer = ask(gateway, holder, *_request(route, {"/tasks/{id}": task, "/batches/{id}": batch}))
+            gateway.ask_as("shop", "POST", f"{batch}/close")
+        answer = gateway.ask_as(holder, *_request(route, {"/tasks/{id}": task, "/batches/{id}": batch}))
         assert answer.status == 200, (route, holder, answer.text)
 
 
@@ -205,13 +197,13 @@ def _tried(gateway: GatewayProcess, holder: str, option: str, value: str) -> lis
     """Return the codes of the refusals of one task and of a line with an option; None: it was taken."""
     kind, task = (value, {"n": 1}) if option == "kind" else ("email.send", MAIL)
     query = "" if option == "kind" else f"?{option}={value}"
-    one = ask(gateway, holder, "POST", f"/send/{kind}{query}", task)
+    one = gateway.ask_as(holder, "POST", f"/send/{kind}{query}", task)
     codes = [None if one.status == 202 else one.json["error"]["code"]]
     if option == "batch":  # a stream names it in its path
         return codes
     path = f"/send{query}" if option == "overflow" else "/send"
     extra = {} if option in ("overflow", "kind") else {option: int(value) if option == "priority" else value}
-    line = ask(gateway, holder, "POST", path, ndjson_body({"kind": kind, "task": task, **extra})).lines[0]
+    line = gateway.ask_as(holder, "POST", path, ndjson_body({"kind": kind, "task": task, **extra})).lines[0]
     return [*codes, line["error"]["code"] if "error" in line else None]
 
 
@@ -219,8 +211,8 @@ def _tried(gateway: GatewayProcess, holder: str, option: str, value: str) -> lis
 def test_no_sender_is_exempt_or_has_the_gateway_run_its_task(gateway: GatewayProcess, policy: str) -> None:
     """The policies of the pool itself and of callers in Python are no options of any token."""
     for holder in HOLDERS:
-        one = ask(gateway, holder, "POST", f"/send/email.send?overflow={policy}", MAIL)
-        many = ask(gateway, holder, "POST", f"/send?overflow={policy}", mail())
+        one = gateway.ask_as(holder, "POST", f"/send/email.send?overflow={policy}", MAIL)
+        many = gateway.ask_as(holder, "POST", f"/send?overflow={policy}", mail())
         assert (one.status, many.status) == (422, 422)
 
 
@@ -228,28 +220,27 @@ def test_a_unique_key_is_of_its_owner(gateway: GatewayProcess) -> None:
     """A key that one token used hides no task of another, and no answer names an id of another."""
     holders = ("shop", "rival", "sho", "all", "shop")
     path = "/send/email.send?once=one&for_seconds=60"
-    answers = [ask(gateway, each, "POST", path, MAIL).json for each in holders]
+    answers = [gateway.ask_as(each, "POST", path, MAIL).json for each in holders]
     assert [answer["duplicate"] for answer in answers] == [False, False, False, False, True]
     assert answers[4]["id"] == answers[0]["id"]
 
 
 def test_an_id_cancelled_before_it_is_sent_stops_no_task_of_another(gateway: GatewayProcess) -> None:
     """A token cancels ids of its own name space alone, also ids that have not been sent yet."""
-    assert ask(gateway, "rival", "POST", "/tasks/shop:early/cancel").status == 403
-    sent = ask(gateway, "shop", "POST", "/send/email.send?id=shop:early", MAIL)
+    assert gateway.ask_as("rival", "POST", "/tasks/shop:early/cancel").status == 403
+    sent = gateway.ask_as("shop", "POST", "/send/email.send?id=shop:early", MAIL)
     assert (sent.status, sent.json["id"]) == (202, "shop:early")
-    assert ask(gateway, "shop", "GET", "/tasks/shop:early").json["state"] == "ready"
-    assert ask(gateway, "shop", "GET", "/tasks/shop:never").status == 404
+    assert gateway.ask_as("shop", "GET", "/tasks/shop:early").json["state"] == "ready"
+    assert gateway.ask_as("shop", "GET", "/tasks/shop:never").status == 404
 
 
 def test_every_task_that_a_token_sends_is_its_own(gateway: GatewayProcess) -> None:
     """The id of a task sent alone, by the line or into a batch begins with the token's name."""
-    batch = ask(gateway, "shop", "POST", "/batches").headers["Location"]
-    ids = [ask(gateway, "shop", "POST", "/send/email.send", MAIL).json["id"]]
-    ids += [ask(gateway, "shop", "POST", path, mail()).lines[0]["id"] for path in ("/send", f"{batch}/tasks")]
+    ask = gateway.ask_as
+    batch = ask("shop", "POST", "/batches").headers["Location"]
+    ids = [ask("shop", "POST", "/send/email.send", MAIL).json["id"]]
+    ids += [ask("shop", "POST", path, mail()).lines[0]["id"] for path in ("/send", f"{batch}/tasks")]
     for id in ids:
         assert id.startswith("shop:")
-        seen = {
-            holder: ask(gateway, holder, "GET", f"/tasks/{id}").status for holder in ("shop", "rival", "all")
-        }
+        seen = {holder: ask(holder, "GET", f"/tasks/{id}").status for holder in ("shop", "rival", "all")}
         assert seen == {"shop": 200, "rival": 403, "all": 200}

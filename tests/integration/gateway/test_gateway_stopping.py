@@ -11,7 +11,7 @@ import pytest
 from millpond.broker.connection import connect
 from millpond.broker.inspect import depth
 from millpond.tasks.settings import Settings
-from tests.harness.gateway_process import NDJSON, GatewayProcess, ndjson_body, run_gateway, square
+from tests.harness.gateway_process import NDJSON, GatewayProcess, chunk, ndjson_body, run_gateway, square
 
 DRAIN_SECONDS = 4
 
@@ -23,18 +23,10 @@ def gateway(module_url: str) -> Iterator[GatewayProcess]:
         yield started
 
 
-def send(connection: HTTPConnection, text: str) -> None:
-    connection.send(f"{len(text):x}\r\n{text}\r\n".encode())
-
-
 def opened(gateway: GatewayProcess) -> tuple[HTTPConnection, HTTPResponse]:
-    """Open a stream, and send and see one task."""
-    connection = gateway.connect()
-    connection.putrequest("POST", "/send")
-    connection.putheader("Content-Type", NDJSON)
-    connection.putheader("Transfer-Encoding", "chunked")
-    connection.endheaders()
-    send(connection, ndjson_body(square(1)))
+    """Open a stream, send one task over it, and read the task's outcome."""
+    connection = gateway.begin_stream()
+    connection.send(chunk(ndjson_body(square(1))))
     answer = connection.getresponse()
     assert json.loads(answer.readline())["line"] == 1
     return connection, answer
@@ -53,9 +45,9 @@ def test_it_finishes_what_is_under_way_and_is_gone_by_the_deadline(
 
     eventually(lambda: _refuses(gateway))
     assert b"complete" not in events.read()  # it can be resumed elsewhere, so it ends at once
-    send(finishing[0], ndjson_body(square(2)))
+    finishing[0].send(chunk(ndjson_body(square(2))))
     assert json.loads(finishing[1].readline())["line"] == 2
-    send(finishing[0], "")
+    finishing[0].send(chunk(""))
     assert json.loads(finishing[1].readline())["summary"]["aborted"] is None
     assert gateway.process.poll() is None
     assert json.loads(endless[1].readline())["summary"] == {

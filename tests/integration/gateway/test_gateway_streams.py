@@ -3,7 +3,6 @@
 import json
 import subprocess
 from collections.abc import Callable
-from http.client import HTTPConnection
 from typing import Any
 
 import pytest
@@ -11,21 +10,7 @@ import pytest
 from millpond.broker import limits
 from millpond.broker.connection import Store
 from millpond.broker.inspect import depth
-from tests.harness.gateway_process import NDJSON, GatewayProcess, ndjson_body, square
-
-
-def chunk(text: str) -> bytes:
-    return f"{len(text.encode()):x}\r\n{text}\r\n".encode()
-
-
-def begun(gateway: GatewayProcess) -> HTTPConnection:
-    """Begin a stream of unknown length."""
-    connection = gateway.connect()
-    connection.putrequest("POST", "/send")
-    connection.putheader("Content-Type", NDJSON)
-    connection.putheader("Transfer-Encoding", "chunked")
-    connection.endheaders()
-    return connection
+from tests.harness.gateway_process import NDJSON, GatewayProcess, chunk, ndjson_body, square
 
 
 def test_outcomes_come_while_the_body_goes_on_and_wait_for_room(
@@ -33,7 +18,7 @@ def test_outcomes_come_while_the_body_goes_on_and_wait_for_room(
 ) -> None:
     """Of five lines on a bound of three, three are answered while the body is open; room lets the rest in."""
     limits.change_limits(broker, queue, bound=3)
-    connection = begun(gateway)
+    connection = gateway.begin_stream()
     connection.send(chunk(ndjson_body(*(square(n, queue=queue) for n in range(5)))))
     answer = connection.getresponse()
     assert [json.loads(answer.readline())["line"] for _ in range(3)] == [1, 2, 3]
@@ -131,7 +116,7 @@ def test_slow_streams_leave_room_for_others(
     gateway: GatewayProcess, queue: str, eventually: Callable[..., Any]
 ) -> None:
     """With as many idle streams as may be, one more is 503, single tasks go on; one that ends makes room."""
-    opened = [begun(gateway) for _ in range(32)]
+    opened = [gateway.begin_stream() for _ in range(32)]
     for connection in opened:
         connection.send(chunk(ndjson_body(square(1, queue=queue))))
         assert connection.getresponse().status == 200

@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +11,9 @@ from reportlab.lib.pdfencrypt import StandardEncryption
 from reportlab.pdfgen.canvas import Canvas
 
 from millpond.tasks.files.endings import ARCHIVE_ENDINGS, IMAGE_ENDINGS, TABLE_FORMATS
-from millpond.tasks.settings import Files, Settings, child_environment
+from millpond.tasks.settings import Files, Settings
 from millpond.worker.local.embedded import embedded
+from tests.harness.millpond_command import run_millpond
 
 CASES = Path(__file__).parents[2] / "cases"
 
@@ -27,15 +27,9 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, module_url: str) -> Iterator
         yield running.settings, root
 
 
-def files(fleet: tuple[Settings, Path], *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "millpond", "files", *arguments],
-        env=child_environment(fleet[0]),
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
+def files(fleet: tuple[Settings, Path], *words: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command of `millpond files`."""
+    return run_millpond(fleet[0], "files", *words)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import json
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,9 @@ from millpond.tasks.settings import Files, Settings, Smtp, child_environment
 from millpond.tasks.settings import settings as read_settings
 from millpond.worker.local.embedded import embedded
 from tests.harness.mail_sink import mail_sink
+from tests.harness.millpond_command import MILLPOND, run_millpond, start_millpond
 
 Operator = Callable[..., tuple[int, str]]
-
-MILLPOND = [sys.executable, "-m", "millpond"]
 
 
 @pytest.fixture(scope="module")
@@ -45,16 +43,12 @@ def fleet(root: Path, module_url: str) -> Iterator[Settings]:
             yield running.settings
 
 
-def millpond(settings: Settings, *arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [*MILLPOND, *arguments],
-        env=child_environment(settings),
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-        **options,
-    )
+def make_files(folder: Path, count: int) -> Path:
+    """Make a folder of so many files, and return it."""
+    folder.mkdir(exist_ok=True)
+    for n in range(count):
+        (folder / f"{n}.txt").write_text(str(n))
+    return folder
 
 
 def objects(text: str) -> list[dict[str, Any]]:
@@ -67,7 +61,7 @@ def test_checksums_are_printed_as_sha256sum_does(fleet: Settings, root: Path) ->
     folder.mkdir()
     for name in ("a", "b"):
         (folder / name).write_text(name)
-    done = millpond(fleet, "files", "checksum", str(folder))
+    done = run_millpond(fleet, "files", "checksum", str(folder))
     assert done.returncode == 0, done.stderr
     expected = {f"{hashlib.sha256(n.encode()).hexdigest()}  {folder}/{n}" for n in ("a", "b")}
     assert set(done.stdout.splitlines()) == expected
@@ -81,7 +75,9 @@ def test_a_machine_gets_one_object_a_line(fleet: Settings, root: Path) -> None:
     (folder / "good.txt").write_text("good")
     (folder / "link.txt").symlink_to("/etc/hostname")
     paths = f"{folder}/good.txt\n{folder}/link.txt\n{folder}/gone.txt\n"
-    done = millpond(fleet, "files", "compress", "-", "--out", str(root / "packed"), "--json", input=paths)
+    done = run_millpond(
+        fleet, "files", "compress", "-", "--out", str(root / "packed"), "--json", stdin_text=paths
+    )
     assert done.returncode == 1, done.stderr
     *results, last = objects(done.stdout)
     states = {Path(result["input"]).name: result["state"] for result in results}
@@ -97,7 +93,7 @@ def test_a_campaign_sends_a_mail_to_each_good_row(fleet: Settings, root: Path) -
     people = root / "people.csv"
     people.write_text("email,name\nann@example.org,Ann\nnobody,Bob\ncay@example.org,Cay\n")
     words = ["--from", "shop@example.org", "--subject", "Hello {{ name }}", "--text", "Dear {{ name }}"]
-    done = millpond(fleet, "email", "campaign", str(people), *words, "--json")
+    done = run_millpond(fleet, "email", "campaign", str(people), *words, "--json")
     assert done.returncode == 1, done.stderr
     *results, last = objects(done.stdout)
     good = {result["input"] for result in results if result["state"] == "succeeded"}
@@ -109,20 +105,17 @@ def test_a_campaign_sends_a_mail_to_each_good_row(fleet: Settings, root: Path) -
 def test_one_mail_is_sent_and_its_id_printed(fleet: Settings) -> None:
     """`email send` waits until the server took the mail, and prints its Message-ID."""
     words = ["--from", "a@example.org", "--to", "b@example.org", "--text-file", "-"]
-    done = millpond(fleet, "email", "send", *words, input="hi")
+    done = run_millpond(fleet, "email", "send", *words, stdin_text="hi")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("sent to b@example.org as <")
 
 
 def test_more_files_than_the_queue_holds_go_through(fleet: Settings, root: Path) -> None:
     """A bound smaller than the number of inputs slows the producer and loses nothing."""
-    folder = root / "many"
-    folder.mkdir()
-    for n in range(60):
-        (folder / f"{n}.txt").write_text(str(n))
+    folder = make_files(root / "many", 60)
     with Client(settings=fleet) as client:
         limits.change_limits(client.store, "files", bound=5)
-        done = millpond(fleet, "files", "checksum", str(folder))
+        done = run_millpond(fleet, "files", "checksum", str(folder))
         limits.change_limits(client.store, "files", bound=None)
         assert depth.read_depth(client.store, "files").counters["high_water"] <= 5
     assert done.returncode == 0, done.stderr
@@ -131,26 +124,15 @@ def test_more_files_than_the_queue_holds_go_through(fleet: Settings, root: Path)
 
 def test_a_reader_that_goes_away_ends_the_command_quietly(fleet: Settings, root: Path) -> None:
     """`millpond … | head -1` shows no traceback."""
-    folder = root / "pipe"
-    folder.mkdir()
-    for n in range(20):
-        (folder / f"{n}.txt").write_text(str(n))
-    shell = subprocess.run(
-        f"{' '.join(MILLPOND)} files checksum {folder} | head -n 1",
-        shell=True,
-        env=child_environment(fleet),
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
+    folder = make_files(root / "pipe", 20)
+    shell = run_in_bash(fleet, f"{' '.join(MILLPOND)} files checksum {folder} | head -n 1")
     assert len(shell.stdout.splitlines()) == 1
     assert "Traceback" not in shell.stderr
     assert "Exception" not in shell.stderr
 
 
 def run_in_bash(fleet: Settings, line: str) -> subprocess.CompletedProcess[str]:
-    """Return a line of bash once it has ended, with what it wrote."""
+    """Run a line of bash to its end, and return its exit code and output."""
     return subprocess.run(
         ["bash", "-c", line],
         env=child_environment(fleet),
@@ -241,8 +223,7 @@ def alone(url: str, prefix: str, tmp_path: Path) -> Settings:
     settings = Settings(broker_url=url, key_prefix=prefix)
     with Client(settings=settings) as client:
         limits.change_limits(client.store, "files", bound=3)
-    for n in range(9):
-        (tmp_path / f"{n}.txt").write_text(str(n))
+    make_files(tmp_path, 9)
     return settings
 
 
@@ -251,13 +232,7 @@ def test_ctrl_c_stops_sending_and_says_what_is_under_way(
 ) -> None:
     """Ctrl-C stops sending, closes the batch and names it; another leaves with 130; nothing is lost."""
     with Client(settings=alone) as client:
-        command = subprocess.Popen(
-            [*MILLPOND, "files", "checksum", str(tmp_path)],
-            env=child_environment(alone),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        command = start_millpond(alone, "files", "checksum", str(tmp_path))
         assert command.stderr is not None
         eventually(lambda: depth.read_depth(client.store, "files").ready == 3, 30)
         command.send_signal(signal.SIGINT)
@@ -271,7 +246,7 @@ def test_ctrl_c_stops_sending_and_says_what_is_under_way(
         assert command.returncode == 130
         assert "Traceback" not in rest
         assert depth.read_depth(client.store, "files").ready == 3
-    shown = millpond(alone, "batch", batch.id)
+    shown = run_millpond(alone, "batch", batch.id)
     assert "closed, 3 sent, 0 succeeded, 3 pending" in shown.stdout
 
 
@@ -280,12 +255,7 @@ def test_sigterm_closes_the_batch_and_waits_for_nothing(
 ) -> None:
     """After SIGTERM a command sends no more tasks, leaves the sent ones to the workers, and ends with 143."""
     with Client(settings=alone) as client:
-        command = subprocess.Popen(
-            [*MILLPOND, "files", "checksum", str(tmp_path)],
-            env=child_environment(alone),
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        command = start_millpond(alone, "files", "checksum", str(tmp_path))
         eventually(lambda: depth.read_depth(client.store, "files").ready == 3, 30)
         command.terminate()
         _out, said = command.communicate(timeout=60)
@@ -298,19 +268,10 @@ def test_sigterm_closes_the_batch_and_waits_for_nothing(
 
 def test_ctrl_c_once_still_waits_for_what_was_sent(fleet: Settings, root: Path, eventually: Any) -> None:
     """After one Ctrl-C the command waits for the tasks it sent, and shows them; its exit code is 130."""
-    folder = root / "waiting"
-    folder.mkdir()
-    for n in range(3):
-        (folder / f"{n}.txt").write_text(str(n))
+    folder = make_files(root / "waiting", 3)
     with Client(settings=fleet) as client:
         limits.pause(client.store, "files")
-        command = subprocess.Popen(
-            [*MILLPOND, "files", "checksum", str(folder)],
-            env=child_environment(fleet),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        command = start_millpond(fleet, "files", "checksum", str(folder))
         assert command.stderr is not None
         eventually(lambda: [b for b in client.batches(1) if b.closed_at_ms and b.pending == 3], 30)
         command.send_signal(signal.SIGINT)
@@ -327,20 +288,12 @@ def test_a_broker_that_goes_away_meanwhile_is_one_line(tmp_path: Path, eventuall
     """When the broker ends while a command sends, the command says so in one line and exits with 3."""
     from millpond.worker.local.valkey import run_server
 
-    (tmp_path / "in").mkdir()
-    for n in range(9):
-        (tmp_path / "in" / f"{n}.txt").write_text(str(n))
+    folder = make_files(tmp_path / "in", 9)
     with run_server(tmp_path / "valkey") as server:
         settings = Settings(broker_url=server.url)
         with Client(settings=settings) as client:
             limits.change_limits(client.store, "files", bound=3)
-            command = subprocess.Popen(
-                [*MILLPOND, "files", "checksum", str(tmp_path / "in")],
-                env=child_environment(settings),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
+            command = start_millpond(settings, "files", "checksum", str(folder))
             eventually(lambda: depth.read_depth(client.store, "files").ready == 3, 30)
     _out, said = command.communicate(timeout=60)
     assert command.returncode == 3, said
@@ -352,7 +305,7 @@ def test_without_a_broker_a_command_brings_its_own(tmp_path: Path) -> None:
     """With nothing configured the command runs a broker and workers for its own duration, and leaves none."""
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.log").write_text("a line\n" * 1000)
-    done = millpond(Settings(), "files", "compress", "in", "--out", "out/deep", "--json", cwd=tmp_path)
+    done = run_millpond(Settings(), "files", "compress", "in", "--out", "out/deep", "--json", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "deep" / "a.log.zst").is_file()
     assert objects(done.stdout)[-1]["summary"]["succeeded"] == 1
