@@ -178,7 +178,7 @@ def diagnose_slow_dependency(facts: PoolFacts) -> Diagnosis | None:
     if measured is not None and measured.saturated:
         return None  # the rule for the elasticity is more precise: the dependency is saturated
     place, share = largest
-    name = words.bottleneck_name(facts, share)
+    name = words.place_text(place)
     against: tuple[str, ...] = ()
     if measured is not None and measured.grows:
         against = (f"throughput still grows with slots ({words.elasticity_text(measured)})",)

@@ -106,19 +106,20 @@ class PoolFacts:
 
     def kind_mean_seconds(self, kind: str) -> float | None:
         """Return the mean service time of a kind in `newest_window`, seconds. None if no run of it ended."""
-        figures = self.newest_window.kinds.get(kind)
-        return figures.mean_service_seconds if figures is not None else None
+        return self._kind_figures(kind).mean_service_seconds
 
     def kind_time_share(self, kind: str) -> float:
         """Return a kind's share of the service time of all runs in `newest_window`, 0 to 1."""
-        figures, total = self.newest_window.kinds.get(kind), self.newest_window.service_seconds
-        return figures.service_seconds / total if figures is not None and total else 0.0
+        total = self.newest_window.service_seconds
+        return self._kind_figures(kind).service_seconds / total if total else 0.0
 
     def kind_rate(self, kind: str) -> float:
         """Return how many runs of a kind ended per second in `newest_window`."""
-        figures = self.newest_window.kinds.get(kind)
         seconds = self.newest_window.seconds
-        return figures.ended / seconds if figures is not None and seconds else 0.0
+        return self._kind_figures(kind).ended / seconds if seconds else 0.0
+
+    def _kind_figures(self, kind: str) -> KindFigures:
+        return self.newest_window.kinds.get(kind, KindFigures())
 
     @property
     def calls(self) -> Mapping[tuple[str, str], CallFigures]:

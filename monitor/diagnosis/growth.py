@@ -159,7 +159,7 @@ def _saturated_by(facts: PoolFacts) -> tuple[str, str, tuple[str, ...]]:
         if (peer := facts.largest_place("peer")) is not None:
             return peer[0].name, f"{peer[0].name} (asked at {peer[0].line})", (evidence,)
         return place.line, f"the dependency for which handlers sleep at {place.line}", (evidence,)
-    full_name = words.bottleneck_name(facts, share)
+    full_name = words.place_text(place)
     evidence = f"{share:.0%} of the slots' time is spent waiting for {full_name}"
     return place.name or place.library or place.line, full_name, (evidence,)
 

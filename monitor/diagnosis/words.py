@@ -3,23 +3,23 @@
 from collections.abc import Iterator
 
 from millpond.broker.stats.elasticity import SATURATED, Elasticity
+from millpond.broker.stats.window import Place
 from millpond.monitor.diagnosis.diagnosis import Diagnosis
 from millpond.monitor.diagnosis.facts import PoolFacts
 
+#: The words for a place without a name, by its category.
+_UNNAMED = {
+    "child": "a child process",
+    "file": "a file",
+    "sleep": "a sleep in the handler",
+    "thread": "other threads of the process",
+    "unknown": "the dependency",
+}
 
-def bottleneck_name(facts: PoolFacts, share: float) -> str:
-    """Return the name of the place of most waits, with the library and the line that wait."""
-    largest = facts.largest_place("peer", "child", "file", "sleep", "lock", "thread")
-    if largest is None or not share:
-        return "the dependency"
-    place = largest[0]
-    nouns = {
-        "child": "a child process",
-        "file": "a file",
-        "sleep": "a sleep in the handler",
-        "thread": "other threads of the process",
-    }
-    name = place.name or nouns.get(place.category, place.category)
+
+def place_text(place: Place) -> str:
+    """Return a place as text: its name, with the library and the line that wait there."""
+    name = place.name or _UNNAMED.get(place.category, place.category)
     if place.library:
         return f"{name} (by {place.library}, at {place.line})"
     return f"{name} (at {place.line})" if place.line else name
@@ -27,11 +27,11 @@ def bottleneck_name(facts: PoolFacts, share: float) -> str:
 
 def main_wait(facts: PoolFacts) -> tuple[str, str]:
     """Return the name of the place at which slots wait most, and the words for it; both empty without one."""
-    largest = facts.largest_place("peer", "child", "file", "sleep", "thread")
+    largest = facts.largest_place("peer", "child", "file", "sleep", "lock", "thread")
     if largest is None:
         return "", ""
     place, share = largest
-    spent = f", {share:.0%} of that time waiting for {bottleneck_name(facts, share)}"
+    spent = f", {share:.0%} of that time waiting for {place_text(place)}"
     return place.name or place.library, spent
 
 

@@ -94,6 +94,25 @@ def test_each_cause_is_told_from_the_others(seen: PoolFacts, state: str, name: s
     assert "\n".join(diagnosis_lines(verdict)).startswith(f"p: {state}")
 
 
+SLEEP = Place("sleep", line="shop.orders:3", kind="order")
+
+
+@pytest.mark.parametrize(
+    ("seen", "words"),
+    [
+        (
+            facts((PEER, 0.3), (LOCK, 0.35), (COMPUTES, 0.2)),
+            "41% of that time waiting for SQLite (by sqlite3",
+        ),
+        (facts((PEER, 0.35), (SLEEP, 0.45), elasticity=elastic(0.0)), "10.0.0.7:5432 (by psycopg"),
+        (replace(facts((LOCK, 0.2), (Place("unknown"), 0.7)), usual={"order": 0.1}), "for the dependency"),
+    ],
+)
+def test_a_share_of_time_is_told_of_its_own_place(seen: PoolFacts, words: str) -> None:
+    """A place with more time, of a sort that the rule does not ask about, does not lend its name."""
+    assert words in diagnose(seen).why
+
+
 @pytest.mark.parametrize(("host_busy", "state"), [(0.97, "processor"), (0.5, "dependency")])
 def test_what_saturates_without_a_name_is_the_processor_of_a_full_host(host_busy: float, state: str) -> None:
     """So are slots that compute for less than half of their time, and wait for nothing that has a name."""
