@@ -96,26 +96,22 @@ def list_settings(annotation: Any, path: tuple[str, ...] = ()) -> Iterator[Setti
                 yield replace(entry_setting, list_path=field_path)
 
 
-def settings_in_force(settings: BaseModel, sources: Sources) -> Iterator[SettingInForce]:
-    """Yield every setting with its value in force and the source of the value."""
-    yield from _settings_below(settings, (), (), sources)
-
-
-def _settings_below(
-    model: BaseModel, path: Keys, general_path: tuple[str, ...], sources: Sources
+def settings_in_force(
+    settings: BaseModel, sources: Sources, path: Keys = (), general_path: tuple[str, ...] = ()
 ) -> Iterator[SettingInForce]:
-    """Yield the settings of a model and its nested tables.
+    """Yield every setting of a model and its nested tables, with its value in force and the value's source.
 
-    `path` is the path of the model: `pools.email`. `general_path` has `NAME` for the names: `pools.NAME`.
+    `path` is that of the model: `pools.email`. `general_path` has `NAME` for the names: `pools.NAME`.
     """
-    for name, field in type(model).model_fields.items():
-        value, setting = getattr(model, name), Setting((*general_path, name), field)
+    for name, field in type(settings).model_fields.items():
+        value, setting = getattr(settings, name), Setting((*general_path, name), field)
         field_path = (*path, name)
         if isinstance(value, BaseModel):
-            yield from _settings_below(value, field_path, setting.path, sources)
+            yield from settings_in_force(value, sources, field_path, setting.path)
         elif model_of(value_type_of(field.annotation)):
             for key, entry in value.items():
-                yield from _settings_below(entry, (*field_path, key), (*setting.path, ANY_NAME), sources)
+                entry_path = (*setting.path, ANY_NAME)
+                yield from settings_in_force(entry, sources, (*field_path, key), entry_path)
         else:
             json_value = HIDDEN if is_secret(field) and value else to_json_value(value)
             yield SettingInForce(format_path(field_path), json_value, sources.origin_of(field_path), setting)
