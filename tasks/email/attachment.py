@@ -23,6 +23,7 @@ MAX_ATTACHMENTS = 20
 #: same.
 _TYPES = MimeTypes(filenames=())
 _UNKNOWN_TYPE = "application/octet-stream"
+_COMPOSITE_TYPES = ("multipart/", "message/")
 
 
 def _check_file_name(name: str) -> str:
@@ -40,17 +41,15 @@ def guess_content_type(name: str) -> str:
     It is `application/octet-stream` if there is none, for a compressed file, and for a file of other parts.
     """
     content_type, compression = _TYPES.guess_type(name)
-    if content_type is None or compression is not None:  # else the type is that of the uncompressed file
+    # For a compressed file, the type is that of its content.
+    if content_type is None or compression is not None or content_type.startswith(_COMPOSITE_TYPES):
         return _UNKNOWN_TYPE
-    try:
-        return _refuse_composite_type(content_type)
-    except ValueError:
-        return _UNKNOWN_TYPE
+    return content_type
 
 
 def _refuse_composite_type(content_type: str) -> str:
     """Return a content type unchanged. Raises `ValueError` for a type that contains other parts."""
-    if content_type.startswith(("multipart/", "message/")):
+    if content_type.startswith(_COMPOSITE_TYPES):
         raise ValueError(f"{content_type} contains other parts: attach it as {_UNKNOWN_TYPE}")
     return content_type
 

@@ -30,11 +30,17 @@ CHUNK_BYTES = 256 * 1024
 class Entry:
     """One entry of an archive: its name as stored, and a file's content in chunks; None for a folder.
 
-    The chunks must be read before the next entry is.
+    `label` is the beginning of an error about the entry. The chunks must be read before the next entry is.
     """
 
     name: str
+    label: str
     chunks: Iterator[bytes] | None
+
+
+def entry_label(url: str, number: int, name: str) -> str:
+    """Return the beginning of an error about an entry: of the archive's entries, from 1, the one `number`."""
+    return f"{url}, entry {number} ({escape_untrusted(name)})"
 
 
 class Quota:
@@ -49,11 +55,10 @@ class Quota:
         self._ratio_bytes = max(_RATIO_FROM_BYTES, packed_bytes * limits.max_unpacked_ratio)
         self.entries = self.folders = self.files = self.bytes = self._padding_bytes = 0
 
-    def count_entry(self) -> int:
-        """Count an entry, and return its number, from 1. Raises `TooLarge`."""
+    def count_entry(self) -> None:
+        """Count an entry. Raises `TooLarge`."""
         self.entries += 1
         self._check_entries()
-        return self.entries
 
     def count_folder(self) -> None:
         """Count a folder that is made for an entry below it. Raises `TooLarge`."""
@@ -86,19 +91,19 @@ class Quota:
 class EntryNames:
     """The names of an archive's entries so far. Each must be a new relative path below the target."""
 
-    def __init__(self, url: str, quota: Quota) -> None:
-        self._url, self._quota = url, quota
+    def __init__(self, quota: Quota) -> None:
+        self._quota = quota
         self._folders: set[str] = set()
         self._files: set[str] = set()
 
-    def add_name(self, name: str, number: int, *, is_folder: bool) -> str:
-        """Add the name of entry `number`, and return its path below the target; "" for the target itself.
+    def add_entry(self, entry: Entry) -> str:
+        """Add the name of an entry, and return its path below the target; "" for the target itself.
 
         Missing folders above it are counted in the quota. Raises `BadInput` for a name that cannot be
         unpacked, and `TooLarge` if it is too deep, or if its folders are too many.
         """
-        label = f"{self._url}, entry {number} ({escape_untrusted(name)})"
-        parts = _safe_parts(name, label)
+        label, is_folder = entry.label, entry.chunks is None
+        parts = _safe_parts(entry.name, label)
         path = "/".join(parts)
         if not parts and not is_folder:
             raise BadInput(f"{label} has no name: the archive is damaged")
@@ -127,7 +132,7 @@ def decode_name(raw: bytes, encoding: str | None, number: int, url: str) -> str:
     except LookupError as error:
         raise BadInput(f"no text encoding is called {encoding!r}: name one such as 'cp437'") from error
     except UnicodeError as error:
-        label = f"{url}, entry {number} ({escape_untrusted(raw.decode(errors='replace'))})"
+        label = entry_label(url, number, raw.decode(errors="replace"))
         remedy = "give the encoding of its names: encoding='cp437' (--encoding cp437), 'cp932', 'gb18030' …"
         raise BadInput(f"{label} has a name that is not {encoding or 'UTF-8'}: {remedy}") from error
 

@@ -29,11 +29,12 @@ def unpack(job: Unpack, storage: Storage, context: Context) -> FolderResult:
     with storage.open_input(job.source, empty_allowed=False) as file:
         length = measure_and_rewind(file)
         quota = Quota(storage.limits, length, job.source)
-        names = EntryNames(job.source, quota)
+        names = EntryNames(quota)
         entries = _read_entries(file, job, quota)
         with storage.output_folder(job.target) as folder:
             for entry in entries:
-                path = names.add_name(entry.name, quota.count_entry(), is_folder=entry.chunks is None)
+                quota.count_entry()
+                path = names.add_entry(entry)
                 for _ in _write_entry(folder, path, entry, quota):
                     context.checkpoint()
                     context.progress(min(file.tell(), length), length)

@@ -128,7 +128,8 @@ class CsvRows:
         try:
             line, row = csv_lines.read_header(self._open(), self._delimiter, url, self._lines_before)
         except csv_lines.NoHeader as error:
-            raise self._quote_error() or BadInput(str(error)) from error
+            fault = find_first_fault(self._open(), self._delimiter)
+            raise (self._quote_fault_error(fault) if fault else BadInput(str(error))) from error
         if self._job.delimiter is None and not declared:
             csv_lines.refuse_ambiguous_delimiter(self._open, self._delimiter, url)
         self._lines_before = line - 1
@@ -175,11 +176,6 @@ class CsvRows:
             f"{self._job.source}, line {line}, has {columns} columns where the header has {width}: "
             "mend the line, or give the right delimiter (--delimiter)"
         )
-
-    def _quote_error(self) -> BadInput | None:
-        """Return the error for the first quote at fault in the file. Return None if there is none."""
-        fault = find_first_fault(self._open(), self._delimiter)
-        return self._quote_fault_error(fault) if fault else None
 
     def _quote_fault_error(self, fault: QuoteFault) -> BadInput:
         """Return the error for a quote at fault, with its line."""

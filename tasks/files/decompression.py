@@ -188,7 +188,6 @@ _CODECS: dict[str, Callable[[], Any]] = {
     "deflate": lambda: _ZlibDecompressor(-15),
     "gzip": lambda: _ZlibDecompressor(31),
     "bzip2": bz2.BZ2Decompressor,
-    "lzma": lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=MAX_WINDOW_BYTES),
     "xz": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MAX_WINDOW_BYTES),
     "zstd": _ZstdDecompressor,
 }

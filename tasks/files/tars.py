@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 from millpond.tasks.errors import BadInput, TooLarge
-from millpond.tasks.files.archive_limits import CHUNK_BYTES, Entry, Quota, decode_name
+from millpond.tasks.files.archive_limits import CHUNK_BYTES, Entry, Quota, decode_name, entry_label
 from millpond.tasks.files.decompression import Readable
 from millpond.tasks.files.escaping import escape_untrusted
 
@@ -60,8 +60,9 @@ def _read_checked_entries(tar_stream: "_TarStream", url: str, encoding: str | No
                 continue
             number += 1
             name = _entry_name(member, encoding, number, url)
-            _refuse_special(member, f"{url}, entry {number} ({escape_untrusted(name)})")
-            yield Entry(name, None if _is_folder(member) else _read_content(tar_stream, member, url))
+            label = entry_label(url, number, name)
+            _refuse_special(member, label)
+            yield Entry(name, label, None if _is_folder(member) else _read_content(tar_stream, member, url))
         # Concatenated archives are one archive, as concatenated streams of gzip are one.
         if not tar_stream.skip_zeros():
             break

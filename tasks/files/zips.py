@@ -8,12 +8,13 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO, cast
 
 from millpond.tasks.errors import BadInput, TooLarge
-from millpond.tasks.files.archive_limits import CHUNK_BYTES, Entry, decode_name
+from millpond.tasks.files.archive_limits import CHUNK_BYTES, Entry, decode_name, entry_label
 from millpond.tasks.files.decompression import DecompressedStream, Readable, raw_lzma_decompressor
 from millpond.tasks.files.escaping import escape_untrusted
 from millpond.tasks.settings import Files
@@ -65,7 +66,7 @@ def read_entries(file: BinaryIO, url: str, encoding: str | None, limits: Files) 
     entries.sort(key=lambda entry: entry.info.header_offset)
     offsets = _find_content_offsets(file, entries, directory.start_dir)
     return (
-        Entry(entry.name, None if entry.is_folder else _read_content(file, entry, offset))
+        Entry(entry.name, entry.label, None if entry.is_folder else _read_content(file, entry, offset))
         for entry, offset in zip(entries, offsets, strict=True)
     )
 
@@ -108,7 +109,7 @@ def _make_entry(info: zipfile.ZipInfo, number: int, url: str, encoding: str | No
     raw_name = info.orig_filename.encode("utf-8" if is_utf8 else "cp437")
     name = _find_unicode_name(info.extra, raw_name)
     name = name or decode_name(raw_name, None if is_utf8 else encoding, number, url)
-    label = f"{url}, entry {number} ({escape_untrusted(name)})"
+    label = entry_label(url, number, name)
     if info.flag_bits & _ENCRYPTED:
         raise BadInput(f"{label} is encrypted: unpack it by hand, with its password")
     # An entry with the mode of a pipe is accepted: its content was read from a pipe.
@@ -170,18 +171,18 @@ def _read_content(file: BinaryIO, entry: _ZipEntry, offset: int) -> Iterator[byt
     Raises `BadInput` if it is damaged, or if its length or checksum is not that of the directory.
     """
     file.seek(offset)
-    packed: Readable = _Slice(file, entry.info.compress_size)
-    codec = _CODECS[entry.info.compress_type]
-    content = DecompressedStream(packed, codec, entry.label, multiple=False) if codec else packed
-    if codec == "lzma":
-        head = packed.read(4)
-        properties = packed.read(int.from_bytes(head[2:4], "little"))
-        content = DecompressedStream(
-            packed, lambda: raw_lzma_decompressor(properties, entry.label), entry.label, multiple=False
-        )
+    content: Readable = _Slice(file, entry.info.compress_size)
+    codec: str | Callable[[], Any] = _CODECS[entry.info.compress_type]
+    is_lzma = codec == "lzma"
+    if is_lzma:
+        head = content.read(4)
+        properties = content.read(int.from_bytes(head[2:4], "little"))
+        codec = partial(raw_lzma_decompressor, properties, entry.label)
+    if codec:
+        content = DecompressedStream(content, codec, entry.label, multiple=False)
     length = checksum = 0
     # A stream of LZMA may have no end mark.
-    while (length < entry.info.file_size or codec != "lzma") and (chunk := content.read(CHUNK_BYTES)):
+    while (length < entry.info.file_size or not is_lzma) and (chunk := content.read(CHUNK_BYTES)):
         length += len(chunk)
         checksum = zlib.crc32(chunk, checksum)
         yield chunk
