@@ -72,12 +72,12 @@ def read_mails(
         try:
             job = _mail_of_row(shared, columns, row, campaign.column)
         except ValueError as error:
-            yield BadRow(row.line, _fault_reason(error), row.after)
+            yield BadRow(row.line, _describe_error(error), row.after)
         else:
-            yield CampaignMail(mail_id(campaign_id, row.number, job.to[0]), job, row.after)
+            yield CampaignMail(_make_mail_id(campaign_id, row.number, job.to[0]), job, row.after)
 
 
-def mail_id(campaign_id: str, row: int, address: str) -> str:
+def _make_mail_id(campaign_id: str, row: int, address: str) -> str:
     """Return the task id of a mail: a digest of the campaign, the row's number, from 0, and the address."""
     return str(uuid5(NAMESPACE, f"{campaign_id}\n{row}\n{parse_mailbox(address).address}"))
 
@@ -90,8 +90,8 @@ def _mail_of_row(shared: dict[str, Any], columns: list[str], row: Row, column: s
     return SendEmail(**shared, to=(context[column],), context=context)
 
 
-def _fault_reason(error: ValueError) -> str:
-    """Return why a row makes no valid mail, in one line and without its values."""
+def _describe_error(error: ValueError) -> str:
+    """Return the reason why a row makes no valid mail, in one line and without the row's values."""
     if isinstance(error, ValidationError):
         faults = error.errors(include_input=False, include_url=False)
         return "; ".join(describe_fault(fault) for fault in faults)

@@ -14,7 +14,7 @@ from io import SEEK_END
 from typing import BinaryIO
 from uuid import uuid4
 
-from millpond.tasks.email.attachment_room import AttachmentRoom
+from millpond.tasks.email.attachment_budget import AttachmentBudget
 from millpond.tasks.email.contract import SendEmail
 from millpond.tasks.email.ledger import ACCEPTED, Claim, MailLedger, claim_or_retry
 from millpond.tasks.email.message import Envelope, LoadedAttachment, compose_mail, message_id_of
@@ -44,12 +44,12 @@ class Mailer:
     connections: SmtpConnections
     ledger: MailLedger
     open_input: OpenInput
-    #: The limit for the attachments of all mails together: the maximum of one mail.
-    room: AttachmentRoom = field(init=False)
+    #: The memory for the attachments of all mails together: as much as one mail may have.
+    budget: AttachmentBudget = field(init=False)
 
     def __post_init__(self) -> None:
-        """Make the room that all threads share, before two threads could each make one."""
-        object.__setattr__(self, "room", AttachmentRoom(self.settings.max_attachment_bytes))
+        """Make the budget that all threads share, before two threads could each make one."""
+        object.__setattr__(self, "budget", AttachmentBudget(self.settings.max_attachment_bytes))
 
     @property
     def claim_seconds(self) -> float:
@@ -59,11 +59,11 @@ class Mailer:
     def send(self, job: SendEmail, task_id: str) -> Receipt:
         """Send the mail to the recipients for whom the mail server has not replied to an earlier run.
 
-        Waits until the process has room for the attachments. Raises `RetryLater` if a recipient was deferred,
+        Waits until the budget has room for the attachments. Raises `RetryLater` if a recipient was deferred,
         and `FinalError` if all were refused.
         """
         size = sum(self._attachment_size(attachment.url) for attachment in job.attachments)
-        with self.room.reserve_bytes(size):
+        with self.budget.reserve_bytes(size):
             return self._send_claimed(job, task_id)
 
     def _attachment_size(self, url: str) -> int:

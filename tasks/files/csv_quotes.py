@@ -35,12 +35,14 @@ class QuoteCheck:
 
     def __init__(self, delimiter: str) -> None:
         ends = re.escape(delimiter).encode() + rb"\r\n"
+        #: Pieces of text without a fault: anything but quotes, a quote inside a field, a whole quoted field.
         self._sound = re.compile(
             rb'(?:[^"]++|(?<![%b])"|(?<=[%b])"[^"]*+(?:""[^"]*+)*+"(?=[%b])){1,%d}'
             % (ends, ends, ends, _MAX_PIECES)
         )
+        #: The beginning of a quoted field, up to its closing quote or the end of the data.
         self._quoted = re.compile(rb'"[^"]*+(?:""[^"]*+)*+')
-        # The pattern needs a line end before the first field.
+        # The last byte that was checked, and those that were not. The first field needs a line end before it.
         self._unchecked, self._unchecked_offset = b"\n", -1
 
     def check_chunk(self, chunk: bytes) -> None:

@@ -9,13 +9,13 @@ from millpond.tasks.files.endings import ImageFormat
 from millpond.tasks.files.image_readers import Picture
 
 #: The bytes that a decoder takes for each byte of a pixel, of formats whose images are decoded as a whole.
-_DECODER = {"WebP": 3, "GIF": 2, "AVIF": 6, "HEIC": 6, "BMP": 5}
+_DECODER_BYTES = {"WebP": 3, "GIF": 2, "AVIF": 6, "HEIC": 6, "BMP": 5}
 #: The bytes that an encoder takes for a pixel of the target, without transparency and with it.
-_ENCODER = {"jpeg": (1, 1), "png": (1, 1), "webp": (6, 13), "avif": (24, 33)}
+_ENCODER_BYTES = {"jpeg": (1, 1), "png": (1, 1), "webp": (6, 13), "avif": (24, 33)}
 #: The bytes for a pixel of any image: rows in the pipeline, and the transformation of a colour profile.
-_PIPELINE = 2
+_PIPELINE_BYTES = 2
 #: The bytes for a sample of a progressive JPEG: its coefficient.
-_PROGRESSIVE_SAMPLE = 2
+_PROGRESSIVE_SAMPLE_BYTES = 2
 
 
 def refuse_too_large(
@@ -28,7 +28,7 @@ def refuse_too_large(
     pixels = picture.width * picture.height
     target_pixels = pixels if box is None else min(pixels, box[0] * box[1])
     has_alpha = picture.bands in (2, 4, 5)  # 4 may be CMYK without it, which is estimated too high
-    needed = pixels * _bytes_per_pixel(picture) + target_pixels * _ENCODER[target_format][has_alpha]
+    needed = pixels * _bytes_per_pixel(picture) + target_pixels * _ENCODER_BYTES[target_format][has_alpha]
     if needed > max_bytes:
         raise TooLarge(
             f"{url} takes about {needed // 1024**2} MiB to read and write as {target_format}, more than "
@@ -38,8 +38,8 @@ def refuse_too_large(
 
 def _bytes_per_pixel(picture: Picture) -> int:
     """Return the bytes that the decoder and the pipeline take for a pixel."""
-    decoder = picture.bytes_per_pixel * _DECODER.get(picture.format, 0)
+    decoder = picture.bytes_per_pixel * _DECODER_BYTES.get(picture.format, 0)
     if picture.is_interlaced:
         is_jpeg = picture.format == "JPEG"
-        decoder = picture.bands * _PROGRESSIVE_SAMPLE if is_jpeg else picture.bytes_per_pixel
-    return _PIPELINE + decoder + (picture.bytes_per_pixel if picture.is_turned else 0)
+        decoder = picture.bands * _PROGRESSIVE_SAMPLE_BYTES if is_jpeg else picture.bytes_per_pixel
+    return _PIPELINE_BYTES + decoder + (picture.bytes_per_pixel if picture.is_turned else 0)

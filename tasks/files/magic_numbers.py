@@ -6,7 +6,7 @@ import re
 HEAD_BYTES = 512
 
 #: The formats, each with the possible first bytes of its files.
-_STARTS: dict[str, tuple[bytes, ...]] = {
+_FIRST_BYTES: dict[str, tuple[bytes, ...]] = {
     "zip": (b"PK\x03\x04", b"PK\x05\x06", b"PK00PK\x03\x04", b"PK\x07\x08PK\x03\x04"),
     "gzip": (b"\x1f\x8b",),
     "compress (.Z)": (b"\x1f\x9d",),
@@ -45,7 +45,7 @@ _BRANDS = {
 
 def detect_format(head: bytes) -> str | None:
     """Return the format of a file by its first bytes. Return None if they show no known format."""
-    for format_, starts in _STARTS.items():
+    for format_, starts in _FIRST_BYTES.items():
         if head.startswith(starts):
             return format_
     if head[_TAR_MARK] == b"ustar":

@@ -18,7 +18,7 @@ from millpond.tasks.email.smtp_connections import (
     TRUSTED_SECONDS,
     SmtpConnections,
 )
-from millpond.tasks.email.smtp_login import Utf8, Utf8Login
+from millpond.tasks.email.smtp_login import Utf8Login, Utf8Text
 from millpond.tasks.email.smtp_session import ConnectionBroken, ServerRefused
 from millpond.tasks.errors import FinalError, RetryLater
 from millpond.tasks.settings import Smtp
@@ -315,7 +315,7 @@ def test_login_outside_ascii(server_tls, ca_file, mechanism):
 def test_login_outside_ascii_answers_a_challenge():
     """CRAM-MD5 takes the digest by the UTF-8 of the password (RFC 2195)."""
     client = Utf8Login()
-    client.user, client.password = Utf8("jörg"), Utf8("pässwörd€")
+    client.user, client.password = Utf8Text("jörg"), Utf8Text("pässwörd€")
     expected = hmac.new("pässwörd€".encode(), b"<1@x>", "md5").hexdigest()
     assert client.auth_cram_md5(b"<1@x>").encode("ascii") == f"jörg {expected}".encode()
 

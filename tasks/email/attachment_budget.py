@@ -1,4 +1,4 @@
-"""Limit the attachments that one process has in memory: a mail waits until the others leave room for its own.
+"""Limit the attachments that one process has in memory: a mail waits until those of others are sent.
 
 A mail takes about seven times the size of its attachments while it is composed and sent. Eight slots, each
 with a mail of the largest size, would need more than the memory of their container.
@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from threading import Condition
 
 
-class AttachmentRoom:
-    """The bytes of attachments that a process may have in memory. Threads wait for them in a fair line."""
+class AttachmentBudget:
+    """The bytes of attachments that a process may have in memory. Threads get them in the order of asking."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = self._free_bytes = max_bytes

@@ -5,17 +5,17 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from millpond.tasks.email.attachment_room import AttachmentRoom
+from millpond.tasks.email.attachment_budget import AttachmentBudget
 
 
-def test_no_more_is_held_than_there_is_and_small_mails_go_on() -> None:
-    """Eight threads never hold more than the room together, and none waits for ever."""
-    room, lock, others, held, most = AttachmentRoom(100), threading.Lock(), threading.Event(), 0, 0
+def test_no_more_is_reserved_than_the_budget_and_small_mails_go_on() -> None:
+    """Eight threads never hold more than the budget together, and none waits for ever."""
+    budget, lock, others, held, most = AttachmentBudget(100), threading.Lock(), threading.Event(), 0, 0
 
     def send(needed: int) -> None:
         nonlocal held, most
         for _ in range(50):
-            with room.reserve_bytes(needed):
+            with budget.reserve_bytes(needed):
                 with lock:
                     held += min(needed, 100)
                     most = max(most, held)
@@ -30,20 +30,20 @@ def test_no_more_is_held_than_there_is_and_small_mails_go_on() -> None:
 
 
 def test_a_large_mail_is_not_passed_by_small_ones(eventually: Callable[..., Any]) -> None:
-    """Room is given in the order of asking; a mail without attachments waits for none."""
-    room, order = AttachmentRoom(100), list[str]()
+    """The budget is given in the order of asking; a mail without attachments waits for none."""
+    budget, order = AttachmentBudget(100), list[str]()
 
     def send(name: str, needed: int) -> None:
-        with room.reserve_bytes(needed):
+        with budget.reserve_bytes(needed):
             order.append(name)
 
     threads = []
-    with room.reserve_bytes(50):
+    with budget.reserve_bytes(50):
         for place, (name, needed) in enumerate((("large", 100), ("small", 10)), start=1):
             threads.append(threading.Thread(target=send, args=(name, needed)))
             threads[-1].start()
-            eventually(lambda place=place: len(room._waiting) == place)
-        with room.reserve_bytes(0):
+            eventually(lambda place=place: len(budget._waiting) == place)
+        with budget.reserve_bytes(0):
             assert order == []
     for each in threads:
         each.join(10)
