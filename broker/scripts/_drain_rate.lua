@@ -73,20 +73,22 @@ end
 -- Measure the rate, at most once a second and only if messages were cleared. With `anew` start a new measurement, as when a
 -- consumer joins.
 local function measure(now, anew)
-  local p = redis.call('HMGET', KEYS[DRAIN_RATE], 'since', 'cleared', 'refused', 'idle', 'rate', 'held', 'counted')
-  local since = tonumber(p[1])
+  local since, cleared_before, refused_before, idle, rate, held, counted_fetched =
+    unpack(redis.call('HMGET', KEYS[DRAIN_RATE], 'since', 'cleared', 'refused', 'idle', 'rate', 'held', 'counted'))
+  since, rate = tonumber(since), tonumber(rate)
   if since and now < since then anew = true end  -- the clock was set back
   if since and not anew and now - since < MEASURE_MS then return end
-  local c = redis.call('HMGET', KEYS[COUNTERS], 'settled', 'retried', 'dead', 'shed', 'refused', 'fetched')
-  local cleared = (c[1] or 0) + (c[2] or 0) + (c[3] or 0) - (c[4] or 0)
-  local refused, rate, fetched = tonumber(c[5] or 0), tonumber(p[5]), c[6] or '0'
+  local settled, retried, dead, shed, refused, fetched =
+    unpack(redis.call('HMGET', KEYS[COUNTERS], 'settled', 'retried', 'dead', 'shed', 'refused', 'fetched'))
+  local cleared = (settled or 0) + (retried or 0) + (dead or 0) - (shed or 0)
+  refused, fetched = tonumber(refused or 0), fetched or '0'
   -- If no message was in flight and none was fetched since, none is in flight now.
-  local in_flight = p[6] == '0' and p[7] == fetched and 0 or total_in_flight()
+  local in_flight = held == '0' and counted_fetched == fetched and 0 or total_in_flight()
   if since and not anew then
-    local seconds, done = (now - since) / 1000, cleared - tonumber(p[2])
-    if done <= 0 and not p[4] then return end
-    local pressed = refused > tonumber(p[3]) or redis.call('EXISTS', KEYS[WAITERS]) == 1
-    rate = estimated_rate(rate, done / seconds, seconds, p[4], pressed and seconds_of(limit_texts('bound')[1]))
+    local seconds, done = (now - since) / 1000, cleared - tonumber(cleared_before)
+    if done <= 0 and not idle then return end
+    local pressed = refused > tonumber(refused_before) or redis.call('EXISTS', KEYS[WAITERS]) == 1
+    rate = estimated_rate(rate, done / seconds, seconds, idle, pressed and seconds_of(limit_texts('bound')[1]))
   end
   redis.call('HDEL', KEYS[DRAIN_RATE], 'idle')
   redis.call('HSET', KEYS[DRAIN_RATE], 'since', now, 'cleared', cleared, 'refused', refused,

@@ -57,8 +57,8 @@ end
 
 -- Return a limit as a number. One that was set at run time overrides that of the pools table. Zero means no limit.
 local function limit(name, default)
-  local l = redis.call('HMGET', KEYS[LIMITS], name, 'table:' .. name)
-  return tonumber(l[1] or l[2] or default)
+  local at_run_time, of_table = unpack(redis.call('HMGET', KEYS[LIMITS], name, 'table:' .. name))
+  return tonumber(at_run_time or of_table or default)
 end
 
 -- Return several limits at once, as texts; nil for one that is not set.
@@ -92,9 +92,11 @@ end
 -- to the longest lease from now on. Return when the measurement of the drain rate began, whether a slot was idle, the longest
 -- lease (ms), and when the last silence ended.
 local function record_call(now, lease)
-  local p = redis.call('HMGET', KEYS[DRAIN_RATE], 'since', 'idle', 'longest_lease', 'silent_till', 'spoken_at')
-  local before, longest = tonumber(p[5] or now), math.max(lease, tonumber(p[3] or 0))
-  local silent_till = now - before > longest * 0.4 and now or tonumber(p[4] or 0)
+  local since, idle, longest, silent_till, spoken_at =
+    unpack(redis.call('HMGET', KEYS[DRAIN_RATE], 'since', 'idle', 'longest_lease', 'silent_till', 'spoken_at'))
+  local before = tonumber(spoken_at or now)
+  longest = math.max(lease, tonumber(longest or 0))
+  silent_till = now - before > longest * 0.4 and now or tonumber(silent_till or 0)
   if now < before then
     silent_till = 0
     for _, consumer in ipairs(redis.call('ZRANGEBYSCORE', KEYS[CONSUMERS], '(' .. now + longest, '+inf')) do
@@ -102,7 +104,7 @@ local function record_call(now, lease)
     end
   end
   redis.call('HSET', KEYS[DRAIN_RATE], 'spoken_at', now, 'longest_lease', longest, 'silent_till', silent_till)
-  return p[1], p[2], longest, silent_till
+  return since, idle, longest, silent_till
 end
 
 -- Return the number of ready messages.
@@ -200,24 +202,26 @@ end
 -- Send the batch callback with the batch's counts, regardless of its queue's bound. It is sent only once: not when the batch
 -- is completed again after a requeue.
 local function send_batch_callback(batch, now)
-  local t = redis.call('HMGET', batch, 'then', 'then_key', 'then_wake', 'then_counters', 'then_sent_at')
-  if not t[1] or t[5] then return end
+  local message, ready_key, wake_key, counters_key, sent_at =
+    unpack(redis.call('HMGET', batch, 'then', 'then_key', 'then_wake', 'then_counters', 'then_sent_at'))
+  if not message or sent_at then return end
   redis.call('HSET', batch, 'then_sent_at', now)
   local counts = redis.call('HMGET', batch, 'sent', 'succeeded', 'failed', 'cancelled', 'expired', 'opened_at',
     'closed_at', 'completed_at', 'cancelled_at')
   for i = 1, 9 do counts[i] = counts[i] or 0 end
-  redis.call('LPUSH', t[2], fill(fill(t[1], 'at', now), 'counts', '[' .. table.concat(counts, ',') .. ']'))
-  redis.call('HINCRBY', t[4], 'published', 1)
-  if redis.call('LLEN', t[3]) == 0 then redis.call('LPUSH', t[3], 1) end
-  redis.call('PEXPIRE', t[3], 60000)
+  redis.call('LPUSH', ready_key, fill(fill(message, 'at', now), 'counts', '[' .. table.concat(counts, ',') .. ']'))
+  redis.call('HINCRBY', counters_key, 'published', 1)
+  if redis.call('LLEN', wake_key) == 0 then redis.call('LPUSH', wake_key, 1) end
+  redis.call('PEXPIRE', wake_key, 60000)
 end
 
 local function complete_batch_if_done(batch, now)
-  local b = redis.call('HMGET', batch, 'closed_at', 'completed_at', 'sent', 'settled', 'keep_ms')
-  if not b[1] or b[2] or tonumber(b[3] or 0) ~= tonumber(b[4] or 0) then return end
+  local closed_at, completed_at, sent, settled, keep_ms =
+    unpack(redis.call('HMGET', batch, 'closed_at', 'completed_at', 'sent', 'settled', 'keep_ms'))
+  if not closed_at or completed_at or tonumber(sent or 0) ~= tonumber(settled or 0) then return end
   redis.call('HSET', batch, 'completed_at', now)
   send_batch_callback(batch, now)
-  if b[5] then extend_batch_expiry(batch, b[5]) end
+  if keep_ms then extend_batch_expiry(batch, keep_ms) end
 end
 
 -- A unique key without a time of its own lasts as long as its task. If the task is deleted by other means, it expires.

@@ -8,13 +8,13 @@
 -- A message in a ready list is replaced by a placeholder, because that needs no search. All placeholders are removed
 -- together before the script ends.
 
-local which, from, size, kind, wanted, prefix = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]
+local list_name, from, size, id_type, wanted, prefix = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]
 local now, gone, GONE = now_ms(), 0, '\0gone'
-local key = which == 'delayed' and KEYS[DELAYED] or KEYS[READY + tonumber(which) - 1]
+local key = list_name == 'delayed' and KEYS[DELAYED] or KEYS[READY + tonumber(list_name) - 1]
 write_although_full()
 
 local function is_wanted(message, headers, own)
-  if kind == 'id' then return headers.id == wanted end
+  if id_type == 'id' then return headers.id == wanted end
   return own.batch == wanted
 end
 
@@ -26,17 +26,17 @@ end
 
 -- The newest first, from the end at which messages enter: a fetch between two pages does not shift the index then.
 local entries
-if which == 'delayed' then
+if list_name == 'delayed' then
   entries = redis.call('ZREVRANGE', key, from, from + size - 1)
 else
   entries = redis.call('LRANGE', key, from, from + size - 1)
 end
 for i, entry in ipairs(entries) do
   if may_contain_id(entry, wanted) then
-    local message = which == 'delayed' and string.sub(entry, 2) or entry
+    local message = list_name == 'delayed' and string.sub(entry, 2) or entry
     local headers, own = headers_of(message)
     if is_wanted(message, headers, own) then
-      if which == 'delayed' then
+      if list_name == 'delayed' then
         redis.call('ZREM', key, entry)
         forget_aside(entry, headers.task)
       else
@@ -46,7 +46,7 @@ for i, entry in ipairs(entries) do
     end
   end
 end
-if gone > 0 and which ~= 'delayed' then redis.call('LREM', key, gone, GONE) end
+if gone > 0 and list_name ~= 'delayed' then redis.call('LREM', key, gone, GONE) end
 count('settled', gone)
 leave_out_of_rate(gone)
 admit_waiters(now, waiting())

@@ -7,13 +7,13 @@
 -- Returns {start of the next page or '', then for a message that was found: the message, and its index, due ms or id of
 --       the dead letter}.
 
-local which, from, size, id = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local list_name, from, size, id = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 
 local function is_wanted(message)
   return may_contain_id(message, id) and headers_of(message).id == id
 end
 
-if which == 'held' then
+if list_name == 'held' then
   local in_flight = redis.call('HGETALL', KEYS[IN_FLIGHT] .. ARGV[5])
   for i = 1, #in_flight, 2 do
     if is_wanted(in_flight[i + 1]) then return {'', in_flight[i + 1], in_flight[i]} end
@@ -21,7 +21,7 @@ if which == 'held' then
   return {''}
 end
 
-if which == 'dead' then
+if list_name == 'dead' then
   local page = redis.call('XREVRANGE', KEYS[DEAD], from, '-', 'COUNT', size)
   for _, letter in ipairs(page) do
     for i = 1, #letter[2], 2 do
@@ -33,10 +33,10 @@ end
 
 local first = tonumber(from)
 local page, width
-if which == 'delayed' then
+if list_name == 'delayed' then
   page, width = redis.call('ZREVRANGE', KEYS[DELAYED], first, first + size - 1, 'WITHSCORES'), 2
 else
-  page, width = redis.call('LRANGE', KEYS[READY + tonumber(which) - 1], first, first + size - 1), 1
+  page, width = redis.call('LRANGE', KEYS[READY + tonumber(list_name) - 1], first, first + size - 1), 1
 end
 for i = 1, #page, width do
   local message = width == 2 and string.sub(page[i], 2) or page[i]

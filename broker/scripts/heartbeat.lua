@@ -14,14 +14,16 @@ redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 redis.call('ZADD', KEYS[2], now, ARGV[1])
 redis.call('SADD', KEYS[4], ARGV[4])
 
-local most, count, named = tonumber(ARGV[6]), nil, {}
+local most, kinds_count, named = tonumber(ARGV[6]), nil, {}
 local function name_of(kind)
   if not named[kind] then
-    count = count or tonumber(redis.call('HGET', KEYS[3], '#kinds') or 0)
-    if count >= most and redis.call('HEXISTS', KEYS[3], 'kind:' .. kind) == 0 then
+    kinds_count = kinds_count or tonumber(redis.call('HGET', KEYS[3], '#kinds') or 0)
+    if kinds_count >= most and redis.call('HEXISTS', KEYS[3], 'kind:' .. kind) == 0 then
       named[kind] = 'others'
     else
-      if redis.call('HSETNX', KEYS[3], 'kind:' .. kind, 1) == 1 then count = redis.call('HINCRBY', KEYS[3], '#kinds', 1) end
+      if redis.call('HSETNX', KEYS[3], 'kind:' .. kind, 1) == 1 then
+        kinds_count = redis.call('HINCRBY', KEYS[3], '#kinds', 1)
+      end
       named[kind] = kind
     end
   end

@@ -21,9 +21,10 @@ local policy, priority, prefix, ticket = ARGV[1], tonumber(ARGV[2]), ARGV[3], AR
 local now, ready = now_ms(), waiting()
 local limits = limit_texts('bound', 'delayed_bound')
 local bound, delayed_bound = bound_in_messages(limits[1]), tonumber(limits[2] or 1000000)
-local batch, taken, duplicates, delayed, given, full, earliest = KEYS[16] == KEYS[1] and '' or KEYS[16], 0, 0, 0, 0, 0, nil
+local batch = KEYS[16] == KEYS[1] and '' or KEYS[16]
 local answers = {now, 0, bound, ''}
-local pushed = {}
+local taken, duplicates, delayed, given, full = 0, 0, 0, 0, 0  -- numbers of messages
+local pushed, earliest = {}, nil  -- messages for the ready list that are not written yet; the earliest due time
 
 -- Room ----------------------------------------------------------------------------------------------------------
 local has_line = policy ~= 'exempt' and policy ~= 'shed' and has_waiters()
@@ -73,10 +74,12 @@ local drain_rate
 
 local function ms_until_start()
   drain_rate = drain_rate or redis.call('HMGET', KEYS[DRAIN_RATE], 'rate', 'held', 'idle')
-  local rate, ahead = tonumber(drain_rate[1] or 0), #pushed
+  local rate, held, idle = unpack(drain_rate)
+  local ahead = #pushed
   for i = READY, READY + priority do ahead = ahead + redis.call('LLEN', KEYS[i]) end
-  if rate == 0 or (ahead == 0 and drain_rate[3]) then return 0 end
-  return math.floor((ahead + tonumber(drain_rate[2] or 0)) / rate * 1000)
+  rate = tonumber(rate or 0)
+  if rate == 0 or (ahead == 0 and idle) then return 0 end
+  return math.floor((ahead + tonumber(held or 0)) / rate * 1000)
 end
 
 -- Return the answer to a message that would start after its deadline, or nil.
@@ -111,12 +114,15 @@ local function deliver_to_caller(message)
   return 'run:' .. token
 end
 
-local open = batch == '' or redis.call('HMGET', batch, 'opened_at', 'closed_at')
-local closed = batch ~= '' and (not open[1] or open[2]) and policy ~= 'exempt'
+local is_closed = false
+if batch ~= '' and policy ~= 'exempt' then
+  local opened_at, closed_at = unpack(redis.call('HMGET', batch, 'opened_at', 'closed_at'))
+  is_closed = not opened_at or closed_at
+end
 
 -- Accept a message or refuse it, and return the answer.
 local function answer(message, id, due, unique, unique_ms, deadline)
-  if closed then return 'closed' end
+  if is_closed then return 'closed' end
   local owner = unique ~= '' and redis.call('GET', KEYS[UNIQUE] .. unique)
   if owner then
     duplicates = duplicates + 1

@@ -4,11 +4,11 @@
 -- ARGV  1 list: '1' to '4' a ready list, 'delayed'   2 messages at most   3 key prefix
 -- Returns the number of messages deleted.
 
-local which, size, prefix = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local list_name, size, prefix = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local now, dropped, entries = now_ms(), {}, {}
 write_although_full()
 
-if which == 'delayed' then
+if list_name == 'delayed' then
   for i, entry in ipairs(redis.call('ZPOPMIN', KEYS[DELAYED], size)) do
     if i % 2 == 1 then
       dropped[#dropped + 1] = string.sub(entry, 2)
@@ -16,7 +16,7 @@ if which == 'delayed' then
     end
   end
 else
-  dropped = redis.call('RPOP', KEYS[READY + tonumber(which) - 1], size) or {}
+  dropped = redis.call('RPOP', KEYS[READY + tonumber(list_name) - 1], size) or {}
 end
 
 for i, message in ipairs(dropped) do

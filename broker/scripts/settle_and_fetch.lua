@@ -197,8 +197,8 @@ local function allowance()
   if in_flight_limit > 0 and known_since then allowed = math.min(allowed, math.max(0, in_flight_limit - in_flight_count)) end
   if rate > 0 and allowed > 0 then
     local burst = limit('burst', math.max(1, rate))
-    local b = redis.call('HMGET', KEYS[16], 'tokens', 'at')
-    local tokens = math.min(burst, tonumber(b[1] or burst) + math.max(0, now - tonumber(b[2] or now)) * rate / 1000)
+    local left, left_at = unpack(redis.call('HMGET', KEYS[16], 'tokens', 'at'))
+    local tokens = math.min(burst, tonumber(left or burst) + math.max(0, now - tonumber(left_at or now)) * rate / 1000)
     redis.call('HSET', KEYS[16], 'tokens', tostring(tokens), 'at', now)
     if tokens < 1 then sooner((1 - tokens) / rate * 1000) end
     allowed = math.min(allowed, math.floor(tokens))
