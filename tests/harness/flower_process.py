@@ -74,6 +74,11 @@ class Visitor:
             connection.close()
 
 
+def filled_path(pattern: str) -> str:
+    """Return a path that a route's pattern matches."""
+    return re.sub(r"\([^)]*\)", "1-0", re.sub(r"\((\w+)\|[^)]*\)", r"\1", pattern))
+
+
 @contextmanager
 def run_flower(broker_url: str, **more: Any) -> Iterator[str]:
     """Run `millpond flower` on a free port, and yield its URL. `more` are further settings."""
@@ -82,10 +87,15 @@ def run_flower(broker_url: str, **more: Any) -> Iterator[str]:
 
 
 @contextmanager
-def run_flower_process(chosen: Settings, *, port: int = 0) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
-    """Run `millpond flower`, and yield its URL and its process, which is killed at the end."""
+def run_flower_process(
+    chosen: Settings, *words: str, port: int = 0
+) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+    """Run `millpond flower`, and yield its URL and its process, which is killed at the end.
+
+    `words` are further arguments of the command.
+    """
     running = subprocess.Popen(
-        [*COMMAND, "--port", str(port)],
+        [*COMMAND, "--port", str(port), *words],
         env={**child_environment(chosen), "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -92,15 +92,13 @@ def test_an_unusable_cluster_names_the_setting(nodes: list[OwnServer], prefix: s
 
 
 @pytest.mark.parametrize(
-    "program", [["worker", "default"], ["scheduler"], ["gateway"], ["flower"]], ids=lambda words: words[0]
+    "words", [["worker", "default"], ["scheduler"], ["gateway"], ["flower"]], ids=lambda each: each[0]
 )
-def test_every_program_refuses_in_one_line(
-    program: list[str], nodes: list[OwnServer], tmp_path: Path
-) -> None:
+def test_every_program_refuses_in_one_line(words: list[str], nodes: list[OwnServer], tmp_path: Path) -> None:
     """A program that would run on ends at once, with one line and no traceback."""
     every = ScheduleSettings.model_validate({"kind": "squares.square", "every": "1s", "fields": {"n": 3}})
     settings = Settings(broker_url=nodes[0].url, schedule={"s": every})
-    done = run_millpond(settings, *program, folder=tmp_path)
+    done = run_millpond(settings, *words, folder=tmp_path)
     lines = [line for line in done.stderr.splitlines() if "run as root" not in line]
     assert done.returncode == 2
     assert len(lines) == 1, lines

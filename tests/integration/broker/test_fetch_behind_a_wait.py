@@ -2,75 +2,52 @@
 
 import select
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from redis import Redis
 
 from millpond.broker import limits, publish
 from millpond.broker.connection import Store
-from millpond.broker.consume.fetcher import START_SECONDS, Fetcher
+from millpond.broker.consume.fetcher import START_SECONDS
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.inspect import depth as inspect_depth
-from millpond.broker.keys import QueueKeys
 from millpond.broker.outcomes import SUCCEEDED
 from millpond.broker.outgoing import compose
+from tests.harness.manual_fetcher import ManualFetcher
 
-LEASE_MS = 60_000
 QUEUE = "behind"
 
 
-class Process:
-    """A worker process of two slots: its fetcher on real connections, its loop turned by the test."""
+class Process(ManualFetcher):
+    """A worker process of two slots."""
 
     def __init__(self, url: str, store: Store, *, prefetch: int) -> None:
         self.delivered: list[Any] = []
-        self.in_flight = InFlightMessages(prefetch=prefetch)
-        self.in_flight.slots = 2
-        self._clients: list[Any] = []
-        self.cycle = SimpleNamespace(connect_watched=_connected)
-        channel = SimpleNamespace(
-            store=store,
-            new_client=lambda: self._client(url),
-            deliver=self.delivered.append,
-            connection=SimpleNamespace(cycle=self.cycle),
-            global_keyprefix=store.prefix,
-            socket_timeout=5,
-        )
-        self.fetcher = Fetcher(channel, self.in_flight, lease_ms=LEASE_MS)
-        self.fetcher.start_queue(QueueKeys(QUEUE, store.prefix))
-
-    def _client(self, url: str) -> Any:
-        self._clients.append(Redis.from_url(url, single_connection_client=True))
-        return self._clients[-1]
-
-    def settle_first(self) -> None:
-        """Settle the first delivery."""
-        self.in_flight.queue_outcome(self.delivered[0], SUCCEEDED)
+        in_flight = InFlightMessages(prefetch=prefetch)
+        in_flight.slots = 2
+        super().__init__(url, store, QUEUE, in_flight, self.delivered.append)
 
     def become_idle(self) -> None:
         """Take a turn that finds nothing, then wait."""
         self.fetcher.on_tick()
         while self.fetcher._waiting is None:  # a new server does not know the script at first
-            self.read(self.fetcher.fetch_client)
-            self.fetcher.on_reply()
+            self.read_reply()
             self.fetcher.on_tick()
 
-    def read(self, client: Any) -> None:
-        """Wait until a connection has something to read."""
-        ready, _, _ = select.select([client.connection._sock], [], [], 10)
-        assert ready
+    def read_reply(self) -> None:
+        """Wait for the reply to a fetch, and take its messages."""
+        _wait_for_bytes(self.fetcher.fetch_client)
+        self.fetcher.on_reply()
 
-    def close(self) -> None:
-        """Close the connections."""
-        for client in self._clients:
-            client.close()
+    def read_wait(self) -> None:
+        """Wait for the end of the wait, and take the messages of the fetch behind it."""
+        _wait_for_bytes(self.fetcher.wait_client)
+        self.fetcher.on_wait()
 
 
-def _connected(_channel: Any, client: Any, _kind: str) -> Any:
-    client.connection.connect()
-    return client.connection
+def _wait_for_bytes(client: Any) -> None:
+    ready, _, _ = select.select([client.connection._sock], [], [], 10)
+    assert ready
 
 
 @pytest.fixture
@@ -95,8 +72,7 @@ def test_an_idle_process_holds_a_message_before_it_hears_of_it(
     send(store)
     eventually(lambda: inspect_depth.read_depth(store, QUEUE).in_flight == 1)
     assert not process.delivered
-    process.read(process.fetcher.wait_client)
-    process.fetcher.on_wait()
+    process.read_wait()
     assert len(process.delivered) == 1
     assert process.in_flight.count == 1
 
@@ -104,12 +80,10 @@ def test_an_idle_process_holds_a_message_before_it_hears_of_it(
 def test_the_call_that_frees_a_permit_uses_it(store: Store, process: Process) -> None:
     """Under an in-flight limit, the call that settles a message fetches the next, and wakes no process."""
     limits.change_limits(store, QUEUE, in_flight=1)
-    process.read(process.fetcher.wait_client)  # a change of a limit wakes a waiting process
-    process.fetcher.on_wait()
+    process.read_wait()  # a change of a limit wakes a waiting process
     send(store, 3)
     process.become_idle()
-    process.read(process.fetcher.wait_client)
-    process.fetcher.on_wait()
+    process.read_wait()
     process.become_idle()
     keys, fetcher = process.in_flight.leases[QUEUE].keys, process.fetcher
     for ended in (1, 2):
@@ -117,8 +91,7 @@ def test_the_call_that_frees_a_permit_uses_it(store: Store, process: Process) ->
         store.client.delete(keys.wake)
         process.in_flight.queue_outcome(process.delivered[-1], SUCCEEDED)
         fetcher.on_tick()
-        process.read(fetcher.fetch_client)
-        fetcher.on_reply()
+        process.read_reply()
         assert inspect_depth.read_depth(store, QUEUE).in_flight == 1
         assert not store.client.exists(keys.wake)
     assert len(process.delivered) == 3
@@ -127,17 +100,15 @@ def test_the_call_that_frees_a_permit_uses_it(store: Store, process: Process) ->
 def test_settling_while_a_turn_waits_fetches_nothing(store: Store, process: Process) -> None:
     """The credit of the waiting call is not given a second time to the call that settles meanwhile."""
     send(store)
-    process.read(process.fetcher.wait_client)
-    process.fetcher.on_wait()
+    process.read_wait()
     process.fetcher.on_tick()  # it waits again, with a turn behind
-    process.settle_first()
+    process.in_flight.queue_outcome(process.delivered[0], SUCCEEDED)
     process.in_flight.leases[QUEUE].fetchable = True  # as news makes it
     process.fetcher.on_tick()
     turn = process.fetcher._request
     assert turn is not None
     assert (turn.credit, len(turn.outcomes)) == (0, 1)
-    process.read(process.fetcher.fetch_client)
-    process.fetcher.on_reply()
+    process.read_reply()
     assert inspect_depth.read_depth(store, QUEUE).counters["settled"] == 1
 
 
@@ -159,12 +130,10 @@ def test_a_server_that_forgot_its_scripts_is_asked_again(store: Store, process: 
     """A turn that waited is not lost to SCRIPT FLUSH: the message is fetched by the next."""
     store.client.script_flush()
     send(store)
-    process.read(process.fetcher.wait_client)
-    process.fetcher.on_wait()
+    process.read_wait()
     assert not process.delivered
     process.fetcher.on_tick()
-    process.read(process.fetcher.fetch_client)
-    process.fetcher.on_reply()
+    process.read_reply()
     assert len(process.delivered) == 1
 
 
@@ -182,8 +151,7 @@ def test_an_idle_process_steps_back_for_what_it_was_sent(
     """The thread that wakes for a task finds the interpreter free; a process at work does not step back."""
     for _ in range(2):
         send(store)
-        process.read(process.fetcher.wait_client)
-        process.fetcher.on_wait()
+        process.read_wait()
         process.fetcher.on_tick()
     assert (len(process.delivered), naps) == (2, [START_SECONDS])
 
@@ -194,7 +162,6 @@ def test_a_process_that_is_sent_more_than_it_took_does_not_step_back(
     """A process that was sent more than it took fetches the rest at once, and does not step back."""
     send(store, process.in_flight.room + 1)
     eventually(lambda: inspect_depth.read_depth(store, QUEUE).in_flight > 0)
-    process.read(process.fetcher.wait_client)
-    process.fetcher.on_wait()
+    process.read_wait()
     assert process.delivered
     assert not naps

@@ -8,53 +8,32 @@ import select
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from time import monotonic
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from redis import Redis
 
 from millpond.broker import limits, publish, server
 from millpond.broker.connection import Store
 from millpond.broker.consume import fetcher as fetcher_module
 from millpond.broker.consume import watcher
-from millpond.broker.consume.fetcher import Fetcher
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.inspect import depth
 from millpond.broker.keys import QueueKeys
 from millpond.broker.outcomes import SUCCEEDED
 from millpond.broker.outgoing import compose
 from tests.harness.manual_consumer import ManualConsumer
+from tests.harness.manual_fetcher import ManualFetcher
 
 QUEUE = "plain"
 
 
-class Process:
-    """A worker process of one slot; the test runs its loop."""
+class Process(ManualFetcher):
+    """A worker process of one slot."""
 
     def __init__(self, url: str, store: Store, **of_connections: Any) -> None:
         self.taken: list[Any] = []
         self.waits = 0
-        self.in_flight = InFlightMessages()
-        self._url, self._of_connections = url, of_connections
-        self._clients: list[Any] = []
-        channel = SimpleNamespace(
-            store=store,
-            new_client=self._client,
-            deliver=self._take,
-            connection=SimpleNamespace(
-                cycle=SimpleNamespace(connect_watched=_connected, wake_up_in=lambda _: None)
-            ),
-            global_keyprefix=store.prefix,
-            socket_timeout=5,
-        )
-        self.fetcher = Fetcher(channel, self.in_flight, lease_ms=60_000)
-        self.fetcher.start_queue(QueueKeys(QUEUE, store.prefix))
-
-    def _client(self) -> Any:
-        client = Redis.from_url(self._url, single_connection_client=True, **self._of_connections)
-        self._clients.append(client)
-        return client
+        super().__init__(url, store, QUEUE, InFlightMessages(), self._take, **of_connections)
 
     def _take(self, delivery: Any) -> None:
         self.taken.append(delivery.message.id)
@@ -85,16 +64,6 @@ class Process:
         """True if it watches itself, and would be told of a message."""
         watched = self.fetcher.watcher._queues.get(QUEUE)
         return watched is not None and watched.seat > 0 and watched.is_tracked
-
-    def close(self) -> None:
-        """End as a killed process does: its connections are closed."""
-        for client in self._clients:
-            client.close()
-
-
-def _connected(_channel: Any, client: Any, _kind: str) -> Any:
-    client.connection.connect()
-    return client.connection
 
 
 def turn(processes: list[Process], until: Callable[[], Any], seconds: float = 40.0) -> float:

@@ -20,7 +20,7 @@ from millpond.worker.local.valkey import embedded_binary
 from tests.harness.mail_sink import mail_sink
 from tests.harness.own_server import OwnServer, run_own_server
 
-Doctor = Callable[[], tuple[int, list[dict[str, Any]]]]
+Doctor = Callable[..., tuple[int, list[dict[str, Any]]]]
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def small() -> Iterator[Embedded]:
 def doctor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Doctor]:
-    """Return `doctor()`: the exit code and the findings of `millpond doctor --json`, in an empty folder."""
+    """Return `doctor(**settings)`: the exit code and the findings of the command, in an empty folder."""
     for name in [each for each in os.environ if each.startswith("MILLPOND_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
@@ -46,7 +46,9 @@ def doctor(
     }
     monkeypatch.setattr(contract, "_kinds", shipped)  # other tests of this process declare their own
 
-    def examine() -> tuple[int, list[dict[str, Any]]]:
+    def examine(**values: object) -> tuple[int, list[dict[str, Any]]]:
+        for name, value in values.items():
+            monkeypatch.setenv(f"MILLPOND_{name.upper()}", str(value))
         settings.cache_clear()
         code = millpond.main(["doctor", "--json"])
         return code, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -64,14 +66,13 @@ def status(findings: list[dict[str, Any]], words: str) -> str:
 
 
 def test_a_set_up_that_works_is_well(
-    small: Embedded, doctor: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eventually: Any
+    small: Embedded, doctor: Doctor, tmp_path: Path, eventually: Any
 ) -> None:
     """Broker, workers, kinds, extras, mail and storage are each a line; warnings do not fail it."""
     (tmp_path / "files").mkdir()
     with mail_sink() as sink:
-        monkeypatch.setenv("MILLPOND_BROKER_URL", small.url)
-        monkeypatch.setenv("MILLPOND_FILES__ROOTS", str(tmp_path / "files"))
-        monkeypatch.setenv("MILLPOND_SMTP", f"host=127.0.0.1,port={sink.port}")
+        smtp = f"host=127.0.0.1,port={sink.port}"
+        doctor(broker_url=small.url, files__roots=tmp_path / "files", smtp=smtp)
         eventually(lambda: any("default: 1 of 1 processes" in each["found"] for each in doctor()[1]))
         code, findings = doctor()
     assert code == 0, findings
@@ -88,23 +89,19 @@ def test_a_set_up_that_works_is_well(
     assert status(findings, f"{tmp_path}/files can be read and written") == "ok"
 
 
-def test_a_broken_part_fails_with_its_remedy(
-    url: str, store: Store, doctor: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_broken_part_fails_with_its_remedy(url: str, store: Store, doctor: Doctor, tmp_path: Path) -> None:
     """Tasks without a worker, a missing root, missing templates, an absent mail server: each is a failure."""
     with Client(url, settings=Settings(key_prefix=store.prefix)) as client:
         client.send(Square(n=1))
-    for name, value in {
-        "BROKER_URL": url,
-        "KEY_PREFIX": store.prefix,
-        "FILES__ROOTS": str(tmp_path / "nowhere"),
-        "SMTP": f"host=127.0.0.1,port=1,templates={tmp_path}/none",
-        "TRACES_ENDPOINT": "http://localhost:1",
-        "IMAGE": "x",
-        "QUEUES__LONELY__BOUND": "5",
-    }.items():
-        monkeypatch.setenv(f"MILLPOND_{name}", value)
-    code, findings = doctor()
+    code, findings = doctor(
+        broker_url=url,
+        key_prefix=store.prefix,
+        files__roots=tmp_path / "nowhere",
+        smtp=f"host=127.0.0.1,port=1,templates={tmp_path}/none",
+        traces_endpoint="http://localhost:1",
+        image="x",
+        queues__lonely__bound=5,
+    )
     assert code == 1
     assert status(findings, "default: 0 of 1 processes, 1 tasks ready") == "fail"
     assert status(findings, "nowhere is not a folder here") == "fail"
@@ -117,25 +114,21 @@ def test_a_broken_part_fails_with_its_remedy(
     )
 
 
-def test_a_kind_that_no_process_has_is_named(
-    small: Embedded, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kind_that_no_process_has_is_named(small: Embedded, doctor: Doctor) -> None:
     """A kind that its queue's workers cannot run fails the check; the line has the setting that adds it."""
 
     class Hat(Contract, kind="doctor.only"):
         size: int
 
-    monkeypatch.setenv("MILLPOND_BROKER_URL", small.url)
-    code, findings = doctor()
+    code, findings = doctor(broker_url=small.url)
     assert code == 1
     assert status(findings, "default: none of its processes has doctor.only") == "fail"
     assert "MILLPOND_KINDS=MODULE" in next(each["do"] for each in findings if "doctor.only" in each["found"])
 
 
-def test_a_broker_that_is_away_is_a_finding(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broker_that_is_away_is_a_finding(doctor: Doctor) -> None:
     """With the broker away, the other parts are examined all the same."""
-    monkeypatch.setenv("MILLPOND_BROKER_URL", "redis://127.0.0.1:1/0")
-    code, findings = doctor()
+    code, findings = doctor(broker_url="redis://127.0.0.1:1/0")
     assert code == 1
     assert status(findings, "the broker cannot be reached") == "fail"
     assert {each["check"] for each in findings} >= {"settings", "broker", "extras", "mail", "storage"}
@@ -144,33 +137,25 @@ def test_a_broker_that_is_away_is_a_finding(doctor: Doctor, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("url", "said"), [(None, "no broker is configured"), ("nonsense", "cannot be used")], ids=str
 )
-def test_no_broker_and_a_url_that_is_none(
-    url: str | None, said: str, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_broker_and_a_url_that_is_none(url: str | None, said: str, doctor: Doctor) -> None:
     """No broker, and a malformed URL, are each one failed line."""
-    if url:
-        monkeypatch.setenv("MILLPOND_BROKER_URL", url)
-    code, findings = doctor()
+    code, findings = doctor(**({"broker_url": url} if url else {}))
     assert (code, status(findings, said)) == (1, "fail")
 
 
-def test_settings_that_cannot_be_read_are_a_finding(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_that_cannot_be_read_are_a_finding(doctor: Doctor) -> None:
     """Settings that cannot be read are the only finding: no other check is possible."""
-    monkeypatch.setenv("MILLPOND_DRAIN_SECONDS", "soon")
-    code, findings = doctor()
+    code, findings = doctor(drain_seconds="soon")
     assert code == 1
     assert [(each["check"], each["status"]) for each in findings] == [("settings", "fail")]
     assert "MILLPOND_DRAIN_SECONDS" in findings[0]["found"]
 
 
-def test_a_broker_that_may_lose_messages_is_a_warning(
-    doctor: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_broker_that_may_lose_messages_is_a_warning(doctor: Doctor, tmp_path: Path) -> None:
     """Eviction and a server without a disk are named with the setting that mends it."""
     lines = ["maxmemory 100mb", "maxmemory-policy allkeys-lru"]
     with run_own_server(OwnServer(embedded_binary(), tmp_path / "server", lines)) as server:
-        monkeypatch.setenv("MILLPOND_BROKER_URL", server.url)
-        _, findings = doctor()
+        _, findings = doctor(broker_url=server.url)
     assert status(findings, "may evict messages") == "warn"
     assert status(findings, "keeps nothing on disk") == "warn"
     remedies = " ".join(each["do"] for each in findings if each["check"] == "persistence")
@@ -183,8 +168,7 @@ def test_an_extra_that_is_missing_is_named_with_its_command(
 ) -> None:
     """A missing extra that a setting needs is a failure; one that only a command needs is a warning."""
     monkeypatch.setattr(extras, "missing_packages", lambda *_: {"traces": ["otel"], "flower": ["flower"]})
-    monkeypatch.setenv("MILLPOND_TRACES_ENDPOINT", "http://localhost:1")
-    _, findings = doctor()
+    _, findings = doctor(traces_endpoint="http://localhost:1")
     assert status(findings, "traces lacks otel") == "fail"
     assert status(findings, "flower lacks flower") == "warn"
     assert "[traces]" in next(each["do"] for each in findings if "traces lacks" in each["found"])

@@ -1,7 +1,6 @@
 """One guard stands before all of Flower: its host names, its logins and its sub-path hold for every page."""
 
 import getpass
-import http.client
 import re
 from base64 import b64encode
 from urllib.parse import urlsplit
@@ -15,12 +14,19 @@ from millpond.broker.connection import Store
 from millpond.monitor import formatting
 from millpond.monitor.pages import dead, template_loader
 from millpond.monitor.pages.routes import ROUTES
-from tests.harness.flower_process import LOGIN, Visitor, make_dead_letter, run_flower, send_tasks
+from tests.harness.flower_process import (
+    LOGIN,
+    Visitor,
+    filled_path,
+    make_dead_letter,
+    run_flower,
+    send_tasks,
+)
 
 #: Every path of Flower's and of ours, with something in its holes.
 PATHS = sorted(
     {
-        re.sub(r"\([^)]*\)", "1-0", re.sub(r"\((\w+)\|[^)]*\)", r"\1", pattern)).removesuffix("/?")
+        filled_path(pattern).removesuffix("/?")
         for pattern in (
             *(rule[0] if isinstance(rule, tuple) else rule.regex.pattern.rstrip("$") for rule in handlers),
             *(pattern for pattern, _, _ in ROUTES),
@@ -34,14 +40,8 @@ STRANGE = "jörg:pässwörd €:%41"
 
 
 def status(url: str, path: str, **headers: str) -> int:
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
-    try:
-        connection.request("GET", path, headers=headers)
-        answer = connection.getresponse()
-        answer.read()
-        return answer.status
-    finally:
-        connection.close()
+    """Return the status of a page for a request without a login, unless the headers have one."""
+    return Visitor(url, login=None).get(path, **headers).status
 
 
 def test_without_a_login_no_page_answers_to_a_foreign_name(pages_url: str) -> None:

@@ -1,8 +1,7 @@
 """Flower's pages need its login, refuse changes without the right to make them, and run no foreign script."""
 
-import http.client
 import re
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import pytest
 
@@ -10,14 +9,19 @@ from millpond.broker import limits
 from millpond.broker.batches import record
 from millpond.broker.connection import Store
 from millpond.monitor.pages.routes import ROUTES
-from tests.harness.flower_process import LOGIN, Visitor, make_dead_letter, run_flower, send_tasks
+from tests.harness.flower_process import (
+    LOGIN,
+    Visitor,
+    filled_path,
+    make_dead_letter,
+    run_flower,
+    send_tasks,
+)
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'><b>{{ 7*7 }}"
 
 #: Each route with something in its holes.
-PATHS = [
-    re.sub(r"\([^)]*\)", "1-0", re.sub(r"\((\w+)\|[^)]*\)", r"\1", pattern)) for pattern, _, _ in ROUTES
-] + ["/millpond/static/refresh.js"]
+PATHS = [*(filled_path(pattern) for pattern, _, _ in ROUTES), "/millpond/static/refresh.js"]
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -91,10 +95,6 @@ def test_without_a_login_it_shows_and_changes_nothing(pages_url: str, watched: S
         assert (page.status, 'method="post"' in page.text) == (200, False)
         assert "MILLPOND_FLOWER_BASIC_AUTH" in page.text
         _changes_nothing(anybody, watched, batch)
-        rebound = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
-        rebound.request("GET", "/queues", headers={"Host": "rebound.example:5555"})
-        assert rebound.getresponse().status == 403
-        rebound.close()
 
 
 def _changes_nothing(visitor: Visitor, store: Store, batch: str) -> None:
