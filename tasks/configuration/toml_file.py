@@ -3,6 +3,7 @@
 import os
 import re
 import tomllib
+from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -93,13 +94,13 @@ class TomlFile:
         number = int(position[1]) if position and position[1] else len(lines)
         line = lines[min(number, len(lines)) - 1].strip()
         entry = _ENTRY.fullmatch(line)
-        is_secret = entry is not None and _may_be_secret(entry[1])
+        is_secret = _may_be_secret(lines[:number])
         hint = ""
         if entry and _BARE_TEXT.fullmatch(entry[2].strip()) and not parser_error.startswith("Cannot"):
             value = entry[2].strip()
             corrected = value.lower() if value.lower() in ("true", "false") else f'"{value}"'
             hint = f": write {entry[1]} = {'a text in quotes' if is_secret else corrected}"
-        elif line.startswith("[") and "]" not in line:
+        elif line.startswith("[") and "]" not in line and not is_secret:
             hint = f": write {line}]"
         elif ":" in line and not entry:
             hint = ": write name = value, with = between them"
@@ -109,9 +110,16 @@ class TomlFile:
         return f"{self.path} line {number}: {content} is not TOML{hint}"
 
 
-def _may_be_secret(key: str) -> bool:
-    """True if the value of a key may be a secret, by the key's name."""
-    return any(word in key.lower() for word in ("password", "auth", "hash", "url", "secret", "token"))
+def _may_be_secret(lines: Sequence[str]) -> bool:
+    """True if the last of these lines may hold a secret, by its words and by the key that it belongs to."""
+    key = ""
+    for line in lines:
+        if entry := _ENTRY.fullmatch(line):
+            key = entry[1]
+        elif line.lstrip().startswith("["):  # a table begins
+            key = ""
+    words = ("password", "auth", "hash", "url", "secret", "token")
+    return any(word in text.lower() for text in (key, lines[-1]) for word in words)
 
 
 def _split_keys(keys: str) -> Keys:
