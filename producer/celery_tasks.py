@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 _encode_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
-def is_celery_task(item: Any) -> bool:
+def is_celery_task(sendable: Any) -> bool:
     """True if the value is a call or a signature, also a signature that was read from JSON."""
-    return isinstance(item, Call) or (isinstance(item, dict) and "subtask_type" in item)
+    return isinstance(sendable, Call) or (isinstance(sendable, dict) and "subtask_type" in sendable)
 
 
-def call_of(item: Any) -> Call:
+def call_of(sendable: Any) -> Call:
     """Return a call, or a signature as a call: the form in which middleware sees a Celery task."""
-    if isinstance(item, Call):
-        return item
-    kwargs = {} if item["subtask_type"] else item["kwargs"]  # the kwargs of a chain hold its tasks
-    return Call(item["task"], *item["args"], **kwargs)
+    if isinstance(sendable, Call):
+        return sendable
+    kwargs = {} if sendable["subtask_type"] else sendable["kwargs"]  # the kwargs of a chain hold its tasks
+    return Call(sendable["task"], *sendable["args"], **kwargs)
 
 
 def compose_celery_task(
@@ -51,14 +51,16 @@ def compose_celery_task(
 
     Raises `UnknownQueue`, `BadContract`, `SettingsError`, and Celery's errors.
     """
-    item: Any = message.contract
-    if isinstance(item, Call):
+    sendable: Any = message.contract
+    if isinstance(sendable, Call):
         if app is None:
             return _compose_by_name(message, sending, now_ms, after, on_routed)
         from millpond.tasks.celery_application import load_app
 
-        item = load_app(app).signature(item.kind, item.args, item.kwargs)
-    composed = _compose_with_celery(message, item, sending.id)
+        signature = load_app(app).signature(sendable.kind, sendable.args, sendable.kwargs)
+    else:
+        signature = sendable
+    composed = _compose_with_celery(message, signature, sending.id)
     on_routed(composed.queue, str(composed.envelope["headers"]["id"]))
     return _add_options(message, composed, sending, now_ms, after)
 
@@ -95,18 +97,20 @@ def _add_options(
     )
 
 
-def _compose_with_celery(message: Message, item: Any, id: str) -> "SignatureMessage":
+def _compose_with_celery(message: Message, signature: Any, task_id: str) -> "SignatureMessage":
     """Return the message that Celery makes of a signature. Options of `message` override the signature's."""
     from millpond.broker.celery import signatures
 
     options: dict[str, Any] = {}
-    if message.id is not None or (item["subtask_type"] is None and "task_id" not in item["options"]):
-        options["task_id"] = id
+    if message.id is not None or (
+        signature["subtask_type"] is None and "task_id" not in signature["options"]
+    ):
+        options["task_id"] = task_id
     if message.queue is not None:
         options["queue"] = message.queue
     if message.priority:
         options["priority"] = message.priority
-    return signatures.message_of_signature(signatures.signature_of(item), options)
+    return signatures.message_of_signature(signatures.signature_of(signature), options)
 
 
 def _compose_by_name(

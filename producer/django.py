@@ -117,7 +117,7 @@ def _success_fields(returned: dict[str, Any]) -> dict[str, Any]:
     return {"value": returned["value"], "worker_ids": [returned["worker"]], **times}
 
 
-def _read_task_error(id: str, error_line: str) -> tuple[Any, str]:
+def _read_task_error(task_id: str, error_line: str) -> tuple[Any, str]:
     """Return Django's error of a task that failed, and the name of its worker.
 
     Both are read from the task's dead letter. Without one, `error_line` is the traceback, and the worker is
@@ -125,9 +125,9 @@ def _read_task_error(id: str, error_line: str) -> tuple[Any, str]:
     """
     trace, worker = error_line, ""
     project_client = client()
-    location = project_client.find(id)
+    location = project_client.find(task_id)
     if location is not None and location.letter is not None:
-        for letter in read_dead_letters(project_client.store, location.queue, task_id=id):
+        for letter in read_dead_letters(project_client.store, location.queue, task_id=task_id):
             trace = letter.detail.get("traceback") or error_line
             worker = str(letter.detail.get("worker") or "")
     class_name = re.match(r"[\w.]+(?=:|$)", trace.strip().rpartition("\n")[2])

@@ -110,22 +110,22 @@ def callback_message(callback: Sendable | Message) -> Message:
     return message
 
 
-def contract_from(item: Sendable) -> Contract:
-    """Return an item that is a contract, or the contract of an item that is a pair of a kind and its fields.
+def contract_from(sendable: Sendable) -> Contract:
+    """Return a contract as it is, or the contract of a pair of a kind and its fields.
 
     Raises `UnknownKind` for an unknown kind or a contract without a kind, `BadContract` for fields that are
-    not valid, and `TypeError` for any other item.
+    not valid, and `TypeError` for anything else.
     """
-    if isinstance(item, Contract):
-        if not item.kind:
-            raise missing_kind_error(type(item))
-        return item
-    if not isinstance(item, tuple | list) or len(item) != 2:
+    if isinstance(sendable, Contract):
+        if not sendable.kind:
+            raise missing_kind_error(type(sendable))
+        return sendable
+    if not isinstance(sendable, tuple | list) or len(sendable) != 2:
         raise TypeError(
-            f"{item!r:.80} cannot be sent: give a contract, the name of a kind and its fields, a Call, or "
-            "the signature of a Celery task"
+            f"{sendable!r:.80} cannot be sent: give a contract, the name of a kind and its fields, a Call, "
+            "or the signature of a Celery task"
         )
-    kind, fields = item
+    kind, fields = sendable
     return job_from_fields(contract_of(kind), fields)
 
 

@@ -17,18 +17,19 @@ from millpond.tasks.errors import MillpondError, SettingsError
 from millpond.tasks.module_loading import import_modules
 from millpond.tasks.process.local_instance import require_broker_url
 from millpond.tasks.process.logs import log_to_stderr
-from millpond.tasks.settings import Settings, settings
+from millpond.tasks.settings import Settings
+from millpond.tasks.settings import settings as read_settings
 
 
 def run_scheduler(
-    configured: Settings, *, app: str | None = None, on_ready: Callable[[], None] = lambda: None
+    settings: Settings, *, app: str | None = None, on_ready: Callable[[], None] = lambda: None
 ) -> None:
     """Send the scheduled tasks of the settings, and those of a Celery application, until SIGTERM or SIGINT.
 
     `app` names the application. `on_ready` is called once, when the broker has replied. Raises
     `SettingsError` if there is no schedule, or if the task of a schedule cannot be sent.
     """
-    table: dict[str, Scheduled] = dict(configured.schedule)
+    table: dict[str, Scheduled] = dict(settings.schedule)
     if app is not None:
         table |= _load_application_schedules(app, table)
     if not table:
@@ -36,26 +37,26 @@ def run_scheduler(
             "there is no schedule: add a [schedule.NAME] table with kind and every to millpond.toml, or name "
             "a Celery application that has a beat_schedule: --app proj"
         )
-    import_modules(configured.gateway.contracts, setting="gateway.contracts")
-    import_modules(configured.kinds)
+    import_modules(settings.gateway.contracts, setting="gateway.contracts")
+    import_modules(settings.kinds)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    check_cluster_at_start(require_broker_url(configured), **configured.broker_options)
-    with Client(settings=configured) as client:
+    check_cluster_at_start(require_broker_url(settings), **settings.broker_options)
+    with Client(settings=settings) as client:
         Scheduler(client, table, on_ready).run(stop)
 
 
-def _load_application_schedules(app: str, table: Mapping[str, Scheduled]) -> dict[str, Scheduled]:
+def _load_application_schedules(app: str, toml_schedules: Mapping[str, Scheduled]) -> dict[str, Scheduled]:
     """Return the schedules of a Celery application's `beat_schedule`, by name.
 
-    Raises `SettingsError` if one of the names is in `table`, the schedules of millpond.toml, too.
+    Raises `SettingsError` if one of the names is among the schedules of millpond.toml, too.
     """
     from millpond.producer.beat_schedule import read_entries
     from millpond.tasks.celery_application import load_app
 
     schedules: dict[str, Scheduled] = dict(read_entries(load_app(app)))
-    if both := table.keys() & schedules.keys():
+    if both := toml_schedules.keys() & schedules.keys():
         raise SettingsError(f"schedule {min(both)!r} is in millpond.toml and in beat_schedule: rename one")
     return schedules
 
@@ -65,14 +66,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = ArgumentParser(prog="millpond.producer.scheduler_process")
     parser.add_argument("--ready-fd", type=int, required=True)
     arguments = parser.parse_args(argv)
-    log_to_stderr(settings().log_format)
+    log_to_stderr(read_settings().log_format)
 
     def report_ready() -> None:
         os.write(arguments.ready_fd, b"ready\n")
         os.close(arguments.ready_fd)
 
     try:
-        run_scheduler(settings(), on_ready=report_ready)
+        run_scheduler(read_settings(), on_ready=report_ready)
     except MillpondError as error:
         sys.exit(str(error))
 

@@ -116,8 +116,8 @@ def summary_as_text(summary: "Summary", now_ms: int | None = None) -> str:
     return f"{summary.id}{description}: {state}, {', '.join(parts)}"
 
 
-def print_result(value: dict[str, Any], text: str, as_json: bool) -> None:
-    """Print `value` as a line of JSON if `as_json`, or else `text`."""
+def print_result(fields: dict[str, Any], line: str, as_json: bool) -> None:
+    """Print `fields` as a line of JSON if `as_json`, or else `line`."""
     from millpond.producer import json_text
 
-    print(json_text.to_text(value) if as_json else text, flush=True)
+    print(json_text.to_text(fields) if as_json else line, flush=True)

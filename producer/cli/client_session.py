@@ -39,26 +39,26 @@ def open_session(start_workers: StartWorkers, *, queue: str, roots: Sequence[str
     """
     from millpond.producer.client import Client
     from millpond.tasks.process.local_instance import USING_LOCAL, find_local_instance
-    from millpond.tasks.settings import settings
+    from millpond.tasks.settings import settings as read_settings
 
-    configured = settings()
-    local = find_local_instance() if configured.broker_url is None else None
+    settings = read_settings()
+    local = find_local_instance() if settings.broker_url is None else None
     obstacle = _find_obstacle(local, queue, roots) if local else None
     if local and not obstacle:
         _print_to_stderr(USING_LOCAL)
-        configured = local.apply_to(configured)
-    if configured.broker_url is None:
-        with _embedded_session(start_workers, configured, queue, roots, obstacle) as session:
+        settings = local.apply_to(settings)
+    if settings.broker_url is None:
+        with _embedded_session(start_workers, settings, queue, roots, obstacle) as session:
             yield session
         return
-    with Client(settings=configured) as client:
+    with Client(settings=settings) as client:
         yield Session(client, queue, is_embedded=False)
 
 
 @contextmanager
 def _embedded_session(
     start_workers: StartWorkers,
-    configured: "Settings",
+    settings: "Settings",
     queue: str,
     roots: Sequence[str],
     obstacle: str | None,
@@ -71,19 +71,19 @@ def _embedded_session(
     from millpond.producer.queue_cache import unknown_queue_error
     from millpond.tasks.extras import extras_of_queues, require_extras
 
-    pools = configured.table.pools_of(queue)
+    pools = settings.table.pools_of(queue)
     if not pools:
-        raise unknown_queue_error(queue, configured.table.queues)
+        raise unknown_queue_error(queue, settings.table.queues)
     if obstacle:
         _print_to_stderr(
             f"the millpond up that runs here {obstacle}: starting a broker and workers for this command"
         )
     elif sys.stderr.isatty():
         _print_to_stderr("no broker is configured: starting one and its workers for this command …")
-    queues = (queue for pool in pools for queue in configured.table.pools[pool].queues)
+    queues = (queue for pool in pools for queue in settings.table.pools[pool].queues)
     require_extras("starting a broker and workers for this command", "embedded", *extras_of_queues(queues))
-    files = configured.files.model_copy(update={"roots": (*roots, *configured.files.roots)})
-    own = configured.model_copy(update={"files": files})
+    files = settings.files.model_copy(update={"roots": (*roots, *settings.files.roots)})
+    own = settings.model_copy(update={"files": files})
     with start_workers(own, pools) as url, Client(url, settings=own) as client:
         yield Session(client, queue, is_embedded=True)
 

@@ -36,13 +36,13 @@ def gateway(
     require_extras("millpond gateway", "gateway")
     from millpond.producer.gateway.serving import serve
 
-    configured = settings_or_local()
-    log_to_stderr(configured.log_format, level=logging.WARNING)
+    settings = settings_or_local()
+    log_to_stderr(settings.log_format, level=logging.WARNING)
 
     def print_url(url: str) -> None:
         typer.echo(f"The gateway is at {url}, until Ctrl-C")
 
-    serve(configured, host=host, port=port, on_ready=print_url)
+    serve(settings, host=host, port=port, on_ready=print_url)
 
 
 @app.command(epilog="Example: millpond gateway token shop --kind 'email.*'")

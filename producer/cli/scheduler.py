@@ -29,9 +29,9 @@ def scheduler(
 
     if app is not None:
         _use_application_broker(app)
-    configured = apply_local_instance()
-    log_to_stderr(configured.log_format)
-    run_scheduler(configured, app=app)
+    settings = apply_local_instance()
+    log_to_stderr(settings.log_format)
+    run_scheduler(settings, app=app)
 
 
 def _use_application_broker(app: str) -> None:

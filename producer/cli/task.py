@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+_NOT_FOUND = "not found, so it has ended or never existed"
+
 #: The time between two reads of a followed task; progress is reported less often.
 POLL_SECONDS = 0.5
 
@@ -51,21 +53,21 @@ def task(
     raise typer.Exit(1 if has_ended or unacknowledged else 0)
 
 
-def _cancel_task(client: "Client", id: str, as_json: bool, *, terminate: bool) -> "Cancellation":
+def _cancel_task(client: "Client", task_id: str, as_json: bool, *, terminate: bool) -> "Cancellation":
     """Cancel a task, record the command in the audit log, and print the result."""
     from millpond.broker import audit
 
-    cancellation = client.cancel(id, terminate=terminate)
-    audit.record_command(client.store, f"{'terminated' if terminate else 'cancelled'} task {id}")
-    fields = _task_as_json(id, cancellation.found, None)
+    cancellation = client.cancel(task_id, terminate=terminate)
+    audit.record_command(client.store, f"{'terminated' if terminate else 'cancelled'} task {task_id}")
+    fields = _task_as_json(task_id, cancellation.found, None)
     unacknowledged = list(cancellation.unacknowledged)
     fields |= {"settled": cancellation.settled, "unacknowledged": unacknowledged}
-    print_result(fields, _cancellation_text(id, cancellation), as_json)
+    print_result(fields, _cancellation_text(task_id, cancellation), as_json)
     print_unacknowledged(cancellation.unacknowledged)
     return cancellation
 
 
-def _follow_task(client: "Client", id: str, as_json: bool, *, once: bool) -> "TaskLocation | None":
+def _follow_task(client: "Client", task_id: str, as_json: bool, *, once: bool) -> "TaskLocation | None":
     """Print every change of a task until it is not found or is a dead letter. Return its last location.
 
     With `once`, print the present state and return. A task that was never found has the location None.
@@ -74,35 +76,37 @@ def _follow_task(client: "Client", id: str, as_json: bool, *, once: bool) -> "Ta
 
     printed, last_location = None, None
     while True:
-        location, progress = client.find(id), client.progress(id)
+        location, progress = client.find(task_id), client.progress(task_id)
         state = (location and (location.state, location.process), progress)
         if state != printed:
             printed = state
-            text = _task_as_text(id, location, progress, client.now_ms())
-            print_result(_task_as_json(id, location, progress), text, as_json)
+            text = _task_as_text(task_id, location, progress, client.now_ms())
+            print_result(_task_as_json(task_id, location, progress), text, as_json)
         if once or location is None or location.state is TaskState.DEAD:
             return location or last_location
         last_location = location
         time.sleep(POLL_SECONDS)
 
 
-def _task_as_json(id: str, location: "TaskLocation | None", progress: "Progress | None") -> dict[str, Any]:
+def _task_as_json(
+    task_id: str, location: "TaskLocation | None", progress: "Progress | None"
+) -> dict[str, Any]:
     """Return a task as a JSON object. Its state is "unknown" without a location."""
     from dataclasses import asdict
 
-    fields: dict[str, Any] = {"id": id, "state": "unknown", **(asdict(location) if location else {})}
+    fields: dict[str, Any] = {"id": task_id, "state": "unknown", **(asdict(location) if location else {})}
     return {**fields, "progress": asdict(progress) if progress else None}
 
 
-def _task_as_text(id: str, location: "TaskLocation | None", progress: "Progress | None", now_ms: int) -> str:
+def _task_as_text(
+    task_id: str, location: "TaskLocation | None", progress: "Progress | None", now_ms: int
+) -> str:
     """Return a task as a line for people: its state, its location, and its progress if it runs.
 
     `now_ms` is the broker's time.
     """
     if location is None:
-        return (
-            f"{id}: not found, so it has ended or never existed; its batch has its result: millpond batch ID"
-        )
+        return f"{task_id}: {_NOT_FOUND}; its batch has its result: millpond batch ID"
     match location.state:
         case TaskState.READY:
             state = f"ready on {location.queue}, {location.behind:,} before it"
@@ -114,21 +118,21 @@ def _task_as_text(id: str, location: "TaskLocation | None", progress: "Progress 
             state = f"running, or about to, in {location.process}"
         case _:
             state = f"a dead letter; why: millpond dead show {location.queue} {location.letter}"
-    text = f"{id} ({location.kind}): {state}"
+    text = f"{task_id} ({location.kind}): {state}"
     if progress is None or location.state is not TaskState.RUNNING:
         return text
     total = f" of {progress.total:,}" if progress.total is not None else ""
     return f"{text}, {progress.done:,}{total} done"
 
 
-def _cancellation_text(id: str, cancellation: "Cancellation") -> str:
+def _cancellation_text(task_id: str, cancellation: "Cancellation") -> str:
     """Return the result of a cancellation as a line for people."""
     location = cancellation.found
     if location is None:
-        return f"{id}: not found, so it has ended or never existed"
+        return f"{task_id}: {_NOT_FOUND}"
     if location.state is TaskState.DEAD:
         letter = f"{location.queue} {location.letter}"
-        return f"{id}: already a dead letter; look at it with: millpond dead show {letter}"
+        return f"{task_id}: already a dead letter; look at it with: millpond dead show {letter}"
     if cancellation.settled:
-        return f"{id}: cancelled before it started"
-    return f"{id}: cancelled; {location.process or 'its worker'} drops it unless it has already started"
+        return f"{task_id}: cancelled before it started"
+    return f"{task_id}: cancelled; {location.process or 'its worker'} drops it unless it has already started"

@@ -105,13 +105,13 @@ class LoopShares:
         account.light_requests.add(number)
         return number
 
-    def end_request(self, token: str, number: int | None) -> None:
+    def end_request(self, token: str, light_request: int | None) -> None:
         """Count the end of a request, by the number that `begin_request` returned."""
         account = self._account_of(token)
         account.requests -= 1
-        if number is not None:
-            account.light_requests.discard(number)
-            self._background.end_light_request(number)
+        if light_request is not None:
+            account.light_requests.discard(light_request)
+            self._background.end_light_request(light_request)
 
     def forget_connection(self, token: str, connection: GatewayConnection) -> None:
         """Forget a connection that has ended, or has another token now."""

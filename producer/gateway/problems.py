@@ -122,15 +122,15 @@ def _bound_retry(seconds: float) -> int:
 
 
 def invalid_input_error(
-    error: Exception, *, subject: str = "this request", text: str = "the body"
+    error: Exception, *, subject: str = "this request", input_name: str = "the body"
 ) -> ApiError:
-    """Return the error 422 for a text that is not JSON or does not fit its model.
+    """Return the error 422 for an input that is not JSON or does not fit its model.
 
-    `subject` is what is not valid, and `text` what was read, as the message names them.
+    The message begins with `subject`, and calls a text that is not JSON `input_name`.
     """
     if isinstance(error, ValidationError):
         return invalid_fields_error(error.errors(include_url=False, include_input=False), subject=subject)
-    fault = {"loc": (), "msg": json_text.describe_fault(text, error)}
+    fault = {"loc": (), "msg": json_text.describe_fault(input_name, error)}
     return invalid_fields_error([fault], subject=subject)
 
 

@@ -41,22 +41,22 @@ _GC_THRESHOLDS = (700, 3, 100)
 _SWITCH_SECONDS = 0.0005
 
 
-def serve(configured: Settings, *, host: str, port: int, on_ready: Callable[[str], None]) -> None:
+def serve(settings: Settings, *, host: str, port: int, on_ready: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT. `on_ready` is called with the URL. Port 0 is any free port.
 
     Raises `SettingsError`, `BadBrokerUrl` or `StartError`.
     """
-    check_address(host, configured.gateway.tokens)
-    check_cluster_at_start(require_broker_url(configured), **configured.broker_options)
-    load_contracts(configured.gateway.contracts)
-    raise_open_file_limit(configured.gateway)
+    check_address(host, settings.gateway.tokens)
+    check_cluster_at_start(require_broker_url(settings), **settings.broker_options)
+    load_contracts(settings.gateway.contracts)
+    raise_open_file_limit(settings.gateway)
     with _open_socket(host, port) as listening:
         throttle = BackgroundThrottle()
         selector = PrioritySelector(throttle) if hasattr(select, "epoll") else None
         with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
             runner.run(
                 _serve_socket(
-                    configured,
+                    settings,
                     listening,
                     LoopShares(throttle),
                     selector,
@@ -66,20 +66,18 @@ def serve(configured: Settings, *, host: str, port: int, on_ready: Callable[[str
 
 
 async def _serve_socket(
-    configured: Settings,
+    settings: Settings,
     listening: socket.socket,
     shares: LoopShares,
     selector: PrioritySelector | None,
     on_ready: Callable[[], None],
 ) -> None:
     """Serve on a listening socket until a signal, then finish within the drain deadline."""
-    state = State(configured, Client(settings=configured))
+    state = State(settings, Client(settings=settings))
     endpoints = send.endpoints(state)
-    guarded = RequestGuard(application(state), configured.gateway, endpoints, shares)
+    guarded = RequestGuard(application(state), settings.gateway, endpoints, shares)
     metered = RequestMeter(guarded, state.metrics, endpoints, shares.charge_refusal)
-    server = _Server(
-        metered, ConnectionLimits(configured.gateway, shares, selector), configured.drain_seconds
-    )
+    server = _Server(metered, ConnectionLimits(settings.gateway, shares, selector), settings.drain_seconds)
 
     def stop() -> None:
         """Finish the open requests. Called a second time, end them at once."""

@@ -111,23 +111,23 @@ class StreamSender:
             contract = validate_fields(contract_of(task.kind), task.task)
             json_text.require_finite(contract, line.text)
         except (ValueError, RecursionError) as error:
-            raise invalid_input_error(error, subject=f"line {line.number}", text="the line") from None
+            raise invalid_input_error(error, subject=f"line {line.number}", input_name="the line") from None
         return task.to_message(contract, self.traceparent, self.principal)
 
-    def _outcome_line(self, number: int, result: SendResult) -> bytes:
+    def _outcome_line(self, line_number: int, result: SendResult) -> bytes:
         """Count an outcome, and return the line of the response for it. Sets `broker_away`."""
         if isinstance(result, Sent):
             self.counts.accepted += result.duplicate_of is None
             self.counts.duplicates += result.duplicate_of is not None
-            return _encode_line({"line": number, **accepted_json(result)})
+            return _encode_line({"line": line_number, **accepted_json(result)})
         self.broker_away = self.broker_away or isinstance(result, BrokerAway)
         error = result.error if isinstance(result, Refused) else result
-        return self._refusal_line(number, translate_error(error))
+        return self._refusal_line(line_number, translate_error(error))
 
-    def _refusal_line(self, number: int, error: ApiError) -> bytes:
+    def _refusal_line(self, line_number: int, error: ApiError) -> bytes:
         """Count a refused line, and return the line of the response for it."""
         self.counts.refused += 1
-        return _encode_line({"line": number, "status": error.status_code, **error.to_json()})
+        return _encode_line({"line": line_number, "status": error.status_code, **error.to_json()})
 
 
 def _is_queue_full(result: SendResult) -> bool:

@@ -75,22 +75,22 @@ def routes(state: State) -> APIRouter:
     return router
 
 
-def read_task_view(store: Store, id: str) -> TaskView:
+def read_task_view(store: Store, task_id: str) -> TaskView:
     """Return the result of a task if it was kept, or else its state and progress.
 
     The search reads a bounded number of messages. A tracked task that is pending and was not found counts as
     ready. The state of any other task that was not found is unknown.
     """
-    view, is_pending = TaskView(id=id, state=TaskState.UNKNOWN), False
-    if (reported := progress.read_progress(store, id)) is not None:
+    view, is_pending = TaskView(id=task_id, state=TaskState.UNKNOWN), False
+    if (reported := progress.read_progress(store, task_id)) is not None:
         view.progress = ProgressView(done=reported.done, total=reported.total)
     with suppress(UnknownBatch):
-        summary = record.read_summary(store, task_result.record_id(id))
+        summary = record.read_summary(store, task_result.record_id(task_id))
         view.kind, is_pending = summary.description, summary.pending > 0
-        for result in record.read_results(store, task_result.record_id(id), wait_ms=0, limit=1):
+        for result in record.read_results(store, task_result.record_id(task_id), wait_ms=0, limit=1):
             view.state, view.value, view.error = result.state, result.value, result.error
             return view
-    location = task_lookup.find_task(store, id, SMALL_EFFORT)
+    location = task_lookup.find_task(store, task_id, SMALL_EFFORT)
     if location is not None:
         view.kind, view.state = location.kind, location.state
     elif is_pending:
