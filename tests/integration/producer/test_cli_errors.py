@@ -2,7 +2,7 @@
 
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -32,6 +32,23 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     settings.cache_clear()
     yield tmp_path
     settings.cache_clear()
+
+
+Failed = Callable[[list[str], int], str]
+
+
+@pytest.fixture
+def failed(capsys: pytest.CaptureFixture[str]) -> Failed:
+    """Return `failed(arguments, code)`, which runs a command that must fail and returns its one line."""
+
+    def run(arguments: list[str], code: int) -> str:
+        assert millpond.main(arguments) == code
+        shown = capsys.readouterr()
+        assert (shown.out, shown.err.count("\n")) == ("", 1)
+        assert shown.err.startswith("millpond: ")
+        return shown.err
+
+    return run
 
 
 WRONG = [
@@ -88,15 +105,11 @@ WRONG = [
 
 @pytest.mark.parametrize(("arguments", "said"), WRONG, ids=lambda value: " ".join(value)[:60])
 @pytest.mark.usefixtures("folder")
-def test_wrong_usage_is_one_line(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_is_one_line(arguments: list[str], said: str, failed: Failed) -> None:
     """Wrong usage or input exits with 2 and one line on stderr, before any worker is started."""
-    assert millpond.main(arguments) == 2
-    shown = capsys.readouterr()
-    assert shown.out == ""
-    assert shown.err.startswith("millpond: ")
-    assert shown.err.count("\n") == 1
-    assert said in shown.err
-    assert "Input should" not in shown.err
+    line = failed(arguments, 2)
+    assert said in line
+    assert "Input should" not in line
 
 
 @pytest.mark.parametrize(
@@ -105,14 +118,11 @@ def test_wrong_usage_is_one_line(arguments: list[str], said: str, capsys: pytest
 )
 @pytest.mark.usefixtures("folder")
 def test_a_broker_that_is_away_exits_with_3(
-    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, failed: Failed
 ) -> None:
     """A broker that cannot be reached has an exit code of its own."""
     monkeypatch.setenv("MILLPOND_BROKER_URL", AWAY)
-    assert millpond.main(arguments) == 3
-    shown = capsys.readouterr().err
-    assert "cannot be reached" in shown
-    assert shown.count("\n") == 1
+    assert "cannot be reached" in failed(arguments, 3)
 
 
 @pytest.mark.parametrize(
@@ -125,14 +135,11 @@ def test_a_broker_that_is_away_exits_with_3(
 )
 @pytest.mark.usefixtures("folder")
 def test_settings_that_cannot_be_used_are_named(
-    variable: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    variable: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch, failed: Failed
 ) -> None:
     """A setting that cannot be used is named in one line."""
     monkeypatch.setenv(variable, value)
-    assert millpond.main(["status"]) == 2
-    shown = capsys.readouterr().err
-    assert said in shown
-    assert shown.count("\n") == 1
+    assert said in failed(["status"], 2)
 
 
 @pytest.mark.usefixtures("folder")
@@ -188,19 +195,13 @@ def test_kinds_of_ones_own_lie_where_the_command_is_given(
 
 @pytest.mark.parametrize("arguments", [["kinds"], ["worker", "default"]], ids=" ".join)
 def test_kinds_that_are_nowhere_are_named(
-    arguments: list[str],
-    folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    arguments: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch, failed: Failed
 ) -> None:
     """A missing module of `kinds` ends a command at once, in one line with the places searched."""
     monkeypatch.setenv("MILLPOND_KINDS", "no_such_hats")
     monkeypatch.setenv("MILLPOND_BROKER_URL", AWAY)
     monkeypatch.setattr("sys.path", [*sys.path])
-    assert millpond.main(arguments) == 2
-    shown = capsys.readouterr().err
-    assert f"no such module is installed or lies in {folder}" in shown
-    assert shown.count("\n") == 1
+    assert f"no such module is installed or lies in {folder}" in failed(arguments, 2)
 
 
 @pytest.mark.parametrize("arguments", [["kinds"], ["worker", "default"]], ids=" ".join)
@@ -223,7 +224,7 @@ def test_a_module_of_kinds_that_is_not_the_one_meant_is_named(
     said: str,
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    failed: Failed,
 ) -> None:
     """A module of `kinds` that another module hides is named: without its kinds all its tasks would fail."""
     for name in ("millpond.py", "jobs.py", "calendar/__init__.py"):
@@ -232,21 +233,15 @@ def test_a_module_of_kinds_that_is_not_the_one_meant_is_named(
     monkeypatch.setenv("MILLPOND_KINDS", named)
     monkeypatch.setenv("MILLPOND_BROKER_URL", AWAY)
     monkeypatch.setattr("sys.path", [*sys.path])
-    assert millpond.main(arguments) == 2
-    shown = capsys.readouterr().err
-    assert said.format(folder=folder) in shown
-    assert shown.count("\n") == 1
+    assert said.format(folder=folder) in failed(arguments, 2)
 
 
 @pytest.mark.usefixtures("folder")
 def test_a_login_that_the_broker_refuses_is_told_from_one_that_is_away(
-    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    url: str, monkeypatch: pytest.MonkeyPatch, failed: Failed
 ) -> None:
     """A wrong password is reported as one, not as an absent broker, with the form of a login."""
     password = urlsplit(url).password
     assert password
     monkeypatch.setenv("MILLPOND_BROKER_URL", url.replace(password, "wrong"))
-    assert millpond.main(["status"]) == 3
-    shown = capsys.readouterr().err
-    assert "refuses the login of its URL" in shown
-    assert shown.count("\n") == 1
+    assert "refuses the login of its URL" in failed(["status"], 3)

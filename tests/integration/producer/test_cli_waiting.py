@@ -40,21 +40,30 @@ def opened(url: str, prefix: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
         yield Session(client, "default", is_embedded=False)
 
 
+HasPrinted = Callable[[str], bool]
+
+
+@pytest.fixture
+def has_printed(capsys: pytest.CaptureFixture[str]) -> HasPrinted:
+    """Return `has_printed(words)`: True once the command has printed these words on stderr."""
+    printed: list[str] = []
+
+    def look(words: str) -> bool:
+        printed.append(capsys.readouterr().err)
+        return words in "".join(printed)
+
+    return look
+
+
 def test_a_queue_without_workers_is_named(
-    opened: Session, eventually: Eventually, capsys: pytest.CaptureFixture[str]
+    opened: Session, eventually: Eventually, has_printed: HasPrinted
 ) -> None:
     """Of a queue without workers the command prints one line, and goes on waiting."""
-    said: list[str] = []
-
-    def has_said(words: str) -> bool:
-        said.append(capsys.readouterr().err)
-        return words in "".join(said)
-
     with ThreadPoolExecutor(1) as threads:
         job = LabelledMessage("seven", Message(Square(n=7)))
         command = threads.submit(run_batch, opened, [job], title="squares", output=Output(as_json=False))
         eventually(
-            lambda: has_said("no worker fetches from the queue default: start one with millpond worker")
+            lambda: has_printed("no worker fetches from the queue default: start one with millpond worker")
         )
         (batch,) = opened.client.batches()
         opened.client.open_batch(batch.id).cancel()
@@ -65,47 +74,41 @@ def test_a_ctrl_c_while_the_batch_is_being_closed_waits_as_any_other(
     opened: Session,
     eventually: Eventually,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    has_printed: HasPrinted,
 ) -> None:
     """The command prints the pending tasks and waits for them; its exit code is 130."""
-    close, printed = Batch.close, list[str]()
+    close = Batch.close
 
     def interrupted(batch: Batch) -> None:
         monkeypatch.setattr(Batch, "close", close)
         close(batch)
         raise KeyboardInterrupt
 
-    def has_printed() -> bool:
-        printed.append(capsys.readouterr().err)
-        return "1 tasks are pending in batch" in "".join(printed)
-
     monkeypatch.setattr(Batch, "close", interrupted)
     with ThreadPoolExecutor(1) as threads:
         job = LabelledMessage("seven", Message(Square(n=7)))
         command = threads.submit(run_batch, opened, [job], title="squares", output=Output(as_json=False))
-        eventually(has_printed)
+        eventually(lambda: has_printed("1 tasks are pending in batch"))
         (batch,) = opened.client.batches()
         opened.client.open_batch(batch.id).cancel()
         assert command.result(30) == 130
 
 
 def test_a_queue_that_hands_nothing_out_is_named_while_the_sender_waits_for_room(
-    opened: Session, eventually: Eventually, capsys: pytest.CaptureFixture[str]
+    opened: Session, eventually: Eventually, has_printed: HasPrinted
 ) -> None:
     """Where the queue is full and paused, or its pool drained, the command says so before all is sent."""
-    said, store = list[str](), opened.client.store
+    store = opened.client.store
     opened.client.send(Square(n=1))
     limits.change_limits(store, "default", bound=1, paused=True)
-
-    def has_said(words: str) -> bool:
-        said.append(capsys.readouterr().err)
-        return words in "".join(said)
 
     with ThreadPoolExecutor(1) as threads:
         jobs = (LabelledMessage(str(n), Message(Square(n=n))) for n in range(3))
         command = threads.submit(run_batch, opened, jobs, title="squares", output=Output(as_json=False))
         try:
-            eventually(lambda: has_said("the queue default is paused: resume it with millpond queue resume"))
+            eventually(
+                lambda: has_printed("the queue default is paused: resume it with millpond queue resume")
+            )
         finally:
             limits.change_limits(store, "default", bound=None, paused=None)
             (batch,) = opened.client.batches()
