@@ -1,9 +1,9 @@
 """Run chaos: `python -m tests.scenarios.chaos --seed S --tasks N --faults K --transport WAY`.
 
-WAY is `millpond`: its client and workers; `stock`: a Celery application, its client and its workers on
-kombu's transport; `transport`: the same on ours; `app`: the same application under `millpond worker --app`.
-Prints the faults and the verdict; the exit code is 1 when a task was lost, early, or run twice without a
-reason.
+WAY is `millpond` (its client and workers), `stock` (a Celery application with its client and workers on
+kombu's transport), `transport` (the same on Millpond's transport) or `app` (the application under `millpond
+worker --app`). Prints the faults and the verdict. The exit code is 1 if a task was lost, started early, or
+ran twice without a fault that explains it.
 """
 
 import argparse
@@ -31,7 +31,9 @@ def main() -> int:
     parser.add_argument("--only", choices=(*WEIGHTS, *KINDS), help="inflict this kind of fault and no other")
     parser.add_argument("--within", type=float, default=math.inf, help="end after so many seconds")
     parser.add_argument("--keep", action="store_true", help="keep the ledger and logs of a good run too")
-    parser.add_argument("--again", type=Path, metavar="FOLDER", help="only say what a kept run's faults cost")
+    parser.add_argument(
+        "--again", type=Path, metavar="FOLDER", help="print only what the faults of a kept run cost"
+    )
     asked = parser.parse_args()
     if asked.again:
         return show_repeats(asked.again)

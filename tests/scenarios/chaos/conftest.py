@@ -1,4 +1,4 @@
-"""Fixtures for the tests of windows: a database, and processes that die on cue."""
+"""Fixtures for the tests of windows: a database, and processes that are killed in a window."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[3]
 
 @dataclass
 class Bench:
-    """Run workers and producers of one transport, and read the ledger of their runs."""
+    """The workers and producers of one transport, and the ledger of their runs."""
 
     transport: str
     store: Store
@@ -28,25 +28,25 @@ class Bench:
     folder: Path
     processes: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
-    def worker(self, window: str = "") -> "subprocess.Popen[bytes]":
-        """Start a worker process with one slot; with a window, it dies there."""
+    def start_worker(self, window: str = "") -> "subprocess.Popen[bytes]":
+        """Start a worker process with one slot. With a window it is killed there."""
         name = f"tests.scenarios.chaos.faulty:{self.transport}"
         command = [sys.executable, "-m", "celery", "-A", name, "worker", "-P", "threads", "-c", "1"]
         return self._start(
             [*command, "-Q", "chaos", "-l", "INFO", "--without-gossip", "--without-mingle"], window
         )
 
-    def dying(self, window: str) -> None:
-        """Run a worker until it dies in the window."""
-        assert self.worker(window).wait(60) == -signal.SIGKILL
+    def run_until_killed(self, window: str) -> None:
+        """Run a worker until it is killed in the window."""
+        assert self.start_worker(window).wait(60) == -signal.SIGKILL
 
     def send(self, id: str, window: str = "", *, retries: int = 0) -> int:
-        """Run a producer that sends one task; return how it ended."""
+        """Run a producer that sends one task, and return its exit code."""
         command = [sys.executable, "-m", "tests.scenarios.chaos.faulty", self.transport, id, str(retries)]
         return self._start(command, window).wait(60)
 
     def runs(self, how: str = "ok") -> list[tuple[str, int]]:
-        """Return id and attempt of every run that ended so, in order."""
+        """Return the id and the attempt of each run that ended as `how` says (`ok`, `retry`), in order."""
         from tests.scenarios.chaos import ledger
 
         events = ledger.read(self.ledger_url)
@@ -60,7 +60,7 @@ class Bench:
         return process
 
     def close(self) -> None:
-        """End the processes that still run."""
+        """Terminate the processes that still run, and kill them after 20 seconds."""
         for process in self.processes:
             if process.poll() is None:
                 process.terminate()
@@ -73,7 +73,7 @@ class Bench:
 
 @pytest.fixture
 def bench(url: str, tmp_path: Path) -> Iterator[Callable[[str], Bench]]:
-    """Return a function that makes the bench of a transport, on a fresh database that is its ledger too."""
+    """Return a function that makes the bench of a transport. Its broker and its ledger are one database."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT))
         from tests.scenarios.chaos.fleet import environment_for

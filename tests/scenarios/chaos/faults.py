@@ -1,4 +1,4 @@
-"""Inflict faults at random, from a seed, and note their processes and times for the verdict."""
+"""Inflict faults that are drawn from a seed, and record their processes and times for the verdict."""
 
 import random
 import signal
@@ -12,7 +12,7 @@ import psutil
 from tests.scenarios.chaos.fleet import LEASE_SECONDS, Fleet
 from tests.scenarios.chaos.server import Broker
 
-#: How often each fault is drawn.
+#: The weight with which each kind of fault is drawn.
 WEIGHTS = {
     "kill child": 25,
     "kill worker": 20,
@@ -23,15 +23,15 @@ WEIGHTS = {
     "cut connections": 23,
 }
 
-#: A worker younger than this is left alone: it has hardly begun.
+#: A worker process is hit only when it is older than this.
 _STEADY_SECONDS = 3.0
 
 
 @dataclass
 class Fault:
-    """One fault: its sort, processes, start and end; no pids: all processes that spoke to the broker.
+    """One fault, with its start and end (Unix time). Without pids it hit all processes with a connection.
 
-    `forgets`: the broker lost the writes between these times, or the last of them.
+    `forgets` are the times between which the broker may have lost its writes, None if it lost none.
     """
 
     kind: str
@@ -42,12 +42,12 @@ class Fault:
 
     @property
     def forgotten_seconds(self) -> float:
-        """Return the length of the time from which the broker may have lost writes."""
+        """The length of the time whose writes the broker may have lost."""
         return 0.0 if self.forgets is None else self.forgets[1] - self.forgets[0]
 
 
 class Faults:
-    """Draw and inflict faults; those that last are ended by `tick`."""
+    """Draws and inflicts faults of processes and connections. `tick` ends those that last for a time."""
 
     def __init__(
         self, seed: int, fleet: Fleet, broker: Broker, log: Callable[[str], None], *, only: str | None = None
@@ -60,7 +60,7 @@ class Faults:
         self._frozen: set[int] = set()
 
     def inflict(self) -> bool:
-        """Inflict one fault; False if the kind that was drawn found no process to hit."""
+        """Inflict one fault. Return False if there was no process to hit for the kind that was drawn."""
         [kind] = self._draw.choices(list(self._weights), list(self._weights.values()))
         fault = getattr(self, "_" + kind.replace(" ", "_"))(kind)
         if fault is None:
@@ -70,10 +70,10 @@ class Faults:
         return True
 
     def finish(self) -> None:
-        """Do nothing: `tick` ends the faults that last."""
+        """Do nothing: `tick` ends the faults that last for a time."""
 
     def tick(self) -> None:
-        """End the faults whose time is over, and start a supervisor that is gone."""
+        """End the faults whose time is over, and start the supervisor again after it was killed."""
         now = time.time()
         for entry in [entry for entry in self._later if entry[0] <= now]:
             self._later.remove(entry)

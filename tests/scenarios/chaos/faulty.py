@@ -1,7 +1,7 @@
-"""Kill a process exactly in a window between two steps, once: the fault points live here, none in production.
+"""Kill a process once, exactly between two steps of its work. The production code has no fault points.
 
-`CHAOS_WINDOW` names the window, `CHAOS_ONCE` a file that is made at the kill; where it exists, no process is
-killed. Workers: `celery -A tests.scenarios.chaos.faulty:pond worker`, or `…:stock`. Producers:
+`CHAOS_WINDOW` names the window, `CHAOS_ONCE` a file that is created at the kill. If the file exists, no
+process is killed. Workers: `celery -A tests.scenarios.chaos.faulty:pond worker`, or `…:stock`. Producers:
 `python -m tests.scenarios.chaos.faulty pond ID RETRIES`.
 """
 
@@ -24,7 +24,7 @@ def always(*_: Any, **__: Any) -> bool:
 
 
 def die_once() -> None:
-    """Kill this process with SIGKILL, unless that was done before."""
+    """Kill this process with SIGKILL, unless a process was killed before: the file of `CHAOS_ONCE` exists."""
     try:
         os.close(os.open(os.environ[ONCE_VARIABLE], os.O_CREAT | os.O_EXCL))
     except FileExistsError:
@@ -81,7 +81,7 @@ def __getattr__(name: str) -> Any:
 
 
 def send(transport: str, id: str, retries: str = "0") -> None:
-    """Send one task as a producer that sends it again when it is not sure."""
+    """Send one task, as a producer that may send it again after a lost reply."""
     open_window(transport)
     if transport == "stock":
         from tests.scenarios.chaos.stock import app

@@ -1,4 +1,4 @@
-"""Run the workers of both executors under the supervisor, and start it anew when it was killed."""
+"""The workers of a run: a pool of each executor, under a supervisor that can be killed and started again."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ POOLS = {
 #: Bounded queues, and many deliveries before a dead letter.
 QUEUE = Queue(bound=500, max_deliveries=50, lease_seconds=LEASE_SECONDS)
 
-#: The ways of a run, and the application of those that have one.
+#: The values of `--transport` (`__main__.py`), and the Celery application of three of them.
 APPLICATION = "tests.scenarios.chaos.stock"
 WAYS = ("millpond", "transport", "app", "stock")
 
@@ -50,7 +50,7 @@ def settings_for(
 def environment_for(
     broker_url: str, ledger_url: str, *, lease_seconds: float = LEASE_SECONDS, way: str = "millpond"
 ) -> dict[str, str]:
-    """Return the environment of every process of a run."""
+    """Return the environment of the processes of a run, with its broker, its ledger and this checkout."""
     app = APPLICATION if way == "app" else None
     env = child_environment(settings_for(broker_url, lease_seconds=lease_seconds, app=app))
     if way in ("transport", "app"):
@@ -60,7 +60,7 @@ def environment_for(
 
 
 class Fleet:
-    """The supervisor of the workers."""
+    """The supervisor and its worker processes. It is started when this is created."""
 
     def __init__(self, way: str, env: dict[str, str], log: Path) -> None:
         own = ["-P", "-m", "millpond.worker.supervise.supervisor", *POOLS]
@@ -79,7 +79,7 @@ class Fleet:
             )
 
     def workers(self, *, steady_seconds: float = 0.0) -> list[psutil.Process]:
-        """Return the main processes of the workers that are older than so many seconds."""
+        """Return the main processes of the workers that are older than `steady_seconds`."""
         now = time.time()
         found = [
             child for child in _children(self.supervisor.pid) if now - child.create_time() >= steady_seconds
@@ -91,7 +91,7 @@ class Fleet:
         return [child for worker in self.workers() for child in _children(worker.pid)]
 
     def family(self) -> list[psutil.Process]:
-        """Return every process of the fleet."""
+        """Return every process of the fleet, the supervisor first."""
         return _children(self.supervisor.pid, recursive=True, itself=True)
 
     def kill(self) -> None:
@@ -100,7 +100,7 @@ class Fleet:
         self.supervisor.wait()
 
     def stop(self) -> int:
-        """Terminate the supervisor, wait, return its exit code; kill its remaining family.
+        """Terminate the supervisor, and return its exit code. Processes of its family that remain are killed.
 
         May be called again.
         """
@@ -116,7 +116,7 @@ class Fleet:
 
 
 def _lives(process: psutil.Process) -> bool:
-    """True if it still runs; it may end, and its parent may notice, at any time."""
+    """True if a process still runs. It may end, and be reaped, at any time."""
     try:
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

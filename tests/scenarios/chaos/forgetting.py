@@ -1,7 +1,7 @@
-"""Faults of the server itself: it forgets its last moment, or its clock is set.
+"""Faults of the server itself: it loses its last writes, or its clock is set.
 
-The loss is bounded: the writes within the time that the fault names. Each needs a server of its own sort, so
-a run has faults of one kind alone.
+The loss is bounded: a fault records the time whose writes may be lost. Each kind of fault needs a server that
+is set up for it, so a run has faults of one kind.
 """
 
 import random
@@ -15,11 +15,11 @@ from tests.scenarios.chaos.server import Broker
 
 KINDS = ("fail over", "restore copy", "cut power", "set clock")
 
-#: The seconds that `everysec` may lose, and those that a replica or a copy is behind at most.
+#: The seconds of writes that `appendfsync everysec` may lose, and that a replica or a copy lacks at most.
 _UNSYNCED_SECONDS = 1.0
 _BEHIND_SECONDS = 3.0
 
-#: By how many seconds the clock is set.
+#: The seconds by which the clock is set forward or back.
 STEPS = (1, -1, 60, -60, 3600)
 
 #: The clock is set forward by so much at the end, so that no message stays delayed by an earlier step back.
@@ -27,7 +27,7 @@ _FORWARD_SECONDS = 7200
 
 
 def broker_for(kind: str | None, folder: Path) -> Broker | GuardedBroker:
-    """Return the server under test for faults of a kind."""
+    """Return the running server under test, set up for faults of a kind. None: for those of `faults.py`."""
     if kind == "fail over":
         return GuardedBroker(folder)
     if kind in ("restore copy", "cut power"):
@@ -36,7 +36,7 @@ def broker_for(kind: str | None, folder: Path) -> Broker | GuardedBroker:
 
 
 class Forgetting:
-    """Inflict faults of one kind on the server."""
+    """Inflicts faults of one kind on the server."""
 
     def __init__(
         self, seed: int, kind: str, broker: Broker | GuardedBroker, log: Callable[[str], None]
@@ -47,17 +47,17 @@ class Forgetting:
         self.under_way = False
 
     def tick(self) -> None:
-        """Do nothing: each of these faults is over when it was inflicted."""
+        """Do nothing: each of these faults has ended when `inflict` returns."""
 
     def inflict(self) -> bool:
-        """Inflict one fault."""
+        """Inflict one fault. Return True."""
         fault = getattr(self, "_" + self._kind.replace(" ", "_"))(self._broker)
         self.inflicted.append(fault)
         self._log(f"{fault.begins:.3f} {self._kind}, forgets {fault.forgotten_seconds:.2f} s")
         return True
 
     def finish(self) -> None:
-        """Set the clock forward, so that delayed messages come due."""
+        """Set the clock forward, so that all delayed messages are due. For other kinds do nothing."""
         if self._kind == "set clock" and isinstance(self._broker, Broker):
             self._broker.ahead_seconds += _FORWARD_SECONDS
 

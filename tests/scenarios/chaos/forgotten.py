@@ -1,4 +1,4 @@
-"""Tasks that the broker may have lost: those sent to it in the times that faults took from its memory."""
+"""The tasks that the broker may have lost: they were sent in a time whose writes a fault took from it."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,25 +9,25 @@ from tests.scenarios.chaos.faults import Fault
 from tests.scenarios.chaos.persistence import persistently
 from tests.scenarios.chaos.runs import Task
 
-#: A producer notes an answer so long before or after it came.
+#: The longest time between a reply of the broker and the producer's note of it.
 _NOTED_SECONDS = 0.05
 
 
 class Forgotten:
-    """The moments forgotten, each of a fault, and the batches that were opened in one."""
+    """The times whose writes were lost, one for each fault, and the lost batches (`batches`)."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         self._faults = [fault for fault in faults if fault.forgets]
         self.batches: set[str] = set()
 
     def has(self, task: Task) -> bool:
-        """True if the task was sent in a moment that was forgotten."""
+        """True if the task was sent in a time whose writes were lost."""
         return self._fault_of(task) is not None
 
     def has_batch(self, store: Store, batch: str, members: Sequence[Task]) -> bool:
-        """True if the broker does not know a batch that was opened in a moment that was forgotten.
+        """True if the broker has lost a batch, together with all its accepted tasks.
 
-        Another is closed again, as its producer does that waits for it.
+        A batch that it has is closed again: the first close may have been lost.
         """
         if not self._faults:
             return False
@@ -39,7 +39,7 @@ class Forgotten:
         return batch in self.batches
 
     def windows(self, gone: Iterable[Task]) -> list[tuple[str, float, int]]:
-        """Return for each fault its kind, the seconds forgotten, and how many of the tasks went with them."""
+        """Return each fault's kind, the seconds whose writes were lost, and the number of tasks lost."""
         of = [self._fault_of(task) for task in gone]
         return [
             (fault.kind, fault.forgotten_seconds, sum(each is fault for each in of)) for fault in self._faults

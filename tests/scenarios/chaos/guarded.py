@@ -1,4 +1,4 @@
-"""Run a master, its replica and a sentinel; the replica lags, the master dies, the replica takes over."""
+"""A broker of three servers: a master, a replica that may lag behind, and a sentinel that promotes it."""
 
 from pathlib import Path
 from time import monotonic, sleep, time
@@ -13,16 +13,16 @@ from tests.scenarios.chaos.server import free_port
 MASTER = "chaos"
 _WAIT_SECONDS = 60.0
 
-#: A master that is slow is never taken for dead: the sentinel fails over when it is told to.
+#: So long that the sentinel never takes a slow master for a dead one: it fails over when it is told to.
 _DOWN_AFTER_MS = 600_000
-#: Longer than a replica lags: before, the sentinel would not make it follow its master again.
+#: Longer than a replica lags. After this time the sentinel would make it follow its master again.
 _FAILOVER_MS = 30_000
-#: How often the sentinel looks at the servers, instead of every ten seconds.
+#: How often the sentinel asks the servers for their state. Its default is ten seconds.
 _LOOKS_EVERY_MS = 500
 
 
 class GuardedBroker:
-    """The servers; `url` names the sentinel, which names the master."""
+    """The three servers, which are started when this is created. `url` is that of the sentinel."""
 
     def __init__(self, folder: Path) -> None:
         binary = embedded_binary()
@@ -52,10 +52,10 @@ class GuardedBroker:
         _until(self._knows_the_replica)
 
     def fail_over(self, lag_seconds: float) -> tuple[float, float]:
-        """Cut the replica off for so long, kill the master, and make the sentinel promote the replica.
+        """Cut the replica off for `lag_seconds`, kill the master, and make the sentinel promote the replica.
 
-        The dead server comes back as a replica. Returns the start and the end of the time whose writes the
-        replica lacks.
+        The killed server is started again as a replica. Return the start and the end of the time whose writes
+        were lost.
         """
         since, written = time(), int(self.master.client.info("replication")["master_repl_offset"])
         _until(lambda: int(self.replica.client.info("replication")["slave_repl_offset"]) >= written)
@@ -90,7 +90,7 @@ class GuardedBroker:
         return int(self._asked("SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER)[1])
 
     def _knows_the_replica(self) -> bool:
-        """True if the sentinel would let the replica take over."""
+        """True if the sentinel knows the replica, with a connection to its master: it could promote it."""
         for each in self._asked("SENTINEL", "REPLICAS", MASTER):
             told = each if isinstance(each, dict) else dict(zip(each[::2], each[1::2], strict=True))
             told = {_text(name): _text(value) for name, value in told.items()}

@@ -1,4 +1,4 @@
-"""Declare the kind of the chaos run to Millpond."""
+"""The kind of a chaos run's tasks, as Millpond's workers have it."""
 
 from millpond.tasks.context import Context
 from millpond.tasks.contract import Contract
@@ -6,7 +6,7 @@ from millpond.tasks.errors import FinalError, RetryLater
 from millpond.tasks.handlers import body
 from tests.scenarios.chaos.work import Again, Failed, Run, work
 
-#: The two queues of a run: the pools take from both, so that one process holds messages of two queues.
+#: The two queues of a run. The pools serve both, so that one process has messages of two queues in flight.
 QUEUES = ("chaos", "calm")
 
 
@@ -21,7 +21,7 @@ class Work(Contract, kind="chaos.work", queue="chaos"):
 
 @body(Work, retries=10)
 def do_work(job: Work, context: Context) -> int:
-    """Run the task and tell the ledger."""
+    """Do the work of the task, which writes to the ledger. Retry or fail as the task says."""
     try:
         return work(Run(context.id, context.retries, context.deliveries), **job.model_dump())
     except Again as again:

@@ -1,7 +1,7 @@
-"""Write down the true events of a run, on a server of its own that no fault touches.
+"""The ledger of a chaos run: what really happened, on a server of its own that no fault touches.
 
-Every body notes its start and its end, every producer the answer to each of its sends. The verdict compares
-the two with the broker's records. Times are this machine's: all of a run is on one machine.
+Each handler records its start and its end, each producer the outcome of each send. The verdict compares both
+with the broker's records. Times are those of this machine, on which everything runs.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any
 
 from millpond.broker.connection import Store, connect
 
-#: Where the processes of a run find the ledger.
+#: The environment variable with the URL of the ledger's server.
 URL_VARIABLE = "CHAOS_LEDGER"
 _EVENTS = "events"
 _PAGE = 10_000
@@ -28,7 +28,7 @@ def _store() -> Store:
 
 
 def write(*events: dict[str, Any]) -> None:
-    """Append events, each with the process and the time."""
+    """Append events, each with the ids of this process and of its worker, and the time."""
     now = time.time()
     lines = [json.dumps({**event, "pid": os.getpid(), "owner": OWNER, "at": now}) for event in events]
     if lines:
@@ -36,12 +36,12 @@ def write(*events: dict[str, Any]) -> None:
 
 
 def started(id: str, *, attempt: int, deliveries: int) -> None:
-    """Record that a handler begins; `attempt` counts the retries before it."""
+    """Record the start of a handler. `attempt` is the number of retries before it."""
     write({"event": "started", "id": id, "attempt": attempt, "deliveries": deliveries})
 
 
 def ended(id: str, how: str, *, attempt: int, after: float = 0.0) -> None:
-    """Record how a handler ended: `ok`, `fail`, or `retry`, to be run again in `after` seconds."""
+    """Record the end of a handler. `how` is `ok`, `fail`, or `retry`: it runs again in `after` seconds."""
     write({"event": "ended", "id": id, "how": how, "attempt": attempt, "after": after})
 
 
@@ -55,12 +55,12 @@ def read(url: str) -> Iterator[dict[str, Any]]:
 
 
 def advance(tasks: int) -> None:
-    """Record that so many more tasks were offered to the broker."""
+    """Add to the number of tasks that were offered to the broker."""
     _store().client.incrby("offered", tasks)
 
 
 def offered(url: str) -> int:
-    """Return how many tasks were offered so far."""
+    """Return the number of tasks that were offered to the broker so far."""
     client = connect(url, timeout_seconds=60).client
     try:
         return int(client.get("offered") or 0)

@@ -11,12 +11,12 @@ from millpond.broker.inspect import depth as inspect_depth
 from millpond.broker.keys import QueueKeys
 from tests.scenarios.chaos.kinds import QUEUES
 
-#: Where kombu keeps the messages that workers took and have not acknowledged.
+#: The key of the messages that kombu's workers have fetched and not acknowledged.
 UNACKED = "unacked"
 
 
 def left(transport: str, store: Store) -> float:
-    """Count the messages that are not settled; without end while the broker does not say."""
+    """Return the number of messages that are not settled, or infinity if the broker is unreachable."""
     try:
         if transport != "stock":
             depths = [inspect_depth.read_depth(store, queue) for queue in QUEUES]

@@ -11,7 +11,7 @@ CHUNK = 40
 
 @dataclass(frozen=True)
 class Planned:
-    """Describe one task before it is sent."""
+    """One task before it is sent. It ends with a retry `retries` times before it succeeds or `fails`."""
 
     id: str
     n: int
@@ -24,20 +24,20 @@ class Planned:
 
     @property
     def kwargs(self) -> dict[str, object]:
-        """Return the arguments of the task."""
+        """The arguments of the task."""
         return {"n": self.n, "hold_seconds": self.hold_seconds, "retries": self.retries, "fails": self.fails}
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Tasks that are sent together, in a batch or not."""
+    """Tasks that are sent together; if `batch`, in a batch of their own."""
 
     tasks: list[Planned]
     batch: bool
 
 
 def chunks(seed: int, producer: int, tasks: int) -> Iterator[Chunk]:
-    """Yield the chunks of one producer, the same for the same seed."""
+    """Yield the chunks of one producer. The same seed gives the same chunks."""
     draw = random.Random(f"{seed}/{producer}")
     for first in range(0, tasks, CHUNK):
         numbers = range(first, min(first + CHUNK, tasks))

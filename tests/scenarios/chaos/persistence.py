@@ -1,4 +1,4 @@
-"""Repeat calls that failed because the broker was away."""
+"""Repeat calls that failed because the broker was unreachable."""
 
 import time
 from collections.abc import Callable
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def persistently(call: Callable[[], T], *, patience_seconds: float = 60.0) -> T:
-    """Call until it is answered, at most for so long; for calls that may be carried out twice."""
+    """Repeat a call until the broker replies, for at most `patience_seconds`. It may be carried out twice."""
     deadline = time.monotonic() + patience_seconds
     while True:
         try:

@@ -1,7 +1,7 @@
-"""Send the tasks of one producer of a run, and note the answer for each in the ledger.
+"""Send the tasks of one producer of a run, and record the outcome of each in the ledger.
 
-`python -m tests.scenarios.chaos.producing TRANSPORT SEED NUMBER TASKS RATE`, RATE in tasks a second. A task
-whose sending was answered is taken or refused; one whose answer was lost is unknown, and is not sent again.
+`python -m tests.scenarios.chaos.producing TRANSPORT SEED NUMBER TASKS RATE`, RATE in tasks a second. The
+outcome is `taken`, `refused`, or `unknown` if the reply was lost. An unknown task is not sent again.
 """
 
 import signal
@@ -17,14 +17,14 @@ from tests.scenarios.chaos.mixture import Chunk, Planned, chunks
 
 
 class Sending(Protocol):
-    """Send a chunk and sort its tasks into three lists of ids: accepted, refused and unknown."""
+    """A way to send chunks."""
 
     def send(self, chunk: Chunk) -> None:
-        """Send the chunk and note the answer for each of its tasks."""
+        """Send the tasks of a chunk, and `note` the outcome of each."""
 
 
 class ByClient:
-    """Send with Millpond's client, a chunk at a time."""
+    """Sends with Millpond's client, a chunk at a time."""
 
     def __init__(self) -> None:
         from millpond import Client
@@ -32,7 +32,7 @@ class ByClient:
         self.client = Client()
 
     def send(self, chunk: Chunk) -> None:
-        """Send the chunk, into a batch of its own if it wants one."""
+        """Send the chunk, into a batch of its own if it is one."""
         from millpond.tasks.errors import BrokerAway, UnknownBatch
         from tests.scenarios.chaos.persistence import persistently
 
@@ -61,7 +61,7 @@ class ByClient:
 
 
 class ByCelery:
-    """Send with a stock Celery client, one by one."""
+    """Sends with a stock Celery client, task by task."""
 
     def __init__(self) -> None:
         from millpond.tasks.errors import QueueFull
@@ -94,13 +94,13 @@ _noted: list[dict[str, Any]] = []
 
 
 def note(outcome: str, task: Planned, batch: str | None) -> None:
-    """Remember the answer for a task; `tell` writes it down."""
+    """Keep the outcome of a task until `main` writes it to the ledger."""
     fields = {"id": task.id, "batch": batch, "fails": task.fails, "retries": task.retries}
     _noted.append({"event": outcome, **fields, "delay": task.delay_seconds, "noted_at": time.time()})
 
 
 def main(transport: str, seed: int, number: int, tasks: int, rate: float) -> None:
-    """Send all chunks at the rate that was asked for; SIGTERM ends it after the chunk under way."""
+    """Send all chunks at this rate, in tasks a second. SIGTERM ends it after the present chunk."""
     sending: Sending = ByClient() if transport == "millpond" else ByCelery()
     begun, sent = time.monotonic(), 0
     told_to_end = Event()

@@ -1,7 +1,7 @@
-"""Count the finished runs that were done again: for each fault, the cost to each process that it hit.
+"""Count the finished runs that were repeated, by the fault that caused it and the process that it hit.
 
-A process that is killed or frozen cannot settle the tasks it has finished, and these run again elsewhere.
-Each such run is counted once, under the one fault that kept it from being settled.
+A process that is killed or frozen cannot settle the tasks that it has finished, and these run again
+elsewhere. Each such run is counted once, for the one fault that prevented its settlement.
 """
 
 from collections import Counter
@@ -13,16 +13,16 @@ from tests.scenarios.chaos.faults import Fault
 from tests.scenarios.chaos.fleet import POOLS
 from tests.scenarios.chaos.runs import Run, Task
 
-#: A run that starts so soon after its process was frozen had been fetched before the freeze.
+#: A run that starts within this time after a freeze has ended was fetched before the freeze.
 STALE_SECONDS = 2.0
 
-#: A kill may cost a process as many finished runs as it has slots, and these.
+#: A kill may cost a process one finished run for each slot, and this many more (`MAX_UNSETTLED`).
 UNSETTLED = 16
 
 
 @dataclass(frozen=True)
 class Repeats:
-    """The number of finished runs that one fault cost one main process of a worker, with its pool."""
+    """The number of finished runs (`runs`) that one fault cost one worker process (`owner`) of a pool."""
 
     kind: str
     begins: float
@@ -32,22 +32,22 @@ class Repeats:
 
     @property
     def killed(self) -> bool:
-        """True if the process, or a child of it, was killed, rather than frozen."""
+        """True if the process or a child of it was killed, False if it was frozen."""
         return self.kind.startswith("kill")
 
     @property
     def allowed(self) -> int:
-        """Return how many a kill may cost a process of this pool."""
+        """The most finished runs that a kill may cost a process of this pool."""
         return allowed(self.pool)
 
 
 def allowed(pool: str) -> int:
-    """Return how many finished runs one kill may cost one process of the pool."""
+    """Return the most finished runs that one kill may cost one process of the pool."""
     return POOLS[pool].concurrency + UNSETTLED
 
 
 def repeats(tasks: Iterable[Task], faults: Sequence[Fault]) -> list[Repeats]:
-    """Return the cost of each fault to each process, the dearest first, without those of no cost."""
+    """Return the cost of each fault to each process, the highest first, without faults that cost nothing."""
     counted: Counter[tuple[int, int, str]] = Counter()
     for task in tasks:
         for runs in task.attempts().values():
@@ -67,7 +67,10 @@ def most(found: Iterable[Repeats], pool: str, *, killed: bool) -> int:
 
 
 def _cause(run: Run, again: Run, faults: Sequence[Fault]) -> int | None:
-    """Return which fault kept a finished run from being settled; in doubt, the kill."""
+    """Return the index of the fault that prevented the settlement of a finished run; in doubt, of a kill.
+
+    None if the run did not end, or no fault hit its process.
+    """
     if run.ended is None:
         return None
     hits = [

@@ -1,4 +1,4 @@
-"""Print the verdict of a run as a table of Markdown, ready for RESULTS.md."""
+"""Print the verdict of a run as a table in Markdown, as RESULTS.md has it."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from tests.scenarios.chaos.running import Plan
 from tests.scenarios.chaos.runs import tasks_of
 from tests.scenarios.chaos.verdict import Verdict
 
-#: Lines of a kind of wrong that are printed; the count tells the rest.
+#: The maximum of printed violations. The number of the others is printed.
 _SHOWN = 20
 
 
@@ -32,7 +32,7 @@ def show(plan: Plan, verdict: Verdict, seconds: float) -> None:
 
 
 def show_repeats(folder: Path) -> int:
-    """Print the cost of each fault to each process, from the ledger that a run left in a folder; return 0."""
+    """Print the cost of each fault to each process, from the files that a run left in a folder. Return 0."""
     with (folder / "events.jsonl").open() as events, (folder / "faults.jsonl").open() as faults:
         tasks, _batches = tasks_of(map(json.loads, events))
         inflicted = [Fault(**json.loads(line)) for line in faults]

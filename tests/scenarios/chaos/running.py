@@ -1,6 +1,7 @@
-"""Run the servers, the fleet and the producers of a plan, inflict its faults, wait for the end.
+"""Run the servers, the workers and the producers of a plan, inflict its faults, and judge the run.
 
-A run ends when no task is left, when their number has not fallen for long enough, or at its time limit.
+A run ends when no task is left, when the number of tasks has not fallen for long enough, or at its time
+limit.
 """
 
 import json
@@ -34,16 +35,17 @@ from tests.scenarios.chaos.verdict import Verdict, dead_letters, judge, wrong_ba
 
 PRODUCERS = 2
 
-#: For how long the number of tasks left may stand still, and for how long it must be 0 at the end.
+#: How long the number of tasks that are left may not fall, and how long it must be 0 at the end.
 PATIENCE_SECONDS = {**dict.fromkeys(WAYS, 120.0), "stock": STOCK_PATIENCE_SECONDS}
 _QUIET_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The plan of a run: so many tasks under so many faults, one every so many seconds, in one of the ways.
+    """The plan of a run: `tasks` tasks under `faults` faults, one every `every_seconds`, on a `transport`.
 
-    After `within_seconds` nothing more is sent, harmed or waited for. `only` is the one kind of fault.
+    After `within_seconds` no more tasks are sent, no faults inflicted, and the run ends. With `only` all
+    faults are of that kind. `folder` is for the logs and the ledger.
     """
 
     transport: str
@@ -57,7 +59,7 @@ class Plan:
 
 
 def run(plan: Plan) -> tuple[Verdict, float]:
-    """Run the plan; return the verdict and how many seconds it took."""
+    """Run the plan, and return the verdict and the seconds that it took."""
     begun = time.monotonic()
     with ExitStack() as stack:
         book = stack.enter_context(valkey.run_server(plan.folder / "ledger", extra=["appendonly no"]))
@@ -99,7 +101,7 @@ def _play(
     book: str,
     deadline: float,
 ) -> None:
-    """Inflict the faults while tasks are sent, and end those that last."""
+    """Inflict the faults, spread over the time in which tasks are sent, until the producers have ended."""
     next_at, total = time.monotonic() + 2 * plan.every_seconds, plan.faults
     while len(faults.inflicted) < total or faults.under_way or _running(producers):
         faults.tick()
@@ -116,7 +118,7 @@ def _play(
 
 
 def _wait_for_workers(store: Store) -> None:
-    """Wait until every worker process takes messages, so that the faults find tasks under way."""
+    """Wait until every worker process consumes, so that the faults hit running tasks."""
     processes, deadline = sum(pool.processes for pool in POOLS.values()), time.monotonic() + 180
     while any(inspect_depth.read_depth(store, queue).consumers < processes for queue in QUEUES):
         if time.monotonic() > deadline:
@@ -127,7 +129,7 @@ def _wait_for_workers(store: Store) -> None:
 def _stuck(
     plan: Plan, producers: list["subprocess.Popen[bytes]"], store: Store, deadline: float
 ) -> list[str]:
-    """Wait until no task is left or their number stands still; return a line for each failure to end."""
+    """Wait until no task is left, or their number does not fall. Return a line for each violation."""
     patience_seconds = PATIENCE_SECONDS[plan.transport]
     wrong = [f"a producer ended with {p.returncode}" for p in producers if p.returncode]
     fewest, moved_at, quiet_since = math.inf, time.monotonic(), time.monotonic()
@@ -181,7 +183,7 @@ def _judge(plan: Plan, faults: Faults | Forgetting, book: str, store: Store) -> 
 
 
 def _said(store: Store) -> int:
-    """Count the deliveries of which workers said that the broker had forgotten them."""
+    """Return the number of deliveries that the workers reported as lost by the broker."""
     return sum(inspect_depth.read_depth(store, queue).counters.get("forgotten", 0) for queue in QUEUES)
 
 

@@ -1,4 +1,4 @@
-"""Make tasks and their runs of the ledger's events."""
+"""The tasks of a run and their runs, from the events of the ledger."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -8,7 +8,10 @@ from typing import Any
 
 @dataclass
 class Run:
-    """Describe one run of a body: in which process, of which worker (`owner`), from when to when."""
+    """One run of a task: its process (`pid`) and that process's worker (`owner`), its start and end.
+
+    `how` is how it ended: `ok`, `fail` or `retry`, and then `after` is the wait for the next run in seconds.
+    """
 
     attempt: int
     pid: int
@@ -21,24 +24,27 @@ class Run:
 
 @dataclass
 class Task:
-    """A task: the answer to its producer (`outcome`), and its runs in the order of their starts."""
+    """A task: the outcome of its sending (`taken`, `refused`, `unknown`), and its runs, the earliest first.
+
+    `due` is None for a task without a delay.
+    """
 
     id: str
     outcome: str = ""
     batch: str | None = None
     due: float | None = None
-    #: When its sending began, and when its producer was answered.
+    #: When its sending began, and when its producer recorded the outcome.
     sent_at: float = 0.0
     noted_at: float = 0.0
     runs: list[Run] = field(default_factory=list)
 
     @property
     def ended(self) -> set[str]:
-        """Return the ways in which runs of it ended for good."""
+        """The ways in which its runs ended for good: `ok`, `fail`, both or none."""
         return {run.how for run in self.runs} & {"ok", "fail"}
 
     def attempts(self) -> dict[int, list[Run]]:
-        """Group the runs by attempt."""
+        """Return the runs by attempt, which is the number of retries before."""
         grouped = defaultdict(list)
         for run in self.runs:
             grouped[run.attempt].append(run)
@@ -76,7 +82,7 @@ def _end(task: Task, event: dict[str, Any]) -> None:
 
 
 def early(task: Task, tolerance_seconds: float) -> bool:
-    """True if a run of it began before it was due, at first or after a retry."""
+    """True if a run of the task began before it was due, by its delay or by the wait of a retry."""
     due: dict[int, float] = {} if task.due is None else {0: task.due}
     for run in task.runs:
         if run.how == "retry" and run.ended is not None:

@@ -1,6 +1,6 @@
-"""Run the server under test: it is killed, and comes back at the same address with all that it had taken.
+"""The server under test. It can be killed and started again at its address, with or without its last writes.
 
-Or with less: it keeps its memory as `everysec` does, can be copied and put back, and its clock can be set.
+Its data can be copied and restored, its file truncated, and its clock set.
 """
 
 import os
@@ -24,9 +24,10 @@ _READY_SECONDS = 60.0
 
 
 class Broker:
-    """A Valkey with an append-only file that is written to disk before each answer, or once a second.
+    """A Valkey with an append-only file, which `fsync` syncs before each reply (`always`) or once a second.
 
-    With `set_clock` it runs under libfaketime, and `ahead_seconds` sets its clock.
+    With `set_clock` it runs under libfaketime, and `ahead_seconds` sets its clock. It is started when this is
+    created.
     """
 
     def __init__(self, folder: Path, *, fsync: str = "always", set_clock: bool = False) -> None:
@@ -46,7 +47,7 @@ class Broker:
 
     @property
     def ahead_seconds(self) -> int:
-        """By how much the server's clock is ahead of this machine's."""
+        """The seconds by which the server's clock is ahead of this machine's."""
         return self._ahead_seconds
 
     @ahead_seconds.setter
@@ -75,7 +76,7 @@ class Broker:
             sleep(0.02)
 
     def kill(self) -> None:
-        """Kill the server without a word."""
+        """Kill the server with SIGKILL."""
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
@@ -88,7 +89,7 @@ class Broker:
         client.close()
 
     def all_written_at(self) -> float:
-        """Return a time up to which all answered writes are in the file; a busy disk delays it."""
+        """Wait for a busy disk, and return a time before which all confirmed writes are in the file."""
         client = connect(self.url).client
         while True:
             at = time()
@@ -98,22 +99,22 @@ class Broker:
 
     @property
     def size(self) -> int:
-        """Return the length of the append-only file, bytes."""
+        """The length of the append-only file in bytes."""
         return self._appended().stat().st_size
 
     def cut_off(self, size: int) -> None:
-        """Truncate the file of the dead server to so many bytes."""
+        """Truncate the append-only file of the killed server to `size` bytes."""
         os.truncate(self._appended(), size)
 
     def copy(self) -> Path:
-        """Copy the files of the running server."""
+        """Copy the files of the running server, and return the folder of the copy."""
         kept = self.folder / "copy"
         shutil.rmtree(kept, ignore_errors=True)
         shutil.copytree(self.folder / "appendonlydir", kept)
         return kept
 
     def put_back(self, copy: Path) -> None:
-        """Give the dead server the files of a copy."""
+        """Replace the files of the killed server by those of a copy. The copy is gone then."""
         shutil.rmtree(self.folder / "appendonlydir")
         copy.rename(self.folder / "appendonlydir")
 
@@ -123,7 +124,7 @@ class Broker:
 
 
 def _under_a_clock(file: Path) -> dict[str, str]:
-    """Return the environment of a server that reads how far its clock is ahead from a file."""
+    """Return the environment of a server that reads from a file by how much its clock is ahead."""
     [library, *_] = [*Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None]
     if library is None:
         raise RuntimeError("libfaketime is not installed: install Debian's package faketime")

@@ -1,8 +1,8 @@
-"""Run the same tasks as a Celery application, as well set up as it can be: on kombu's transport, or ours.
+"""The same tasks as a Celery application with the safest settings: on kombu's transport, or on Millpond's.
 
-Late acknowledgement, redelivery when a worker is lost, priorities as kombu has them, a short visibility
-time-out and as frequent a look for expired messages. `celery -A tests.scenarios.chaos.stock worker`, or
-`python -m tests.scenarios.chaos.stock` for the fleet. With a `millpond://` URL it runs on our transport.
+It acknowledges late, redelivers when a worker is lost, has kombu's priorities, a short visibility time-out,
+and a search for expired messages as often. Run it by `celery -A tests.scenarios.chaos.stock worker`, or all
+workers by `python -m tests.scenarios.chaos.stock`. With a `millpond://` URL it runs on Millpond's transport.
 """
 
 import os
@@ -16,16 +16,16 @@ from tests.scenarios.chaos.fleet import LEASE_SECONDS, POOLS, QUEUE
 from tests.scenarios.chaos.kinds import QUEUES
 from tests.scenarios.chaos.work import Again, Run, work
 
-#: kombu gives back an unacknowledged message after so long, whether its worker lives or not.
+#: kombu returns an unacknowledged message to its queue after this time, whether its worker lives or not.
 VISIBILITY_SECONDS = 10
 
-#: kombu looks every so many seconds for such messages; left as it is, at every tenth of these times.
+#: kombu searches for such messages every so many seconds. By default only each tenth search is carried out.
 RESTORE_SECONDS = 10
 
-#: The time-out of the lock of a process that looks for such messages and dies meanwhile; by default 300 s.
+#: The lock of a process that searches expires after this time if it dies meanwhile. The default is 300 s.
 MUTEX_SECONDS = 60
 
-#: When nothing has become less for three times all of that, nothing more comes of it.
+#: If the number of tasks has not fallen for three times the sum of these, it will not fall any more.
 PATIENCE_SECONDS = 3.0 * (VISIBILITY_SECONDS + RESTORE_SECONDS + MUTEX_SECONDS)
 
 BROKER = os.environ.get("CHAOS_BROKER", "")
@@ -35,7 +35,7 @@ KOMBUS: dict[str, Any] = {
     "unacked_restore_throttle": 1,
     "unacked_mutex_expire": MUTEX_SECONDS,
 }
-#: As in Millpond's own run: short leases, bounded queues, many deliveries before a dead letter.
+#: The options of Millpond's transport: as in Millpond's own run.
 OURS: dict[str, Any] = {
     "lease_seconds": LEASE_SECONDS,
     "queues": dict.fromkeys(QUEUES, QUEUE.broker_limits()),
@@ -62,7 +62,7 @@ app.conf.update(
 
 @app.task(bind=True, name="chaos.work", max_retries=None)
 def do_work(self: Task, **job: Any) -> int:
-    """Run the task and tell the ledger."""
+    """Do the work of the task, which writes to the ledger. Retry or fail as the task says."""
     job = {"hold_seconds": 0.0, "retries": 0, "fails": False, **job}
     try:
         return work(Run(self.request.id, self.request.retries), **job)

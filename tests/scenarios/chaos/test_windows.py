@@ -34,9 +34,9 @@ def settled(store: Store) -> bool:
 def test_killed_between_the_pop_and_the_record(pond, eventually) -> None:
     """A worker that dies with a fetched reply unread loses nothing: the pop has recorded the messages."""
     pond.send("one")
-    pond.dying("pop to record")
+    pond.run_until_killed("pop to record")
     assert inspect_depth.read_depth(pond.store, "chaos").in_flight == 1
-    pond.worker()
+    pond.start_worker()
     eventually(lambda: settled(pond.store), 60)
     assert pond.runs() == [("one", 0)]
 
@@ -46,7 +46,7 @@ def test_a_producer_killed_before_it_is_told(pond, eventually) -> None:
     assert pond.send("one", "publish to return") != 0
     assert inspect_depth.read_depth(pond.store, "chaos").ready == 1
     assert pond.send("one") == 0
-    pond.worker()
+    pond.start_worker()
     eventually(lambda: settled(pond.store) and pond.runs(), 60)
     assert pond.runs() == [("one", 0)]
 
@@ -59,8 +59,8 @@ def test_killed_between_the_body_and_its_settlement(pond, eventually) -> None:
     with Client(settings=settings_for(pond.env["CHAOS_BROKER"])) as client:
         with client.batch() as batch:
             batch.send(Work(n=1), id="one")
-        pond.dying("body to settle")
-        pond.worker()
+        pond.run_until_killed("body to settle")
+        pond.start_worker()
         eventually(lambda: batch.summary().complete, 60)
         assert pond.runs() == [("one", 0), ("one", 0)]
         assert batch.summary().succeeded == 1
@@ -73,8 +73,8 @@ def test_killed_while_it_sweeps_for_another(pond, eventually) -> None:
     pond.send("one")
     dead = InFlightMessages().lease_on(QueueKeys("chaos"))
     assert fetch_call.call_and_wait(pond.store, FetchRequest(dead, 1, 1, []), lease_ms=1).messages
-    pond.dying("sweep to requeue")
-    pond.worker()
+    pond.run_until_killed("sweep to requeue")
+    pond.start_worker()
     eventually(lambda: settled(pond.store), 60)
     assert pond.runs() == [("one", 0)]
 
@@ -83,10 +83,10 @@ def test_killed_while_it_sweeps_for_another(pond, eventually) -> None:
 def test_killed_between_the_retry_and_the_acknowledgement(pond, eventually) -> None:
     """A retry takes the place of the run that asked for it in one step: no run is doubled."""
     pond.send("one", retries=1)
-    pond.dying("retry to acknowledge")
+    pond.run_until_killed("retry to acknowledge")
     depth = inspect_depth.read_depth(pond.store, "chaos")
     assert (depth.ready, depth.in_flight, depth.delayed) == (0, 0, 1)
-    pond.worker()
+    pond.start_worker()
     eventually(lambda: settled(pond.store), 60)
     assert pond.runs("retry") == [("one", 0)]
     assert pond.runs() == [("one", 1)]

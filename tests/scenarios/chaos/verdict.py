@@ -1,4 +1,4 @@
-"""Compare the ledger with the answers to the producers and with the broker's counts."""
+"""Judge a run: compare the ledger with the outcomes of sending and with the broker's records."""
 
 from collections import Counter
 from collections.abc import Sequence, Set
@@ -22,13 +22,14 @@ EARLY_SECONDS = 0.005
 
 @dataclass
 class Verdict:
-    """The counts of a run, and in `wrong` a line for each violated promise."""
+    """The counts of a run, and a line for each violated promise (`wrong`)."""
 
     counts: dict[str, int]
     duplicated: duplicates.Duplicates
     faults: Counter[str]
     wrong: list[str] = field(default_factory=list)
-    #: For each fault after which the broker had forgotten something: the seconds, and the tasks gone with it.
+    #: For each fault by which the broker lost writes: its kind, the seconds lost, and the tasks lost with
+    #: them.
     windows: list[tuple[str, float, int]] = field(default_factory=list)
 
 
@@ -40,10 +41,10 @@ def judge(
     *,
     retries_are_sent: bool = False,
 ) -> Verdict:
-    """Judge a run. `letters` are the ids of its dead letters, `waiting` of messages that are left at its end.
+    """Judge a run. `letters` are the ids of its dead letters, `waiting` of the messages left at its end.
 
-    Stock Celery has no dead letters, and Millpond must leave nothing. `retries_are_sent`: a retry is a
-    message of its own, as Celery's is, and not the delivery's next state.
+    Stock Celery has no dead letters, and Millpond must leave no message. `retries_are_sent`: a retry is sent
+    as a message of its own, as Celery does, and does not replace the message in the settling step.
     """
     outcomes = Counter(task.outcome for task in tasks.values())
     settled = {id for id, task in tasks.items() if "ok" in task.ended}
@@ -55,7 +56,7 @@ def judge(
     missing = sorted(unsettled - waiting)
     missing += sorted(id for id in unknown - settled - buried - waiting if tasks[id].runs)
     lost = [id for id in missing if not forgotten.has(tasks[id])]
-    # Under a clock that is set a delay is as long as the clock says.
+    # Where the clock was set, a delay may be shorter or longer than it was sent.
     is_clock_set = any(fault.kind == "set clock" for fault in faults)
     hasty = sorted(id for id, task in tasks.items() if not is_clock_set and early(task, EARLY_SECONDS))
     doubled = duplicates.match(tasks.values(), faults, retries_are_sent=retries_are_sent)
@@ -85,7 +86,7 @@ def judge(
 
 
 def _dearest(again: Sequence[Repeats]) -> dict[str, int]:
-    """Count the runs lost by the dearest kill and the dearest freeze of a process of each pool."""
+    """Return the cost of the costliest kill and freeze of a process of each pool, for the table of counts."""
     kills = {f"one kill, {pool} (≤ {allowed(pool)})": most(again, pool, killed=True) for pool in POOLS}
     freezes = {f"one freeze, {pool}": most(again, pool, killed=False) for pool in POOLS}
     return {f"finished again: {name}": runs for name, runs in {**kills, **freezes}.items()}
@@ -99,7 +100,7 @@ def dead_letters(store: Store) -> set[str]:
 
 
 def wrong_letters(tasks: dict[str, Task], letters: set[str], forgotten: Forgotten) -> list[str]:
-    """Return a line for each task that failed, is no dead letter, and was not sent in a moment forgotten."""
+    """Return a line for each task that failed, is no dead letter, and was not lost by the broker."""
     failed = {id for id, task in tasks.items() if "fail" in task.ended and not forgotten.has(task)}
     return [f"failed and no dead letter: {tasks[id]}" for id in sorted(failed - letters)]
 
@@ -107,7 +108,7 @@ def wrong_letters(tasks: dict[str, Task], letters: set[str], forgotten: Forgotte
 def wrong_batches(
     store: Store, ids: Sequence[str], tasks: dict[str, Task], forgotten: Forgotten
 ) -> list[str]:
-    """Return a line for each batch whose counts or results are not those of the ledger."""
+    """Return a line for each batch whose counts or results differ from the ledger."""
     members: dict[str, set[str]] = {id: set() for id in ids}
     for task in tasks.values():
         if task.batch in members and task.outcome in ("taken", "unknown"):

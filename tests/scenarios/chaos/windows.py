@@ -1,4 +1,4 @@
-"""The windows: for each transport, the step at which one thing is done and the next is not."""
+"""The windows in which a process is killed: for each transport, after one step and before the next."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""The work of a chaos task under any transport: note the start, hold a slot, end in the planned way."""
+"""The work of a chaos task on any transport: record the start, hold a slot, end in the planned way."""
 
 import time
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from tests.scenarios.chaos import ledger
 
 
 class Again(Exception):
-    """The task is to be run again in `seconds`."""
+    """Raised by a run that must be repeated in `seconds`."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"again in {seconds} s")
@@ -15,12 +15,12 @@ class Again(Exception):
 
 
 class Failed(Exception):
-    """The task failed, as it was told to."""
+    """Raised by a run that was planned to fail."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of one task: `attempt` counts retries, `deliveries` starts at 1."""
+    """One run of a task. `attempt` is the number of retries before it, `deliveries` begins at 1."""
 
     id: str
     attempt: int
@@ -28,7 +28,7 @@ class Run:
 
 
 def work(run: Run, *, n: int, hold_seconds: float, retries: int, fails: bool) -> int:
-    """Run one task and return `n`. Raises `Again` for the first `retries` attempts, then `Failed`."""
+    """Run one task and return `n`. Raises `Again` in the first `retries` attempts, `Failed` if it `fails`."""
     ledger.started(run.id, attempt=run.attempt, deliveries=run.deliveries)
     if hold_seconds:
         time.sleep(hold_seconds)
