@@ -45,8 +45,8 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--one", nargs=4, metavar=("LIBRARY", "FOLDER", "JOB", "OUT"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.send_one:
-        library, folder, job, out = arguments.send_one
+    if arguments.one:
+        library, folder, job, out = arguments.one
         print(json.dumps(measure(library, Path(folder), job, Path(out))))
         return
     with tempfile.TemporaryDirectory() as scratch:
