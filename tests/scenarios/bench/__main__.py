@@ -1,8 +1,8 @@
 """Print Millpond beside stock Celery: `python -m tests.scenarios.bench [--rounds N] [--tasks N]`.
 
-Each round measures both, one after the other, on one private server; the table shows medians over the
-rounds, and the ratio of each pair. The load of other programs moves both sides of a pair alike, so quote
-the ratios.
+Each round measures both, one after the other, on one private server. The table shows medians over the rounds,
+and the ratio of each pair. Other programs on this machine slow down both sides of a pair alike, so quote the
+ratios.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""Make the two applications that are measured, each with the same task: `celery -A
-tests.scenarios.bench.apps:stock worker`.
+"""The applications that are measured, each with the same task.
 
-The task does nothing; given the time it was sent (monotonic ns, one clock for all processes of a
-machine) it appends how long it took to start to the file that `BENCH_STARTS` names.
+They are run as `celery -A tests.scenarios.bench.apps:stock worker`, or `:moved` and `:pond`. The task does
+nothing. If it has the time at which it was sent (monotonic ns, one clock for all processes of a machine), it
+appends the time until its start to the file that `BENCH_STARTS` names.
 """
 
 import os
@@ -21,12 +21,10 @@ from millpond.tasks.settings import Settings
 from millpond.worker.app import install_parts
 from millpond.worker.celery.handler_task import register_handler
 
-#: The messages that the stock worker prefetches a slot: enough never to wait for the broker, its best
-#: setting.
+#: The messages that the stock worker prefetches for each slot. With so many it never waits for the broker.
 STOCK_PREFETCH = 16
 
-
-#: The same for a process of Millpond: with those in its slots it holds half as many as a stock worker.
+#: The messages that a process of Millpond prefetches: half as many in all as a stock worker.
 POND_PREFETCH = 28
 
 
@@ -40,7 +38,7 @@ class Noop(Contract, kind="bench.noop", queue="default"):
 
 @body(Noop)
 def noop(job: Noop, context: Context) -> None:
-    """Note when it started, and take a while, if asked to."""
+    """Record the time until the start, if the task has its time of sending, and sleep for `hold_ms`."""
     _note_start(job.sent_ns)
     if job.hold_ms:
         time.sleep(job.hold_ms / 1000)

@@ -1,4 +1,4 @@
-"""Serve one bare FastAPI route that checks the same contract and sends nothing: the cost of HTTP alone."""
+"""Serve one bare FastAPI route that validates the same contract and sends nothing: the cost of HTTP alone."""
 
 import sys
 
@@ -13,7 +13,7 @@ app = FastAPI(openapi_url=None)
 
 @app.post("/send/squares.square", status_code=202)
 async def send(job: Square) -> Accepted:
-    """Answer as the gateway does."""
+    """Respond as the gateway does."""
     return Accepted(id=f"0b8e6c1c-0000-4000-8000-{job.n:012}", queue=job.queue, duplicate=False)
 
 

@@ -1,9 +1,8 @@
-"""Print the gateway beside a bare FastAPI route.
+"""Print the gateway's figures beside those of a bare FastAPI route.
 
 `python -m tests.scenarios.bench.gateway [--rounds N] [--seconds S]`
 
-
-Each round measures both, one after the other; quote the ratios. The last lines compare a stream of tasks
+Each round measures both, one after the other, so quote the ratios. The last lines compare a stream of tasks
 through the gateway, by curl, with `Client.send_many` in one process.
 """
 
@@ -52,7 +51,7 @@ def main() -> None:
     ):
         limits.change_limits(client.store, "default", bound=10_000_000)
         for port in PORTS.values():
-            load(port, connections=8, seconds=2)  # the first requests are those of a server that wakes up
+            load(port, connections=8, seconds=2)  # the first requests of a server take longer
         for _ in range(asked.rounds):
             _round(figures, processes, asked.seconds)
             client.store.client.delete("default")
@@ -74,7 +73,7 @@ def _round(figures: Figures, processes: Processes, seconds: float) -> None:
 
 
 def _streams(figures: Figures, client: Client, tasks: int, folder: Path) -> None:
-    """Measure `send_many` as the left side, the gateway as the right."""
+    """Measure `Client.send_many` for the column `bare`, and a stream through the gateway for its own."""
     at = time.monotonic()
     client.send_many(Square(n=n) for n in range(tasks))
     figures["a stream of tasks, /s (left: Client.send_many)", "bare"].append(tasks / (time.monotonic() - at))

@@ -1,4 +1,4 @@
-"""Load an HTTP server: so many connections, each sends the next request when its last was answered."""
+"""Load an HTTP server over several connections. Each sends a request when its last one has a response."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ class Load:
 
 
 def load(port: int, *, connections: int, seconds: float) -> Load:
-    """Send to `/send/squares.square` for so long; every answer must be 202."""
+    """Send to `/send/squares.square` for so many seconds. Raises `RuntimeError` for a status but 202."""
     return asyncio.run(_load(port, connections, seconds))
 
 

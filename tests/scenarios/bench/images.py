@@ -1,12 +1,12 @@
-"""Compare pyvips and Pillow at the work of the image bodies, on photographs of camera size.
+"""Compare pyvips and Pillow at the work of the image handlers, on photographs of camera size.
 
     python tests/scenarios/bench/images.py [FOLDER OF PHOTOGRAPHS]
 
-Without a folder it takes the photographs that scikit-learn and scikit-image ship, where these are installed.
+Without a folder it uses the photographs that scikit-learn and scikit-image ship, if these are installed.
 Each is enlarged to 4000 x 3000 pixels and given grain, so that the files are as long as a camera's. Every
-measurement is a process of its own, with the files in the page cache. The time is the processor's, all
-threads together, for a slot is one core, and the median of the runs after a first one. The memory is the peak
-above that of the interpreter with the library imported.
+measurement is a process of its own, with the files in the page cache. The time is processor time of all
+threads together, because a slot is one core, and the median of the runs after a first one. The memory is the
+peak above that of the interpreter with the library imported.
 """
 
 import argparse

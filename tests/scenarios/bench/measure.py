@@ -1,4 +1,4 @@
-"""Measure one system once: its rates of drain and publish, its latency, its load on the server by task."""
+"""Measure one system once: how fast it drains and publishes, its latency, and its cost on the server."""
 
 import os
 import subprocess
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[3]
 
 @dataclass(frozen=True)
 class Executor:
-    """A shape of worker: its pool, its number of processes, and the slots of each."""
+    """A shape of workers: Celery's pool, the number of processes, and the slots of each."""
 
     name: str
     pool: str
@@ -39,7 +39,7 @@ THREADS = Executor("2 x 4 threads", "threads", 2, 4)
 
 @dataclass(frozen=True)
 class Drained:
-    """The figures of one drain: tasks a second, and the cost of each task."""
+    """The figures of one emptied queue: tasks a second, and the cost of each task."""
 
     per_second: float
     commands_per_task: float
@@ -47,7 +47,7 @@ class Drained:
     cpu_ms_per_thousand: float
 
 
-#: The events of every task are sent, as by stock; by default Millpond sends a sample.
+#: The events of every task are sent, as stock does. By default Millpond sends those of a sample.
 _EVERY_EVENT = {"MILLPOND_TASK_EVENTS_PER_SECOND": "0"}
 
 #: The variables that `millpond worker` sets for prefork; stock Celery is faster with them as well.
@@ -58,7 +58,10 @@ _FAST_LOCALS = {"USE_FAST_LOCALS": "1"}
 def workers(
     system: str, url: str, executor: Executor, *, events: bool, starts: Path, more: Mapping[str, str] = {}
 ) -> Iterator[list[psutil.Process]]:
-    """Run the workers of a system for a `with` block, which begins when all are ready."""
+    """Run the workers of a system for the length of a `with` block, which begins when all are ready.
+
+    `starts` is the file to which tasks append (apps.py), `more` are further environment variables.
+    """
     words = [
         sys.executable,
         "-m",
@@ -114,10 +117,10 @@ def drain(
     hold_ms: float = 0,
     more: Mapping[str, str] = {},
 ) -> Drained:
-    """Measure the middle eight tenths of a full queue that ready workers empty.
+    """Measure how workers empty a full queue: the middle eight tenths of its tasks.
 
-    The queue is kept aside until then: else one works while another still starts.
-    `hold_ms` is how long a task sleeps, `more` is of the workers' environment.
+    The queue has another name until all workers are ready. Otherwise one would work while another starts.
+    `hold_ms` is the time for which a task sleeps, `more` are further environment variables of the workers.
     """
     client = redis.Redis.from_url(url)
     client.flushdb()
@@ -139,9 +142,9 @@ def drain(
 def latency_ms(
     system: str, url: str, executor: Executor, *, tasks: int, folder: Path, client_of: str | None = None
 ) -> tuple[float, float]:
-    """Send one task at a time to idle workers, by their own client or by that of another system.
+    """Send one task at a time to idle workers, by their own client or by that of the system `client_of`.
 
-    Return the median and the 99th percentile from sending to start, in ms.
+    Return the median and the 99th percentile of the time from sending to start, in ms.
     """
     client = redis.Redis.from_url(url)
     client.flushdb()
@@ -161,7 +164,7 @@ def latency_ms(
 
 
 def publish_single(system: str, url: str, *, tasks: int) -> float:
-    """Send one message a call; return messages a second."""
+    """Send one message with each call, and return the messages a second."""
     redis.Redis.from_url(url).flushdb()
     send = _sender(system, url)
     send(0)
@@ -172,7 +175,7 @@ def publish_single(system: str, url: str, *, tasks: int) -> float:
 
 
 def publish_bulk(url: str, *, tasks: int) -> float:
-    """Send an iterable through the client; return messages a second."""
+    """Send an iterable with `Client.send_many`, and return the messages a second."""
     from millpond.producer.client import Client
 
     redis.Redis.from_url(url).flushdb()
@@ -241,5 +244,5 @@ def _until(reached: Any, *, every_seconds: float = 0.01, timeout_seconds: float 
     deadline = time.monotonic() + timeout_seconds
     while not reached():
         if time.monotonic() > deadline:
-            raise TimeoutError("the workers did not get on")
+            raise TimeoutError("the workers made no progress")
         time.sleep(every_seconds)

@@ -1,12 +1,12 @@
-"""Print the cost of watching.
+"""Print what it costs to watch the workers.
 
 `python -m tests.scenarios.bench.watching [--rounds N] [--tasks N] [--only threads]`
 
-Each round drains the same tasks by the same workers unwatched, without the sampler of slots (`sample_slots =
-false`) and without probes, then with Flower (events on, at the rate that a worker sends by itself), then
-with Flower of which a page and `/metrics` are asked for every two seconds, then with tracing to a collector
-that throws spans away, of all tasks and of one in a hundred. Flower and the collector run on the same
-processors, so they are part of the cost. Quote the ratios.
+Each round drains the same number of tasks by the same workers in these ways: unwatched; without the sampler
+of slots and without probes; with Flower (events on, at the rate that a worker sends by default); with Flower
+and a request for a page and for `/metrics` every two seconds; and with tracing of all tasks, and of one in a
+hundred, to a collector that drops the spans. Flower and the collector run on the same processors, so they are
+part of the cost. Quote the ratios.
 """
 
 import argparse
@@ -29,9 +29,9 @@ from tests.scenarios.bench.measure import PREFORK, ROOT, THREADS, Drained, Execu
 WAYS = ("nobody", "no sampler", "Flower", "Flower and metrics", "tracing", "tracing 1 in 100")
 UNSAMPLED = {"MILLPOND_SAMPLE_SLOTS": "false", "MILLPOND_PROBE_SHARE": "0"}
 SAMPLED = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.01"}
-#: The interval at which a person at the pages asks for a page and for the metrics.
+#: The time between two requests for a page and for the metrics.
 LOOK_SECONDS = 2.0
-#: The loads: the time of a task in ms, and the share of the tasks asked for.
+#: The loads: the run time of a task in ms, and the share of `--tasks` that is sent.
 LOADS = ((0.0, 1.0), (5.0, 0.15))
 
 Figures = dict[tuple[str, str], list[float]]
@@ -95,7 +95,7 @@ def _name(hold_ms: float) -> str:
 
 @contextmanager
 def _watched(way: str, url: str) -> Iterator[dict[str, str]]:
-    """Watch in one of the ways; yield the environment of the workers."""
+    """Watch in one of the `WAYS` for the length of a block, and yield variables for the workers."""
     if way.startswith("Flower"):
         chosen = Settings(broker_url=url, flower_basic_auth=(LOGIN,))
         with run_flower_process(chosen) as (page, _), _asking(page) if "metrics" in way else nullcontext():

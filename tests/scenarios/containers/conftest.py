@@ -13,7 +13,7 @@ SERVICES = ("valkey", "worker-email", "worker-files", "worker-default", "gateway
 
 @pytest.fixture(scope="session")
 def image() -> str:
-    """Build the image of this checkout and return its tag; skip where no container can run."""
+    """Build the image of this checkout and return its tag. Skip the test if no container can run here."""
     if reason := images.why_not():
         pytest.skip(reason)
     return images.build()
@@ -23,7 +23,7 @@ def image() -> str:
 def stack(
     image: str, tmp_path_factory: pytest.TempPathFactory, eventually: Callable[..., object]
 ) -> Iterator[Stack]:
-    """Run docker-compose.yml until every service is healthy; take it down with its volumes."""
+    """Run docker-compose.yml until every service is healthy. Remove all with its volumes at the end."""
     running = Stack(tmp_path_factory.mktemp("stack"))
     try:
         running.up()

@@ -1,7 +1,7 @@
 """Build the project's image with the engine and base image that this machine has.
 
-`MILLPOND_TEST_BASE` names the base image, as `engine` beside this file prints it; without it, one that is
-already here is taken.
+`MILLPOND_TEST_BASE` names the base image, as `engine` beside this file prints it. Without the variable one of
+`BASES` is used, if the engine has one.
 """
 
 import os
@@ -17,7 +17,7 @@ BASES = ("python:3.11.14-slim-bookworm", "millpond-base:local")
 
 
 def run(*command: str, cwd: Path = TOP, env: Mapping[str, str] | None = None) -> str:
-    """Run a command in the checkout and return its output; raise `AssertionError` when it fails."""
+    """Run a command in the checkout and return its output. Raises `AssertionError` if it fails."""
     done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
     assert done.returncode == 0, (
         f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
@@ -26,7 +26,7 @@ def run(*command: str, cwd: Path = TOP, env: Mapping[str, str] | None = None) ->
 
 
 def why_not() -> str | None:
-    """Return why no container can run here, or None."""
+    """Return the reason why no container can run here, or None if one can."""
     for tool in ("docker", "docker-compose"):
         if not shutil.which(tool):
             return f"{tool} is not installed here"
@@ -37,7 +37,7 @@ def why_not() -> str | None:
 
 @cache
 def base() -> str | None:
-    """Return the name of the base image, None where there is none."""
+    """Return the name of the base image, or None if there is none."""
     named = os.environ.get("MILLPOND_TEST_BASE")
     return named or next((name for name in BASES if _exists(name)), None)
 
@@ -57,7 +57,10 @@ def _exists(image: str) -> bool:
 
 
 def builder() -> tuple[str, dict[str, str]]:
-    """Return a client that builds with BuildKit: one with the plugin, or one of before the plugin."""
+    """Return a Docker client and the variables with which it builds, by BuildKit if a client here has it.
+
+    A client has BuildKit by the plugin buildx, or built in before version 23.
+    """
     for client in filter(os.path.exists, (shutil.which("docker") or "", "/usr/bin/docker")):
         version = subprocess.run([client, "--version"], capture_output=True, text=True).stdout.split()[2]
         plugin = subprocess.run([client, "buildx", "version"], capture_output=True).returncode == 0

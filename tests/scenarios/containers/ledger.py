@@ -1,4 +1,4 @@
-"""Read the bodies' notes in the ledger and judge them: nothing lost, every repeat explained by a fault."""
+"""Read the runs of tasks from the ledger, and find the lost tasks and the repeats that no fault explains."""
 
 import json
 from collections import defaultdict
@@ -9,13 +9,13 @@ from math import inf
 
 from millpond.broker.connection import connect
 
-#: A message is held a little before its run begins and after it ends: its settlement is under way.
+#: A message may be in flight for this long before its run begins and after it ends.
 HELD_SECONDS = 2.0
 
 
 @dataclass
 class Run:
-    """Describe one run of a body: on which host, from when to when; None: it never ended."""
+    """One run of a task: its host, its start and its end (Unix time); None: it never ended."""
 
     id: str
     host: str
@@ -25,7 +25,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault: its sort, its hosts, its start and end; no hosts: the broker, and so all of them."""
+    """One fault: its kind, its start and end, and the hosts that it hit. No hosts: it hit all."""
 
     kind: str
     begins: float
@@ -40,7 +40,7 @@ class Fault:
 
 
 def runs(url: str, ids: Collection[str]) -> dict[str, list[Run]]:
-    """Return the runs of tasks by id, in the order of their starts."""
+    """Return the runs of these tasks by id, in the order of their starts."""
     from tests.kinds.host_kinds import EVENTS  # which declares a kind
 
     store, found = connect(url, timeout_seconds=30), defaultdict(list)
@@ -62,14 +62,14 @@ def lost(ids: Iterable[str], found: dict[str, list[Run]]) -> list[str]:
 
 
 def repeats(found: dict[str, list[Run]], faults: Sequence[Fault]) -> tuple[int, list[str]]:
-    """Count the runs too many, and describe those that no fault explains."""
+    """Return the number of surplus runs, and a text for each that no fault explains."""
     pairs = [pair for many in found.values() for pair in pairwise(many)]
     unexplained = [pair for pair in pairs if not any(fault.hit(run) for fault in faults for run in pair)]
     return len(pairs), [f"{before} then {again}" for before, again in unexplained]
 
 
 def most_at_once(found: dict[str, list[Run]]) -> int:
-    """Return how many runs were under way at once, at most."""
+    """Return the most runs that were going on at the same time."""
     steps = [(run.started, 1) for many in found.values() for run in many]
     steps += [(run.ended, -1) for many in found.values() for run in many if run.ended is not None]
     now = most = 0
@@ -80,7 +80,7 @@ def most_at_once(found: dict[str, list[Run]]) -> int:
 
 
 def most_started(found: dict[str, list[Run]], *, within_seconds: float) -> int:
-    """Return how many runs started within a time, at most."""
+    """Return the most runs that started within any period of `within_seconds`."""
     starts = sorted(run.started for many in found.values() for run in many)
     first = most = 0
     for last, at in enumerate(starts):

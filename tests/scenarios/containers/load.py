@@ -1,4 +1,4 @@
-"""Send tasks at a steady rate from a thread, and record the answer to each send."""
+"""Send tasks at a steady rate from a thread, and record the outcome of each send."""
 
 import secrets
 import threading
@@ -11,15 +11,15 @@ from millpond import BrokerAway, Client, Settings
 from millpond.broker.inspect import depth as inspect_depth
 from tests.kinds.host_kinds import Work
 
-#: How long a producer waits for the broker before it writes a task down as unknown.
+#: How long the producer waits for the broker before it records a task as unknown.
 TIMEOUT_SECONDS = 5.0
 
 
 class Load:
-    """Send to queues in turn for as long as the block lasts.
+    """Sends `rate` tasks a second to the queues in turn, for the length of a `with` block.
 
-    `taken` are the ids that the broker acknowledged; `unknown` are those without an answer: they may be on
-    the queue or not.
+    `taken` are the ids of accepted tasks. `unknown` are those of sends without a reply, which may have been
+    accepted or not. A task holds its slot for `hold_seconds`.
     """
 
     def __init__(self, url: str, queues: tuple[str, ...], *, rate: float, hold_seconds: float) -> None:
@@ -41,7 +41,7 @@ class Load:
         self._thread.join()
 
     def is_done(self) -> bool:
-        """True if nothing is ready or in flight; False while the broker does not answer."""
+        """True if no task is ready, delayed or in flight. False while the broker is unreachable."""
         try:
             depths = [inspect_depth.read_depth(self._client.store, queue) for queue in self._queues]
         except BrokerAway:
@@ -49,7 +49,7 @@ class Load:
         return all(depth.ready + depth.delayed + depth.in_flight == 0 for depth in depths)
 
     def finish(self, eventually: Callable[..., object], timeout_seconds: float = 60) -> None:
-        """Wait until every accepted task has run, and check that there is no dead letter."""
+        """Wait until the queues are empty, check that there is no dead letter, and close the client."""
         eventually(self.is_done, timeout_seconds, every_seconds=0.2)
         assert [inspect_depth.read_depth(self._client.store, queue).dead for queue in self._queues] == [
             0

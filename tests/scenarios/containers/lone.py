@@ -1,4 +1,4 @@
-"""Run containers beside the stack, under a key prefix of their own: no other worker fetches their tasks."""
+"""Run containers beside the stack with a key prefix of their own: no other worker fetches their tasks."""
 
 import secrets
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from tests.scenarios.containers.images import TOP, run
 from tests.scenarios.containers.stack import Stack
 
-#: As docker-compose.yml runs it, and as a cluster may: a user id that the image has never heard of.
+#: The options of docker-compose.yml, and as in some clusters a user id that the image does not have.
 HARDENED = (
     *("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges:true"),
     *("--user", "12345:54321"),
@@ -15,7 +15,7 @@ HARDENED = (
 
 
 class Lone:
-    """Start containers of one key prefix and take them away."""
+    """Starts containers with one key prefix, and removes them."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
@@ -34,7 +34,7 @@ class Lone:
         return run("docker", "run", "--rm", *self._options(entrypoint, variables), image, *command)
 
     def remove(self) -> None:
-        """Take all containers away."""
+        """Remove all started containers."""
         with suppress(AssertionError):
             run("docker", "rm", "-f", "-v", *self._started)
 
@@ -64,7 +64,7 @@ class Lone:
 
 @contextmanager
 def lone(stack: Stack) -> Iterator[Lone]:
-    """Run containers of one test's own for the length of the block."""
+    """Yield a `Lone`, and remove its containers at the end of the block."""
     mine = Lone(stack)
     try:
         yield mine

@@ -12,7 +12,7 @@ from tests.scenarios.containers.images import IMAGE, TOP, run
 
 
 class Stack:
-    """One project of docker-compose, from `up` to `remove`; `folder` becomes its checkout."""
+    """One project of docker-compose. `folder` becomes a checkout, with an `.env` for it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -47,13 +47,13 @@ class Stack:
         return run("docker-compose", *arguments, cwd=self.folder, env=self.environment)
 
     def up(self, **scale: int) -> None:
-        """Start everything; `scale(worker_default=3)` runs so many of a service."""
+        """Start all services. `up(worker_default=3)` runs three containers of `worker-default`."""
         counts = (f"{name.replace('_', '-')}={count}" for name, count in scale.items())
         options = [word for count in counts for word in ("--scale", count)]
         self.compose("up", "-d", "--no-build", *options)
 
     def remove(self) -> None:
-        """Take everything away, with its volumes."""
+        """Remove all containers, with their volumes."""
         self.compose("down", "-v", "--timeout", "10")
 
     def containers(self, service: str) -> list[str]:
@@ -79,7 +79,7 @@ class Stack:
         return bool(health) and set(health) == {"healthy"}
 
     def _fill_in(self, **values: object) -> None:
-        """Make `.env` of the example as a user would: the values it asks for, and those that differ here."""
+        """Write `.env` as a user would: `.env.example` with its empty values filled in, and other values."""
         given = {name: str(value) for name, value in values.items()}
         lines = (self.folder / ".env.example").read_text()
         filled = re.sub(r"^(\w+)=$", lambda found: f"{found[1]}={given.pop(found[1])}", lines, flags=re.M)
@@ -88,7 +88,7 @@ class Stack:
 
 
 def inspect(container: str, what: str) -> str:
-    """Return a fact about a container, by a template of `docker inspect`."""
+    """Return a field of a container or image, by a template of `docker inspect`."""
     return run("docker", "inspect", "-f", what, container)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def main() -> int:
-    """Run the drills; exit with 1 when an expected sign did not come."""
+    """Run the drills. Return 1 if an expected sign did not come, or if a drill did not end well, else 0."""
     parser = argparse.ArgumentParser(prog="tests.scenarios.drills", description=__doc__)
     parser.add_argument("names", nargs="*", help="parts of the names of drills (default: all)")
     parser.add_argument(

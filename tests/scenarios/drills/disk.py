@@ -1,4 +1,4 @@
-"""A small disk for a server that can be filled: a tmpfs in a mount namespace that outlives it."""
+"""A small disk that a test can fill: a tmpfs in a mount namespace of its own, which a process keeps alive."""
 
 import subprocess
 from collections.abc import Iterator
@@ -12,18 +12,18 @@ _MOUNT = f'mount -t tmpfs -o size={SIZE_MB}m none "$0" && echo mounted && exec s
 
 
 class NoDisk(Exception):
-    """Raised where this machine does not allow a mount namespace."""
+    """Raised if this machine does not allow a mount namespace."""
 
 
 @dataclass(frozen=True)
 class Disk:
-    """A small disk: its path in its own namespace, and the process that keeps the namespace."""
+    """A small disk: its path in its namespace, and the id of the process that keeps that alive."""
 
     folder: Path
     keeper: int
 
     def program(self, binary: str) -> str:
-        """Write a program that runs another one in the namespace, and return its path."""
+        """Write a script that runs the program `binary` in the namespace, and return its path."""
         script = self.folder.parent / "on-the-disk"
         enter = f"nsenter --preserve-credentials --user --mount --target {self.keeper}"
         script.write_text(f'#!/bin/sh\nexec {enter} --wd="$PWD" {binary} "$@"\n')
@@ -31,7 +31,7 @@ class Disk:
         return str(script)
 
     def fill(self) -> None:
-        """Write until nothing more fits."""
+        """Fill the disk with a file of ballast."""
         with self._ballast.open("wb", buffering=0) as ballast:
             try:
                 while True:
@@ -40,7 +40,7 @@ class Disk:
                 return
 
     def empty(self) -> None:
-        """Remove the ballast that filled it."""
+        """Remove the file of ballast."""
         self._ballast.unlink(missing_ok=True)
 
     @property
@@ -50,7 +50,7 @@ class Disk:
 
 @contextmanager
 def disk(folder: Path) -> Iterator[Disk]:
-    """Mount a disk at a folder for the length of a block; raises `NoDisk`."""
+    """Mount a disk at a folder for the length of a block. Raises `NoDisk`."""
     folder.mkdir()
     command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", _MOUNT, str(folder)]
     try:

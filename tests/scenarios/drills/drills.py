@@ -1,4 +1,4 @@
-"""Break one thing at a time, and mend it; beside each fault stand the signs that an operator must see."""
+"""The drills: each breaks one thing and repairs it, and names the signs that an operator must see."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -15,21 +15,21 @@ from tests.scenarios.drills.world import BOUND, SLOTS, World
 
 @dataclass(frozen=True)
 class Broken:
-    """The signs of a drill: the questions that health answers with no, and a text that leaves the page."""
+    """What a drill broke: `health` returns failed health checks, `gone` is a text that leaves the page."""
 
     health: Callable[[], dict[str, list[str]]]
     gone: str | None = None
 
 
-#: Breaks something for the length of a block.
+#: Breaks something for the length of a block, and repairs it at the end.
 Fault = Callable[[World], AbstractContextManager[Broken]]
 
 
 @dataclass(frozen=True)
 class Drill:
-    """A fault and the signs of it.
+    """A fault and its signs.
 
-    The `alerts` fire, health answers the questions of `unwell` with no, and `page` has all of `words`.
+    The `alerts` fire, the health checks of `unwell` fail, and `page` has all of `words`.
     """
 
     name: str
@@ -38,13 +38,13 @@ class Drill:
     unwell: frozenset[str]
     page: str
     words: tuple[str, ...]
-    #: How long the signs may take, in addition to the delays of the alerts, seconds.
+    #: The seconds that the signs may take, in addition to the delays of the alerts.
     patience_seconds: float = 60.0
 
 
 @contextmanager
 def redis_gone(world: World) -> Iterator[Broken]:
-    """Kill the server."""
+    """Kill the server, and start it again."""
     world.server.kill()
     try:
         yield Broken(world.health)
@@ -54,7 +54,7 @@ def redis_gone(world: World) -> Iterator[Broken]:
 
 @contextmanager
 def disk_full(world: World) -> Iterator[Broken]:
-    """Fill the disk that the server writes to."""
+    """Fill the disk that the server writes to, and empty it."""
     world.disk.fill()
     try:
         yield Broken(world.health)
@@ -64,7 +64,7 @@ def disk_full(world: World) -> Iterator[Broken]:
 
 @contextmanager
 def worker_frozen(world: World) -> Iterator[Broken]:
-    """Stop one of the two worker processes, as a paused virtual machine is stopped."""
+    """Freeze one of the two worker processes, as when a virtual machine is paused."""
     frozen = psutil.Process(world.workers()[0])
     frozen.suspend()
     try:
@@ -75,7 +75,7 @@ def worker_frozen(world: World) -> Iterator[Broken]:
 
 @contextmanager
 def consumer_stuck(world: World) -> Iterator[Broken]:
-    """Take every slot by a body that does not end, and fill the queue behind them."""
+    """Occupy every slot with a task that does not end, and fill the queue behind them."""
     from broker_kinds import Act  # on the path by now
 
     stuck = Act(file=str(world.folder / "stuck"), what="wait", seconds=3_600)
@@ -93,7 +93,7 @@ def consumer_stuck(world: World) -> Iterator[Broken]:
 
 @contextmanager
 def poison(world: World) -> Iterator[Broken]:
-    """Send a message that cannot be read, and then a task that kills its worker each time."""
+    """Send a message that cannot be decoded, and then a task that kills its worker at each delivery."""
     from broker_kinds import Act
 
     with world.client as client:
@@ -106,7 +106,7 @@ def poison(world: World) -> Iterator[Broken]:
 
 @contextmanager
 def leader_killed(world: World) -> Iterator[Broken]:
-    """Kill the scheduler that leads; another waits."""
+    """Kill the scheduler that leads. Another one takes over."""
     leader = _leader(world)
     [leading] = [each for each in world.schedulers if each.pid == _pid(leader)]
     leading.kill()
@@ -119,7 +119,7 @@ def leader_killed(world: World) -> Iterator[Broken]:
 
 @contextmanager
 def schedulers_killed(world: World) -> Iterator[Broken]:
-    """Kill all schedulers."""
+    """Kill all schedulers, and start one."""
     leader = _leader(world)
     for scheduler in world.schedulers:
         scheduler.kill()

@@ -1,4 +1,4 @@
-"""Run Prometheus on the shipped configuration, rules and alerts, every minute of them a fraction of one."""
+"""Run Prometheus with the shipped configuration, rules and alerts, whose durations are shortened."""
 
 import json
 import re
@@ -18,7 +18,7 @@ _START_SECONDS = 60
 
 
 def firing(prometheus: str) -> set[str]:
-    """Return the alerts that fire, each with its queue, pool or schedule."""
+    """Return the names of the alerts that fire, each with its queue, pool, schedule or kind."""
     with urlopen(f"{prometheus}/api/v1/alerts", timeout=10) as answer:
         alerts = json.load(answer)["data"]["alerts"]
     return {_named(alert["labels"]) for alert in alerts if alert["state"] == "firing"}
@@ -26,7 +26,7 @@ def firing(prometheus: str) -> set[str]:
 
 @contextmanager
 def prometheus(program: str, folder: Path, *, flower: str, login: str, scale: float) -> Iterator[str]:
-    """Scrape a Flower with a login; yield the URL. With a scale of 20 a minute takes three seconds."""
+    """Run Prometheus, which scrapes a Flower, and yield its URL. At a `scale` of 20 a minute takes 3 s."""
     folder.mkdir()
     user, _, password = login.partition(":")
     (folder / "password").write_text(password)
@@ -34,10 +34,10 @@ def prometheus(program: str, folder: Path, *, flower: str, login: str, scale: fl
     config = config.replace("flower:5555", flower.partition("//")[2])
     config = config.replace("/etc/prometheus/millpond-password", str(folder / "password"))
     (folder / "prometheus.yml").write_text(
-        quickened(config.replace("username: prometheus", f"username: {user}"), scale)
+        shorten_durations(config.replace("username: prometheus", f"username: {user}"), scale)
     )
     for rules in ("millpond.rules.yml", "millpond.alerts.yml"):
-        (folder / rules).write_text(quickened((SHIPPED / rules).read_text(), scale))
+        (folder / rules).write_text(shorten_durations((SHIPPED / rules).read_text(), scale))
     port = free_port()
     with (folder / "log").open("wb") as log:
         running = subprocess.Popen(
@@ -59,15 +59,15 @@ def prometheus(program: str, folder: Path, *, flower: str, login: str, scale: fl
         running.wait()
 
 
-def quickened(text: str, scale: float) -> str:
-    """Divide the durations of a configuration: how often, how long, over how long; names stay as they are."""
+def shorten_durations(text: str, scale: float) -> str:
+    """Return a configuration with its intervals, delays and ranges divided by `scale`. Names are kept."""
 
-    def quick(found: "re.Match[str]") -> str:
+    def shorten(found: "re.Match[str]") -> str:
         ms = int(found["number"]) * _SECONDS[found["unit"]] * 1000 / scale
         return f"{found['before']}{round(ms)}ms{found['after']}"
 
     return re.sub(
-        r"(?P<before>\[|for: |_interval: )(?P<number>\d+)(?P<unit>[smh])(?P<after>\b|\])", quick, text
+        r"(?P<before>\[|for: |_interval: )(?P<number>\d+)(?P<unit>[smh])(?P<after>\b|\])", shorten, text
     )
 
 

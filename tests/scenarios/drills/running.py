@@ -1,4 +1,4 @@
-"""Run a drill: wait until all is well, break one thing, note the signs and their times, mend it."""
+"""Run a drill: wait until all is well, break one thing, record the signs and their times, repair it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,17 +9,20 @@ from tests.scenarios.drills.drills import Drill
 from tests.scenarios.drills.prometheus import firing
 from tests.scenarios.drills.world import QUESTIONS, World
 
-#: How many times slower than idle the machine may be.
+#: How many times slower than an idle machine this one may be.
 PATIENCE = 3.0
-#: The time between two looks where alerts are quickened, and where they wait as shipped.
+#: The seconds between two looks at the signs, if durations are shortened, and if they are as shipped.
 LOOK_SECONDS, CALM_SECONDS = 0.5, 2.0
-#: How long alerts may wait and look back, minutes of the shipped rules.
+#: The longest delay and range of an alert together, in minutes of the shipped rules.
 LONGEST_MINUTES = 16
 
 
 @dataclass
 class Seen:
-    """The times at which each symptom was first seen, seconds after the fault, and of recovery."""
+    """When each sign was first seen, in seconds after the fault, and the time until all was well again.
+
+    `page_seconds` and `well_seconds` are None if that was not seen.
+    """
 
     drill: Drill
     alerts: dict[str, float] = field(default_factory=dict)
@@ -31,7 +34,7 @@ class Seen:
 
     @property
     def missing(self) -> list[str]:
-        """Return the signs that were expected and did not come."""
+        """The signs that were expected and have not come."""
         page = [] if self.page_seconds is not None else [f"{self.drill.page} with {self.drill.words}"]
         return [
             *sorted(self.drill.alerts - set(self.alerts)),
@@ -41,7 +44,7 @@ class Seen:
 
 
 def run(drill: Drill, world: World) -> Seen:
-    """Return the signs of a fault that came; expected ones that did not are in `missing`."""
+    """Run a drill and return the signs that came."""
     seen = Seen(drill)
     _until(lambda: is_well(world, drill), drill.patience_seconds, world)
     before, begun = firing(world.prometheus), monotonic()
@@ -69,7 +72,7 @@ def run(drill: Drill, world: World) -> Seen:
 
 
 def is_well(world: World, drill: Drill | None) -> bool:
-    """True if health answers yes to everything, and no alert of any drill fires."""
+    """True if all health checks succeed, and neither an alert about the broker nor one of the drill fires."""
     told = firing(world.prometheus)
     if drill is not None and told & drill.alerts:
         return False
@@ -77,7 +80,7 @@ def is_well(world: World, drill: Drill | None) -> bool:
 
 
 def table(seen: list[Seen]) -> str:
-    """Write the signs of each fault as a table in Markdown."""
+    """Return the signs of each fault as a table in Markdown."""
     lines = [
         "| drill | alerts that fire | health that says no | what the page shows | well again |",
         "|---|---|---|---|---|",
@@ -101,7 +104,7 @@ def _timed(found: dict[str, float], order: Any = ()) -> str:
 
 
 def _until(look: Callable[[], bool], seconds: float, world: World) -> bool:
-    """Poll until it is so, for as long as alerts and health may take; True if it came to be."""
+    """Call `look` until it returns True. Return False if it has not within the time of alerts and health."""
     deadline = monotonic() + PATIENCE * seconds + LONGEST_MINUTES * 60 / world.scale
     while not look():
         if monotonic() > deadline:

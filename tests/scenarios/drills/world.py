@@ -1,7 +1,7 @@
-"""Run the real thing for the drills.
+"""All the processes of a deployment, for the drills.
 
-A server on a disk of its own, two worker processes under their supervisor, two schedulers, Flower, and
-Prometheus with the shipped alerts.
+They are a server on a disk of its own, two worker processes under their supervisor, two schedulers, Flower,
+and Prometheus with the shipped alerts.
 """
 
 import json
@@ -52,7 +52,7 @@ TICK = {"kind": "squares.square", "fields": {"n": 2}, "every": "2s", "queue": "t
 
 @dataclass
 class World:
-    """The running processes of a drill, and an operator's questions to them."""
+    """The running processes, and what an operator can ask them. `scale` divides durations of alerts."""
 
     settings: Settings
     folder: Path
@@ -67,27 +67,27 @@ class World:
 
     @property
     def client(self) -> Client:
-        """Open a client."""
+        """A new client."""
         return Client(settings=self.settings)
 
     @property
     def store(self) -> Store:
-        """Open a store."""
+        """A new store."""
         return connect(self.server.url)
 
     def workers(self) -> list[int]:
-        """Return the process ids of the workers that report."""
+        """Return the process ids of the worker processes that Flower shows."""
         told = json.loads(self.visitor.get("/api/millpond/pools").text)
         [pool] = [pool for pool in told if pool["pool"] == "default"]
         return [process["pid"] for process in pool["running"]]
 
     def health(self) -> dict[str, list[str]]:
-        """Return the questions that the supervisor's page answers with no, and why."""
+        """Return the failed health checks of the supervisor, each with its faults."""
         answers = {question: self._asked(question) for question in QUESTIONS}
         return {question: faults for question, faults in answers.items() if faults}
 
     def scheduler_health(self, pid: int) -> dict[str, list[str]]:
-        """Return the questions that `millpond health` answers with no for one scheduler, and why."""
+        """Return the health checks of one scheduler that fail, by `millpond health`, with their faults."""
         argv = [sys.executable, "-m", "millpond", "health", "scheduler", "--pid", str(pid), "--json"]
         done = subprocess.run(
             argv,
@@ -101,12 +101,12 @@ class World:
         return {question: told["faults"] for question in QUESTIONS if not told[question]}
 
     def page(self, path: str) -> str:
-        """Return the text of a page, in one line."""
+        """Return the text of a page of Flower, in one line."""
         text = re.sub(r"<(script|style|svg)\b.*?</\1>", " ", self.visitor.get(path).text, flags=re.DOTALL)
         return " ".join(unescape(re.sub(r"<[^>]+>", " ", text)).split())
 
     def add_scheduler(self) -> None:
-        """Run one more scheduler."""
+        """Start one more scheduler."""
         self.schedulers.append(_run(self.settings, self.folder, self.stack, "scheduler"))
 
     def _asked(self, question: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Check the promises of batches, drains and Flower at full size.
+"""Check promises of batches, drains, delayed tasks and Flower at full size.
 
 `python -m tests.scenarios.evidence million`
 """
@@ -23,7 +23,7 @@ RUNS = {
 
 
 def main() -> None:
-    """Run one of the runs and print its findings as JSON; a broken promise is an AssertionError."""
+    """Run one of the runs and print its figures as JSON. Raises `AssertionError` for a broken promise."""
     parser = argparse.ArgumentParser(prog="tests.scenarios.evidence", description=__doc__)
     parser.add_argument("what", choices=RUNS)
     parser.add_argument("--count", type=int, help="results, tasks or drains (default: the full size)")

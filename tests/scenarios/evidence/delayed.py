@@ -1,7 +1,7 @@
-"""Measure the cost of a million delayed tasks in Redis to an idle worker beside them.
+"""Measure what a million delayed tasks in Redis cost an idle worker of their queue.
 
-The worker is measured before they are sent and while they wait; then a task that is due soon has to start in
-time, as if there were no others.
+The worker is measured before they are sent and while they wait. Then tasks that are due in a second must
+start in time, as if there were no others.
 """
 
 import time
@@ -19,17 +19,17 @@ from millpond.producer.message import Message
 from millpond.tasks.squares.contract import Square
 from tests.scenarios.evidence.setting import server, settings, workers
 
-#: How long the idle worker is looked at.
+#: How long the idle worker is measured.
 LOOK_SECONDS = 20.0
 SOON = timedelta(seconds=1)
-#: How often a task is sent that is due soon.
+#: The number of tasks that are due soon.
 TIMES = 20
 
 
 def run(
     count: int, folder: Path, *, look_seconds: float = LOOK_SECONDS, times: int = TIMES
 ) -> dict[str, Any]:
-    """Run it and return the measurements; memory is in MB."""
+    """Run it with `count` delayed tasks, and return the figures. Memory is in MB."""
     with server(folder) as url:
         chosen = settings(url, bound=1_000, executor="threads", concurrency=4)
         with workers(chosen, folder) as [worker], Client(settings=chosen) as client:
@@ -69,7 +69,7 @@ def _idle(process: psutil.Process, seconds: float) -> dict[str, float]:
 
 
 def _late_ms(client: Client) -> float:
-    """Send a task that is due in a second; return how long after that its result was there."""
+    """Send a task that is due in a second, and return the ms from then until its result was there."""
     begun = time.monotonic()
     with client.batch() as batch:
         batch.send(Square(n=7), delay=SOON)

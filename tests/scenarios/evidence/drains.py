@@ -1,6 +1,6 @@
-"""Drain a worker process under load again and again, with a task in it that does not end.
+"""Drain a worker process under load many times, while a task that does not end runs in it.
 
-Every body writes down when it starts and ends, and which delivery it is. Threads and prefork take turns.
+Each handler writes its start, its end and its number of deliveries to a file. Threads and prefork take turns.
 """
 
 import json
@@ -25,7 +25,7 @@ ENDLESS = "endless"
 
 
 def run(count: int, folder: Path) -> dict[str, Any]:
-    """Drain so often, then let all tasks finish; return the measurements and counts."""
+    """Drain `count` times, run the remaining tasks, and return the figures."""
     notes, took = folder / "notes", list[float]()
     with server(folder) as url:
         from broker_kinds import Act
@@ -69,7 +69,7 @@ def run(count: int, folder: Path) -> dict[str, Any]:
 
 
 def times_cut(notes: Path, name: str) -> int:
-    """Count the runs of a task that began and did not end."""
+    """Return the number of a task's runs that began and did not end."""
     lines = (json.loads(line) for line in notes.read_text().splitlines())
     whens = Counter(line["when"] for line in lines if line["name"] == name)
     return whens["start"] - whens["end"]
@@ -88,7 +88,7 @@ def _check(left: Depth, n: int) -> None:
 
 
 def _wait_for_load(notes: Path, runs: int) -> None:
-    """Wait until the endless task runs, and tasks beside it end."""
+    """Wait until the endless task has run `runs` times, and more than ten notes of others came after it."""
     while True:
         text = notes.read_text() if notes.exists() else ""
         lines = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
@@ -99,7 +99,7 @@ def _wait_for_load(notes: Path, runs: int) -> None:
 
 
 def _finish(batch: str, client: Client, chosen: Any, folder: Path, notes: Path) -> None:
-    """Cancel the task that does not end, and run all the others."""
+    """Cancel the task that does not end, and run all others to their end."""
     endless = json.loads(client.store.client.lindex("default", -1))["headers"]["id"]
     assert client.cancel(endless).settled == 1, "the task that was cut off is at the head of its queue"
     with workers(chosen, folder):

@@ -1,6 +1,6 @@
-"""Cancel a batch half-way, while two processes work on it: the exercise of the essay, with a ledger.
+"""Cancel a batch half-way, while two processes run its tasks.
 
-Every body writes down when it starts and when it ends, by the clock of this host.
+Each handler writes its start and its end to a file, by the clock of this host.
 """
 
 import json
@@ -15,7 +15,7 @@ from tests.scenarios.evidence.setting import server, settings, workers
 
 
 def run(count: int, folder: Path) -> dict[str, Any]:
-    """Run it and return the counts."""
+    """Run it with `count` tasks, and return the figures."""
     notes = folder / "notes"
     with server(folder) as url:
         chosen = settings(url, executor="threads", concurrency=4, prefetch=16)

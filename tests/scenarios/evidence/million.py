@@ -1,7 +1,7 @@
-"""Send a batch of a million squares and stream its results; kill the reader half-way and resume it.
+"""Send a batch of a million squares and stream its results. Kill the reader half-way, and start it again.
 
 The producer and the reader are processes of their own, which report their peak memory. The reader writes each
-result with its position in one line; when it is started again it goes on behind the last whole line.
+result with its position in one line. When it is started again, it goes on after the last whole line.
 """
 
 import json
@@ -21,12 +21,12 @@ from tests.scenarios.evidence.setting import server, settings, workers
 
 logger = logging.getLogger(__name__)
 
-#: However many are sent, so many wait at most, and the producer waits with the rest.
+#: The bound of the queue: the producer waits while so many tasks wait.
 BOUND = 1_000
 
 
 def run(count: int, folder: Path) -> dict[str, Any]:
-    """Run it and return the measurements; memory is in MB."""
+    """Run it with `count` tasks, and return the figures. Memory is in MB."""
     begun = time.monotonic()
     with server(folder) as url:
         chosen = settings(url, bound=BOUND, executor="threads", concurrency=4, prefetch=64)
@@ -63,7 +63,7 @@ def run(count: int, folder: Path) -> dict[str, Any]:
 
 
 def produce(batch: str, count: int) -> None:
-    """Send the squares of the batch and close it."""
+    """Send the squares into a batch, close it, and print the memory of this process as JSON."""
     with Client() as client:
         feeding, start = client.open_batch(batch), peak_mb()
         feeding.send_many(Square(n=n) for n in range(count))
@@ -72,7 +72,7 @@ def produce(batch: str, count: int) -> None:
 
 
 def read(batch: str, file: Path) -> None:
-    """Write each result and its position, going on after the last whole line of the file."""
+    """Append each result and its position to the file, from its last whole line on. Print the memory."""
     after = _keep_whole_lines(file)
     with Client() as client, file.open("a", buffering=1) as out:
         start = peak_mb()
@@ -110,7 +110,7 @@ def _lines(file: Path) -> int:
 
 
 def _keep_whole_lines(file: Path) -> str:
-    """Cut off a line that a killed reader left unfinished; return the position of the last whole line."""
+    """Remove a line that a killed reader left unfinished. Return the position of the last whole line."""
     if not file.exists() or not file.stat().st_size:
         return "0"
     with file.open("r+b") as opened:
@@ -123,7 +123,7 @@ def _keep_whole_lines(file: Path) -> str:
 
 
 def _compare(file: Path, count: int) -> tuple[int, int]:
-    """Count the squares that are missing and those that are there twice."""
+    """Return the number of squares that are missing, and of those that are there more than once."""
     roots = {n * n: n for n in range(count)}
     seen = bytearray(count)
     with file.open() as opened:

@@ -1,4 +1,4 @@
-"""Run a server of its own and worker processes of the pool `default` for one run."""
+"""What the runs share: a server of their own, and worker processes of the pool `default`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from tests.harness.one_worker import OneWorker, settings_for, workers
 
 @contextmanager
 def server(folder: Path) -> Iterator[str]:
-    """Run a server that persists its data, as the embedded one does; yield its URL."""
+    """Run a server that writes its data to disk, as the embedded one does, and yield its URL."""
     with run_server(folder / "valkey") as running:
         yield running.url
 

@@ -1,7 +1,7 @@
-"""Flower watches 200 tasks a second for ten minutes, with 200,000 tasks seen; then it is started again.
+"""Measure Flower at 200 tasks a second for ten minutes, with 200,000 tasks in all. Then start it again.
 
-The first 80,000 tasks go as fast as Flower hears of them, so that it soon keeps its maximum of tasks in
-memory. A page and the metrics are asked for every two seconds, as by an operator at the pages.
+The first 80,000 tasks are sent as fast as Flower receives their events, so that it soon keeps its maximum of
+tasks in memory. A page and the metrics are requested every two seconds, as by an operator.
 """
 
 import json
@@ -24,18 +24,18 @@ from tests.scenarios.evidence.setting import server, settings, workers
 logger = logging.getLogger(__name__)
 
 PER_SECOND = 200
-#: Of all tasks, those that go at that rate.
+#: The share of all tasks that is sent at that rate.
 PACED = 0.6
-#: Tasks that Flower may be behind with while it is filled.
+#: The number of tasks by which Flower may be behind in the first part.
 BEHIND = 2_000
-#: Memory has to be flat, within so much, from when Flower has heard of twice the tasks that it keeps.
+#: The factor by which memory may grow once Flower has heard of twice the tasks that it keeps.
 FLAT = 1.1
 LOOK_SECONDS = 2.0
 
 
 @dataclass
 class Watch:
-    """The measurements of one Flower: its memory in MB by how many tasks it has heard of."""
+    """The measurements of one Flower: pairs of the tasks that it has heard of and its memory in MB."""
 
     visitor: Visitor
     process: psutil.Process
@@ -43,9 +43,9 @@ class Watch:
     page_seconds: list[float] = field(default_factory=list)
 
     def look(self) -> int:
-        """Load a page and the metrics; return how many tasks Flower has heard the end of.
+        """Load a page and the metrics, and return the number of tasks of which Flower has heard the end.
 
-        On a busy machine an answer may not come in time: that is noted, and asked again.
+        If a response does not come in time, its time is recorded, and the last number is returned.
         """
         begun = time.monotonic()
         try:
@@ -68,7 +68,7 @@ class Watch:
 
 
 def run(count: int, folder: Path) -> dict[str, Any]:
-    """Run it and return the measurements; memory is in MB."""
+    """Run it with `count` tasks, and return the figures. Memory is in MB."""
     with server(folder) as url:
         chosen = settings(url, executor="threads", concurrency=4, prefetch=64).model_copy(
             update={
@@ -108,10 +108,7 @@ def run(count: int, folder: Path) -> dict[str, Any]:
 
 
 def _until_heard(watch: Watch, client: Client) -> int:
-    """Send tasks one by one until Flower hears of them; return how many it took.
-
-    Those that it did not hear of are not counted by it, so it is started once they are done.
-    """
+    """Send tasks one by one until Flower has heard the end of one. Return the number of tasks sent."""
     sent = 0
     while not watch.look():
         client.send(Square(n=1))
@@ -130,7 +127,7 @@ def _fill(watch: Watch, client: Client, count: int, *, before: int) -> int:
 
 
 def _paced(watch: Watch, client: Client, count: int) -> int:
-    """Send so many tasks, a twentieth of a second's worth at a time, looking every two seconds."""
+    """Send `count` tasks at `PER_SECOND`, and look at Flower every two seconds. Return the number sent."""
     begun, sent, looked = time.monotonic(), 0, 0.0
     while sent < count:
         due = min(count, int((time.monotonic() - begun) * PER_SECOND))
@@ -152,7 +149,7 @@ def _until_all_heard(watch: Watch, sent: int) -> int:
 
 
 def _started_again(chosen: Settings, sent: int) -> tuple[dict[str, int], float, float]:
-    """Start another Flower and read its first page; return its counters, and how long both took."""
+    """Start another Flower, and return the counters on its first page, and the seconds of start and page."""
     begun = time.monotonic()
     with run_flower_process(chosen) as (page, _):
         ready = time.monotonic()
@@ -164,7 +161,7 @@ def _started_again(chosen: Settings, sent: int) -> tuple[dict[str, int], float, 
 
 
 def _memory(watch: Watch, sent: int) -> list[tuple[int, int]]:
-    """Return the memory when so many tasks had been heard of, at each quarter of all."""
+    """Return pairs of a number of tasks and Flower's memory in MB then, for each quarter of all tasks."""
     marks = [sent * quarter // 4 for quarter in (1, 2, 3)]
     found = [next((mb for seen, mb in watch.memory if seen >= mark), 0.0) for mark in marks]
     return list(zip([*marks, sent], map(round, [*found, watch.memory[-1][1]]), strict=True))

@@ -1,4 +1,4 @@
-"""Enter a page's commands, line by line, and stop where a newcomer would be stopped."""
+"""Run the commands of a page one after the other, and stop at the first that fails for a newcomer."""
 
 import os
 import shutil
@@ -13,15 +13,15 @@ from tests.harness.own_server import free_port
 from tests.scenarios.first_minutes.page import ANYTHING, Command, File, pattern, steps
 from tests.scenarios.first_minutes.terminal import Ended, Kept, Terminal
 
-#: Commands that stay in the foreground, and their output when they are ready (None: no output).
+#: Beginnings of commands that stay in the foreground, and their output when they are ready (None: no output).
 STAY = {"millpond up": "Ctrl-C stops", "python -m aiosmtpd": None}
-#: Commands that run this program itself, and would not end.
+#: Commands that would run these tests again.
 LEFT_OUT = ("make test",)
-#: Commands that are entered at another size: a tenth of the demo shows as much.
+#: Commands that are replaced by shorter ones.
 SMALLER = {"make demo": "make demo QUICK=1"}
 COMMAND_SECONDS = 900.0
 READY_SECONDS = 120.0
-#: Variables of this machine's tools, such as an index or a cache; the caller's other variables are left out.
+#: Beginnings of variables that are passed on: those of tools, such as an index or a cache.
 _KEPT = (
     "PATH",
     "TERM",
@@ -38,12 +38,12 @@ _KEPT = (
 
 
 class Stopped(Exception):
-    """A newcomer would be stopped here."""
+    """Raised where a newcomer could not go on."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """A command of the page that went well."""
+    """A command of the page that succeeded, and its longest time without output."""
 
     line: int
     text: str
@@ -53,7 +53,7 @@ class Done:
 
 @dataclass
 class Reader:
-    """A newcomer: terminals, and the commands entered in them.
+    """A newcomer who follows a page: the terminals, and the commands that were run in them.
 
     `clone` is the folder of the first terminal. With a `wheel` there is no clone, and the wheel is installed.
     """
@@ -64,14 +64,14 @@ class Reader:
     say: Callable[[str], None] = print
     done: list[Done] = field(default_factory=list)
     terminals: list[Terminal] = field(default_factory=list)
-    #: Commands whose output, as the page shows it below them, comes later.
+    #: Commands in the foreground whose output comes after later commands.
     _later: list[tuple[Command, Kept]] = field(default_factory=list)
     _current: Terminal | None = None
     #: The port of the page's mail server may be taken on this machine.
     _port: str = field(default_factory=lambda: str(free_port()))
 
     def follow(self, page: str) -> None:
-        """Follow the whole page; raise `Stopped` at the first line that does not do as the page shows."""
+        """Follow the whole page. Raises `Stopped` at the first line that does not do what the page shows."""
         try:
             for step in steps(page):
                 if isinstance(step, File):
@@ -151,7 +151,10 @@ class Reader:
         self.say(f"README.md:{done.line}: {done.text}  ({done.seconds:.1f} s{silent})")
 
     def _free_terminal(self, stopping: str = "") -> Terminal:
-        """Return the terminal of the same command, which is stopped; or one that is free; or a new one."""
+        """Return a terminal without a command in the foreground, a new one if there is none.
+
+        If the command `stopping` is in the foreground of one, that is interrupted and its terminal returned.
+        """
         for each in self.terminals:
             if each.keeps and each.keeps.command == stopping:
                 each.keeps.interrupt(within_seconds=60)
@@ -165,7 +168,7 @@ class Reader:
 
 
 def fresh_env(home: Path, python: Path) -> dict[str, str]:
-    """Return the environment of a newcomer with this `python3`, with an empty home."""
+    """Return the environment of a newcomer with an empty home, whose `python3` is `python`."""
     env = {name: value for name, value in os.environ.items() if name.startswith(_KEPT)}
     ours, own = Path.home(), str(Path(sys.prefix) / "bin")
     places = [
@@ -184,7 +187,7 @@ def fresh_env(home: Path, python: Path) -> dict[str, str]:
 
 
 def copy_clone(top: Path, clone: Path) -> Path:
-    """Copy the files that git tracks, or would add, of a checkout: a newcomer's clone."""
+    """Copy the files of a checkout that git tracks, or would add, into the folder `clone`. Return `clone`."""
     listed = subprocess.check_output(
         ["git", "ls-files", "-z", "-co", "--exclude-standard"], cwd=top, text=True
     )

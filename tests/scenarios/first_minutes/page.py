@@ -1,8 +1,8 @@
 """The steps that a page asks of its reader: files to write and commands to enter, in the order of the page.
 
-A block of Python or TOML is the file that the text before it names last, whole, or added to it where the text
-says "add to it". In a console block `$ ` is a command, and the lines below it are its output; `…` stands for
-anything.
+A block of Python or TOML is the content of the file that the text before it names last, or is added to it if
+the text has the words "add to it". In a console block a line after `$ ` is a command, and the lines below it
+are its output. `…` stands for any text.
 """
 
 import re
@@ -25,7 +25,7 @@ class File:
 
 @dataclass(frozen=True)
 class Command:
-    """A line that the reader enters; `is_first` in its block, `shown` are the lines below it."""
+    """A command that the reader enters, and the lines of its output. `is_first`: of its console block."""
 
     line: int
     text: str
@@ -34,7 +34,7 @@ class Command:
 
 
 def steps(page: str) -> Iterator[File | Command]:
-    """Yield the reader's steps, in order. Raises `ValueError` where a block names no file."""
+    """Yield the steps of the reader, in order. Raises `ValueError` for a block without the name of a file."""
     before: list[str] = []
     language, begun, block = None, 0, list[str]()
     for number, line in enumerate(page.splitlines(), 1):
@@ -51,7 +51,7 @@ def steps(page: str) -> Iterator[File | Command]:
 
 
 def pattern(shown: str) -> re.Pattern[str]:
-    """Return the pattern that finds a line of the page in the output."""
+    """Return a pattern that finds a line of the page in the output of a command."""
     return re.compile(r"^\s*" + r".*".join(re.escape(part) for part in shown.strip().split(ANYTHING)), re.M)
 
 

@@ -1,4 +1,4 @@
-"""A terminal as its user has it: commands one after the other, in a folder and an environment that stay.
+"""A terminal: it runs commands one after the other, and keeps their folder and environment between them.
 
 A command that does not end keeps its terminal until Ctrl-C.
 """
@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
-#: Enter a command, and write the folder and the environment that it leaves to a descriptor.
+#: Runs a command in bash, and writes the folder and the environment after it to a descriptor.
 _ENTER = 'eval "$1"; code=$?; { pwd; env -0; } >&"$2"; exit $code'
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended, all that it printed, its time and its longest time without a word."""
+    """An ended command: its exit code, its output, its time, and its longest time without output."""
 
     code: int
     printed: str
@@ -28,7 +28,7 @@ class Ended:
 
 
 class Terminal:
-    """A terminal whose user stands in `folder`, with the environment of a new login."""
+    """A terminal in a folder, with an environment. `keeps` is the command in its foreground, if any."""
 
     def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
         self.folder = folder
@@ -36,7 +36,7 @@ class Terminal:
         self.keeps: Kept | None = None
 
     def run(self, command: str, *, within_seconds: float) -> Ended:
-        """Enter a command and wait until it ends; kill it at the deadline."""
+        """Run a command to its end. It is killed after `within_seconds`."""
         reading, writing = os.pipe()
         process = subprocess.Popen(
             ["bash", "-c", _ENTER, "bash", command, str(writing)],
@@ -58,13 +58,13 @@ class Terminal:
         return Ended(process.returncode, printed, seconds, silent)
 
     def keep(self, command: str) -> "Kept":
-        """Enter a command that stays in the foreground."""
+        """Start a command that stays in the foreground."""
         self.keeps = Kept(command, self)
         return self.keeps
 
 
 class Kept:
-    """A command that keeps its terminal; it has a pseudo-terminal, so its lines come as they are printed."""
+    """A command that stays in the foreground. On its pseudo-terminal it does not buffer its output."""
 
     def __init__(self, command: str, terminal: Terminal) -> None:
         self.command = command
@@ -86,16 +86,16 @@ class Kept:
 
     @property
     def printed(self) -> str:
-        """Its output until now."""
+        """The output so far."""
         return b"".join(self._read).decode(errors="replace").replace("\r", "")
 
     @property
     def code(self) -> int | None:
-        """Its exit code; None while it runs."""
+        """The exit code, None while the command runs."""
         return self._process.poll()
 
     def interrupt(self, *, within_seconds: float) -> int:
-        """Enter Ctrl-C and return the exit code; the terminal is free again."""
+        """Press Ctrl-C and return the exit code. The terminal is free then. Kill after `within_seconds`."""
         if self.code is None:
             os.killpg(self._process.pid, signal.SIGINT)
         try:
@@ -117,7 +117,7 @@ class Kept:
 
 
 def _follow(process: "subprocess.Popen[bytes]", within_seconds: float) -> tuple[str, float, float]:
-    """Read a command's output to its end; return it, its seconds and the longest silence."""
+    """Read a command's output to its end. Return it, its seconds, and the longest time without output."""
     assert process.stdout is not None
     read, begun, silent = list[bytes](), monotonic(), 0.0
     heard, deadline = begun, begun + within_seconds

@@ -1,1 +1,1 @@
-"""Count one task's life: the files, calls and changes of file of our own that it walks through."""
+"""Count the files and functions of our own code through which a task goes from sending to settlement."""

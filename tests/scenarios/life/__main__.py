@@ -1,10 +1,10 @@
-"""Print one task's way through the code, from sending to settlement: `python -m tests.scenarios.life`.
+"""Print the way of a task through the code, from sending to settlement: `python -m tests.scenarios.life`.
 
-A producer sends a batch and then a worker process runs it, both under `sys.setprofile` in all their threads
-and children. Calls of functions of our own code are counted (no comprehensions) and divided by the tasks; a
-change of file is a call in another file than the call before it in its thread. A file belongs to a task's
-life if it is called for every second task at least; a call once in a thousand tasks does not count. The
-worker is stopped while the batch is sent: else a busy machine cuts it into pieces, as many as it likes.
+A producer sends a batch, and then a worker process runs it, both under `sys.setprofile` in all their threads
+and children. The calls of functions of our own code, without comprehensions, are counted and divided by the
+number of tasks. A change of file is a call in another file than the call before it in the same thread. A file
+counts if it is called for at least every second task. The worker is frozen while the batch is sent. Otherwise
+it would fetch the batch in parts, and their number would depend on the load of the machine.
 """
 
 import argparse
@@ -27,10 +27,10 @@ from millpond.worker.local.valkey import run_server
 from tests.scenarios.life.kinds import Nothing
 from tests.scenarios.life.traced_worker import trace_into
 
-#: Tasks of a batch that is counted; one of as many goes before the first.
+#: The tasks of a batch. One more batch of as many, which is not counted, is sent first.
 TASKS = 400
 
-#: The worker is idle once it has written down nothing for this long.
+#: The worker is idle once it has recorded no call for this long.
 QUIET_SECONDS = 0.15
 
 
@@ -43,12 +43,12 @@ class Life:
 
     @property
     def calls(self) -> float:
-        """Count the calls."""
+        """The number of calls."""
         return sum(self.calls_by_function.values())
 
     @property
     def files(self) -> int:
-        """Count the files."""
+        """The number of files."""
         by_file = Counter[str]()
         for (file, _name), calls in self.calls_by_function.items():
             by_file[file] += calls  # type: ignore[assignment]
@@ -56,7 +56,7 @@ class Life:
 
 
 def count(executor: str, folder: Path, batches: int = 1) -> Generator[Life, None, None]:
-    """Yield the average life of the tasks of one batch, for each batch."""
+    """Run so many batches, and yield the average life of the tasks of each. `folder` is for the traces."""
     with (
         run_server(folder / "server") as server,
         _worker(server.url, executor, folder) as (settings, trace, pid),
@@ -108,7 +108,7 @@ def _worker(url: str, executor: str, folder: Path) -> Iterator[tuple[Settings, P
 
 
 def _until_quiet(trace: Path) -> None:
-    """Wait until the trace has not grown for a moment; periodic calls come once a second."""
+    """Wait, at most 2 s, until the trace has not grown for `QUIET_SECONDS`. Some calls come once a second."""
     size, since, ends = -1, time.monotonic(), time.monotonic() + 2
     while time.monotonic() - since < QUIET_SECONDS and time.monotonic() < ends:
         if (now := trace.stat().st_size) != size:
@@ -132,7 +132,7 @@ def _life(lines: list[list[str]]) -> Life:
 
 
 def main() -> None:
-    """Count for both executors and print."""
+    """Print the counts for both executors."""
     parser = argparse.ArgumentParser(prog="python -m tests.scenarios.life", description=__doc__)
     parser.add_argument("--list", action="store_true", help="print every function")
     parser.add_argument("--only", choices=("threads", "prefork"))

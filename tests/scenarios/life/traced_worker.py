@@ -1,12 +1,12 @@
-"""Run one worker process that writes down every call of our own code, in all its threads and children.
+"""Run one worker process that records every call of our own code, in all its threads and children.
 
-Started by tests/scenarios/life/__main__.py, with the file to write into and the words of a worker. A call is
-noted in memory, and a thread writes the notes down.
+tests/scenarios/life/__main__.py starts it, with the file to write to and the arguments of a worker process.
+Calls are kept in memory, and a thread writes them to the file.
 
-Under a profile, on a busy machine or a slow one a task takes many times as long. A worker's timed actions
-(outcomes wait five milliseconds for others, tasks below five milliseconds go to a child together) would come
-to a larger part of a task's life, and the count would depend on the machine: so these times are `STRETCH`
-times as long here.
+Under a profile, or on a busy or slow machine, a task takes many times as long. Actions of a worker that
+depend on time (outcomes wait five milliseconds for others, tasks of less than five milliseconds share a
+child) would then be done for fewer tasks at once, and the counts would depend on the machine. So these times
+are `STRETCH` times as long here.
 """
 
 import os
@@ -21,13 +21,14 @@ from typing import Any
 #: The folders of our own code.
 OWN = ("broker", "tasks", "producer", "worker", "monitor")
 
-#: Our own threads, by their names: they report by the clock, whether or not a task is there.
+#: The beginning of the names of our own threads, which are not counted: they work by the clock, without a
+#: task.
 ASIDE = "millpond-"
 
-#: Seconds between the writing of notes.
+#: The seconds between two writes of recorded calls.
 WRITE_SECONDS = 0.02
 
-#: How much longer the times are by which a worker gathers outcomes and tasks.
+#: The factor by which the times are longer in which a worker gathers outcomes and tasks.
 STRETCH = 20
 
 #: The checkout.
@@ -35,7 +36,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 class Trace:
-    """The calls of this process that were noted and not written yet."""
+    """Records the calls of this process, and writes them to a file."""
 
     def __init__(self, file: Path) -> None:
         self._file = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -44,19 +45,19 @@ class Trace:
         self._is_over = threading.Event()
 
     def start(self) -> None:
-        """Begin to write, in this process and in each child."""
+        """Start the thread that writes, in this process and in each child that it forks."""
         self._write_now_and_then()
         os.register_at_fork(after_in_child=self._start_in_child)
 
     def stop(self) -> None:
-        """Write the rest."""
+        """Stop the thread, write the rest, and close the file."""
         self._is_over.set()
         self._writer.join()  # it may be about to write
         self._write()
         os.close(self._file)
 
     def profile(self, frame: FrameType, event: str, arg: Any) -> None:
-        """Note the calls of the thread that comes here first, from its first call on."""
+        """Set the profile function of the calling thread, which records its calls from this one on."""
         name = threading.current_thread().name
         own = (lambda *_: None) if name.startswith(ASIDE) else self._profile_of(name)
         sys.setprofile(own)
@@ -106,7 +107,7 @@ def _own_file(name: str) -> str:
 
 @contextmanager
 def trace_into(file: Path) -> Iterator[None]:
-    """Append a line to `file` for each call of our own code in a block, in its threads and children too."""
+    """Append a line to `file` for each call of our own code in a block, also in new threads and children."""
     trace = Trace(file)
     trace.start()
     threading.setprofile(trace.profile)
@@ -120,7 +121,7 @@ def trace_into(file: Path) -> Iterator[None]:
 
 
 def stretch() -> None:
-    """Stretch the times, before modules that take them over are imported."""
+    """Multiply the times by `STRETCH`. Call this before modules are imported that copy them."""
     from millpond.broker.consume import next_request
 
     next_request.GATHERED_SECONDS *= STRETCH

@@ -1,4 +1,4 @@
-"""Press on a bounded queue with each policy and print the outcome: `python -m tests.scenarios.load`."""
+"""Put load on a bounded queue by each policy, and print the figures: `python -m tests.scenarios.load`."""
 
 import argparse
 import tempfile
@@ -14,7 +14,7 @@ from tests.scenarios.load.waits import settling
 
 
 def main() -> None:
-    """Run the loads that were asked for."""
+    """Run the loads that the arguments name."""
     parser = argparse.ArgumentParser(prog="python -m tests.scenarios.load", description=__doc__)
     parser.add_argument("what", nargs="*", default=["block", "reject", "shed", "caller_runs", "idle", "time"])
     parser.add_argument("--seconds", type=float, default=60)
@@ -39,7 +39,7 @@ def _pressed(folder: Path, policy: str, asked: argparse.Namespace) -> Pressed:
 
 
 def _abused(folder: Path, seconds: float) -> str:
-    """Abuse the gateway beside a well-behaved client."""
+    """Abuse the gateway beside a well-behaved client, and return the figures as text."""
     seen = abused(folder, seconds=seconds)
     quiet, abuse = seen.p99s(0)
     quiet_cost, abuse_cost = seen.p99s(1)
@@ -64,7 +64,7 @@ def _line(p: Pressed) -> str:
 
 
 def _idle(folder: Path, seconds: float) -> str:
-    """Count the commands of a hundred waiting producers while the queue stands still."""
+    """Count the commands of a hundred waiting producers while the queue is paused. Return them as text."""
     with pool(folder, bound=10) as running, closing(connect(running.url)) as store:
         limits.pause(store, QUEUE)
         with producers(running.url, folder, ["block"] * 4, threads=25, seconds=3):

@@ -1,12 +1,12 @@
-"""Abuse the gateway from one token beside a well-behaved client of another, in turns with quiet times.
+"""Abuse the gateway with one token beside a well-behaved client with another, in turns with quiet times.
 
-The client sends a tracked task, asks for it and asks whether the gateway is ready, again and again, over one
+The client repeatedly sends a tracked task, looks it up and asks whether the gateway is ready, over one
 connection and in a process of its own. Each abuse has a process too, so that the client does not wait for an
-abuser's interpreter; the abusers run at the lowest priority, so that they take no processor time from the
+abuser's interpreter. The abusers run at the lowest priority, so that they take no processor time from the
 gateway.
 
-Beside the time of each request stands the processor time that the gateway spent meanwhile, on this request
-and on those that it served before: the gateway's own part of the wait, independent of other load.
+With the time of each request the processor time is recorded that the gateway spent meanwhile, on this request
+and on those that it served before it. It does not depend on other load of the machine.
 """
 
 import json
@@ -45,9 +45,10 @@ _SPAWN = multiprocessing.get_context("spawn")
 
 @dataclass
 class Abused:
-    """The client's figures in quiet and in abused times, and the most memory of the gateway.
+    """The client's requests in quiet and in abused times, and the most memory of the gateway.
 
-    A request in `quiet` or `abused` has its ms and the ms of the gateway's processor meanwhile.
+    Each request is its time and the gateway's processor time meanwhile, both in ms. `failed` is the number of
+    requests without the expected response.
     """
 
     quiet: list[tuple[float, float]] = field(default_factory=list)
@@ -56,7 +57,7 @@ class Abused:
     most_bytes: int = 0
 
     def p99s(self, which: int) -> tuple[float, float]:
-        """Return p99 of the quiet and of the abused requests: of their times (0), of the processor's (1)."""
+        """Return p99 in quiet and in abused times: of the requests (`which` 0), or of processor times (1)."""
         quiet, abused = ([each[which] for each in some] for some in (self.quiet, self.abused))
         return p99(quiet), p99(abused)
 
@@ -67,7 +68,7 @@ def p99(some: list[float]) -> float:
 
 
 def abused(folder: Path, *, seconds: float, turns: int = 6) -> Abused:
-    """Run quiet and abused times in turns, of `seconds` in all."""
+    """Run `turns` quiet and abused times in turns, `seconds` in all."""
     seen = Abused()
     with ExitStack() as stack:
         server = stack.enter_context(run_server(folder, binary=embedded_binary()))
@@ -95,7 +96,7 @@ def abused(folder: Path, *, seconds: float, turns: int = 6) -> Abused:
 
 
 def _fill(url: str) -> None:
-    """Leave many tasks waiting, so that a search has something to read."""
+    """Put many tasks on the queue, so that a look-up of an unknown task has something to search."""
     store = connect(url)
     limits.declare_limits(store, "default", {"bound": 10 * WAITING}, authoritative=True)
     message = json.dumps({"body": "", "headers": {"id": "waits", "task": "squares.square"}, "properties": {}})
@@ -123,7 +124,7 @@ def _measured(url: str, gateway: int, seconds: float) -> tuple[list[tuple[float,
 
 
 def _client(url: str, gateway: int, seconds: float) -> tuple[list[tuple[float, float]], int]:
-    """Return the ms that each request and the gateway's processor took, and the number not answered well."""
+    """Send requests for `seconds`, and return them and the number of failures, as `Abused` has them."""
     took: list[tuple[float, float]] = []
     processor_clock = (~gateway << 3) | 2  # clock_getcpuclockid(3)
     failed, until = 0, time.monotonic() + seconds
@@ -247,7 +248,7 @@ def _at_once(url: str, stop: Event, method: str, path: Callable[[], str], count:
 
 
 def look_ups(url: str, stop: Event) -> None:
-    """Ask for unknown tasks."""
+    """Look up unknown tasks."""
     _at_once(url, stop, "GET", lambda: f"/tasks/{ABUSER}:{random.random()}", 8)
 
 

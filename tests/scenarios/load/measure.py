@@ -1,4 +1,4 @@
-"""Press on a bounded queue with many producers, and account for every task."""
+"""Put load on a bounded queue with many producers, and account for every task."""
 
 import os
 import subprocess
@@ -28,8 +28,9 @@ QUEUE = "default"
 class Pressed:
     """The figures of a load. `lost` and `twice` count tasks; `waits` are the seconds of each accepted send.
 
-    `calls` are times of the line, by the server's clock: for each sender in it, when it began to send and
-    when the server called it. The rest of `waits` is the sender's own time on this machine.
+    `calls` has for each sender that waited in the line of admission when it began to send, and when the
+    server gave it its grant, by the server's clock. The rest of `waits` is the sender's own time on this
+    machine.
     """
 
     policy: str
@@ -48,7 +49,7 @@ class Pressed:
 
     @property
     def fair_wait(self) -> float:
-        """Return how long a send waits if all producers take turns at the rate at which they are called."""
+        """The wait of a send, in seconds, if all producers take turns at the rate of the grants."""
         called = sorted(at for _, at in self.calls)
         if len(called) < 2:
             return self.producers / self.per_second
@@ -56,25 +57,25 @@ class Pressed:
 
     @property
     def longest_in_line(self) -> float:
-        """Return the most seconds between beginning to send and being called."""
+        """The longest time from the beginning of a send to its grant, in seconds."""
         return max((called - began for began, called in self.calls), default=0.0)
 
     @property
     def most_called_before(self) -> int:
-        """Return the most calls of others that any sender saw while it stood in the line."""
+        """The most grants that others got while one sender waited in the line."""
         times = sorted(called for _, called in self.calls)
         return max(
             (bisect_left(times, at) - bisect_right(times, began) for began, at in self.calls), default=0
         )
 
     def wait(self, percentile: int) -> float:
-        """Return a percentile of the waits."""
+        """Return a percentile of the waits in seconds."""
         return quantiles(self.waits, n=100)[percentile - 1] if len(self.waits) > 1 else 0.0
 
 
 @contextmanager
 def pool(folder: Path, *, bound: int | str, slots: int = 5, pace: float = 0.02) -> Iterator[Embedded]:
-    """Run a pool with tasks of `pace` seconds, on a queue with this bound."""
+    """Run a pool whose tasks take `pace` seconds, on a queue with this bound."""
     (folder / "pace").write_text(str(pace))
     path = os.pathsep.join([str(KINDS), *filter(None, [os.environ.get("PYTHONPATH")])])
     os.environ["PYTHONPATH"] = path
@@ -92,7 +93,7 @@ def pool(folder: Path, *, bound: int | str, slots: int = 5, pace: float = 0.02) 
 def producers(
     url: str, folder: Path, policies: Sequence[str], *, threads: int, seconds: float
 ) -> Iterator[list[Any]]:
-    """Run a producer process for each policy; they end by themselves."""
+    """Run a producer process for each policy. At the end of the block, wait until they have ended."""
     words = [sys.executable, "-m", "tests.scenarios.load.producing", url, str(folder)]
     started = [
         subprocess.Popen([*words, policy, str(seconds), str(threads)], cwd=ROOT) for policy in policies
@@ -111,7 +112,7 @@ def producers(
 def press(
     running: Embedded, folder: Path, policies: Sequence[str], *, threads: int, seconds: float
 ) -> Pressed:
-    """Run producers against the queue for so many seconds, wait until all is done, and count."""
+    """Run producers for so many seconds, wait until all tasks have ended, and return the figures."""
     store = connect(running.url)
     before = commands(store)
     with producers(running.url, folder, policies, threads=threads, seconds=seconds):
@@ -146,7 +147,7 @@ def press(
 
 
 def commands(store: Store) -> int:
-    """Count the clients' commands to the server, without those that scripts called."""
+    """Return the number of commands that clients sent to the server, without those that scripts called."""
     stats = store.client.info("commandstats")
     return sum(
         stats[f"cmdstat_{name}"]["calls"] for name in ("evalsha", "blpop") if f"cmdstat_{name}" in stats
@@ -154,7 +155,7 @@ def commands(store: Store) -> int:
 
 
 def wait_until_done(store: Store, seconds: float = 300) -> None:
-    """Wait until no task is ready or in flight."""
+    """Wait until no task is ready, delayed or in flight. Raises `TimeoutError`."""
     deadline = time.monotonic() + seconds
     while (depth := inspect_depth.read_depth(store, QUEUE)).ready + depth.in_flight + depth.delayed:
         if time.monotonic() > deadline:

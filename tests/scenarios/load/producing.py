@@ -2,9 +2,9 @@
 
 `python -m tests.scenarios.load.producing URL FOLDER POLICY SECONDS THREADS`
 
-Each thread sends one task after the other. Its outcome is noted in `FOLDER/sent-<process>`, a line a task:
-its id, `taken`, `ran` or `refused`, when the answer came, how many seconds it took, and when the server
-called it out of the line (`-`: it did not stand there).
+Each thread sends one task after the other, and appends a line for each to `FOLDER/sent-<process>`: the id;
+`taken`, `ran` or `refused`; the time of the outcome; the seconds that the send took; and the time at which
+the server gave the sender its grant (`-`: it did not wait in the line).
 """
 
 import os
@@ -25,14 +25,14 @@ from millpond.producer.client import Client
 from millpond.tasks.errors import QueueFull
 from millpond.tasks.settings import Settings
 
-#: How long the server keeps room for a called producer, as in `_admission.lua`.
+#: How long the server reserves room for a producer with a grant, as in `_admission.lua`.
 CALL_MS = 2_000
 
 _called = threading.local()
 
 
 def main(url: str, folder: str, policy: str, seconds: str, threads: str) -> None:
-    """Send for so many seconds, with so many threads."""
+    """Send for so many seconds with so many threads."""
     until = time.monotonic() + float(seconds)
     notes = os.open(Path(folder) / f"sent-{os.getpid()}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     backpressure.publish = _watched
@@ -63,7 +63,7 @@ def _send(client: Client, folder: str, policy: str) -> str:
 def _watched(
     store: Store, messages: Sequence[Outgoing], *, policy: Policy, caller: Caller = NOBODY
 ) -> list[Answer]:
-    """Publish, and look up before it when the server called this ticket."""
+    """Publish, after looking up when the server gave this ticket its grant."""
     if caller.ticket:
         waiters = QueueKeys(messages[0].queue, store.prefix).waiters
         kept = store.client.hget(f"{waiters}:called", caller.ticket)

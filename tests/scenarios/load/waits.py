@@ -1,4 +1,4 @@
-"""Change a pool's speed tenfold under a bound given as a time, and measure how long tasks wait."""
+"""Change the speed of a pool tenfold under a bound that is a time, and measure how long tasks wait."""
 
 import time
 from contextlib import closing
@@ -13,7 +13,7 @@ BOUND_SECONDS = 6.0
 
 
 def settling(folder: Path, *, phase_seconds: tuple[float, ...] = (40, 90, 40)) -> str:
-    """Run fast, ten times slower, and fast again; return the waits of tasks accepted once it settled."""
+    """Run fast, ten times slower, and fast again, for so many seconds each. Return the waits as text."""
     paces, marks = (0.05, 0.5, 0.05), list[tuple[float, float]]()
     with (
         pool(folder, pace=paces[0], bound=f"{BOUND_SECONDS:g}s") as running,
@@ -38,14 +38,14 @@ def settling(folder: Path, *, phase_seconds: tuple[float, ...] = (40, 90, 40)) -
 
 
 def _waits(folder: Path) -> list[tuple[float, float]]:
-    """Return when each task was accepted, and how long it waited to start."""
+    """Return the time at which each task was accepted, and the seconds until its start."""
     started = dict(line.split() for path in folder.glob("ran-*") for line in path.read_text().splitlines())
     sent = [line.split() for path in folder.glob("sent-*") for line in path.read_text().splitlines()]
     return [(float(at), float(started[id]) - float(at)) for id, _, at, *_ in sent if id in started]
 
 
 def _phase(waits: list[tuple[float, float]], speed: float, start: float, end: float) -> str:
-    """The time of the last wait outside of 30% of the bound, and the waits after it."""
+    """Return a text about one phase: when the waits came within 30% of the bound, and the waits from then."""
     # A task that starts after the next change of speed is not of this phase.
     here = [(at, wait) for at, wait in waits if start <= at < end - 1.3 * BOUND_SECONDS]
     out = [at for at, wait in here if abs(wait - BOUND_SECONDS) > 0.3 * BOUND_SECONDS]
