@@ -77,5 +77,5 @@ class CallerLease:
         """Renew the lease, three times within its term, until `done` is set. Runs in a thread of its own."""
         while not done.wait(LEASE_MS / 3000):
             with suppress(RedisError, OSError):
-                words = (self._lease.consumer, LEASE_MS)
-                script("renew_lease").run(self._store.client, self._lease.keys.for_scripts, words)
+                args = (self._lease.consumer, LEASE_MS)
+                script("renew_lease").run(self._store.client, self._lease.keys.for_scripts, args)

@@ -11,6 +11,9 @@ from millpond.broker.keys import writing_key
 
 NO_EVICTION = "noeviction"
 
+#: How long `is_reachable` waits for a connection, and for a reply.
+REACHABLE_SECONDS = 1.0
+
 #: If the system has it, the clock that also counts while the machine is suspended.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -26,9 +29,12 @@ def server_time_ms(store: Store) -> int:
     return int(seconds) * 1000 + int(micros) // 1000
 
 
-def is_reachable(url: str, *, timeout_seconds: float = 1.0) -> bool:
-    """True if the server at `url` accepts the login and PING. While it loads its data it refuses PING."""
-    store = connect(url, timeout_seconds=timeout_seconds)
+def is_reachable(url: str) -> bool:
+    """True if the server at `url` accepts the login and PING within `REACHABLE_SECONDS`.
+
+    While it loads its data it refuses PING.
+    """
+    store = connect(url, timeout_seconds=REACHABLE_SECONDS)
     try:
         return bool(store.client.ping())
     except (RedisError, OSError):

@@ -43,6 +43,9 @@ EXAMINED = 1_000
 #: Records read in one round trip.
 _PAGE = 100
 
+#: The maximum of failures that are listed of a batch, and the number of results in which they are searched.
+MAX_FAILURES, SEARCHED_RESULTS = 50, 5_000
+
 #: A complete batch and its results are kept for this long.
 KEEP_MS = 7 * 24 * 3600 * 1000
 
@@ -109,18 +112,16 @@ def open_batch(
     *,
     id: str | None = None,
     description: str = "",
-    keep_ms: int = KEEP_MS,
     then: Outgoing | None = None,
     owner: str | None = None,
 ) -> str:
     """Open a batch and return its id.
 
-    Without an `id` the batch gets a random one. Its record is kept for `keep_ms` after it is complete.
-    `then` is its batch callback, whose header is made by `batch_callback.callback_header`. `owner` names the
-    gateway token that opens the batch.
+    Without an `id` the batch gets a random one. `then` is its batch callback, whose header is made by
+    `batch_callback.callback_header`. `owner` names the gateway token that opens the batch.
     """
     batch, opened_ms = id or str(uuid4()), server_time_ms(store)
-    record: dict[str, Any] = {"opened_at": opened_ms, "keep_ms": keep_ms, "description": description}
+    record: dict[str, Any] = {"opened_at": opened_ms, "keep_ms": KEEP_MS, "description": description}
     if owner is not None:
         record["owner"] = owner
     if then is not None:
@@ -205,15 +206,15 @@ def read_results(
     return [_parse_result(entry, fields) for _stream, entries in reply or () for entry, fields in entries]
 
 
-def read_last_failures(store: Store, batch: str, *, limit: int = 50, among: int = 5_000) -> list[Result]:
-    """Return at most `limit` results of other states than succeeded, the newest first.
+def read_last_failures(store: Store, batch: str) -> list[Result]:
+    """Return at most `MAX_FAILURES` results of other states than succeeded, the newest first.
 
-    Only the `among` latest results of the batch are read.
+    Only the `SEARCHED_RESULTS` latest results of the batch are read.
     """
     stream = batch_key(batch, store.prefix) + ":results"
     failures: list[Result] = []
-    end, left = "+", among
-    while left > 0 and len(failures) < limit:
+    end, left = "+", SEARCHED_RESULTS
+    while left > 0 and len(failures) < MAX_FAILURES:
         with translate_errors(f"reading the results of batch {batch}"):
             page = store.client.xrevrange(stream, max=end, count=min(500, left))
         if not page:
@@ -221,7 +222,7 @@ def read_last_failures(store: Store, batch: str, *, limit: int = 50, among: int 
         latest = (_parse_result(entry, fields) for entry, fields in page)
         failures += [result for result in latest if result.state is not TaskState.SUCCEEDED]
         left, end = left - len(page), "(" + page[-1][0].decode()
-    return failures[:limit]
+    return failures[:MAX_FAILURES]
 
 
 def read_batches(store: Store, *, limit: int = 100, still_open: bool = False) -> Iterator[Summary]:

@@ -18,12 +18,12 @@ def record_id(task_id: str) -> str:
     return f"task:{task_id}"
 
 
-def open_record(store: Store, task_id: str, kind: str, *, keep_ms: int = KEEP_MS) -> bool:
+def open_record(store: Store, task_id: str, kind: str) -> bool:
     """Open the record of a task that will be sent. Return False if there is one already."""
     key = batch_key(record_id(task_id), store.prefix)
     now_ms = server_time_ms(store)
     with store.pipeline(f"tracking task {task_id}", atomic=True) as pipe:
-        pipe.hsetnx(key, "opened_at", now_ms).hsetnx(key, "keep_ms", keep_ms).hsetnx(key, "description", kind)
+        pipe.hsetnx(key, "opened_at", now_ms).hsetnx(key, "keep_ms", KEEP_MS).hsetnx(key, "description", kind)
         pipe.pexpire(key, batches_record.FORGOTTEN_MS)
         is_new, *_ = pipe.execute()
     return bool(is_new)

@@ -78,8 +78,8 @@ def fetch_command(request: FetchRequest, *, lease_ms: int) -> tuple[Any, ...]:
 
 def parse_reply(raw: list[Any]) -> Reply:
     """Return the parts of the reply to a call."""
-    now_ms, lease, late, next_ms, epoch, limited, *words = raw
-    messages = [Fetched(words[i].decode(), words[i + 1], words[i + 2]) for i in range(0, len(words), 3)]
+    now_ms, lease, late, next_ms, epoch, limited, *values = raw
+    messages = [Fetched(values[i].decode(), values[i + 1], values[i + 2]) for i in range(0, len(values), 3)]
     return Reply(now_ms, lease > 0, late, next_ms, int(epoch), messages, lease == 2, limited == 1)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from millpond.broker.connection import Store, translate_errors
 from millpond.broker.control.acknowledgements import ACK_TIMEOUT_SECONDS, wait_for_acknowledgements
-from millpond.broker.control.cancel_waiting import SWEEP, cancel_waiting
+from millpond.broker.control.cancel_waiting import FULL_IN_SHORT_CALLS, cancel_waiting
 from millpond.broker.control.state import LATEST
 from millpond.broker.errors import UnknownBatch
 from millpond.broker.inspect import task_lookup
@@ -49,13 +49,12 @@ def cancel_batch(
     *,
     terminate: bool = False,
     timeout_seconds: float = ACK_TIMEOUT_SECONDS,
-    effort: Effort = SWEEP,
 ) -> Cancellation:
     """Cancel the tasks of a batch that have not started, and close it. Raises `UnknownBatch`.
 
-    With `terminate`, its running tasks are terminated if the pool is `prefork`. The waiting
-    messages are searched until the batch has no pending task, for as long as `effort` allows. A message that
-    the search does not reach is settled when it is fetched.
+    With `terminate`, its running tasks are terminated if the pool is `prefork`. The waiting messages are
+    searched until the batch has no pending task. A message that the search misses, because it moves between
+    lists meanwhile, is settled when it is fetched.
     """
     key = batch_key(batch, store.prefix)
     with translate_errors(f"cancelling batch {batch}"):
@@ -63,7 +62,7 @@ def cancel_batch(
         if not epoch:
             raise UnknownBatch(batch)
         unacknowledged = wait_for_acknowledgements(store, epoch, timeout_seconds)
-        return Cancellation(epoch, unacknowledged, cancel_waiting(store, effort, batch=batch))
+        return Cancellation(epoch, unacknowledged, cancel_waiting(store, FULL_IN_SHORT_CALLS, batch=batch))
 
 
 def cancel_task(
@@ -72,7 +71,7 @@ def cancel_task(
     *,
     terminate: bool = False,
     timeout_seconds: float = ACK_TIMEOUT_SECONDS,
-    effort: Effort = SWEEP,
+    effort: Effort = FULL_IN_SHORT_CALLS,
 ) -> Cancellation:
     """Cancel a task: a waiting task never starts, and a running task is asked to stop, or terminated.
 

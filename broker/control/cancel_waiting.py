@@ -11,10 +11,10 @@ from millpond.broker.keys import WAITING_LISTS, QueueKeys, batch_key
 from millpond.broker.scripts import script
 
 #: All waiting messages, in short calls, because the server runs nothing else meanwhile.
-SWEEP = Effort(page=500)
+FULL_IN_SHORT_CALLS = Effort(page=500)
 
 
-def cancel_waiting(store: Store, effort: Effort = SWEEP, *, id: str = "", batch: str = "") -> int:
+def cancel_waiting(store: Store, effort: Effort, *, id: str = "", batch: str = "") -> int:
     """Settle the ready and delayed messages of a task or batch as cancelled, and return their number.
 
     The search for a batch ends when it has no pending task.

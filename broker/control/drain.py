@@ -29,7 +29,7 @@ class ProcessLoad:
     in_flight: int
 
 
-def drain_pool(store: Store, pool: str, *, timeout_seconds: float = ACK_TIMEOUT_SECONDS) -> tuple[str, ...]:
+def drain_pool(store: Store, pool: str) -> tuple[str, ...]:
     """Drain a pool, wait for its acknowledgements and return the processes that have not acknowledged.
 
     A pool that is drained already keeps the time at which it was drained.
@@ -37,7 +37,7 @@ def drain_pool(store: Store, pool: str, *, timeout_seconds: float = ACK_TIMEOUT_
     with translate_errors(f"draining pool {pool!r}"):
         now_ms = server_time_ms(store)
         epoch = _announce_change(store, lambda pipe: pipe.hsetnx(drained_key(store.prefix), pool, now_ms))
-        return wait_for_acknowledgements(store, epoch, timeout_seconds)
+        return wait_for_acknowledgements(store, epoch, ACK_TIMEOUT_SECONDS)
 
 
 def resume_pool(store: Store, pool: str) -> bool:

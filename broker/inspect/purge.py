@@ -28,8 +28,8 @@ def _purge_list(store: Store, queue: str, list_name: str) -> int:
     else:
         length = store.client.llen(keys.ready[int(list_name) - 1])
     while deleted < length:
-        words = (list_name, min(PAGE, length - deleted), store.prefix)
-        page = int(script("purge").run(store.client, keys.for_scripts, words))
+        args = (list_name, min(PAGE, length - deleted), store.prefix)
+        page = int(script("purge").run(store.client, keys.for_scripts, args))
         deleted += page
         if not page:
             break

@@ -98,10 +98,10 @@ def send_heartbeat(store: Store, heartbeat: Heartbeat, added: Mapping[str, int])
     )
     record = asdict(heartbeat)
     record["held"] = record.pop("in_flight")
-    words: list[Any] = [heartbeat.name, dumps(record), KEPT_MS, heartbeat.pool, SAMPLE_MS, MOST_KINDS]
-    words += [word for name, amount in added.items() if amount for word in (name, amount)]
+    args: list[Any] = [heartbeat.name, dumps(record), KEPT_MS, heartbeat.pool, SAMPLE_MS, MOST_KINDS]
+    args += [word for name, amount in added.items() if amount for word in (name, amount)]
     with translate_errors("sending a heartbeat"):
-        return bool(script("heartbeat").run(store.client, keys, words))
+        return bool(script("heartbeat").run(store.client, keys, args))
 
 
 def withdraw_heartbeat(store: Store, process: str) -> None:

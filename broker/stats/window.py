@@ -123,25 +123,18 @@ def error_field(kind: str, error: str) -> str:
 
 def add_to_window(store: Store, pool: str, added: Mapping[str, int]) -> None:
     """Add to fields of the present window of a pool."""
-    words = [word for name, amount in added.items() if amount for word in (name, amount)]
-    if words:
+    args = [word for name, amount in added.items() if amount for word in (name, amount)]
+    if args:
         with translate_errors("adding to a window"):
             script("count_window").run(
-                store.client, (window_key(pool, store.prefix),), (WINDOW_MS, KEPT_MS, MOST_FIELDS, *words)
+                store.client, (window_key(pool, store.prefix),), (WINDOW_MS, KEPT_MS, MOST_FIELDS, *args)
             )
 
 
-def read_windows(
-    store: Store, pools: Sequence[str], *, now_ms: int, seconds: float, before_seconds: float = 0
-) -> list[Window]:
-    """Return the last `seconds` of each pool, added up: whole windows and the present one, in one round trip.
-
-    With `before_seconds`, the newest windows are left out, so that the time before an event can be read.
-    """
-    newest = (now_ms - int(before_seconds * 1000)) // WINDOW_MS - (1 if before_seconds else 0)
-    numbers = _window_numbers(newest, seconds)
-    end_ms = min(now_ms, (newest + 1) * WINDOW_MS)
-    return [_sum_windows(raw, numbers, end_ms) for raw in _read_raw_windows(store, pools, numbers)]
+def read_windows(store: Store, pools: Sequence[str], *, now_ms: int, seconds: float) -> list[Window]:
+    """Return the last `seconds` of each pool, added up: whole windows and the present one."""
+    [windows] = read_window_spans(store, pools, now_ms=now_ms, seconds=[seconds])
+    return windows
 
 
 def read_window_spans(
