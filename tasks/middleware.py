@@ -169,13 +169,20 @@ def _instantiate_middleware(loaded: Any, subject: str) -> Middleware:
 
 @cache
 def _load_entry_points() -> tuple[Middleware, ...]:
-    """Return the middleware of installed packages, in the order of the names of their entry points."""
+    """Return the middleware of installed packages, in the order of the names of their entry points.
+
+    Raises `SettingsError`.
+    """
     from importlib.metadata import entry_points
 
     loaded = []
     for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: point.name):
-        package = point.dist.name if point.dist else "a package"
-        loaded.append(_instantiate_middleware(point.load(), f"the entry point {point.name!r} of {package}"))
+        subject = f"the entry point {point.name!r} of {point.dist.name if point.dist else 'a package'}"
+        try:
+            middleware = point.load()
+        except Exception as error:
+            raise SettingsError(f"{subject} cannot be loaded: {type(error).__name__}: {error}") from error
+        loaded.append(_instantiate_middleware(middleware, subject))
     return tuple(loaded)
 
 

@@ -33,6 +33,10 @@ def check_module(module: str, *, setting: str = "kinds") -> None:
     if folder not in sys.path:
         sys.path.insert(_position_for_applications(), folder)
     top, _, submodule = module.partition(".")
+    if not top:
+        raise SettingsError(
+            f"{setting} names {module!r}, which is no module: write its whole name, as in shop.tasks"
+        )
     if ":" in module:
         raise SettingsError(
             f"{setting} names {module!r}: name the module alone, {module.partition(':')[0]!r}"

@@ -45,8 +45,11 @@ def judge_health(
     if not heartbeats:
         return Health((f"no process of {service or 'Millpond'} runs here",), (), ())
     now = boot_clock()
-    live = (_liveness_fault(process, now, within_seconds or LIVE_SECONDS) for process in heartbeats)
-    ready = [_readiness_fault(process, now, within_seconds or READY_SECONDS) for process in heartbeats]
+    live_limit, ready_limit = LIVE_SECONDS, READY_SECONDS
+    if within_seconds is not None:
+        live_limit = ready_limit = within_seconds
+    live = (_liveness_fault(process, now, live_limit) for process in heartbeats)
+    ready = [_readiness_fault(process, now, ready_limit) for process in heartbeats]
     working = (_progress_fault(process, now, within_seconds) for process in heartbeats)
     for name in sorted({process.service for process in heartbeats}):
         present = [process for process in heartbeats if process.service == name]

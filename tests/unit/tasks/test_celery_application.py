@@ -3,7 +3,8 @@
 import pytest
 from celery import Celery
 
-from millpond.tasks.celery_application import broker_url
+from millpond.tasks.celery_application import broker_url, load_app
+from millpond.tasks.errors import SettingsError
 
 
 @pytest.mark.parametrize(
@@ -21,3 +22,10 @@ def test_a_url_gets_the_tls_options_of_the_application_unless_it_has_its_own(
     app = Celery(broker=setting, set_as_current=False)
     app.conf.broker_use_ssl = {"ssl_ca_certs": "ca.pem"}
     assert broker_url(app) == expected
+
+
+@pytest.mark.parametrize("app_name", [":app", ".shop", ""])
+def test_a_name_without_a_module_is_refused_in_one_line(app_name: str) -> None:
+    """It says how an application is named."""
+    with pytest.raises(SettingsError, match="app names '', which is no module: write its whole name"):
+        load_app(app_name)

@@ -102,6 +102,13 @@ def test_each_fault_is_a_no_to_its_question_and_to_those_behind_it(
     assert [question for question in ("live", "ready", "working") if health.faults(question)] == no
 
 
+def test_a_limit_of_no_time_is_a_limit() -> None:
+    """`--within 0s` is not the default: no heartbeat is younger than that."""
+    health = judge_health([well()], within_seconds=0.0)
+    assert health.live
+    assert health.ready
+
+
 def test_a_folder_that_others_may_write_to_is_refused(scratch: Path) -> None:
     """Another user could put a link into it."""
     private_scratch_folder().mkdir(parents=True)

@@ -66,6 +66,7 @@ def test_it_is_named_in_order_and_made_once() -> None:
     [
         ("shop_middleware", "write the module and the class, as in shop.tenants:Tenants"),
         ("shop_middlewares:Outer", "no such module is installed or lies in"),
+        (".shop_middleware:Outer", "write its whole name, as in shop.tasks"),
         ("shop_middleware:Outr", "shop_middleware has no 'Outr'"),
         ("shop_middleware:number", "is no middleware: derive it from millpond.Middleware"),
         ("shop_middleware:Broken", "cannot be made: OSError: no such tenant"),
@@ -92,6 +93,14 @@ def test_an_installed_package_brings_its_own(monkeypatch: pytest.MonkeyPatch) ->
         "Outer",
         "Inner",
     ]
+
+
+def test_an_entry_point_that_cannot_be_loaded_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package that is broken is an error in one line, with the name of its entry point."""
+    point = EntryPoint("shop", "shop_middlewares:Inner", middleware.ENTRY_POINT_GROUP)
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: [point])
+    with pytest.raises(SettingsError, match="the entry point 'shop' of a package cannot be loaded: Module"):
+        middleware.load_middleware([])
 
 
 @pytest.mark.parametrize("name", ["id", "millpond", "eta"])
