@@ -1,4 +1,4 @@
-"""Mails with large attachments take turns, so that their slots fit one container."""
+"""Mails with large attachments wait for each other, so that all slots fit the memory of the container."""
 
 import threading
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Check how a campaign reads its CSV, names its mails, and is sent piece by piece."""
+"""A campaign reads its CSV, makes the ids of its mails, and is sent in chunks."""
 
 import tracemalloc
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ from millpond.tasks.errors import BadInput, FinalError, RetryLater
 CSV = b'email,name\nann@example.org,Ann\n\nbob@example.org,"Bob\nthe 2nd"\ncarl@example.org,Carl\n'
 
 
-def campaign(**changes) -> SendCampaign:
+def make_campaign(**changes) -> SendCampaign:
     fields = {
         "sender": "us@example.org",
         "source": "list.csv",
@@ -30,13 +30,13 @@ def campaign(**changes) -> SendCampaign:
     return SendCampaign(**{**fields, **changes})
 
 
-def read(csv: bytes, **changes):
-    return list(read_valid_mails(campaign(**changes), BytesIO(csv), campaign_id="c"))
+def read_mails(csv: bytes, **changes):
+    return list(read_valid_mails(make_campaign(**changes), BytesIO(csv), campaign_id="c"))
 
 
 def test_each_row_is_a_mail():
     """A row becomes a mail to its address, with every column in the context; blank lines are no rows."""
-    mails = read(CSV)
+    mails = read_mails(CSV)
     assert [mail.job.to[0] for mail in mails] == ["ann@example.org", "bob@example.org", "carl@example.org"]
     assert mails[1].job.context == {"email": "bob@example.org", "name": "Bob\nthe 2nd"}
     assert mails[0].job.subject == "Hi {{ name }}"
@@ -44,19 +44,19 @@ def test_each_row_is_a_mail():
 
 def test_ids_are_the_same_each_time_and_differ_by_campaign_row_and_address():
     """Reading again gives the same ids; another campaign, row or address another one."""
-    first = [mail.id for mail in read(CSV)]
-    assert first == [mail.id for mail in read(CSV)]
-    other = [mail.id for mail in read_valid_mails(campaign(), BytesIO(CSV), campaign_id="d")]
-    twice = [mail.id for mail in read(b"email\na@example.org\na@example.org\nb@example.org\n")]
+    first = [mail.id for mail in read_mails(CSV)]
+    assert first == [mail.id for mail in read_mails(CSV)]
+    other = [mail.id for mail in read_valid_mails(make_campaign(), BytesIO(CSV), campaign_id="d")]
+    twice = [mail.id for mail in read_mails(b"email\na@example.org\na@example.org\nb@example.org\n")]
     assert len({*first, *other, *twice}) == 9
 
 
-def test_reading_goes_on_behind_any_row():
-    """From the place behind a row come the same mails, ids and lines as in one go."""
-    whole = read(CSV)
+def test_reading_mails_may_begin_after_any_row():
+    """Reading that begins after any row yields the same mails as reading the whole file."""
+    whole = read_mails(CSV)
     for number, mail in enumerate(whole):
         place = mail.after
-        rest = read(CSV, row=place.row, line=place.line, offset=place.offset)
+        rest = read_mails(CSV, row=place.row, line=place.line, offset=place.offset)
         assert [(m.id, m.job, m.after) for m in rest] == [(m.id, m.job, m.after) for m in whole[number + 1 :]]
 
 
@@ -64,8 +64,8 @@ cell = st.text(alphabet=st.characters(exclude_categories=("Cs",), exclude_charac
 
 
 @given(st.lists(st.lists(cell, min_size=2, max_size=2), max_size=8), st.sampled_from(["\n", "\r\n"]))
-def test_any_row_can_be_gone_on_behind(table, end):
-    """For any cells, reading in two goes gives the same as reading in one."""
+def test_reading_rows_may_begin_after_any_row(table, end):
+    """For any cells, reading that begins after any row yields the same rows."""
     quoted = [",".join('"' + cell.replace('"', '""') + '"' for cell in row) for row in table]
     data = ("\ufeffa,b" + end + "".join(line + end for line in quoted)).encode()
     whole = list(read_rows(BytesIO(data))[1])
@@ -93,13 +93,15 @@ def test_any_row_can_be_gone_on_behind(table, end):
 def test_faults_name_the_line(csv, says):
     """An error in a file is one message that names the line and the fault."""
     with pytest.raises(BadInput, match=says) as caught:
-        read(csv)
+        read_mails(csv)
     assert "\n" not in str(caught.value)
 
 
 def test_byte_order_mark_and_other_column():
     """A file from a spreadsheet, with a byte order mark and CRLF, is read; the column may be named."""
-    mails = read("\ufeffMail;\r\n".encode().replace(b";", b",x") + b"ann@example.org,1\r\n", column="Mail")
+    mails = read_mails(
+        "\ufeffMail;\r\n".encode().replace(b";", b",x") + b"ann@example.org,1\r\n", column="Mail"
+    )
     assert mails[0].job.to == ("ann@example.org",)
 
 
@@ -116,8 +118,8 @@ class _Endless(RawIOBase):
 
 
 def test_memory_does_not_grow_with_the_file():
-    """Three megabytes of rows are read in less than one."""
-    mails = read_valid_mails(campaign(), _Endless(6_500), campaign_id="c")
+    """Three megabytes of rows are read with less than one megabyte of memory."""
+    mails = read_valid_mails(make_campaign(), _Endless(6_500), campaign_id="c")
     for _ in range(5_000):  # beyond the addresses that are remembered
         next(mails)
     tracemalloc.start()
@@ -127,8 +129,8 @@ def test_memory_does_not_grow_with_the_file():
     assert peak < 1_000_000
 
 
-class Box:
-    """Take mails while there is room, and remember the continuations."""
+class CollectingOutbox:
+    """An outbox that accepts mails up to `room`, and collects the continuations."""
 
     def __init__(self, room: int = 10**9) -> None:
         self.room = room
@@ -148,11 +150,11 @@ class Box:
         self.rest.append((job, after_seconds))
 
 
-class _Dropping:
-    """Take mails, and lose the broker before the continuation is sent."""
+class _BrokenOutbox:
+    """An outbox whose broker is away when the continuation is sent."""
 
-    def __init__(self, box: Box) -> None:
-        self.send_many = box.send_many
+    def __init__(self, outbox: CollectingOutbox) -> None:
+        self.send_many = outbox.send_many
 
     def send_continuation(self, job, *, after_seconds) -> None:
         raise RetryLater("broker away")
@@ -167,119 +169,119 @@ def ledger(store) -> MailLedger:
 PEOPLE = b"email,name\n" + b"".join(b"p%d@example.org,P\n" % n for n in range(10))
 
 
-def piece(job, box, ledger, csv=PEOPLE, task_id="c"):
+def run_chunk(job, outbox, ledger, csv=PEOPLE, task_id="c"):
     @contextmanager
     def open_input(url):
         yield BytesIO(csv)
 
     return send_chunk(
-        job, Context(id=task_id), outbox=box, ledger=ledger, open_input=open_input, templates=None
+        job, Context(id=task_id), outbox=outbox, ledger=ledger, open_input=open_input, templates=None
     )
 
 
-def run_to_the_end(job, box, ledger, csv=PEOPLE):
-    steps = [piece(job, box, ledger, csv)]
-    while box.rest:
-        steps.append(piece(box.rest.pop(0)[0], box, ledger, csv, task_id="another"))
+def run_to_the_end(job, outbox, ledger, csv=PEOPLE):
+    steps = [run_chunk(job, outbox, ledger, csv)]
+    while outbox.rest:
+        steps.append(run_chunk(outbox.rest.pop(0)[0], outbox, ledger, csv, task_id="another"))
     return steps
 
 
-def test_campaign_is_sent_in_pieces(ledger):
-    """Ten rows by four: three runs, each mail once, and the last run sends nothing after it."""
-    box = Box()
-    steps = run_to_the_end(campaign(chunk=4), box, ledger)
+def test_campaign_is_sent_in_chunks(ledger):
+    """Ten rows in chunks of four make three runs, and the last one sends no continuation."""
+    outbox = CollectingOutbox()
+    steps = run_to_the_end(make_campaign(chunk=4), outbox, ledger)
     assert [step.sent for step in steps] == [4, 4, 2]
     assert [step.next_row for step in steps] == [4, 8, None]
-    assert box.mails == [m.id for m in read_valid_mails(campaign(), BytesIO(PEOPLE), campaign_id="c")]
+    assert outbox.mails == [m.id for m in read_valid_mails(make_campaign(), BytesIO(PEOPLE), campaign_id="c")]
 
 
 def test_full_queue_is_not_waited_for(ledger):
-    """With no room left the run ends at once and comes back later for the first mail that was not taken."""
-    box = Box(room=3)
-    assert piece(campaign(chunk=5), box, ledger).sent == 3
-    [(rest, after)] = box.rest
+    """If the queue is full, the run sends a delayed continuation from the first refused mail on."""
+    outbox = CollectingOutbox(room=3)
+    assert run_chunk(make_campaign(chunk=5), outbox, ledger).sent == 3
+    [(rest, after)] = outbox.rest
     assert (rest.row, rest.campaign) == (3, "c")
     assert after > 0
     for _ in range(3):  # still full: no progress, and no end of coming back
-        rest, after = box.rest.pop()
-        assert piece(rest, box, ledger).sent == 0
-        assert box.rest[0][0].row == 3
-    box.room = 100
-    run_to_the_end(box.rest.pop()[0], box, ledger)
-    assert len(set(box.mails)) == len(box.mails) == 10
+        rest, after = outbox.rest.pop()
+        assert run_chunk(rest, outbox, ledger).sent == 0
+        assert outbox.rest[0][0].row == 3
+    outbox.room = 100
+    run_to_the_end(outbox.rest.pop()[0], outbox, ledger)
+    assert len(set(outbox.mails)) == len(outbox.mails) == 10
 
 
-def test_piece_that_is_delivered_twice_is_sent_on_once(ledger):
-    """A repeated delivery of a piece sends no mail and no second continuation."""
-    box = Box()
-    piece(campaign(chunk=4), box, ledger)
-    again = piece(campaign(chunk=4), box, ledger)
-    assert (again.duplicate, again.sent, len(box.mails), len(box.rest)) == (True, 0, 4, 1)
+def test_chunk_that_is_delivered_twice_is_sent_once(ledger):
+    """A second delivery of a chunk sends no mail and no continuation."""
+    outbox = CollectingOutbox()
+    run_chunk(make_campaign(chunk=4), outbox, ledger)
+    again = run_chunk(make_campaign(chunk=4), outbox, ledger)
+    assert (again.duplicate, again.sent, len(outbox.mails), len(outbox.rest)) == (True, 0, 4, 1)
 
 
-def test_piece_that_died_is_sent_again_with_the_same_ids(ledger):
-    """If sending on fails half-way, the retry sends the same mails, which the ledger of mails knows."""
-    box = Box()
+def test_chunk_that_failed_is_sent_again_with_the_same_ids(ledger):
+    """If the continuation cannot be sent, the retry sends the same mail ids, which the ledger recognizes."""
+    outbox = CollectingOutbox()
     with pytest.raises(RetryLater):
-        piece(campaign(chunk=4), _Dropping(box), ledger)
-    piece(campaign(chunk=4), box, ledger)
-    assert box.mails[:4] == box.mails[4:]
+        run_chunk(make_campaign(chunk=4), _BrokenOutbox(outbox), ledger)
+    run_chunk(make_campaign(chunk=4), outbox, ledger)
+    assert outbox.mails[:4] == outbox.mails[4:]
 
 
-def test_piece_that_another_delivery_sends_is_left_to_it(ledger):
-    """While a piece is being sent on, a second delivery of it is told to come back."""
+def test_chunk_that_another_delivery_sends_is_left_to_it(ledger):
+    """While a delivery sends a chunk, a second delivery of it is retried later."""
     ledger.claim("c/0", "another", seconds=60)
     with pytest.raises(RetryLater) as busy:
-        piece(campaign(), Box(), ledger)
+        run_chunk(make_campaign(), CollectingOutbox(), ledger)
     assert 0 < busy.value.after_seconds < 61
 
 
 def test_bad_rows_are_left_out_and_named(ledger):
-    """Bad addresses do not stop a campaign: the other rows are sent, the bad ones named, once each."""
+    """Bad addresses do not stop a campaign. Each bad row is in the result of one run."""
     csv = b"email\na@example.org\nbad\nb@example.org\nworse\nc@example.org\nworst\n"
-    box = Box()
-    steps = run_to_the_end(campaign(chunk=2, subject="", text="x"), box, ledger, csv)
-    assert (len(box.mails), sum(step.skipped for step in steps)) == (3, 3)
+    outbox = CollectingOutbox()
+    steps = run_to_the_end(make_campaign(chunk=2, subject="", text="x"), outbox, ledger, csv)
+    assert (len(outbox.mails), sum(step.skipped for step in steps)) == (3, 3)
     reasons = [reason.split(":")[0] for step in steps for reason in step.reasons]
     assert reasons == ["line 3", "line 5", "line 7"]
 
 
 def test_bad_rows_are_named_once_when_the_queue_is_full(ledger):
-    """A run that the queue cut short reports the bad rows before the cut, the next run those behind it."""
+    """A run that a full queue ends reports the bad rows before its end, and the next run those after it."""
     csv = b"email\nfirst\na@example.org\nbad\nb@example.org\nworse\nc@example.org\n"
-    box = Box(room=1)
-    first = piece(campaign(subject="", text="x"), box, ledger, csv)
-    box.room = 100
-    [second] = run_to_the_end(box.rest.pop()[0], box, ledger, csv)
+    outbox = CollectingOutbox(room=1)
+    first = run_chunk(make_campaign(subject="", text="x"), outbox, ledger, csv)
+    outbox.room = 100
+    [second] = run_to_the_end(outbox.rest.pop()[0], outbox, ledger, csv)
     assert [reason[:6] for reason in first.reasons + second.reasons] == ["line 2", "line 4", "line 6"]
-    assert len(set(box.mails)) == len(box.mails) == 3
+    assert len(set(outbox.mails)) == len(outbox.mails) == 3
 
 
 def test_template_is_checked_before_any_mail_is_sent(ledger):
     """A template that fails for each of the first rows stops the campaign before any mail is sent."""
-    box = Box()
+    outbox = CollectingOutbox()
     with pytest.raises(BadInput, match=r"no mail of this campaign was sent: .* `nobody` is undefined"):
-        piece(campaign(text="{{ nobody }}"), box, ledger)
-    assert box.mails == []
+        run_chunk(make_campaign(text="{{ nobody }}"), outbox, ledger)
+    assert outbox.mails == []
 
 
 def test_template_that_fails_for_one_row_stops_no_campaign(ledger):
-    """A row with a value that its template cannot use is the fault of that row."""
-    box = Box()
+    """A template that fails for one of the first rows does not stop the campaign."""
+    outbox = CollectingOutbox()
     csv = b"email,n\na@example.org,x\nb@example.org,2\nc@example.org,3\n"
-    job = campaign(subject="", text="{{ n|int + 1 }}{% if n == 'x' %}{{ nobody }}{% endif %}")
-    assert piece(job, box, ledger, csv).sent == 3
+    job = make_campaign(subject="", text="{{ n|int + 1 }}{% if n == 'x' %}{{ nobody }}{% endif %}")
+    assert run_chunk(job, outbox, ledger, csv).sent == 3
 
 
-def test_file_that_changed_between_pieces_stops_the_campaign(ledger):
-    """Rows are counted by place, so a file of another size is BadInput, with the row that was reached."""
-    box = Box()
-    piece(campaign(chunk=4), box, ledger)
+def test_file_that_changed_between_chunks_stops_the_campaign(ledger):
+    """A file of another size is BadInput, with the row that was reached."""
+    outbox = CollectingOutbox()
+    run_chunk(make_campaign(chunk=4), outbox, ledger)
     with pytest.raises(BadInput, match=r"changed .* at row 4"):
-        piece(box.rest[0][0], box, ledger, PEOPLE + b"new@example.org\n")
+        run_chunk(outbox.rest[0][0], outbox, ledger, PEOPLE + b"new@example.org\n")
 
 
 def test_worker_without_an_outbox_says_so():
-    """A campaign that runs where nothing may be sent fails with an advice."""
+    """A campaign outside of a worker fails with the remedy."""
     with pytest.raises(FinalError, match="Millpond worker"):
         outbox_of(Context())

@@ -1,4 +1,4 @@
-"""Check the values that a mail contract takes and refuses: addresses, headers, bodies, sizes."""
+"""The contract of a mail checks addresses, headers, bodies and sizes."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ from millpond.tasks.email.contract import MAX_RECIPIENTS, SendCampaign, SendEmai
 from millpond.tasks.settings import settings
 
 
-def mail(**changes) -> SendEmail:
+def make_mail(**changes) -> SendEmail:
     return SendEmail(**{"sender": "ann@example.org", "to": "bob@example.org", "text": "hello", **changes})
 
 
@@ -33,9 +33,9 @@ def mail(**changes) -> SendEmail:
     ],
 )
 def test_addresses_have_one_form(given, kept):
-    """An address, named or not, comes out in one form, its domain in ASCII, and stays so."""
-    assert mail(to=given).to == (kept,)
-    assert mail(to=kept).to == (kept,)
+    """An address with or without a name is normalized, with its domain in ASCII, and then does not change."""
+    assert make_mail(to=given).to == (kept,)
+    assert make_mail(to=kept).to == (kept,)
 
 
 @pytest.mark.parametrize(
@@ -67,26 +67,26 @@ def test_bad_addresses_are_refused_in_every_field(bad):
     """Anything but one address on one line is refused as sender, recipient, hidden copy and reply address."""
     for field in ("sender", "to", "cc", "bcc", "reply_to"):
         with pytest.raises(ValidationError):
-            mail(**{field: bad if field == "sender" else [bad]})
+            make_mail(**{field: bad if field == "sender" else [bad]})
 
 
 @given(st.text(max_size=60), st.sampled_from(["a@example.org", "é.x@example.org"]))
 def test_any_name_is_kept_or_refused(name, address):
-    """Whatever stands before an address, the same address comes out, on one line, and reads back."""
+    """With any text before an address, the mailbox has the same address and is one line, or is refused."""
     try:
-        kept = mail(to=[f"{name} <{address}>"]).to[0]
+        kept = make_mail(to=[f"{name} <{address}>"]).to[0]
     except ValidationError:
         return
     assert parse_mailbox(kept).address == address
     assert kept.isprintable() or not set(kept) & set("\r\n\0\u2028\u2029\x85")
-    assert mail(to=[kept]).to == (kept,)
+    assert make_mail(to=[kept]).to == (kept,)
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=("Cc", "Zl", "Zp", "Cs")), max_size=60))
 def test_every_quoted_name_is_taken(name):
     """A name in double quotes may hold any character that is no control character."""
     escaped = name.replace("\\", "\\\\").replace('"', '\\"')
-    assert parse_mailbox(mail(to=[f'"{escaped}" <a@example.org>']).to[0]).name == name.strip()
+    assert parse_mailbox(make_mail(to=[f'"{escaped}" <a@example.org>']).to[0]).name == name.strip()
 
 
 @pytest.mark.parametrize(
@@ -120,24 +120,24 @@ def test_every_quoted_name_is_taken(name):
     ],
 )
 def test_headers_that_are_not_the_senders_are_refused(name):
-    """No header that another field, the message or a server owns can be set, nor a name that is none."""
+    """A header that another field, the message or a server sets is refused, and so is an invalid name."""
     with pytest.raises(ValidationError):
-        mail(headers={name: "value"})
+        make_mail(headers={name: "value"})
 
 
 @pytest.mark.parametrize(
     "value", ["a\nb", "a\rb", "a\r\nBcc: e@x.org", "\0", "", "  ", "x" * 901, "a " * 2001, "\u2028"]
 )
 def test_header_values_are_one_line_of_bounded_length(value):
-    """A value with a line break or a NUL, empty or too long, is refused by its name."""
+    """A value with a line break or NUL, an empty and a too long one are refused with the header's name."""
     with pytest.raises(ValidationError, match="X-Note"):
-        mail(headers={"X-Note": value})
+        make_mail(headers={"X-Note": value})
 
 
 def test_header_given_twice_is_refused():
     """Names that differ in case alone are the same header."""
     with pytest.raises(ValidationError, match="twice"):
-        mail(headers={"X-Note": "a", "x-note": "b"})
+        make_mail(headers={"X-Note": "a", "x-note": "b"})
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_header_given_twice_is_refused():
 def test_what_cannot_be_mailed_is_refused(changes):
     """Two bodies or none, a template outside its folder, a size over a bound: refused."""
     with pytest.raises((ValidationError, UnicodeEncodeError)):
-        mail(**changes)
+        make_mail(**changes)
 
 
 def test_contract_survives_the_wire():
@@ -193,14 +193,14 @@ def test_contract_survives_the_wire():
 
 
 def test_recipients_are_each_named_once():
-    """Somebody in to and in bcc gets one copy, under the bare address."""
-    job = mail(to=["Bob <bob@example.org>", "c@example.org"], cc="bob@example.org", bcc="d@example.org")
+    """A recipient in `to` and in `bcc` gets one copy."""
+    job = make_mail(to=["Bob <bob@example.org>", "c@example.org"], cc="bob@example.org", bcc="d@example.org")
     assert job.recipients == ("bob@example.org", "c@example.org", "d@example.org")
 
 
 def test_bodies_are_redacted():
     """Neither text, html nor context is shown where arguments are, in repr or in redacted()."""
-    job = mail(text="secret-1", html="secret-2", context={"password": "secret-3"})
+    job = make_mail(text="secret-1", html="secret-2", context={"password": "secret-3"})
     assert "secret" not in repr(job)
     assert "secret" not in json.dumps(job.redacted())
     campaign = SendCampaign(sender="a@example.org", source="x.csv", text="secret-4")
@@ -208,7 +208,7 @@ def test_bodies_are_redacted():
 
 
 def test_campaign_carries_no_long_text():
-    """A campaign's own text is bounded, for each of its messages repeats it; the error names the way out."""
+    """The text of a campaign is limited, because each message has a copy. The error names the remedy."""
     with pytest.raises(ValidationError, match="folder of templates"):
         SendCampaign(sender="a@example.org", source="x.csv", html="x" * 64_001)
 
@@ -232,7 +232,7 @@ def _already_by_the_vocabulary() -> list[str]:
 
 @pytest.mark.parametrize("address", ["ann@intranet", "ann@mail.local", "Ann <ann@a.corp.test>"])
 def test_address_of_an_intranet_needs_the_setting(address, monkeypatch):
-    """A domain that is none of the Internet's needs to be named in the setting."""
+    """A domain outside the Internet must be in the setting."""
     with pytest.raises(ValidationError, match="MILLPOND_SMTP__INTRANET_DOMAINS"):
         SendEmail(sender="a@example.org", to=address, text="x")
     monkeypatch.setenv("MILLPOND_SMTP__INTRANET_DOMAINS", "intranet,local,corp.test")

@@ -1,4 +1,4 @@
-"""Check the bytes of a mail: the same each time, no header from outside, no line break that is not CRLF."""
+"""The bytes of a mail are the same on each run, without injected headers, and all lines end with CRLF."""
 
 import re
 from datetime import UTC, datetime
@@ -67,11 +67,11 @@ hostile = st.lists(
 ).map("".join)
 
 
-def mail(**changes) -> SendEmail:
+def make_mail(**changes) -> SendEmail:
     return SendEmail(**{"sender": "ann@example.org", "to": "bob@example.org", "text": "hello", **changes})
 
 
-def made(
+def compose(
     job: SendEmail, *attachments: LoadedAttachment, task_id: str = "t-1", content: Content | None = None
 ) -> Envelope:
     content = content or Content(job.subject, job.text, job.html)
@@ -85,52 +85,56 @@ def header_names(payload: bytes) -> list[str]:
 
 
 def test_same_task_gives_the_same_bytes():
-    """Made twice, a mail with attachments is the same to the byte, under the task's own Message-ID."""
-    job = mail(html="<p>hello</p>")
+    """A mail that is composed twice has the same bytes, and the Message-ID of its task."""
+    job = make_mail(html="<p>hello</p>")
     attachment = LoadedAttachment("a.txt", None, b"data")
-    first, second = made(job, attachment), made(job, attachment)
+    first, second = compose(job, attachment), compose(job, attachment)
     assert first == second
     assert first.message_id == "<t-1@mail.example.org>"
-    assert made(job, attachment, task_id="t-2").message_id != first.message_id
+    assert compose(job, attachment, task_id="t-2").message_id != first.message_id
 
 
 @pytest.mark.parametrize("task_id", ["a b", "a>\r\nX: y", "", "é", "x" * 500])
 def test_any_task_id_makes_a_message_id(task_id):
-    """A task id that may not stand in a Message-ID is replaced by its digest, the same each time."""
-    assert re.fullmatch(r"<[0-9a-f]{64}@mail\.example\.org>", made(mail(), task_id=task_id).message_id)
+    """A task id that a Message-ID cannot have is replaced by its digest."""
+    assert re.fullmatch(
+        r"<[0-9a-f]{64}@mail\.example\.org>", compose(make_mail(), task_id=task_id).message_id
+    )
 
 
 def test_hidden_copies_are_in_the_envelope_alone():
-    """Nobody in bcc appears in the bytes; a mail to hidden recipients only names none."""
-    envelope = made(mail(bcc="eve@example.org"))
+    """The addresses in `bcc` are not in the message. A mail with only such recipients has none in `To`."""
+    envelope = compose(make_mail(bcc="eve@example.org"))
     assert envelope.recipients == ("bob@example.org", "eve@example.org")
     assert b"eve" not in envelope.payload
-    hidden = made(SendEmail(sender="ann@example.org", bcc="eve@example.org", text="x"))
+    hidden = compose(SendEmail(sender="ann@example.org", bcc="eve@example.org", text="x"))
     assert b"To: undisclosed-recipients:;\r\n" in hidden.payload
     assert b"eve" not in hidden.payload
 
 
 @given(subject=hostile, header=hostile, name=hostile, body=hostile)
 def test_no_text_becomes_a_header(subject, header, name, body):
-    """Whatever subject, header, display name and body hold, the mail has the headers meant and no others."""
+    """With any subject, header, name and body, the mail has the intended headers and no others."""
     try:
-        job = mail(subject=subject, headers={"X-Note": header}, to=[f'"{name}" <bob@example.org>'], text=body)
+        job = make_mail(
+            subject=subject, headers={"X-Note": header}, to=[f'"{name}" <bob@example.org>'], text=body
+        )
     except (ValidationError, UnicodeEncodeError):
         return
-    check(made(job).payload, OURS | {"X-Note"})
+    check_headers(compose(job).payload, OURS | {"X-Note"})
 
 
 @given(subject=hostile, body=hostile)
 def test_no_rendered_text_becomes_a_header(subject, body):
-    """The output of templates is held to the same rule: BadInput, or a mail with the headers meant."""
+    """With any rendered subject and body, the mail has the intended headers, or is refused."""
     try:
-        envelope = made(mail(), content=Content(subject, body, None))
+        envelope = compose(make_mail(), content=Content(subject, body, None))
     except BadInput:
         return
-    check(envelope.payload, OURS)
+    check_headers(envelope.payload, OURS)
 
 
-def check(payload: bytes, names: set[str]) -> None:
+def check_headers(payload: bytes, names: set[str]) -> None:
     assert sorted(header_names(payload)) == sorted(names)
     assert set(message_from_bytes(payload, policy=default).keys()) == names
     assert b"\0" not in payload
@@ -141,15 +145,15 @@ def check(payload: bytes, names: set[str]) -> None:
 @given(st.text(alphabet=st.characters(exclude_categories=("Cc", "Zl", "Zp", "Cs")), max_size=200))
 @example("=?utf-8?q?looks_encoded?=")
 def test_subject_reads_back(subject):
-    """A receiver sees the subject that was given, whatever letters are in it."""
-    read = message_from_bytes(made(mail(subject=subject)).payload, policy=default)["Subject"]
+    """A receiver reads the subject that was given."""
+    read = message_from_bytes(compose(make_mail(subject=subject)).payload, policy=default)["Subject"]
     assert " ".join(str(read).split()) == " ".join(subject.split())
 
 
 @given(st.text(alphabet=st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=300))
 def test_body_reads_back(text):
-    """A receiver reads the text that was given, but for the spelling of its line ends."""
-    read = message_from_bytes(made(mail(text=text)).payload, policy=default).get_content()
+    """A receiver reads the text that was given, except for the form of line ends."""
+    read = message_from_bytes(compose(make_mail(text=text)).payload, policy=default).get_content()
     assert re.sub("\r\n|\r", "\n", read).rstrip("\n") == re.sub("\r\n|\r", "\n", text).rstrip("\n")
 
 
@@ -157,30 +161,30 @@ def test_body_reads_back(text):
     "subject", ["a\r\nBcc: eve@example.org", "a\nb", "é\nb", "a\0b", "a\u2028b", "\ud800"]
 )
 def test_rendered_subject_of_two_lines_is_bad_input(subject):
-    """A value in a CSV that holds a line break does not reach the header, encoded or not."""
+    """A rendered subject with a control character is refused."""
     with pytest.raises(BadInput, match="Subject"):
-        made(mail(), content=Content(subject, "x", None))
+        compose(make_mail(), content=Content(subject, "x", None))
 
 
 @pytest.mark.parametrize("body", ["a\0b", "\ud800"])
 def test_rendered_body_that_cannot_be_mailed_is_bad_input(body):
-    """A template that makes a NUL or half a letter is stopped before the mail server sees it."""
+    """A rendered body with a NUL or half a surrogate pair is refused."""
     for content in (Content("s", body, None), Content("s", None, body)):
         with pytest.raises(BadInput, match="body"):
-            made(mail(), content=content)
+            compose(make_mail(), content=content)
 
 
 def test_long_words_in_headers_are_not_broken():
     """A List-Unsubscribe of 300 characters stays one word on one line."""
     url = f"<https://example.org/{'u' * 300}>"
-    payload = made(mail(headers={"List-Unsubscribe": url})).payload
+    payload = compose(make_mail(headers={"List-Unsubscribe": url})).payload
     assert url.encode() in payload
 
 
 def test_many_recipients_are_folded():
-    """Eighty addresses stand on lines of at most 78 characters, all of them."""
+    """Eighty addresses are written in lines of at most 78 characters."""
     people = [f"Person Number {n} <person{n}@example.org>" for n in range(80)]
-    payload = made(mail(to=people)).payload
+    payload = compose(make_mail(to=people)).payload
     assert max(map(len, payload.split(b"\r\n"))) <= 78
     assert message_from_bytes(payload, policy=default)["To"].addresses[79].addr_spec == "person79@example.org"
 
@@ -191,7 +195,7 @@ def test_attachments_keep_name_type_and_bytes():
         LoadedAttachment("bericht für é.pdf", None, bytes(range(256))),
         LoadedAttachment("x.bin", "image/png", b"--=_\r\n.\r\n"),
     ]
-    message = message_from_bytes(made(mail(html="<p>x</p>"), *loaded).payload, policy=default)
+    message = message_from_bytes(compose(make_mail(html="<p>x</p>"), *loaded).payload, policy=default)
     seen = [
         (part.get_filename(), part.get_content_type(), part.get_content())
         for part in message.iter_attachments()
@@ -207,7 +211,7 @@ def test_attachments_keep_name_type_and_bytes():
 def test_attached_message_keeps_its_bytes(name):
     """A file whose ending means a message of its own is attached as its bytes, not as a message."""
     data = b"Subject: x\n\nbody\n"
-    payload = made(mail(), LoadedAttachment(name, None, data)).payload
+    payload = compose(make_mail(), LoadedAttachment(name, None, data)).payload
     [part] = message_from_bytes(payload, policy=default).iter_attachments()
     assert (part.get_content_type(), part.get_content()) == ("application/octet-stream", data)
     assert b"\n" not in payload.replace(b"\r\n", b"")
@@ -216,13 +220,13 @@ def test_attached_message_keeps_its_bytes(name):
 @pytest.mark.parametrize("name", ["report.csv.gz", "page.html.bz2", "backup.tgz", "letter.txt.xz"])
 def test_a_compressed_attachment_has_no_type_of_its_content(name):
     """A receiver opened a compressed CSV as text: the type was that of the file before its compression."""
-    payload = made(mail(), LoadedAttachment(name, None, b"\x1f\x8b")).payload
+    payload = compose(make_mail(), LoadedAttachment(name, None, b"\x1f\x8b")).payload
     [part] = message_from_bytes(payload, policy=default).iter_attachments()
     assert part.get_content_type() == "application/octet-stream"
 
 
 def test_smtputf8_is_asked_for_only_where_needed():
-    """A domain or name outside ASCII needs nothing; a local part does."""
-    assert not made(mail(to="Jörg <joerg@müller.de>")).needs_smtputf8
+    """Only a local part outside ASCII needs SMTPUTF8."""
+    assert not compose(make_mail(to="Jörg <joerg@müller.de>")).needs_smtputf8
     for field in ("sender", "to", "bcc", "reply_to"):
-        assert made(mail(**{field: "jörg@example.org"})).needs_smtputf8
+        assert compose(make_mail(**{field: "jörg@example.org"})).needs_smtputf8

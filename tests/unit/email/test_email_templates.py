@@ -1,4 +1,4 @@
-"""Check the templates of mails: their output, their reach, and that they end."""
+"""Templates of mails render values, read only their folder, and end within their limits."""
 
 import itertools
 import re
@@ -19,12 +19,12 @@ from tests.harness.peak_memory import peak_mb
 BIG = "{% set x = 'a' * 900000 %}"
 
 
-def mail(**changes) -> SendEmail:
+def make_mail(**changes) -> SendEmail:
     return SendEmail(**{"sender": "ann@example.org", "to": "bob@example.org", "text": "hello", **changes})
 
 
-def text_of(source: str, folder=None, **values) -> str | None:
-    return render_content(mail(text=source, context=values), folder=folder).text
+def render_text(source: str, folder=None, **values) -> str | None:
+    return render_content(make_mail(text=source, context=values), folder=folder).text
 
 
 @pytest.fixture
@@ -42,13 +42,13 @@ def folder(tmp_path):
 
 def test_without_context_nothing_is_a_template():
     """Braces in a plain mail are sent as they are."""
-    content = render_content(mail(subject="{{ a }}", text="{{ b }}", html="{% c %}"), folder=None)
+    content = render_content(make_mail(subject="{{ a }}", text="{{ b }}", html="{% c %}"), folder=None)
     assert (content.subject, content.text, content.html) == ("{{ a }}", "{{ b }}", "{% c %}")
 
 
 def test_html_is_escaped_and_text_is_not():
     """A value with markup is text in HTML, and as it is in text and subject."""
-    job = mail(
+    job = make_mail(
         subject="{{ n }}", text="{{ n }}", html="<b>{{ n }}</b>{{ n ~ '<' }}", context={"n": "<A & B>"}
     )
     content = render_content(job, folder=None)
@@ -58,15 +58,15 @@ def test_html_is_escaped_and_text_is_not():
 
 def test_named_templates_come_from_the_folder(folder):
     """NAME.txt and NAME.html are used where they exist, with their includes."""
-    one = render_content(mail(text=None, template="news/may", context={"name": "Bob"}), folder=folder)
+    one = render_content(make_mail(text=None, template="news/may", context={"name": "Bob"}), folder=folder)
     assert (one.text, one.html) == ("Hello Bob -- us", None)
-    two = render_content(mail(text=None, template="both", context={"name": "<"}), folder=folder)
+    two = render_content(make_mail(text=None, template="both", context={"name": "<"}), folder=folder)
     assert (two.text, two.html) == ("<", "<b>&lt;</b>")
 
 
 def test_changed_template_is_read_again(folder):
     """A template that was edited is used from the next mail on."""
-    job = mail(text=None, template="both", context={"name": "Bob"})
+    job = make_mail(text=None, template="both", context={"name": "Bob"})
     render_content(job, folder=folder)
     (folder / "both.txt").write_text("Dear {{ name }}")
     assert render_content(job, folder=folder).text == "Dear Bob"
@@ -74,22 +74,22 @@ def test_changed_template_is_read_again(folder):
 
 @pytest.mark.parametrize("name", ["missing", "link"])
 def test_template_outside_the_folder_is_not_found(folder, name):
-    """A name that is not there, and a link that leads outside, are BadInput that says where was looked."""
+    """A missing template and a link out of the folder are BadInput, with the files that were searched."""
     with pytest.raises(BadInput, match=f"neither {name}.txt nor {name}.html"):
-        render_content(mail(text=None, template=name, context={}), folder=folder)
+        render_content(make_mail(text=None, template=name, context={}), folder=folder)
 
 
 @pytest.mark.parametrize("path", ["../secret.txt", "link.txt", "/etc/passwd", "news/../../secret.txt"])
 def test_include_does_not_leave_the_folder(folder, path):
     """A template includes nothing from outside its folder."""
     with pytest.raises(BadInput, match="include"):
-        text_of("{% include '" + path + "' %}", folder)
+        render_text("{% include '" + path + "' %}", folder)
 
 
 def test_named_template_without_a_folder_names_the_setting():
-    """Where no folder is configured, the error says how to configure one."""
+    """Without a folder of templates, the error names the setting."""
     with pytest.raises(BadInput, match="MILLPOND_SMTP__TEMPLATES"):
-        render_content(mail(text=None, template="both"), folder=None)
+        render_content(make_mail(text=None, template="both"), folder=None)
 
 
 @pytest.mark.parametrize(
@@ -105,18 +105,18 @@ def test_named_template_without_a_folder_names_the_setting():
     ],
 )
 def test_template_that_fails_is_bad_input(source, says):
-    """A template's own mistake is one line that names the field, the line and the mistake."""
+    """The error for a bad template is one line with the field, the line and the fault."""
     with pytest.raises(BadInput, match="the template of text") as caught:
-        text_of(source, name="Bob")
+        render_text(source, name="Bob")
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_fault_of_an_included_file_names_the_file(folder):
-    """The line of a fault is that of the file that it is in."""
+    """The error for an included file names that file and its line."""
     (folder / "foot.txt").write_text("\n{{ nobody }}")
     with pytest.raises(BadInput, match=r"of foot\.txt line 2: .*`nobody` is undefined"):
-        render_content(mail(text=None, template="news/may", context={"name": "Bob"}), folder=folder)
+        render_content(make_mail(text=None, template="news/may", context={"name": "Bob"}), folder=folder)
 
 
 @pytest.mark.parametrize(
@@ -136,21 +136,21 @@ def test_fault_of_an_included_file_names_the_file(folder):
     ],
 )
 def test_template_reaches_no_interpreter(source):
-    """A template reaches neither the interpreter nor the insides of its values: there is no such name."""
+    """A template cannot access Python's attributes of its values."""
     with pytest.raises(BadInput, match=r"undefined|is unknown|names no folder"):
-        text_of(source, values=[1])
+        render_text(source, values=[1])
 
 
 def test_template_changes_nothing_of_its_mail():
-    """A change by a template to its values ends with its rendering."""
-    job = mail(subject="{{ values.clear() }}", text="{{ values }}", context={"values": [1]})
+    """A template cannot change the values of its mail."""
+    job = make_mail(subject="{{ values.clear() }}", text="{{ values }}", context={"values": [1]})
     assert (render_content(job, folder=None).text, job.context) == ("[1]", {"values": [1]})
 
 
 def test_values_pass_whole():
-    """Numbers of any length, texts of any script and nested values are shown as they were sent."""
+    """Large numbers, text in any script and nested values are rendered without loss."""
     values = {"n": 10**60, "m": -(2**100), "f": 0.1, "d": {"k": [True, None, "ü€"]}, "self": 1, "name": "x"}
-    assert text_of("{{ n }} {{ m }} {{ f }} {{ d.k }} {{ name }}", **values) == (
+    assert render_text("{{ n }} {{ m }} {{ f }} {{ d.k }} {{ name }}", **values) == (
         f"{10**60} {-(2**100)} 0.1 [True, None, 'ü€'] x"
     )
 
@@ -219,19 +219,19 @@ RECURSION = "recursion limit"
     ids=itertools.count(),
 )
 def test_template_that_makes_too_much_is_stopped(source, says, folder):
-    """Each way to multiply text or work soon ends, by the bound that is meant for it."""
+    """Each way to multiply text or work ends soon, by the limit that is meant for it."""
     (folder / "own.txt").write_text("{% include 'own.txt' %}")
     (folder / "two.txt").write_text("{% for i in range(9) %}{% include 'two.txt' %}{% endfor %}")
     started = time.process_time(), seconds_of_children(), memory_of_this_process()
     with pytest.raises(BadInput, match=re.escape(says)):
-        text_of(source, folder, v=list(range(99)), a="a", comment="(" * 63_000)
+        render_text(source, folder, v=list(range(99)), a="a", comment="(" * 63_000)
     assert time.process_time() - started[0] < 0.5
     assert seconds_of_children() - started[1] < 5
     assert memory_of_this_process() - started[2] < 32 * 1024**2
 
 
 def seconds_of_children() -> float:
-    """Return the processor time of all children so far, of those that have ended too."""
+    """Return the processor time of all child processes so far, ended ones included, in seconds."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     running = [each.cpu_times() for each in psutil.Process().children()]
     return ended.ru_utime + ended.ru_stime + sum(each.user + each.system for each in running)
@@ -251,16 +251,16 @@ def memory_of_this_process() -> int:
     ],
 )
 def test_large_template_is_quick_and_small(source, length, folder):
-    """A template that froze the mail pool for 95 s or took 1.6 GB is a mail like any other."""
+    """A large template that once took 95 s or 1.6 GB is rendered quickly, with little memory."""
     before = time.process_time()
-    assert len(text_of(source, folder, a="a", comment="(" * 63_000)) == length
+    assert len(render_text(source, folder, a="a", comment="(" * 63_000)) == length
     [child] = [each for each in psutil.Process().children() if "template_engine" in each.cmdline()[-1]]
     assert time.process_time() - before < 1
     assert peak_mb(child.pid) < 128
 
 
 def test_without_its_bounds_the_engine_is_not_stopped():
-    """The bounds stop the attacks, not a fault of the templates: with more fuel they end well."""
+    """A template that runs out of fuel succeeds without that limit."""
     loop = "{% for i in range(2000) %}{% for j in range(2000) %}{% endfor %}{% endfor %}"
     request = {"name": "text", "source": loop, "values": [], "html": False, "folder": None}
     assert template_engine.answer_request(request)["kind"] == "OutOfFuel"
@@ -268,14 +268,14 @@ def test_without_its_bounds_the_engine_is_not_stopped():
 
 
 def test_rendering_goes_on_after_an_attack():
-    """The mail behind one that broke the limits of the process is rendered."""
+    """After a mail that broke the limits of the process, the next one is rendered."""
     with pytest.raises(BadInput, match=MEMORY):
-        text_of("{{ '{:1000000000}'.format(1) }}")
-    assert text_of("{{ n }}", n=1) == "1"
+        render_text("{{ '{:1000000000}'.format(1) }}")
+    assert render_text("{{ n }}", n=1) == "1"
 
 
 def test_interrupted_rendering_leaves_no_answer_to_the_next(monkeypatch):
-    """A time limit that strikes while an answer is awaited does not give it to the next mail."""
+    """After a time limit during a rendering, the next mail does not get the late reply."""
     process = TemplateProcess()
 
     def render(value):
@@ -291,7 +291,7 @@ def test_interrupted_rendering_leaves_no_answer_to_the_next(monkeypatch):
 
 
 def test_process_killed_from_outside_is_no_fault_of_the_mail(monkeypatch):
-    """A rendering whose process is killed is tried again later."""
+    """A rendering whose process is killed from outside is retried."""
     process = TemplateProcess()
     assert process.render("text", "{{ n }}", {"n": 1}, html=False, folder=None) == "1"
     running = process._child
@@ -303,21 +303,23 @@ def test_process_killed_from_outside_is_no_fault_of_the_mail(monkeypatch):
 
 def test_filters_of_people():
     """`truncate` by position, `urlize` and `wordcount` do the same as Jinja's; links are escaped once."""
-    assert text_of("{{ t|truncate(9) }}|{{ t|wordcount }}", t="hello world foo") == "hello...|3"
-    html = render_content(mail(html="{{ t|urlize }}", context={"t": "<i> http://a.b/?c&d"}), folder=None).html
+    assert render_text("{{ t|truncate(9) }}|{{ t|wordcount }}", t="hello world foo") == "hello...|3"
+    html = render_content(
+        make_mail(html="{{ t|urlize }}", context={"t": "<i> http://a.b/?c&d"}), folder=None
+    ).html
     assert html == '&lt;i&gt; <a href="http://a.b/?c&amp;d" rel="noopener">http://a.b/?c&amp;d</a>'
 
 
 def test_loops_still_know_where_they_are():
-    """In a loop index, length, last, else and filters work."""
+    """The variable `loop`, `else` of a loop, and filters work."""
     inside = "{{ loop.index }}/{{ loop.length }} {{ k }}={{ v }}{{ '' if loop.last else ', ' }}"
     source = "{% for k, v in d.items() %}" + inside + "{% endfor %}"
-    assert text_of(source, d={"a": 1, "b": 2}) == "1/2 a=1, 2/2 b=2"
-    assert text_of("{% for x in [] %}{% else %}none{% endfor %}") == "none"
-    assert text_of("{{ names|sort|join(', ')|upper|replace('A', 'b') }}", names=["c", "a"]) == "b, C"
+    assert render_text(source, d={"a": 1, "b": 2}) == "1/2 a=1, 2/2 b=2"
+    assert render_text("{% for x in [] %}{% else %}none{% endfor %}") == "none"
+    assert render_text("{{ names|sort|join(', ')|upper|replace('A', 'b') }}", names=["c", "a"]) == "b, C"
 
 
 def test_rendered_subject_is_bounded():
     """A subject that a template made too long is BadInput."""
     with pytest.raises(BadInput, match="subject"):
-        render_content(mail(subject="{{ 'x' * 901 }}", context={}), folder=None)
+        render_content(make_mail(subject="{{ 'x' * 901 }}", context={}), folder=None)

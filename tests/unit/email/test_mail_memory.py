@@ -1,4 +1,4 @@
-"""The slots of the pool for mail fit its container, each with the largest mail that may be sent."""
+"""All slots of the mail pool, each with the largest mail, fit the memory of the container."""
 
 import os
 import re
@@ -50,7 +50,7 @@ print(peak_mb())
 
 @pytest.mark.slow
 def test_the_largest_mails_in_all_slots_fit_the_container() -> None:
-    """Mails with 20 MiB attached come to every slot, beside the process that renders templates."""
+    """The container has memory for mails of 20 MiB in every slot, and for the process of templates."""
     slots = PoolsTable().pools["email"].slots
     command = [sys.executable, "-c", _SEND, str(slots)]
     env = {**os.environ, **dict(re.findall(r"(MALLOC_\w+)=(\d+)", DOCKERFILE.read_text()))}

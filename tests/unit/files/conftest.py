@@ -1,4 +1,4 @@
-"""Fixtures for file tests: a root of their own, and photographs of every awkward sort."""
+"""Fixtures of the file tests: a root, its storage, and functions that run an operation on given content."""
 
 import shutil
 import subprocess
@@ -42,7 +42,7 @@ def store(root: Path) -> Storage:
 
 @pytest.fixture
 def context() -> Context:
-    """Return the context of a body called by hand."""
+    """Return the context of a handler that is called by hand."""
     return Context()
 
 
@@ -87,7 +87,7 @@ def small_disk(request: pytest.FixtureRequest, root: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def to_table(store: Storage, root: Path, context: Context) -> Callable[..., tuple[TableResult, Any]]:
-    """Return a function that writes a table, converts it, and gives the result and the table read back."""
+    """Return a function that converts a table to Parquet, and returns the result and the table read back."""
     import pyarrow.parquet as pq
 
     from millpond.tasks.files.tables import to_parquet
@@ -102,7 +102,7 @@ def to_table(store: Storage, root: Path, context: Context) -> Callable[..., tupl
 
 @pytest.fixture
 def refused_table(to_table: Callable[..., tuple[TableResult, Any]], root: Path) -> Callable[..., str]:
-    """Return a function that converts a table which cannot be, and gives the message; nothing may be left."""
+    """Return a function that converts a bad table, and returns the error's message. No output may be left."""
 
     def refuse(content: bytes, *, name: str = "in.csv", **options: Any) -> str:
         (root / "out.parquet").unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Fetch the samples of other projects' source packages, for the slow tests: nothing of them is committed."""
+"""Download samples from the source packages of other projects, for slow tests. None is committed."""
 
 import binascii
 import re
@@ -14,15 +14,15 @@ import pytest
 _SECONDS = 600
 
 
-def from_pypi(project: str, folder: Path) -> Path:
-    """Return the unpacked source distribution of a project; skip where it cannot be fetched."""
+def download_from_pypi(project: str, folder: Path) -> Path:
+    """Return the unpacked source distribution of a project. Skip the test if it cannot be downloaded."""
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
     _run([*pip, "--dest", str(folder), project], folder, f"{project} from PyPI")
     return _unpacked(folder, f"{project}-*.tar.gz")
 
 
-def from_debian(package: str, folder: Path) -> Path:
-    """Return the unpacked upstream sources of a Debian package; skip where they cannot be fetched."""
+def download_from_debian(package: str, folder: Path) -> Path:
+    """Return the unpacked sources of a Debian package. Skip the test if they cannot be downloaded."""
     if not shutil.which("apt-get"):
         pytest.skip("this is no Debian")
     sources = folder / "sources.sources"
@@ -43,7 +43,7 @@ def from_debian(package: str, folder: Path) -> Path:
     return _unpacked(folder, f"{package}_*.orig.tar.*")
 
 
-def uudecoded(path: Path) -> bytes:
+def uudecode(path: Path) -> bytes:
     """Return the content of a uuencoded file."""
     content, is_begun = bytearray(), False
     for line in path.read_bytes().splitlines():
@@ -57,7 +57,7 @@ def uudecoded(path: Path) -> bytes:
     return bytes(content)
 
 
-def files_of(folder: Path) -> Iterator[Path]:
+def list_files(folder: Path) -> Iterator[Path]:
     """Yield all files below a folder, in order."""
     yield from (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
 

@@ -1,4 +1,4 @@
-"""Unpack archives: every format, told by content, into a folder that is there whole or not at all."""
+"""An archive of any format, known by its content, is unpacked into a folder that is complete or missing."""
 
 import bz2
 import gzip
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from packed import FILES, tar, zipped
+from archive_makers import FILES, make_tar, make_zip
 
 from millpond.tasks.context import Context
 from millpond.tasks.errors import BadInput, RetryLater
@@ -31,20 +31,20 @@ Unpacked = Callable[..., dict[str, bytes | None]]
 
 @pytest.mark.parametrize("packer", PACKERS)
 def test_every_tar_is_unpacked(unpacked: Unpacked, packer: str) -> None:
-    """A tar, plain or compressed, is told by its content and unpacked, long and foreign names included."""
-    assert unpacked(PACKERS[packer](tar(*FILES.items()))) == FILES
+    """A tar, plain or compressed, is known by its content. Long names and names outside ASCII are kept."""
+    assert unpacked(PACKERS[packer](make_tar(*FILES.items()))) == FILES
 
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_every_kind_of_tar_header_is_read(unpacked: Unpacked, form: int) -> None:
-    """The formats of fifty years of tar are read."""
-    content = tar(("./", None), ("./a/b.txt", b"x"), ("ä", b"y"), form=form)
+    """All three formats of tar headers are read."""
+    content = make_tar(("./", None), ("./a/b.txt", b"x"), ("ä", b"y"), form=form)
     assert unpacked(content) == {"a/b.txt": b"x", "ä": b"y"}
 
 
 def test_a_tar_without_a_mark_is_told_by_its_checksum(unpacked: Unpacked) -> None:
-    """The tar of 1979 has no mark of its own."""
-    old = bytearray(tar(("a", b"x"), form=tarfile.USTAR_FORMAT))
+    """The first format of tar (1979) has no magic number."""
+    old = bytearray(make_tar(("a", b"x"), form=tarfile.USTAR_FORMAT))
     old[257:265] = bytes(8)
     old[148:156] = b" " * 8
     old[148:156] = b"%06o\0 " % sum(old[:512])
@@ -53,26 +53,26 @@ def test_a_tar_without_a_mark_is_told_by_its_checksum(unpacked: Unpacked) -> Non
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
 def test_every_usual_zip_is_unpacked(unpacked: Unpacked, method: int) -> None:
-    """A zip is unpacked whatever its usual methods and whatever its name."""
-    assert unpacked(zipped(*FILES.items(), method=method)) == FILES
+    """The methods of compression that zips usually have are read, and the file's name does not matter."""
+    assert unpacked(make_zip(*FILES.items(), method=method)) == FILES
 
 
 def test_an_archive_in_an_archive_stays_packed(unpacked: Unpacked) -> None:
     """Only the outermost archive is unpacked, so no depth of them can be a bomb."""
-    inner = zipped(("x", b"y"))
-    assert unpacked(zipped(("inner.zip", inner))) == {"inner.zip": inner}
+    inner = make_zip(("x", b"y"))
+    assert unpacked(make_zip(("inner.zip", inner))) == {"inner.zip": inner}
 
 
 @pytest.mark.parametrize("packer", ["gzip", "bzip2", "xz", "zstd"])
 def test_streams_one_after_the_other_are_one(unpacked: Unpacked, packer: str) -> None:
-    """Output of parallel compressors, and zero padding behind it, is read to the end."""
-    content, pack = tar(*FILES.items()), PACKERS[packer]
+    """Streams that parallel compressors write are read as one, and zero padding is skipped."""
+    content, pack = make_tar(*FILES.items()), PACKERS[packer]
     assert unpacked(pack(content[:70_000]) + pack(content[70_000:]) + bytes(64)) == FILES
 
 
 def test_running_twice_leaves_what_is_there(store: Storage, root: Path, context: Context) -> None:
-    """A second run finds its work done; other content in its place is never mixed with it."""
-    (root / "in").write_bytes(zipped(*FILES.items()))
+    """A second run is no error. A target with other content is refused, and stays as it is."""
+    (root / "in").write_bytes(make_zip(*FILES.items()))
     assert unpack(JOB, store, context) == unpack(JOB, store, context)
     (root / "out" / "a.txt").write_bytes(b"changed")
     with pytest.raises(BadInput, match="holds something else"):
@@ -81,19 +81,19 @@ def test_running_twice_leaves_what_is_there(store: Storage, root: Path, context:
 
 
 def test_neither_owners_nor_modes_come_along(store: Storage, root: Path, context: Context) -> None:
-    """A file that claims to run as root is a plain file."""
+    """Neither the setuid bit nor the owner in an archive is applied."""
     member = tarfile.TarInfo("tool")
     member.mode, member.uid = 0o6777, 12345
-    (root / "in").write_bytes(tar((member, b"#!/bin/sh")))
+    (root / "in").write_bytes(make_tar((member, b"#!/bin/sh")))
     unpack(JOB, store, context)
     status = (root / "out" / "tool").stat()
     assert status.st_mode & 0o7111 == 0
     assert status.st_uid != 12345
 
 
-@pytest.mark.parametrize("content", [tar(*FILES.items()), zipped(*FILES.items())], ids=["tar", "zip"])
+@pytest.mark.parametrize("content", [make_tar(*FILES.items()), make_zip(*FILES.items())], ids=["tar", "zip"])
 def test_progress_is_in_bytes_of_the_archive(store: Storage, root: Path, content: bytes) -> None:
-    """It never passes the archive's length, however much comes out of it."""
+    """Progress never exceeds the archive's length, however long the content is."""
     (root / "in").write_bytes(content)
     seen: list[tuple[int, int | None]] = []
     unpack(JOB, store, Context(report=lambda *done: seen.append(done)))
@@ -102,8 +102,8 @@ def test_progress_is_in_bytes_of_the_archive(store: Storage, root: Path, content
 
 
 def test_a_full_disk_leaves_nothing(store: Storage, root: Path, small_disk: Path, context: Context) -> None:
-    """A disk that fills up is tried again later, and holds nothing until then."""
-    (root / "in").write_bytes(zipped(("a", b"x" * 600_000), ("b/c", bytes(range(256)) * 3_000)))
+    """A full disk is retried later, and no part of the output remains."""
+    (root / "in").write_bytes(make_zip(("a", b"x" * 600_000), ("b/c", bytes(range(256)) * 3_000)))
     with pytest.raises(RetryLater, match="no room left"):
         unpack(Unpack(source="in", target="disk/out"), store, context)
     assert list(small_disk.iterdir()) == []

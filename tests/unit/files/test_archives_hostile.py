@@ -1,4 +1,4 @@
-"""Refuse archives that are damaged or meant to harm: the entry named, and nothing left in or outside."""
+"""Damaged and hostile archives are refused with the entry at fault, and leave nothing."""
 
 import bz2
 import gzip
@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 import zstandard
-from packed import FILES, overlapping, quoted_overlap, tar, zipped
+from archive_makers import FILES, make_overlapping_zip, make_quoting_zip, make_tar, make_zip
 
 from millpond.tasks.errors import TooLarge
 
@@ -17,7 +17,7 @@ Refusal = Callable[..., str]
 MEGABYTE = 1024 * 1024
 
 
-@pytest.mark.parametrize("pack", [zipped, tar])
+@pytest.mark.parametrize("pack", [make_zip, make_tar])
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
@@ -57,22 +57,22 @@ def test_only_files_and_folders_come_out_of_a_tar(refusal: Refusal, kind: bytes,
     """A link, which a later entry could be written through, is refused; so is all else that is no file."""
     member = tarfile.TarInfo("link")
     member.type, member.linkname = kind, "/etc"
-    message = refusal(tar(("good", b"x"), (member, None), ("link/passwd", b"evil")))
+    message = refusal(make_tar(("good", b"x"), (member, None), ("link/passwd", b"evil")))
     assert "entry 2 (link)" in message
     assert what in message
 
 
-def test_a_link_in_a_zip_is_refusal(refusal: Refusal) -> None:
+def test_a_link_in_a_zip_is_refused(refusal: Refusal) -> None:
     """A zip from Unix may hold a link as a file with a mode."""
     link = zipfile.ZipInfo("link")
     link.create_system, link.external_attr = 3, 0o120777 << 16
-    assert "entry 2 (link) is a symbolic link" in refusal(zipped(("good", b"x"), (link, b"/etc")))
+    assert "entry 2 (link) is a symbolic link" in refusal(make_zip(("good", b"x"), (link, b"/etc")))
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-@pytest.mark.parametrize("pack", [zipped, tar])
+@pytest.mark.parametrize("pack", [make_zip, make_tar])
 def test_entries_that_stand_in_each_others_way(refusal: Refusal, pack: Callable[..., bytes]) -> None:
-    """Of two entries with one name only one could be kept, and which one is a matter of taste."""
+    """Of two entries with one name only one could be kept, so both are refused."""
     assert "entry 2 (a) comes twice" in refusal(pack(("a", b"1"), ("a", b"2")))
     assert "entry 2 (a/b) comes twice, or lies below a file" in refusal(pack(("a", b"1"), ("a/b", b"2")))
     assert "entry 2 (a) is a file and a folder" in refusal(pack(("a/b", b"1"), ("a", b"2")))
@@ -81,22 +81,22 @@ def test_entries_that_stand_in_each_others_way(refusal: Refusal, pack: Callable[
 @pytest.mark.parametrize(
     "content",
     [
-        zipped(("a", bytes(40 * MEGABYTE))),
-        zipped(("a", bytes(40 * MEGABYTE)), method=zipfile.ZIP_BZIP2),
-        gzip.compress(tar(("a", bytes(40 * MEGABYTE)))),
-        bz2.compress(tar(("a", bytes(40 * MEGABYTE)))),
-        lzma.compress(tar(("a", bytes(40 * MEGABYTE)))),
-        zstandard.ZstdCompressor().compress(tar(("a", bytes(40 * MEGABYTE)))),
+        make_zip(("a", bytes(40 * MEGABYTE))),
+        make_zip(("a", bytes(40 * MEGABYTE)), method=zipfile.ZIP_BZIP2),
+        gzip.compress(make_tar(("a", bytes(40 * MEGABYTE)))),
+        bz2.compress(make_tar(("a", bytes(40 * MEGABYTE)))),
+        lzma.compress(make_tar(("a", bytes(40 * MEGABYTE)))),
+        zstandard.ZstdCompressor().compress(make_tar(("a", bytes(40 * MEGABYTE)))),
     ],
 )
-def test_a_ratio_that_is_too_good_is_refusal(refusal: Refusal, content: bytes) -> None:
-    """A bomb is stopped at its ratio, counted as the bytes come out."""
+def test_a_ratio_that_is_too_good_is_refused(refusal: Refusal, content: bytes) -> None:
+    """A decompression bomb is stopped by the ratio of the bytes written so far to the archive's length."""
     assert "over 200 times its own size" in refusal(content, error=TooLarge)
 
 
-@pytest.mark.parametrize("pack", [zipped, tar])
+@pytest.mark.parametrize("pack", [make_zip, make_tar])
 def test_the_sum_and_the_number_of_entries_are_bounded(refusal: Refusal, pack: Callable[..., bytes]) -> None:
-    """Limits hold for all entries together, and sizes are counted, not taken from a header."""
+    """Limits hold for all entries together. Sizes are counted, and not taken from a header."""
     message = refusal(pack(("a", b"x" * 600), ("b", b"x" * 600)), error=TooLarge, max_unpacked_bytes=1_000)
     assert "over 1000 bytes (max_unpacked_bytes)" in message
     many = pack(*((str(at), b"") for at in range(11)))
@@ -106,8 +106,8 @@ def test_the_sum_and_the_number_of_entries_are_bounded(refusal: Refusal, pack: C
 
 
 def test_a_size_that_is_a_lie_is_found(refusal: Refusal) -> None:
-    """A zip that claims less, or other content, than it holds is damaged."""
-    content = zipped(("a", b"x" * 5_000))
+    """A zip whose directory has a wrong length or checksum of an entry is damaged."""
+    content = make_zip(("a", b"x" * 5_000))
     directory = content.index(b"PK\x01\x02")
     for at, what in ((directory + 24, b"\x01\0\0\0"), (directory + 16, b"\0\0\0\0")):
         lie = bytearray(content)
@@ -116,17 +116,19 @@ def test_a_size_that_is_a_lie_is_found(refusal: Refusal) -> None:
 
 
 def test_entries_may_not_share_bytes(refusal: Refusal) -> None:
-    """The bomb that lists one file many times, or quotes one entry in another, is refused unread."""
-    assert "shares bytes with the next entry" in refusal(overlapping(500, bytes(MEGABYTE)))
-    assert "shares bytes with the next entry" in refusal(quoted_overlap(b"x" * 5_000))
+    """A bomb that lists one file many times, or one entry inside another, is refused before it is read."""
+    assert "shares bytes with the next entry" in refusal(make_overlapping_zip(500, bytes(MEGABYTE)))
+    assert "shares bytes with the next entry" in refusal(make_quoting_zip(b"x" * 5_000))
 
 
 def test_headers_are_bounded(refusal: Refusal) -> None:
-    """A name or a record as large as memory is refused, and so is a directory of a million entries."""
+    """The length of an entry's headers and the number of entries in a directory are limited."""
     endless = tarfile.TarInfo("x" * 3 * MEGABYTE)
     for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
-        assert "headers are over" in refusal(gzip.compress(tar((endless, b""), form=form)), error=TooLarge)
-    many = zipped(("a", b""))
+        assert "headers are over" in refusal(
+            gzip.compress(make_tar((endless, b""), form=form)), error=TooLarge
+        )
+    many = make_zip(("a", b""))
     record = many[many.index(b"PK\x01\x02") : many.index(b"PK\x05\x06")]
     end = bytearray(many[many.index(b"PK\x05\x06") :])
     end[12:16] = (len(record) * 20_000).to_bytes(4, "little")
@@ -135,15 +137,15 @@ def test_headers_are_bounded(refusal: Refusal) -> None:
 
 
 def test_an_encrypted_zip_says_so(refusal: Refusal) -> None:
-    """An entry that needs a password is named."""
-    content = bytearray(zipped(("secret", b"x")))
+    """The error for an encrypted entry names the entry."""
+    content = bytearray(make_zip(("secret", b"x")))
     content[content.index(b"PK\x01\x02") + 8] |= 1
     assert "entry 1 (secret) is encrypted" in refusal(bytes(content))
 
 
 def test_a_method_that_is_not_known_says_so(refusal: Refusal) -> None:
-    """A method that no reader here knows is called by its name, and nothing is called damaged."""
-    content = zipped(("a", b"x"))
+    """The error for an unknown method of compression names it, and does not call the archive damaged."""
+    content = make_zip(("a", b"x"))
     for method, name in ((9, "Deflate64"), (98, "PPMd"), (77, "method 77")):
         at = content.index(b"PK\x01\x02")
         other = content[: at + 10] + method.to_bytes(2, "little") + content[at + 12 :]
@@ -157,9 +159,9 @@ def test_a_method_that_is_not_known_says_so(refusal: Refusal) -> None:
     [bytes, gzip.compress, bz2.compress, lzma.compress, zstandard.ZstdCompressor().compress],
     ids=["tar", "gzip", "bzip2", "xz", "zstd"],
 )
-def test_a_tar_that_is_cut_off_anywhere_is_refusal(refusal: Refusal, pack: Callable[[bytes], bytes]) -> None:
-    """A tar without its end is never taken for a shorter one, at whichever block it was cut."""
-    content = tar(*((f"file {at}", bytes([at]) * 700) for at in range(8)))
+def test_a_tar_that_is_cut_off_anywhere_is_refused(refusal: Refusal, pack: Callable[[bytes], bytes]) -> None:
+    """A truncated tar is never taken for a shorter one, wherever it was cut."""
+    content = make_tar(*((f"file {at}", bytes([at]) * 700) for at in range(8)))
     packed = pack(content)
     blocks = range(512, len(content.rstrip(b"\0")), 512)
     cuts = blocks if pack is bytes else (len(packed) // 4, len(packed) // 2, len(packed) - 1)
@@ -173,7 +175,7 @@ _HUGE = {"dict_size": 1 << 30}
 
 
 def _zstd_of_a_large_window(data: bytes) -> bytes:
-    """Return a frame that does not say how long its content is, so that its window is all that is known."""
+    """Return a zstd frame with a large window, and without the length of its content."""
     parameters = zstandard.ZstdCompressionParameters(window_log=28)
     frame = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
     return frame.compress(data) + frame.flush()
@@ -190,15 +192,15 @@ def _zstd_of_a_large_window(data: bytes) -> bytes:
 def test_an_archive_that_needs_too_much_memory_is_not_called_damaged(
     refusal: Refusal, pack: Callable[[bytes], bytes]
 ) -> None:
-    """A dictionary over the bound is named as that: the file is whole, and may be packed anew."""
-    message = refusal(pack(tar(("a", b"x"))), error=TooLarge)
+    """The error says that the dictionary is too large. The file itself is not damaged."""
+    message = refusal(pack(make_tar(("a", b"x"))), error=TooLarge)
     assert "needs more memory to unpack" in message
     assert "damaged" not in message
 
 
-def test_a_zip_that_is_cut_off_is_refusal(refusal: Refusal) -> None:
-    """A zip has its directory at its end, so no part of it passes for the whole."""
-    content = zipped(*FILES.items())
+def test_a_zip_that_is_cut_off_is_refused(refusal: Refusal) -> None:
+    """A truncated zip has no directory, so no part of a zip is taken for the whole."""
+    content = make_zip(*FILES.items())
     for cut in (10, 100, len(content) // 2, len(content) - 30, len(content) - 1):
         refusal(content[:cut])
     assert "is not where the directory says" in refusal(content[:50] + content[200:])
@@ -217,5 +219,5 @@ def test_a_zip_that_is_cut_off_is_refusal(refusal: Refusal) -> None:
     ],
 )
 def test_what_is_no_archive_is_told_by_its_content(refusal: Refusal, content: bytes, message: str) -> None:
-    """A name proves nothing; the format of the first bytes is in the message."""
+    """The content decides, not the file's name. The error has the format that the first bytes show."""
     assert message in refusal(content)

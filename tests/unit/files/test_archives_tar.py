@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from packed import output_of, tar
+from archive_makers import make_tar, run_program
 
 from millpond.tasks.errors import TooLarge
 
@@ -38,22 +38,22 @@ def skippable(content: bytes, number: int = 0) -> bytes:
     ids=["first", "two first", "last", "as pzstd", "between"],
 )
 def test_frames_of_zstd_that_are_skipped(unpacked: Unpacked, pack: Callable[[bytes], bytes]) -> None:
-    """pzstd writes one before each frame, with its length."""
-    assert unpacked(pack(tar(("a", b"hello" * 1_000)))) == {"a": b"hello" * 1_000}
+    """Skippable frames are read over, wherever they are. pzstd writes one before each frame."""
+    assert unpacked(pack(make_tar(("a", b"hello" * 1_000)))) == {"a": b"hello" * 1_000}
 
 
 @pytest.mark.parametrize("cut", [4, 7, 9, 50, 104, 112])
 def test_a_skipped_frame_that_is_cut_is_noticed(refusal: Refusal, cut: int) -> None:
-    """The file ends where the frame's length says that more comes."""
-    assert "ends too early" in refusal((skippable(bytes(100)) + zstd(tar(("a", b"x"))))[:cut])
+    """A file that ends within a skippable frame is truncated."""
+    assert "ends too early" in refusal((skippable(bytes(100)) + zstd(make_tar(("a", b"x"))))[:cut])
 
 
 @pytest.mark.parametrize("packer", ["gzip", "bzip2", "xz", "zstd"])
 def test_streams_one_after_the_other_are_one(unpacked: Unpacked, tmp_path: Path, packer: str) -> None:
-    """`cat`, and programs that compress on several cores, join streams."""
-    content = tar(("a", os.urandom(9_000)), ("b", b"x"))
+    """Streams that real programs wrote, and that were concatenated, are read as one."""
+    content = make_tar(("a", os.urandom(9_000)), ("b", b"x"))
     packed = b"".join(
-        output_of(packer, "-c", folder=tmp_path, given=content[at : at + 4_000])
+        run_program(packer, "-c", folder=tmp_path, given=content[at : at + 4_000])
         for at in range(0, len(content), 4_000)
     )
     assert unpacked(packed)["b"] == b"x"
@@ -63,8 +63,8 @@ def test_streams_one_after_the_other_are_one(unpacked: Unpacked, tmp_path: Path,
 def test_archives_one_after_the_other_are_one(
     unpacked: Unpacked, refusal: Refusal, pack: Callable[[bytes], bytes]
 ) -> None:
-    """Entries behind the first end mark are read; they were left out without a word."""
-    one, two = tar(("a", b"1")), tar(("b", b"2"), ("c/d", b"3"))
+    """The entries after the first end mark are read. They were left out without an error."""
+    one, two = make_tar(("a", b"1")), make_tar(("b", b"2"), ("c/d", b"3"))
     assert unpacked(pack(one) + pack(two)) == {"a": b"1", "b": b"2", "c/d": b"3"}
     assert "entry 2 (a) comes twice" in refusal(pack(one) + pack(one))
     assert "it was cut off" in refusal(pack(one + two[:512]))
@@ -79,7 +79,7 @@ SPARSE = [
 
 @pytest.mark.parametrize("form", [*SPARSE, ("--format=posix", "--sparse-version=1.0")], ids=" ".join)
 def test_sparse_files_are_read(unpacked: Unpacked, tmp_path: Path, form: tuple[str, ...]) -> None:
-    """In the four ways in which GNU tar writes them, with more holes than one header lists."""
+    """All four formats of GNU tar for sparse files are read, with more holes than one header can list."""
     name = "ein langer Name mit ü " + "x" * 120
     with (tmp_path / name).open("wb") as file:
         for at in range(40):
@@ -89,38 +89,38 @@ def test_sparse_files_are_read(unpacked: Unpacked, tmp_path: Path, form: tuple[s
     (tmp_path / "behind").write_bytes(b"x" * 700)
     with (tmp_path / "hole").open("wb") as file:
         file.truncate(500_000)
-    content = output_of("tar", "--sparse", *form, "-cf", "-", name, "behind", "hole", folder=tmp_path)
+    content = run_program("tar", "--sparse", *form, "-cf", "-", name, "behind", "hole", folder=tmp_path)
     assert len(content) < 1_000_000
     found = unpacked(content)
     assert found == {each: (tmp_path / each).read_bytes() for each in (name, "behind", "hole")}
 
 
 def test_a_sparse_bomb_is_one(refusal: Refusal, tmp_path: Path) -> None:
-    """A hole counts by its length."""
+    """The holes of a sparse file count as content."""
     with (tmp_path / "hole").open("wb") as file:
         file.truncate(10**12)
-    content = output_of("tar", "--sparse", "-cf", "-", "hole", folder=tmp_path)
+    content = run_program("tar", "--sparse", "-cf", "-", "hole", folder=tmp_path)
     assert "bomb" in refusal(content, error=TooLarge, max_unpacked_bytes=50_000_000)
 
 
 @pytest.mark.parametrize("form", ["v7", "oldgnu", "gnu", "ustar", "posix"])
 def test_what_gnu_tar_writes(unpacked: Unpacked, tmp_path: Path, form: str) -> None:
-    """Every format, with a label, names as long as each can hold, and a folder of its own."""
+    """Every format of GNU tar is read: with a label, with the longest names, with an empty folder."""
     short = form in ("v7", "ustar")
     name = "d/" + ("n" * 90 if short else "ü" * 120)
     (tmp_path / "d").mkdir()
     (tmp_path / name).write_bytes(b"content")
     (tmp_path / "empty").mkdir()
     label = [] if form in ("v7", "ustar") else ["--label=My backup"]
-    content = output_of("tar", f"--format={form}", *label, "-cf", "-", "d", "empty", folder=tmp_path)
+    content = run_program("tar", f"--format={form}", *label, "-cf", "-", "d", "empty", folder=tmp_path)
     assert unpacked(content) == {name: b"content", "empty": None}
 
 
 def test_an_incremental_backup_is_read(unpacked: Unpacked, tmp_path: Path) -> None:
-    """Its folders list their entries, in place of content."""
+    """A folder in an incremental backup has a list of names as its content, which is skipped."""
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "a").write_bytes(b"content")
-    content = output_of("tar", "--listed-incremental=snapshot", "-cf", "-", "d", folder=tmp_path)
+    content = run_program("tar", "--listed-incremental=snapshot", "-cf", "-", "d", folder=tmp_path)
     assert unpacked(content) == {"d/a": b"content"}
 
 
@@ -134,22 +134,22 @@ def test_an_incremental_backup_is_read(unpacked: Unpacked, tmp_path: Path) -> No
     ],
 )
 def test_what_is_not_unpacked_is_called_by_its_name(refusal: Refusal, head: bytes, what: str) -> None:
-    """A sound archive of another kind is not damaged."""
+    """The error for an archive of another format names the format, and does not call it damaged."""
     message = refusal(head + bytes(1_000))
     assert f"it looks like {what}" in message
     assert "damaged" not in message
 
 
 def test_a_name_that_is_no_utf8_in_a_tar(unpacked: Unpacked, refusal: Refusal) -> None:
-    """The message names the option that helps."""
-    content = tar(("Übung", b"x"), form=tarfile.GNU_FORMAT, encoding="latin-1")
+    """The error names the option with which the archive can be unpacked."""
+    content = make_tar(("Übung", b"x"), form=tarfile.GNU_FORMAT, encoding="latin-1")
     assert "--encoding" in refusal(content)
     assert unpacked(content, encoding="latin-1") == {"Übung": b"x"}
 
 
 def test_a_name_that_decodes_to_half_a_character_is_refused(refusal: Refusal) -> None:
     """UTF-7 can encode a surrogate, which no file name has. It ended the task with an error of Python."""
-    message = refusal(tar(("+2AA-", b"x")), encoding="utf-7")
+    message = refusal(make_tar(("+2AA-", b"x")), encoding="utf-7")
     assert "entry 1 (+2AA-) has a name that is not utf-7" in message
 
 
@@ -158,14 +158,14 @@ def test_a_name_that_decodes_to_half_a_character_is_refused(refusal: Refusal) ->
 def test_what_lies_behind_a_whole_stream_is_no_damage(
     unpacked: Unpacked, tmp_path: Path, packer: str, behind: bytes
 ) -> None:
-    """Programs ignore it, and the tar's own end shows that it is whole."""
-    packed = output_of(packer, "-c", folder=tmp_path, given=tar(("a", b"hello")))
+    """Other data after a complete stream is ignored, as other programs do."""
+    packed = run_program(packer, "-c", folder=tmp_path, given=make_tar(("a", b"hello")))
     assert unpacked(packed + behind) == {"a": b"hello"}
 
 
 def test_a_second_stream_that_is_damaged_is_noticed(refusal: Refusal) -> None:
-    """A file that begins as a stream must be one."""
-    content = tar(("a", os.urandom(9_000)), ("b", b"x"))
+    """Data that begins as another stream must be a whole stream."""
+    content = make_tar(("a", os.urandom(9_000)), ("b", b"x"))
     packed = gzip.compress(content[:4_000]) + gzip.compress(content[4_000:])
     assert "is damaged" in refusal(packed[:-300] + b"\xff" * 100 + packed[-200:])
     assert "cut off" in refusal(packed[:-300])
@@ -173,8 +173,8 @@ def test_a_second_stream_that_is_damaged_is_noticed(refusal: Refusal) -> None:
 
 
 def test_access_rights_of_solaris_are_left_out(unpacked: Unpacked) -> None:
-    """Its tar has them as an entry before the file that they are of."""
+    """The tar of Solaris has access rights as an entry of its own, which is skipped."""
     rights = tarfile.TarInfo("rights")
     rights.type = b"A"
-    content = tar((rights, b"user::rw-" * 100), ("a", b"hello"))
+    content = make_tar((rights, b"user::rw-" * 100), ("a", b"hello"))
     assert unpacked(content) == {"a": b"hello"}

@@ -1,4 +1,4 @@
-"""Checksums and compression stream: the right bytes, the same each time, in constant memory."""
+"""Checksums and compressed files are right, and the same on each run."""
 
 import hashlib
 import io
@@ -39,7 +39,7 @@ def test_a_checksum_is_that_of_the_content(
 def test_what_is_compressed_comes_back(
     store: Storage, root: Path, context: Context, content: bytes, level: int
 ) -> None:
-    """The frame holds the content, its length and a checksum of it."""
+    """The frame has the content, the content's length and its checksum."""
     content = content[:500_000] if level == 19 else content
     (root / "a").write_bytes(content)
     result = compress(Compress(source="a", target="b/a.zst", level=level), store, context)
@@ -52,7 +52,7 @@ def test_what_is_compressed_comes_back(
 
 
 def test_a_higher_level_packs_tighter(store: Storage, root: Path, context: Context) -> None:
-    """The level reaches the library."""
+    """A higher level makes a shorter file."""
     (root / "a").write_bytes(Path(__file__).read_bytes())
     lengths = [
         compress(Compress(source="a", target="b", level=level), store, context).bytes for level in (19, 1)
@@ -61,7 +61,7 @@ def test_a_higher_level_packs_tighter(store: Storage, root: Path, context: Conte
 
 
 def test_compressing_twice_gives_the_same_bytes(store: Storage, root: Path, context: Context) -> None:
-    """The output is a function of the content."""
+    """The output depends only on the content."""
     (root / "a").write_bytes(TEXT)
     (root / "b").write_bytes(TEXT)
     for source, target in (("a", "1"), ("b", "2"), ("a", "1")):
@@ -70,7 +70,7 @@ def test_compressing_twice_gives_the_same_bytes(store: Storage, root: Path, cont
 
 
 def test_progress_is_told_in_bytes(store: Storage, root: Path, context: Context) -> None:
-    """The last report is the whole."""
+    """Progress begins with the first chunk and ends with the file's length."""
     (root / "a").write_bytes(TEXT)
     told: list[tuple[int, int | None]] = []
     compute_checksum(
@@ -84,7 +84,7 @@ def test_progress_is_told_in_bytes(store: Storage, root: Path, context: Context)
 def test_a_file_that_changes_while_it_is_read_is_tried_later(
     store: Storage, root: Path, context: Context, names: Names, change: int
 ) -> None:
-    """A frame never says another length than it holds."""
+    """A file that changes its length meanwhile is retried, so no frame has a wrong length."""
     (root / "a").write_bytes(TEXT)
 
     def resize(done: int, total: int | None) -> None:
@@ -97,7 +97,7 @@ def test_a_file_that_changes_while_it_is_read_is_tried_later(
 
 
 def test_a_missing_source_leaves_nothing(store: Storage, context: Context, names: Names) -> None:
-    """No folder is made for an output that never comes."""
+    """No folder is made for an output if the source is missing."""
     with pytest.raises(BadInput, match="does not exist"):
         compression.compress(Compress(source="a", target="x/y/b"), store, context)
     assert names() == []

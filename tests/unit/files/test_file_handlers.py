@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from packed import tar
+from archive_makers import make_tar
 from PIL import Image
 from reportlab.pdfgen.canvas import Canvas
 
@@ -64,7 +64,10 @@ JOBS: list[tuple[Any, Callable[[], bytes]]] = [
     (Compress(source="in", target="out"), lambda: bytes(4 * MEGABYTE)),
     (ToParquet(source="in.csv", target="out"), lambda: b"a,b\n" + b"1,2\n" * MEGABYTE * 4),
     (PdfText(source="in.pdf", target="out"), _pdf),
-    (Unpack(source="in.tar", target="out"), lambda: tar(*((f"e{n}", bytes(MEGABYTE)) for n in range(5)))),
+    (
+        Unpack(source="in.tar", target="out"),
+        lambda: make_tar(*((f"e{n}", bytes(MEGABYTE)) for n in range(5))),
+    ),
     (Thumbnail(source="in.jpg", target="out.jpg", width=1_000, height=1_000), _photograph),
     (ConvertImage(source="in.jpg", target="out.png"), _photograph),
 ]
@@ -93,7 +96,7 @@ def test_a_handler_works_below_the_configured_roots(configured: Path, context: C
 def test_a_cancelled_handler_stops_between_two_pieces(
     job: Any, make_content: Callable[[], bytes], configured: Path, names: Callable[[], list[str]]
 ) -> None:
-    """Cancelled after its first look, it stops at its second, and no target is left, not even in part."""
+    """A task that is cancelled after its first checkpoint stops at the second, and leaves no target."""
     (configured / job.source).write_bytes(make_content())
     looks = iter([False])
     with pytest.raises(Cancelled, match="task t was cancelled while it ran"):
@@ -119,7 +122,7 @@ def test_no_handler_overwrites_its_source(
     [("millpond.tasks.files.contract", set()), ("millpond.tasks.files.task", {"fsspec"})],
 )
 def test_importing_loads_no_library_of_an_operation(module: str, allowed: set[str]) -> None:
-    """A producer loads none, and a worker loads each when it first runs its operation, after the fork."""
+    """A producer loads no such library. A worker loads one when it first runs the operation."""
     program = f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert HEAVY & {name.split(".")[0] for name in json.loads(done.stdout)} <= allowed

@@ -1,4 +1,4 @@
-"""Change good files at random: only Millpond's own errors come out, and nothing is left on the disk."""
+"""Good files that are changed at random raise only Millpond's own errors, and leave nothing on the disk."""
 
 import bz2
 import gzip
@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import zstandard
+from archive_makers import FILES, make_tar, make_zip
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from packed import FILES, tar, zipped
 from reportlab.pdfgen.canvas import Canvas
 
 from millpond.tasks.context import Context
@@ -27,12 +27,12 @@ from millpond.tasks.settings import Files
 
 _SMALL = {name: content and content[:2_000] for name, content in FILES.items()}
 ARCHIVES = [
-    tar(*_SMALL.items()),
-    tar(*_SMALL.items(), form=tarfile.GNU_FORMAT),
-    zipped(*_SMALL.items()),
-    zipped(*_SMALL.items(), method=zipfile.ZIP_BZIP2),
+    make_tar(*_SMALL.items()),
+    make_tar(*_SMALL.items(), form=tarfile.GNU_FORMAT),
+    make_zip(*_SMALL.items()),
+    make_zip(*_SMALL.items(), method=zipfile.ZIP_BZIP2),
     *(
-        pack(tar(*_SMALL.items()))
+        pack(make_tar(*_SMALL.items()))
         for pack in (gzip.compress, bz2.compress, lzma.compress, zstandard.ZstdCompressor().compress)
     ),
 ]
@@ -62,7 +62,7 @@ def patched(content: bytes, patches: list[tuple[float, int, bytes]]) -> bytes:
 
 
 def check(content: bytes, name: str, body: Callable[[Any, Storage, Context], Any], job: Any) -> None:
-    """Run a body: it does its work, or raises an error of one line and leaves nothing anywhere."""
+    """Run a handler: it succeeds, or raises an error of one line and leaves nothing behind."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder, "root")
         root.mkdir()
@@ -83,7 +83,7 @@ def check(content: bytes, name: str, body: Callable[[Any, Storage, Context], Any
 @_quick
 @given(st.sampled_from(ARCHIVES), _patches)
 def test_archives(content: bytes, patches: list[tuple[float, int, bytes]]) -> None:
-    """No change to an archive gets past the limits, out of the folder, or out as another error."""
+    """A changed archive is unpacked below its target and within the limits, or is refused."""
     check(patched(content, patches), "in", unpack, Unpack(source="in", target="out"))
 
 
@@ -91,7 +91,7 @@ def test_archives(content: bytes, patches: list[tuple[float, int, bytes]]) -> No
 @given(_patches, st.sampled_from(["utf-8", "utf-16", "cp1252", "utf-7", "shift_jis"]))
 @example([], "utf-8")
 def test_csv(patches: list[tuple[float, int, bytes]], encoding: str) -> None:
-    """No change to a CSV file is more than an error with its reason."""
+    """A changed CSV file is converted or refused."""
     job = ToParquet(source="in.csv", target="out", encoding=encoding)
     check(patched(CSV * 3, patches), "in.csv", to_parquet, job)
 
@@ -100,14 +100,14 @@ def test_csv(patches: list[tuple[float, int, bytes]], encoding: str) -> None:
 @given(_patches)
 @example([])
 def test_jsonl(patches: list[tuple[float, int, bytes]]) -> None:
-    """No change to a JSONL file is more than an error with its reason."""
+    """A changed JSONL file is converted or refused."""
     check(patched(JSONL * 3, patches), "in.jsonl", to_parquet, ToParquet(source="in.jsonl", target="out"))
 
 
 @settings(parent=_quick, max_examples=15)
 @given(_patches)
 def test_pdfs(patches: list[tuple[float, int, bytes]]) -> None:
-    """No change to a PDF is more than an error with its reason."""
+    """A changed PDF is read or refused."""
     canvas = Canvas("", invariant=True, pageCompression=1)
     for page in range(3):
         canvas.drawString(72, 700, f"page {page}")

@@ -59,7 +59,7 @@ def looks_upright(image: Image.Image) -> bool:
 def test_one_format_becomes_another(
     store: Storage, root: Path, context: Context, scene: Image.Image, name: str, target: str, form: str
 ) -> None:
-    """A picture comes out as the same picture, smaller or not, in the format of the target's name."""
+    """A thumbnail and a converted image show the source, in the format of the target's name."""
     scene.save(root / name)
     small = make_thumbnail(Thumbnail(source=name, target=target, width=100, height=100), store, context)
     image = opened(root / target)
@@ -84,7 +84,7 @@ def test_a_thumbnail_fits_its_box_and_is_never_enlarged(
     box: tuple[int, int],
     size: tuple[int, int],
 ) -> None:
-    """The proportions stay; a small original stays as small."""
+    """The proportions are kept, and a small original keeps its size."""
     scene.save(root / "a.jpg")
     make_thumbnail(Thumbnail(source="a.jpg", target="t.png", width=box[0], height=box[1]), store, context)
     assert opened(root / "t.png").size == size
@@ -105,7 +105,7 @@ def test_a_photograph_is_turned_upright(
     contract: Any,
     size: tuple[int, int],
 ) -> None:
-    """The camera's note of how it was held is applied, for each of the eight ways, and dropped."""
+    """Each of the eight orientations of Exif is applied to the pixels, and removed."""
     undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Transpose.ROTATE_90 undoes orientation 6
     held = scene.transpose(Image.Transpose(undo[orientation])) if orientation > 1 else scene
     exif = Image.Exif()
@@ -155,7 +155,7 @@ def test_colours_of_another_profile_become_srgb(
 def test_a_profile_that_does_not_fit_is_ignored(
     make_image: MakeImage, root: Path, scene: Image.Image, profile: str, mode: str
 ) -> None:
-    """A broken note of its colours does not cost anybody the photograph."""
+    """A damaged or unsuitable colour profile is ignored."""
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
     noted = {"garbage": b"garbage" * 100, "cut": srgb[:200], "lab": lab}[profile]
@@ -179,7 +179,7 @@ def _in_display_p3(source: Path, target: Path) -> None:
 def test_every_kind_of_pixel_is_brought_to_eight_bits_of_srgb_or_grey(
     make_image: MakeImage, root: Path, scene: Image.Image, mode: str
 ) -> None:
-    """Print colours, 16 bits, palettes and transparency come out as any program shows them."""
+    """CMYK, 16 bits, palettes and transparency look as in other programs."""
     picture = scene.convert("L" if mode == "I;16" else mode)
     if mode == "I;16":
         picture = picture.convert("I").point(lambda value: value * 256).convert("I;16")
@@ -201,7 +201,7 @@ def test_every_kind_of_pixel_is_brought_to_eight_bits_of_srgb_or_grey(
 def test_transparency_shows_the_background_where_a_format_has_none(
     store: Storage, root: Path, context: Context, background: str, wanted: tuple[int, int, int]
 ) -> None:
-    """JPEG has no transparency: the background is asked for, white by default."""
+    """In a JPEG, transparent parts have the colour of `background`, which is white by default."""
     Image.new("RGBA", (64, 64), (255, 0, 0, 0)).save(root / "a.png")
     convert_image(ConvertImage(source="a.png", target="t.jpg", background=background), store, context)
     assert is_near(colour(opened(root / "t.jpg"), (0, 0, 64, 64)), wanted, within=3)
@@ -211,14 +211,14 @@ def test_transparency_shows_the_background_where_a_format_has_none(
 def test_transparency_stays_where_a_format_has_it(
     store: Storage, root: Path, context: Context, target: str
 ) -> None:
-    """A logo stays see-through."""
+    """Transparent pixels stay transparent in PNG, WebP and AVIF."""
     Image.new("RGBA", (64, 64), (255, 0, 0, 0)).save(root / "a.png")
     make_thumbnail(Thumbnail(source="a.png", target=target, width=32, height=32), store, context)
     assert opened(root / target).convert("RGBA").getpixel((5, 5))[3] == 0  # type: ignore[index]
 
 
 def test_of_an_animation_the_first_frame_is_taken(store: Storage, root: Path, context: Context) -> None:
-    """A moving picture becomes a still one."""
+    """The output of an animated GIF is its first frame."""
     frames = [Image.new("RGB", (64, 48), shade) for shade in (RED, BLUE, BLUE)]
     frames[0].save(root / "a.gif", save_all=True, append_images=frames[1:], duration=50)
     convert_image(ConvertImage(source="a.gif", target="t.webp"), store, context)
@@ -231,7 +231,7 @@ def test_of_an_animation_the_first_frame_is_taken(store: Storage, root: Path, co
 def test_progressive_and_interlaced_files_are_read(
     store: Storage, root: Path, context: Context, scene: Image.Image
 ) -> None:
-    """Files made for slow connections are read like others."""
+    """A progressive JPEG is read."""
     scene.save(root / "a.jpg", progressive=True)
     make_thumbnail(Thumbnail(source="a.jpg", target="t.jpg"), store, context)
     assert looks_upright(opened(root / "t.jpg"))
@@ -255,7 +255,7 @@ def test_running_twice_gives_the_same_bytes(
 def test_one_task_never_gets_the_image_of_another(
     make_image: MakeImage, root: Path, orientation: int
 ) -> None:
-    """Files that are opened one after the other under one descriptor are told apart."""
+    """libvips does not return a cached image for another file with the same descriptor."""
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     for number, shade in enumerate((RED, BLUE, (10, 200, 10))):
@@ -267,7 +267,7 @@ def test_one_task_never_gets_the_image_of_another(
 def test_the_better_the_quality_the_longer_the_file(
     store: Storage, root: Path, context: Context, scene: Image.Image
 ) -> None:
-    """Quality is passed on to the encoder."""
+    """A higher quality makes a longer file."""
     scene.save(root / "a.png")
     lengths = [
         convert_image(ConvertImage(source="a.png", target="t.jpg", quality=quality), store, context).bytes
@@ -277,7 +277,7 @@ def test_the_better_the_quality_the_longer_the_file(
 
 
 def test_an_unknown_format_is_refused_before_anything_is_sent() -> None:
-    """The producer is told at once the endings that a target may have."""
+    """The contract refuses it, with the endings that a target may have."""
     with pytest.raises(ValueError, match=r"\.jpg, \.jpeg, \.png"):
         Thumbnail(source="a.jpg", target="a.bmp")
     assert Thumbnail(source="a.jpg", target="a.bmp", format="png").target_format == "png"
@@ -287,7 +287,7 @@ def test_an_unknown_format_is_refused_before_anything_is_sent() -> None:
 def test_an_image_too_long_for_its_format_is_one_clear_line(
     store: Storage, root: Path, context: Context, names: Names
 ) -> None:
-    """WebP holds 16383 pixels a side, and says so before it is tried."""
+    """An image over the 16,383 pixels of a WebP's side is refused before it is encoded."""
     Image.new("1", (17_000, 2)).save(root / "a.png")
     with pytest.raises(BadInput, match="choose another format"):
         convert_image(ConvertImage(source="a.png", target="t.webp"), store, context)
@@ -297,7 +297,7 @@ def test_an_image_too_long_for_its_format_is_one_clear_line(
 def test_libvips_refuses_to_run_where_it_would_hang(
     store: Storage, root: Path, context: Context, scene: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a process forked after libvips was used, a body fails with the reason; it does not wait for ever."""
+    """In a process that was forked after libvips was used, a handler fails with the reason."""
     scene.save(root / "a.jpg")
     job = Thumbnail(source="a.jpg", target="t.jpg")
     make_thumbnail(job, store, context)

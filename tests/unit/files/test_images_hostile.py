@@ -1,4 +1,4 @@
-"""Images made to do harm, cut short or no images at all get one clear line and leave nothing behind."""
+"""Hostile and truncated images, and files that are no images, are refused in one line, and leave nothing."""
 
 import io
 import struct
@@ -37,14 +37,14 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def png(width: int, height: int, *extra: bytes) -> bytes:
-    """Return a PNG that says how large it is and holds next to nothing."""
+    """Return a PNG with a size in its header, and hardly any pixels."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     pixels = chunk(b"IDAT", zlib.compress(bytes(1000)))
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(extra) + pixels + chunk(b"IEND", b"")
 
 
 def gif(width: int, height: int) -> bytes:
-    """Return a GIF whose only frame is as large as said and holds next to nothing."""
+    """Return a GIF with one frame of this size, and hardly any pixels."""
     head = b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + bytes(3) + b"\xff" * 3
     return head + b"," + struct.pack("<HHHHB", 0, 0, width, height, 0) + b"\x02\x02\x44\x01\x00;"
 
@@ -92,7 +92,7 @@ def test_the_bound_on_pixels_is_the_settings(
 def test_a_file_cut_short_is_refused(
     refused: Refused, root: Path, scene: Image.Image, form: str, kept: float
 ) -> None:
-    """No picture that is half grey passes for a whole one."""
+    """A truncated image is refused, and not completed in grey."""
     whole = encoded(scene, form)
     (root / "hostile").write_bytes(whole[: int(len(whole) * kept)])
     refused(BadInput, "cut short")
@@ -102,7 +102,7 @@ def test_a_file_cut_short_is_refused(
 def test_a_file_damaged_in_the_middle_is_refused(
     refused: Refused, root: Path, scene: Image.Image, form: str
 ) -> None:
-    """Damage is told where the format can tell; JPEG, WebP and GIF carry no checksum."""
+    """Damage is found in the formats that have checksums."""
     whole = encoded(scene, form)
     half = len(whole) // 2
     (root / "hostile").write_bytes(whole[:half] + bytes(1000) + b"\xff" * 1000 + whole[half + 2000 :])
@@ -142,7 +142,7 @@ def test_an_image_with_another_formats_name_is_read_for_what_it_is(
 
 
 def test_an_empty_file_is_refused(refused: Refused, root: Path) -> None:
-    """Nothing cannot be made smaller."""
+    """An empty file is no image."""
     (root / "hostile").touch()
     refused(BadInput, "is empty")
 
@@ -163,7 +163,7 @@ def test_a_bomb_of_metadata_is_harmless(make_image: Callable[..., ImageResult], 
 def test_a_disk_that_fills_up_is_tried_later(
     store: Storage, root: Path, context: Context, scene: Image.Image, small_disk: Path
 ) -> None:
-    """The encoder's own report of a failed write does not pass for a damaged image."""
+    """A write that failed for the encoder is an error of the disk, and not of the image."""
     scene.resize((1000, 750)).save(root / "hostile", "PNG")
     for form in ("jpg", "png", "webp", "avif"):
         job = ConvertImage(source="hostile", target=f"disk/a/t.{form}", quality=100)
@@ -175,7 +175,7 @@ def test_a_disk_that_fills_up_is_tried_later(
 def test_no_memory_is_no_fault_of_the_image(
     refused: Refused, root: Path, scene: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A worker short of memory tries again."""
+    """An image for which libvips has no memory left is retried."""
     from millpond.tasks.files.vips import libvips
 
     def fail(*_: Any) -> None:

@@ -1,4 +1,4 @@
-"""The memory of an image is bounded by its header: pixels, times their bytes, times the copies."""
+"""The memory that an image takes is estimated from its header, and limited."""
 
 import struct
 import subprocess
@@ -95,7 +95,7 @@ print(peak() - now)
 
 
 def _estimate(url: str, path: Path, box: tuple[int, int] | None, form: str) -> int:
-    """Return the bound that just lets an image through."""
+    """Return the smallest limit in bytes with which an image is accepted."""
     low, high = 0, 2**40
     while high - low > 1:
         middle = (low + high) // 2
@@ -126,7 +126,7 @@ def _estimate(url: str, path: Path, box: tuple[int, int] | None, form: str) -> i
     ],
 )
 def test_no_image_takes_more_than_was_foreseen(root: Path, kind: str, target: str) -> None:
-    """Measured in a process of its own, for every kind to every target; 32 MiB are the libraries' own."""
+    """No format to no target takes more memory than estimated, and 32 MiB for the libraries."""
     path = root / f"in.{kind}"
     if kind == "interlaced.png":
         path.write_bytes(interlaced_png(2_000))

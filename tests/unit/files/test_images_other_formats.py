@@ -1,4 +1,4 @@
-"""HEIC, BMP and pictures of several frames: read as other programs show them, or refused by their name."""
+"""HEIC, BMP and images of several frames look as in other programs. Other formats are refused by name."""
 
 import io
 import subprocess
@@ -52,7 +52,7 @@ def test_a_photograph_of_a_telephone_is_read(store: Storage, root: Path, context
 def test_every_way_to_call_a_heic_is_known(
     store: Storage, root: Path, context: Context, brands: bytes
 ) -> None:
-    """The kind may stand first, among the compatible ones, or be told by the coding alone."""
+    """A HEIC is known by its main brand, by a compatible brand, or by its codec."""
     content = PHOTO.read_bytes()
     length = int.from_bytes(content[:4], "big")
     box = brands.ljust(length - 8, b"\0") if len(brands) < length - 8 else brands[: length - 8]
@@ -62,7 +62,7 @@ def test_every_way_to_call_a_heic_is_known(
 
 @pytest.mark.parametrize("kept", [0.05, 0.3, 0.9, 0.99])
 def test_a_heic_cut_short_is_damaged(store: Storage, root: Path, context: Context, kept: float) -> None:
-    """The decoder's reason comes through, and nothing is left."""
+    """The error for a truncated HEIC has the decoder's reason."""
     content = PHOTO.read_bytes()
     (root / "in.heic").write_bytes(content[: int(len(content) * kept)])
     for body, contract in BODIES:
@@ -85,7 +85,7 @@ def test_without_its_decoder_a_heic_is_not_called_damaged(
 
 
 def test_the_size_of_a_heic_is_bounded(root: Path, context: Context) -> None:
-    """Its header is held against max_pixels as any other's."""
+    """The pixels in the header of a HEIC are limited by max_pixels."""
     (root / "in.heic").write_bytes(PHOTO.read_bytes())
     tight = Storage(roots=(str(root),), limits=Files(max_pixels=59_999))
     with pytest.raises(TooLarge, match="300 x 200 pixels"):
@@ -104,7 +104,7 @@ def test_producers_load_no_decoder(module: str) -> None:
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "1", "RGBA"])
 def test_a_bmp_is_read(store: Storage, root: Path, context: Context, scene: Image.Image, mode: str) -> None:
-    """Files of scanners and old programs, in every depth."""
+    """BMPs of every depth are read."""
     picture = scene.convert(mode)
     picture.save(root / "in.bmp")
     convert_image(ConvertImage(source="in.bmp", target="out.png"), store, context)
@@ -120,7 +120,7 @@ def test_a_bmp_is_read(store: Storage, root: Path, context: Context, scene: Imag
 def test_of_several_frames_the_first_is_taken(
     store: Storage, root: Path, context: Context, scene: Image.Image, form: str
 ) -> None:
-    """An animation's preview is its first frame, in every format that moves or has pages."""
+    """The first frame or page is read, in every format that can have several."""
     frames = [scene, scene.rotate(90), scene.rotate(180)]
     frames[0].save(root / "in", form, save_all=True, append_images=frames[1:], duration=100)
     with Image.open(root / "in") as image:
@@ -138,7 +138,7 @@ def test_of_several_frames_the_first_is_taken(
 def test_every_format_that_notes_how_a_camera_was_held_is_turned(
     store: Storage, root: Path, context: Context, scene: Image.Image, form: str, orientation: int
 ) -> None:
-    """Pixels are as Pillow turns them."""
+    """The orientation is applied as Pillow does, in every format that can have one."""
     from PIL import ImageOps
 
     exif = Image.Exif()
@@ -169,7 +169,7 @@ def test_every_format_that_notes_how_a_camera_was_held_is_turned(
 def test_what_is_not_read_is_called_by_its_name(
     store: Storage, root: Path, context: Context, content: bytes, what: str
 ) -> None:
-    """A sound file of another format is not damaged."""
+    """The error for another format names the format, and does not call the file damaged."""
     (root / "in.jpg").write_bytes(content)
     with pytest.raises(BadInput, match=f"no image that is read here.*it looks like .*{what}") as caught:
         convert_image(ConvertImage(source="in.jpg", target="out.png"), store, context)

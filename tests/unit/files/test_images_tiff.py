@@ -70,7 +70,7 @@ def tiff(planes: list[bytes], *, order: str = "<", big: bool = False, tile: int 
     return start + directory + extra.ljust(400, b"\0") + b"".join(planes)
 
 
-def error_of(store: Storage, context: Context) -> set[str]:
+def refused_images(store: Storage, context: Context) -> set[str]:
     """Return the errors of both operations on `in.tif`, for each target's format; nothing may be left."""
     said = set()
     for (body, contract), form in product(
@@ -102,7 +102,7 @@ def distance(store: Storage, root: Path, context: Context, wanted: Image.Image, 
 def test_every_colour_space_of_a_tiff_is_shown_as_other_readers_do(
     store: Storage, root: Path, context: Context, chart: Image.Image, mode: str, compression: str
 ) -> None:
-    """Y, Cb, Cr came out as if they were red, green and blue."""
+    """Y, Cb and Cr are converted to RGB. They were shown as red, green and blue."""
     picture = chart.convert("L").convert(mode) if mode == "I;16" else chart.convert(mode)
     if mode == "I;16":
         picture = chart.convert("I").point(lambda value: value * 257).convert("I;16")
@@ -156,7 +156,7 @@ def test_what_is_not_supported_is_called_that(
     """The reason is the reader's, the same for each target; nothing of a sound file is called damaged."""
     tags, reason = UNSUPPORTED[case]
     (root / "in.tif").write_bytes(tiff([chart.tobytes() * 2], **tags))
-    (said,) = error_of(store, context)
+    (said,) = refused_images(store, context)
     assert "is not supported here: " in said
     assert reason in said
     assert "damaged" not in said
@@ -178,7 +178,7 @@ def test_a_tag_with_a_wrong_number_of_values_is_one_clear_line(
 ) -> None:
     """A hostile tag ended the task with an error of Python, and a traceback."""
     (root / "in.tif").write_bytes(tiff([chart.tobytes() * 2], **tags))
-    (said,) = error_of(store, context)
+    (said,) = refused_images(store, context)
     assert "is not supported here: " in said
     assert reason in said
 
@@ -186,10 +186,10 @@ def test_a_tag_with_a_wrong_number_of_values_is_one_clear_line(
 def test_tiles_in_planes_are_not_supported(
     store: Storage, root: Path, context: Context, chart: Image.Image
 ) -> None:
-    """libvips' own reason comes through, also where the target's writer has a line of its own."""
+    """The error has libvips's reason, even if the writer of the target's format reports one, too."""
     planes = [plane.resize((96, 96)).tobytes() for plane in chart.split()]
     (root / "in.tif").write_bytes(tiff(planes, tile=96))
-    (said,) = error_of(store, context)
+    (said,) = refused_images(store, context)
     assert "is not supported here: tiff2vips: tiled separate planes not supported" in said
 
 
@@ -201,7 +201,7 @@ def test_a_tile_that_cannot_be_decoded_is_not_black(
     """Tiles in zstd or LZMA, for which the wheel has no decoder, came out black and "succeeded"."""
     content = chart.resize((96, 96)).tobytes()
     (root / "in.tif").write_bytes(tiff([content], tile=tile, t259=compression))
-    (said,) = error_of(store, context)
+    (said,) = refused_images(store, context)
     assert "compression support is not configured" in said
 
 
@@ -213,7 +213,7 @@ def test_a_tiled_file_cut_short_is_refused(
     """Tiles beyond the end of the file came out black and "succeeded"."""
     content = tiff([chart.resize((96, 96)).tobytes()], tile=96, big=big)
     (root / "in.tif").write_bytes(content[: int(len(content) * cut)])
-    assert all("damaged or cut short" in said for said in error_of(store, context))
+    assert all("damaged or cut short" in said for said in refused_images(store, context))
 
 
 @pytest.mark.parametrize(("extra", "alpha"), [(0, False), (1, True), (2, True), ([], True)])
@@ -253,6 +253,6 @@ def test_the_page_that_is_the_picture_is_taken(
 def test_private_tags_do_no_harm(
     store: Storage, root: Path, context: Context, chart: Image.Image, names: Callable[[], list[str]]
 ) -> None:
-    """Tags that no reader knows are no fault."""
+    """Unknown tags are ignored."""
     chart.save(root / "in.tif", tiffinfo={65000: 7, 65001: "x"}, compression="tiff_lzw")
     assert distance(store, root, context, chart) == 0

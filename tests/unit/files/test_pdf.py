@@ -1,4 +1,4 @@
-"""Write the text of PDFs: every script, page by page, in a child of bounded memory."""
+"""The text of a PDF in any script is written page by page, by a child process with limited memory."""
 
 import io
 import zlib
@@ -58,7 +58,7 @@ def handmade(content: bytes, *, filters: bytes = b"", count: int = 1) -> bytes:
 
 @pytest.fixture
 def refused(root: Path, context: Context) -> Refuse:
-    """Return a function that reads a bad document, and gives the message."""
+    """Return a function that reads a bad document, and returns the error's message. No child may be left."""
 
     def refuse(
         content: bytes, *, error: type[Exception] = BadInput, password: str | None = None, **limits: int
@@ -87,7 +87,7 @@ def test_pages_are_parted_by_form_feeds(store: Storage, root: Path, context: Con
 
 
 def test_every_script_comes_out(store: Storage, root: Path, context: Context) -> None:
-    """Text in an embedded font and in Japanese arrives as it was drawn."""
+    """Text in an embedded font, and Japanese text, is written as it was drawn."""
     pdfmetrics.registerFont(TTFont("Vera", Path(reportlab.__file__).parent / "fonts" / "Vera.ttf"))
     pdfmetrics.registerFont(UnicodeCIDFont("HeiseiMin-W3"))
     for font, text in (("Vera", "Größe: 5 €, naïve façade, Łódka"), ("HeiseiMin-W3", "日本語のテキスト")):
@@ -97,12 +97,12 @@ def test_every_script_comes_out(store: Storage, root: Path, context: Context) ->
 
 
 def test_a_hyphen_at_a_line_end_stays() -> None:
-    """PDFium's mark for a hyphen that it joined lines at becomes the hyphen on the page."""
+    """The character that PDFium has for a hyphen at a line end becomes a hyphen."""
     assert pdf_pages.clean_text("col\ufffeumn\r\nnext\0\fend") == "col-umn\nnext\nend"
 
 
 def test_pages_without_text_are_a_note_not_an_error(store: Storage, root: Path, context: Context) -> None:
-    """A scanned document gives an empty text, its pages, and an advice."""
+    """The result for a scanned document has a note that recommends OCR."""
     (root / "in.pdf").write_bytes(document("", " "))
     result = pdf_text(JOB, store, context)
     assert (root / "out.txt").read_text().strip() == ""
@@ -135,14 +135,14 @@ def test_an_encrypted_document_needs_its_password(
     ],
 )
 def test_what_is_no_whole_pdf_is_refused(refused: Refuse, content: bytes, message: str) -> None:
-    """A mislabelled, a cut off and a damaged file are told apart; nothing is left behind."""
+    """The error says whether a file is no PDF, truncated or damaged."""
     assert message in refused(content)
 
 
 def test_a_bomb_is_stopped_at_its_memory(
     refused: Refuse, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A page that inflates beyond the child's memory is refused, and the worker lives on."""
+    """A page that takes more than the child's memory is refused."""
     small = tmp_path / "pdf_pages.py"
     source = Path(pdf_pages.__file__).read_text()
     small.write_text(source.replace("MEMORY_BYTES = 1024 *", "MEMORY_BYTES = 256 *"))
@@ -156,7 +156,7 @@ def test_a_bomb_is_stopped_at_its_memory(
 def test_a_page_that_ends_pdfium_is_named(
     refused: Refuse, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Where PDFium ends its process in the middle of a page, that page is named."""
+    """If PDFium ends its process, the error names the page."""
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     crashing = tmp_path / "pdf_pages.py"
     source = Path(pdf_pages.__file__).read_text()
@@ -182,7 +182,7 @@ def test_pages_and_text_are_bounded(refused: Refuse) -> None:
 def test_a_missing_library_says_what_to_install(
     refused: Refuse, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A worker without PDFium does not blame the document."""
+    """The error of a worker without PDFium says what to install."""
     without = tmp_path / "pdf_pages.py"
     without.write_text(
         Path(pdf_pages.__file__).read_text().replace("import pypdfium2", "import no_pypdfium2")
@@ -200,7 +200,7 @@ def test_two_runs_give_the_same_bytes(store: Storage, root: Path, context: Conte
 
 
 def test_cancelling_stops_and_leaves_nothing(store: Storage, root: Path) -> None:
-    """A cancelled task stops between two pages, its child with it; progress is in pages otherwise."""
+    """A cancelled task ends its child process, too. Progress is in pages."""
     (root / "in.pdf").write_bytes(document(*(f"page {at}" for at in range(20))))
     before = psutil.Process().children()
     seen: list[tuple[int, int | None]] = []
@@ -215,7 +215,7 @@ def test_cancelling_stops_and_leaves_nothing(store: Storage, root: Path) -> None
 
 
 def test_a_full_disk_leaves_nothing(store: Storage, root: Path, small_disk: Path, context: Context) -> None:
-    """A disk that fills up is tried again later, and holds nothing until then."""
+    """A full disk is retried later, and no part of the output remains."""
     (root / "in.pdf").write_bytes(document(*("x" * 20_000 for _ in range(60))))
     with pytest.raises(RetryLater, match="no room left"):
         pdf_text(PdfText(source="in.pdf", target="disk/out.txt"), store, context)

@@ -1,4 +1,4 @@
-"""The text of a PDF has all that a person reads on it, filled fields and comments too."""
+"""The text of a PDF has the values of its fields and its comments, too."""
 
 import io
 from collections.abc import Callable
@@ -20,7 +20,7 @@ Text = Callable[..., tuple[TextResult, str]]
 
 @pytest.fixture
 def text(store: Storage, root: Path, context: Context) -> Text:
-    """Return a function that gives the result and the text of a PDF."""
+    """Return a function that returns the result and the text of a PDF."""
 
     def read(content: bytes, **options: Any) -> tuple[TextResult, str]:
         (root / "in.pdf").write_bytes(content)
@@ -97,7 +97,7 @@ def test_every_kind_of_field_gives_its_value(text: Text, field: str, line: str) 
 
 
 def test_of_radio_buttons_the_chosen_one_is_told(text: Text) -> None:
-    """A group has several widgets and one value."""
+    """Of a group of radio buttons, the text has the chosen one."""
     buttons = "/FT/Btn/Ff 49152/Parent 8 0 R/AP<</N<</{0} 4 0 R/Off 4 0 R>>>>/AS/{1}"
     widgets = [
         f"<</Type/Annot/Subtype/Widget/P 3 0 R/Rect[10 10 20 20]{buttons.format(*each)}>>"
@@ -121,7 +121,7 @@ def test_a_value_may_stand_with_the_field_and_not_its_widget(text: Text) -> None
 
 
 def test_a_form_without_any_text_is_no_scan(text: Text) -> None:
-    """The note does not send a person to an OCR program."""
+    """The note about a form without text does not recommend OCR."""
     result, found = text(form("/FT/Tx/T(a)"))
     assert (found, result.note) == ("", "no page has text, and no field of the form is filled")
 
@@ -146,7 +146,7 @@ def test_comments_are_read(text: Text, comment: str, line: str) -> None:
 
 
 def test_an_xfa_form_gives_its_data(text: Text) -> None:
-    """Pages that only Adobe's reader makes say "Please wait"; the data is there all the same."""
+    """The text of an XFA form has its data, although only Adobe's reader can make its pages."""
     data = (
         '<xfa:datasets xmlns:xfa="http://www.xfa.org/schema/xfa-data/1.0/"><xfa:data><form>'
         "<name>Ada Example</name><empty/><item><amount>1234.50</amount></item>"
@@ -189,7 +189,7 @@ def simple(*pages: str, **options: Any) -> bytes:
     ids=["5k zeros", "60k zeros", "line ends", "HTML", "900k"],
 )
 def test_anything_may_lie_behind_the_end_mark(text: Text, behind: bytes) -> None:
-    """Bytes added by a download or a disk do not spoil the document, with or without a password."""
+    """Data after the end mark is ignored, in documents with and without a password."""
     assert text(simple("Hello", "world") + behind)[1] == "Hello\fworld"
     locked = simple("Hello", encrypt=StandardEncryption("sesame", strength=128))
     assert text(locked + behind, password="sesame")[1] == "Hello"
@@ -197,7 +197,7 @@ def test_anything_may_lie_behind_the_end_mark(text: Text, behind: bytes) -> None
 
 @pytest.mark.parametrize("before", [b"\n", b"junk" * 100])
 def test_a_little_may_lie_before_the_first_mark(text: Text, before: bytes) -> None:
-    """As other readers have it, within the first kilobyte."""
+    """The first mark may be anywhere in the first kilobyte, as for other readers."""
     assert text(before + simple("Hello"))[1] == "Hello"
 
 
@@ -235,7 +235,7 @@ def test_every_standard_encryption_is_opened(text: Text, strength: int) -> None:
 def test_another_kind_of_encryption_is_not_called_damage(
     store: Storage, root: Path, context: Context
 ) -> None:
-    """A document for certificates or of a vendor's own handler is sound."""
+    """The error for an unknown encryption does not call the document damaged."""
     content = handmade("<</Filter/Vendor.Handler/V 4/R 4>>", drawn="BT ET")
     content = content.replace(b"/Root 1 0 R", b"/Root 1 0 R/Encrypt 6 0 R/ID[<00><00>]")
     (root / "in.pdf").write_bytes(content)

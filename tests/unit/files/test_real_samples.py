@@ -1,4 +1,4 @@
-"""Folders of real samples against reference tools: no difference that is not listed here with its reason."""
+"""The results for real samples are those of reference tools, except for the differences listed here."""
 
 import re
 import shutil
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from PIL import Image, ImageChops, ImageOps, ImageStat
-from real_samples import files_of, from_debian, from_pypi, uudecoded
+from real_samples import download_from_debian, download_from_pypi, list_files, uudecode
 
 from millpond.tasks.context import Context
 from millpond.tasks.errors import FinalError
@@ -106,10 +106,10 @@ def pillow_reads(path: Path) -> Image.Image | None:
 
 
 def test_images_of_pillow(tmp_path: Path, store: Storage, root: Path, context: Context) -> None:
-    """Every picture that both read is the same one, and our refusals are listed."""
-    samples = from_pypi("pillow", tmp_path) / "Tests" / "images"
+    """Every image that Pillow and Millpond read looks the same, and each refusal of Millpond is listed."""
+    samples = download_from_pypi("pillow", tmp_path) / "Tests" / "images"
     compared, unlisted = 0, []
-    for path in files_of(samples):
+    for path in list_files(samples):
         with path.open("rb") as file:
             if detect_format(file.read(HEAD_BYTES)) not in FORMATS:
                 continue
@@ -146,7 +146,7 @@ def test_pdfs_of_pypdf(tmp_path: Path, store: Storage, root: Path, context: Cont
     if not shutil.which("pdftotext"):
         pytest.skip("pdftotext is not installed")
     compared, unlisted = 0, []
-    for path in files_of(from_pypi("pypdf", tmp_path)):
+    for path in list_files(download_from_pypi("pypdf", tmp_path)):
         if path.suffix != ".pdf":
             continue
         shutil.copy(path, root / "in.pdf")
@@ -195,14 +195,14 @@ def test_archives_of_libarchive(tmp_path: Path, store: Storage, root: Path, cont
     if not shutil.which("bsdtar"):
         pytest.skip("bsdtar is not installed")
     compared, unlisted = 0, []
-    for number, path in enumerate(files_of(from_debian("libarchive", tmp_path))):
+    for number, path in enumerate(list_files(download_from_debian("libarchive", tmp_path))):
         if (
             path.suffix != ".uu"
             or not re.search("tar|zip|pax|gz|xz|zst|bz2|tgz|tbz", path.name)
             or "7zip" in path.name
         ):
             continue
-        (root / "in").write_bytes(uudecoded(path))
+        (root / "in").write_bytes(uudecode(path))
         shutil.rmtree(root / "out", ignore_errors=True)
         done, said = attempt(lambda: unpack(Unpack(source="in", target="out"), store, context))
         wanted = _bsdtar(root / "in", tmp_path / f"reference {number}")
@@ -229,7 +229,7 @@ def test_tables_as_pythons_csv_and_pyarrow_read_them(
 
     # Text alone: the reading of a value by a type is tested with the types.
     compared = 0
-    for path in files_of(Path(json.__file__).parents[1]):
+    for path in list_files(Path(json.__file__).parents[1]):
         if path.suffix not in (".csv", ".tsv", ".jsonl") or path.stat().st_size > 10_000_000:
             continue
         shutil.copy(path, root / f"in{path.suffix}")

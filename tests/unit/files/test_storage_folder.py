@@ -23,7 +23,7 @@ def fill(store: Storage, url: str, **files: bytes) -> None:
 
 
 def test_a_folder_appears_at_once(store: Storage, root: Path, names: Names) -> None:
-    """Nothing is seen under the target's name before the end."""
+    """The target does not exist before it is complete."""
     with store.output_folder("a/target") as folder:
         with folder.create_file("x/y") as file:
             file.write(b"1")
@@ -32,7 +32,7 @@ def test_a_folder_appears_at_once(store: Storage, root: Path, names: Names) -> N
 
 
 def test_a_second_run_finds_its_work_done(store: Storage, names: Names) -> None:
-    """The same folder again is no error, and the same."""
+    """A folder that has the same content already is no error."""
     fill(store, "target", a=b"1", b=b"2")
     first = names()
     fill(store, "target", a=b"1", b=b"2")
@@ -54,7 +54,7 @@ def test_a_folder_with_other_content_is_left_alone(
 
 
 def test_an_empty_folder_is_taken_over(store: Storage, root: Path) -> None:
-    """A folder that somebody made for the output is used."""
+    """An empty folder at the target is replaced."""
     (root / "target").mkdir()
     fill(store, "target", a=b"1")
     assert (root / "target" / "sub" / "a").read_bytes() == b"1"
@@ -98,7 +98,7 @@ def test_an_entry_that_comes_twice_is_refused(store: Storage, names: Names, seco
 
 
 def test_a_link_put_into_the_folder_is_not_followed(store: Storage, root: Path, tmp_path: Path) -> None:
-    """Even with a link where a folder should be, nothing is written outside."""
+    """A link in place of a folder is not followed."""
     with store.output_folder("target") as folder:
         (root / ".target.0.millpond-part" / "out").symlink_to(tmp_path)
         with pytest.raises(BadInput), folder.create_file("out/x"):

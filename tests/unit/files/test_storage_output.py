@@ -26,7 +26,7 @@ def write(store: Storage, url: str, data: bytes = b"new") -> None:
 
 
 def test_an_output_appears_only_when_it_is_whole(store: Storage, root: Path) -> None:
-    """Until the end the old content stands."""
+    """The old content of the target remains until the new one is complete."""
     (root / "target").write_bytes(b"old")
     with store.open_output("target") as file:
         file.write(b"new content")
@@ -68,7 +68,7 @@ def test_a_folder_is_no_target_for_a_file(store: Storage, root: Path, names: Nam
 
 
 def test_a_file_is_no_folder_for_a_target(store: Storage, root: Path) -> None:
-    """A path through a file is one clear line."""
+    """A target below a file is refused in one line."""
     (root / "file").write_text("x")
     with pytest.raises(BadInput, match="no folder"):
         write(store, "file/target")
@@ -76,13 +76,13 @@ def test_a_file_is_no_folder_for_a_target(store: Storage, root: Path) -> None:
 
 @pytest.mark.parametrize("length", [200, 240, 255])
 def test_a_name_of_any_length_can_be_written(store: Storage, root: Path, length: int) -> None:
-    """The temporary name fits where the target's does."""
+    """The name of the partial is not too long if the target's is not."""
     write(store, "n" * length)
     assert (root / ("n" * length)).read_bytes() == b"new"
 
 
 def test_a_name_too_long_is_one_clear_line(store: Storage) -> None:
-    """The file system's limit is told, not a traceback."""
+    """The error for a name over the file system's limit says so."""
     with pytest.raises(BadInput, match="too long"):
         write(store, "n" * 300)
 
@@ -100,7 +100,7 @@ def test_two_writers_of_one_target_do_not_mix(store: Storage, root: Path, names:
 
 
 def test_too_many_writers_of_one_target_wait(store: Storage, names: Names) -> None:
-    """A crowd on one target is told so, and tried later."""
+    """More than MAX_WRITERS writers of one target are retried later."""
     with pytest.raises(RetryLater, match="one target"):
         _nest(store, partials.MAX_WRITERS + 1)
     assert names() == []
@@ -132,13 +132,13 @@ def test_what_lies_at_the_temporary_name_is_not_written_to(
 
 
 def test_a_name_kept_for_partials_is_refused(store: Storage) -> None:
-    """No task may write where another's half-written output could be."""
+    """A target with the name of a partial is refused."""
     with pytest.raises(BadInput, match="half written"):
         write(store, partials.partial_name("target", 0))
 
 
 def _child(root: Path, body: str) -> "subprocess.Popen[str]":
-    """Start a process that opens `target` as `file`, runs `body`, says so, and waits to be killed."""
+    """Start a process that opens `target` as `file`, runs `body`, and waits. It is returned once it waits."""
     program = f"""
         import sys
         from millpond.tasks.files.storage import Storage
@@ -167,7 +167,7 @@ def _kill(child: "subprocess.Popen[str]") -> None:
 def test_a_task_killed_while_it_writes_leaves_the_old_content(
     store: Storage, root: Path, names: Names
 ) -> None:
-    """SIGKILL leaves nothing half-written under the target's name; the next run sweeps the rest."""
+    """SIGKILL leaves the target as it was, and a partial, which the next run removes."""
     (root / "target").write_bytes(b"old")
     child = _child(root, "file.write(b'half' * 100_000)")
     _kill(child)
@@ -179,7 +179,7 @@ def test_a_task_killed_while_it_writes_leaves_the_old_content(
 
 
 def test_a_living_writer_is_not_swept(store: Storage, root: Path, names: Names) -> None:
-    """A file that another process still writes is left to it."""
+    """The partial of a process that still writes is not removed."""
     child = _child(root, "file.write(b'theirs')")
     try:
         write(store, "target")
@@ -193,7 +193,7 @@ def test_a_living_writer_is_not_swept(store: Storage, root: Path, names: Names) 
 
 @pytest.mark.parametrize("piece", [1_000, 10_000_000])
 def test_a_disk_that_fills_up_is_tried_later(store: Storage, small_disk: Path, piece: int) -> None:
-    """A full disk is one clear line and the written part is removed; the task goes once there is room."""
+    """On a full disk, the written part is removed, and the task succeeds once there is room."""
     (small_disk / "old").write_bytes(b"x" * 500_000)
     with pytest.raises(RetryLater, match="no room left to write disk/a/target"):
         _write_pieces(store, "disk/a/target", piece)
@@ -211,7 +211,7 @@ def _write_pieces(store: Storage, url: str, piece: int) -> None:
 def test_a_disk_that_fills_up_while_a_folder_is_filled_is_tried_later(
     store: Storage, small_disk: Path
 ) -> None:
-    """The files that did fit are removed with the one that did not."""
+    """On a full disk, all files of an incomplete folder are removed."""
     with pytest.raises(RetryLater, match="no room left"):
         _fill(store, "disk/folder", files=20)
     assert list(small_disk.iterdir()) == []
@@ -225,7 +225,7 @@ def _fill(store: Storage, url: str, files: int) -> None:
 
 
 def test_a_file_over_the_limit_of_its_process_is_final(store: Storage, names: Names) -> None:
-    """A limit on file sizes is no full disk: trying again cannot help."""
+    """A file over the process's limit of file sizes is not retried."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     try:
@@ -238,7 +238,7 @@ def test_a_file_over_the_limit_of_its_process_is_final(store: Storage, names: Na
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE])
 def test_what_may_pass_is_tried_later(number: int) -> None:
-    """A disk or server in trouble is no fault of the input."""
+    """An error of a disk or server that may pass is retried."""
     assert isinstance(task_error_for(OSError(number, os.strerror(number)), "x", "read"), RetryLater)
 
 
@@ -263,7 +263,7 @@ def test_a_library_that_needs_a_path_gets_one(store: Storage, root: Path) -> Non
 
 
 def test_no_descriptor_is_left_open(store: Storage, root: Path) -> None:
-    """A child process runs thousands of tasks, of which many fail."""
+    """Failed tasks leave no descriptor open in a process that runs thousands."""
     (root / "file").write_text("x")
     (root / "folder").mkdir()
 

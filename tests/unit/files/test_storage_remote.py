@@ -20,7 +20,7 @@ from millpond.tasks.files.storage import Storage
 
 @pytest.fixture
 def bucket() -> Iterator[str]:
-    """Return the URL of a fresh place in fsspec's memory."""
+    """Return the URL of an empty folder in fsspec's memory."""
     url = f"memory://bucket-{uuid.uuid4().hex}/base"
     yield url
     system = fsspec.filesystem("memory")
@@ -61,7 +61,7 @@ def test_an_object_is_written_whole_and_read_back(remote: Storage, bucket: str, 
 
 
 def test_an_error_sends_nothing(remote: Storage, keys: Any) -> None:
-    """A body that fails leaves no key."""
+    """A handler that fails leaves no key."""
     with pytest.raises(KeyboardInterrupt), remote.open_output("a"):
         raise KeyboardInterrupt
     assert keys() == []
@@ -71,7 +71,7 @@ def test_an_error_sends_nothing(remote: Storage, keys: Any) -> None:
 def test_a_service_that_fails_is_tried_later(
     remote: Storage, keys: Any, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
-    """Whatever a service throws while an object is sent may pass, and no key is left."""
+    """Any error of a service while an object is sent is retried, and leaves no key."""
 
     def fail(*_: Any, **__: Any) -> None:
         raise ConnectionResetError("gone")
@@ -125,7 +125,7 @@ def test_a_name_is_no_pattern(remote: Storage, keys: Any, name: str) -> None:
 
 
 def test_names_in_a_folder_are_no_patterns(remote: Storage, keys: Any) -> None:
-    """The same for the names of an archive's entries."""
+    """The name of an archive's entry is not used as a pattern, either."""
     fill(remote, "a*", "ab", "b/[c]")
     assert keys() == ["folder/a*", "folder/ab", "folder/b/[c]"]
     assert get(remote, "folder/a*") == b"a*"
@@ -135,7 +135,7 @@ def test_names_in_a_folder_are_no_patterns(remote: Storage, keys: Any) -> None:
 def test_a_target_is_there_after_writing(
     remote: Storage, keys: Any, monkeypatch: pytest.MonkeyPatch, left: int | None
 ) -> None:
-    """A service that says yes and has nothing, or half of it, is not believed."""
+    """An object that is missing or too short after it was sent is sent again."""
     system = fsspec.filesystem("memory")
     copy = system.cp_file
 
@@ -156,7 +156,7 @@ def test_a_target_is_there_after_writing(
 def test_the_folder_for_what_is_collected_is_ours_alone(
     remote: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: Any, in_the_way: str
 ) -> None:
-    """Another user's link in a shared scratch folder leads nowhere; the message gives an advice."""
+    """A scratch folder that may belong to another user is not used, and the error names the setting."""
     monkeypatch.setenv("MILLPOND_SCRATCH", str(tmp_path))
     own = tmp_path / f"millpond-{os.getuid()}"
     elsewhere = tmp_path / "elsewhere"
@@ -203,7 +203,7 @@ def test_a_chain_of_file_systems_is_refused(remote: Storage, bucket: str) -> Non
 
 
 def test_a_missing_object_is_one_clear_line(remote: Storage) -> None:
-    """As a missing file is."""
+    """The error for a missing object is that for a missing file."""
     with pytest.raises(BadInput, match=r"^nothing does not exist"):
         get(remote, "nothing")
 
@@ -232,14 +232,14 @@ def fill(store: Storage, *names: str) -> None:
 
 
 def test_a_path_is_given_for_an_object(remote: Storage) -> None:
-    """A library that needs a path gets that of a copy."""
+    """A library that needs a path gets the path of a local copy."""
     put(remote, "a", b"content")
     with remote.local_input("a") as path, open(path, "rb") as file:  # noqa: PTH123 - by path, as a library does
         assert file.read() == b"content"
 
 
 def test_a_body_runs_on_a_service_as_on_a_disk(remote: Storage, context: Context, keys: Any) -> None:
-    """An operation neither knows nor cares where its files are."""
+    """An operation runs with objects as it does with local files."""
     put(remote, "a", b"content" * 1000)
     result = compress(Compress(source="a", target="b.zst"), remote, context)
     assert len(get(remote, "b.zst")) == result.bytes

@@ -1,4 +1,4 @@
-"""Storage touches nothing outside its roots, whatever a name or a link says."""
+"""Storage reads and writes nothing outside its roots, whatever names and links there are."""
 
 import json
 import os
@@ -67,7 +67,7 @@ def test_a_name_outside_the_roots_is_refused_to_read_and_to_write(
 
 
 def test_a_way_up_is_refused_even_within_the_root(store: Storage, root: Path) -> None:
-    """Where '..' leads depends on links, so nobody may say it."""
+    """A '..' is refused, because links decide where it leads."""
     (root / "a").mkdir()
     (root / "file").write_text("inside")
     for act in (read, write):
@@ -103,7 +103,7 @@ def test_a_folder_linked_out_of_the_root_is_refused(store: Storage, root: Path, 
 
 
 def test_a_link_within_the_root_is_followed(store: Storage, root: Path) -> None:
-    """Links that stay inside are nobody's harm."""
+    """A link to a folder within the root is followed."""
     (root / "a").mkdir()
     (root / "a" / "file").write_bytes(b"inside")
     (root / "link").symlink_to(root / "a")
@@ -127,7 +127,7 @@ def test_writing_replaces_a_link_and_leaves_what_it_leads_to(
 def test_a_link_swapped_in_after_the_check_is_not_followed(
     store: Storage, root: Path, secret: Path, name: str
 ) -> None:
-    """The checked file is the opened one, or nothing is opened."""
+    """A link that is made between the check and the opening is refused."""
     path = root / name
     path.parent.mkdir(exist_ok=True)
     path.write_text("inside")
@@ -149,7 +149,7 @@ def test_a_link_swapped_in_after_the_check_is_not_followed(
 
 
 def test_a_loop_of_links_is_refused(store: Storage, root: Path) -> None:
-    """A link to itself is one clear line."""
+    """The error for a link to itself is one line."""
     (root / "loop").symlink_to(root / "loop")
     with pytest.raises(BadInput, match="link"):
         read(store, "loop")
@@ -181,7 +181,7 @@ def test_without_roots_everything_is_refused(secret: Path) -> None:
 
 
 def test_the_root_itself_is_no_file(store: Storage, root: Path) -> None:
-    """Neither is it read nor replaced."""
+    """A root itself is neither read nor replaced."""
     for act in (read, write):
         with pytest.raises(BadInput):
             act(store, str(root))
@@ -193,7 +193,7 @@ def test_the_root_itself_is_no_file(store: Storage, root: Path) -> None:
 def test_a_name_in_any_encoding_passes_through_a_contract(
     store: Storage, root: Path, context: Context, name: bytes
 ) -> None:
-    """A name that is no UTF-8 travels as JSON and is found again."""
+    """A name that is no UTF-8 can be sent as JSON, and the file is found."""
     path = root / os.fsdecode(name)
     path.write_bytes(b"content")
     sent = json.dumps(Checksum(source=file_url(path)).model_dump())
@@ -204,14 +204,14 @@ def test_a_name_in_any_encoding_passes_through_a_contract(
 
 
 def test_a_control_character_is_refused_before_anything_is_sent() -> None:
-    """A name cannot break a line of a log."""
+    """A contract refuses a control character, which could break a log line."""
     for name in ("a\nb", "a\0b", "a\x1bb", "a\x85b", "a\u2028b"):
         with pytest.raises(ValueError, match="control character"):
             Checksum(source=name)
 
 
 def test_a_zero_byte_hidden_in_a_url_is_refused(store: Storage) -> None:
-    """file:///x%00y names no file."""
+    """A percent-encoded zero byte is refused."""
     with pytest.raises(BadInput, match="zero byte"):
         read(store, "file:///x%00y")
 
@@ -231,7 +231,7 @@ def test_a_file_over_the_limit_is_not_read(root: Path) -> None:
 
 
 def test_a_file_without_access_is_final(root: Path, store: Storage) -> None:
-    """A file that the worker's user may not read names the remedy, and is not tried again."""
+    """The error for a file without access names the remedy, and the task is not retried."""
     for folder in [root, *root.parents][:4]:
         if folder.stat().st_uid == os.geteuid() and folder.name:
             folder.chmod(0o755)

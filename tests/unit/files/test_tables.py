@@ -1,4 +1,4 @@
-"""Turn CSV into Parquet: types over the whole file, the same bytes each time, the line at fault in errors."""
+"""CSV becomes Parquet, with types that fit the whole file. An error has the line at fault."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +24,7 @@ def types(table: Any) -> dict[str, str]:
 
 
 def test_a_type_is_taken_where_it_loses_nothing(to_table: Convert) -> None:
-    """Numbers, dates and truth values become such; a postcode, a long number and a mix stay text."""
+    """Numbers, dates and booleans get such types. Postcodes, long numbers and mixed columns remain text."""
     result, table = to_table(
         b"n,x,day,at,zoned,flag,postcode,long,mixed\n"
         b"1,1.5,2024-02-29,2024-01-01 10:00:00,2024-01-01T10:00:00Z,true,01234,12345678901234567890,1\n"
@@ -113,7 +113,7 @@ def test_a_header_alone_is_an_empty_table(to_table: Convert) -> None:
 
 
 def test_declared_types_are_followed(to_table: Convert) -> None:
-    """`types` overrules the look of the values."""
+    """A type in `types` is used instead of the inferred one."""
     _, table = to_table(b"a,b,c\n007,1,2024-01-01\n", types={"a": "int64", "b": "string", "c": "timestamp"})
     assert types(table) == {"a": "int64", "b": "string", "c": "timestamp[us]"}
     assert table["a"].to_pylist() == [7]
@@ -144,7 +144,7 @@ def test_declared_types_are_followed(to_table: Convert) -> None:
 def test_bad_input_names_its_line(
     refused_table: Refused, content: bytes, options: dict[str, Any], message: str
 ) -> None:
-    """An unreadable table is one line with the place and an advice; nothing is left behind."""
+    """The error for a bad table is one line with the place and a remedy."""
     assert message in refused_table(content, **options)
 
 
@@ -157,7 +157,7 @@ def test_a_format_that_the_name_does_not_tell_is_asked_for(refused_table: Refuse
 def test_a_long_row_is_read_and_an_endless_one_refused(
     to_table: Convert, refused_table: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A row beyond one block is read in larger ones; one beyond these is named, as an open quote."""
+    """A row that is longer than a block is read in larger blocks. One longer than those is refused."""
     monkeypatch.setattr(csv_rows, "BLOCK_BYTES", (4096, 65536))
     assert to_table(b"a,b\n1," + b"x" * 50_000 + b"\n")[1]["b"].to_pylist() == ["x" * 50_000]
     assert "begins at line 3 is longer than 65536 bytes" in refused_table(
@@ -176,7 +176,7 @@ def test_two_runs_give_the_same_bytes(store: Storage, root: Path, context: Conte
 def test_row_groups_have_the_rows_asked_for(
     to_table: Convert, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`row_group_rows` is kept, unless so many rows would take too much memory."""
+    """Row groups have `row_group_rows` rows, or fewer if these would take too much memory."""
 
     def groups() -> list[int]:
         metadata = pq.ParquetFile(root / "out.parquet").metadata
@@ -201,7 +201,7 @@ def test_progress_is_in_bytes_of_both_passes(store: Storage, root: Path) -> None
 
 
 def test_a_full_disk_leaves_nothing(store: Storage, root: Path, small_disk: Path, context: Context) -> None:
-    """A disk that fills up is tried again later, and holds nothing until then."""
+    """A full disk is retried later, and no part of the output remains."""
     rows = b"".join(b"%d,%d\n" % (at, at * at) for at in range(300_000))
     (root / "in.csv").write_bytes(b"a,b\n" + rows)
     job = ToParquet(source="in.csv", target="disk/out.parquet", compression="none", row_group_rows=10_000)
@@ -211,7 +211,7 @@ def test_a_full_disk_leaves_nothing(store: Storage, root: Path, small_disk: Path
 
 
 def test_a_million_columns_are_refused(refused_table: Refused) -> None:
-    """The number of columns is bounded before any is made."""
+    """The number of columns, and the length of the header's line, are limited."""
     assert "over the limit of 4096" in refused_table(b"a" + b",a" * 100_000 + b"\n")
     assert "a line is longer" in refused_table(b"," * 3_000_000)
 
@@ -219,7 +219,7 @@ def test_a_million_columns_are_refused(refused_table: Refused) -> None:
 def test_a_file_that_changes_meanwhile_is_noticed(
     store: Storage, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file rewritten between the two passes is an error, not a wrong table."""
+    """A file that changes between the two passes is an error."""
     path = root / "in.csv"
     path.write_bytes(b"a\n1\n")
     learn = csv_rows.CsvRows.learn_schema

@@ -1,4 +1,4 @@
-"""Values of a table stay the same: a number that would be rounded is text, an open quote refused."""
+"""No value of a table changes: a number that would be rounded becomes text, and an open quote is refused."""
 
 import csv
 import io
@@ -73,7 +73,7 @@ def _python_refuses(text: str, delimiter: str) -> bool:
 
 @given(st.text('",;\n\rab', max_size=30), st.lists(st.integers(1, 7), min_size=1), st.sampled_from(",;"))
 def test_quotes_are_judged_as_pythons_strict_parser_does(text: str, sizes: list[int], delimiter: str) -> None:
-    """However the text is cut into chunks."""
+    """The check finds a fault if Python's strict parser does, however the text is cut into chunks."""
     content = (text + "\n").encode()
     found = _fault_in_chunks(content, sizes, delimiter)
     assert (found is not None) == _python_refuses(text + "\n", delimiter)
@@ -119,7 +119,7 @@ def _fault_in_chunks(content: bytes, sizes: list[int], delimiter: str) -> QuoteF
 def test_every_delimiter_is_read(
     to_table: Convert, content: bytes, name: str, options: dict[str, str]
 ) -> None:
-    """By the name's ending, the contract, or the first line of a spreadsheet's export."""
+    """The delimiter is given by the name's ending, the contract, or a line `sep=` before the header."""
     assert to_table(content, name=name, **options)[1].to_pylist() == [{"a": 1, "b": "x,y"}]
 
 
@@ -145,7 +145,7 @@ def test_another_delimiter_is_asked_for(
     "content", [b"a;b\n1\n", b'"a;b"\n1\n', b"a,b|c\n1,2\n", b"a,b\n1;2,3;4\n", b"a b\n1 2\n", b"a\n1|2\n"]
 )
 def test_a_character_in_a_name_is_no_delimiter(to_table: Convert, content: bytes) -> None:
-    """Only separators on which header and first row agree are in doubt."""
+    """Another delimiter is suspected only if it makes as many columns in the header as in the first row."""
     assert to_table(content)[0].rows == 1
 
 
@@ -157,7 +157,7 @@ def test_a_delimiter_that_cannot_be_one_is_refused_before_it_is_sent(delimiter: 
 
 
 def _values(value: Any) -> Any:
-    """Return a value as text columns and types may have it, numbers exact."""
+    """Return a value of a table with exact numbers, whether the table has it as a type or as JSON text."""
     if isinstance(value, str):
         try:
             return _values(json.loads(value, parse_float=Fraction, parse_int=Fraction))
@@ -233,7 +233,7 @@ _numbers = st.one_of(
     st.sampled_from(["{}", "[{}]", '{{"a": {}}}', '[{{"a": {}}}]']),
 )
 def test_any_numbers_together_are_exact(numbers: list[Any], shape: str) -> None:
-    """JSONL and CSV, plain and nested."""
+    """No number loses a digit, in CSV and in JSONL, plain or nested."""
     import tempfile
     from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Turn JSONL into Parquet: one type a name over the whole file, nothing rounded, nothing ends the process."""
+"""JSONL becomes Parquet, with one type for each name, without rounding, and with limits of memory."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -112,7 +112,7 @@ def test_declared_types_are_followed(to_table: Convert, refused_table: Refused) 
     ],
 )
 def test_bad_input_names_its_line(refused_table: Refused, content: bytes, message: str) -> None:
-    """An unreadable file is one line with the place; nothing is left behind."""
+    """The error for a bad file is one line with the place."""
     assert message in refused_table(content, **JSONL)
 
 
@@ -133,7 +133,7 @@ def test_deep_nesting_is_refused(refused_table: Refused, line: bytes) -> None:
     "opening", [b'{"a":' * 31 + b"1" + b"}" * 31, b'{"a":' + b"[" * 31 + b"]" * 31 + b"}"]
 )
 def test_the_deepest_that_is_accepted_can_be_read_back(to_table: Convert, opening: bytes) -> None:
-    """Parquet's readers take the output."""
+    """The deepest nesting that is accepted can be read back from Parquet."""
     assert to_table(opening, **JSONL)[0].rows == 1
 
 

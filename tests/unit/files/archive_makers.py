@@ -1,4 +1,4 @@
-"""Make archives for tests, good and bad ones."""
+"""Make archives, good and bad ones."""
 
 import io
 import shutil
@@ -20,7 +20,9 @@ FILES: dict[str, bytes | None] = {
 }
 
 
-def tar(*entries: tuple[Any, bytes | None], form: int = tarfile.PAX_FORMAT, encoding: str = "utf-8") -> bytes:
+def make_tar(
+    *entries: tuple[Any, bytes | None], form: int = tarfile.PAX_FORMAT, encoding: str = "utf-8"
+) -> bytes:
     """Return a tar of entries: a name or a `TarInfo`, and content, None for a folder."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=form, encoding=encoding) as archive:
@@ -33,7 +35,7 @@ def tar(*entries: tuple[Any, bytes | None], form: int = tarfile.PAX_FORMAT, enco
     return buffer.getvalue()
 
 
-def zipped(*entries: tuple[Any, bytes | None], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+def make_zip(*entries: tuple[Any, bytes | None], method: int = zipfile.ZIP_DEFLATED) -> bytes:
     """Return a zip of entries: a name or a `ZipInfo`, and content, None for a folder."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as archive:
@@ -42,9 +44,9 @@ def zipped(*entries: tuple[Any, bytes | None], method: int = zipfile.ZIP_DEFLATE
     return buffer.getvalue()
 
 
-def overlapping(copies: int, kernel: bytes) -> bytes:
+def make_overlapping_zip(copies: int, kernel: bytes) -> bytes:
     """Return a zip whose directory lists one compressed file many times, under names of one length."""
-    one = zipped(("0000", kernel))
+    one = make_zip(("0000", kernel))
     directory_at = one.index(b"PK\x01\x02")
     end_at = one.index(b"PK\x05\x06")
     record = one[directory_at:end_at]
@@ -55,11 +57,11 @@ def overlapping(copies: int, kernel: bytes) -> bytes:
     return one[:directory_at] + records + bytes(end)
 
 
-def quoted_overlap(kernel: bytes) -> bytes:
+def make_quoting_zip(kernel: bytes) -> bytes:
     """Return a zip of two entries, of which the first has all of the second as its own content."""
-    inner = zipped(("b", kernel), method=zipfile.ZIP_STORED)
+    inner = make_zip(("b", kernel), method=zipfile.ZIP_STORED)
     inner_local = inner[: inner.index(b"PK\x01\x02")]
-    outer = zipped(("a", inner_local), method=zipfile.ZIP_STORED)
+    outer = make_zip(("a", inner_local), method=zipfile.ZIP_STORED)
     directory_at, end_at = outer.index(b"PK\x01\x02", len(inner_local)), outer.rindex(b"PK\x05\x06")
     record = bytearray(inner[inner.index(b"PK\x01\x02") : inner.rindex(b"PK\x05\x06")])
     record[42:46] = outer.index(inner_local).to_bytes(4, "little")
@@ -70,8 +72,8 @@ def quoted_overlap(kernel: bytes) -> bytes:
     return outer[:directory_at] + records + bytes(end)
 
 
-def output_of(program: str, *arguments: str, folder: Path, given: bytes = b"") -> bytes:
-    """Run a program of the system in a folder, and return its output; skip where it is not installed."""
+def run_program(program: str, *arguments: str, folder: Path, given: bytes = b"") -> bytes:
+    """Run a program in a folder, and return its output. Skip the test if it is not installed."""
     if not shutil.which(program):
         pytest.skip(f"{program} is not installed")
     done = subprocess.run([program, *arguments], cwd=folder, input=given, capture_output=True, check=True)
