@@ -75,6 +75,8 @@ class Message(SendOptions):
                 raise ValueError(f"{name} must have 1 to {NAME_LENGTH} characters, this has {len(value)}")
             if any("\ud800" <= character <= "\udfff" for character in value):
                 raise ValueError(f"{name} is {value!r}: half a surrogate pair is no text. Name it otherwise")
+        if self.id is not None and not self.id.isprintable():  # a worker would make it a dead letter
+            raise ValueError(f"id is {self.id!r}, which has characters that cannot be shown: leave them out")
 
     @property
     def claim_ms(self) -> int:

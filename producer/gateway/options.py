@@ -25,7 +25,8 @@ from millpond.tasks.send_options import option_descriptions
 _LONGEST_SECONDS = 10 * 365 * 86_400.0
 
 Query = TypeVar("Query", bound=BaseModel)
-Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_:~-][A-Za-z0-9._:~-]{0,199}$")]
+#: An id may begin with the name of a token, and so with dots. Alone, these would be removed from a path.
+Id = Annotated[str, Field(pattern=r"^\.*[A-Za-z0-9_:~-][A-Za-z0-9._:~-]*$", max_length=200)]
 BatchId = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 Name = Annotated[str, Field(pattern=r"^[ -~]{1,200}$")]
 

@@ -4,13 +4,15 @@ import json
 from collections.abc import Iterator
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
 from starlette.datastructures import Headers
 
 import millpond
 from millpond.producer.client import Client
 from millpond.producer.gateway.auth import authenticate, check_address
+from millpond.producer.gateway.options import Id
 from millpond.producer.gateway.problems import ApiError
-from millpond.producer.gateway.tokens import ANONYMOUS, find_principal, hash_token
+from millpond.producer.gateway.tokens import ANONYMOUS, Principal, find_principal, hash_token
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.settings import Gateway, GatewayToken, Settings
 from tests.harness.gateway_process import GatewayProcess, ndjson_body, run_gateway
@@ -102,6 +104,20 @@ def test_a_name_that_leads_here_is_not_this_machine(host: str, is_here: bool) ->
     else:
         with pytest.raises(ApiError, match="403"):
             authenticate((), Headers({"host": host}))
+
+
+@pytest.mark.parametrize("name", ["shop", ".shop", "...", "-", "x" * 60])
+def test_the_tasks_of_a_token_of_any_name_have_ids_that_routes_take(name: str) -> None:
+    """A token's tasks can be read and cancelled, whatever character the name of the token begins with."""
+    principal = Principal(GatewayToken(name=name, hash=hash_token(name)).name, ("email.*",))
+    assert (id := principal.new_task_id()) == TypeAdapter(Id).validate_python(id)
+
+
+@pytest.mark.parametrize("id", ["", ".", "..", "a/b", "x" * 201])
+def test_an_id_is_a_part_of_a_path(id: str) -> None:
+    """A client would remove `.` and `..` from a path."""
+    with pytest.raises(ValidationError):
+        TypeAdapter(Id).validate_python(id)
 
 
 def test_the_command_makes_a_token_and_its_hash(capsys: pytest.CaptureFixture[str]) -> None:

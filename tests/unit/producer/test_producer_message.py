@@ -41,6 +41,7 @@ def composed(message: Message) -> dict[str, Any]:
         ({"id": "x" * 201}, "id must have 1 to"),
         ({"id": "a\udcff"}, "half a surrogate pair is no text"),
         ({"once": "\ud800"}, "half a surrogate pair is no text"),
+        ({"id": "a\nb"}, "has characters that cannot be shown"),
     ],
 )
 def test_options_that_contradict_are_refused(options: dict[str, Any], said: str) -> None:
