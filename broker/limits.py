@@ -48,7 +48,7 @@ NAMES = tuple(field.name for field in fields(Limits) if field.name != "bound_sec
 FIRST_BOUND = 100
 
 
-def declare_limits(store: Store, queue: str, table: Mapping[str, Any], *, authoritative: bool) -> None:
+def declare_limits(store: Store, queue: str, table_limits: Mapping[str, Any], *, authoritative: bool) -> None:
     """Declare a queue with the limits of the pools table.
 
     A worker's table is `authoritative`: it replaces the declared limits. A producer's table only adds the
@@ -57,7 +57,7 @@ def declare_limits(store: Store, queue: str, table: Mapping[str, Any], *, author
     keys = QueueKeys(queue, store.prefix)
     entries = {
         _TABLE + name: _format_limit(value)
-        for name, value in table.items()
+        for name, value in table_limits.items()
         if name in NAMES and value is not None
     }
     with store.pipeline(f"declaring queue {queue!r}") as pipe:

@@ -21,7 +21,7 @@ class BadMessage(ValueError):
 #: The fields of Celery's part that hold signatures of the tasks that follow.
 _SIGNATURES = frozenset(("callbacks", "errbacks", "chain", "chord"))
 
-#: The key by which kombu's JSON marks a date, a UUID and the like.
+#: The key by which kombu's JSON marks a value of another type: a date, a UUID.
 OWN_TYPE = b"__type__"
 
 

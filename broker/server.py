@@ -95,8 +95,8 @@ def durability_risks(store: Store) -> list[str] | None:
         risks.append(
             "the broker keeps nothing on disk, so a restart of it loses every message: set appendonly yes"
             if save == ""
-            else "the broker writes no append-only file, so a crash of it loses what is newer than its last "
-            "snapshot: set appendonly yes"
+            else "the broker writes no append-only file, so a crash of it loses every message since its "
+            "last snapshot: set appendonly yes"
         )
     if replicas and not store.copies:
         risks.append(
@@ -106,7 +106,7 @@ def durability_risks(store: Store) -> list[str] | None:
     if store.copies > replicas:
         risks.append(
             f"a send waits for {store.copies} replicas, and the broker has {replicas}, so every send fails: "
-            "start them, or set MILLPOND_SEND_COPIES to what there is"
+            f"start more, or set MILLPOND_SEND_COPIES={replicas}"
         )
     return risks
 

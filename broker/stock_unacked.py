@@ -44,7 +44,7 @@ def read_unacked(store: Store, queues: Iterable[str] = ()) -> Iterator[Unacked]:
     """
     wanted = set(queues)
     bindings: dict[str, list[tuple[str, str, str]]] = {}
-    with translate_errors("reading what stock workers left"):
+    with translate_errors("reading the unacknowledged messages of stock workers"):
         times: dict[str, float] = {
             tag.decode(): at
             for tag, at in store.client.zrange(f"{store.prefix}unacked_index", 0, -1, withscores=True)
@@ -69,7 +69,7 @@ def take_in(store: Store, messages: Iterable[Unacked]) -> int:
     for unacked in sorted(messages, key=lambda unacked: -unacked.since):
         by_queue.setdefault(unacked.queue, []).append(unacked)
     moved = 0
-    with translate_errors("taking in what stock workers left"):
+    with translate_errors("taking in messages of stock workers"):
         for queue, newest_first in by_queue.items():
             keys = QueueKeys(queue, store.prefix).for_scripts
             stock_keys = (f"{store.prefix}unacked", f"{store.prefix}unacked_index")

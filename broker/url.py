@@ -152,9 +152,9 @@ class BrokerURL:
         return f"{nodes}/{quote(self.master)}/{self.db}" if self.is_sentinel else f"{nodes}/{self.db}"
 
 
-def _format_host(name: str) -> str:
+def _format_host(host: str) -> str:
     """Return a host name as it is written in a URL, an IPv6 address in brackets."""
-    return f"[{name}]" if ":" in name else quote(name)
+    return f"[{host}]" if ":" in host else quote(host)
 
 
 def _parse_parts(scheme: str, text: str) -> BrokerURL:

@@ -141,8 +141,8 @@ def open_batch(
 def may_open_batch(store: Store, owner: str, max_count: int) -> bool:
     """True if an owner may open another batch: fewer than `max_count` are kept, open or complete.
 
-    If the list of the owner's batches is full, this first removes its oldest entries whose record has
-    expired.
+    If the list of the owner's batches is full, this removes entries whose record has expired, among the
+    `EXAMINED` oldest.
     """
     key = batches_of_key(owner, store.prefix)
     with translate_errors(f"counting the batches of {owner}"):

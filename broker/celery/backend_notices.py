@@ -120,7 +120,7 @@ def dead_letter_error(reason: str, line: str = "") -> Exception:
 
 
 def _request_fields(message: Message) -> Context:
-    """Return a request of the task that has what result backends need: its chord, its group, its errbacks."""
+    """Return a request with the fields that result backends need: chord, group, errbacks."""
     try:
         args, kwargs, embed = message.arguments
     except BadMessage:

@@ -104,7 +104,7 @@ class Poller(stock.MultiChannelPoller):
         return POLL_SECONDS if seconds is None else float(seconds)
 
     def handle_event(self, fileno: int, event: int) -> Any:
-        """Handle what arrived on a connection. Return None if it was no message: `drain_events` goes on."""
+        """Handle an event of a connection. Return None if it delivered no message: `drain_events` goes on."""
         channel, handler_name = self._fd_to_chan.get(fileno, (None, None))
         before = channel.delivered if channel is not None else 0
         result = super().handle_event(fileno, event)

@@ -1,4 +1,4 @@
-"""Celery's tracer, which runs Celery's tasks, and what a handler needs that runs without it.
+"""Celery's tracer, which runs Celery's tasks, and the `current_task` of a handler that runs without it.
 
 worker/celery/slot.py decides which tasks are run by the tracer.
 """

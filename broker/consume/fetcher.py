@@ -92,7 +92,7 @@ class Fetcher:
         """
         now = time.monotonic()
         self._check_reply_overdue(now)
-        has_loop = self.in_flight.max_fetch != 1  # without an event loop, nobody would read from the listener
+        has_loop = self.in_flight.max_fetch != 1  # without an event loop nothing reads from the listener
         if has_loop and (self.in_flight.drained or not self.listener.is_subscribed):
             self.listener.on_tick(now)
         if now >= self.watcher.due_at:
@@ -282,7 +282,7 @@ class Fetcher:
             self._accept_reply(request, fetch_call.parse_reply(raw))
 
     def on_control_change(self) -> None:
-        """Handle what arrived on the listener's connection, then what the watcher has to do because of it."""
+        """Read everything that arrived on the listener's connection, then send the watcher's due requests."""
         self.listener.on_readable()
         now = time.monotonic()
         if now >= self.watcher.due_at:

@@ -39,9 +39,9 @@ def resume_lease(store: Store, in_flight: InFlightMessages, lease: QueueLease, *
         in_flight.replace_lost_lease(lease)
     if forgotten:
         logger.warning(
-            "queue %s: the broker has forgotten what came after %s, with %d deliveries: it was restored from "
-            "a copy, or is a replica that lagged. Tasks that ended since run again; tasks sent since may be "
-            "gone",
+            "queue %s: the broker has forgotten everything after %s, at least %d deliveries: it was restored "
+            "from a copy, or is a replica that lagged. Tasks that ended since then run again, and tasks sent "
+            "since then may be lost",
             lease.queue,
             format_eta(until_ms) if until_ms else "its start",
             forgotten,

@@ -67,7 +67,7 @@ def cancel_batch(
 
 def cancel_task(
     store: Store,
-    id: str,
+    task_id: str,
     *,
     terminate: bool = False,
     timeout_seconds: float = ACK_TIMEOUT_SECONDS,
@@ -78,23 +78,23 @@ def cancel_task(
     A task that has ended and a dead letter are not changed. Waiting messages are searched with this `effort`.
     A message that the search does not reach is settled when it is fetched.
     """
-    with translate_errors(f"cancelling task {id}"):
-        location = task_lookup.find_task(store, id, effort)
+    with translate_errors(f"cancelling task {task_id}"):
+        location = task_lookup.find_task(store, task_id, effort)
         if location is not None and location.state is TaskState.DEAD:
             return Cancellation(0, (), found=location)
-        epoch = _mark_cancelled(store, id, is_batch=False, terminate=terminate)
+        epoch = _mark_cancelled(store, task_id, is_batch=False, terminate=terminate)
         unacknowledged = wait_for_acknowledgements(store, epoch, timeout_seconds)
-        settled = cancel_waiting(store, effort, id=id)
+        settled = cancel_waiting(store, effort, task_id=task_id)
         if location is None and not settled and effort.max_count is None:
-            _shorten_cancellation(store, id)
+            _shorten_cancellation(store, task_id)
         return Cancellation(epoch, unacknowledged, settled, location)
 
 
-def _shorten_cancellation(store: Store, id: str) -> None:
+def _shorten_cancellation(store: Store, task_id: str) -> None:
     """Keep the cancellation of a task that was not found for `KEPT_UNKNOWN_MS` only."""
     with store.client.pipeline(transaction=False) as pipe:
         for key in (cancelled_key(store.prefix), terminated_key(store.prefix)):
-            pipe.zadd(key, {id: server_time_ms(store) + KEPT_UNKNOWN_MS}, xx=True)
+            pipe.zadd(key, {task_id: server_time_ms(store) + KEPT_UNKNOWN_MS}, xx=True)
         pipe.execute()
 
 

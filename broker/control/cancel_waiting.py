@@ -14,19 +14,19 @@ from millpond.broker.scripts import script
 FULL_IN_SHORT_CALLS = Effort(page=500)
 
 
-def cancel_waiting(store: Store, effort: Effort, *, id: str = "", batch: str = "") -> int:
+def cancel_waiting(store: Store, effort: Effort, *, task_id: str = "", batch: str = "") -> int:
     """Settle the ready and delayed messages of a task or batch as cancelled, and return their number.
 
     The search for a batch ends when it has no pending task.
     """
-    id_type, value = ("batch", batch) if batch else ("id", id)
+    id_type, wanted_id = ("batch", batch) if batch else ("id", task_id)
     settled = 0
     for queue in read_declared_queues(store):
         for list_name in WAITING_LISTS:
             if batch and not _has_pending(store, batch):
                 return settled
             keys = QueueKeys(queue, store.prefix)
-            settled += _cancel_in_list(store, keys, list_name, id_type, value, effort)
+            settled += _cancel_in_list(store, keys, list_name, id_type, wanted_id, effort)
     return settled
 
 
@@ -37,7 +37,7 @@ def _has_pending(store: Store, batch: str) -> bool:
 
 
 def _cancel_in_list(
-    store: Store, keys: QueueKeys, list_name: str, id_type: str, id: str, effort: Effort
+    store: Store, keys: QueueKeys, list_name: str, id_type: str, wanted_id: str, effort: Effort
 ) -> int:
     """Settle the messages of a task or batch in one list as cancelled, and return their number.
 
@@ -45,7 +45,7 @@ def _cancel_in_list(
     """
     index, settled = 0, 0
     for page in effort.page_sizes():
-        args = (list_name, index, page, id_type, id, store.prefix)
+        args = (list_name, index, page, id_type, wanted_id, store.prefix)
         count, settled_now = script("cancel_waiting").run(store.client, keys.for_scripts, args)
         settled += int(settled_now)
         index += int(count) - int(settled_now)  # settled messages have left the list

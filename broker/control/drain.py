@@ -61,7 +61,7 @@ def read_process_loads(store: Store, pool: str, queues: Iterable[str]) -> list[P
     Messages of a killed process are not counted: they become ready again when the pool resumes.
     """
     in_flight: dict[str, int] = {}
-    with translate_errors(f"looking at pool {pool!r}"):
+    with translate_errors(f"reading the processes of pool {pool!r}"):
         now_ms = server_time_ms(store)
         for queue in queues:
             keys = QueueKeys(queue, store.prefix)

@@ -138,48 +138,48 @@ def _read_entries(
         start, end = (start, after) if newest_first else (after, end)
 
 
-def read_dead_letter(store: Store, queue: str, id: str) -> DeadLetter | None:
+def read_dead_letter(store: Store, queue: str, letter_id: str) -> DeadLetter | None:
     """Return one dead letter, or None if the queue has none of this id."""
     keys = QueueKeys(queue, store.prefix)
-    with translate_errors(f"reading dead letter {id}"):
-        entries = store.client.xrange(keys.dead, min=id, max=id)
+    with translate_errors(f"reading dead letter {letter_id}"):
+        entries = store.client.xrange(keys.dead, min=letter_id, max=letter_id)
     return _parse_letter(queue, entries[0][0].decode(), entries[0][1]) if entries else None
 
 
-def requeue(store: Store, queue: str, id: str) -> bool:
+def requeue(store: Store, queue: str, letter_id: str) -> bool:
     """Send a dead letter again. Return False if it is gone.
 
     The message leaves the dead letters and joins its queue in one script. Raises `BrokerError` if another
     task has its unique key now.
     """
     keys = QueueKeys(queue, store.prefix)
-    with translate_errors(f"requeueing dead letter {id}"):
-        reply = script("requeue").run(store.client, keys.for_scripts, (id, store.prefix))
+    with translate_errors(f"requeueing dead letter {letter_id}"):
+        reply = script("requeue").run(store.client, keys.for_scripts, (letter_id, store.prefix))
     if isinstance(reply, bytes):
         raise BrokerError(
-            f"the unique key of dead letter {id} belongs to task {reply.decode()} now: "
+            f"the unique key of dead letter {letter_id} belongs to task {reply.decode()} now: "
             "requeue it when that task has ended"
         )
     return bool(reply)
 
 
-def purge(store: Store, queue: str, id: str) -> bool:
+def purge(store: Store, queue: str, letter_id: str) -> bool:
     """Delete a dead letter. Return False if it is gone."""
-    with translate_errors(f"purging dead letter {id}"):
-        return bool(store.client.xdel(QueueKeys(queue, store.prefix).dead, id))
+    with translate_errors(f"purging dead letter {letter_id}"):
+        return bool(store.client.xdel(QueueKeys(queue, store.prefix).dead, letter_id))
 
 
-def _parse_letter(queue: str, id: str, fields: dict[bytes, bytes]) -> DeadLetter:
+def _parse_letter(queue: str, letter_id: str, fields: dict[bytes, bytes]) -> DeadLetter:
     """Return the dead letter in an entry of the stream."""
     headers = _parse_headers(fields[b"message"])
     return DeadLetter(
-        id=id,
+        id=letter_id,
         queue=queue,
         task_id=str(headers.get("id", "")),
         kind=str(headers.get("task", "")),
         reason=fields[b"reason"].decode(errors="replace"),
         deliveries=int(fields[b"deliveries"]),
-        died_at_ms=int(id.split("-")[0]),
+        died_at_ms=int(letter_id.split("-")[0]),
         detail=_parse_object(fields[b"detail"]),
         message=fields[b"message"],
     )

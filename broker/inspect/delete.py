@@ -22,7 +22,7 @@ def delete_queue(store: Store, queue: str) -> int:
 def delete_if_unused(store: Store, queue: str) -> None:
     """Delete the counters and other figures of a queue that has no messages, consumers, limits or waiters."""
     keys = QueueKeys(queue, store.prefix)
-    with store.pipeline(f"tidying queue {queue!r}") as pipe:
+    with store.pipeline(f"deleting unused keys of queue {queue!r}") as pipe:
         pipe.exists(*keys.ready, keys.delayed, keys.dead, keys.consumers, keys.limits, keys.waiters)
         pipe.sismember(queues_key(store.prefix), queue)
         if not any(pipe.execute()):

@@ -129,7 +129,7 @@ def _count_in_flight(store: Store, queue: str) -> int:
     number is right as long as no more messages were fetched. Otherwise the messages are counted.
     """
     keys = QueueKeys(queue, store.prefix)
-    with store.pipeline(f"reading what queue {queue!r} has in flight") as pipe:
+    with store.pipeline(f"counting the messages in flight of queue {queue!r}") as pipe:
         pipe.hget(keys.drain_rate, "flying").hget(keys.counters, "fetched")
         stored, fetched = pipe.execute()
     count, fetched_then, *_ = (stored or b"0 -").split()

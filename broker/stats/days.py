@@ -66,7 +66,7 @@ def _write_entries(
     The last `max_entries` are kept. The stream expires if none is added for twice as long as they take to
     write, one in each `step_ms`.
     """
-    with store.pipeline("folding the windows") as pipe:
+    with store.pipeline("writing the history of kinds") as pipe:
         for key, kinds in zip(keys, figures, strict=True):
             largest = sorted(kinds.items(), key=lambda item: -item[1].service_seconds)[:KINDS]
             entry = {
@@ -114,5 +114,5 @@ def _sum_figures(entries: Iterable[Mapping[str, KindFigures]]) -> dict[str, Kind
 
 def _take_lock(store: Store, lock: str, ms: int) -> bool:
     """Take a lock for some ms. Return False if another process has it."""
-    with translate_errors("taking the lock of the folding"):
+    with translate_errors("taking the lock of the history of kinds"):
         return bool(store.client.set(lock, "1", nx=True, px=ms))

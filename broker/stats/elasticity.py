@@ -160,7 +160,7 @@ def still_holds(result: Elasticity, service_seconds: float, *, slots: int | None
 def store_elasticity(store: Store, pool: str, result: Elasticity) -> None:
     """Store a result of a pool. If the last one is of another number of slots, it becomes the earlier one."""
     key, earlier = elasticity_key(pool, store.prefix), earlier_elasticity_key(pool, store.prefix)
-    with translate_errors("keeping what was measured"):
+    with translate_errors("storing a measured elasticity"):
         before = _parse_result(store.client.get(key))
         if before is not None and before.slots != result.slots:
             store.client.set(earlier, dumps(asdict(before)), px=KEPT_MS)
@@ -181,7 +181,7 @@ def _read_results(store: Store, keys: Sequence[str]) -> list[Elasticity | None]:
     """Return the stored result of each key, or None for a key without one."""
     if not keys:
         return []
-    with translate_errors("reading what was measured"):
+    with translate_errors("reading the measured elasticities"):
         return [_parse_result(raw) for raw in store.client.mget(keys)]
 
 

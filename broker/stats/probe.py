@@ -238,7 +238,7 @@ class Probe:
     def _count_in_flight(self) -> int:
         """Return the number of messages in flight on the pool's queues."""
         all_keys = [QueueKeys(queue, self._store.prefix) for queue in self._queues]
-        with self._store.pipeline("counting what is in flight", atomic=True) as pipe:
+        with self._store.pipeline("counting the messages in flight", atomic=True) as pipe:
             for keys in all_keys:
                 pipe.zrange(keys.consumers, 0, -1)
             for keys, consumers in zip(all_keys, pipe.execute(), strict=True):
@@ -248,7 +248,7 @@ class Probe:
 
     def _queue_lengths(self) -> list[int]:
         """Return the number of ready messages of each queue."""
-        with self._store.pipeline("counting what waits") as pipe:
+        with self._store.pipeline("counting the ready messages") as pipe:
             for queue in self._queues:
                 for key in QueueKeys(queue, self._store.prefix).ready:
                     pipe.llen(key)
@@ -258,7 +258,7 @@ class Probe:
 
     def _count_ended(self) -> tuple[int, int]:
         """Return the number of runs that have ended so far, and the server's time in ms."""
-        with self._store.pipeline("counting what ended", atomic=True) as pipe:
+        with self._store.pipeline("counting the runs that ended", atomic=True) as pipe:
             for queue in self._queues:
                 pipe.hmget(QueueKeys(queue, self._store.prefix).counters, "settled", "dead", "retried")
             pipe.time()

@@ -113,7 +113,7 @@ def _count_slots(store: Store, pool: str) -> int:
 
 
 def _known_cause(minute: Window, running: Sequence[heartbeats.Heartbeat]) -> str:
-    """Return what explains the backlog of a pool, or why too little is known of it, or else ""."""
+    """Return the cause of a pool's backlog, or why too little is known of the pool, or "" for neither."""
     if minute.ended < ENDS or minute.seconds < SECONDS:
         return f"only {minute.ended} tasks ended in the last minute, {ENDS} are needed"
     if (minute.use or 0.0) < FULL:
@@ -174,7 +174,7 @@ def probe_pool(store: Store, candidate: Candidate, *, max_seconds: float | None 
             elasticity.store_elasticity(store, candidate.pool, measured)
         return measured
     finally:
-        with translate_errors("giving the lock of a probe back"):
+        with translate_errors("releasing the lock of a probe"):
             store.client.delete(lock)
 
 
@@ -235,7 +235,7 @@ def read_probe_states(store: Store, pools: Sequence[str]) -> list[tuple[bool, fl
         return []
     locks = [probe_lock_key(pool, store.prefix) for pool in pools]
     costs = [probe_cost_key(pool, store.prefix) for pool in pools]
-    with translate_errors("looking for probes"):
+    with translate_errors("reading which pools are probed"):
         replies = store.client.mget([*locks, *costs])
     pairs = zip(replies[: len(pools)], replies[len(pools) :], strict=True)
     return [(lock is not None, float(cost or 0)) for lock, cost in pairs]
