@@ -1,5 +1,6 @@
 """Search dead letters in several queues, and requeue or purge them, for the page of dead letters."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -47,8 +48,7 @@ class Search:
 
 def is_letter_id(text: str) -> bool:
     """True if a text has the form of a dead letter's id, which is that of a Redis stream: time-number."""
-    time, _, number = text.partition("-")
-    return time.isdigit() and number.isdigit()
+    return re.fullmatch(r"[0-9]{1,19}-[0-9]{1,19}", text) is not None  # both fit into 64 bits
 
 
 def apply_action(store: Store, action_name: str, letters: Iterable[tuple[str, str]]) -> int:
