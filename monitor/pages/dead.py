@@ -1,5 +1,6 @@
 """The pages of dead letters: search, one letter whole with redacted arguments, requeue, purge."""
 
+import re
 from collections import Counter
 from itertools import islice
 from typing import Any
@@ -15,6 +16,7 @@ from millpond.monitor.json_views import error_line, whole_dead_letter_json
 from millpond.monitor.pages.handler import PageHandler
 from millpond.monitor.snapshot import read_queue_names
 from millpond.tasks.durations import parse_milliseconds
+from millpond.tasks.errors import BadInput
 
 #: The most dead letters on the page, and the most that its summary of reasons counts, the newest first.
 SHOWN, COUNTED = 100, 1_000
@@ -42,13 +44,15 @@ class SearchHandler(PageHandler):
         return [self.decode_argument(value, name=name) for value in values]
 
     def make_search(self) -> Search:
-        """Return the search of the request's fields. Blocks on the broker. Raises `BadInput` for a bad age.
+        """Return the search of the request's fields. Blocks on the broker. Raises `BadInput` for a bad field.
 
         `since` and `before` are ages; `until_ms` is a time, that of the page with the confirmation.
         """
         queue, now_ms = self.field("queue"), server.server_time_ms(self.store)
         since, before, until = self.field("since"), self.field("before"), self.field("until_ms")
-        until_ms = int(until) if until and until.isdecimal() else now_ms
+        if until is not None and not re.fullmatch("[0-9]{1,15}", until):
+            raise BadInput(f"until_ms is a time in ms since 1970, not {until!r:.80}")
+        until_ms = now_ms if until is None else int(until)
         if before is not None:
             until_ms = min(until_ms, now_ms - parse_milliseconds(before))
         return Search(

@@ -120,7 +120,10 @@ def test_a_dead_letter_is_found_shown_redacted_and_requeued(ann: Visitor, watche
 
 
 def test_all_that_fit_are_purged_and_no_later_one(ann: Visitor, watched: Store) -> None:
-    """A purge leaves the dead letters that came after its confirmation was asked for."""
+    """A purge leaves the dead letters that came after its confirmation was asked for.
+
+    A form whose time of the confirmation is none purges nothing.
+    """
     for n in range(3):
         make_dead_letter(watched, "gone", "Stale", f"number {n}", kind="squares.square", kwargs={"n": n})
     asked = ann.post("/dead/purge", [("all", "yes"), ("queue", "gone"), ("reason", "Stale")]).text
@@ -128,6 +131,9 @@ def test_all_that_fit_are_purged_and_no_later_one(ann: Visitor, watched: Store) 
     fields = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', asked)
     make_dead_letter(watched, "gone", "Stale", "a later one", kind="squares.square", kwargs={"n": 4})
     form = [(name, value) for name, value in fields if name != "_xsrf"]
+    for wrong in ("9" * 5_000, "soon"):
+        changed = [(name, wrong if name == "until_ms" else value) for name, value in form]
+        assert ann.post("/dead/purge", changed).status == 400
     assert "3 dead letters purged." in ann.post("/dead/purge", form).text
     assert depth.read_depth(watched, "gone").dead == 1
 
