@@ -40,7 +40,7 @@ def second_process(store: Store, pool: str) -> Iterator[None]:
         previous_handler = signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
         try:
             deadline = monotonic() + READY_SECONDS
-            while _count_slots(store, pool) == slots:
+            while _count_slots(store, pool) <= slots:
                 if process.poll() is not None or monotonic() > deadline:
                     log.seek(0)
                     line = log.read().decode(errors="replace").strip().rpartition("\n")[2]

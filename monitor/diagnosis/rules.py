@@ -118,6 +118,7 @@ def _diagnose_queue_limit(facts: PoolFacts) -> Diagnosis | None:
     for queue in facts.waiting_queues:
         if (reached := _reached_limit_text(queue, facts)) and not _has_other_backlog(facts, queue):
             alone = facts.use < 0.95
+            doubt = f"{words.in_use_text(facts)}: without the limit, the slots may be too few"
             return make_diagnosis(
                 facts,
                 "limit",
@@ -125,9 +126,7 @@ def _diagnose_queue_limit(facts: PoolFacts) -> Diagnosis | None:
                 "raise the limit if the dependency that it protects can bear it; more slots change nothing",
                 name=queue.name,
                 confidence=0.95 if alone else 0.75,
-                against=()
-                if alone
-                else (f"{words.in_use_text(facts)}: without the limit, the slots may be too few",),
+                against=() if alone else (doubt,),
                 command=f"millpond queue show {queue.name}",
             )
     return None
