@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from time import monotonic, sleep
 from typing import NoReturn, TypeVar
@@ -141,28 +142,27 @@ def each_url(each_server: Server) -> str:
     return fresh_database(each_server)
 
 
+def _opened(url: str, prefix: str = "") -> Iterator[Store]:
+    with closing(connect(url, prefix=prefix)) as store:
+        yield store
+
+
 @pytest.fixture
 def store(url: str, prefix: str) -> Iterator[Store]:
     """Open a store on a fresh database of the Valkey under a fresh prefix."""
-    opened = connect(url, prefix=prefix)
-    yield opened
-    opened.close()
+    yield from _opened(url, prefix)
 
 
 @pytest.fixture
 def plain_store(url: str) -> Iterator[Store]:
     """Open a store on that fresh database without a prefix, as stock clients know none."""
-    opened = connect(url)
-    yield opened
-    opened.close()
+    yield from _opened(url)
 
 
 @pytest.fixture
 def each_store(each_url: str, prefix: str) -> Iterator[Store]:
     """Open a store on a fresh database under a fresh prefix, on every server supported."""
-    opened = connect(each_url, prefix=prefix)
-    yield opened
-    opened.close()
+    yield from _opened(each_url, prefix)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from millpond.broker.connection import Store, connect
+from millpond.broker.connection import Store
 from millpond.broker.limits import read_overrides
 from millpond.broker.outgoing import compose
 from millpond.broker.publish import publish
@@ -27,7 +27,9 @@ def fill(store: Store, kind: str, count: int = 8_000, **fields: Any) -> None:
 
 
 @pytest.fixture
-def probed(url: str, kinds_path: None, tmp_path: Path, eventually: Eventually) -> Callable[..., Elasticity]:
+def probed(
+    url: str, plain_store: Store, kinds_path: None, tmp_path: Path, eventually: Eventually
+) -> Callable[..., Elasticity]:
     """Run a pool of eight slots with a backlog of a kind, and probe it."""
 
     def probe(
@@ -41,7 +43,7 @@ def probed(url: str, kinds_path: None, tmp_path: Path, eventually: Eventually) -
             kinds=("bottleneck_kinds",),
             probe_share=0,  # a pool that is behind is probed by its workers: two probes spoil each other
         )
-        store = connect(url)
+        store = plain_store
         fill(store, kind, **fields)
         with workers(settings, tmp_path):
             eventually(lambda: int(store.client.hget("millpond:{default}:counters", "settled") or 0) > 10)
@@ -54,7 +56,6 @@ def probed(url: str, kinds_path: None, tmp_path: Path, eventually: Eventually) -
         assert "probe" not in read_overrides(store, "default")
         store_elasticity(store, "default", found)
         assert read_last_elasticity(store, ["default", "other"]) == [found, None]
-        store.close()
         return found
 
     return probe

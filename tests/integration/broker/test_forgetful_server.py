@@ -21,7 +21,7 @@ from millpond.producer.client import Client
 from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
 from tests.harness.manual_consumer import LEASE_MS, ManualConsumer
-from tests.harness.noted import read_names
+from tests.harness.noted import read_names, send_acts
 from tests.harness.one_worker import settings_for, workers
 
 Eventually = Callable[..., Any]
@@ -188,16 +188,11 @@ def test_a_running_worker_says_what_its_server_forgot(
     url: str, store: Store, kinds_path: None, file: Path, tmp_path: Path, eventually: Eventually
 ) -> None:
     """All keys are deleted under a running worker: the loss is counted, and the next task runs."""
-
-    def act(name: str, what: str) -> None:
-        fields = {"file": str(file), "name": name, "what": what}
-        publish.publish(store, [compose("broker.act", fields, queue="default", sent_at_ms=0)])
-
     with workers(settings_for(url, key_prefix=store.prefix), tmp_path) as (worker,):
-        act("held", "wait")
+        send_acts(store, file, "held", what="wait")
         eventually(lambda: read_names(file) == ["held"])
         store.client.delete(*store.client.keys(f"{store.prefix}*"))
-        act("next", "note")
+        send_acts(store, file, "next")
         eventually(lambda: read_names(file, "end") == ["next"])
         Path(f"{file}.go").touch()
         eventually(lambda: inspect_depth.read_depth(store, "default").counters.get("forgotten") == 1)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from millpond.broker import server
-from millpond.broker.connection import Store, connect
+from millpond.broker.connection import Store
 from millpond.broker.keys import day_key, hours_key, window_key
 from millpond.broker.outgoing import compose
 from millpond.broker.publish import publish
@@ -28,21 +28,18 @@ def last(store: Store, pool: str = "default", seconds: float = 60) -> Window:
 
 @pytest.mark.parametrize("executor", ["threads", "prefork"])
 def test_slots_that_wait_for_a_service_name_it(
-    executor: str, url: str, kinds_path: None, tmp_path: Path, eventually: Eventually
+    executor: str, url: str, plain_store: Store, kinds_path: None, tmp_path: Path, eventually: Eventually
 ) -> None:
     """Kinds, their means, the peer that slots wait for and the calls that they name are in the windows."""
     pool = {"concurrency": 2, "executor": executor}
-    settings, store = (
-        settings_for(url, pool=pool, kinds=("bottleneck_kinds", "dependency_kinds")),
-        connect(url),
-    )
+    settings = settings_for(url, pool=pool, kinds=("bottleneck_kinds", "dependency_kinds"))
     with service(1, 0.1) as asked, workers(settings, tmp_path):
         message = [
             compose("bottleneck.ask", {"url": asked.url}, queue="default", sent_at_ms=0) for _ in range(60)
         ]
-        publish(store, message)
-        eventually(lambda: last(store).places and last(store).ended >= 30, 20)
-        seen = last(store)
+        publish(plain_store, message)
+        eventually(lambda: last(plain_store).places and last(plain_store).ended >= 30, 20)
+        seen = last(plain_store)
         [(kind, figures)] = seen.kinds.items()
         assert (kind, figures.failed) == ("bottleneck.ask", 0)
         assert 0.1 <= (figures.mean_service_seconds or 0) <= 0.6
@@ -52,17 +49,16 @@ def test_slots_that_wait_for_a_service_name_it(
         )
         assert (place.library, place.line.rpartition(":")[0]) == ("urllib", "bottleneck_kinds")
         assert micros > 0.5 * sum(seen.places.values())
-        store.client.delete("default")
+        plain_store.client.delete("default")
         asked.seconds = 0.02
         named = [
             compose("dependency.named", {"url": asked.url, "items": n % 5}, queue="default", sent_at_ms=0)
             for n in range(40)
         ]
-        publish(store, named)
+        publish(plain_store, named)
         crm = ("dependency.named", "crm")
-        eventually(lambda: crm in last(store).calls and last(store).calls[crm].runs >= 40, 20)
-        assert last(store).calls[crm].mean_items == 2
-    store.close()
+        eventually(lambda: crm in last(plain_store).calls and last(plain_store).calls[crm].runs >= 40, 20)
+        assert last(plain_store).calls[crm].mean_items == 2
 
 
 def test_a_window_is_bounded(store: Store) -> None:

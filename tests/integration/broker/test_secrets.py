@@ -1,7 +1,6 @@
 """A secret that is sent shows up nowhere: no log, no event, no remote control, no dead letter's listing."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from millpond.tasks.app import celery_app
 from millpond.tasks.contract import contracts_by_kind
 from millpond.tasks.settings import Settings
 from tests.harness.one_worker import OneWorker, settings_for, workers
+from tests.harness.worker_events import hear_events
 
 Eventually = Callable[..., Any]
 
@@ -48,14 +48,8 @@ def worker(settings: Settings, tmp_path: Path) -> Iterator[OneWorker]:
 def events(settings: Settings, worker: OneWorker, eventually: Eventually) -> Iterator[list[dict[str, Any]]]:
     """Listen to everything that the worker tells, as Flower does, from its next heartbeat on."""
     seen: list[dict[str, Any]] = []
-    with celery_app(settings).connection_for_read() as connection:
-        receiver = celery_app(settings).events.Receiver(connection, handlers={"*": seen.append})
-        thread = threading.Thread(target=receiver.capture, kwargs={"limit": None, "timeout": None})
-        thread.start()
-        eventually(lambda: seen, 20)
+    with hear_events(settings, seen.append, eventually):
         yield seen
-        receiver.should_stop = True  # it looks once a second
-        thread.join(10)
 
 
 def test_a_hostile_secret_shows_up_nowhere(
@@ -63,11 +57,12 @@ def test_a_hostile_secret_shows_up_nowhere(
     settings: Settings,
     events: list[dict[str, Any]],
     url: str,
+    plain_store: Store,
     tmp_path: Path,
     eventually: Eventually,
 ) -> None:
     """Sent by a stock client, by name and by position, returned, raised, logged, printed and retried."""
-    stock, store = Celery(broker=url), _store(url)
+    stock = Celery(broker=url)
     stock.conf.task_default_queue = "default"
     gate = tmp_path / "gate"
     for how in HOW:
@@ -76,13 +71,13 @@ def test_a_hostile_secret_shows_up_nowhere(
     stock.send_task("test.blurt", args=[SECRET, DEEP], queue="default")
     stock.send_task("test.blurt", kwargs={"how": "return", "seecret": SECRET, "secret": "x"}, queue="default")
     stock.send_task("test.blurt", kwargs={"how": "return", "secret": [SECRET]}, queue="default")
-    eventually(lambda: depth.read_depth(store, "default").dead == 6 and _all_ended(store), 60)
+    eventually(lambda: depth.read_depth(plain_store, "default").dead == 6 and _all_ended(plain_store), 60)
     inspect = celery_app(settings).control.inspect(timeout=5, limit=1)
     [active] = eventually(inspect.active).values()
     remote = [active, inspect.reserved(), inspect.query_task(active[0]["id"]), inspect.stats()]
     gate.touch()
     eventually(lambda: sum(event["type"] == "task-succeeded" for event in events) == 4, 20)
-    letters = list(dead_letters.read_dead_letters(store, "default"))
+    letters = list(dead_letters.read_dead_letters(plain_store, "default"))
     listed = [[dead_letter_json(each), whole_dead_letter_json(each)] for each in letters]
     worker.stop()
     _is_clean("the log", worker.log)
@@ -94,18 +89,11 @@ def test_a_hostile_secret_shows_up_nowhere(
     assert "redacted" in json.dumps(listed)
     if settings.log_format == "json":
         _has_facts(worker.log)
-    store.close()
 
 
 def _send(stock: Celery, how: str, **more: Any) -> None:
     fields = {"how": how, "secret": SECRET, "more": [{"deep": DEEP}], "pass": "mark-four", **more}
     stock.send_task("test.blurt", kwargs=fields, queue="default")
-
-
-def _store(url: str) -> Store:
-    from millpond.broker.connection import connect
-
-    return connect(url)
 
 
 def _all_ended(store: Store) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from millpond.broker.connection import Store, connect
+from millpond.broker.connection import Store
 from millpond.broker.outgoing import compose
 from millpond.broker.publish import publish
 from millpond.tasks.settings import Settings
@@ -51,58 +51,56 @@ def test_a_pool_in_a_state_is_said_to_be_in_it(
     kind: str,
     fields: dict[str, Any],
     url: str,
+    plain_store: Store,
     kinds_path: None,
     tmp_path: Path,
     eventually: Eventually,
 ) -> None:
     """A pool that is brought into a state has its verdict within half a minute."""
-    settings, store = settings_for(url, pool={"concurrency": 4, **pool}, queue=queue), connect(url)
+    settings = settings_for(url, pool={"concurrency": 4, **pool}, queue=queue)
     if kind == "broker.act":
         if os.getloadavg()[0] > 1.5 * (os.cpu_count() or 1):
             pytest.skip("others use the processors, so bodies get too little of them to be seen computing")
         fields = {**fields, "file": str(tmp_path / "notes")}
     with workers(settings, tmp_path):
         for _ in range(0, count, 1_000):
-            send(store, min(count, 1_000), kind, **fields)
+            send(plain_store, min(count, 1_000), kind, **fields)
         said = eventually(
             lambda: (verdict := why(settings))["state"] == expected and verdict, 60, every_seconds=2
         )
     print(said)
-    store.close()
 
 
 def test_a_pool_that_keeps_up_is_said_to(
-    url: str, kinds_path: None, tmp_path: Path, eventually: Eventually
+    url: str, plain_store: Store, kinds_path: None, tmp_path: Path, eventually: Eventually
 ) -> None:
     """While a few tasks come and go every moment, the verdict has no fault; then it is idle."""
-    settings, store = settings_for(url, pool={"concurrency": 4}), connect(url)
+    settings = settings_for(url, pool={"concurrency": 4})
 
     def is_well() -> bool:
-        send(store, 5, "squares.square", n=2, hold_seconds=0.01)
+        send(plain_store, 5, "squares.square", n=2, hold_seconds=0.01)
         return why(settings)["state"] == "keeps up"
 
     with workers(settings, tmp_path):
         eventually(is_well, 60, every_seconds=1)
         eventually(lambda: why(settings)["state"] == "idle", 120, every_seconds=5)
-    store.close()
 
 
 def test_a_dependency_that_becomes_slow_is_told_from_too_few_workers(
-    url: str, kinds_path: None, tmp_path: Path, eventually: Eventually
+    url: str, plain_store: Store, kinds_path: None, tmp_path: Path, eventually: Eventually
 ) -> None:
     """The verdict is a lack of workers, then a slow dependency once each task waits ten times as long."""
-    settings, store = settings_for(url, pool={"concurrency": 4, "prefetch": 4}), connect(url)
+    settings = settings_for(url, pool={"concurrency": 4, "prefetch": 4})
     with workers(settings, tmp_path):
-        send(store, 9_000, "squares.square", n=1, hold_seconds=0.03)
+        send(plain_store, 9_000, "squares.square", n=1, hold_seconds=0.03)
         eventually(lambda: why(settings)["state"] == "workers", 60, every_seconds=2)
         until = monotonic() + 15
         while monotonic() < until:  # the usual rate is learnt from samples, one each ten seconds
             sleep(0.5)
-        store.client.delete("default")
-        send(store, 2_000, "squares.square", n=1, hold_seconds=0.3)
+        plain_store.client.delete("default")
+        send(plain_store, 2_000, "squares.square", n=1, hold_seconds=0.3)
         said = eventually(
             lambda: (verdict := why(settings))["state"] == "dependency" and verdict, 150, every_seconds=3
         )
     assert "times the" in said["why"]
     print(said)
-    store.close()

@@ -15,7 +15,7 @@ from millpond.broker.inspect import dead_letters, depth
 from millpond.broker.outgoing import compose
 from millpond.broker.publish import Accepted, publish
 from tests.harness.manual_consumer import ManualConsumer
-from tests.harness.noted import read_names
+from tests.harness.noted import read_names, send_acts
 from tests.harness.one_worker import OneWorker, settings_for, workers
 
 Eventually = Callable[..., Any]
@@ -168,7 +168,7 @@ def test_a_bad_message_is_a_dead_letter(
     sent = make(file)
     before = len(list(dead_letters.read_dead_letters(module_store, "default")))
     module_store.client.lpush("default", sent)
-    publish(module_store, [compose("broker.act", act(file, "next"), queue="default", sent_at_ms=0)])
+    send_acts(module_store, file, "next")
     eventually(lambda: read_names(file, "end") == ["next"])
     eventually(lambda: depth.read_depth(module_store, "default").in_flight == 0)
     *_, letter = dead_letters.read_dead_letters(module_store, "default")
@@ -184,7 +184,7 @@ def test_a_strange_message_runs(
 ) -> None:
     """A header that no run needs may have any type."""
     module_store.client.lpush("default", STRANGE[what](file))
-    publish(module_store, [compose("broker.act", act(file, "next"), queue="default", sent_at_ms=0)])
+    send_acts(module_store, file, "next")
     eventually(lambda: sorted(read_names(file, "end")) == ["bad", "next"])
     eventually(lambda: depth.read_depth(module_store, "default").in_flight == 0)
 
@@ -193,11 +193,7 @@ def test_the_worker_lived_through_it_with_all_its_slots(
     worker: OneWorker, module_store: Store, file: Path, eventually: Eventually
 ) -> None:
     """One worker process ran through all the tests above, and still runs one task in each of its slots."""
-    waiting = [
-        compose("broker.act", act(file, str(n)) | {"what": "wait"}, queue="default", sent_at_ms=0)
-        for n in range(4)
-    ]
-    publish(module_store, waiting)
+    send_acts(module_store, file, *"0123", what="wait")
     eventually(lambda: sorted(read_names(file)) == ["0", "1", "2", "3"])
     Path(f"{file}.go").touch()
     eventually(lambda: len(read_names(file, "end")) == 4)

@@ -56,6 +56,12 @@ def settings(url: str, kinds_path: None) -> Settings:
     return Settings(broker_url=url, kinds=("pond_kinds",), drain_seconds=2, table=table)
 
 
+def changed(settings: Settings, drain_seconds: float, **pool: Any) -> Settings:
+    """Return the settings with another time to drain and another pool."""
+    table = PoolsTable(pools={"default": pool})  # type: ignore[dict-item]
+    return settings.model_copy(update={"drain_seconds": drain_seconds, "table": table})
+
+
 def test_a_drained_pool_finishes_what_runs_and_waits_until_it_resumes(
     settings: Settings, plain_store: Store, tmp_path: Path, eventually: Eventually
 ) -> None:
@@ -122,9 +128,7 @@ def test_a_cancellation_holds_while_a_worker_drains_and_after_it(
     executor: str, settings: Settings, plain_store: Store, tmp_path: Path, eventually: Eventually
 ) -> None:
     """A draining worker is not waited for; its tasks end, and a retry that comes back later is not run."""
-    pool = {"executor": executor, "concurrency": 2, "prefetch": 4}
-    table = PoolsTable(pools={"default": pool})  # type: ignore[dict-item]
-    settings = settings.model_copy(update={"drain_seconds": 20, "table": table})
+    settings = changed(settings, 20, executor=executor, concurrency=2, prefetch=4)
     with Client(settings=settings) as client:
         with supervised(settings, tmp_path) as process, client.batch() as batch:
             batch.send_many(gate(tmp_path, f"g{n}") for n in range(6))
@@ -151,8 +155,7 @@ def test_a_cancelled_task_is_killed_while_its_worker_stops(
     settings: Settings, tmp_path: Path, eventually: Eventually
 ) -> None:
     """While a worker stops, a cancelled task's child is killed at once, and it counts as cancelled."""
-    table = PoolsTable(pools={"default": {"executor": "prefork", "concurrency": 2}})  # type: ignore[dict-item]
-    settings = settings.model_copy(update={"drain_seconds": 60, "table": table})
+    settings = changed(settings, 60, executor="prefork", concurrency=2)
     with Client(settings=settings) as client, client.batch() as batch:
         with supervised(settings, tmp_path) as process:
             stuck, _ = (batch.send(gate(tmp_path, name)) for name in ("stuck", "other"))
@@ -179,8 +182,7 @@ def test_a_task_that_ends_before_the_deadline_counts_beside_endless_ones(
     settings: Settings, tmp_path: Path, eventually: Eventually
 ) -> None:
     """Of four children one ends before the deadline: its task is settled, the other three are released."""
-    table = PoolsTable(pools={"default": {"executor": "prefork", "concurrency": 4}})  # type: ignore[dict-item]
-    settings = settings.model_copy(update={"drain_seconds": 1.2, "table": table})
+    settings = changed(settings, 1.2, executor="prefork", concurrency=4)
     with Client(settings=settings) as client, client.batch() as batch:
         with supervised(settings, tmp_path) as process:
             batch.send_many(gate(tmp_path, f"g{n}") for n in range(4))

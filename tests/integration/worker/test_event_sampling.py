@@ -1,6 +1,5 @@
 """Beyond a rate a worker sends the events of a sample of tasks: whole tasks, and all that go wrong."""
 
-import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -9,15 +8,14 @@ from typing import Any
 
 import pytest
 
-from millpond.broker.stats import heartbeats
 from millpond.monitor import snapshot
 from millpond.monitor.json_views import pool_json
 from millpond.monitor.metrics import metrics_text
 from millpond.producer.client import Client
-from millpond.tasks.app import celery_app
 from millpond.tasks.settings import Settings
 from millpond.worker.report.event_sampling import BURST_SECONDS
 from tests.harness.one_worker import settings_for, workers
+from tests.harness.worker_events import hear_events, totals_after
 
 Eventually = Callable[..., Any]
 Told = dict[str, list[dict[str, Any]]]
@@ -41,21 +39,13 @@ def settings(
 def told(settings: Settings, eventually: Eventually) -> Iterator[Told]:
     """Gather the events of each task, as Flower does, from the worker's next heartbeat on."""
     tasks: Told = defaultdict(list)
-    heard = threading.Event()
 
     def hear(event: dict[str, Any]) -> None:
-        heard.set()
         if event["type"].startswith("task-"):
             tasks[event["uuid"]].append(event)
 
-    with celery_app(settings).connection_for_read() as connection:
-        receiver = celery_app(settings).events.Receiver(connection, handlers={"*": hear})
-        thread = threading.Thread(target=receiver.capture, kwargs={"limit": None, "timeout": None})
-        thread.start()
-        eventually(heard.is_set, 20)
+    with hear_events(settings, hear, eventually):
         yield tasks
-        receiver.should_stop = True  # it looks once a second
-        thread.join(10)
 
 
 def test_a_sample_is_told_and_all_that_goes_wrong(
@@ -72,7 +62,7 @@ def test_a_sample_is_told_and_all_that_goes_wrong(
         failed = [client.send(Act(file=file, what="fail")).id for _ in range(FAILING)]
         again = client.send(Act(file=file, what="retry")).id
         eventually(lambda: [_types(told[id])[-1:] for id in (*failed, again)] == [["task-failed"]] * 4, 20)
-        ended = eventually(lambda: _counted(client, QUICK + FAILING + 3), 20)
+        ended = eventually(lambda: totals_after(client.store, QUICK + FAILING + 3), 20)
         view = next(
             v for v in snapshot.read_snapshot(client.store, settings.table).pools if v.name == "default"
         )
@@ -93,8 +83,3 @@ def test_a_sample_is_told_and_all_that_goes_wrong(
 
 def _types(events: list[dict[str, Any]]) -> list[str]:
     return [event["type"] for event in events]
-
-
-def _counted(client: Client, runs: int) -> heartbeats.Totals | None:
-    [found] = heartbeats.read_totals(client.store, ["default"])
-    return found if found.shown + found.left_out == runs else None

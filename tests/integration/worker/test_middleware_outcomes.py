@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from millpond import Client
-from millpond.broker.stats import heartbeats
 from tests.harness.one_worker import settings_for, workers
+from tests.harness.worker_events import totals_after
 
 Eventually = Callable[..., Any]
 
@@ -75,7 +75,7 @@ def test_outcomes_start_and_stop_are_told(
             batch.send(Fail(seconds=0))
             batch.close()
             assert sorted(result.state for result in batch.results()) == ["failed", "succeeded"]
-            counted = eventually(lambda: _counted(client), 20)
+            counted = eventually(lambda: totals_after(client.store, 2), 20)
             assert (counted.left_out, counted.shown) == (1, 1)  # a failure is shown in any case
         assert worker.stop(30) == 0
         log = worker.log
@@ -91,8 +91,3 @@ def test_outcomes_start_and_stop_are_told(
     (failure,) = (line for line in lines if "raised unexpected" in line["message"])
     assert (failure["tenant"], failure["kind"]) == ("acme", "bottleneck.fail")
     assert failure["message"].startswith("Task [cut].fail[")
-
-
-def _counted(client: Client) -> heartbeats.Totals | None:
-    [found] = heartbeats.read_totals(client.store, ["default"])
-    return found if found.shown + found.left_out == 2 else None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from millpond.broker.connection import connect
+from millpond.broker.connection import Store
 from millpond.broker.inspect import dead_letters, depth
 from millpond.producer.client import Client
 from millpond.tasks.process import spans
@@ -55,6 +55,7 @@ def untraced_after(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_retried_task_is_one_trace_with_its_runs_linked(
     executor: str,
     url: str,
+    plain_store: Store,
     collector: tuple[str, list[Any]],
     untraced_after: None,
     kinds_path: None,
@@ -68,11 +69,9 @@ def test_a_retried_task_is_one_trace_with_its_runs_linked(
     )
     with workers(settings, tmp_path) as (worker,):
         sent = _send(url, settings)
-        store = connect(url)
-        eventually(lambda: list(dead_letters.read_dead_letters(store, "default")), 30)
-        eventually(lambda: depth.read_depth(store, "default").in_flight == 0)
+        eventually(lambda: list(dead_letters.read_dead_letters(plain_store, "default")), 30)
+        eventually(lambda: depth.read_depth(plain_store, "default").in_flight == 0)
         worker.stop()
-        store.close()
     flush()
     names = eventually(lambda: len(spans) >= 7 and [span.name for span in spans])
     assert sorted(names) == sorted(

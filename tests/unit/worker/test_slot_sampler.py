@@ -4,6 +4,7 @@ import asyncio
 import ctypes
 import gc
 import os
+import shlex
 import socket
 import sqlite3
 import subprocess
@@ -39,10 +40,17 @@ def listening() -> Iterator[socket.socket]:
         yield server
 
 
-@pytest.fixture
-def slots() -> Slots:
-    """Run slots of the test's own."""
-    return Slots()
+def compute_until(done: threading.Event) -> None:
+    """Compute in Python."""
+    while not done.is_set():
+        sum(range(1000))
+
+
+def answer_and_end(listening: socket.socket, slots: Slots, eventually: Eventually) -> None:
+    """Close the connection on which a slot waits, and wait until its function has ended."""
+    answer, _ = listening.accept()
+    answer.close()
+    eventually(lambda: not slots.kinds)
 
 
 def test_a_peer_is_named_with_library_and_line(
@@ -62,9 +70,7 @@ def test_a_peer_is_named_with_library_and_line(
 
     slots.run(ask)
     place = main_place(slots)
-    answer, _ = listening.accept()
-    answer.close()
-    eventually(lambda: not slots.kinds)
+    answer_and_end(listening, slots, eventually)
     connection.close()
     assert (place.category, place.name, place.library) == ("peer", f"{host}:{port}", "http")
     assert place.line.startswith(f"{__name__}:")
@@ -83,9 +89,7 @@ def test_a_handler_with_an_event_loop_names_the_peer_and_not_the_loop(
 
     slots.run(lambda: asyncio.run(ask()))
     place = main_place(slots)
-    answer, _ = listening.accept()
-    answer.close()
-    eventually(lambda: not slots.kinds)
+    answer_and_end(listening, slots, eventually)
     assert (place.category, place.name) == ("peer", f"{host}:{port}")
 
 
@@ -131,16 +135,12 @@ def test_slots_that_compute_share_the_interpreter(slots: Slots) -> None:
     """Threads that compute are in turn on a processor, waiting for one, or for the interpreter."""
     done = threading.Event()
 
-    def compute() -> None:
-        while not done.is_set():
-            sum(range(1000))
-
     def share(places: dict[Place, float]) -> bool:
         seen = {place.category: share for place, share in places.items()}
         return seen.get("processor", 0) > 0.02 and sum(seen.get(each, 0) for each in COMPUTES) > 0.7
 
     for _ in range(3):
-        slots.run(compute)
+        slots.run(lambda: compute_until(done))
     try:
         sample_until(slots, share)
     finally:
@@ -328,26 +328,22 @@ def test_a_child_program_that_computes_is_told_from_one_that_waits(slots: Slots)
                 child.kill()
 
 
-@pytest.mark.parametrize("line", ["sh -c '%s | cat'", "exec %s"], ids=["a pipeline", "a program"])
-def test_a_program_of_a_shell_that_computes_is_found(slots: Slots, line: str) -> None:
-    """A slot computes if a program computes that its child has started, also by `os.system`."""
-    burn = f'timeout 60 {sys.executable} -S -c "while True: pass"'
-    slots.run(lambda: os.system(line % burn))
-    try:
-        sample_until(slots, lambda places: largest_place(places).name == "child programs")
-    finally:
-        for child in psutil.Process().children(recursive=True):
-            child.kill()
+async def _run_program(*words: str) -> None:
+    await (await asyncio.create_subprocess_exec(*words)).wait()
 
 
-def test_a_program_of_an_event_loop_that_computes_is_found(slots: Slots) -> None:
-    """A loop that waits for its program has nothing but its own socket to wait for."""
-
-    async def run() -> None:
-        burn = ("-S", "-c", "while True: pass")
-        await (await asyncio.create_subprocess_exec(sys.executable, *burn)).wait()
-
-    slots.run(lambda: asyncio.run(run()))
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda *burn: os.system(f"sh -c {shlex.quote(shlex.join(burn) + ' | cat')}"),
+        lambda *burn: os.system(f"exec {shlex.join(burn)}"),
+        lambda *burn: asyncio.run(_run_program(*burn)),
+    ],
+    ids=["a pipeline", "a program", "a program of an event loop"],
+)
+def test_a_program_that_a_child_started_is_found(slots: Slots, run: Callable[..., object]) -> None:
+    """A slot computes if a program computes that its child has started, also by `os.system` or asyncio."""
+    slots.run(lambda: run("timeout", "60", sys.executable, "-S", "-c", "while True: pass"))
     try:
         sample_until(slots, lambda places: largest_place(places).name == "child programs")
     finally:
@@ -427,11 +423,7 @@ def test_threads_of_a_handler_that_compute_count_as_computing(slots: Slots) -> N
     """A slot that waits for a thread of its handler computes while the thread does, else it waits."""
     done = threading.Event()
 
-    def compute() -> None:
-        while not done.is_set():
-            sum(range(1000))
-
-    for work, category in ((compute, "processor"), (done.wait, "thread")):
+    for work, category in ((lambda: compute_until(done), "processor"), (done.wait, "thread")):
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
         slots.run(thread.join)

@@ -21,12 +21,6 @@ from millpond.worker.report import slot_times
 from tests.harness.sampled_slots import Slots, largest_place, main_place, sample_until
 
 
-@pytest.fixture
-def slots() -> Slots:
-    """Run slots of the test's own."""
-    return Slots()
-
-
 def released(held: Any, by: str, stop: threading.Event) -> Any:
     """Return a queue or a semaphore, which another thread releases at the end of the test."""
 
