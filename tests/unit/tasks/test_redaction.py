@@ -1,4 +1,4 @@
-"""The secrets of a task, and their removal from a text."""
+"""The secrets of a task are found by its contract, and removed from texts."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -27,12 +27,12 @@ def cut(text: str, **kwargs: object) -> str:
 
 
 def test_what_a_hidden_field_holds_is_cut_out() -> None:
-    """Wherever it stands, and however Python writes it."""
+    """The value of a hidden field is removed from a text."""
     assert cut("no 's3cret!' here", words={"key": "s3cret!"}) == "no '[redacted]' here"
 
 
 def test_what_an_open_field_says_too_is_no_secret() -> None:
-    """An operator must read whose address was refused, although the template has it among its words."""
+    """A value that an open field has, too, is no secret: operators must read which address was refused."""
     error = "refused: Ann <ann@example.org>: unknown"
     words = {"address": "ann@example.org", "code": "9-18-27"}
     assert cut(error, to=["Ann <ann@example.org>"], words=words) == error
@@ -40,7 +40,7 @@ def test_what_an_open_field_says_too_is_no_secret() -> None:
 
 
 def test_a_name_that_the_contract_does_not_have_opens_nothing() -> None:
-    """It may be a hidden one, misspelt: its value stays a secret."""
+    """The value of an unknown field is a secret: the name may be that of a hidden field, misspelt."""
     assert cut("s3cret!", wrods={"key": "s3cret!"}, words={"key": "s3cret!"}) == "[redacted]"
 
 
@@ -98,7 +98,7 @@ DATACLASSES: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("fields", DATACLASSES)
 def test_hidden_fields_of_dataclasses_are_hidden(fields: dict[str, Any]) -> None:
-    """A dataclass, pydantic's or Python's own, and a typed dictionary hide as a model does, however deep."""
+    """Hidden fields of dataclasses and typed dictionaries are hidden at any depth, as those of models are."""
     assert hides_fields(Enter)
     shown = redact(Enter, fields)
     assert "s3cret!" not in str(shown)
@@ -122,7 +122,7 @@ NESTED: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("fields", NESTED, ids=range(len(NESTED)))
 def test_hidden_fields_of_nested_models_are_hidden(fields: dict[str, Any]) -> None:
-    """At any depth, in lists, tables and unions, by an alias and misspelt; open fields are shown."""
+    """Hidden fields are hidden at any depth, in lists, tables and unions, under an alias or misspelt."""
     kwargs = {"url": "http://x", **fields}
     shown = redact(Fetch, kwargs)
     assert hides_fields(Fetch)
@@ -172,7 +172,7 @@ class Wrapped(BaseModel, Generic[Bound]):
     ],
 )
 def test_secrets_are_found_by_the_type_of_each_value(annotation: Any, shape: Any) -> None:
-    """A table's keys may be the names of a model's fields, and a type may have another name."""
+    """Secrets are found by types, even if a table's keys are names of fields, or a type has another name."""
     fields: Any = {"value": (annotation, ...)}
     number = next(_numbers)
     contract = create_model("C", __base__=Contract, __cls_kwargs__={"kind": f"test.typed.{number}"}, **fields)

@@ -1,4 +1,4 @@
-"""When a periodic task is due."""
+"""The times at which a periodic task is due."""
 
 from datetime import UTC, datetime
 
@@ -13,7 +13,7 @@ def ms(text: str) -> int:
 
 
 def test_a_period_counts_from_the_epoch() -> None:
-    """Two schedulers that never met agree on the times of `every`."""
+    """The periods of `every` begin at the epoch, so that all schedulers agree on them."""
     hourly = ScheduleSettings(kind="k", every="1h")
     at = ms("2026-03-01T10:20:30")
     assert hourly.last_due(at) == ms("2026-03-01T10:00:00")
@@ -37,7 +37,7 @@ def test_cron_is_read_in_its_time_zone_through_the_change_of_clocks() -> None:
 
 @pytest.mark.parametrize("timing", [{"every": "15m"}, {"cron": "*/15 * * * *"}])
 def test_missed_periods_are_counted(timing: dict[str, str]) -> None:
-    """Between the last that was sent and the one that is due lie those that were missed."""
+    """The missed periods are those between the last one that was sent and the one that is due."""
     quarterly = ScheduleSettings(kind="k", **timing)
     assert quarterly.missed_between(ms("2026-03-01T10:00:00"), ms("2026-03-01T10:15:00")) == 0
     assert quarterly.missed_between(ms("2026-03-01T10:00:00"), ms("2026-03-01T11:00:00")) == 3
@@ -58,6 +58,6 @@ def test_missed_periods_are_counted(timing: dict[str, str]) -> None:
     ],
 )
 def test_a_wrong_timing_is_refused(timing: dict[str, str], said: str) -> None:
-    """A time that cannot be meant is refused when the settings are read, in words."""
+    """A wrong timing is refused with the reason when the settings are read."""
     with pytest.raises(ValidationError, match=said):
         ScheduleSettings(kind="k", **timing)

@@ -1,4 +1,4 @@
-"""Every setting is documented, on one page that is made of the models."""
+"""Every setting is documented on one page, which is made from the models."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ SETTINGS = list(list_settings(Settings))
 
 
 def test_the_page_is_not_stale() -> None:
-    """tasks/SETTINGS.md is written by `millpond config --markdown`; run it again when a setting changes."""
+    """tasks/SETTINGS.md is the output of `millpond config --markdown` for the present settings."""
     assert PAGE.read_text() == settings_page(Settings), "run: millpond config --markdown > tasks/SETTINGS.md"
 
 
@@ -28,7 +28,7 @@ def test_the_readme_links_to_it() -> None:
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
 def test_every_setting_says_what_it_is(setting: object) -> None:
-    """A sentence, its values, its variable and its name on the page; no two alike."""
+    """Every setting has a sentence, a description of its values, and its variable on the page."""
     found = next(each for each in SETTINGS if each is setting)
     description = found.field.description or ""
     assert description.endswith(".")
@@ -38,7 +38,7 @@ def test_every_setting_says_what_it_is(setting: object) -> None:
 
 
 def test_none_is_left_out() -> None:
-    """All that the models have, each once: the ones of pools, queues, schedules and tokens too."""
+    """Every setting of the models is listed once, with those of pools, queues and schedules."""
     names = [setting.name for setting in SETTINGS]
     assert len(names) == len(set(names)) > 65
     assert {"broker_url", "smtp.host", "pools.NAME.concurrency", "queues.NAME.rate", "schedule.NAME.cron"} < {
@@ -49,7 +49,7 @@ def test_none_is_left_out() -> None:
 def test_the_page_is_the_same_whatever_is_set(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It shows defaults, also where a setting is wrong, and does not depend on the machine's cores."""
+    """The page shows defaults, even if a setting is wrong, and does not depend on the machine."""
     monkeypatch.setenv("MILLPOND_DRAIN_SECONDS", "soon")
     monkeypatch.setattr("os.cpu_count", lambda: 17)
     assert millpond.main(["config", "--markdown"]) == 0
