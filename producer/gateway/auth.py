@@ -8,7 +8,9 @@ producer/gateway/README.md has the table.
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
+from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -16,16 +18,18 @@ from starlette.datastructures import Headers
 from millpond.broker.batches import record
 from millpond.broker.connection import Store
 from millpond.producer.gateway.options import SendOptions
-from millpond.producer.gateway.problems import ApiError
+from millpond.producer.gateway.problems import ApiError, batch_too_large_error
 from millpond.producer.gateway.thread_pools import ThreadPools
 from millpond.producer.gateway.tokens import ANONYMOUS, Principal, find_principal
 from millpond.tasks.contract import Contract
-from millpond.tasks.errors import SettingsError
+from millpond.tasks.errors import SettingsError, UnknownBatch
 from millpond.tasks.process.loopback import is_loopback
 from millpond.tasks.settings import GatewayToken
 
-#: The most batches whose owner is cached. The owner of a batch never changes.
-CACHED_OWNERS = 10_000
+#: The most batches whose owner, and whose number of tasks, is cached. The owner of a batch never changes.
+CACHED_BATCHES = 10_000
+#: How long the number of tasks of a batch is cached.
+COUNT_SECONDS = 1.0
 #: How long it is cached that a token has its maximum of batches, because counting them costs the server.
 FULL_SECONDS = 5.0
 
@@ -106,14 +110,16 @@ def require_task(principal: Principal, task_id: str) -> None:
 
 
 class BatchOwners:
-    """The owners of batches, and the owners that have their maximum of batches, cached for one event loop."""
+    """The owners of batches and the limits of batches and of owners, cached for one event loop."""
 
     def __init__(self, store: Store, threads: ThreadPools) -> None:
         self._store = store
         self._threads = threads
         self._owners: OrderedDict[str, str | None] = OrderedDict()
-        #: Token -> the monotonic time until which it is not counted again.
+        #: Token -> the monotonic time until which its batches are not counted again.
         self._full_until: dict[str, float] = {}
+        #: Batch -> the monotonic time until which its tasks are not counted again, and their number.
+        self._task_counts: OrderedDict[str, tuple[float, int]] = OrderedDict()
 
     async def require_owner(self, principal: Principal, batch: str) -> None:
         """Raise `ApiError` 403 if the principal's token did not open the batch. Raises `BrokerError`."""
@@ -123,9 +129,7 @@ class BatchOwners:
             summary = await self._threads.lookups.run(
                 principal.name, lambda: record.read_summary(self._store, batch)
             )
-            self._owners[batch] = summary.owner
-            while len(self._owners) > CACHED_OWNERS:
-                self._owners.popitem(last=False)
+            _cache_entry(self._owners, batch, summary.owner)
         if self._owners[batch] != principal.name:
             text = f"{principal.name} did not open this batch: use the token that did, or one for every kind"
             raise ApiError(403, "forbidden_batch", text)
@@ -142,3 +146,27 @@ class BatchOwners:
         if is_full:
             text = f"{max_batches} batches of {principal.name} are kept, the most of one token (max_batches)"
             raise ApiError(429, "too_many_batches", text, retry_after=60)
+
+    async def require_task_room(self, principal: Principal, batch: str, max_tasks: int) -> None:
+        """Raise `ApiError` 413 if a batch has `max_tasks` tasks. Raises `BrokerError`.
+
+        They are counted at most every `COUNT_SECONDS`, and may exceed the maximum by the tasks of that time.
+        An unknown batch has room, because the send into it is refused.
+        """
+        counted_until, count = self._task_counts.get(batch, (0.0, 0))
+        if time.monotonic() >= counted_until:
+            with suppress(UnknownBatch):
+                summary = await self._threads.lookups.run(
+                    principal.name, lambda: record.read_summary(self._store, batch)
+                )
+                count = summary.sent
+                _cache_entry(self._task_counts, batch, (time.monotonic() + COUNT_SECONDS, count))
+        if count >= max_tasks:
+            raise batch_too_large_error(batch)
+
+
+def _cache_entry(cache: OrderedDict[str, Any], key: str, value: Any) -> None:
+    """Put an entry into a cache, and drop the oldest ones above `CACHED_BATCHES`."""
+    cache[key] = value
+    while len(cache) > CACHED_BATCHES:
+        cache.popitem(last=False)

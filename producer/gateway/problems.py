@@ -77,6 +77,13 @@ class ApiError(HTTPException):
         return {"error": self.problem.model_dump(exclude_none=True)}
 
 
+def batch_too_large_error(batch: str) -> ApiError:
+    """Return the error for a batch that has as many tasks as `max_batch_tasks` allows."""
+    return ApiError(
+        413, "batch_too_large", f"batch {batch} has as many tasks as a batch may have: open another"
+    )
+
+
 def internal_error() -> ApiError:
     """Return the error for an unexpected exception."""
     return ApiError(500, "internal_error", "an error of the gateway itself: its log says where it happened")

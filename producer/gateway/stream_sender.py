@@ -16,7 +16,12 @@ from millpond.producer.client import Client
 from millpond.producer.gateway.auth import require_kind, require_options
 from millpond.producer.gateway.ndjson import Line
 from millpond.producer.gateway.options import StreamTask
-from millpond.producer.gateway.problems import ApiError, invalid_input_error, translate_error
+from millpond.producer.gateway.problems import (
+    ApiError,
+    batch_too_large_error,
+    invalid_input_error,
+    translate_error,
+)
 from millpond.producer.gateway.schemas import accepted_json
 from millpond.producer.gateway.send_batcher import SendResult, send_each
 from millpond.producer.gateway.tokens import Principal
@@ -96,9 +101,8 @@ class StreamSender:
 
     def _check_room(self, pending: int) -> None:
         """Raise `ApiError` 413 if the batch has no room for one more task beside the pending ones."""
-        if self.room is not None and self.counts.accepted + pending >= self.room:
-            text = f"batch {self.batch} has as many tasks as a batch may have: open another"
-            raise ApiError(413, "batch_too_large", text)
+        if self.batch is not None and self.room is not None and self.counts.accepted + pending >= self.room:
+            raise batch_too_large_error(self.batch)
 
     def _parse_line(self, line: Line) -> Message:
         """Return the message of a line. Raises `ApiError` if it is not valid or not allowed."""

@@ -69,7 +69,9 @@ class SendEndpoint:
         require_options(principal, self.contract, options, options.overflow)
         try:
             if options.batch is not None:
-                await self._state.owners.require_owner(principal, options.batch)
+                owners, max_tasks = self._state.owners, self._state.settings.max_batch_tasks
+                await owners.require_owner(principal, options.batch)
+                await owners.require_task_room(principal, options.batch, max_tasks)
             send = _send_tracked if options.track else _send_message
             message = options.to_message(job, read_traceparent(scope["headers"]), principal)
             sent = await send(self._state, message, options, principal.name)

@@ -110,6 +110,8 @@ def test_a_stream_is_bounded(gateway: GatewayProcess, queue: str) -> None:
     assert (last["summary"]["accepted"], last["summary"]["refused"]) == (50, 10)
     codes = [each["error"]["code"] for each in outcomes if "error" in each]
     assert codes == ["batch_too_large"] * 10
+    one_more = gateway.send(query=f"?queue={queue}&batch={batch}")
+    assert (one_more.status, one_more.json["error"]["code"]) == (413, "batch_too_large")
 
 
 def test_slow_streams_leave_room_for_others(
