@@ -102,7 +102,7 @@ def children_started(pool: Any) -> int:
     return getattr(getattr(pool, "_pool", None), "started", 0)
 
 
-class PoolChoice(bootsteps.Step):
+class UseWatchedPool(bootsteps.Step):
     """The step of a worker's start, after its pool was created and before it starts children."""
 
     requires = ("celery.worker.components:Pool",)
@@ -128,4 +128,4 @@ def install(
     """
     Child.prepare, HardLimits.kill = staticmethod(prepare), staticmethod(kill)
     WatchedPool.spawned = spawned
-    app.steps["worker"].add(PoolChoice)
+    app.steps["worker"].add(UseWatchedPool)

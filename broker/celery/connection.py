@@ -1,8 +1,8 @@
 """Connect kombu to the server of a `BrokerURL`: broker/url.py alone parses URLs, and no password is shown.
 
-Connection       the connection of Millpond's application, which passes its URL in the transport option `url`
-TransportByUrl   puts the URL of any other application into that option
-Connecting       opens the connections of a channel by that option
+Connection          the connection of Millpond's application, which passes its URL in the option `url`
+TransportByUrl      puts the URL of any other application into that option of the transport
+ConnectingChannel   opens the connections of a channel by that option
 """
 
 from typing import Any
@@ -82,7 +82,7 @@ class TransportByUrl(stock.Transport):
         return url.with_password() if include_password else url.with_mask(mask)
 
 
-class Connecting(stock.Channel):
+class ConnectingChannel(stock.Channel):
     """A channel that connects to the server of its connection's `BrokerURL`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -187,7 +187,7 @@ def _split_topics(topics: list[str]) -> tuple[list[str], list[str]]:
     return names, [topic for topic in topics if topic not in names]
 
 
-class ConnectingToMaster(Connecting, stock.SentinelChannel):
+class MasterChannel(ConnectingChannel, stock.SentinelChannel):
     """A channel that connects to the master that the sentinels of its `BrokerURL` name."""
 
     def _sentinel_managed_pool(self, asynchronous: bool = False) -> Any:

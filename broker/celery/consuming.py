@@ -15,7 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ResponseError
 
 from millpond.broker import limits
-from millpond.broker.celery.settling import Settling
+from millpond.broker.celery.settling import SettlingChannel
 from millpond.broker.celery.waiting_tasks import waiting_tasks_of
 from millpond.broker.consume import fetch_call
 from millpond.broker.consume.control_listener import CONTROL
@@ -42,7 +42,7 @@ class KombuMessage(virtual.Message):
         self.delivery: Delivery | None = payload.get("delivery")
 
 
-class Consuming(Settling):
+class ConsumingChannel(SettlingChannel):
     """A channel's consumers, and its single gets."""
 
     Message = KombuMessage

@@ -118,7 +118,7 @@ class Poller(stock.MultiChannelPoller):
         self.poller = poller
 
 
-class Tick:
+class TickCallback:
     """The callback in every iteration of the event loop for the connections of one transport."""
 
     def __init__(self, transport: Any, loop: Any) -> None:

@@ -16,7 +16,7 @@ from kombu.utils.json import dumps
 
 from millpond.broker import limits, publish
 from millpond.broker.admission import leave_line, new_ticket, wait_for_room
-from millpond.broker.celery.queue_commands import QueueCommands
+from millpond.broker.celery.queue_commands import QueueCommandChannel
 from millpond.broker.errors import BrokerAway, BrokerError, QueueFull
 from millpond.broker.header_times import parse_eta_ms
 from millpond.broker.message import OWN
@@ -75,7 +75,7 @@ class PublishBatch(stock.PublishBatch):
         super().discard()
 
 
-class Publishing(QueueCommands):
+class PublishingChannel(QueueCommandChannel):
     """A channel's way to publish: by `publish.lua`, which knows the bound of the queue."""
 
     #: Queue -> its limits in the pools table.

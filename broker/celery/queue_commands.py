@@ -11,7 +11,7 @@ from typing import Any
 
 from kombu.transport import redis as stock
 
-from millpond.broker.celery.connection import Connecting
+from millpond.broker.celery.connection import ConnectingChannel
 from millpond.broker.connection import COPY_SHARE, Store
 from millpond.broker.consume.fetcher import REPLY_TIMEOUT_SECONDS
 from millpond.broker.inspect.delete import delete_queue
@@ -22,7 +22,7 @@ from millpond.broker.keys import QueueKeys, queues_key, step_of
 GATHERED_AT_ONCE = 1_000
 
 
-class QueueCommands(Connecting):
+class QueueCommandChannel(ConnectingChannel):
     """A channel's connection to the server, and the commands on whole queues."""
 
     #: Replicas that must have a message before a send returns.

@@ -18,7 +18,7 @@ from typing import Any
 
 from kombu.transport import virtual
 
-from millpond.broker.celery.publishing import Publishing
+from millpond.broker.celery.publishing import PublishingChannel
 from millpond.broker.connection import translate_errors
 from millpond.broker.consume import fetch_call
 from millpond.broker.consume.channel_leases import ChannelLeases
@@ -81,7 +81,7 @@ class QoS(virtual.QoS):
         """Do nothing: the messages were released when the channel was closed."""
 
 
-class Settling(Publishing):
+class SettlingChannel(PublishingChannel):
     """A channel's messages in flight, and how they are settled."""
 
     QoS = QoS

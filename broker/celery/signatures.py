@@ -28,9 +28,9 @@ class SignatureMessage:
     envelope: dict[str, Any]
 
 
-def signature_of(item: Mapping[str, Any]) -> Signature:
-    """Return the signature of one task or of a chain. Raises `TypeError` for a group or a chord."""
-    signature = maybe_signature(dict(item)) if not isinstance(item, Signature) else item
+def signature_of(fields: Mapping[str, Any]) -> Signature:
+    """Return the signature with these fields. Raises `TypeError` for a group or a chord."""
+    signature = fields if isinstance(fields, Signature) else maybe_signature(dict(fields))
     if isinstance(signature, chord):
         raise TypeError(
             "a chord is sent by its own apply_async(), for Celery counts its parts; "

@@ -1,10 +1,11 @@
 """The transport for Celery: kombu's Redis transport with other ways to publish to and consume a queue.
 
-Health checks, fanout and the queues of remote control are inherited. Messages for a queue of tasks are
-published by `publish.lua` (publishing.py), fetched by a fetcher (consuming.py), and settled together
-(settling.py). The keys of ready messages are the same, so stock clients, Flower and KEDA find them.
-CHANNELS.md has every difference to kombu's own transport. An application chooses this one by the scheme of
-its URL (`millpond://`), or by `broker_transport = "millpond.broker.transport:Transport"`.
+Health checks, fanout and the queues of remote control are inherited. A channel has five layers, each a
+subclass of the one before: it connects (connection.py), has commands on whole queues (queue_commands.py),
+publishes by `publish.lua` (publishing.py), settles (settling.py), and consumes by a fetcher (consuming.py).
+The keys of ready messages are the same, so stock clients, Flower and KEDA find them. CHANNELS.md has every
+difference to kombu's own transport. An application chooses this one by the scheme of its URL (`millpond://`),
+or by `broker_transport = "millpond.broker.transport:Transport"`.
 """
 
 from threading import get_ident
@@ -12,13 +13,13 @@ from typing import Any
 
 from kombu.transport import redis as stock
 
-from millpond.broker.celery.connection import ConnectingToMaster, TransportByUrl, url_of
-from millpond.broker.celery.consuming import Consuming
+from millpond.broker.celery.connection import MasterChannel, TransportByUrl, url_of
+from millpond.broker.celery.consuming import ConsumingChannel
 from millpond.broker.celery.consuming import to_kombu_message as to_kombu_message
-from millpond.broker.celery.poller import Poller, Tick
+from millpond.broker.celery.poller import Poller, TickCallback
 
 
-class Channel(Consuming):
+class Channel(ConsumingChannel):
     """kombu's channel to one server, with Millpond's publishing and consuming of task queues."""
 
     from_transport_options = (
@@ -31,7 +32,7 @@ class Channel(Consuming):
     )
 
 
-class SentinelChannel(Channel, ConnectingToMaster):
+class SentinelChannel(Channel, MasterChannel):
     """A channel to the master that Sentinel names."""
 
     from_transport_options = (
@@ -58,10 +59,10 @@ class Transport(TransportByUrl):
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
         """Register the connections with an event loop, which the poller uses from now on."""
         # The loop outlives connections that are lost, so their callbacks are removed.
-        callbacks = {each for each in loop.on_tick if not (isinstance(each, Tick) and each.is_over)}
+        callbacks = {each for each in loop.on_tick if not (isinstance(each, TickCallback) and each.is_over)}
         super().register_with_event_loop(connection, loop)
         self.cycle.hub, self.cycle.thread = loop, get_ident()
-        loop.on_tick = {*callbacks, Tick(self, loop)}
+        loop.on_tick = {*callbacks, TickCallback(self, loop)}
 
     def _reject_inbound_message(self, raw_message: dict[str, Any]) -> None:
         """Release a message whose consumer was cancelled after it was fetched."""
