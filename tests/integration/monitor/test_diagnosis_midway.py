@@ -20,17 +20,28 @@ def test_a_dependency_that_becomes_slow_and_recovers_is_seen_in_time(
         assert phase.is_right, phase.line
 
 
+BOTTLENECKS = [
+    "a service of 1 at a time, threads",
+    "twenty calls for a task, prefork",
+    "the pool is drained, threads",
+    "one slot that waits for something of its own, threads",
+]
+FOR_THE_RECORD = [
+    "a service for all, threads",
+    "a rate limit, threads",
+    "tasks too short, threads",
+    "handlers compute, threads",
+    "handlers compute, prefork",
+    "a producer slower than the pool, threads",
+]
+
+
 @pytest.mark.parametrize(
     "label",
-    [
-        "a service of 1 at a time, threads",
-        "twenty calls for a task, prefork",
-        "the pool is drained, threads",
-        "one slot that waits for something of its own, threads",
-    ],
+    [*BOTTLENECKS, *(pytest.param(label, marks=pytest.mark.evidence) for label in FOR_THE_RECORD)],
 )
 def test_a_known_bottleneck_is_named(label: str, kinds_path: None, tmp_path: Path) -> None:
-    """The verdict names the bottleneck within a minute, and is never `workers`."""
+    """The verdict names the bottleneck within a minute; it is `workers` where more slots bring more, only."""
     if os.getloadavg()[0] > 1.5 * (os.cpu_count() or 1):
         pytest.skip("others use the processors: what is said then is that slots wait for these")
     [case] = [case for case in cases() if case.label == label]

@@ -1,4 +1,4 @@
-"""The supervisor, with real workers: restart the dead, drain, keep the deadline, leave nothing behind."""
+"""The supervisor, with real workers: number them, drain, keep the deadline, leave nothing behind."""
 
 import subprocess
 from collections.abc import Callable, Iterator
@@ -34,9 +34,6 @@ class Supervised:
 
     def log(self) -> str:
         return (self.folder / "log").read_text()
-
-    def workers(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children()
 
     def family(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
@@ -79,18 +76,6 @@ def supervised(
                 each.kill()
             running.process.kill()
             running.process.wait()
-
-
-def test_a_killed_process_is_replaced(supervised: Callable[..., Supervised], eventually: Eventually) -> None:
-    """Another process takes the place of one that was killed, does the work, and the log says why."""
-    running = supervised()
-    killed = running.workers()[0]
-    killed.kill()
-    eventually(lambda: "restarting it" in running.log())
-    assert f"pid={killed.pid} was killed by SIGKILL" in running.log()
-    assert running.gate("after") != killed.pid
-    running.open("after")
-    eventually(lambda: running.done("after"))
 
 
 def test_two_on_one_host_have_processes_of_different_names(

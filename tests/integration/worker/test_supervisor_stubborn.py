@@ -36,15 +36,16 @@ WITH_A_CHILD = "echo >&READY; sleep 60 & wait"
 
 @pytest.fixture
 def supervise(tmp_path: Path, eventually: Eventually) -> Iterator[Callable[..., "Shells"]]:
-    """Start supervisors of two shells each, ready."""
+    """Start supervisors of two shells each; they are ready, unless told not to wait for that."""
     started: list[Shells] = []
 
-    def start(script: str, stop_seconds: float = 30) -> Shells:
+    def start(script: str, stop_seconds: float = 30, *, ready: bool = True) -> Shells:
         log = tmp_path / "log"
         with log.open("wb") as sink:
             argv = [sys.executable, "-c", PROGRAM, script, str(stop_seconds), str(tmp_path / "none-left")]
             shells = Shells(subprocess.Popen(argv, stderr=sink), log)
         started.append(shells)
+        eventually(lambda: not ready or shells.logged("takes messages") == 2)
         return shells
 
     yield start
@@ -73,7 +74,6 @@ def test_one_that_does_not_listen_is_killed_at_the_deadline(
 ) -> None:
     """With processes that ignore its signals the supervisor ends at its deadline, with 1, and leaves none."""
     shells = supervise(DEAF, stop_seconds=0.5)
-    eventually(lambda: shells.logged("takes messages") == 2)
     family, begun = shells.family(), monotonic()
     shells.process.terminate()
     assert shells.process.wait(60) == 1
@@ -85,13 +85,15 @@ def test_one_that_does_not_listen_is_killed_at_the_deadline(
 def test_children_of_a_dead_process_end_with_it(
     supervise: Callable[..., Shells], eventually: Eventually, alive: Alive
 ) -> None:
-    """A process that is killed takes along its own children, and is replaced."""
+    """A process that is killed takes along its own children, and is replaced; the log says why."""
     shells = supervise(WITH_A_CHILD)
-    eventually(lambda: shells.logged("takes messages") == 2 and len(shells.family()) == 4)
+    eventually(lambda: len(shells.family()) == 4)
     shell = psutil.Process(shells.process.pid).children()[0]
     (orphan,) = shell.children()
     shell.kill()
     eventually(lambda: shells.logged("takes messages") == 3)
+    assert shells.logged(f"pid={shell.pid} was killed by SIGKILL")
+    assert shells.logged("restarting it") == 1
     eventually(lambda: not alive([orphan]))
 
 
@@ -99,7 +101,7 @@ def test_one_that_dies_at_once_is_not_started_in_a_loop(
     supervise: Callable[..., Shells], eventually: Eventually
 ) -> None:
     """A process that dies at its start is restarted at growing intervals; the log has every end."""
-    shells = supervise("exit 3")
+    shells = supervise("exit 3", ready=False)
     eventually(lambda: shells.logged("ended with exit code 3; restarting it in 1.0 s") == 2)
     assert shells.logged("started") == 4
     shells.process.terminate()
@@ -108,7 +110,7 @@ def test_one_that_dies_at_once_is_not_started_in_a_loop(
 
 def test_one_that_cannot_start_as_it_is_set_up_ends_all(supervise: Callable[..., Shells]) -> None:
     """A lasting fault of one process is logged once, and not tried again; the other processes end too."""
-    shells = supervise("[ $(( $$ % 2 )) = 0 ] || sleep 0.5; exit 78")
+    shells = supervise("[ $(( $$ % 2 )) = 0 ] || sleep 0.5; exit 78", ready=False)
     assert shells.process.wait(60) == 1
     assert shells.logged("exit code 78 before it took messages: correct the error above, then") == 1
     assert (shells.logged("started"), shells.logged("restarting it")) == (2, 0)
@@ -120,7 +122,6 @@ def test_one_that_cannot_start_any_more_is_tried_again(
     """A pool at work goes on with its processes while one cannot start again; the module may be mended."""
     broken = tmp_path / "broken"
     shells = supervise(f"[ -e {broken} ] && exit 78; {OBEDIENT}")
-    eventually(lambda: shells.logged("takes messages") == 2)
     broken.touch()
     shells.family()[0].kill()
     eventually(lambda: shells.logged("exit code 78; restarting it"))
@@ -133,7 +134,6 @@ def test_one_that_cannot_be_started_now_is_tried_again_and_the_others_work_on(
 ) -> None:
     """Where the system has no process or descriptor to give, the running processes go on."""
     shells = supervise(OBEDIENT)
-    eventually(lambda: shells.logged("takes messages") == 2)
     (tmp_path / "none-left").touch()
     dying, other = shells.family()
     dying.kill()
@@ -148,7 +148,6 @@ def test_one_that_cannot_be_started_now_is_tried_again_and_the_others_work_on(
 def test_hangup_replaces_every_process(supervise: Callable[..., Shells], eventually: Eventually) -> None:
     """SIGHUP: each process is asked to end and followed by a new one, without a wait."""
     shells = supervise(OBEDIENT)
-    eventually(lambda: shells.logged("takes messages") == 2)
     before = {each.pid for each in shells.family()}
     shells.process.send_signal(signal.SIGHUP)
     eventually(lambda: shells.logged("takes messages") == 4)
@@ -159,6 +158,5 @@ def test_hangup_replaces_every_process(supervise: Callable[..., Shells], eventua
 def test_interrupt_drains_like_terminate(supervise: Callable[..., Shells], eventually: Eventually) -> None:
     """Ctrl-C on `millpond worker` ends it as SIGTERM does."""
     shells = supervise(OBEDIENT)
-    eventually(lambda: shells.logged("takes messages") == 2)
     shells.process.send_signal(signal.SIGINT)
     assert shells.process.wait(60) == 0
