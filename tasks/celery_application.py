@@ -37,7 +37,7 @@ def load_task_names(app_name: str) -> frozenset[str]:
 def application_error(app_name: str, error: Exception | None) -> SettingsError:
     """Return the error for an application that raised `error` when it was loaded.
 
-    `error` is None if the name was found and is that of something else.
+    `error` is None if the name exists and is not that of an application.
     """
     module = app_name.partition(":")[0]
     # Celery looks for a variable first and for a module last, and reports its last attempt.

@@ -132,7 +132,7 @@ def _overriding_methods(middleware: Sequence[Middleware], method: str) -> tuple[
 def load_middleware(names: Iterable[str]) -> tuple[Middleware, ...]:
     """Return the middleware of these names (`module:Class`), then that of installed packages.
 
-    Every call in a process returns the same objects. Raises `SettingsError` for a name that names none.
+    Every call in a process returns the same objects. Raises `SettingsError` for any other name.
     """
     return (*(_load_named(name) for name in names), *_load_entry_points())
 

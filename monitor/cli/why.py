@@ -92,7 +92,7 @@ def _print_diagnoses(store: "Store", pool: str | None, as_json: bool) -> None:
 
 
 def _probe_pool(store: "Store", pool: str, second_slot: bool) -> None:
-    """Measure the elasticity of a pool, if `second_slot` while a second process of it runs here."""
+    """Measure the elasticity of a pool. With `second_slot`, a second process of it runs here meanwhile."""
     from contextlib import nullcontext
 
     from millpond.monitor.cli.second_process import second_process

@@ -79,7 +79,7 @@ def diagnose_chatty_runs(facts: PoolFacts) -> Diagnosis | None:
 
 
 def _is_chatty(trips: float, share: float) -> bool:
-    """True if so many round trips take so large a share of a run's time that it counts as chatty."""
+    """True if a run with this number of round trips, and this share of its time in them, is chatty."""
     return (trips >= CHATTY and share >= CHATTY_SHARE) or (
         trips >= VERY_CHATTY and share >= VERY_CHATTY_SHARE
     )

@@ -183,10 +183,10 @@ class PoolFacts:
         return self.sampled_window.share(*categories)
 
     def largest_place(self, *categories: str) -> tuple[Place, float] | None:
-        """Return the place of these categories with the most time, and the share of time at its name.
+        """Return the place of these categories where most time was spent, and its share of all time, 0 to 1.
 
-        Both are those of `sampled_window`. Places with the same name are added up; a place without a name has
-        its line instead. Return None if no time was spent in these categories.
+        The time is that of `sampled_window`. Places with the same name count as one, and so do places without
+        a name at the same line. Return None if no time was spent in these categories.
         """
         places = self.places
         by_name: dict[tuple[str, str], Counter[Place]] = {}

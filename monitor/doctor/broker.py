@@ -57,7 +57,7 @@ def _check_durability(store: Store) -> Iterator[Finding]:
 def _check_clock(store: Store) -> Finding:
     """Return the finding on the difference between the broker's clock and this host's.
 
-    The broker's time counts as that of the middle of the round trip in which it is read.
+    The broker's time is compared with the middle of the round trip in which it is read.
     """
     sent_at = time.time()
     broker_time = server.server_time_ms(store) / 1000

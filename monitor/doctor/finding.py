@@ -8,7 +8,7 @@ Status = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True)
 class Finding:
-    """The name of a check, its status, what was found, and what to do about it ("" if nothing)."""
+    """A result of a check: its name, its status, the observation in words, and the remedy ("" for none)."""
 
     check: str
     status: Status

@@ -46,7 +46,7 @@ class SearchHandler(PageHandler):
     def make_search(self) -> Search:
         """Return the search of the request's fields. Blocks on the broker. Raises `BadInput` for a bad field.
 
-        `since` and `before` are ages; `until_ms` is a time, that of the page with the confirmation.
+        `since` and `before` are ages. `until_ms` is the time at which the confirmation was rendered.
         """
         queue, now_ms = self.field("queue"), server.server_time_ms(self.store)
         since, before, until = self.field("since"), self.field("before"), self.field("until_ms")

@@ -131,7 +131,10 @@ def mark_failed(span: Any, error: str) -> None:
 
 
 def retry_links(previous: Any) -> list[Any]:
-    """Return the links of a run's span to that of the run before, by its traceparent; none without one."""
+    """Return the link of a run's span to the span of the run before it; no link if there was none.
+
+    `previous` is the traceparent of the run before, as a message has it: any value of JSON.
+    """
     if not isinstance(previous, str):
         return []
     from opentelemetry.trace import Link, get_current_span
