@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 resuming = typer.Typer()
 
-Name = Annotated[str, typer.Argument(metavar="POOL", help="A pool, as `millpond status` lists it.")]
+PoolName = Annotated[str, typer.Argument(metavar="POOL", help="A pool, as `millpond status` lists it.")]
 Json = Annotated[
     bool, typer.Option("--json", help="Write one JSON object a line; the last one is the result.")
 ]
@@ -24,7 +24,7 @@ READ_SECONDS = 0.2
 
 @app.command(epilog="Example: millpond drain email --json")
 def drain(
-    name: Name,
+    pool: PoolName,
     wait: Annotated[bool, typer.Option(help="Report until nothing of the pool runs any more.")] = True,
     as_json: Json = False,
 ) -> None:
@@ -41,24 +41,24 @@ def drain(
     from millpond.tasks.pools import STOP_MARGIN_SECONDS
     from millpond.tasks.settings import settings
 
-    queues = settings().table.pool(name).queues
+    queues = settings().table.pool(pool).queues
     with open_store() as store:
-        unacknowledged = control_drain.drain_pool(store, name)
-        audit.record_command(store, f"drained pool {name}")
+        unacknowledged = control_drain.drain_pool(store, pool)
+        audit.record_command(store, f"drained pool {pool}")
         seconds = settings().drain_seconds + STOP_MARGIN_SECONDS if wait else 0.0
-        processes = _wait_for_drain(store, name, queues, seconds, as_json)
+        processes = _wait_for_drain(store, pool, queues, seconds, as_json)
     running = sum(process.in_flight for process in processes)
-    result = {"pool": name, "drained": True, "running": running, "processes": len(processes)}
+    result = {"pool": pool, "drained": True, "running": running, "processes": len(processes)}
     print_result(
         {**result, "unacknowledged": list(unacknowledged)},
-        _summary_line(name, running, len(processes)),
+        _summary_line(pool, running, len(processes)),
         as_json=as_json,
     )
     raise typer.Exit(1 if wait and (running or unacknowledged) else 0)
 
 
 @resuming.command(epilog="Example: millpond resume email")
-def resume(name: Name, as_json: Json = False) -> None:
+def resume(pool: PoolName, as_json: Json = False) -> None:
     """Resume a drained pool."""
     from millpond.broker import audit
     from millpond.broker.control import drain as control_drain
@@ -66,17 +66,17 @@ def resume(name: Name, as_json: Json = False) -> None:
     from millpond.monitor.cli.store import open_store
     from millpond.tasks.settings import settings
 
-    settings().table.pool(name)  # raises `SettingsError` for an unknown name
+    settings().table.pool(pool)  # raises `SettingsError` for an unknown pool
     with open_store() as store:
-        was_drained = control_drain.resume_pool(store, name)
+        was_drained = control_drain.resume_pool(store, pool)
         if was_drained:
-            audit.record_command(store, f"resumed pool {name}")
-    text = f"{name}: resumed" if was_drained else f"{name}: was not drained"
-    print_result({"pool": name, "drained": False, "was_drained": was_drained}, text, as_json=as_json)
+            audit.record_command(store, f"resumed pool {pool}")
+    text = f"{pool}: resumed" if was_drained else f"{pool}: was not drained"
+    print_result({"pool": pool, "drained": False, "was_drained": was_drained}, text, as_json=as_json)
 
 
 def _wait_for_drain(
-    store: "Store", name: str, queues: "Sequence[str]", seconds: float, as_json: bool
+    store: "Store", pool: str, queues: "Sequence[str]", seconds: float, as_json: bool
 ) -> list["ProcessLoad"]:
     """Wait until no task of the pool runs, `seconds` at most. Print the running tasks when they change.
 
@@ -89,21 +89,21 @@ def _wait_for_drain(
 
     deadline, printed = monotonic() + seconds, None
     while True:
-        processes = control_drain.read_process_loads(store, name, queues)
+        processes = control_drain.read_process_loads(store, pool, queues)
         busy = {load.process: load.in_flight for load in processes if load.in_flight}
         if not busy or monotonic() >= deadline:
             return processes
         if busy != printed:
             printed = busy
             words = ", ".join(f"{count} on {process}" for process, count in busy.items())
-            result = {"pool": name, "running": sum(busy.values()), "on": busy}
-            print_result(result, f"{name}: {words}", as_json=as_json)
+            result = {"pool": pool, "running": sum(busy.values()), "on": busy}
+            print_result(result, f"{pool}: {words}", as_json=as_json)
         sleep(READ_SECONDS)
 
 
-def _summary_line(name: str, running: int, processes: int) -> str:
+def _summary_line(pool: str, running: int, processes: int) -> str:
     """Return the last line of `drain`: whether tasks still run, and the command to type next."""
     if running:
-        return f"{name}: drained, {running} still running. Check again with: millpond drain {name}"
+        return f"{pool}: drained, {running} still running. Check again with: millpond drain {pool}"
     state = f"{processes} processes wait" if processes else "none of its processes is connected"
-    return f"{name}: drained, no task runs, {state}. Resume it with: millpond resume {name}"
+    return f"{pool}: drained, no task runs, {state}. Resume it with: millpond resume {pool}"

@@ -11,18 +11,18 @@ app = typer.Typer(
     epilog="Example: millpond queue set email --rate 50/s",
 )
 
-Name = Annotated[str, typer.Argument(metavar="QUEUE", help="A queue, as `millpond status` lists it.")]
+QueueName = Annotated[str, typer.Argument(metavar="QUEUE", help="A queue, as `millpond status` lists it.")]
 Json = Annotated[bool, typer.Option("--json", help="Write one JSON object.")]
 
 
 @app.command(epilog="Example: millpond queue show email")
-def show(name: Name, as_json: Json = False) -> None:
+def show(queue: QueueName, as_json: Json = False) -> None:
     """Show the depth of a queue, its limits in force and its counters."""
     import json
 
     from millpond.monitor.json_views import queue_json
 
-    view = queue_json(_read_queue(name))
+    view = queue_json(_read_queue(queue))
     if as_json:
         print(json.dumps(view))
         return
@@ -41,7 +41,7 @@ def _format_value(value: object) -> str:
 
 @app.command("set", epilog="Example: millpond queue set email --bound 5000 --rate 50/s --in-flight 20")
 def set_(
-    name: Name,
+    queue: QueueName,
     bound: Annotated[
         str | None,
         typer.Option(metavar="N|TIME", help="Messages, or a time: as many as the pool clears in it."),
@@ -76,7 +76,7 @@ def set_(
         "in_flight": in_flight,
         "max_deliveries": max_deliveries,
     }
-    _change_limits(name, as_json, _collect_changes(options, unset or ()))
+    _change_limits(queue, as_json, _collect_changes(options, unset or ()))
 
 
 def _collect_changes(options: dict[str, Any], unset: Sequence[str]) -> dict[str, Any]:
@@ -101,31 +101,31 @@ def _collect_changes(options: dict[str, Any], unset: Sequence[str]) -> dict[str,
 
 
 @app.command(epilog="Example: millpond queue pause email")
-def pause(name: Name, as_json: Json = False) -> None:
+def pause(queue: QueueName, as_json: Json = False) -> None:
     """Stop fetching from a queue; running tasks finish, and sending goes on."""
-    text = f"paused. Resume it with: millpond queue resume {name}"
-    _change_limits(name, as_json, {"paused": True}, audit_verb="paused", text=text)
+    text = f"paused. Resume it with: millpond queue resume {queue}"
+    _change_limits(queue, as_json, {"paused": True}, audit_verb="paused", text=text)
 
 
 @app.command(epilog="Example: millpond queue resume email")
-def resume(name: Name, as_json: Json = False) -> None:
+def resume(queue: QueueName, as_json: Json = False) -> None:
     """Resume a paused queue."""
-    _change_limits(name, as_json, {"paused": None}, audit_verb="resumed", text="resumed")
+    _change_limits(queue, as_json, {"paused": None}, audit_verb="resumed", text="resumed")
 
 
-def _read_queue(name: str) -> Any:
+def _read_queue(queue: str) -> Any:
     """Return the `QueueView` of one queue. Raises `UnknownQueue`."""
     from millpond.monitor.cli.store import open_store, require_queue
     from millpond.monitor.snapshot import read_queue_views
     from millpond.tasks.settings import settings
 
     with open_store() as store:
-        require_queue(store, name)
-        return next(view for view in read_queue_views(store, settings().table) if view.name == name)
+        require_queue(store, queue)
+        return next(view for view in read_queue_views(store, settings().table) if view.name == queue)
 
 
 def _change_limits(
-    name: str, as_json: bool, changes: dict[str, Any], *, audit_verb: str = "", text: str = ""
+    queue: str, as_json: bool, changes: dict[str, Any], *, audit_verb: str = "", text: str = ""
 ) -> None:
     """Change the limits of a queue, record that in the audit, and print the limits in force.
 
@@ -141,10 +141,12 @@ def _change_limits(
         f"{limit} {'unset' if value is None else value}" for limit, value in changes.items()
     )
     with open_store() as store:
-        require_queue(store, name)
-        in_force = asdict(limits.change_limits(store, name, **changes))
+        require_queue(store, queue)
+        in_force = asdict(limits.change_limits(store, queue, **changes))
         audit.record_command(
             store,
-            f"{audit_verb} queue {name}" if audit_verb else f"set the limits of queue {name}: {change_list}",
+            f"{audit_verb} queue {queue}"
+            if audit_verb
+            else f"set the limits of queue {queue}: {change_list}",
         )
-    print_result({"queue": name, "limits": in_force}, f"{name}: {text or change_list}", as_json=as_json)
+    print_result({"queue": queue, "limits": in_force}, f"{queue}: {text or change_list}", as_json=as_json)

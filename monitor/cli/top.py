@@ -36,7 +36,7 @@ def top(
 
 
 def _refresh_until_q(render: Callable[[], Any], console: Any, seconds: float) -> None:
-    """Show the screen that `render` returns, and replace it after each pause of `seconds`, until `q` is pressed.
+    """Show the screen that `render` returns, and replace it every `seconds`, until `q` is pressed.
 
     Raises `KeyboardInterrupt` at Ctrl-C.
     """

@@ -73,10 +73,10 @@ class QueuesJson(JsonHandler):
 class QueueJson(JsonHandler):
     """One queue: `depth` over all priorities, `oldest_seconds`, limits, counters, rates."""
 
-    async def get(self, name: str) -> None:
+    async def get(self, queue: str) -> None:
         """Respond with the queue, or 404."""
         views = await self.call_broker(snapshot.read_queue_views, self.store, self.pools_table)
-        self.send_json(json_views.queue_json(find_queue(views, name)))
+        self.send_json(json_views.queue_json(find_queue(views, queue)))
 
 
 class BatchesJson(JsonHandler):

@@ -104,11 +104,11 @@ class DeadLettersPage(SearchHandler):
 class DeadLetterPage(PageHandler):
     """The page of one dead letter."""
 
-    async def get(self, queue: str, id: str) -> None:
+    async def get(self, queue: str, letter_id: str) -> None:
         """Render the whole dead letter with redacted arguments, or 404."""
-        letter = await self.call_broker(dead_letters.read_dead_letter, self.store, queue, id)
+        letter = await self.call_broker(dead_letters.read_dead_letter, self.store, queue, letter_id)
         if letter is None:
-            raise HTTPError(404, f"{queue} has no dead letter {id}: it was requeued or purged")
+            raise HTTPError(404, f"{queue} has no dead letter {letter_id}: it was requeued or purged")
         whole = whole_dead_letter_json(letter)
         self.render_page("dead_letter.html", tab="dead", letter=letter, whole=whole)
 

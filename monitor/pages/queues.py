@@ -29,9 +29,9 @@ class QueuesPage(PageHandler):
 class QueuePage(PageHandler):
     """The page of one queue: counters, the last hour, limits."""
 
-    async def get(self, name: str) -> None:
+    async def get(self, queue: str) -> None:
         """Render the queue, or 404."""
-        values = await self.call_broker(_read_queue_page, self.store, self.pools_table, self.history, name)
+        values = await self.call_broker(_read_queue_page, self.store, self.pools_table, self.history, queue)
         self.render_page(
             "queue.html", tab="queues", names=LIMITS, overflows=OVERFLOWS, counters=QUEUE_COUNTERS, **values
         )
@@ -40,26 +40,26 @@ class QueuePage(PageHandler):
 class ChangeQueue(PageHandler):
     """Pause or resume one queue, or set its limits."""
 
-    async def post(self, name: str, action: str) -> None:
+    async def post(self, queue: str, action: str) -> None:
         """Make the change (`pause`, `resume` or `limits`), record it, and redirect to the page it came from.
 
         An empty field of the form unsets its limit. Responds 404 for an unknown queue.
         """
         self.require_change_right()
-        find_queue(await self.call_broker(snapshot.read_queue_views, self.store, self.pools_table), name)
+        find_queue(await self.call_broker(snapshot.read_queue_views, self.store, self.pools_table), queue)
         if action == "limits":
             changes = await self.call_broker(parse_limits, {limit: self.field(limit) for limit in LIMITS})
-            message = f"The limits of {name} are set."
+            message = f"The limits of {queue} are set."
             set_limits = ", ".join(
                 f"{limit}={value}" for limit, value in changes.items() if value is not None
             )
-            audit_text = f"set the limits of queue {name}: {set_limits or 'all as in the pools table'}"
+            audit_text = f"set the limits of queue {queue}: {set_limits or 'all as in the pools table'}"
         else:
             changes = {"paused": True if action == "pause" else None}
-            message, audit_text = f"{name} is {action}d.", f"{action}d queue {name}"
-        await self.call_broker(limits.change_limits, self.store, name, **changes)
+            message, audit_text = f"{queue} is {action}d.", f"{action}d queue {queue}"
+        await self.call_broker(limits.change_limits, self.store, queue, **changes)
         await self.record_change(audit_text)
-        page = ("queues",) if self.field("back") == "list" else ("queue", name)
+        page = ("queues",) if self.field("back") == "list" else ("queue", queue)
         self.redirect_with_message(self.reverse_url(*page), message)
 
 
@@ -88,11 +88,11 @@ def _read_queues_page(store: Store, pools_table: PoolsTable, history: HistoryCac
 
 
 def _read_queue_page(
-    store: Store, pools_table: PoolsTable, history: HistoryCache, name: str
+    store: Store, pools_table: PoolsTable, history: HistoryCache, queue: str
 ) -> dict[str, Any]:
     """Return the values of the template of one queue. Blocks on the broker. Raises `HTTPError` 404."""
-    view = find_queue(snapshot.read_queue_views(store, pools_table), name)
-    [samples] = history.samples([f"queue:{name}"])
+    view = find_queue(snapshot.read_queue_views(store, pools_table), queue)
+    [samples] = history.samples([f"queue:{queue}"])
     now_ms = server.server_time_ms(store)
     sparklines = {
         "ready": sparkline.level_bars(samples, "ready", now_ms=now_ms),
@@ -101,7 +101,7 @@ def _read_queue_page(
         "out": sparkline.rate_bars(samples, "settled", "dead", now_ms=now_ms),
     }
     diagnoses = _diagnose_pools_of(store, pools_table, view) if view.depth.ready else []
-    overrides = limits.read_overrides(store, name)
+    overrides = limits.read_overrides(store, queue)
     return {"view": view, "sparklines": sparklines, "overrides": overrides, "diagnoses": diagnoses}
 
 

@@ -50,7 +50,7 @@ def open_private_scratch() -> int:
     )
 
 
-def open_private_folder(name: str) -> int:
+def open_private_folder(folder_name: str) -> int:
     """Make a folder in this user's own scratch folder, and return its descriptor.
 
     Raises `PermissionError` as `open_private_scratch` does.
@@ -58,8 +58,10 @@ def open_private_folder(name: str) -> int:
     scratch = open_private_scratch()
     try:
         with suppress(FileExistsError):
-            os.mkdir(name, 0o700, dir_fd=scratch)
-        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=scratch)
+            os.mkdir(folder_name, 0o700, dir_fd=scratch)
+        return os.open(
+            folder_name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=scratch
+        )
     finally:
         os.close(scratch)
 

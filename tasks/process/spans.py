@@ -86,10 +86,10 @@ def flush() -> None:
         _own_provider(os.getpid()).force_flush(2_000)
 
 
-def begin_span(name: str, kind: str, parent: str | None = None, **options: Any) -> Any:
+def begin_span(name: str, span_kind: str, parent: str | None = None, **options: Any) -> Any:
     """Begin a span and return it. Return None if tracing is off.
 
-    `kind` is `PRODUCER`, `CONSUMER` or `INTERNAL`. `parent` is a traceparent. Without one, the current span
+    `span_kind` is `PRODUCER`, `CONSUMER` or `INTERNAL`. `parent` is a traceparent. Without one, the current span
     is the parent. `options` are further arguments of `Tracer.start_span`.
     """
     own_tracer = tracer()
@@ -97,7 +97,7 @@ def begin_span(name: str, kind: str, parent: str | None = None, **options: Any) 
         return None
     from opentelemetry.trace import SpanKind
 
-    return own_tracer.start_span(name, context=_parent_context(parent), kind=SpanKind[kind], **options)
+    return own_tracer.start_span(name, context=_parent_context(parent), kind=SpanKind[span_kind], **options)
 
 
 def traceparent(span: Any = None) -> str | None:
