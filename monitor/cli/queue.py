@@ -76,7 +76,10 @@ def set_(
         "in_flight": in_flight,
         "max_deliveries": max_deliveries,
     }
-    _change_limits(queue, as_json, _collect_changes(options, unset or ()))
+    changes = _collect_changes(options, unset or ())
+    listed = ", ".join(f"{limit} {'unset' if value is None else value}" for limit, value in changes.items())
+    audit_text = f"set the limits of queue {queue}: {listed}"
+    _change_limits(queue, as_json, changes, audit_text=audit_text, line=f"{queue}: {listed}")
 
 
 def _collect_changes(options: dict[str, Any], unset: Sequence[str]) -> dict[str, Any]:
@@ -103,14 +106,15 @@ def _collect_changes(options: dict[str, Any], unset: Sequence[str]) -> dict[str,
 @app.command(epilog="Example: millpond queue pause email")
 def pause(queue: QueueName, as_json: Json = False) -> None:
     """Stop fetching from a queue; running tasks finish, and sending goes on."""
-    text = f"paused. Resume it with: millpond queue resume {queue}"
-    _change_limits(queue, as_json, {"paused": True}, audit_verb="paused", text=text)
+    line = f"{queue}: paused. Resume it with: millpond queue resume {queue}"
+    _change_limits(queue, as_json, {"paused": True}, audit_text=f"paused queue {queue}", line=line)
 
 
 @app.command(epilog="Example: millpond queue resume email")
 def resume(queue: QueueName, as_json: Json = False) -> None:
     """Resume a paused queue."""
-    _change_limits(queue, as_json, {"paused": None}, audit_verb="resumed", text="resumed")
+    audit_text, line = f"resumed queue {queue}", f"{queue}: resumed"
+    _change_limits(queue, as_json, {"paused": None}, audit_text=audit_text, line=line)
 
 
 def _read_queue(queue: str) -> Any:
@@ -124,12 +128,10 @@ def _read_queue(queue: str) -> Any:
         return next(view for view in read_queue_views(store, settings().table) if view.name == queue)
 
 
-def _change_limits(
-    queue: str, as_json: bool, changes: dict[str, Any], *, audit_verb: str = "", text: str = ""
-) -> None:
-    """Change the limits of a queue, record that in the audit, and print the limits in force.
+def _change_limits(queue: str, as_json: bool, changes: dict[str, Any], *, audit_text: str, line: str) -> None:
+    """Change the limits of a queue, record that in the audit, and print `line`, or the limits in force as JSON.
 
-    `text` is printed without `--json`. By default it lists the changes, as the audit does.
+    The value None unsets a limit. Raises `UnknownQueue`.
     """
     from dataclasses import asdict
 
@@ -137,16 +139,8 @@ def _change_limits(
     from millpond.monitor.cli.output import print_result
     from millpond.monitor.cli.store import open_store, require_queue
 
-    change_list = ", ".join(
-        f"{limit} {'unset' if value is None else value}" for limit, value in changes.items()
-    )
     with open_store() as store:
         require_queue(store, queue)
         in_force = asdict(limits.change_limits(store, queue, **changes))
-        audit.record_command(
-            store,
-            f"{audit_verb} queue {queue}"
-            if audit_verb
-            else f"set the limits of queue {queue}: {change_list}",
-        )
-    print_result({"queue": queue, "limits": in_force}, f"{queue}: {text or change_list}", as_json=as_json)
+        audit.record_command(store, audit_text)
+    print_result({"queue": queue, "limits": in_force}, line, as_json=as_json)

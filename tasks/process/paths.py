@@ -10,6 +10,9 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+#: The flags with which a folder is opened. A link to a folder is refused.
+_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
 
 def scratch_folder() -> Path:
     """Return the folder for short-lived files: `MILLPOND_SCRATCH`, or the system's temporary folder."""
@@ -33,7 +36,7 @@ def open_private_scratch() -> int:
         folder.mkdir(mode=0o700)
     reason = "it is a link or belongs to another user: remove it, or set MILLPOND_SCRATCH"
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(folder, _FOLDER_FLAGS)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EACCES):
             raise PermissionError(errno.EACCES, reason, str(folder)) from error
@@ -59,9 +62,7 @@ def open_private_folder(folder_name: str) -> int:
     try:
         with suppress(FileExistsError):
             os.mkdir(folder_name, 0o700, dir_fd=scratch)
-        return os.open(
-            folder_name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=scratch
-        )
+        return os.open(folder_name, _FOLDER_FLAGS, dir_fd=scratch)
     finally:
         os.close(scratch)
 

@@ -89,8 +89,8 @@ def flush() -> None:
 def begin_span(name: str, span_kind: str, parent: str | None = None, **options: Any) -> Any:
     """Begin a span and return it. Return None if tracing is off.
 
-    `span_kind` is `PRODUCER`, `CONSUMER` or `INTERNAL`. `parent` is a traceparent. Without one, the current span
-    is the parent. `options` are further arguments of `Tracer.start_span`.
+    `span_kind` is `PRODUCER`, `CONSUMER` or `INTERNAL`. `parent` is a traceparent. Without one, the current
+    span is the parent. `options` are further arguments of `Tracer.start_span`.
     """
     own_tracer = tracer()
     if own_tracer is None:
