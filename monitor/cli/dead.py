@@ -121,8 +121,8 @@ def _apply_to_letters(
 ) -> None:
     """Requeue or purge the dead letters of these ids or filters, and print their number.
 
-    Raises `BadInput` if none are named, or if they are named in two ways, and at the first id that the queue
-    does not have. Letters that were changed before an error are recorded in the audit too.
+    Raises `BadInput` for a wrong selection, and at the first id that the queue does not have. Letters that
+    were changed before an error are recorded in the audit too.
     """
     from millpond.broker import audit
     from millpond.monitor.cli.output import print_result
@@ -130,10 +130,7 @@ def _apply_to_letters(
     from millpond.monitor.dead_letter_search import ACTIONS, is_letter_id
     from millpond.tasks.errors import BadInput
 
-    if not ids and not everything and not any(filters):
-        raise BadInput("no dead letters are named: give ids, a filter such as --reason, or --all")
-    if ids and (everything or any(filters)):
-        raise BadInput("ids name the dead letters: leave out the filters and --all, or the ids")
+    _check_selection(ids, filters, everything)
     apply, past_tense = ACTIONS[action]
     count = 0
     with open_store() as store:
@@ -151,6 +148,16 @@ def _apply_to_letters(
         if not count:
             require_queue(store, queue)
     print_result({"queue": queue, past_tense: count}, f"{queue}: {count} {past_tense}", as_json=as_json)
+
+
+def _check_selection(ids: list[str] | None, filters: tuple[str | None, ...], everything: bool) -> None:
+    """Raise `BadInput` if dead letters are named in no way or in two ways."""
+    from millpond.tasks.errors import BadInput
+
+    if not ids and not everything and not any(filters):
+        raise BadInput("no dead letters are named: give ids, a filter such as --reason, or --all")
+    if ids and (everything or any(filters)):
+        raise BadInput("ids name the dead letters: leave out the filters and --all, or the ids")
 
 
 def _find_dead_letters(

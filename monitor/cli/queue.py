@@ -66,12 +66,10 @@ def set_(
     as_json: Json = False,
 ) -> None:
     """Set limits of a queue; they apply at once, until they are unset."""
-    from millpond.tasks.durations import parse_bound, parse_rate
-
     options: dict[str, Any] = {
-        "bound": None if bound is None else parse_bound(bound),
+        "bound": bound,
         "overflow": overflow,
-        "rate": None if rate is None else parse_rate(rate),
+        "rate": rate,
         "burst": burst,
         "in_flight": in_flight,
         "max_deliveries": max_deliveries,
@@ -85,13 +83,17 @@ def set_(
 def _collect_changes(options: dict[str, Any], unset: Sequence[str]) -> dict[str, Any]:
     """Return the limits that change, by name. The value None unsets a limit.
 
-    Raises `BadInput` if there are none, or if a name or the overflow policy is unknown.
+    Raises `BadInput` if there are none, or if a name or a value is none of a limit.
     """
+    from millpond.tasks.durations import parse_bound, parse_rate
     from millpond.tasks.errors import BadInput
     from millpond.tasks.name_suggestions import known_names_text
     from millpond.tasks.pools import Overflow
 
     changes = {limit: value for limit, value in options.items() if value is not None}
+    for limit, parse in (("bound", parse_bound), ("rate", parse_rate)):
+        if limit in changes:
+            changes[limit] = parse(changes[limit])
     to_unset = [limit.replace("-", "_") for limit in unset]
     if not changes and not to_unset:
         raise BadInput("nothing to set: name a limit, as in --bound 5000")
@@ -129,7 +131,7 @@ def _read_queue(queue: str) -> Any:
 
 
 def _change_limits(queue: str, as_json: bool, changes: dict[str, Any], *, audit_text: str, line: str) -> None:
-    """Change the limits of a queue, record that in the audit, and print `line`, or the limits in force as JSON.
+    """Change the limits of a queue, record that in the audit, and print `line`, or as JSON the limits.
 
     The value None unsets a limit. Raises `UnknownQueue`.
     """
