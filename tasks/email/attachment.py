@@ -81,14 +81,14 @@ class Attachment(BaseModel):
     @property
     def file_name(self) -> str:
         """The name that the receiver sees."""
-        return self.name or _name_in_url(self.url)
+        return self.name or _find_name_in_url(self.url)
 
     @model_validator(mode="after")
     def _check_has_name(self) -> Self:
         """Raise `ValueError` for an attachment that has no name, and whose URL ends in no valid one."""
         if self.name is None:
             try:
-                _check_file_name(_name_in_url(self.url))
+                _check_file_name(_find_name_in_url(self.url))
             except ValueError as error:
                 raise ValueError(
                     f"give the attachment a name, the URL's own cannot be used: {error}"
@@ -96,7 +96,7 @@ class Attachment(BaseModel):
         return self
 
 
-def _name_in_url(url: str) -> str:
+def _find_name_in_url(url: str) -> str:
     """Return the last part of a URL, percent-decoded and cut, or of a path; "attachment" if it is empty."""
     path = unquote(urlsplit(url).path) if "://" in url else url
     return PurePosixPath(path).name[:200] or "attachment"

@@ -44,7 +44,7 @@ def read_rows(stream: BinaryIO, start: Position = BEGINNING) -> tuple[list[str],
     header without columns or with a column twice.
     """
     lines = _Lines(stream)
-    columns = [name.strip() for name in _next_cells(csv.reader(lines, strict=True), lines) or []]
+    columns = [name.strip() for name in _read_cells(csv.reader(lines, strict=True), lines) or []]
     if not any(columns):
         raise BadInput("the CSV has no header: its first line must name the columns")
     if duplicates := sorted({name for name in columns if columns.count(name) > 1}):
@@ -59,7 +59,7 @@ def _read_rows_from(lines: "_Lines", number: int) -> Iterator[Row]:
     reader = csv.reader(lines, strict=True)
     while True:
         first_line = lines.line + 1
-        cells = _next_cells(reader, lines)
+        cells = _read_cells(reader, lines)
         if cells is None:
             return
         if cells:
@@ -67,7 +67,7 @@ def _read_rows_from(lines: "_Lines", number: int) -> Iterator[Row]:
             number += 1
 
 
-def _next_cells(reader: Iterator[list[str]], lines: "_Lines") -> list[str] | None:
+def _read_cells(reader: Iterator[list[str]], lines: "_Lines") -> list[str] | None:
     """Return the cells of the next row. Return None at the end. Raises `BadInput` with the line."""
     try:
         return next(reader)

@@ -17,7 +17,7 @@ from uuid import uuid4
 from millpond.tasks.email.attachment_budget import AttachmentBudget
 from millpond.tasks.email.contract import SendEmail
 from millpond.tasks.email.ledger import ACCEPTED, Claim, MailLedger, claim_or_retry
-from millpond.tasks.email.message import Envelope, LoadedAttachment, compose_mail, message_id_of
+from millpond.tasks.email.message import Envelope, LoadedAttachment, compose_mail, make_message_id
 from millpond.tasks.email.results import Receipt
 from millpond.tasks.email.smtp_connections import SmtpConnections
 from millpond.tasks.email.smtp_session import SmtpResult
@@ -62,11 +62,11 @@ class Mailer:
         Waits until the budget has room for the attachments. Raises `RetryLater` if a recipient was deferred,
         and `FinalError` if all were refused.
         """
-        size = sum(self._attachment_size(attachment.url) for attachment in job.attachments)
+        size = sum(self._measure_attachment(attachment.url) for attachment in job.attachments)
         with self.budget.reserve_bytes(size):
             return self._send_claimed(job, task_id)
 
-    def _attachment_size(self, url: str) -> int:
+    def _measure_attachment(self, url: str) -> int:
         """Return the size of an attachment in bytes; 0 if it cannot be opened."""
         with suppress(MillpondError, OSError, ValueError), self.open_input(url) as file:
             return file.seek(0, SEEK_END)
@@ -80,7 +80,7 @@ class Mailer:
         """
         owner, claimed_at = uuid4().hex, time.monotonic()
         claim = self._claim_mail(task_id, owner)
-        message_id = message_id_of(task_id, self.settings.message_id_domain)
+        message_id = make_message_id(task_id, self.settings.message_id_domain)
         if claim.state == "sent":
             return _make_receipt(message_id, claim.outcomes, duplicate=True)
         try:

@@ -67,12 +67,12 @@ def compose_mail(
     now: datetime,
 ) -> Envelope:
     """Return the composed message. Raises `BadInput` for a character that no mail may have."""
-    message_id = message_id_of(task_id, domain)
+    message_id = make_message_id(task_id, domain)
     headers = [
         encode_header("Date", format_datetime(now)),
         encode_header("Message-ID", message_id),
         encode_address_header("From", [job.sender]),
-        *_address_lines(job),
+        *_encode_addresses(job),
         encode_text_header("Subject", content.subject),
         *(encode_text_header(name, value) for name, value in job.headers.items()),
     ]
@@ -88,7 +88,7 @@ def compose_mail(
     )
 
 
-def message_id_of(task_id: str, domain: str) -> str:
+def make_message_id(task_id: str, domain: str) -> str:
     """Return the Message-ID of a task's mail: its id, or else the digest of that. No delivery changes it."""
     local_part = task_id
     if not (task_id.isascii() and re.fullmatch(r"[\w-]{1,128}", task_id)):
@@ -96,7 +96,7 @@ def message_id_of(task_id: str, domain: str) -> str:
     return f"<{local_part}@{domain}>"
 
 
-def _address_lines(job: SendEmail) -> list[bytes]:
+def _encode_addresses(job: SendEmail) -> list[bytes]:
     """Return the lines of To, Cc and Reply-To. To is never missing."""
     fields = (("To", job.to), ("Cc", job.cc), ("Reply-To", job.reply_to))
     lines = [encode_address_header(name, addresses) for name, addresses in fields if addresses]

@@ -24,7 +24,7 @@ class CampaignOutbox(Protocol):
         """
 
 
-def outbox_of(context: Context) -> CampaignOutbox:
+def require_outbox(context: Context) -> CampaignOutbox:
     """Return the outbox of a context. Raises `FinalError` if it has none, as outside of a worker."""
     outbox: CampaignOutbox | None = getattr(context, "outbox", None)
     if outbox is None:

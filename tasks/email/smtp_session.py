@@ -70,7 +70,7 @@ def connect(settings: Smtp) -> smtplib.SMTP:
         raise ConnectionBroken(f"{server} closed the connection: {error}") from error
     except (smtplib.SMTPException, ValueError) as error:
         client.close()
-        raise ServerRefused(f"{server}: {_error_reason(error)}. Check MILLPOND_SMTP__*") from error
+        raise ServerRefused(f"{server}: {_describe_error(error)}. Check MILLPOND_SMTP__*") from error
     except OSError as error:
         client.close()
         raise ConnectionBroken(f"{server}: {error or type(error).__name__}") from error
@@ -81,7 +81,10 @@ def _open_client(settings: Smtp) -> smtplib.SMTP:
     """Return a connection after the server's greeting. With `tls`, it is encrypted from the first byte."""
     if settings.security == "tls":
         return Utf8LoginTls(
-            settings.host, settings.port, timeout=settings.timeout_seconds, context=_tls_context(settings)
+            settings.host,
+            settings.port,
+            timeout=settings.timeout_seconds,
+            context=_make_tls_context(settings),
         )
     return Utf8Login(settings.host, settings.port, timeout=settings.timeout_seconds)
 
@@ -90,13 +93,13 @@ def _encrypt_and_log_in(client: smtplib.SMTP, settings: Smtp) -> None:
     """Encrypt the connection with STARTTLS, and log in, if the settings require that."""
     client.ehlo_or_helo_if_needed()
     if settings.security == "starttls":
-        client.starttls(context=_tls_context(settings))
+        client.starttls(context=_make_tls_context(settings))
         client.ehlo_or_helo_if_needed()
     if settings.username is not None and settings.password is not None:
         client.login(settings.username, settings.password.get_secret_value())
 
 
-def _tls_context(settings: Smtp) -> ssl.SSLContext:
+def _make_tls_context(settings: Smtp) -> ssl.SSLContext:
     """Return a TLS context that verifies the server's certificate and its name. Raises `SettingsError`."""
     if settings.ca_file is not None and not settings.ca_file.is_file():
         raise SettingsError(f"MILLPOND_SMTP__CA_FILE names {settings.ca_file}, which is not a file")
@@ -113,7 +116,7 @@ def submit_message(
     """
     data_sent = False
     try:
-        options = _mail_options(client, envelope)
+        options = _choose_mail_options(client, envelope)
         _check_reply(*client.mail(envelope.sender, options), f"the sender {envelope.sender}")
         accepted, refused, deferred = _send_recipients(client, recipients)
         if not accepted:
@@ -129,11 +132,11 @@ def submit_message(
     except (OSError, smtplib.SMTPException) as error:
         doubt = ", after the message was sent: it may arrive twice" if data_sent else ""
         raise ConnectionBroken(
-            f"the SMTP connection broke{doubt} ({_error_reason(error)})", data_sent=data_sent
+            f"the SMTP connection broke{doubt} ({_describe_error(error)})", data_sent=data_sent
         ) from error
 
 
-def _mail_options(client: smtplib.SMTP, envelope: Envelope) -> list[str]:
+def _choose_mail_options(client: smtplib.SMTP, envelope: Envelope) -> list[str]:
     """Return the options of the MAIL command. Raises `FinalError` if the server lacks a needed SMTPUTF8."""
     options = [f"size={len(envelope.payload)}"] if client.has_extn("size") else []
     if envelope.needs_smtputf8:
@@ -186,7 +189,7 @@ def _format_reply(code: int, text: bytes | str) -> str:
     return " ".join(f"{code} {text}".split())[:MAX_REPLY_CHARACTERS]
 
 
-def _error_reason(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     """Return the server's reply in an error, or else the text or the name of the error."""
     if isinstance(error, smtplib.SMTPResponseException):
         return _format_reply(error.smtp_code, error.smtp_error)

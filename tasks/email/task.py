@@ -9,7 +9,7 @@ from millpond.tasks.email.campaign_chunk import send_chunk
 from millpond.tasks.email.contract import SendCampaign, SendEmail
 from millpond.tasks.email.ledger import MailLedger
 from millpond.tasks.email.mailer import Mailer
-from millpond.tasks.email.outbox import outbox_of
+from millpond.tasks.email.outbox import require_outbox
 from millpond.tasks.email.results import CampaignStep, Receipt
 from millpond.tasks.email.smtp_connections import SmtpConnections
 from millpond.tasks.errors import SettingsError
@@ -35,7 +35,7 @@ def send_campaign(job: SendCampaign, context: Context) -> CampaignStep:
     return send_chunk(
         job,
         context,
-        outbox=outbox_of(context),
+        outbox=require_outbox(context),
         ledger=mailer.ledger,
         open_input=mailer.open_input,
         templates=mailer.settings.templates,

@@ -60,7 +60,7 @@ def _render_template(request: dict[str, Any], fuel: int | None) -> str | None:
     """Return the rendered template of a request. Return None if there is no file of that name."""
     folder, name, is_html = request["folder"], request["name"], request["html"]
     source = request["source"]
-    load = _folder_loader(Path(folder)) if folder is not None else _refuse_include
+    load = _make_folder_loader(Path(folder)) if folder is not None else _refuse_include
     if source is None and (source := load(name)) is None:
         return None
     environment = Environment(
@@ -76,7 +76,7 @@ def _render_template(request: dict[str, Any], fuel: int | None) -> str | None:
     return environment.render_str(source, name, **values)
 
 
-def _folder_loader(folder: Path) -> Callable[[str], str | None]:
+def _make_folder_loader(folder: Path) -> Callable[[str], str | None]:
     """Return a function that reads a template from the folder, and no file outside of it."""
     folder = folder.resolve()
 

@@ -39,7 +39,7 @@ class TemplateProcess:
         with self._lock:
             reply = json.loads(self._exchange_request(line))
         if "error" in reply:
-            raise BadInput(_fault_text(name, reply))
+            raise BadInput(_describe_fault(name, reply))
         return None if reply["text"] is None else str(reply["text"])
 
     def stop(self) -> None:
@@ -91,7 +91,7 @@ class TemplateProcess:
         return BadInput(f"its rendering takes over {memory} MiB, or breaks the template engine")
 
 
-def _fault_text(name: str, reply: dict[str, Any]) -> str:
+def _describe_fault(name: str, reply: dict[str, Any]) -> str:
     """Return the reason for which a template failed, with the line and another file if they are known."""
     if reply["kind"] == "OutOfFuel":
         return "its rendering takes too many operations or makes too much text: loop over less"
@@ -103,11 +103,11 @@ def _fault_text(name: str, reply: dict[str, Any]) -> str:
 
 def template_process() -> TemplateProcess:
     """Return the template process of this worker process. A forked child has its own."""
-    return _new_process(os.getpid())
+    return _make_process(os.getpid())
 
 
 @lru_cache(maxsize=1)
-def _new_process(_pid: int) -> TemplateProcess:
+def _make_process(_pid: int) -> TemplateProcess:
     """Return a new template process, which is stopped when this process ends. It is cached by the pid."""
     process = TemplateProcess()
     atexit.register(process.stop)

@@ -122,7 +122,7 @@ def _empty_to_null(texts: Any) -> Any:
 
 def _cast_exactly(values: Any, type_: Any) -> Any | None:
     """Return texts as `type_`. Return None if one does not fit, or if it would be written otherwise again."""
-    if type_ == pa.float64() and not _all_true(_short_decimal_mask(values)):
+    if type_ == pa.float64() and not _all_true(_mask_short_decimals(values)):
         return None
     if type_ == pa.bool_() and not _all_true(pc.match_substring_regex(values, _WORD_BOOLEAN)):
         return None
@@ -164,7 +164,7 @@ def _keeps_all_digits(values: Any, doubles: Any) -> bool:
     return all(is_exact_double(digits) for digits in values.filter(is_doubtful).to_pylist())
 
 
-def _short_decimal_mask(texts: Any) -> Any:
+def _mask_short_decimals(texts: Any) -> Any:
     """Return a boolean array: True for each text that is a decimal number of few characters."""
     is_short = pc.less_equal(pc.binary_length(texts), _DECIMAL_CHARACTERS)
     return pc.and_(is_short, pc.match_substring_regex(texts, _DECIMAL))

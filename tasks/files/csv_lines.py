@@ -84,7 +84,7 @@ def find_ragged_row(
         return None
 
 
-def line_of_row(text: io.RawIOBase, delimiter: str, index: int, lines_before: int) -> int | str:
+def find_line_of_row(text: io.RawIOBase, delimiter: str, index: int, lines_before: int) -> int | str:
     """Return the line at which a row begins; `?` if it is not found. Index 0 is the row below the header."""
     rows = _read_rows(_read_lines(text, lines_before), delimiter, lines_before)
     try:
@@ -93,7 +93,7 @@ def line_of_row(text: io.RawIOBase, delimiter: str, index: int, lines_before: in
         return "?"
 
 
-def line_of_offset(text: io.RawIOBase, offset: int) -> int:
+def find_line_of_offset(text: io.RawIOBase, offset: int) -> int:
     """Return the line of the byte at this offset, for any of the three line ends."""
     line, last_byte, bytes_left = 1, b"", offset
     while bytes_left and (chunk := text.read(min(_CHUNK_BYTES, bytes_left))):
@@ -103,7 +103,7 @@ def line_of_offset(text: io.RawIOBase, offset: int) -> int:
     return line
 
 
-def line_of_longer_row(text: io.RawIOBase, limit: int) -> int:
+def find_line_of_longer_row(text: io.RawIOBase, limit: int) -> int:
     """Return the line at which the first row of more than `limit` bytes begins. Its length is not limited."""
     line, row_line, row_length, in_quotes = 1, 1, 0, False
     while chunk := text.read(_CHUNK_BYTES):

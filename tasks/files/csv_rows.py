@@ -56,12 +56,12 @@ class CsvRows:
                 continue
         raise self._long_row_error()
 
-    def record_batches(self, schema: Any) -> Iterator[Any]:
+    def read_record_batches(self, schema: Any) -> Iterator[Any]:
         """Read the file again, and yield the rows as Arrow record batches of the learned schema.
 
         Raises `BadInput` if the file has changed since `learn_schema` was called.
         """
-        for batch in self._text_batches():
+        for batch in self._read_text_batches():
             columns = [convert_column(batch.column(index), field.type) for index, field in enumerate(schema)]
             if any(column is None for column in columns):
                 raise BadInput(f"{self._job.source} changed while it was read: send the task again")
@@ -73,13 +73,13 @@ class CsvRows:
         Raises `BadInput` with the value that does not fit a declared type.
         """
         rows_before = 0
-        for batch in self._text_batches():
+        for batch in self._read_text_batches():
             for texts, column in zip(batch.columns, columns, strict=True):
                 if not column.learn_type(texts):
                     raise self._type_error(column, texts, rows_before)
             rows_before += len(batch)
 
-    def _text_batches(self) -> Iterator[Any]:
+    def _read_text_batches(self) -> Iterator[Any]:
         """Yield the rows below the header as record batches with every column as text.
 
         Raises `BadInput` with the line at fault, and `_RowOverBlock`.
@@ -165,7 +165,7 @@ class CsvRows:
         """Return the error for the first row with too few or too many columns, or with a quote at fault."""
         width, delimiter = len(self._names), self._delimiter
         quote = error if isinstance(error, QuoteFault) else find_first_fault(self._open(), delimiter)
-        quote_line = csv_lines.line_of_offset(self._open(), quote.offset) if quote else None
+        quote_line = csv_lines.find_line_of_offset(self._open(), quote.offset) if quote else None
         ragged = csv_lines.find_ragged_row(self._open(), delimiter, width, self._lines_before, quote_line)
         if ragged is None and quote:
             return self._quote_fault_error(quote)
@@ -179,7 +179,7 @@ class CsvRows:
 
     def _quote_fault_error(self, fault: QuoteFault) -> BadInput:
         """Return the error for a quote at fault, with its line."""
-        line = csv_lines.line_of_offset(self._open(), fault.offset)
+        line = csv_lines.find_line_of_offset(self._open(), fault.offset)
         subject = f"{self._job.source}, line {line}, opens a quote that"
         if not fault.closes:
             return BadInput(f"{subject} never closes: mend the line; a quote that is a character is doubled")
@@ -189,14 +189,16 @@ class CsvRows:
     def _type_error(self, column: Column, texts: Any, rows_before: int) -> BadInput:
         """Return the error for the first value of a batch that does not fit its column, with its line."""
         index = find_first_misfit(texts, column.field.type)
-        line = csv_lines.line_of_row(self._open(), self._delimiter, rows_before + index, self._lines_before)
+        line = csv_lines.find_line_of_row(
+            self._open(), self._delimiter, rows_before + index, self._lines_before
+        )
         value = escape_untrusted(texts[index].as_py() or "")
         subject = f"{self._job.source}, line {line}, column {escape_untrusted(column.name)!r}"
         return BadInput(f"{subject}: {value!r} is no {column.declared}")
 
     def _long_row_error(self) -> TooLarge:
         """Return the error for a row that is longer than the largest block."""
-        line = csv_lines.line_of_longer_row(self._open(), BLOCK_BYTES[-1])
+        line = csv_lines.find_line_of_longer_row(self._open(), BLOCK_BYTES[-1])
         return TooLarge(
             f"{self._job.source}: the row that begins at line {line} is longer than {BLOCK_BYTES[-1]} bytes: "
             "a quote that is never closed?"

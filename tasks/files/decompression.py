@@ -151,7 +151,7 @@ class _ZstdDecompressor:
             self._bytes_to_skip = _ZSTD_HEAD_BYTES + int.from_bytes(self._input[4:_ZSTD_HEAD_BYTES], "little")
 
 
-def raw_lzma_decompressor(properties: bytes, stream_name: str) -> Any:
+def make_raw_lzma_decompressor(properties: bytes, stream_name: str) -> Any:
     """Return a decompressor of LZMA without a container. `properties` are the first five bytes of LZMA.
 
     Raises `BadInput` if they are invalid, or need too large a dictionary.

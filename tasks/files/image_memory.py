@@ -28,7 +28,9 @@ def refuse_too_large(
     pixels = picture.width * picture.height
     target_pixels = pixels if box is None else min(pixels, box[0] * box[1])
     has_alpha = picture.bands in (2, 4, 5)  # 4 may be CMYK without it, which is estimated too high
-    needed = pixels * _bytes_per_pixel(picture) + target_pixels * _ENCODER_BYTES[target_format][has_alpha]
+    needed = (
+        pixels * _estimate_bytes_per_pixel(picture) + target_pixels * _ENCODER_BYTES[target_format][has_alpha]
+    )
     if needed > max_bytes:
         raise TooLarge(
             f"{url} takes about {needed // 1024**2} MiB to read and write as {target_format}, more than "
@@ -36,7 +38,7 @@ def refuse_too_large(
         )
 
 
-def _bytes_per_pixel(picture: Picture) -> int:
+def _estimate_bytes_per_pixel(picture: Picture) -> int:
     """Return the bytes that the decoder and the pipeline take for a pixel."""
     decoder = picture.bytes_per_pixel * _DECODER_BYTES.get(picture.format, 0)
     if picture.is_interlaced:

@@ -34,7 +34,7 @@ def make_thumbnail(job: Thumbnail, storage: Storage, context: Context) -> ImageR
         box = {"height": job.height, "size": "down", **profile}
         if picture.shrinks:
             return libvips().Image.thumbnail(path, job.width, fail_on="error", **box)
-        return picture.load(_row_access(picture)).thumbnail_image(job.width, **box)
+        return picture.load(_choose_row_access(picture)).thumbnail_image(job.width, **box)
 
     return _write_image(job, storage, context, scale)
 
@@ -44,7 +44,7 @@ def convert_image(job: ConvertImage, storage: Storage, context: Context) -> Imag
 
     def load(_path: str, picture: Picture) -> Any:
         """Return the picture upright and in sRGB."""
-        upright = picture.load(_row_access(picture)).autorot()
+        upright = picture.load(_choose_row_access(picture)).autorot()
         if picture.has_profile:
             return upright.icc_transform("srgb", embedded=True, depth=8)
         return upright
@@ -52,7 +52,7 @@ def convert_image(job: ConvertImage, storage: Storage, context: Context) -> Imag
     return _write_image(job, storage, context, load)
 
 
-def _row_access(picture: Picture) -> str:
+def _choose_row_access(picture: Picture) -> str:
     """Return libvips's name of the access to rows: a turned image is not read in the order of the file."""
     return "random" if picture.is_turned else "sequential"
 

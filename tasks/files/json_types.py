@@ -50,7 +50,7 @@ class TypeLearner:
         """
         is_parsed = isinstance(part, list)
         columns = (
-            _values_by_name(part) if is_parsed else dict(zip(part.column_names, part.columns, strict=True))
+            _collect_values(part) if is_parsed else dict(zip(part.column_names, part.columns, strict=True))
         )
         for name, values in columns.items():
             array = _to_array(values)
@@ -89,13 +89,13 @@ class TypeLearner:
     def _merge_type(self, name: str, type_: Any) -> None:
         """Replace the type of a column by one that fits its values so far and those of another type."""
         earlier = self.types.get(name)
-        merged = type_ if earlier is None else _common_type(earlier, type_)
+        merged = type_ if earlier is None else _find_common_type(earlier, type_)
         if merged is None or _count_leaves(merged) > MAX_NESTED:
             self.mixed.add(name)
         self.types[name] = pa.string() if name in self.mixed else merged
 
 
-def _values_by_name(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+def _collect_values(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
     """Return the values of each name in the objects, without absent ones."""
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row[name] for row in rows if name in row] for name in names}
@@ -111,7 +111,7 @@ def _to_array(values: Any) -> Any | None:
         return None
 
 
-def _common_type(first: Any, second: Any) -> Any | None:
+def _find_common_type(first: Any, second: Any) -> Any | None:
     """Return a type that the values of both types fit. Return None if there is none."""
     if first == second:
         return first

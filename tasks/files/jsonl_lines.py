@@ -50,11 +50,11 @@ class Block:
             if line := line.strip():
                 yield number, line
 
-    def value_names(self) -> set[bytes]:
+    def find_names(self) -> set[bytes]:
         """Return all names in the objects, at any depth. A text that looks like a name is included."""
         return set(_NAME.findall(self.data))
 
-    def line_of_row(self, index: int) -> int:
+    def find_line_of_row(self, index: int) -> int:
         """Return the number of the line of a row. The first row has the index 0."""
         return next(islice(self.numbered_lines(), index, None))[0]
 
@@ -115,7 +115,7 @@ def _count_objects(line: bytes, url: str, number: int) -> int:
     if line[:1] != b"{" or line[-1:] != b"}":
         raise _not_an_object_error(line, url, number)
     objects = line.count(b"{")
-    if objects + line.count(b"[") > MAX_DEPTH and _nesting_depth(line) > MAX_DEPTH:
+    if objects + line.count(b"[") > MAX_DEPTH and _measure_depth(line) > MAX_DEPTH:
         raise TooLarge(f"{url}, line {number}, nests deeper than {MAX_DEPTH} levels")
     return objects
 
@@ -126,11 +126,11 @@ def _not_an_object_error(line: bytes, url: str, number: int) -> BadInput:
         return BadInput(
             f"{url}, line {number}, begins an array: JSONL has one object a line, without brackets"
         )
-    fault = _fault_after_brace(line) if line[:1] == b"{" else "is not a JSON object"
+    fault = _describe_fault_after_brace(line) if line[:1] == b"{" else "is not a JSON object"
     return BadInput(f"{url}, line {number}, {fault}: {escape_untrusted(line[:40].decode(errors='replace'))}")
 
 
-def _fault_after_brace(line: bytes) -> str:
+def _describe_fault_after_brace(line: bytes) -> str:
     """Return the fault of a line that begins with a brace and does not end with one."""
     text = line.decode(errors="replace")
     try:
@@ -142,7 +142,7 @@ def _fault_after_brace(line: bytes) -> str:
     return "has text after its object: JSONL has one object a line"
 
 
-def _nesting_depth(line: bytes) -> int:
+def _measure_depth(line: bytes) -> int:
     """Return the greatest depth of brackets outside of texts."""
     depth = deepest = 0
     for bracket in _TEXT.sub(b"", line).translate(None, _ALL_BUT_BRACKETS):

@@ -43,7 +43,7 @@ class JsonlRows:
         """
         rows = 0
         for block in read_blocks(self._open(begin_pass=True), self._job.source):
-            for piece in split_block(block, len(block.value_names()) or 1):
+            for piece in split_block(block, len(block.find_names()) or 1):
                 self._types.learn_types(_read_with_arrow(piece) or parse_block(piece))
                 rows += piece.rows
         self._types.fix_types(self._job.types)
@@ -54,7 +54,7 @@ class JsonlRows:
             )
         return pa.schema([pa.field(name, self._target_type(name)) for name in self._types.names])
 
-    def record_batches(self, schema: Any) -> Iterator[Any]:
+    def read_record_batches(self, schema: Any) -> Iterator[Any]:
         """Read the file again, and yield the rows as Arrow record batches of the learned schema.
 
         Raises `BadInput` with the line of a value that does not fit.
@@ -64,7 +64,7 @@ class JsonlRows:
             for piece in split_block(block, self._types.leaf_count):
                 table = None if self._types.mixed else _read_with_arrow(piece, learned_schema)
                 if table is None:
-                    table = self._table_of_objects(parse_block(piece), learned_schema)
+                    table = self._make_table(parse_block(piece), learned_schema)
                 yield from self._convert_declared(table, piece, schema).to_batches()
 
     def _target_type(self, name: str) -> Any:
@@ -72,7 +72,7 @@ class JsonlRows:
         declared = self._job.types.get(name)
         return ARROW_TYPES[declared][0] if declared else self._types.types[name]
 
-    def _table_of_objects(self, rows: list[dict[str, Any]], schema: Any) -> Any:
+    def _make_table(self, rows: list[dict[str, Any]], schema: Any) -> Any:
         """Return parsed objects as a table of the schema. Raises `BadInput` if the file has changed.
 
         Values of the columns that hold several types are replaced by JSON text, in the objects themselves.
@@ -102,7 +102,9 @@ class JsonlRows:
         converted = convert_column(texts, field.type)
         if converted is None:
             index = find_first_misfit(texts, field.type)
-            subject = f"{self._job.source}, line {piece.line_of_row(index)}, {escape_untrusted(field.name)!r}"
+            subject = (
+                f"{self._job.source}, line {piece.find_line_of_row(index)}, {escape_untrusted(field.name)!r}"
+            )
             raise BadInput(
                 f"{subject}: {escape_untrusted(texts[index].as_py())!r} is no {self._job.types[field.name]}"
             )

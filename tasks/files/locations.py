@@ -57,14 +57,14 @@ def locate(url: str, roots: tuple[str, ...], *, to_write: bool = False) -> Locat
     """
     if not roots:
         raise OutsideRoots("file tasks are refused: no root is configured; set MILLPOND_FILES__ROOTS")
-    scheme = _url_scheme(url)
+    scheme = _parse_scheme(url)
     if scheme is None and not url.startswith("/"):
         first_root = roots[0]
-        if _url_scheme(first_root) not in _LOCAL_SCHEMES:
+        if _parse_scheme(first_root) not in _LOCAL_SCHEMES:
             return _locate_remote(f"{first_root.rstrip('/')}/{url}", url, roots)
-        return _locate_local(os.path.join(_local_path(first_root), url), url, roots, to_write)  # noqa: PTH118 - no normalisation
+        return _locate_local(os.path.join(_parse_local_path(first_root), url), url, roots, to_write)  # noqa: PTH118 - no normalisation
     if scheme in _LOCAL_SCHEMES:
-        return _locate_local(_local_path(url), url, roots, to_write)
+        return _locate_local(_parse_local_path(url), url, roots, to_write)
     return _locate_remote(url, url, roots)
 
 
@@ -82,9 +82,9 @@ def _locate_local(path: str, url: str, roots: tuple[str, ...], to_write: bool) -
         )
     real = f"{os.path.realpath(folder).rstrip('/')}/{name}" if to_write else os.path.realpath(path)
     for root in roots:
-        if _url_scheme(root) not in _LOCAL_SCHEMES:
+        if _parse_scheme(root) not in _LOCAL_SCHEMES:
             continue
-        base = os.path.realpath(_local_path(root))
+        base = os.path.realpath(_parse_local_path(root))
         if real.startswith(f"{base.rstrip('/')}/"):
             parts = tuple(part for part in real[len(base) :].split("/") if part not in ("", "."))
             if parts:
@@ -98,7 +98,7 @@ def _locate_local(path: str, url: str, roots: tuple[str, ...], to_write: bool) -
 
 def _locate_remote(full_url: str, url: str, roots: tuple[str, ...]) -> RemoteLocation:
     """Return the location of an object's full URL. The errors name `url`. Raises `OutsideRoots`."""
-    scheme = _url_scheme(full_url)
+    scheme = _parse_scheme(full_url)
     assert scheme is not None
     parts = full_url.split("://", 1)[1].split("/")
     # "::" chains file systems in fsspec: the second one would be outside every root.
@@ -106,7 +106,7 @@ def _locate_remote(full_url: str, url: str, roots: tuple[str, ...]) -> RemoteLoc
         raise OutsideRoots(f"{url} holds '.', '..' or '::': name the object from its root")
     parts = [part for part in parts if part]
     for root in roots:
-        if _url_scheme(root) != scheme:
+        if _parse_scheme(root) != scheme:
             continue
         base = [part for part in root.split("://", 1)[1].split("/") if part]
         if parts[: len(base)] == base and len(parts) > len(base):
@@ -116,15 +116,15 @@ def _locate_remote(full_url: str, url: str, roots: tuple[str, ...]) -> RemoteLoc
     )
 
 
-def _url_scheme(url: str) -> str | None:
+def _parse_scheme(url: str) -> str | None:
     """Return the scheme of a URL in lower case. Return None for a path."""
     match = _SCHEME.match(url)
     return match.group(1).lower() if match else None
 
 
-def _local_path(url: str) -> str:
+def _parse_local_path(url: str) -> str:
     """Return the path of a local URL, percent-decoded. Return a path unchanged. Raises `BadInput`."""
-    if _url_scheme(url) is None:
+    if _parse_scheme(url) is None:
         return url
     path = os.fsdecode(unquote_to_bytes(url.split("://", 1)[1]))
     if not path.startswith("/"):

@@ -26,7 +26,7 @@ _PARTS = re.compile(rb"\b\d+\s+\d+\s+obj\b|\bendobj\b|\bendstream\b|\bstartxref\
 _CHUNK = 256 * 1024
 
 
-def pdf_text(job: PdfText, storage: Storage, context: Context) -> TextResult:
+def extract_text(job: PdfText, storage: Storage, context: Context) -> TextResult:
     """Write the text of the source to the target as UTF-8, with a form feed between pages.
 
     Progress is in pages. A document without a text layer is no error: the result's note says so. Raises

@@ -27,7 +27,7 @@ class Rows(Protocol):
     def learn_schema(self) -> Any:
         """Return the Arrow schema that every row fits."""
 
-    def record_batches(self, schema: Any) -> Iterator[Any]:
+    def read_record_batches(self, schema: Any) -> Iterator[Any]:
         """Yield all rows as Arrow record batches of the learned schema."""
 
 
@@ -43,7 +43,7 @@ def to_parquet(job: ToParquet, storage: Storage, context: Context) -> TableResul
         rows = _open_rows(job, table_format, file, storage, context)
         schema = rows.learn_schema()
         with storage.open_output(job.target) as output:
-            count = _write_record_batches(rows.record_batches(schema), schema, job, output)
+            count = _write_record_batches(rows.read_record_batches(schema), schema, job, output)
             size = measure_and_rewind(output)
     return TableResult(target=job.target, bytes=size, rows=count, columns=len(schema))
 

@@ -59,7 +59,7 @@ def _read_checked_entries(tar_stream: "_TarStream", url: str, encoding: str | No
             if member.type in _SKIPPED_TYPES:
                 continue
             number += 1
-            name = _entry_name(member, encoding, number, url)
+            name = _decode_entry_name(member, encoding, number, url)
             label = entry_label(url, number, name)
             _refuse_special(member, label)
             yield Entry(name, label, None if _is_folder(member) else _read_content(tar_stream, member, url))
@@ -106,7 +106,7 @@ def _repair_name(member: tarfile.TarInfo, header: bytes) -> None:
         member.name = name.decode("utf-8", "surrogateescape")
 
 
-def _entry_name(member: tarfile.TarInfo, encoding: str | None, number: int, url: str) -> str:
+def _decode_entry_name(member: tarfile.TarInfo, encoding: str | None, number: int, url: str) -> str:
     """Return the name of an entry as text. A name in a pax header is UTF-8, others have `encoding`."""
     # For a sparse file of GNU tar, `member.name` is not the name of the file itself.
     name = member.pax_headers.get("GNU.sparse.name", member.name)
@@ -122,7 +122,7 @@ def _is_folder(member: tarfile.TarInfo) -> bool:
 def _read_content(tar_stream: "_TarStream", member: tarfile.TarInfo, url: str) -> Iterator[bytes]:
     """Yield the content of a file in chunks, with zeros for the holes of a sparse file. Raises `BadInput`."""
     if member.sparse is None:
-        yield from tar_stream.chunks(member.size)
+        yield from tar_stream.read_chunks(member.size)
         return
     position = 0
     for offset, size in cast("list[tuple[int, int]]", member.sparse):
@@ -130,13 +130,13 @@ def _read_content(tar_stream: "_TarStream", member: tarfile.TarInfo, url: str) -
             continue
         if not 0 <= position <= offset or size < 0 or offset + size > member.size:
             raise BadInput(f"{url} has a sparse file whose parts overlap: the archive is damaged")
-        yield from _zero_chunks(offset - position)
-        yield from tar_stream.chunks(size)
+        yield from _yield_zeros(offset - position)
+        yield from tar_stream.read_chunks(size)
         position = offset + size
-    yield from _zero_chunks(member.size - position)
+    yield from _yield_zeros(member.size - position)
 
 
-def _zero_chunks(count: int) -> Iterator[bytes]:
+def _yield_zeros(count: int) -> Iterator[bytes]:
     """Yield `count` zero bytes in chunks."""
     while count:
         chunk = bytes(min(count, CHUNK_BYTES))
@@ -210,7 +210,7 @@ class _TarStream:
             self._peeked += part
         return self._peeked[:size]
 
-    def chunks(self, size: int) -> Iterator[bytes]:
+    def read_chunks(self, size: int) -> Iterator[bytes]:
         """Yield the next `size` bytes in chunks. Raises `BadInput` if the stream ends before."""
         while size:
             chunk = self._read_available(min(CHUNK_BYTES, size))

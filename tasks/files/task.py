@@ -64,11 +64,11 @@ def to_parquet(job: ToParquet, context: Context) -> TableResult:
 
 
 @handler(PdfText)
-def pdf_text(job: PdfText, context: Context) -> TextResult:
+def extract_pdf_text(job: PdfText, context: Context) -> TextResult:
     """Write the text of a PDF."""
     from millpond.tasks.files import pdf
 
-    return pdf.pdf_text(job, storage(), context)
+    return pdf.extract_text(job, storage(), context)
 
 
 @handler(Unpack)

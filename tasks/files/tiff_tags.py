@@ -129,12 +129,12 @@ def choose_page(file: BinaryIO) -> Page:
     page = next((page for page in pages if page.is_whole_picture), pages[0])
     if _DNG_VERSION in pages[0].tags or (not page.is_whole_picture and _SUB_IFDS in page.tags):
         raise Unsupported("its picture is a camera's raw one, beside a preview")
-    if reason := _unsupported_reason(page):
+    if reason := _find_unsupported_reason(page):
         raise Unsupported(reason)
     return page
 
 
-def _unsupported_reason(page: Page) -> str | None:
+def _find_unsupported_reason(page: Page) -> str | None:
     """Return why a page would look wrong. Return None if it would look right."""
     photometric, compression = page.first_value(_PHOTOMETRIC, 1), page.first_value(_COMPRESSION, 1)
     bits = set(page.tags.get(_BITS, (1,)))
@@ -153,10 +153,10 @@ def _unsupported_reason(page: Page) -> str | None:
         return "its inks are not cyan, magenta, yellow and black"
     if photometric == _CIELAB and bits != {16}:
         return "it holds CIE L*a*b* colours of 8 bits"
-    return _unsupported_ycbcr_reason(page) if page.ycbcr else None
+    return _find_unsupported_ycbcr_reason(page) if page.ycbcr else None
 
 
-def _unsupported_ycbcr_reason(page: Page) -> str | None:
+def _find_unsupported_ycbcr_reason(page: Page) -> str | None:
     """Return why a page in Y, Cb and Cr would look wrong. Return None if it would look right."""
     # Without the tag, Cb and Cr have half the width and height.
     if page.tags.get(_SUBSAMPLING, (2, 2)) != (1, 1):

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, cast
 
 from millpond.tasks.errors import BadInput, TooLarge
 from millpond.tasks.files.archive_limits import CHUNK_BYTES, Entry, decode_name, entry_label
-from millpond.tasks.files.decompression import DecompressedStream, Readable, raw_lzma_decompressor
+from millpond.tasks.files.decompression import DecompressedStream, Readable, make_raw_lzma_decompressor
 from millpond.tasks.files.escaping import escape_untrusted
 from millpond.tasks.settings import Files
 
@@ -83,7 +83,7 @@ class _ZipEntry:
     @property
     def is_folder(self) -> bool:
         """True if its name ends with a slash, or if it is empty and its attributes are those of a folder."""
-        is_labelled = self.info.external_attr & _DOS_FOLDER or stat.S_ISDIR(_unix_mode(self.info))
+        is_labelled = self.info.external_attr & _DOS_FOLDER or stat.S_ISDIR(_find_unix_mode(self.info))
         return self.name.endswith("/") or bool(is_labelled and not self.info.file_size)
 
 
@@ -98,7 +98,7 @@ def is_zip(file: BinaryIO) -> bool:
     return has_end
 
 
-def _unix_mode(info: zipfile.ZipInfo) -> int:
+def _find_unix_mode(info: zipfile.ZipInfo) -> int:
     """Return the Unix mode of an entry; 0 if a system without such modes has made it."""
     return info.external_attr >> 16 if info.create_system in _UNIX_SYSTEMS else 0
 
@@ -113,7 +113,7 @@ def _make_entry(info: zipfile.ZipInfo, number: int, url: str, encoding: str | No
     if info.flag_bits & _ENCRYPTED:
         raise BadInput(f"{label} is encrypted: unpack it by hand, with its password")
     # An entry with the mode of a pipe is accepted: its content was read from a pipe.
-    if stat.S_ISLNK(_unix_mode(info)):
+    if stat.S_ISLNK(_find_unix_mode(info)):
         raise BadInput(f"{label} is a symbolic link: only files and folders are unpacked")
     if info.compress_type not in _CODECS:
         method = _OTHER_METHODS.get(info.compress_type, f"method {info.compress_type}")
@@ -177,7 +177,7 @@ def _read_content(file: BinaryIO, entry: _ZipEntry, offset: int) -> Iterator[byt
     if is_lzma:
         head = content.read(4)
         properties = content.read(int.from_bytes(head[2:4], "little"))
-        codec = partial(raw_lzma_decompressor, properties, entry.label)
+        codec = partial(make_raw_lzma_decompressor, properties, entry.label)
     if codec:
         content = DecompressedStream(content, codec, entry.label, multiple=False)
     length = checksum = 0

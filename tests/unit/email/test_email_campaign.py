@@ -14,7 +14,7 @@ from millpond.tasks.email.campaign_chunk import send_chunk
 from millpond.tasks.email.contract import SendCampaign
 from millpond.tasks.email.csv_rows import read_rows
 from millpond.tasks.email.ledger import MailLedger
-from millpond.tasks.email.outbox import outbox_of
+from millpond.tasks.email.outbox import require_outbox
 from millpond.tasks.errors import BadInput, FinalError, RetryLater
 
 CSV = b'email,name\nann@example.org,Ann\n\nbob@example.org,"Bob\nthe 2nd"\ncarl@example.org,Carl\n'
@@ -284,4 +284,4 @@ def test_file_that_changed_between_chunks_stops_the_campaign(ledger):
 def test_worker_without_an_outbox_says_so():
     """A campaign outside of a worker fails with the remedy."""
     with pytest.raises(FinalError, match="Millpond worker"):
-        outbox_of(Context())
+        require_outbox(Context())

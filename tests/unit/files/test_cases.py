@@ -58,7 +58,7 @@ class Case:
         return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
     def text(self) -> tuple[str, str | None]:
-        result = pdf.pdf_text(PdfText(source=self.name, target="out.txt"), self.store, self.context)
+        result = pdf.extract_text(PdfText(source=self.name, target="out.txt"), self.store, self.context)
         return (self.root / "out.txt").read_text(), result.note
 
     def refused(self, run: Callable[[], Any]) -> str:

@@ -20,7 +20,7 @@ from millpond.tasks.context import Context
 from millpond.tasks.errors import FinalError
 from millpond.tasks.files.archives import unpack
 from millpond.tasks.files.contract import PdfText, ToParquet, Unpack
-from millpond.tasks.files.pdf import pdf_text
+from millpond.tasks.files.pdf import extract_text
 from millpond.tasks.files.storage import Storage
 from millpond.tasks.files.tables import to_parquet
 from millpond.tasks.settings import Files
@@ -113,4 +113,4 @@ def test_pdfs(patches: list[tuple[float, int, bytes]]) -> None:
         canvas.drawString(72, 700, f"page {page}")
         canvas.showPage()
     job = PdfText(source="in.pdf", target="out")
-    check(patched(canvas.getpdfdata(), patches), "in.pdf", pdf_text, job)
+    check(patched(canvas.getpdfdata(), patches), "in.pdf", extract_text, job)

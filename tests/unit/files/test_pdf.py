@@ -18,7 +18,7 @@ from millpond.tasks.context import Context
 from millpond.tasks.errors import BadInput, Cancelled, FinalError, RetryLater, TooLarge
 from millpond.tasks.files import pdf_pages
 from millpond.tasks.files.contract import PdfText
-from millpond.tasks.files.pdf import pdf_text
+from millpond.tasks.files.pdf import extract_text
 from millpond.tasks.files.storage import Storage
 from millpond.tasks.settings import Files
 
@@ -68,7 +68,7 @@ def refused(root: Path, context: Context) -> Refuse:
         store = Storage(roots=(str(root),), limits=Files.model_validate(limits))
         job = PdfText(source="in.pdf", target="a/out.txt", password=password)
         with pytest.raises(error) as caught:
-            pdf_text(job, store, context)
+            extract_text(job, store, context)
         assert [path.name for path in root.iterdir()] == ["in.pdf"]
         assert psutil.Process().children() == before
         message = str(caught.value)
@@ -81,7 +81,7 @@ def refused(root: Path, context: Context) -> Refuse:
 def test_pages_are_parted_by_form_feeds(store: Storage, root: Path, context: Context) -> None:
     """The text has the lines of the pages, and the result counts both."""
     (root / "in.pdf").write_bytes(document("one\ntwo", "three"))
-    result = pdf_text(JOB, store, context)
+    result = extract_text(JOB, store, context)
     assert (root / "out.txt").read_bytes() == b"one\ntwo\fthree"
     assert (result.pages, result.characters, result.bytes, result.note) == (2, 12, 13, None)
 
@@ -92,7 +92,7 @@ def test_every_script_comes_out(store: Storage, root: Path, context: Context) ->
     pdfmetrics.registerFont(UnicodeCIDFont("HeiseiMin-W3"))
     for font, text in (("Vera", "Größe: 5 €, naïve façade, Łódka"), ("HeiseiMin-W3", "日本語のテキスト")):
         (root / "in.pdf").write_bytes(document(text, font=font))
-        pdf_text(JOB, store, context)
+        extract_text(JOB, store, context)
         assert (root / "out.txt").read_text() == text
 
 
@@ -104,11 +104,11 @@ def test_a_hyphen_at_a_line_end_stays() -> None:
 def test_pages_without_text_are_a_note_not_an_error(store: Storage, root: Path, context: Context) -> None:
     """The result for a scanned document has a note that recommends OCR."""
     (root / "in.pdf").write_bytes(document("", " "))
-    result = pdf_text(JOB, store, context)
+    result = extract_text(JOB, store, context)
     assert (root / "out.txt").read_text().strip() == ""
     assert (result.pages, result.note) == (2, "no page has a text layer: scanned pages need OCR first")
     (root / "in.pdf").write_bytes(document("text", "", "text"))
-    assert pdf_text(JOB, store, context).note == "1 of 3 pages have no text"
+    assert extract_text(JOB, store, context).note == "1 of 3 pages have no text"
 
 
 def test_an_encrypted_document_needs_its_password(
@@ -119,7 +119,7 @@ def test_an_encrypted_document_needs_its_password(
     assert "is encrypted: give its password" in refused(content)
     assert "is encrypted: the password is wrong" in refused(content, password="open")
     job = PdfText(source="in.pdf", target="out.txt", password="sesame")
-    assert pdf_text(job, store, context).characters == 6
+    assert extract_text(job, store, context).characters == 6
     assert "sesame" not in str(job.redacted())
 
 
@@ -195,7 +195,7 @@ def test_two_runs_give_the_same_bytes(store: Storage, root: Path, context: Conte
     """A task that is delivered twice writes the same file."""
     (root / "in.pdf").write_bytes(document(*(f"page {at}" for at in range(20))))
     for target in ("one.txt", "two.txt"):
-        pdf_text(PdfText(source="in.pdf", target=target), store, context)
+        extract_text(PdfText(source="in.pdf", target=target), store, context)
     assert (root / "one.txt").read_bytes() == (root / "two.txt").read_bytes()
 
 
@@ -205,12 +205,12 @@ def test_cancelling_stops_and_leaves_nothing(store: Storage, root: Path) -> None
     before = psutil.Process().children()
     seen: list[tuple[int, int | None]] = []
     with pytest.raises(Cancelled):
-        pdf_text(
+        extract_text(
             JOB, store, Context(is_cancelled=lambda: len(seen) > 3, report=lambda *done: seen.append(done))
         )
     assert [path.name for path in root.iterdir()] == ["in.pdf"]
     assert psutil.Process().children() == before
-    pdf_text(JOB, store, Context(report=lambda *done: seen.append(done)))
+    extract_text(JOB, store, Context(report=lambda *done: seen.append(done)))
     assert seen[-1] == (20, 20)
 
 
@@ -218,5 +218,5 @@ def test_a_full_disk_leaves_nothing(store: Storage, root: Path, small_disk: Path
     """A full disk is retried later, and no part of the output remains."""
     (root / "in.pdf").write_bytes(document(*("x" * 20_000 for _ in range(60))))
     with pytest.raises(RetryLater, match="no room left"):
-        pdf_text(PdfText(source="in.pdf", target="disk/out.txt"), store, context)
+        extract_text(PdfText(source="in.pdf", target="disk/out.txt"), store, context)
     assert list(small_disk.iterdir()) == []

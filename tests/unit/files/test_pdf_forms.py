@@ -12,7 +12,7 @@ from reportlab.pdfgen.canvas import Canvas
 from millpond.tasks.context import Context
 from millpond.tasks.errors import BadInput
 from millpond.tasks.files.contract import PdfText, TextResult
-from millpond.tasks.files.pdf import pdf_text
+from millpond.tasks.files.pdf import extract_text
 from millpond.tasks.files.storage import Storage
 
 Text = Callable[..., tuple[TextResult, str]]
@@ -24,7 +24,7 @@ def text(store: Storage, root: Path, context: Context) -> Text:
 
     def read(content: bytes, **options: Any) -> tuple[TextResult, str]:
         (root / "in.pdf").write_bytes(content)
-        result = pdf_text(PdfText(source="in.pdf", target="out.txt", **options), store, context)
+        result = extract_text(PdfText(source="in.pdf", target="out.txt", **options), store, context)
         return result, (root / "out.txt").read_text()
 
     return read
@@ -214,13 +214,13 @@ def test_an_earlier_end_mark_is_not_the_end(store: Storage, root: Path, context:
     )
     job = PdfText(source="in.pdf", target="out.txt")
     (root / "in.pdf").write_bytes(first + update + table)
-    pdf_text(job, store, context)
+    extract_text(job, store, context)
     assert (root / "out.txt").read_text() == "second"
     (root / "out.txt").unlink()
     for cut in (at + len(update) - 3, at + len(update) + 10, len(first + update + table) - 8):
         (root / "in.pdf").write_bytes((first + update + table)[:cut])
         with pytest.raises(BadInput, match="it was cut off"):
-            pdf_text(job, store, context)
+            extract_text(job, store, context)
     assert [path.name for path in root.iterdir()] == ["in.pdf"]
 
 
@@ -240,5 +240,5 @@ def test_another_kind_of_encryption_is_not_called_damage(
     content = content.replace(b"/Root 1 0 R", b"/Root 1 0 R/Encrypt 6 0 R/ID[<00><00>]")
     (root / "in.pdf").write_bytes(content)
     with pytest.raises(BadInput, match="encrypted in a way that is not supported here") as caught:
-        pdf_text(PdfText(source="in.pdf", target="out.txt"), store, context)
+        extract_text(PdfText(source="in.pdf", target="out.txt"), store, context)
     assert "damaged" not in str(caught.value)

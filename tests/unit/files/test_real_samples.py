@@ -21,7 +21,7 @@ from millpond.tasks.files.contract import ConvertImage, PdfText, Unpack
 from millpond.tasks.files.image_readers import FORMATS
 from millpond.tasks.files.images import convert_image
 from millpond.tasks.files.magic_numbers import HEAD_BYTES, detect_format
-from millpond.tasks.files.pdf import pdf_text
+from millpond.tasks.files.pdf import extract_text
 from millpond.tasks.files.storage import Storage
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_800)]
@@ -150,7 +150,7 @@ def test_pdfs_of_pypdf(tmp_path: Path, store: Storage, root: Path, context: Cont
         if path.suffix != ".pdf":
             continue
         shutil.copy(path, root / "in.pdf")
-        done, said = attempt(lambda: pdf_text(PdfText(source="in.pdf", target="out.txt"), store, context))
+        done, said = attempt(lambda: extract_text(PdfText(source="in.pdf", target="out.txt"), store, context))
         reference = subprocess.run(
             ["pdftotext", "-enc", "UTF-8", str(path), "-"], capture_output=True, check=False, timeout=120
         )

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millpond.tasks.files.contract import TableResult, ToParquet
-from millpond.tasks.files.csv_lines import line_of_offset
+from millpond.tasks.files.csv_lines import find_line_of_offset
 from millpond.tasks.files.csv_quotes import QuoteCheck, QuoteFault, find_first_fault
 
 Convert = Callable[..., tuple[TableResult, Any]]
@@ -83,7 +83,7 @@ def test_quotes_are_judged_as_pythons_strict_parser_does(text: str, sizes: list[
         assert content[found.offset : found.offset + 1] == b'"'
         before = content[: found.offset].decode()
         lines = before.replace("\r\n", "\n").replace("\r", "\n").count("\n") + 1
-        assert line_of_offset(io.BytesIO(content), found.offset) == lines  # type: ignore[arg-type]
+        assert find_line_of_offset(io.BytesIO(content), found.offset) == lines  # type: ignore[arg-type]
 
 
 def _fault_in_chunks(content: bytes, sizes: list[int], delimiter: str) -> QuoteFault | None:
