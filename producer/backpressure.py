@@ -8,16 +8,19 @@ time to time, in case its ticket was lost.
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import TypeVar
 
 from millpond.broker.admission import leave_line, new_ticket, wait_for_room
 from millpond.broker.connection import Store
 from millpond.broker.errors import BrokerError
 from millpond.broker.outgoing import Outgoing
 from millpond.broker.publish import Answer, Caller, Full, first_group, publish
+
+Reply = TypeVar("Reply")
 
 #: The most and the fewest messages that are composed and offered together.
 LARGEST_CHUNK, SMALLEST_CHUNK = 1_000, 16
@@ -126,34 +129,44 @@ def send_blocking(
     Waits for room until no message was accepted for `timeout_seconds` (None: for ever). Then the remaining
     messages are offered once more, and the reply to those that do not fit is `Full`.
     """
-    return chain.from_iterable(_send_in_order(messages, line, timeout_seconds, flow))
+    timeout = Timeout(timeout_seconds)
 
-
-def _send_in_order(
-    messages: Sequence[Outgoing], line: AdmissionLine, timeout_seconds: float | None, flow: FlowControl
-) -> Iterator[list[Answer]]:
-    """Yield the replies to the messages, in order, in a list for each call to the broker.
-
-    A list is empty if the next reply is not known yet, because its message was refused and waits.
-    """
-    timeout, replies, yielded = Timeout(timeout_seconds), dict[int, Answer](), 0
-    while yielded < len(messages):
-        unsent = [i for i in range(yielded, len(messages)) if i not in replies]
+    def send(unsent: list[Outgoing]) -> Sequence[Answer | None]:
+        """Send the first of some messages. Return a reply to each, None to one that has to wait for room."""
         timed_out = not timeout.seconds_left  # a refusal is final then
         if (flow.queue_full or len(unsent) == 1) and not timed_out:
-            unsent = unsent[: len(first_group([messages[i] for i in unsent]))]
-            answers = line.send([messages[i] for i in unsent], timeout, flow)
+            answers = line.send(first_group(unsent), timeout, flow)
         else:
-            answers = publish(line.store, [messages[i] for i in unsent], policy="block")
-        final = {
-            i: answer
-            for i, answer in zip(unsent, answers, strict=False)
-            if timed_out or not isinstance(answer, Full)
-        }
-        flow.queue_full = flow.queue_full or len(final) < len(answers)
-        replies.update(final)
-        if final:
+            answers = publish(line.store, unsent, policy="block")
+        refused = 0 if timed_out else sum(isinstance(answer, Full) for answer in answers)
+        flow.queue_full = flow.queue_full or refused > 0
+        if refused < len(answers):
             timeout.restart()
+        return [None if isinstance(answer, Full) else answer for answer in answers] if refused else answers
+
+    return send_in_order(messages, send)
+
+
+def send_in_order(
+    messages: Sequence[Outgoing], send: Callable[[list[Outgoing]], Iterable[Reply | None]]
+) -> Iterator[Reply]:
+    """Yield the final replies to the messages, in order, each as soon as it is known.
+
+    `send` sends the first of some messages, and returns the replies to these: None to one to be sent again.
+    """
+    return chain.from_iterable(_final_replies(messages, send))
+
+
+def _final_replies(
+    messages: Sequence[Outgoing], send: Callable[[list[Outgoing]], Iterable[Reply | None]]
+) -> Iterator[list[Reply]]:
+    """Yield the next final replies after each call of `send`, none if the next one is not known yet."""
+    replies, yielded = dict[int, Reply](), 0
+    while yielded < len(messages):
+        unsent = [i for i in range(yielded, len(messages)) if i not in replies]
+        for i, reply in zip(unsent, send([messages[i] for i in unsent]), strict=False):
+            if reply is not None:
+                replies[i] = reply
         in_order = []
         while yielded in replies:
             in_order.append(replies.pop(yielded))

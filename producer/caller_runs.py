@@ -19,7 +19,7 @@ from millpond.broker.outcomes import NOT_RUN, RELEASE, Cancelled, DeadLetter, Ou
 from millpond.broker.outgoing import Outgoing
 from millpond.broker.publish import Accepted, Answer, Full, HandedToCaller, first_group, publish
 from millpond.broker.task_state import TaskState
-from millpond.producer.backpressure import FlowControl
+from millpond.producer.backpressure import FlowControl, send_in_order
 from millpond.producer.send_outcomes import RanHere
 from millpond.producer.server_clock import ServerClock
 from millpond.tasks.context import Context
@@ -54,21 +54,13 @@ class CallerRuns:
 
         These refuse a message that would run next and cannot run here. Nothing of it was accepted.
         """
-        answers, yielded = dict[int, Answer | Ran](), 0
-        while yielded < len(messages):
-            unsent = [i for i in range(yielded, len(messages)) if i not in answers]
-            group = first_group([messages[i] for i in unsent])
-            for i, answer in zip(unsent, self._send_group(group, flow), strict=False):
-                if not isinstance(answer, Full) or answer.delayed:
-                    answers[i] = answer
-            while yielded in answers:
-                yield answers.pop(yielded)
-                yielded += 1
+        return send_in_order(messages, lambda unsent: self._send_group(first_group(unsent), flow))
 
-    def _send_group(self, group: list[Outgoing], flow: FlowControl) -> Iterator[Answer | Ran]:
+    def _send_group(self, group: list[Outgoing], flow: FlowControl) -> Iterator[Answer | Ran | None]:
         """Yield the replies to the messages of one call, and run each message that the broker hands back.
 
-        Once a message was refused (`flow.queue_full`), the next call asks for a message to run.
+        The reply is None to a message without room, which is to be sent again. Once a message was refused
+        (`flow.queue_full`), the next call asks for a message to run.
         """
         if flow.queue_full:
             self._load_handler(Message.decode(group[0].payload))  # raises before anything is accepted
@@ -78,7 +70,10 @@ class CallerRuns:
             answers = publish(self.store, group, policy="reject")
         flow.queue_full = any(isinstance(answer, Full) and not answer.delayed for answer in answers)
         for message, answer in zip(group, answers, strict=True):
-            yield self._run_here(lease, message, answer) if isinstance(answer, HandedToCaller) else answer
+            if isinstance(answer, HandedToCaller):
+                yield self._run_here(lease, message, answer)
+            else:
+                yield None if isinstance(answer, Full) and not answer.delayed else answer
 
     def _load_handler(self, message: Message) -> Handler:
         """Return the handler that runs a message. Raises `HandlerMissing`, `BadContract`."""
