@@ -99,15 +99,11 @@ def make_screen(store: Any, pools_table: Any, width: int) -> Any:
     from millpond.tasks.process.terminal import break_line
 
     snapshot = read_snapshot(store, pools_table)
-    changes = [
-        Text(
-            break_line(
-                replace_unprintable(f"{format_time(change.at_ms)}  {change.user}: {change.action}"), width
-            ),
-            style="dim",
-        )
+    lines = (
+        f"{format_time(change.at_ms)}  {change.user}: {change.action}"
         for change in audit.read_changes(store, limit=5)
-    ]
+    )
+    changes = [Text(break_line(replace_unprintable(line), width), style="dim") for line in lines]
     head = Text(f"millpond top  {format_time(snapshot.now_ms)}  q ends", style="bold")
     return Group(
         head,

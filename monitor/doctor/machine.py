@@ -74,11 +74,8 @@ def check_storage(settings: Settings) -> Iterator[Finding]:
         line = "no root is set here: workers with these settings refuse file tasks"
         yield warn("storage", line, "set files.roots, as in /srv/files")
     for root in settings.files.roots:
-        yield (
-            _check_remote_root(root)
-            if "://" in root and not root.startswith("file://")
-            else _check_local_root(root)
-        )
+        is_remote = "://" in root and not root.startswith("file://")
+        yield _check_remote_root(root) if is_remote else _check_local_root(root)
 
 
 def _check_local_root(root: str) -> Finding:

@@ -53,12 +53,7 @@ class PoolsJson(JsonHandler):
         """Respond with a list of pools."""
         current = await self.call_broker(snapshot.read_snapshot, self.store, self.pools_table)
         diagnoses = await self.call_broker(diagnose_all, self.store, current)
-        self.send_json(
-            [
-                json_views.pool_json(view, diagnosis)
-                for view, diagnosis in zip(current.pools, diagnoses, strict=True)
-            ]
-        )
+        self.send_json(list(map(json_views.pool_json, current.pools, diagnoses)))
 
 
 class QueuesJson(JsonHandler):

@@ -9,7 +9,7 @@ from base64 import b64decode
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import unquote
 
 from flower.views import BaseHandler
@@ -95,20 +95,17 @@ class PageHandler(BaseHandler):
     @property
     def store(self) -> Store:
         """The broker's store."""
-        store: Store = self.application.store
-        return store
+        return cast(Store, self.application.store)
 
     @property
     def history(self) -> HistoryCache:
         """The history of queues and pools."""
-        history: HistoryCache = self.application.history
-        return history
+        return cast(HistoryCache, self.application.history)
 
     @property
     def pools_table(self) -> PoolsTable:
         """The pools table of the settings."""
-        pools_table: PoolsTable = self.application.pools_table
-        return pools_table
+        return cast(PoolsTable, self.application.pools_table)
 
     async def call_broker(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Run a blocking call of the broker in a thread, and return its value.
@@ -117,12 +114,11 @@ class PageHandler(BaseHandler):
         """
         call = partial(function, *args, **kwargs)
         try:
-            result: T = await self.application.io_loop.run_in_executor(None, call)
+            return cast(T, await self.application.io_loop.run_in_executor(None, call))
         except BrokerAway as away:
             raise HTTPError(503, str(away)) from away
         except MillpondError as error:
             raise HTTPError(400, str(error)) from error
-        return result
 
     async def record_change(self, change: str) -> None:
         """Record a change by this user in the audit."""
