@@ -19,8 +19,10 @@ MAX_NAME_CHARACTERS = 200
 _DOMAIN = re.compile(
     r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*", re.I | re.A
 )
+#: A display name that is accepted without quotes, and one in quotes.
 _UNQUOTED_NAME = re.compile(r'[^<>"\\@]*')
 _QUOTED_NAME = re.compile(r'"((?:[^"\\]|\\.)*)"')
+#: A character, or the beginning of an encoded word, for which a display name is written in quotes.
 _NEEDS_QUOTES = re.compile(r"[^\w !#$%&'*+/=?^`{|}~-]|=\?")
 
 
@@ -58,6 +60,7 @@ def parse_mailbox(text: str) -> Mailbox:
                 f"{bare!r} is not a mail address of the Internet: {error} If it is one of your own network, "
                 "name its domain in MILLPOND_SMTP__INTRANET_DOMAINS"
             ) from None
+        # The local part is checked, and normalized, with a domain of the Internet.
         local = parse_mailbox(f"{local}@example.org").address.rpartition("@")[0]
         return Mailbox(name, f"{local}@{domain.lower()}")
     return Mailbox(name, f"{checked.local_part}@{checked.ascii_domain}")

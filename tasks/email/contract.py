@@ -45,6 +45,7 @@ Subject = Annotated[
     str, StringConstraints(max_length=MAX_SUBJECT_CHARACTERS), AfterValidator(require_one_line)
 ]
 Body = Annotated[str, StringConstraints(max_length=MAX_BODY_CHARACTERS), AfterValidator(check_body_text)]
+#: A path of one part or more, none of which begins with a dot.
 TemplateName = Annotated[
     str,
     StringConstraints(

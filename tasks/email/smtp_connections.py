@@ -33,7 +33,10 @@ REFUSED_PAUSE_SECONDS = 30.0
 
 @dataclass
 class _Connection:
-    """A session with the mail server. `is_clean` is False after a message that was refused or broke off."""
+    """A session with the mail server. `is_clean` is False after a message that was refused or broke off.
+
+    `used_at` is the time of its last use, by the clock of `SmtpConnections`.
+    """
 
     client: smtplib.SMTP
     used_at: float
@@ -57,7 +60,7 @@ class SmtpConnections:
         """Send a message over an idle connection or a new one, and return the server's replies.
 
         If an idle connection breaks before the message was sent, it is sent over a new one. `before_data` is
-        called before the message is committed. Raises `RetryLater` or `FinalError`.
+        called before the message itself is sent. Raises `RetryLater` or `FinalError`.
         """
         connection = self._take_idle()
         if connection is not None:
@@ -137,7 +140,7 @@ class SmtpConnections:
             disconnect(connection.client)
 
     def _open_connection(self) -> _Connection:
-        """Open a connection. Raises `RetryLater` at once for some time after one was refused."""
+        """Open a connection. Raises `RetryLater` for `REFUSED_PAUSE_SECONDS` after one was refused."""
         until, reason = self._refused_until
         if (wait := until - self._clock()) > 0:
             raise RetryLater(reason, after_seconds=wait)

@@ -111,7 +111,7 @@ def submit_message(
 ) -> SmtpResult:
     """Submit a message for `recipients`, and return the server's replies.
 
-    `before_data` is called before the message is committed, if a recipient was accepted. Raises
+    `before_data` is called before the message itself is sent, if a recipient was accepted. Raises
     `ConnectionBroken`, and `RetryLater` or `FinalError` if the server refuses the whole message.
     """
     data_sent = False

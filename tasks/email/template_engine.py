@@ -72,6 +72,7 @@ def _render_template(request: dict[str, Any], fuel: int | None) -> str | None:
         keep_trailing_newline=True,
     )
     environment.remove_global("debug")
+    # `self` is a name of MiniJinja's own.
     values = {key: _to_template_value(value) for key, value in request["values"] if key != "self"}
     return environment.render_str(source, name, **values)
 

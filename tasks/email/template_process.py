@@ -72,6 +72,7 @@ class TemplateProcess:
         if self._child is None or self._child.poll() is not None:
             self.stop()
             self._child = subprocess.Popen(
+                # -P: modules beside the program cannot hide those of the standard library.
                 [sys.executable, "-P", template_engine.__file__],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

@@ -158,6 +158,7 @@ def make_raw_lzma_decompressor(properties: bytes, stream_name: str) -> Any:
     """
     if len(properties) < 5 or properties[0] >= 9 * 5 * 5:
         raise BadInput(f"{stream_name} is damaged: its LZMA properties make no sense")
+    # The first byte is (pb * 5 + lp) * 9 + lc: the bits of the position, its literals, and their context.
     pb, lp, lc = properties[0] // 45, properties[0] // 9 % 5, properties[0] % 9
     dictionary = int.from_bytes(properties[1:5], "little")
     if dictionary > MAX_WINDOW_BYTES:
@@ -185,8 +186,8 @@ def _refusal_error(stream_name: str, error: Exception) -> BadInput:
 _DAMAGE = (OSError, EOFError, ValueError, MemoryError, zlib.error, lzma.LZMAError, zstandard.ZstdError)
 #: The decompressor of each format.
 _CODECS: dict[str, Callable[[], Any]] = {
-    "deflate": lambda: _ZlibDecompressor(-15),
-    "gzip": lambda: _ZlibDecompressor(31),
+    "deflate": lambda: _ZlibDecompressor(-zlib.MAX_WBITS),  # without a header
+    "gzip": lambda: _ZlibDecompressor(zlib.MAX_WBITS + 16),  # with the header of gzip
     "bzip2": bz2.BZ2Decompressor,
     "xz": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MAX_WINDOW_BYTES),
     "zstd": _ZstdDecompressor,

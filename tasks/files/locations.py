@@ -80,16 +80,16 @@ def _locate_local(path: str, url: str, roots: tuple[str, ...], to_write: bool) -
         raise BadInput(
             f"{url} ends in {PARTIAL_SUFFIX}, which is kept for what is half written: choose another name"
         )
-    real = f"{os.path.realpath(folder).rstrip('/')}/{name}" if to_write else os.path.realpath(path)
+    real_path = f"{os.path.realpath(folder).rstrip('/')}/{name}" if to_write else os.path.realpath(path)
     for root in roots:
         if _parse_scheme(root) not in _LOCAL_SCHEMES:
             continue
-        base = os.path.realpath(_parse_local_path(root))
-        if real.startswith(f"{base.rstrip('/')}/"):
-            parts = tuple(part for part in real[len(base) :].split("/") if part not in ("", "."))
+        real_root = os.path.realpath(_parse_local_path(root))
+        if real_path.startswith(f"{real_root.rstrip('/')}/"):
+            parts = tuple(part for part in real_path[len(real_root) :].split("/") if part not in ("", "."))
             if parts:
-                return LocalLocation(url, base, parts)
-        elif real == base:
+                return LocalLocation(url, real_root, parts)
+        elif real_path == real_root:
             raise BadInput(f"{url} is a root itself: name a file below it")
     raise OutsideRoots(
         f"{url} is outside the configured roots: move it below one, or add its folder to the roots"
@@ -108,8 +108,8 @@ def _locate_remote(full_url: str, url: str, roots: tuple[str, ...]) -> RemoteLoc
     for root in roots:
         if _parse_scheme(root) != scheme:
             continue
-        base = [part for part in root.split("://", 1)[1].split("/") if part]
-        if parts[: len(base)] == base and len(parts) > len(base):
+        root_parts = [part for part in root.split("://", 1)[1].split("/") if part]
+        if parts[: len(root_parts)] == root_parts and len(parts) > len(root_parts):
             return RemoteLocation(url, scheme, "/".join(parts))
     raise OutsideRoots(
         f"{url} is outside the configured roots: move it below one, or add its folder to the roots"

@@ -90,6 +90,7 @@ def _start_reader(path: str, length: int, job: PdfText) -> Iterator["_PageReader
         os.close(write_end)
         with open(path, "rb") as file:  # noqa: PTH123 - a descriptor's path, not a name
             child = subprocess.Popen(
+                # -P: modules beside the program cannot hide those of the standard library.
                 [sys.executable, "-P", pdf_pages.__file__, str(password_pipe), str(length)],
                 stdin=file,
                 stdout=subprocess.PIPE,

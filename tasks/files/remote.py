@@ -202,7 +202,10 @@ def _check_uploaded(system: Any, path: str, url: str, length: int) -> None:
 
 
 def _list_objects(system: Any, path: str) -> list[str]:
-    """Return the paths of the objects below a path, without the partials of killed runs."""
+    """Return the paths of the objects below a path, without the partials of killed runs.
+
+    Some file systems begin a path with a slash, which is removed.
+    """
     try:
         return [str(name).lstrip("/") for name in system.find(path) if not str(name).endswith(PARTIAL_SUFFIX)]
     except FileNotFoundError:

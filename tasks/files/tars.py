@@ -99,6 +99,7 @@ def _repair_name(member: tarfile.TarInfo, header: bytes) -> None:
 
     tarfile takes the times of the backup for the prefix of a ustar name, and adds them to the name.
     """
+    # A header has the name at 0, the format's mark at 257, and the prefix, or the times, at 345.
     name, prefix = (field.split(b"\0")[0] for field in (header[:100], header[345:500]))
     raw_name = member.name.encode("utf-8", "surrogateescape")
     has_prefix = raw_name.rstrip(b"/") == prefix + b"/" + name.rstrip(b"/")

@@ -36,6 +36,9 @@ _UNIX_SYSTEMS = (3, 19)
 _DOS_FOLDER = 0x10
 #: The mark of the end record of a zip, and the maximum length of the record with its comment.
 _END_MARK, _END_BYTES = b"PK\x05\x06", 22 + 65_535
+#: The mark of an entry in the directory, and of the header before an entry's content.
+_ENTRY_MARK, _LOCAL_MARK = b"PK\x01\x02", b"PK\x03\x04"
+#: The header before an entry's content: its mark, and the lengths of its name and of its extra fields.
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 #: Flags of an entry.
 _ENCRYPTED, _UTF8_NAME = 0x1, 0x800
@@ -149,7 +152,7 @@ def _find_content_offsets(file: BinaryIO, entries: list[_ZipEntry], directory_of
         header_offset = entry.info.header_offset
         file.seek(max(header_offset, 0))
         header = file.read(_LOCAL_HEADER.size)
-        if header_offset < 0 or len(header) < _LOCAL_HEADER.size or header[:4] != b"PK\x03\x04":
+        if header_offset < 0 or len(header) < _LOCAL_HEADER.size or header[:4] != _LOCAL_MARK:
             raise BadInput(
                 f"{entry.label} is not where the directory says: the archive is damaged or cut off"
             )
@@ -210,9 +213,10 @@ class _DirectoryFile:
 
     def read(self, size: int = -1) -> bytes:
         """Return the next bytes. Raises `TooLarge` for a directory of too many entries."""
+        # 128 KiB are more than the end record with its comment, which zipfile reads, too.
         limit = 128 * 1024 + self._limits.max_entries * _DIRECTORY_BYTES_PER_ENTRY
         data = self._file.read(min(size, limit + 1) if size >= 0 else limit + 1)
-        if len(data) > limit or data.count(b"PK\x01\x02") > self._limits.max_entries:
+        if len(data) > limit or data.count(_ENTRY_MARK) > self._limits.max_entries:
             raise TooLarge(f"{self._url} has over {self._limits.max_entries} entries (max_entries)")
         return data
 
