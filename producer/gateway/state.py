@@ -1,10 +1,10 @@
 """The state that all routes share: client, threads, open streams, and whether the gateway stops."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Literal
+from typing import Literal, TypeVar
 
 from millpond.producer.client import Client
 from millpond.producer.gateway.auth import BatchOwners
@@ -13,7 +13,10 @@ from millpond.producer.gateway.request_metrics import RequestMetrics
 from millpond.producer.gateway.send_batcher import SendBatcher
 from millpond.producer.gateway.shares import Shares
 from millpond.producer.gateway.thread_pools import ThreadPools
+from millpond.producer.gateway.tokens import Principal
 from millpond.tasks.settings import Settings
+
+T = TypeVar("T")
 
 #: The last part of the time until the drain deadline, in which streams of tasks write their summaries.
 _SUMMARY_PART = 0.4
@@ -58,6 +61,14 @@ class State:
             self.stopping.set()
             loop = asyncio.get_running_loop()
             loop.call_later(self._drain_seconds * (1 - _SUMMARY_PART), self.end_streams.set)
+
+    async def call_for_owner(self, principal: Principal, batch: str, call: Callable[[], T]) -> T:
+        """Return the result of a short call about a batch, in a thread. Raises the errors of the call.
+
+        Raises `ApiError` 403 if the principal's token did not open the batch.
+        """
+        await self.owners.require_owner(principal, batch)
+        return await self.threads.lookups.run(principal.name, call)
 
     @contextmanager
     def count_stream(self, stream_type: Literal["tasks", "results"], token: str) -> Iterator[None]:

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Header, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from millpond.broker.batches import record
 from millpond.broker.control import cancel as control_cancel
 from millpond.producer.gateway.openapi import operation_id, problem_responses
 from millpond.producer.gateway.options import BatchId
@@ -49,6 +50,7 @@ def routes(state: State) -> APIRouter:
 
 def _add_write_routes(router: APIRouter, state: State) -> None:
     """Add the routes that open, close and cancel a batch."""
+    store = state.client.store
 
     @router.post(
         "/batches",
@@ -77,10 +79,7 @@ def _add_write_routes(router: APIRouter, state: State) -> None:
     )
     async def close_batch(id: BatchId, request: Request) -> Any:
         """Close a batch: it accepts no further task. Closing it again changes nothing."""
-        await state.owners.require_owner(request.state.principal, id)
-        return await state.threads.lookups.run(
-            request.state.principal.name, lambda: state.client.open_batch(id).close()
-        )
+        return await state.call_for_owner(request.state.principal, id, lambda: record.close_batch(store, id))
 
     @router.post(
         "/batches/{id}/cancel",
@@ -91,7 +90,6 @@ def _add_write_routes(router: APIRouter, state: State) -> None:
     async def cancel_batch(id: BatchId, request: Request) -> Any:
         """Close a batch and start no further task of it; running tasks are asked to stop."""
         await state.owners.require_owner(request.state.principal, id)
-        store = state.client.store
         cancellation = await state.threads.cancellations.run(
             request.state.principal.name,
             lambda: control_cancel.cancel_batch(store, id, timeout_seconds=ACK_TIMEOUT_SECONDS),
@@ -101,16 +99,14 @@ def _add_write_routes(router: APIRouter, state: State) -> None:
 
 def _add_read_routes(router: APIRouter, state: State) -> None:
     """Add the routes that read the counts and the results of a batch."""
+    store = state.client.store
 
     @router.get(
         "/batches/{id}", response_model=BatchView, summary="Read a batch", responses=problem_responses(404)
     )
     async def get_batch(id: BatchId, request: Request) -> Any:
         """Return the number of tasks sent into a batch, and how they ended."""
-        await state.owners.require_owner(request.state.principal, id)
-        return await state.threads.lookups.run(
-            request.state.principal.name, lambda: state.client.open_batch(id).summary()
-        )
+        return await state.call_for_owner(request.state.principal, id, lambda: record.read_summary(store, id))
 
     @router.get(
         "/batches/{id}/results",
@@ -127,9 +123,9 @@ def _add_read_routes(router: APIRouter, state: State) -> None:
         ] = "0",
     ) -> Response:
         """Stream results in order of completion, as server-sent events, until the batch is complete."""
-        token = request.state.principal.name
-        await state.owners.require_owner(request.state.principal, id)
-        summary, page = await state.threads.lookups.run(token, lambda: read_page(state, id, last_event_id))
+        summary, page = await state.call_for_owner(
+            request.state.principal, id, lambda: read_page(state, id, last_event_id)
+        )
         if summary.complete and not page and "last-event-id" in request.headers:
             return Response(status_code=204)
-        return ResultEvents(state, id, after=last_event_id, token=token)
+        return ResultEvents(state, id, after=last_event_id, token=request.state.principal.name)

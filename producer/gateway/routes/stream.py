@@ -95,9 +95,8 @@ def routes(state: State) -> APIRouter:
         id: BatchId, request: Request, options: Annotated[StreamOptions, Query()]
     ) -> "DuplexResponse":
         """Send one task a line into an open batch; any number of streams may send into one batch."""
-        await state.owners.require_owner(request.state.principal, id)
-        summary = await state.threads.lookups.run(
-            request.state.principal.name, lambda: record.read_summary(state.client.store, id)
+        summary = await state.call_for_owner(
+            request.state.principal, id, lambda: record.read_summary(state.client.store, id)
         )
         room = state.settings.max_batch_tasks - summary.sent
         return _make_response(state, request, options, batch=id, room=room)
