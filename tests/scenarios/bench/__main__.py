@@ -10,7 +10,6 @@ import platform
 import tempfile
 from collections import defaultdict
 from pathlib import Path
-from statistics import median
 
 from millpond.worker.local.valkey import run_server
 from tests.scenarios.bench.measure import (
@@ -23,6 +22,7 @@ from tests.scenarios.bench.measure import (
     publish_bulk,
     publish_single,
 )
+from tests.scenarios.bench.table import Figures, print_table
 
 SYSTEMS = ("stock", "pond")
 
@@ -36,18 +36,17 @@ def main() -> None:
         "--tasks", type=int, default=20_000, help="tasks a drain of Millpond; stock gets a fifth"
     )
     asked = parser.parse_args()
-    figures: dict[tuple[str, str], list[float]] = defaultdict(list)
+    figures: Figures = defaultdict(list)
     with tempfile.TemporaryDirectory(prefix="millpond-bench-") as folder:
         for number in range(asked.rounds):
             with run_server(Path(folder) / f"server-{number}", extra=["appendonly no"]) as server:
                 _round(server.url, asked.tasks, Path(folder), figures, asked.only)
             print(f"round {number + 1} of {asked.rounds} done", flush=True)
-    _table(figures)
+    print(f"\nPython {platform.python_version()}, medians; the ratio is the median of the rounds' ratios\n")
+    print_table(figures, {"stock": "stock", "pond": "millpond"}, width=52)
 
 
-def _round(
-    url: str, tasks: int, folder: Path, figures: dict[tuple[str, str], list[float]], only: str
-) -> None:
+def _round(url: str, tasks: int, folder: Path, figures: Figures, only: str) -> None:
     for executor in (PREFORK, THREADS):
         if only in executor.name:
             _drains(url, executor, tasks, folder, figures)
@@ -56,9 +55,7 @@ def _round(
         _publishing(url, tasks, figures)
 
 
-def _drains(
-    url: str, executor: Executor, tasks: int, folder: Path, figures: dict[tuple[str, str], list[float]]
-) -> None:
+def _drains(url: str, executor: Executor, tasks: int, folder: Path, figures: Figures) -> None:
     for events in (False, True):
         name = f"{executor.name}{', events on' if events else ''}"
         for system in SYSTEMS:
@@ -68,9 +65,7 @@ def _drains(
             )
 
 
-def _latencies(
-    url: str, executor: Executor, folder: Path, figures: dict[tuple[str, str], list[float]]
-) -> None:
+def _latencies(url: str, executor: Executor, folder: Path, figures: Figures) -> None:
     for system in SYSTEMS:
         middle, slow = latency_ms(system, url, executor, tasks=200, folder=folder)
         figures[f"{executor.name}: send to start, median ms", system].append(middle)
@@ -83,7 +78,7 @@ def _latencies(
                 figures[title, "pond"].append(own)
 
 
-def _publishing(url: str, tasks: int, figures: dict[tuple[str, str], list[float]]) -> None:
+def _publishing(url: str, tasks: int, figures: Figures) -> None:
     for system in SYSTEMS:
         figures["publish one by one, /s", system].append(publish_single(system, url, tasks=2_000))
     figures["publish in bulk (stock: a loop), /s", "stock"].append(
@@ -92,20 +87,11 @@ def _publishing(url: str, tasks: int, figures: dict[tuple[str, str], list[float]
     figures["publish in bulk (stock: a loop), /s", "pond"].append(publish_bulk(url, tasks=tasks))
 
 
-def _note(figures: dict[tuple[str, str], list[float]], system: str, name: str, drained: Drained) -> None:
+def _note(figures: Figures, system: str, name: str, drained: Drained) -> None:
     figures[f"{name}: drained, /s", system].append(drained.per_second)
     figures[f"{name}: server commands a task", system].append(drained.commands_per_task)
     figures[f"{name}: bytes a task", system].append(drained.bytes_per_task)
     figures[f"{name}: CPU ms a thousand tasks", system].append(drained.cpu_ms_per_thousand)
-
-
-def _table(figures: dict[tuple[str, str], list[float]]) -> None:
-    print(f"\nPython {platform.python_version()}, medians; the ratio is the median of the rounds' ratios\n")
-    print(f"{'':52} {'stock':>10} {'millpond':>10} {'ratio':>8}")
-    for name in dict.fromkeys(name for name, _ in figures):
-        stock, pond = figures[name, "stock"], figures[name, "pond"]
-        ratio = median(b / a for a, b in zip(stock, pond, strict=True))
-        print(f"{name:52} {median(stock):10.2f} {median(pond):10.2f} {ratio:8.2f}")
 
 
 if __name__ == "__main__":

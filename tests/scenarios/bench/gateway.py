@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
-from statistics import median
 
 import psutil
 
@@ -27,11 +26,11 @@ from millpond.tasks.settings import Settings, child_environment
 from millpond.tasks.squares.contract import Square
 from millpond.worker.local.valkey import run_server
 from tests.scenarios.bench.http_load import load
+from tests.scenarios.bench.table import Figures, print_table
 
 ROOT = Path(__file__).parents[3]
 PORTS = {"bare": 18181, "gateway": 18182}
 GATEWAY = "import sys, millpond; sys.exit(millpond.main())"
-Figures = dict[tuple[str, str], list[float]]
 Processes = dict[str, psutil.Process]
 
 
@@ -57,7 +56,8 @@ def main() -> None:
             client.store.client.delete("default")
             _streams(figures, client, asked.tasks, Path(folder))
             client.store.client.delete("default")
-    _table(figures)
+    print("medians; the ratio is the median of the rounds' ratios\n")
+    print_table(figures, {system: system for system in PORTS}, width=48)
 
 
 def _round(figures: Figures, processes: Processes, seconds: float) -> None:
@@ -129,15 +129,6 @@ def _wait_for(port: int) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
-
-
-def _table(figures: Figures) -> None:
-    print("medians; the ratio is the median of the rounds' ratios\n")
-    print(f"{'':48} {'bare':>10} {'gateway':>10} {'ratio':>8}")
-    for name in dict.fromkeys(name for name, _ in figures):
-        bare, gateway = figures[name, "bare"], figures[name, "gateway"]
-        ratio = median(b / a for a, b in zip(bare, gateway, strict=True))
-        print(f"{name:48} {median(bare):10.2f} {median(gateway):10.2f} {ratio:8.2f}")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -18,9 +19,12 @@ from millpond.broker import limits
 from millpond.broker.connection import connect
 from millpond.broker.outgoing import compose
 from millpond.broker.publish import publish
+from tests.harness.waiting import wait_until
 from tests.scenarios.bench.apps import Noop, make_stock
 
 ROOT = Path(__file__).parents[3]
+
+_wait = partial(wait_until, within_seconds=300, failure="the workers made no progress", every_seconds=0.01)
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ def workers(
         for i in range(executor.processes)
     ]  # fmt: skip
     try:
-        _until(lambda: len(ready.read_bytes()) == executor.processes, timeout_seconds=30)
+        _wait(lambda: len(ready.read_bytes()) == executor.processes, within_seconds=30)
         yield [psutil.Process(process.pid) for process in started]
     finally:
         for process in started:
@@ -129,9 +133,9 @@ def drain(
     client.rename("default", "aside")
     with workers(system, url, executor, events=events, starts=folder / "unused", more=more) as processes:
         client.rename("aside", "default")
-        _until(lambda: left() < tasks * 0.9)
+        _wait(lambda: left() < tasks * 0.9)
         before, cpu, started, at = _server(system, client), _cpu(processes), left(), time.monotonic()
-        _until(lambda: left() < tasks * 0.1)
+        _wait(lambda: left() < tasks * 0.1)
         seconds, done = time.monotonic() - at, started - left()
         after, cpu_after = _server(system, client), _cpu(processes)
     commands = after["commands"] - before["commands"]
@@ -155,7 +159,7 @@ def latency_ms(
         for n in range(-20, tasks):  # the first twenty warm the workers up
             seen = starts.stat().st_size
             send(time.monotonic_ns())
-            _until(lambda seen=seen: starts.stat().st_size > seen, every_seconds=0.001)
+            _wait(lambda seen=seen: starts.stat().st_size > seen, every_seconds=0.001)
             if n == -1:
                 starts.write_bytes(b"")
             time.sleep(0.005)  # an idle worker, not one that is still busy acknowledging
@@ -238,11 +242,3 @@ _SENT_BY_POND = {"cmdstat_evalsha", "cmdstat_eval", "cmdstat_blpop", "cmdstat_pu
 def _cpu(processes: list[psutil.Process]) -> float:
     trees = [process for root in processes for process in (root, *root.children(recursive=True))]
     return sum(sum(process.cpu_times()[:2]) for process in trees)
-
-
-def _until(reached: Any, *, every_seconds: float = 0.01, timeout_seconds: float = 300) -> None:
-    deadline = time.monotonic() + timeout_seconds
-    while not reached():
-        if time.monotonic() > deadline:
-            raise TimeoutError("the workers made no progress")
-        time.sleep(every_seconds)

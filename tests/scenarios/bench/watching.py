@@ -25,6 +25,7 @@ from tests.harness.background import repeating
 from tests.harness.flower_process import LOGIN, Visitor, run_flower_process
 from tests.harness.own_server import free_port
 from tests.scenarios.bench.measure import PREFORK, ROOT, THREADS, Drained, Executor, drain
+from tests.scenarios.bench.table import Figures
 
 WAYS = ("nobody", "no sampler", "Flower", "Flower and metrics", "tracing", "tracing 1 in 100")
 UNSAMPLED = {"MILLPOND_SAMPLE_SLOTS": "false", "MILLPOND_PROBE_SHARE": "0"}
@@ -33,8 +34,6 @@ SAMPLED = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPL
 LOOK_SECONDS = 2.0
 #: The loads: the run time of a task in ms, and the share of `--tasks` that is sent.
 LOADS = ((0.0, 1.0), (5.0, 0.15))
-
-Figures = dict[tuple[str, str], list[float]]
 
 
 def main() -> None:

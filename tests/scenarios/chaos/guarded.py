@@ -1,13 +1,16 @@
 """A broker of three servers: a master, a replica that may lag behind, and a sentinel that promotes it."""
 
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from time import monotonic, sleep, time
+from time import sleep, time
 from typing import Any
 
 from redis.exceptions import RedisError
 
 from millpond.worker.local.valkey import embedded_binary
 from tests.harness.own_server import OwnServer
+from tests.harness.waiting import wait_until
 from tests.scenarios.chaos.server import free_port
 
 MASTER = "chaos"
@@ -106,15 +109,12 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _until(is_so: Any) -> None:
-    """Wait until the servers agree."""
-    deadline = monotonic() + _WAIT_SECONDS
-    while True:
-        try:
-            if is_so():
-                return
-        except (RedisError, OSError):
-            pass
-        if monotonic() > deadline:
-            raise RuntimeError("the servers under test do not agree on a master")
-        sleep(0.02)
+def _until(is_so: Callable[[], object]) -> None:
+    """Wait until a condition of the servers holds. While one of them is unreachable it does not."""
+
+    def holds() -> object:
+        with suppress(RedisError, OSError):
+            return is_so()
+        return False
+
+    wait_until(holds, _WAIT_SECONDS, "the servers under test do not agree on a master", every_seconds=0.02)

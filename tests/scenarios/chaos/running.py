@@ -20,6 +20,7 @@ from millpond.broker.connection import Store, connect
 from millpond.broker.inspect import depth as inspect_depth
 from millpond.worker.local import valkey
 from tests.harness.at_rest import processes_that_count
+from tests.harness.waiting import wait_until
 from tests.scenarios.chaos import ledger
 from tests.scenarios.chaos.faults import Faults
 from tests.scenarios.chaos.fleet import POOLS, ROOT, WAYS, Fleet, environment_for
@@ -119,11 +120,12 @@ def _play(
 
 def _wait_for_workers(store: Store) -> None:
     """Wait until every worker process consumes, so that the faults hit running tasks."""
-    processes, deadline = sum(pool.processes for pool in POOLS.values()), time.monotonic() + 180
-    while any(inspect_depth.read_depth(store, queue).consumers < processes for queue in QUEUES):
-        if time.monotonic() > deadline:
-            raise RuntimeError("the workers did not start")
-        time.sleep(0.1)
+    processes = sum(pool.processes for pool in POOLS.values())
+    wait_until(
+        lambda: all(inspect_depth.read_depth(store, queue).consumers >= processes for queue in QUEUES),
+        180,
+        "the workers did not start",
+    )
 
 
 def _stuck(

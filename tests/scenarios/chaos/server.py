@@ -10,7 +10,7 @@ import signal
 import subprocess
 from contextlib import suppress
 from pathlib import Path
-from time import monotonic, sleep, time
+from time import time
 
 from redis.exceptions import RedisError
 
@@ -19,6 +19,7 @@ from millpond.broker.server import is_reachable
 from millpond.worker.local.valkey import embedded_binary
 from millpond.worker.supervise.parent_death import with_parent_death_signal
 from tests.harness.own_server import free_port
+from tests.harness.waiting import wait_until
 
 _READY_SECONDS = 60.0
 
@@ -69,11 +70,13 @@ class Broker:
         assert self.process.stdin is not None
         self.process.stdin.write(self._configuration.encode())
         self.process.stdin.close()
-        deadline = monotonic() + _READY_SECONDS
-        while not is_reachable(self.url):
-            if monotonic() > deadline or self.process.poll() is not None:
-                raise RuntimeError("the server under test did not start")
-            sleep(0.02)
+        wait_until(
+            lambda: self.process.poll() is not None or is_reachable(self.url),
+            _READY_SECONDS,
+            "the server under test did not start",
+            every_seconds=0.02,
+        )
+        assert self.process.poll() is None, "the server under test has ended"
 
     def kill(self) -> None:
         """Kill the server with SIGKILL."""

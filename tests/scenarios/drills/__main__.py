@@ -5,11 +5,12 @@
 
 import argparse
 import logging
-import os
 import shutil
 import sys
 import tempfile
 from pathlib import Path
+
+from tests.harness.kinds_path import add_kinds_to_path
 
 
 def main() -> int:
@@ -21,9 +22,7 @@ def main() -> int:
     )
     asked = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
-    kinds = str(Path(__file__).parents[2] / "kinds")
-    sys.path.append(kinds)
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [kinds, os.environ.get("PYTHONPATH")]))
+    add_kinds_to_path()
     from tests.scenarios.drills.drills import DRILLS
     from tests.scenarios.drills.running import run, table
     from tests.scenarios.drills.world import world

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from time import monotonic, sleep
 
 import psutil
 
 from millpond.broker import schedules
 from millpond.broker.inspect import depth
 from millpond.producer.send_outcomes import Refused
+from tests.harness.waiting import wait_until
 from tests.scenarios.drills.world import BOUND, SLOTS, World
 
 
@@ -81,7 +81,11 @@ def consumer_stuck(world: World) -> Iterator[Broken]:
     stuck = Act(file=str(world.folder / "stuck"), what="wait", seconds=3_600)
     with world.client as client:
         client.send_many([stuck] * SLOTS)
-        _wait(lambda: depth.read_depth(client.store, "default").in_flight == SLOTS, "the slots are not taken")
+        wait_until(
+            lambda: depth.read_depth(client.store, "default").in_flight == SLOTS,
+            60,
+            "the slots are not taken",
+        )
         sent = client.send_each([stuck] * (BOUND + 10))
         refused = sum(isinstance(each, Refused) for each in sent)
     assert refused == 10, "the queue is not full"
@@ -99,7 +103,7 @@ def poison(world: World) -> Iterator[Broken]:
     with world.client as client:
         before = depth.read_depth(client.store, "default").dead
         client.store.client.lpush("default", b"{no message")
-        _wait(lambda: depth.read_depth(client.store, "default").dead > before, "it is not buried")
+        wait_until(lambda: depth.read_depth(client.store, "default").dead > before, 60, "it is not buried")
         client.send(Act(file=str(world.folder / "poison"), what="kill"))
     yield Broken(world.health)
 
@@ -128,13 +132,6 @@ def schedulers_killed(world: World) -> Iterator[Broken]:
         yield Broken(lambda: world.scheduler_health(_pid(leader)))
     finally:
         world.add_scheduler()
-
-
-def _wait(reached: Callable[[], bool], otherwise: str) -> None:
-    deadline = monotonic() + 60
-    while not reached():
-        assert monotonic() < deadline, otherwise
-        sleep(0.1)
 
 
 def _leader(world: World) -> str:

@@ -6,11 +6,10 @@
 import argparse
 import json
 import logging
-import os
-import sys
 import tempfile
 from pathlib import Path
 
+from tests.harness.kinds_path import add_kinds_to_path
 from tests.scenarios.evidence import delayed, drains, halfway, million, watching
 
 RUNS = {
@@ -30,9 +29,7 @@ def main() -> None:
     asked = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
     run, usual = RUNS[asked.what]
-    kinds = str(Path(__file__).parents[2] / "kinds")
-    sys.path.append(kinds)  # for this process and its workers
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [kinds, os.environ.get("PYTHONPATH")]))
+    add_kinds_to_path()
     with tempfile.TemporaryDirectory(prefix="evidence-") as folder:
         print(json.dumps(run(asked.count or usual, Path(folder)), indent=2))
 

@@ -1,9 +1,7 @@
 """Put load on a bounded queue with many producers, and account for every task."""
 
-import os
 import subprocess
 import sys
-import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -18,9 +16,10 @@ from millpond.broker.inspect import dead_letters
 from millpond.broker.inspect import depth as inspect_depth
 from millpond.tasks.settings import Settings
 from millpond.worker.local.embedded import Embedded, embedded
+from tests.harness.kinds_path import add_kinds_to_path
+from tests.harness.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
-KINDS = ROOT / "tests" / "kinds"
 QUEUE = "default"
 
 
@@ -77,8 +76,7 @@ class Pressed:
 def pool(folder: Path, *, bound: int | str, slots: int = 5, pace: float = 0.02) -> Iterator[Embedded]:
     """Run a pool whose tasks take `pace` seconds, on a queue with this bound."""
     (folder / "pace").write_text(str(pace))
-    path = os.pathsep.join([str(KINDS), *filter(None, [os.environ.get("PYTHONPATH")])])
-    os.environ["PYTHONPATH"] = path
+    add_kinds_to_path()
     table: Any = {
         "queues": {QUEUE: {"bound": bound}},
         "pools": {QUEUE: {"concurrency": slots, "prefetch": slots}},
@@ -155,12 +153,13 @@ def commands(store: Store) -> int:
 
 
 def wait_until_done(store: Store, seconds: float = 300) -> None:
-    """Wait until no task is ready, delayed or in flight. Raises `TimeoutError`."""
-    deadline = time.monotonic() + seconds
-    while (depth := inspect_depth.read_depth(store, QUEUE)).ready + depth.in_flight + depth.delayed:
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"still {depth.ready} ready and {depth.in_flight} held")
-        time.sleep(0.05)
+    """Wait until no task is ready, delayed or in flight."""
+
+    def is_done() -> bool:
+        depth = inspect_depth.read_depth(store, QUEUE)
+        return depth.ready + depth.in_flight + depth.delayed == 0
+
+    wait_until(is_done, seconds, "the tasks have not ended")
 
 
 def _lines(folder: Path, pattern: str) -> list[list[str]]:
