@@ -134,8 +134,13 @@ def connect(
 
 
 def server_options(url: BrokerURL) -> dict[str, Any]:
-    """Return redis-py's options for a connection to the server of a URL without sentinels."""
+    """Return redis-py's options for a connection to the server of a URL.
+
+    The address of a master is not among them: its sentinels name it.
+    """
     shared = {"db": url.db, **url.login, **(url.tls or {})}
+    if url.is_sentinel:
+        return shared
     if url.scheme == "unix":
         return {"connection_class": UnixDomainSocketConnection, "path": url.path, **shared}
     [(host, port)] = url.nodes

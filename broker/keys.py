@@ -4,6 +4,7 @@ Ready messages are in the lists of stock Celery: the list named as the queue, an
 further priority step. All other keys of a queue begin with `millpond:{queue}:`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -24,6 +25,15 @@ def step_of(priority: int) -> int:
     return sum(priority >= step for step in PRIORITY_STEPS[1:])
 
 
+def _queue_key(name: str) -> "cached_property[str]":
+    """Return an attribute of `QueueKeys`: a key of Millpond's own beside the ready lists of the queue."""
+
+    def key(keys: "QueueKeys") -> str:
+        return f"{keys.prefix}millpond:{{{keys.queue}}}:{name}"
+
+    return cached_property(key)
+
+
 @dataclass(frozen=True)
 class QueueKeys:
     """The keys of one queue. Each begins with `prefix`."""
@@ -31,9 +41,36 @@ class QueueKeys:
     queue: str
     prefix: str = ""
 
-    def _own(self, name: str) -> str:
-        """Return a key of Millpond's own beside the ready lists of the queue."""
-        return f"{self.prefix}millpond:{{{self.queue}}}:{name}"
+    #: The sorted set of delayed messages.
+    delayed = _queue_key("delayed")
+    #: The sorted set of kinds whose messages were put aside because no process has these kinds.
+    aside = _queue_key("delayed:aside")
+    #: The stream of dead letters.
+    dead = _queue_key("dead")
+    #: The list of ended messages whose result backend was not notified yet, the newest first.
+    backend_notices = _queue_key("dead:untold")
+    #: The sorted set of leases.
+    consumers = _queue_key("consumers")
+    #: The hash of the kinds that each consumer has.
+    kinds = _queue_key("consumers:kinds")
+    #: The hash of deliveries that were not settled: SHA-1 of a message -> their number.
+    deliveries = _queue_key("deliveries")
+    #: The hash of limits.
+    limits = _queue_key("limits")
+    #: The hash of counters.
+    counters = _queue_key("counters")
+    #: The list of wake tokens.
+    wake = _queue_key("wake")
+    #: The hashes of the messages in flight: this prefix, and the name of a consumer.
+    in_flight_prefix = _queue_key("held:")
+    #: The sorted set of producers that wait for admission.
+    waiters = _queue_key("line")
+    #: The unique keys: this prefix, and the name of a key.
+    unique_prefix = _queue_key("once:")
+    #: The hash of the measured drain rate.
+    drain_rate = _queue_key("pace")
+    #: The token bucket of the rate limit.
+    bucket = _queue_key("bucket")
 
     @cached_property
     def ready(self) -> tuple[str, ...]:
@@ -44,8 +81,9 @@ class QueueKeys:
     @cached_property
     def for_scripts(self) -> tuple[str, ...]:
         """The fifteen keys that every script takes, in the order of scripts/_queue.lua."""
-        beside = ("delayed", "dead", "consumers", "deliveries", "limits", "counters", "wake", "held:")
-        return (*self.ready, *map(self._own, (*beside, "line", "once:", "pace")))
+        messages = (*self.ready, self.delayed, self.dead, self.consumers, self.deliveries)
+        figures = (self.limits, self.counters, self.wake, self.in_flight_prefix)
+        return (*messages, *figures, self.waiters, self.unique_prefix, self.drain_rate)
 
     @cached_property
     def waiting(self) -> tuple[str, ...]:
@@ -53,82 +91,18 @@ class QueueKeys:
         return (*self.ready, self.delayed)
 
     @cached_property
-    def bucket(self) -> str:
-        """The token bucket of the rate limit."""
-        return self._own("bucket")
-
-    @cached_property
-    def dead(self) -> str:
-        """The stream of dead letters."""
-        return self._own("dead")
-
-    @cached_property
-    def backend_notices(self) -> str:
-        """The list of ended messages whose result backend was not notified yet, the newest first."""
-        return f"{self.dead}:untold"
-
-    @cached_property
-    def delayed(self) -> str:
-        """The sorted set of delayed messages."""
-        return self._own("delayed")
-
-    @cached_property
-    def aside(self) -> str:
-        """The sorted set of kinds whose messages were put aside because no process has these kinds."""
-        return f"{self.delayed}:aside"
-
-    @cached_property
-    def consumers(self) -> str:
-        """The sorted set of leases."""
-        return self._own("consumers")
-
-    @cached_property
-    def deliveries(self) -> str:
-        """The hash of deliveries that were not settled: SHA-1 of a message -> their number."""
-        return self._own("deliveries")
-
-    @cached_property
-    def kinds(self) -> str:
-        """The hash of the kinds that each consumer has."""
-        return f"{self.consumers}:kinds"
-
-    @cached_property
-    def limits(self) -> str:
-        """The hash of limits."""
-        return self._own("limits")
-
-    @cached_property
-    def counters(self) -> str:
-        """The hash of counters."""
-        return self._own("counters")
-
-    @cached_property
-    def wake(self) -> str:
-        """The list of wake tokens."""
-        return self._own("wake")
-
-    @cached_property
     def watcher_seats(self) -> tuple[str, ...]:
         """The seats of the processes that watch for messages: strings that name the process."""
-        return tuple(self._own(f"lookout:{number}") for number in range(1, WATCHERS + 1))
+        own = f"{self.prefix}millpond:{{{self.queue}}}"
+        return tuple(f"{own}:lookout:{number}" for number in range(1, WATCHERS + 1))
 
     def in_flight(self, consumer: str) -> str:
         """The hash of the messages that a consumer has in flight."""
-        return self._own("held:") + consumer
-
-    @cached_property
-    def waiters(self) -> str:
-        """The sorted set of producers that wait for admission."""
-        return self._own("line")
+        return self.in_flight_prefix + consumer
 
     def grant_list(self, ticket: str) -> str:
         """The list on which a waiting producer receives its grant."""
-        return self._own("line:room:") + ticket
-
-    @cached_property
-    def drain_rate(self) -> str:
-        """The hash of the measured drain rate."""
-        return self._own("pace")
+        return f"{self.waiters}:room:{ticket}"
 
 
 @lru_cache(maxsize=1_024)
@@ -137,141 +111,69 @@ def batch_key(batch: str | None, prefix: str = "") -> str:
     return f"{prefix}millpond:batch:{{{batch}}}" if batch else ""
 
 
-def batches_key(prefix: str = "") -> str:
-    """The sorted set of batches by the time they were opened."""
-    return f"{prefix}millpond:batches"
+def _key(name: str) -> Callable[[str], str]:
+    """Return a function that returns this key with a prefix."""
+    return lambda prefix: f"{prefix}millpond:{name}"
 
 
-def batches_of_key(owner: str, prefix: str = "") -> str:
-    """The sorted set of the batches of one gateway token, by the time they were opened."""
-    return f"{prefix}millpond:batches:of:{owner}"
+def _named_key(start: str, end: str = "") -> Callable[[str, str], str]:
+    """Return a function that returns a key with a name between `start` and `end`, and with a prefix."""
+    return lambda name, prefix: f"{prefix}millpond:{start}{name}{end}"
 
 
-def queues_key(prefix: str = "") -> str:
-    """The set of all queues that were declared."""
-    return f"{prefix}millpond:queues"
-
-
-def cancelled_key(prefix: str = "") -> str:
-    """The sorted set of cancelled tasks and batches."""
-    return f"{prefix}millpond:cancelled"
-
-
-def cancellations_key(prefix: str = "") -> str:
-    """The list of the latest cancellations, each with its control epoch."""
-    return f"{prefix}millpond:cancelled:latest"
-
-
-def terminated_key(prefix: str = "") -> str:
-    """The sorted set of cancelled tasks and batches whose running tasks are terminated too."""
-    return f"{prefix}millpond:cancelled:terminated"
-
-
-def drained_key(prefix: str = "") -> str:
-    """The hash of drained pools: pool to the time it was drained (ms)."""
-    return f"{prefix}millpond:drained"
-
-
-def known_epochs_key(prefix: str = "") -> str:
-    """The hash of worker processes: process to the last control epoch that it acknowledged."""
-    return f"{prefix}millpond:cancelled:known"
-
-
-def epoch_key(prefix: str = "") -> str:
-    """The control epoch, which each cancellation and drain raises, and the channel that announces it."""
-    return f"{prefix}millpond:cancelled:epoch"
-
-
-def processes_key(prefix: str = "") -> str:
-    """The sorted set of worker processes by their last heartbeat."""
-    return f"{prefix}millpond:processes"
-
-
-def process_key(process: str, prefix: str = "") -> str:
-    """The last heartbeat of a worker process."""
-    return f"{prefix}millpond:process:{process}"
-
-
-def pools_key(prefix: str = "") -> str:
-    """The set of all pools that sent a heartbeat."""
-    return f"{prefix}millpond:pools"
-
-
-def pool_totals_key(pool: str, prefix: str = "") -> str:
-    """The hash of a pool's totals since it was first used."""
-    return f"{prefix}millpond:pool:{pool}:totals"
-
-
-def elasticity_key(pool: str, prefix: str = "") -> str:
-    """The last measured elasticity of a pool."""
-    return f"{prefix}millpond:pool:{pool}:elasticity"
-
-
-def earlier_elasticity_key(pool: str, prefix: str = "") -> str:
-    """The last measured elasticity of a pool when it had other slots."""
-    return f"{prefix}millpond:pool:{pool}:elasticity:earlier"
-
-
-def probe_lock_key(pool: str, prefix: str = "") -> str:
-    """The lock of the process that probes a pool."""
-    return f"{prefix}millpond:pool:{pool}:probing"
-
-
-def probe_cost_key(pool: str, prefix: str = "") -> str:
-    """The cost of a pool's probes in this hour, in seconds of its throughput."""
-    return f"{prefix}millpond:pool:{pool}:probed"
-
-
-def window_key(pool: str, prefix: str = "") -> str:
-    """The prefix of a pool's windows. The number of the window follows: ten seconds each, from 1970 on."""
-    return f"{prefix}millpond:pool:{pool}:window:"
-
-
-def day_key(pool: str, prefix: str = "") -> str:
-    """The stream of a pool's last day."""
-    return f"{prefix}millpond:pool:{pool}:day"
-
-
-def hours_key(pool: str, prefix: str = "") -> str:
-    """The figures of a pool's kinds by the hour."""
-    return f"{day_key(pool, prefix)}:hours"
-
-
-def folding_key(prefix: str = "") -> str:
-    """The lock of the process that writes the next entries of the day."""
-    return f"{prefix}millpond:folding"
-
-
-def samples_key(name: str, prefix: str = "") -> str:
-    """The history stream of `queue:<name>` or `pool:<name>`."""
-    return f"{prefix}millpond:samples:{name}"
-
-
-def sampling_key(prefix: str = "") -> str:
-    """The lock of the process that writes the next samples."""
-    return f"{prefix}millpond:sampling"
-
-
-def writing_key(prefix: str = "") -> str:
-    """A key that never exists. Writing no bytes to it shows whether the server accepts writes."""
-    return f"{prefix}millpond:writing"
-
-
-def audit_key(prefix: str = "") -> str:
-    """The stream of the audit."""
-    return f"{prefix}millpond:audit"
-
-
-def schedules_key(prefix: str = "") -> str:
-    """The set of schedules."""
-    return f"{prefix}millpond:schedules"
-
-
-def schedule_key(name: str, prefix: str = "") -> str:
-    """The hash of a schedule's state."""
-    return f"{prefix}millpond:schedule:{name}"
-
-
-def scheduler_key(prefix: str = "") -> str:
-    """The lease of the leading scheduler."""
-    return f"{prefix}millpond:scheduler"
+#: The sorted set of batches by the time they were opened.
+batches_key = _key("batches")
+#: The sorted set of the batches of one gateway token, by the time they were opened.
+batches_of_key = _named_key("batches:of:")
+#: The set of all queues that were declared.
+queues_key = _key("queues")
+#: The sorted set of cancelled tasks and batches.
+cancelled_key = _key("cancelled")
+#: The list of the latest cancellations, each with its control epoch.
+cancellations_key = _key("cancelled:latest")
+#: The sorted set of cancelled tasks and batches whose running tasks are terminated too.
+terminated_key = _key("cancelled:terminated")
+#: The hash of drained pools: pool to the time it was drained (ms).
+drained_key = _key("drained")
+#: The hash of worker processes: process to the last control epoch that it acknowledged.
+known_epochs_key = _key("cancelled:known")
+#: The control epoch, which each cancellation and drain raises, and the channel that announces it.
+epoch_key = _key("cancelled:epoch")
+#: The sorted set of worker processes by their last heartbeat.
+processes_key = _key("processes")
+#: The last heartbeat of a worker process.
+process_key = _named_key("process:")
+#: The set of all pools that sent a heartbeat.
+pools_key = _key("pools")
+#: The hash of a pool's totals since it was first used.
+pool_totals_key = _named_key("pool:", ":totals")
+#: The last measured elasticity of a pool.
+elasticity_key = _named_key("pool:", ":elasticity")
+#: The last measured elasticity of a pool when it had other slots.
+earlier_elasticity_key = _named_key("pool:", ":elasticity:earlier")
+#: The lock of the process that probes a pool.
+probe_lock_key = _named_key("pool:", ":probing")
+#: The cost of a pool's probes in this hour, in seconds of its throughput.
+probe_cost_key = _named_key("pool:", ":probed")
+#: The prefix of a pool's windows. The number of the window follows: ten seconds each, from 1970 on.
+window_key = _named_key("pool:", ":window:")
+#: The stream of a pool's last day.
+day_key = _named_key("pool:", ":day")
+#: The figures of a pool's kinds by the hour.
+hours_key = _named_key("pool:", ":day:hours")
+#: The lock of the process that writes the next entries of the day.
+folding_key = _key("folding")
+#: The history stream of `queue:<name>` or `pool:<name>`.
+samples_key = _named_key("samples:")
+#: The lock of the process that writes the next samples.
+sampling_key = _key("sampling")
+#: A key that never exists. Writing no bytes to it shows whether the server accepts writes.
+writing_key = _key("writing")
+#: The stream of the audit.
+audit_key = _key("audit")
+#: The set of schedules.
+schedules_key = _key("schedules")
+#: The hash of a schedule's state.
+schedule_key = _named_key("schedule:")
+#: The lease of the leading scheduler.
+scheduler_key = _key("scheduler")

@@ -105,7 +105,6 @@ class ConnectingChannel(stock.Channel):
         if url is None:
             return dict(super()._connparams(asynchronous))
         url.check_files()
-        server = {"db": url.db} if url.is_sentinel else server_options(url)
         options = {
             "max_connections": self.max_connections,
             "socket_timeout": self.socket_timeout,
@@ -113,10 +112,8 @@ class ConnectingChannel(stock.Channel):
             "health_check_interval": self.health_check_interval,
             "retry_on_timeout": self.retry_on_timeout,
             "client_name": self.client_name,
-            **url.login,
-            **(url.tls or {}),
             **(connection.ssl if isinstance(connection.ssl, dict) else {}),
-            **server,
+            **server_options(url),
             **url.options,
         }
         if url.scheme == "unix":

@@ -60,12 +60,6 @@ class ConsumingChannel(SettlingChannel):
         #: When `gather_all_messages` is due (monotonic seconds).
         self.gather_at = 0.0
         super().__init__(*args, **kwargs)
-        self.handlers = {
-            **self.handlers,
-            FETCH: self._on_reply,
-            WAIT: self._on_wait,
-            CONTROL: self._on_control,
-        }
 
     # Consumers
 
@@ -78,7 +72,12 @@ class ConsumingChannel(SettlingChannel):
                 self._queues_without_ack.add(queue)
             if self.fetcher is None:
                 self.in_flight.queue_order = self.queue_order_strategy
-                self.fetcher = Fetcher(self, self.in_flight, lease_ms=self.lease_ms)
+                self.fetcher = fetcher = Fetcher(self, self.in_flight, lease_ms=self.lease_ms)
+                self.handlers |= {
+                    FETCH: fetcher.on_reply,
+                    WAIT: fetcher.on_wait,
+                    CONTROL: fetcher.on_control_change,
+                }
             self.start_lease_renewer()
             self._start_fetching(self.fetcher, queue)
         self.polls_kombu = bool(self.active_queues)
@@ -182,18 +181,6 @@ class ConsumingChannel(SettlingChannel):
             for queue in self.fetcher.active:
                 if self.gather_messages(queue):
                     self.in_flight.leases[queue].fetchable = True
-
-    def _on_reply(self) -> None:
-        if self.fetcher is not None:
-            self.fetcher.on_reply()
-
-    def _on_wait(self) -> None:
-        if self.fetcher is not None:
-            self.fetcher.on_wait()
-
-    def _on_control(self) -> None:
-        if self.fetcher is not None:
-            self.fetcher.on_control_change()
 
     def _poll_error(self, type: str, **options: Any) -> None:
         """Handle the error of a connection: reading from it raises the error."""

@@ -19,15 +19,15 @@ def result_backend(app: Celery, url: str, **kwargs: Any) -> RedisBackend:
     parsed = BrokerURL.parse(url)
     parsed.check_files()
     if parsed.is_sentinel:
-        backend, server = _sentinel_backend(app, parsed, kwargs), {"db": parsed.db, **parsed.login}
-        server |= {} if parsed.tls is None else {"ssl": True, **parsed.tls}
+        backend = _sentinel_backend(app, parsed, kwargs)
+        tls = {} if parsed.tls is None else {"ssl": True}
     else:
         # Celery demands this option of an encrypted URL. The options below replace all that it parses.
         query = "" if parsed.tls is None else "?ssl_cert_reqs=CERT_REQUIRED"
         text = parsed.with_password().replace("unix://", "socket://", 1) + query
-        backend, server = RedisBackend(app=app, url=text, **kwargs), server_options(parsed)
+        backend, tls = RedisBackend(app=app, url=text, **kwargs), {}
     limit = {} if parsed.max_connections is None else {"max_connections": parsed.max_connections}
-    backend.connparams |= {**server, **parsed.options, **limit}
+    backend.connparams |= {**server_options(parsed), **tls, **parsed.options, **limit}
     return backend
 
 

@@ -62,7 +62,7 @@ def test_schedules_are_listed_with_their_times(store: Store, capsys: pytest.Capt
     """Each schedule has its last firing, its missed firings and its next one; the leader is named."""
     today = server.server_time_ms(store) // DAY_MS * DAY_MS
     then = today - 4 * DAY_MS
-    key = store.prefix + schedule_key("daily")
+    key = store.prefix + schedule_key("daily", "")
     store.client.hset(key, mapping={"since_ms": then - DAY_MS, "last_due_ms": then})
     with Client(settings=settings()) as client:
         scheduler = Scheduler(client, DAILY)

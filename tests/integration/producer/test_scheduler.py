@@ -42,7 +42,7 @@ def client(url: str) -> Iterator[Client]:
 def yesterday(store: Store, days: int = 1, name: str = "daily") -> None:
     """Date a schedule's last firing to some days ago."""
     then = server.server_time_ms(store) // DAY_MS * DAY_MS - days * DAY_MS
-    store.client.hset(schedule_key(name), mapping={"since_ms": then - DAY_MS, "last_due_ms": then})
+    store.client.hset(schedule_key(name, ""), mapping={"since_ms": then - DAY_MS, "last_due_ms": then})
 
 
 def sent(store: Store) -> list[str]:
@@ -69,10 +69,10 @@ def test_a_period_is_sent_once_even_by_two_leaders(client: Client) -> None:
     """Two leaders send a period once, by the period's id, even if the first was killed before it noted it."""
     store = client.store
     yesterday(store)
-    before = store.client.hgetall(schedule_key("daily"))
+    before = store.client.hgetall(schedule_key("daily", ""))
     Scheduler(client, DAILY).tick()
-    store.client.delete(scheduler_key())
-    store.client.hset(schedule_key("daily"), mapping=before)  # killed before it could note it
+    store.client.delete(scheduler_key(""))
+    store.client.hset(schedule_key("daily", ""), mapping=before)  # killed before it could note it
     Scheduler(client, DAILY).tick()
     today = datetime.now(UTC).date()
     assert sent(store) == [f"daily@{today}T00:00:00+00:00"]

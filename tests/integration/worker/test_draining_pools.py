@@ -46,7 +46,7 @@ def ended(command: "subprocess.Popen[str]") -> tuple[int, list[str], str]:
 def acts_on_drain(store: Store) -> bool:
     """True once the pool is drained and a process has acknowledged it."""
     known = state.read_state(store)
-    return bool(known.drained) and str(known.epoch).encode() in store.client.hvals(known_epochs_key())
+    return bool(known.drained) and str(known.epoch).encode() in store.client.hvals(known_epochs_key(""))
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def test_a_cancelled_task_is_killed_while_its_worker_stops(
             eventually(lambda: len(list(tmp_path.glob("*.started"))) == 2)
             child = int((tmp_path / "stuck.started").read_text())
             process.terminate()
-            known, nothing_starts = known_epochs_key(), str(ALL_FUTURE).encode()
+            known, nothing_starts = known_epochs_key(""), str(ALL_FUTURE).encode()
             eventually(lambda: nothing_starts in client.store.client.hvals(known))
             assert client.cancel(stuck.id, terminate=True).unacknowledged == ()
             eventually(lambda: batch.summary().cancelled == 1)
