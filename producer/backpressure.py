@@ -44,14 +44,6 @@ class FlowControl:
     queue_full: bool = False
     chunk_size: int = LARGEST_CHUNK
 
-    def adapt_chunk_size(self, room: int) -> None:
-        """Set the size of the next chunk to about twice the number of messages that were granted room."""
-        self.chunk_size = min(LARGEST_CHUNK, max(SMALLEST_CHUNK, 2 * room))
-
-    def reset(self) -> None:
-        """Return to the largest chunks, because a message did not have to wait."""
-        self.queue_full, self.chunk_size = False, LARGEST_CHUNK
-
 
 @dataclass
 class Timeout:
@@ -94,14 +86,14 @@ class AdmissionLine:
                 [answer] = publish(self.store, [first], policy="block", caller=caller)
                 is_in_line = isinstance(answer, Full) and not answer.delayed
                 if not isinstance(answer, Full):
-                    flow.reset()
+                    flow.queue_full, flow.chunk_size = False, LARGEST_CHUNK
                     return [answer]
                 if answer.delayed:
                     time.sleep(min(timeout.seconds_left, random.uniform(*DELAYED_SECONDS)))
                     return []
                 room = wait_for_room(self.store, first.queue, ticket, self._seconds_to_check(first, timeout))
                 if room:
-                    flow.adapt_chunk_size(room)
+                    flow.chunk_size = min(LARGEST_CHUNK, max(SMALLEST_CHUNK, 2 * room))
                     answers = publish(self.store, messages[:room], policy="block", caller=caller)
                     is_in_line = any(isinstance(answer, Full) for answer in answers)
                     if not isinstance(answers[0], Full):

@@ -75,12 +75,13 @@ class Inputs:
         """Return the number of items that an iteration yields. Do not call it if stdin is an argument."""
         return sum(1 for _ in self)
 
-    def root_folders(self, *more: Path) -> list[str]:
-        """Return the folders that workers must be allowed to use, for the arguments and `more` folders.
+    def root_folders(self, *more: str) -> list[str]:
+        """Return the folders that workers must be allowed to use: those of the arguments, and `more`.
 
-        A folder inside another one of them is left out.
+        A folder is a path or a storage URL. One inside another is left out.
         """
-        folders = {_folder_of(argument) for argument in self.arguments} | set(map(os.path.realpath, more))
+        folders = {_folder_of(argument) for argument in self.arguments}
+        folders |= {folder if "://" in folder else os.path.realpath(folder) for folder in more}
         return sorted(folder for folder in folders if not any(_is_inside(folder, other) for other in folders))
 
     def _walk_folder(self, folder: str, relative: PurePosixPath) -> Iterator[InputFile | UnreadableInput]:

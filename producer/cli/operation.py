@@ -53,9 +53,8 @@ def run_operation(start_workers: StartWorkers, operation: Operation, arguments: 
         raise BadInput(f"{' '.join(arguments)}: holds no {wanted}; name files, or --match GLOB")
     if out is not None and os.path.lexists(out) and not out.is_dir():
         raise BadInput(f"--out {out} is a file: name a folder")
-    roots = inputs.root_folders(*([out] if out else []), *map(Path, operation.roots))
-    if operation.out is not None and out is None:
-        roots.append(operation.out)
+    outputs = () if operation.out is None else (operation.out,)
+    roots = inputs.root_folders(*outputs, *operation.roots)
     queue = operation.queue or contract_of(operation.kind).queue
     with open_session(start_workers, queue=queue, roots=roots) as session:
         if session.is_embedded and out is not None:

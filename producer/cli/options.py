@@ -29,6 +29,6 @@ Roots = Annotated[
     typer.Option(
         "--root",
         metavar="DIR",
-        help="A further folder that this command's own workers may read and write (for paths on stdin).",
+        help="A further folder or storage URL that this command's own workers may use (for paths on stdin).",
     ),
 ]

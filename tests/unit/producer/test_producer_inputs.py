@@ -78,8 +78,8 @@ def test_paths_come_from_stdin_by_line_or_by_nul(separator: bytes) -> None:
 def test_roots_are_the_folders_of_what_was_named(tree: Path) -> None:
     """Workers of a one-off command may touch the folders named and --out, each once, and no parent."""
     inputs = Inputs([str(tree / "deep"), str(tree / "deep/er/c.jpg"), "s3://bucket/in/x.jpg"])
-    assert inputs.root_folders(tree / "out") == sorted(
-        ["s3://bucket/in", str(tree / "deep"), str(tree / "out")]
+    assert inputs.root_folders(str(tree / "out"), "s3://other/out", "s3://bucket/in/deep") == sorted(
+        ["s3://bucket/in", "s3://other/out", str(tree / "deep"), str(tree / "out")]
     )
 
 
