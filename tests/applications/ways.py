@@ -72,16 +72,16 @@ def environment(way: str, url: str, paths: Sequence[Path], more: Mapping[str, st
     return env
 
 
-def command(way: str, name: str, pool: str, queues: Sequence[str], folder: Path) -> list[str]:
-    """Return the command of a worker of an application, with two slots; writes the pools table it needs."""
+def command(way: str, name: str, pool: str, slots: int, queues: Sequence[str], folder: Path) -> list[str]:
+    """Return the command of a worker of an application; writes the pools table it needs."""
     if way != "app":
-        stock = [sys.executable, "-m", "celery", "-A", name, "worker", "-l", "INFO", "-c", "2", "-P", pool]
-        return [*stock, "-Q", ",".join(queues), "-n", "first@%h"]
+        stock = [sys.executable, "-m", "celery", "-A", name, "worker", "-l", "INFO", "-P", pool]
+        return [*stock, "-c", str(slots), "-Q", ",".join(queues), "-n", "first@%h"]
     tables = "\n".join(f"[queues.{queue}]" for queue in queues)
     listed = ", ".join(f'"{queue}"' for queue in queues)
     (folder / "millpond.toml").write_text(
         f"drain_seconds = 10\n[pools.default]\nqueues = [{listed}]\n"
-        f'executor = "{pool}"\nprocesses = 1\nconcurrency = 2\nprefetch = 2\n{tables}\n'
+        f'executor = "{pool}"\nprocesses = 1\nconcurrency = {slots}\nprefetch = 2\n{tables}\n'
     )
     return [sys.executable, "-m", "millpond", "worker", "--app", name, "default"]
 
@@ -96,6 +96,7 @@ def worker(
     *,
     paths: Sequence[Path],
     pool: str = "prefork",
+    slots: int = 2,
     queues: Sequence[str] = ("celery",),
     more: Mapping[str, str] = {},
 ) -> Iterator[Running]:
@@ -105,7 +106,7 @@ def worker(
     with (folder / "worker.log").open("ab") as log:
         process = subprocess.Popen(
             with_parent_death_signal(
-                command(way, name, pool, queues, folder), on_parent_death=signal.SIGTERM
+                command(way, name, pool, slots, queues, folder), on_parent_death=signal.SIGTERM
             ),
             cwd=folder,
             env={**env, "MILLPOND_CONFIG": str(folder / "millpond.toml")} if way == "app" else env,

@@ -1,6 +1,5 @@
 """A stock worker with eventlet's greenlets on the transport."""
 
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -8,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from millpond.broker.connection import connect
+from millpond.broker.connection import Store
 from millpond.broker.inspect.depth import read_depth
 from millpond.broker.keys import QueueKeys
-from tests.applications.ways import environment
+from tests.applications.ways import worker
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
 
@@ -27,33 +26,18 @@ SECONDS = 3
 
 
 def test_a_worker_with_eventlet_runs_its_tasks_side_by_side(
-    url: str, tmp_path: Path, eventually: Callable[..., object]
+    url: str, plain_store: Store, tmp_path: Path, eventually: Callable[..., object]
 ) -> None:
     """Ten tasks sleep at once, a delayed task runs, and a stopped worker finishes its running tasks."""
     pytest.importorskip("eventlet")
-    broker = url.replace("redis://", "millpond://")
-    here, more = [Path(__file__).parent], {"APP_RESULTS": url}
-    env, log, store = environment("transport", broker, here, more), tmp_path / "log", connect(url)
-    command = [sys.executable, "-m", "celery", "-A", "orders", "worker", "-P", "eventlet", "-c", "10"]
-    with (
-        log.open("wb") as out,
-        subprocess.Popen(
-            [*command, "-Q", "default", "-l", "INFO"], cwd=tmp_path, env=env, stdout=out, stderr=out
-        ) as process,
-    ):
-        try:
-            eventually(lambda: " ready." in log.read_text(), 60)
-            client = [sys.executable, "-c", CLIENT.format(seconds=SECONDS)]
-            began = time.monotonic()
-            said = subprocess.run(client, env=env, check=True, timeout=150, capture_output=True, text=True)
-            assert said.stdout == "5\n"
-            assert time.monotonic() - began < 10 * SECONDS
-            eventually(lambda: read_depth(store, "default").in_flight == 3, 60)
-        finally:
-            process.terminate()
-            process.wait(60)
-    left = read_depth(store, "default")
-    assert (process.returncode, left.ready, left.in_flight, left.dead) == (0, 0, 0, 0)
+    how = {"paths": [Path(__file__).parent], "pool": "eventlet", "slots": 10, "queues": ("default",)}
+    with worker("transport", "orders", url, tmp_path, eventually, **how) as running:
+        began = time.monotonic()
+        client = [sys.executable, "-c", CLIENT.format(seconds=SECONDS)]
+        assert running.run(*client, seconds=150) == "5\n"
+        assert time.monotonic() - began < 10 * SECONDS
+        eventually(lambda: read_depth(plain_store, "default").in_flight == 3, 60)
+    left = read_depth(plain_store, "default")
+    assert (running.process.returncode, left.ready, left.in_flight, left.dead) == (0, 0, 0, 0)
     assert left.counters["settled"] == 14
-    assert not store.client.exists(QueueKeys("default").deliveries)
-    store.close()
+    assert not plain_store.client.exists(QueueKeys("default").deliveries)
