@@ -1,9 +1,8 @@
 """Flower in a real browser: a person finds workers, tasks and queues on its pages, and no secret."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 from kombu import Connection
@@ -21,30 +20,18 @@ POND = {
     "flower": True,
     "settings": {"table": {"pools": {"default": {"concurrency": 1, "prefetch": 0}}}},
 }
-QUIET = [
-    *("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update"),
-]
 SECRET = "the-cellar-door-is-open"
 
 
 @pytest.fixture
-def page(pond: Embedded, tmp_path: Path, missing: Callable[[str], NoReturn]) -> Iterator[Any]:
-    """Open a page of a fresh browser; leave a picture of what it saw last."""
-    program = shutil.which("chromium") or missing("chromium")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        missing("playwright")
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch_persistent_context(
-            tmp_path / "profile", executable_path=program, args=QUIET, base_url=pond.flower_url
-        )
-        opened = browser.new_page()
-        opened.set_default_timeout(30_000)
-        yield opened
-        opened.screenshot(path=tmp_path / "page.png", full_page=True)
-        browser.close()
+def page(chromium: Any, pond: Embedded, tmp_path: Path) -> Iterator[Any]:
+    """Open a page without a login; leave a picture of what it saw last."""
+    context = chromium.new_context(base_url=pond.flower_url)
+    opened = context.new_page()
+    opened.set_default_timeout(30_000)
+    yield opened
+    opened.screenshot(path=tmp_path / "page.png", full_page=True)
+    context.close()
 
 
 @pytest.fixture

@@ -1,11 +1,10 @@
 """An operator at Millpond's pages, in a real browser: sees, pauses, finds, requeues, watches."""
 
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
@@ -19,7 +18,6 @@ from tests.harness.flower_process import make_dead_letter
 Eventually = Callable[..., Any]
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
-LOGIN = {"username": "ann", "password": "secret"}
 POND = {
     "pools": ["default"],
     "flower": True,
@@ -28,53 +26,12 @@ POND = {
         "flower_basic_auth": ("ann:secret",),
     },
 }
-QUIET = ["--disable-gpu", "--no-first-run", "--disable-sync", "--disable-background-networking"]
 WIDTHS = {"wide": 1280, "narrow": 390}
 #: How many tables are wider than their place, or have an error squeezed into a column that nobody can read.
 OUT_OF_SIGHT = """[...document.querySelectorAll(".table-responsive")].filter(
     (each) => each.scrollWidth > each.clientWidth
         || [...each.querySelectorAll(".millpond-error")].some((cell) => cell.clientWidth < 180)
 ).length"""
-
-
-@pytest.fixture(scope="module")
-def chromium(missing: Callable[[str], NoReturn]) -> Iterator[Any]:
-    """Run one browser for the module."""
-    program = shutil.which("chromium") or missing("chromium")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        missing("playwright")
-    with sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=program, args=QUIET)
-        yield running
-        running.close()
-
-
-@pytest.fixture
-def open_page(chromium: Any, pond: Embedded) -> Iterator[Callable[..., Any]]:
-    """Open pages of ann's; one on which a script of a text runs, or is stopped, fails the test."""
-    contexts: list[Any] = []
-    faults: list[str] = []
-
-    def opened(*, scheme: str = "light", width: int = 1280) -> Any:
-        size = {"width": width, "height": 800}
-        contexts.append(
-            chromium.new_context(
-                base_url=pond.flower_url, http_credentials=LOGIN, color_scheme=scheme, viewport=size
-            )
-        )
-        page = contexts[-1].new_page()
-        page.set_default_timeout(30_000)
-        page.on("dialog", lambda dialog: (faults.append(dialog.message), dialog.dismiss()))
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda said: faults.append(said.text) if "Content Security" in said.text else None)
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert faults == []
 
 
 def test_an_operator_pauses_a_queue_and_brings_back_what_died(

@@ -16,10 +16,10 @@ from millpond.broker.stats.elasticity import Elasticity
 from millpond.broker.stats.heartbeats import Heartbeat
 from millpond.broker.stats.window import Place
 from millpond.worker.local.embedded import Embedded
-from tests.browser.test_operator import POND, chromium, open_page
+from tests.browser.test_operator import POND
 from tests.harness.background import repeating
 
-__all__ = ["POND", "chromium", "open_page"]
+__all__ = ["POND"]
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
