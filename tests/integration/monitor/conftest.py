@@ -1,4 +1,4 @@
-"""Share one Flower with a login among all tests of pages, and a store on its database."""
+"""Share one Flower with a login and one without among all tests of pages, and a store on their database."""
 
 from collections.abc import Iterator
 
@@ -27,6 +27,13 @@ def watched(pages_url: str) -> Iterator[Store]:
 def flower_url(pages_url: str) -> Iterator[str]:
     """Run a Flower that lets ann in."""
     with run_flower(pages_url, flower_basic_auth=(LOGIN,)) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def public_flower_url(pages_url: str) -> Iterator[str]:
+    """Run a Flower that needs no login."""
+    with run_flower(pages_url) as url:
         yield url
 
 

@@ -86,15 +86,14 @@ def test_read_only_hides_every_button_and_refuses_every_change(pages_url: str, w
         _changes_nothing(ann, watched, batch)
 
 
-def test_without_a_login_it_shows_and_changes_nothing(pages_url: str, watched: Store) -> None:
+def test_without_a_login_it_shows_and_changes_nothing(public_flower_url: str, watched: Store) -> None:
     """Without a configured login, requests to the machine's own name may read, and none may change."""
     batch = record.open_batch(watched)
-    with run_flower(pages_url) as url:
-        anybody = Visitor(url, login=None)
-        page = anybody.get("/queues")
-        assert (page.status, 'method="post"' in page.text) == (200, False)
-        assert "MILLPOND_FLOWER_BASIC_AUTH" in page.text
-        _changes_nothing(anybody, watched, batch)
+    anybody = Visitor(public_flower_url, login=None)
+    page = anybody.get("/queues")
+    assert (page.status, 'method="post"' in page.text) == (200, False)
+    assert "MILLPOND_FLOWER_BASIC_AUTH" in page.text
+    _changes_nothing(anybody, watched, batch)
 
 
 def _changes_nothing(visitor: Visitor, store: Store, batch: str) -> None:

@@ -43,15 +43,25 @@ def files_pool(root: Path) -> Iterator[Embedded]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def whole(files_pool: Embedded, root: Path) -> bytes:
+    """Return the thumbnail of the photograph, made undisturbed."""
+    target = root / "undisturbed.jpg"
+    with Client(settings=files_pool.settings) as client:
+        with client.batch() as batch:
+            batch.send(Thumbnail(source=str(root / "large.png"), target=str(target)))
+        assert batch.wait(timedelta(seconds=60)).succeeded == 1
+    return target.read_bytes()
+
+
 @pytest.mark.parametrize("victim", ["the prefork child", "the whole worker"])
 def test_a_worker_killed_in_the_middle_of_a_thumbnail(
-    victim: str, files_pool: Embedded, root: Path, eventually: Eventually
+    victim: str, files_pool: Embedded, root: Path, whole: bytes, eventually: Eventually
 ) -> None:
     """After SIGKILL during the write, the thumbnail is there, whole and alone, by one success."""
     folder = root / victim.replace(" ", "-")
     folder.mkdir()
     with Client(settings=files_pool.settings) as client:
-        whole = _thumbnail(client, root, folder / "undisturbed.jpg")
         before = depth.read_depth(client.store, "files").counters.get("redelivered", 0)
         with client.batch() as batch:
             batch.send(Thumbnail(source=str(root / "large.png"), target=str(folder / "thumb.jpg")))
@@ -63,14 +73,7 @@ def test_a_worker_killed_in_the_middle_of_a_thumbnail(
         assert len(list(batch.results())) == 1
         assert depth.read_depth(client.store, "files").counters.get("redelivered", 0) == before + 1
     assert (folder / "thumb.jpg").read_bytes() == whole
-    assert sorted(path.name for path in folder.iterdir()) == ["thumb.jpg", "undisturbed.jpg"]
-
-
-def _thumbnail(client: Client, root: Path, target: Path) -> bytes:
-    with client.batch() as batch:
-        batch.send(Thumbnail(source=str(root / "large.png"), target=str(target)))
-    assert batch.wait(timedelta(seconds=60)).succeeded == 1
-    return target.read_bytes()
+    assert sorted(path.name for path in folder.iterdir()) == ["thumb.jpg"]
 
 
 def _writer(supervisor: int) -> psutil.Process | None:
