@@ -95,7 +95,7 @@ class Inputs:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     skipped = self.skipped_folder
-                    if skipped is None or Path(entry.path).absolute() != skipped.absolute():
+                    if skipped is None or os.path.realpath(entry.path) != os.path.realpath(skipped):
                         yield from self._walk_folder(entry.path, relative / entry.name)
                 elif (
                     self._matches_pattern(entry.name) and (file := _entry_input(entry, relative)) is not None

@@ -14,6 +14,7 @@ from fnmatch import fnmatchcase
 from hashlib import sha256
 
 from millpond.broker.task_ids import new_id
+from millpond.producer.message import NAME_LENGTH
 from millpond.tasks.settings import GatewayToken
 
 
@@ -47,8 +48,14 @@ class Principal:
         return new_id() if self.is_unrestricted else f"{self.name}:{new_id()}"
 
     def namespaced_key(self, key: str | None) -> str | None:
-        """Return a unique key, moved into the name space of this principal. Return None for None."""
-        return key if key is None or self.is_unrestricted else f"{self.name}/{key}"
+        """Return a unique key, moved into the name space of this principal. Return None for None.
+
+        A key that would become too long for a message is replaced by its hash.
+        """
+        if key is None or self.is_unrestricted:
+            return key
+        is_short = len(self.name) + 1 + len(key) <= NAME_LENGTH
+        return f"{self.name}/{key if is_short else sha256(key.encode()).hexdigest()}"
 
     @property
     def is_unrestricted(self) -> bool:

@@ -13,8 +13,10 @@ from millpond.producer.gateway.auth import authenticate, check_address
 from millpond.producer.gateway.options import Id
 from millpond.producer.gateway.problems import ApiError
 from millpond.producer.gateway.tokens import ANONYMOUS, Principal, find_principal, hash_token
+from millpond.producer.message import Message
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.settings import Gateway, GatewayToken, Settings
+from millpond.tasks.squares.contract import Square
 from tests.harness.gateway_process import GatewayProcess, ndjson_body, run_gateway
 
 MAIL = {"sender": "a@example.org", "to": "b@example.org", "subject": "s", "text": "t"}
@@ -111,6 +113,13 @@ def test_the_tasks_of_a_token_of_any_name_have_ids_that_routes_take(name: str) -
     """A token's tasks can be read and cancelled, whatever character the name of the token begins with."""
     principal = Principal(GatewayToken(name=name, hash=hash_token(name)).name, ("email.*",))
     assert (id := principal.new_task_id()) == TypeAdapter(Id).validate_python(id)
+
+
+def test_a_token_may_use_the_longest_unique_keys() -> None:
+    """A key stays within the client's maximum when it is moved into the name space of a token."""
+    principal = Principal("x" * 60, ("email.*",))
+    keys = [principal.namespaced_key(letter * 200) for letter in "ab"]
+    assert len({Message(Square(n=1), once=key).once for key in keys}) == 2
 
 
 @pytest.mark.parametrize("id", ["", ".", "..", "a/b", "x" * 201])

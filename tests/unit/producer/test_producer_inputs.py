@@ -31,6 +31,14 @@ def test_a_folder_is_walked_for_the_names_that_fit(tree: Path) -> None:
     assert inputs.count_items() == 3
 
 
+@pytest.mark.parametrize("out", ["deep/../out", "link"])
+def test_the_folder_written_to_is_left_out_by_any_path(tree: Path, out: str) -> None:
+    """Outputs would else be inputs again, without end."""
+    (tree / "link").symlink_to("out")
+    inputs = Inputs([str(tree)], patterns=("*.jpg",), skipped_folder=tree / out)
+    assert below(inputs) == ["B.JPG", "a.jpg", "deep/er/c.jpg"]
+
+
 def test_a_file_that_is_named_is_taken_whatever_its_name(tree: Path) -> None:
     """Patterns hold for folders; a file that a person names is meant."""
     assert below(Inputs([str(tree / "note.txt")], patterns=("*.jpg",))) == ["note.txt"]
