@@ -25,6 +25,9 @@ from millpond.tasks.configuration.variable_names import (
 
 PREFIX = "MILLPOND_"
 
+#: Python has a surrogate for each byte of a variable that is not UTF-8.
+_NOT_UTF8 = re.compile("[\ud800-\udfff]")
+
 #: The names of variables that Kubernetes sets in every container for a Service named millpond…
 _SERVICE_LINK = re.compile(r"MILLPOND(_\w+)?_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
 
@@ -91,6 +94,8 @@ def _parse_value(text: str, model: type[BaseModel], path: tuple[str, ...]) -> An
     field = field_at(model, path)
     assert field is not None
     annotation, secret = field.annotation, is_secret(field)
+    if _NOT_UTF8.search(text):
+        raise ValueError("is not UTF-8: write it in UTF-8")
     if not text.strip():
         if is_list(annotation) or field.default == "":
             return () if is_list(annotation) else ""

@@ -212,6 +212,10 @@ VARIABLES: list[tuple[dict[str, str], str]] = [
     ({"MILLPOND_POOLS__EMAIL": "20"}, "MILLPOND_POOLS__EMAIL is '20', which is no table"),
     ({"MILLPOND_POOLS__CONCURRENCY": "20"}, "MILLPOND_POOLS__CONCURRENCY is '20', which is no table"),
     ({"MILLPOND_SCHEDULE": '{"a b": {"kind": "x", "every": "1h"}}'}, "MILLPOND_SCHEDULE: 'a b' is no name"),
+    (
+        {"MILLPOND_POOLS__EMAIL__QUEUES": "\udced"},
+        "MILLPOND_POOLS__EMAIL__QUEUES is not UTF-8: write it in UTF-8",
+    ),
     ({"MILLPOND_SCHEDULE__A__KIND": "x"}, "MILLPOND_SCHEDULE__A__KIND: say when: either every or cron"),
     ({"MILLPOND_SCHEDULE__A__EVERY": "1h"}, "MILLPOND_SCHEDULE__A__EVERY: kind is missing: write text"),
     # settings that contradict each other
