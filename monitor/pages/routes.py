@@ -36,6 +36,6 @@ def add_routes(application: Any) -> None:
     prefix = path_prefix(application.options.url_prefix)
     rules = [url(prefix + pattern, handler, name=name) for pattern, handler, name in ROUTES]
     folder = {"path": str(static_files.FOLDER)}
-    static = url(f"{prefix}/millpond/static/(.+)", static_files.StaticFiles, folder, "millpond-static")
+    static = url(f"{prefix}/millpond/static/([a-z_.]+)", static_files.StaticFiles, folder, "millpond-static")
     application.settings["static_versions"] = static_files.file_versions()
     application.add_handlers(".*", [*rules, static])

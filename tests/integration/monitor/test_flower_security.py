@@ -103,3 +103,9 @@ def _changes_nothing(visitor: Visitor, store: Store, batch: str) -> None:
         assert visitor.post(path, form).status == 403, path
     assert not limits.read_limits(store, "default").paused
     assert record.read_summary(store, batch).cancelled_at_ms is None
+
+
+@pytest.mark.parametrize("name", ["%00", "..%2fpages%2fguard.py", "nothing.css"])
+def test_a_name_that_is_no_static_file_is_not_found(ann: Visitor, name: str) -> None:
+    """A name that no file can have is no error of the server."""
+    assert ann.get(f"/millpond/static/{name}").status == 404
