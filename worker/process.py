@@ -9,7 +9,7 @@ import os
 import sys
 import traceback
 import warnings
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from socket import gethostname
 from typing import Any
@@ -57,7 +57,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     The exit code is Celery's, or `EX_CONFIG` if the settings, or a module that they name, prevent the start.
     """
-    arguments = _parse_arguments(argv)
+    parser = ArgumentParser(prog="millpond.worker.process")
+    parser.add_argument("pool")
+    parser.add_argument("number", type=int)
+    parser.add_argument("--ready-fd", type=int)
+    arguments = parser.parse_args(argv)
     # Celery restarts itself on SIGHUP with these arguments, without `--ready-fd`: the descriptor is closed by
     # then.
     sys.argv = ["-P", "-m", "millpond.worker.process", arguments.pool, str(arguments.number)]
@@ -99,17 +103,9 @@ def make_worker(settings: Settings, pool_name: str, number: int) -> Any:
     # Not through Celery's command line: its imports take a third of a worker's start.
     try:
         return app.Worker(**user_options.add_default_options(app, worker_options(pool_name, number, pool)))
-    except (ImproperlyConfigured, SecurityError) as error:
+    except (ImproperlyConfigured, SecurityError, SettingsError) as error:
         print(f"millpond: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(os.EX_CONFIG)
-
-
-def _parse_arguments(argv: Sequence[str] | None) -> Namespace:
-    parser = ArgumentParser(prog="millpond.worker.process")
-    parser.add_argument("pool")
-    parser.add_argument("number", type=int)
-    parser.add_argument("--ready-fd", type=int)
-    return parser.parse_args(argv)
 
 
 def _warn_if_root() -> None:

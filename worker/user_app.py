@@ -7,7 +7,7 @@ application's own. Kinds of Millpond's own run beside its tasks.
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,8 +184,9 @@ def _ineffective_settings(app: Celery, settings: Settings, pools: tuple[str, ...
     if conf.task_default_rate_limit:
         yield SettingChange("task_default_rate_limit", conf.task_default_rate_limit, "-", _RATE_LIMIT_REASON)
     served = {queue for pool in table.pools.values() for queue in pool.queues}
-    named = {conf.task_default_queue, *(queue.name for queue in conf.task_queues or ())}
-    for queue in sorted(named - served):
+    queues = conf.task_queues or ()
+    names = queues if isinstance(queues, Mapping) else (queue.name for queue in queues)
+    for queue in sorted({conf.task_default_queue, *names} - served):
         why = f'no pool serves it: set queues = ["{queue}"] in the [pools.NAME] of its workers'
         yield SettingChange(f"queue {queue}", "-", "-", why)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from celery import Celery
 
+from millpond.tasks.errors import SettingsError
 from millpond.worker.user_app import SettingChange
 
 _WHY = "`millpond worker` has no options of an application: read it from a setting or its environment"
@@ -17,7 +18,8 @@ _WHY = "`millpond worker` has no options of an application: read it from a setti
 def add_default_options(app: Celery, options: dict[str, Any]) -> dict[str, Any]:
     """Return the options of a worker with the defaults of the application's own options.
 
-    Sends the signal `user_preload_options` if the application has preload options.
+    Sends the signal `user_preload_options` if the application has preload options. Raises `SettingsError` for
+    an option that must be given.
     """
     if not (app.user_options["worker"] or app.user_options["preload"]):
         return options
@@ -36,9 +38,15 @@ def option_changes(app: Celery) -> Iterator[SettingChange]:
 
 
 def _default_values(app: Celery, group: str) -> dict[str, Any]:
-    """Return the default values of the application's options of a group, `worker` or `preload`."""
+    """Return the default values of the application's options of a group, `worker` or `preload`.
+
+    Raises `SettingsError` for an option that must be given.
+    """
     if not (options := app.user_options[group]):
         return {}
-    from click import Command  # imported only for applications that have options
+    from click import Command, UsageError  # imported only for applications that have options
 
-    return Command(group, params=list(options)).make_context(group, [], resilient_parsing=False).params
+    try:
+        return Command(group, params=list(options)).make_context(group, [], resilient_parsing=False).params
+    except UsageError as error:
+        raise SettingsError(f"{error.format_message()} {_WHY}") from None

@@ -46,12 +46,16 @@ class Service:
 
     def last_log_line(self) -> str:
         """Return ": " and the last line of the log that is not the supervisor's own, or "" without such."""
-        for line in reversed(self.log.read_text(errors="replace").split("\n")):
-            if line.strip() and "millpond.supervisor" not in line:
-                return f": {line.strip()}"
-        return ""
+        line = last_line(self.log, leave_out="millpond.supervisor")
+        return f": {line}" if line else ""
 
     def stop(self, timeout_seconds: float) -> None:
         """Terminate the service and wait for its end. Kill it after the time-out."""
         terminate(self.process, within_seconds=timeout_seconds)
         os.close(self.ready_pipe)
+
+
+def last_line(log: Path, *, leave_out: str | None = None) -> str:
+    """Return the last line of a log that is not empty and does not have `leave_out`, "" without such."""
+    lines = (line.strip() for line in reversed(log.read_text(errors="replace").split("\n")))
+    return next((line for line in lines if line and (leave_out is None or leave_out not in line)), "")

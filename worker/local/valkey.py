@@ -19,6 +19,7 @@ from millpond.broker.server import is_reachable
 from millpond.tasks.errors import StartError
 from millpond.tasks.extras import install_command
 from millpond.worker.local.addresses import find_free_port
+from millpond.worker.local.service import last_line
 from millpond.worker.supervise.parent_death import with_parent_death_signal
 from millpond.worker.supervise.terminate import terminate
 
@@ -79,7 +80,7 @@ def start_server(
             return server
         if b"already in use" not in log.read_bytes():
             break
-    raise StartError(f"{program} did not start: {_last_line(log)} (all of it: {log})")
+    raise StartError(f"{program} did not start: {last_line(log) or 'its log is empty'} (all of it: {log})")
 
 
 def embedded_binary() -> str:
@@ -154,9 +155,3 @@ def _quote(text: str) -> str:
     """Return a value in quotes, as the server's configuration has it."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
-
-
-def _last_line(log: Path) -> str:
-    """Return the last line of a log that is not empty, or a text that the log is empty."""
-    lines = log.read_text(errors="replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "its log is empty")

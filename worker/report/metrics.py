@@ -5,7 +5,7 @@ metrics of the fleet, which Flower serves, have other names, so nothing is count
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from millpond.broker.stats.heartbeats import parse_totals
 from millpond.tasks.process.health import HEALTH_CHECKS, judge_health
@@ -17,24 +17,28 @@ from millpond.worker.report.metrics_file import read_metrics
 #: The content of a process's metrics file, with its totals parsed.
 Record = dict[str, Any]
 
-#: Name, help, and a function that reads the value from a process's record.
-GAUGES: tuple[tuple[str, str, Callable[[Record], float]], ...] = (
-    ("slots", "Slots of the process", lambda record: record["slots"]),
-    ("slots_busy", "Slots that run a task", lambda record: record["busy"]),
-    ("in_flight", "Messages fetched and not settled", lambda record: record["in_flight"]),
-)
-COUNTERS: tuple[tuple[str, str, Callable[[Record], float]], ...] = (
-    ("fetch_calls", "Round trips that settled and fetched", lambda record: record["totals"].fetch_calls),
-    ("slot_seconds", "Slot-seconds available", lambda record: record["totals"].slot_seconds),
-    ("busy_seconds", "Slot-seconds used", lambda record: record["totals"].busy_seconds),
-    ("cpu_seconds", "CPU seconds of handlers", lambda record: record["totals"].cpu_seconds),
+#: Name, type and help of each metric, and the function that reads its value from a process's record.
+METRICS: tuple[tuple[str, Literal["gauge", "counter"], str, Callable[[Record], float]], ...] = (
+    ("slots", "gauge", "Slots of the process", lambda record: record["slots"]),
+    ("slots_busy", "gauge", "Slots that run a task", lambda record: record["busy"]),
+    ("in_flight", "gauge", "Messages fetched and not settled", lambda record: record["in_flight"]),
+    (
+        "fetch_calls",
+        "counter",
+        "Round trips that settled and fetched",
+        lambda record: record["totals"].fetch_calls,
+    ),
+    ("slot_seconds", "counter", "Slot-seconds available", lambda record: record["totals"].slot_seconds),
+    ("busy_seconds", "counter", "Slot-seconds used", lambda record: record["totals"].busy_seconds),
+    ("cpu_seconds", "counter", "CPU seconds of handlers", lambda record: record["totals"].cpu_seconds),
     (
         "task_events_skipped",
+        "counter",
         "Tasks left out of the sample of events",
         lambda record: record["totals"].left_out,
     ),
-    ("lease_renewals", "Leases renewed", lambda record: record["lease_renewals"]),
-    ("leases_lost", "Leases expired", lambda record: record["leases_lost"]),
+    ("lease_renewals", "counter", "Leases renewed", lambda record: record["lease_renewals"]),
+    ("leases_lost", "counter", "Leases expired", lambda record: record["leases_lost"]),
 )
 
 
@@ -48,12 +52,9 @@ def supervisor_metrics(pools: Sequence[str], supervisor_pid: int) -> Iterator[Me
         )
         for record in read_metrics(supervisor_pid)
     ]
-    for name, help_, read in GAUGES:
+    for name, type_, help_, read in METRICS:
         samples = [(labels, read(record)) for labels, record in records]
-        yield Metric(f"millpond_worker_{name}", "gauge", help_, samples)
-    for name, help_, read in COUNTERS:
-        samples = [(labels, read(record)) for labels, record in records]
-        yield Metric(f"millpond_worker_{name}", "counter", help_, samples)
+        yield Metric(f"millpond_worker_{name}", type_, help_, samples)
     yield from run_metrics("millpond_worker_task", [(labels, record["totals"]) for labels, record in records])
 
 

@@ -190,16 +190,14 @@ def _children_of_thread(thread: Path) -> list[int]:
 
 def _disk_name(fd: int) -> str:
     """Return the name of the disk of an open file, by the folder of its mount, or "" if it is no file."""
-    with suppress(OSError):
-        path = Path(f"/proc/self/fd/{fd}").readlink()
-        if path.is_absolute():
-            mount = next(folder for folder in (path, *path.parents) if os.path.ismount(folder))
-            return f"the disk of {mount}"
-    return ""
+    path = Path(_file_path(fd))
+    if not path.is_absolute():
+        return ""
+    return f"the disk of {next(folder for folder in (path, *path.parents) if os.path.ismount(folder))}"
 
 
 def _file_path(fd: int) -> str:
-    """Return the path of an open file, or "" if it is not known."""
+    """Return the path of an open file, or the kernel's description (`socket:[1]`). "" if it is not known."""
     with suppress(OSError):
         return str(Path(f"/proc/self/fd/{fd}").readlink())
     return ""
@@ -260,17 +258,17 @@ def _activity_at_descriptor(fd: int) -> Activity:
     A socket and a named pipe lead to a peer, a pipe to a child process (standard output and standard error to
     a peer), and an eventfd to another thread. All others are files.
     """
-    with suppress(OSError):
-        path = Path(f"/proc/self/fd/{fd}").readlink()
-        target = path.name
-        if target.startswith("pipe:"):
-            return Activity("peer", _OUTPUTS[fd]) if fd in _OUTPUTS else Activity("child")
-        if target == "anon_inode:[eventfd]":
-            return Activity("thread")
-        if not target.startswith("socket:"):
-            return Activity("peer", str(path)) if path.is_fifo() else Activity("file", _disk_name(fd))
+    path = _file_path(fd)
+    if path.startswith("pipe:"):
+        return Activity("peer", _OUTPUTS[fd]) if fd in _OUTPUTS else Activity("child")
+    if path == "anon_inode:[eventfd]":
+        return Activity("thread")
+    if path.startswith("socket:"):
         return _activity_at_socket(fd)
-    return Activity("unknown")
+    with suppress(OSError):  # a folder on its path may be closed to this user
+        if Path(path).is_fifo():
+            return Activity("peer", path)
+    return Activity("file", _disk_name(fd)) if path else Activity("unknown")
 
 
 def _activity_at_socket(fd: int) -> Activity:

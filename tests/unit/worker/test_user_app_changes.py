@@ -13,6 +13,7 @@ from celery.signals import user_preload_options
 from click import Option
 
 from millpond.tasks import celery_application
+from millpond.tasks.errors import SettingsError
 from millpond.tasks.settings import Settings
 from millpond.worker import user_app, user_options
 
@@ -71,6 +72,14 @@ def test_limits_hold_on_prefork_and_a_queue_without_a_pool_is_named() -> None:
     found = lines(told("heavy", task_time_limit=5, task_default_queue="celery"))
     assert "task_time_limit" not in found
     assert 'no pool serves it: set queues = ["celery"]' in found["queue celery"]
+
+
+def test_queues_that_are_set_as_a_mapping_are_named_too() -> None:
+    """Celery takes a mapping of names to options for `task_queues`, as well as a list of queues."""
+    queues = {name: {"exchange": name, "routing_key": name} for name in ("orders", "heavy")}
+    found = lines(told("heavy", task_queues=queues))
+    assert "queue orders" in found
+    assert "queue heavy" not in found
 
 
 @pytest.mark.parametrize(
@@ -170,6 +179,14 @@ def test_options_of_the_application_have_their_defaults_and_are_named() -> None:
     found = lines(user_app.format_changes(list(user_options.option_changes(app))))
     assert "- -> 4 `millpond worker` has no options" in found["option --shards"]
     assert "- -> dev" in found["option --stage"]
+
+
+def test_an_option_that_must_be_given_is_named_in_one_line() -> None:
+    """`millpond worker` has no such options: the error names the option, without a traceback."""
+    app = Celery("shop", broker="redis://localhost/0", set_as_current=False)
+    app.user_options["worker"].add(Option(("--shards",), type=int, required=True))
+    with pytest.raises(SettingsError, match=r"Missing option '--shards'.*has no options of an application"):
+        user_options.add_default_options(app, {})
 
 
 def test_a_result_backend_that_cannot_be_made_ends_the_worker(capsys: pytest.CaptureFixture[str]) -> None:
