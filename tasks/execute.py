@@ -88,11 +88,9 @@ def execute(
         message = delivery.message
         args, kwargs, _embed = message.arguments
         job = message if handler.takes_message else validate_job(handler, args, kwargs)
-        call = handler.function
-        if around:
-            call = partial(forked_child.call_without_fork, call)
-            for hook in around:
-                call = partial(hook, call_next=call)
+        call = partial(forked_child.call_without_fork, handler.function) if around else handler.function
+        for hook in around:
+            call = partial(hook, call_next=call)
         value = call(job, context)
         if _process_id() != pid:
             forked_child.end_child()
