@@ -37,20 +37,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 Failed = Callable[[list[str], int], str]
 
 
-@pytest.fixture
-def failed(capsys: pytest.CaptureFixture[str]) -> Failed:
-    """Return `failed(arguments, code)`, which runs a command that must fail and returns its one line."""
-
-    def run(arguments: list[str], code: int) -> str:
-        assert millpond.main(arguments) == code
-        shown = capsys.readouterr()
-        assert (shown.out, shown.err.count("\n")) == ("", 1)
-        assert shown.err.startswith("millpond: ")
-        return shown.err
-
-    return run
-
-
 WRONG = [
     (["nonsense"], "no command is named 'nonsense'. See: millpond --help"),
     (["why", "--probe"], "--probe measures one pool: name it, as in millpond why email --probe"),

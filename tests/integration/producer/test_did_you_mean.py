@@ -1,12 +1,13 @@
 """A name that there is not is answered with the one that was meant."""
 
+from collections.abc import Callable
+
 import pytest
 
-import millpond
 from millpond.broker.connection import Store
 from millpond.producer.client import Client
 from millpond.tasks.errors import SettingsError, UnknownKind, UnknownQueue
-from millpond.tasks.settings import Settings, settings
+from millpond.tasks.settings import Settings
 from millpond.worker.local.embedded import embedded
 
 
@@ -39,19 +40,12 @@ def test_a_command_line(
     said: str,
     store: Store,
     url: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    configure: Callable[[str, str], None],
+    failed: Callable[[list[str], int], str],
 ) -> None:
     """A mistyped command, option, limit, queue or pool is answered by the similar one in a line, with 2."""
-    monkeypatch.setenv("MILLPOND_BROKER_URL", url)
-    monkeypatch.setenv("MILLPOND_KEY_PREFIX", store.prefix)
-    settings.cache_clear()
-    assert millpond.main(arguments.split()) == 2
-    settings.cache_clear()
-    shown = capsys.readouterr().err
-    assert said in shown
-    assert shown.startswith("millpond: ")
-    assert shown.count("\n") == 1
+    configure(url, store.prefix)
+    assert said in failed(arguments.split(), 2)
 
 
 def test_an_application(store: Store, url: str) -> None:
