@@ -218,9 +218,9 @@ def translate_errors(action: str) -> Iterator[None]:
             "number: ?max_connections=N at the end of the broker URL"
         ) from None
     except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+        text = str(error).partition(" : <")[0]  # without the options that redis-py's Sentinel appends
         raise BrokerAway(
-            f"{action}: the broker cannot be reached ({_error_text(error)}). "
-            "Is it running, and is its URL right?"
+            f"{action}: the broker cannot be reached ({text}). Is it running, and is its URL right?"
         ) from None
     except ReadOnlyError:
         raise BrokerAway(
@@ -230,11 +230,6 @@ def translate_errors(action: str) -> Iterator[None]:
         raise BrokerError(f"{action}: {_refusal_reason(error)}") from None
     except RedisError as error:
         raise BrokerError(f"{action}: the broker answered {error}") from None
-
-
-def _error_text(error: Exception) -> str:
-    """Return the text of an error, without the options of the connection that redis-py's Sentinel appends."""
-    return str(error).partition(" : <")[0]
 
 
 def _refusal_reason(error: ResponseError) -> str:

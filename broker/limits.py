@@ -23,8 +23,9 @@ class Limits:
 
     `bound` and `delayed_bound` count messages. A bound given as a time is `bound_seconds`, and `bound` is
     its present value in messages. `rate` is tasks a second, with bursts of `burst`. `in_flight` is tasks at
-    once. A message becomes a dead letter after `max_deliveries`, or at once if it is longer than
-    `message_bytes`. Up to `dead_bound` dead letters are kept, for `dead_keep_ms`.
+    once. Nothing is fetched from a `paused` queue: tasks in flight finish, and sending goes on. A message
+    becomes a dead letter after `max_deliveries`, or at once if it is longer than `message_bytes`. Up to
+    `dead_bound` dead letters are kept, for `dead_keep_ms`.
     """
 
     bound: int = 0
@@ -130,16 +131,6 @@ def change_limits(store: Store, queue: str, **limits: Any) -> Limits:
         if "bound" in limits:
             script("admit_waiters").run(store.client, keys.for_scripts, ())
     return read_limits(store, queue)
-
-
-def pause(store: Store, queue: str) -> None:
-    """Stop all fetching from a queue. Tasks in flight finish, and sending goes on."""
-    change_limits(store, queue, paused=True)
-
-
-def resume(store: Store, queue: str) -> None:
-    """Resume a paused queue."""
-    change_limits(store, queue, paused=None)
 
 
 def _validate_limit(name: str, value: Any) -> str:

@@ -80,37 +80,17 @@ class DeliveryRequest(Request):
         shown = {"argsrepr": self._argsrepr, "kwargsrepr": self._kwargsrepr}
         return {**make_request_dict(self.delivery, self._hostname), **shown, "args": args, "kwargs": kwargs}
 
-    @property
-    def _payload(self) -> Any:
-        return self.delivery.message.arguments
-
-    @property
-    def _args(self) -> Any:
-        return self._payload[0]
-
-    @property
-    def _kwargs(self) -> Any:
-        return self._payload[1]
-
-    @property
-    def _type(self) -> str:
-        return self.kind
-
-    @property
-    def _delivery_info(self) -> Any:
-        return self._request_dict["delivery_info"]
+    _payload = property(lambda self: self.delivery.message.arguments)
+    _args = property(lambda self: self._payload[0])
+    _kwargs = property(lambda self: self._payload[1])
+    _type = property(lambda self: self.kind)
+    _delivery_info = property(lambda self: self._request_dict["delivery_info"])
+    _root_id = property(lambda self: self.delivery.message.headers.get("root_id"))
+    _parent_id = property(lambda self: self.delivery.message.headers.get("parent_id"))
 
     @property
     def _ignore_result(self) -> Any:
         return self.delivery.message.headers.get("ignore_result", self._task.ignore_result)
-
-    @property
-    def _root_id(self) -> Any:
-        return self.delivery.message.headers.get("root_id")
-
-    @property
-    def _parent_id(self) -> Any:
-        return self.delivery.message.headers.get("parent_id")
 
     def maybe_expire(self) -> bool:
         """Return True if the task has expired by the server's clock, and mark it as revoked then."""

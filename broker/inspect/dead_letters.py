@@ -42,6 +42,11 @@ class DeadLetter:
     message: bytes
 
     @property
+    def error(self) -> str:
+        """The error in one line, or "" without one."""
+        return str(self.detail.get("error", ""))
+
+    @property
     def kwargs(self) -> dict[str, Any]:
         """Return the keyword arguments as they were sent, not redacted, or {} if they cannot be read."""
         payload = _parse_object(self.message)
@@ -93,7 +98,7 @@ class _Filters:
         return (
             (self.kind is None or letter.kind == self.kind)
             and (self.task_id is None or letter.task_id == self.task_id)
-            and (self.reason is None or self.reason in letter.reason or self.reason in _error_of(letter))
+            and (self.reason is None or self.reason in letter.reason or self.reason in letter.error)
         )
 
     def may_match(self, fields: Mapping[bytes, bytes]) -> bool:
@@ -108,11 +113,6 @@ class _Filters:
             and task_id in message
             and (reason in fields[b"reason"] or reason in fields[b"detail"])
         )
-
-
-def _error_of(letter: DeadLetter) -> str:
-    """Return the error of a dead letter, or "" without one."""
-    return str(letter.detail.get("error", ""))
 
 
 def _bytes_in_json(text: str | None) -> bytes:

@@ -35,7 +35,7 @@ with Client(os.environ["APP_BROKER"]) as client:
     chords["of a killed one"] = chord([add.si(1, 1), die.si()])(total.s())
     sent["time limit"] = endless.delay()
     if whole:
-        limits.pause(client.store, "small")
+        limits.change_limits(client.store, "small", paused=True)
         sent["shed"] = add.apply_async((1, 1), queue="small")
         add.apply_async((2, 2), queue="small")
         sent["not accepted"] = add.apply_async((1, 1), serializer="pickle")

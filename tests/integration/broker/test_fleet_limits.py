@@ -68,7 +68,7 @@ def test_a_paused_queue_is_handed_out_when_it_goes_on(
     client: Client, file: Path, eventually: Eventually
 ) -> None:
     """No task of a paused queue starts; its ready tasks start at once when it is resumed."""
-    limits.pause(client.store, "default")
+    limits.change_limits(client.store, "default", paused=True)
     before = inspect_depth.read_depth(client.store, "default").counters["fetched"]
     with client.batch() as batch:
         batch.send_many(act(file, n) for n in range(5))
@@ -77,7 +77,7 @@ def test_a_paused_queue_is_handed_out_when_it_goes_on(
     eventually(lambda: client.now_ms() > looked)
     depth = inspect_depth.read_depth(client.store, "default")
     assert (depth.ready, depth.counters["fetched"], read_notes(file)) == (5, before, [])
-    limits.resume(client.store, "default")
+    limits.change_limits(client.store, "default", paused=None)
     assert batch.wait(PATIENCE).succeeded == 5
 
 

@@ -48,9 +48,9 @@ def test_a_queue_is_paused_and_resumed_on_a_full_server(client: Client) -> None:
     """A paused queue may fill the server; the change is done, and noted."""
     client.send(Square(n=1))
     fill(client.store)
-    limits.pause(client.store, "default")
+    limits.change_limits(client.store, "default", paused=True)
     assert limits.read_limits(client.store, "default").paused
-    limits.resume(client.store, "default")
+    limits.change_limits(client.store, "default", paused=None)
     assert not limits.read_limits(client.store, "default").paused
     audit.record_change(client.store, "ann", "resumed queue default")
     assert [change.action for change in audit.read_changes(client.store)] == ["resumed queue default"]

@@ -44,7 +44,7 @@ def test_a_form_of_somebody_else_is_refused(ann: Visitor, watched: Store) -> Non
     assert not limits.read_limits(watched, "default").paused
     assert ann.post(path, []).status == 200
     assert limits.read_limits(watched, "default").paused
-    limits.resume(watched, "default")
+    limits.change_limits(watched, "default", paused=None)
 
 
 def test_hostile_texts_are_shown_and_not_run(ann: Visitor, watched: Store) -> None:

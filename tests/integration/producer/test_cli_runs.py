@@ -270,13 +270,13 @@ def test_ctrl_c_once_still_waits_for_what_was_sent(fleet: Settings, root: Path, 
     """After one Ctrl-C the command waits for the tasks it sent, and shows them; its exit code is 130."""
     folder = make_files(root / "waiting", 3)
     with Client(settings=fleet) as client:
-        limits.pause(client.store, "files")
+        limits.change_limits(client.store, "files", paused=True)
         command = start_millpond(fleet, "files", "checksum", str(folder))
         assert command.stderr is not None
         eventually(lambda: [b for b in client.batches(1) if b.closed_at_ms and b.pending == 3], 30)
         command.send_signal(signal.SIGINT)
         assert "3 tasks are pending" in command.stderr.readline()
-        limits.resume(client.store, "files")
+        limits.change_limits(client.store, "files", paused=None)
         out, rest = command.communicate(timeout=30)
     assert command.returncode == 130
     assert len(out.splitlines()) == 3

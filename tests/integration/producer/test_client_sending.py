@@ -265,7 +265,7 @@ def test_a_full_queue_that_is_paused_says_so(client: Client) -> None:
     client.send(Square(n=1))
     with pytest.raises(QueueFull, match=r"Send again in 0\.1 s"):
         client.send(Square(n=2), overflow="reject")
-    limits.pause(client.store, "default")
+    limits.change_limits(client.store, "default", paused=True)
     with pytest.raises(QueueFull, match=r"paused.*millpond queue resume default") as refused:
         client.send(Square(n=2), overflow="reject")
     assert (refused.value.paused, refused.value.retry_after) == (True, None)

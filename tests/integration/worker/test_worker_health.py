@@ -134,12 +134,12 @@ def test_a_stuck_consumer_is_not_working_and_a_paused_queue_is_not_stuck(
 ) -> None:
     """With an endless body in every slot, and tasks ready, a worker is live and ready, but not working."""
     eventually(lambda: well(worker))
-    limits.pause(store, "default")
+    limits.change_limits(store, "default", paused=True)
     send_acts(store, file, *map(str, range(4)), seconds=4 * PATIENCE)
     idle_until = monotonic() + 2 * PATIENCE
     eventually(lambda: not well(worker) or monotonic() > idle_until, 3 * PATIENCE)
     assert well(worker)
-    limits.resume(store, "default")
+    limits.change_limits(store, "default", paused=None)
     eventually(lambda: len(read_names(file)) == 2)
     said = eventually(lambda: health(worker).working, 20)
     assert "fetched and settled nothing" in said[0]

@@ -144,7 +144,7 @@ def pause(scene: Scene) -> None:
     """Pause the queue."""
     from millpond.broker import limits
 
-    limits.pause(scene.store, "default")
+    limits.change_limits(scene.store, "default", paused=True)
 
 
 def drain(scene: Scene) -> None:

@@ -69,10 +69,10 @@ def test_three_containers_do_three_times_the_work(stack: Stack, store: Store, ev
     speeds = []
     for containers in (1, 3):
         scaled(stack, containers, eventually)
-        limits.pause(store, "default")
+        limits.change_limits(store, "default", paused=True)
         with Load(stack.broker_url, ("default",), rate=1000, hold_seconds=0.1) as load:
             eventually(lambda load=load: len(load.taken) >= 500, 60)
-        limits.resume(store, "default")
+        limits.change_limits(store, "default", paused=None)
         load.finish(eventually)
         found = runs_of(stack, load)
         starts = [run.started for many in found.values() for run in many]

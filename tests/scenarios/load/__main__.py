@@ -66,7 +66,7 @@ def _line(p: Pressed) -> str:
 def _idle(folder: Path, seconds: float) -> str:
     """Count the commands of a hundred waiting producers while the queue is paused. Return them as text."""
     with pool(folder, bound=10) as running, closing(connect(running.url)) as store:
-        limits.pause(store, QUEUE)
+        limits.change_limits(store, QUEUE, paused=True)
         with producers(running.url, folder, ["block"] * 4, threads=25, seconds=3):
             line = f"millpond:{{{QUEUE}}}:line"
             deadline = time.monotonic() + 60
@@ -75,7 +75,7 @@ def _idle(folder: Path, seconds: float) -> str:
             waiting, before, at = store.client.zcard(line), commands(store), time.monotonic()
             time.sleep(seconds)
             asked, took = commands(store) - before, time.monotonic() - at
-            limits.resume(store, QUEUE)
+            limits.change_limits(store, QUEUE, paused=None)
         wait_until_done(store)
     return f"idle: {waiting} producers wait for {took:.0f} s: {asked / took:.1f} commands/s of all clients"
 
