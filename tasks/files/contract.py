@@ -98,6 +98,7 @@ class _Image(_Conversion):
 
     @model_validator(mode="after")
     def _check_format(self) -> "_Image":
+        """Raise `ValueError` if neither `format` nor the target's extension names a format."""
         if self.format is None and PurePosixPath(self.target).suffix.lower() not in IMAGE_FORMATS:
             raise ValueError(f"target must end in one of {', '.join(IMAGE_FORMATS)}, or format be given")
         return self

@@ -60,15 +60,6 @@ def test_a_higher_level_packs_tighter(store: Storage, root: Path, context: Conte
     assert lengths == sorted(set(lengths))
 
 
-def test_compressing_twice_gives_the_same_bytes(store: Storage, root: Path, context: Context) -> None:
-    """The output depends only on the content."""
-    (root / "a").write_bytes(TEXT)
-    (root / "b").write_bytes(TEXT)
-    for source, target in (("a", "1"), ("b", "2"), ("a", "1")):
-        compress(Compress(source=source, target=target), store, context)
-    assert (root / "1").read_bytes() == (root / "2").read_bytes()
-
-
 def test_progress_is_told_in_bytes(store: Storage, root: Path, context: Context) -> None:
     """Progress begins with the first chunk and ends with the file's length."""
     (root / "a").write_bytes(TEXT)

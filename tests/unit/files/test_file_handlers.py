@@ -58,11 +58,15 @@ def _photograph() -> bytes:
     return buffer.getvalue()
 
 
-#: A job of each kind, and a function that makes the content of its source.
+#: Jobs of each kind, each with a function that makes the content of its source.
 JOBS: list[tuple[Any, Callable[[], bytes]]] = [
     (Checksum(source="in"), lambda: bytes(4 * MEGABYTE)),
     (Compress(source="in", target="out"), lambda: bytes(4 * MEGABYTE)),
     (ToParquet(source="in.csv", target="out"), lambda: b"a,b\n" + b"1,2\n" * MEGABYTE * 4),
+    (
+        ToParquet(source="in.jsonl", target="out"),
+        lambda: b'{"a":1,"b":[1,{"c":"x"}]}\n{"a":2.5}\n' * 20_000,
+    ),
     (PdfText(source="in.pdf", target="out"), _pdf),
     (
         Unpack(source="in.tar", target="out"),
@@ -102,6 +106,20 @@ def test_a_cancelled_handler_stops_between_two_pieces(
     with pytest.raises(Cancelled, match="task t was cancelled while it ran"):
         handlers_by_kind()[job.kind].function(job, Context(id="t", is_cancelled=lambda: next(looks, True)))
     assert names() == [job.source]
+
+
+@pytest.mark.parametrize(("job", "make_content"), JOBS[1:], ids=KINDS[1:])
+def test_a_second_run_writes_the_same_bytes(
+    job: Any, make_content: Callable[[], bytes], configured: Path, context: Context
+) -> None:
+    """A task that is delivered twice leaves the target as its first run wrote it."""
+    (configured / job.source).write_bytes(make_content())
+    trees = []
+    for _ in range(2):
+        handlers_by_kind()[job.kind].function(job, context)
+        trees.append({path: path.read_bytes() for path in configured.rglob("*") if path.is_file()})
+    assert trees[0] == trees[1]
+    assert len(trees[0]) > 1
 
 
 @pytest.mark.parametrize(("job", "make_content"), JOBS[1:], ids=KINDS[1:])

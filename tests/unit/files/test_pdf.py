@@ -191,14 +191,6 @@ def test_a_missing_library_says_what_to_install(
     assert "[files]" in refused(document("a"), error=FinalError)
 
 
-def test_two_runs_give_the_same_bytes(store: Storage, root: Path, context: Context) -> None:
-    """A task that is delivered twice writes the same file."""
-    (root / "in.pdf").write_bytes(document(*(f"page {at}" for at in range(20))))
-    for target in ("one.txt", "two.txt"):
-        extract_text(PdfText(source="in.pdf", target=target), store, context)
-    assert (root / "one.txt").read_bytes() == (root / "two.txt").read_bytes()
-
-
 def test_cancelling_stops_and_leaves_nothing(store: Storage, root: Path) -> None:
     """A cancelled task ends its child process, too. Progress is in pages."""
     (root / "in.pdf").write_bytes(document(*(f"page {at}" for at in range(20))))

@@ -165,14 +165,6 @@ def test_a_long_row_is_read_and_an_endless_one_refused(
     )
 
 
-def test_two_runs_give_the_same_bytes(store: Storage, root: Path, context: Context) -> None:
-    """A task that is delivered twice writes the same file."""
-    (root / "in.csv").write_bytes(b"a,b\n" + b"1,x\n2.5,y\n" * 50_000)
-    for target in ("one.parquet", "two.parquet"):
-        to_parquet(ToParquet(source="in.csv", target=target), store, context)
-    assert (root / "one.parquet").read_bytes() == (root / "two.parquet").read_bytes()
-
-
 def test_row_groups_have_the_rows_asked_for(
     to_table: Convert, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

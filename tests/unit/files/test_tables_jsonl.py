@@ -1,16 +1,12 @@
 """JSONL becomes Parquet, with one type for each name, without rounding, and with limits of memory."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from millpond.tasks.context import Context
 from millpond.tasks.files import jsonl_lines
-from millpond.tasks.files.contract import TableResult, ToParquet
-from millpond.tasks.files.storage import Storage
-from millpond.tasks.files.tables import to_parquet
+from millpond.tasks.files.contract import TableResult
 
 Convert = Callable[..., tuple[TableResult, Any]]
 Refused = Callable[..., str]
@@ -156,11 +152,3 @@ def test_a_small_file_cannot_make_a_table_of_endless_nulls(refused_table: Refuse
 def test_a_hostile_text_takes_no_quadratic_time(refused_table: Refused) -> None:
     """A megabyte of escaped quotes in a text without an end is refused at once."""
     assert "line 1, " in refused_table(b'{"' + b'\\"' * 500_000 + b"}\n", **JSONL)
-
-
-def test_two_runs_give_the_same_bytes(store: Storage, root: Path, context: Context) -> None:
-    """A task that is delivered twice writes the same file."""
-    (root / "in.jsonl").write_bytes(b'{"a":1,"b":[1,{"c":"x"}]}\n{"a":2.5}\n' * 20_000)
-    for target in ("one.parquet", "two.parquet"):
-        to_parquet(ToParquet(source="in.jsonl", target=target), store, context)
-    assert (root / "one.parquet").read_bytes() == (root / "two.parquet").read_bytes()
