@@ -4,7 +4,6 @@ import asyncio
 import ctypes
 import gc
 import os
-import shlex
 import socket
 import sqlite3
 import subprocess
@@ -18,7 +17,6 @@ from contextlib import closing, suppress
 from pathlib import Path
 from time import sleep
 
-import psutil
 import pytest
 
 from millpond.broker.stats.calls import CallFigures, add_call_field
@@ -26,7 +24,7 @@ from millpond.broker.stats.window import RESULTS, Place
 from millpond.worker.report import library_data, span_peers, thread_activity
 from millpond.worker.report.recorded_calls import CALLED_PEERS, record_call
 from millpond.worker.report.slot_sampler import SlotSampler, _add_unseen_waits
-from tests.harness.sampled_slots import COMPUTES, Slots, largest_place, main_place, sample_until
+from tests.harness.sampled_slots import Slots, largest_place, main_place, sample_until
 
 Eventually = Callable[..., object]
 
@@ -38,12 +36,6 @@ def listening() -> Iterator[socket.socket]:
         server.bind(("127.0.0.1", 0))
         server.listen()
         yield server
-
-
-def compute_until(done: threading.Event) -> None:
-    """Compute in Python."""
-    while not done.is_set():
-        sum(range(1000))
 
 
 def answer_and_end(listening: socket.socket, slots: Slots, eventually: Eventually) -> None:
@@ -120,31 +112,6 @@ def test_an_answer_by_udp_is_said_to_be_one(slots: Slots, eventually: Eventually
         assert main_place(slots).name == "an answer by UDP"
         asked.sendto(b".", asked.getsockname())
         eventually(lambda: not slots.kinds)
-
-
-@pytest.mark.parametrize("timeout", [-1, 60], ids=["no time-out", "with a time-out"])
-def test_a_lock_is_told_from_the_interpreters(slots: Slots, timeout: float) -> None:
-    """A slot that waits for a lock of the process is not taken for one that waits for the interpreter."""
-    lock = threading.Lock()
-    lock.acquire()
-    slots.run(lambda: lock.acquire(timeout=timeout))
-    assert main_place(slots).category == "lock"
-
-
-def test_slots_that_compute_share_the_interpreter(slots: Slots) -> None:
-    """Threads that compute are in turn on a processor, waiting for one, or for the interpreter."""
-    done = threading.Event()
-
-    def share(places: dict[Place, float]) -> bool:
-        seen = {place.category: share for place, share in places.items()}
-        return seen.get("processor", 0) > 0.02 and sum(seen.get(each, 0) for each in COMPUTES) > 0.7
-
-    for _ in range(3):
-        slots.run(lambda: compute_until(done))
-    try:
-        sample_until(slots, share)
-    finally:
-        done.set()
 
 
 def test_a_child_program_a_sleep_and_a_locked_database_are_named(slots: Slots, tmp_path: Path) -> None:
@@ -316,67 +283,12 @@ def test_a_client_span_names_the_peer(slots: Slots, monkeypatch: pytest.MonkeyPa
     assert place.name == "postgresql db.example.org:5432"
 
 
-def test_a_child_program_that_computes_is_told_from_one_that_waits(slots: Slots) -> None:
-    """A slot whose child program computes is computing; one whose child sleeps waits for the child."""
-    burn = [sys.executable, "-S", "-c", "while True: pass"]
-    for argv, category in ((burn, "processor"), (["sleep", "60"], "child")):
-        with subprocess.Popen(argv) as child:
-            slots.run(child.wait)
-            try:
-                sample_until(slots, lambda places: largest_place(places).category == category)  # noqa: B023
-            finally:
-                child.kill()
-
-
-async def _run_program(*words: str) -> None:
-    await (await asyncio.create_subprocess_exec(*words)).wait()
-
-
-@pytest.mark.parametrize(
-    "run",
-    [
-        lambda *burn: os.system(f"sh -c {shlex.quote(shlex.join(burn) + ' | cat')}"),
-        lambda *burn: os.system(f"exec {shlex.join(burn)}"),
-        lambda *burn: asyncio.run(_run_program(*burn)),
-    ],
-    ids=["a pipeline", "a program", "a program of an event loop"],
-)
-def test_a_program_that_a_child_started_is_found(slots: Slots, run: Callable[..., object]) -> None:
-    """A slot computes if a program computes that its child has started, also by `os.system` or asyncio."""
-    slots.run(lambda: run("timeout", "60", sys.executable, "-S", "-c", "while True: pass"))
-    try:
-        sample_until(slots, lambda places: largest_place(places).name == "child programs")
-    finally:
-        for child in psutil.Process().children(recursive=True):
-            child.kill()
-
-
 def test_a_slot_waits_for_results_of_other_tasks(slots: Slots) -> None:
     """A handler that waits for a batch waits for results, whatever Millpond waits on meanwhile."""
     waits = {"__name__": "millpond.producer.results", "sleep": sleep}
     exec("def read():\n    sleep(60)", waits)
     slots.run(waits["read"])  # type: ignore[arg-type]
     assert (main_place(slots).category, main_place(slots).name) == ("peer", RESULTS)
-
-
-def test_threads_of_a_c_library_that_compute_count_as_computing(slots: Slots) -> None:
-    """Slots whose matrices wait for each other inside the library wait for processors, not for a lock."""
-    numpy = pytest.importorskip("numpy")
-    done = threading.Event()
-
-    def multiply() -> None:
-        matrix = numpy.ones((300, 300))
-        while not done.is_set():
-            matrix = matrix @ matrix * 1e-6
-
-    for _ in range(4):
-        slots.run(multiply)
-    try:
-        sample_until(
-            slots, lambda places: sum(places[each] for each in places if each.category in COMPUTES) > 0.8
-        )
-    finally:
-        done.set()
 
 
 def test_a_lock_in_the_data_of_a_library_has_its_name() -> None:
@@ -399,49 +311,6 @@ def test_a_file_is_named_by_its_disk(tmp_path: Path) -> None:
     """A slot that waits for a file waits for the disk that the file is on."""
     with (tmp_path / "order").open("w") as file:
         assert thread_activity._disk_name(file.fileno()).startswith("the disk of /")
-
-
-def test_a_wait_inside_c_code_is_not_taken_for_a_lock(slots: Slots) -> None:
-    """A slot that a C library wakes when an answer has come waits for another thread, as far as is known."""
-    semaphore = ctypes.create_string_buffer(64)
-    libc = ctypes.CDLL(None)
-    libc.sem_init(semaphore, 0, 0)
-    slots.run(lambda: libc.sem_wait(semaphore))
-    sample_until(slots, lambda places: largest_place(places).category == "thread")
-    libc.sem_post(semaphore)
-
-
-def test_a_wait_for_an_eventfd_is_one_for_another_thread(slots: Slots) -> None:
-    """Another thread writes to it."""
-    event = os.eventfd(0)
-    slots.run(lambda: os.read(event, 8))
-    sample_until(slots, lambda places: largest_place(places).category == "thread")
-    os.eventfd_write(event, 1)
-
-
-def test_threads_of_a_handler_that_compute_count_as_computing(slots: Slots) -> None:
-    """A slot that waits for a thread of its handler computes while the thread does, else it waits."""
-    done = threading.Event()
-
-    for work, category in ((lambda: compute_until(done), "processor"), (done.wait, "thread")):
-        thread = threading.Thread(target=work, daemon=True)
-        thread.start()
-        slots.run(thread.join)
-        sample_until(slots, lambda places: largest_place(places).category == category)  # noqa: B023
-        done.set()
-        thread.join()
-        done.clear()
-
-
-def test_an_event_loop_that_sleeps_is_asleep(slots: Slots) -> None:
-    """A loop without a connection sleeps until its next timer, or waits for a thread that has to wake it."""
-    slots.run(lambda: asyncio.run(asyncio.sleep(5)))
-    sample_until(slots, lambda places: largest_place(places).category == "sleep")
-
-    slots, stop = Slots(), threading.Event()
-    slots.run(lambda: asyncio.run(asyncio.to_thread(stop.wait)))
-    sample_until(slots, lambda places: largest_place(places).category == "thread")
-    stop.set()
 
 
 def test_a_file_that_cannot_be_opened_yet_is_waited_for(slots: Slots, tmp_path: Path) -> None:

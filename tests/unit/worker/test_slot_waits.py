@@ -1,9 +1,9 @@
 """What a slot waits for: its turn at a lock or at a connection, the work of others, a pipe; real waits."""
 
+import asyncio
+import ctypes
 import fcntl
 import os
-import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -18,18 +18,41 @@ from urllib3 import HTTPConnectionPool
 from urllib3.exceptions import HTTPError
 
 from millpond.worker.report import slot_times
-from tests.harness.sampled_slots import Slots, largest_place, main_place, sample_until
+from tests.harness.sampled_slots import Slots, main_place
 
 
-def released(held: Any, by: str, stop: threading.Event) -> Any:
-    """Return a queue or a semaphore, which another thread releases at the end of the test."""
+def afterwards(stop: threading.Event, act: Callable[[], object]) -> None:
+    """Call a function in another thread at the end of the test."""
+    threading.Thread(target=lambda: (stop.wait(60), act()), daemon=True).start()
 
-    def release() -> None:
-        stop.wait(60)
-        getattr(held, by)(1)
 
-    threading.Thread(target=release, daemon=True).start()
-    return held
+def wait_for_queue(stop: threading.Event) -> None:
+    """Wait for an item that another thread puts into a queue."""
+    queue = Queue[int]()
+    afterwards(stop, lambda: queue.put(1))
+    queue.get(timeout=60)
+
+
+def acquire_held(lock: Any, stop: threading.Event, timeout: float) -> None:
+    """Acquire a lock or a semaphore that is taken until the end of the test."""
+    lock.acquire()
+    afterwards(stop, lock.release)
+    lock.acquire(timeout=timeout)
+
+
+def wait_in_c_code(stop: threading.Event) -> None:
+    """Wait inside a C library, which another thread wakes."""
+    semaphore, libc = ctypes.create_string_buffer(64), ctypes.CDLL(None)
+    libc.sem_init(semaphore, 0, 0)
+    afterwards(stop, lambda: libc.sem_post(semaphore))
+    libc.sem_wait(semaphore)
+
+
+def wait_for_eventfd(stop: threading.Event) -> None:
+    """Wait until another thread writes to an eventfd."""
+    event = os.eventfd(0)
+    afterwards(stop, lambda: os.eventfd_write(event, 1))
+    os.read(event, 8)
 
 
 def enter_held(lock: Any, stop: threading.Event) -> None:
@@ -47,22 +70,27 @@ def enter_held(lock: Any, stop: threading.Event) -> None:
         pass
 
 
-@pytest.mark.parametrize(
-    ("waits", "category"),
-    [
-        (lambda stop: ThreadPoolExecutor(1).submit(stop.wait).result(60), "thread"),
-        (lambda stop: stop.wait(60), "thread"),
-        (lambda stop: released(Queue(), "put", stop).get(timeout=60), "thread"),
-        (lambda stop: released(threading.Semaphore(0), "release", stop).acquire(timeout=60), "lock"),
-        (lambda stop: enter_held(threading.BoundedSemaphore(1), stop), "lock"),
-        (lambda stop: enter_held(threading.Condition(), stop), "lock"),
-    ],
-    ids=["a future", "an event", "a queue", "a semaphore", "a bounded semaphore", "to enter a condition"],
-)
-def test_work_of_other_threads_is_told_from_a_lock(
-    slots: Slots, waits: Callable[[threading.Event], object], category: str
-) -> None:
+#: A slot that waits, until an event is set at the latest, and the category of its place.
+WAITS: dict[str, tuple[Callable[[threading.Event], object], str]] = {
+    "a future": (lambda stop: ThreadPoolExecutor(1).submit(stop.wait).result(60), "thread"),
+    "an event": (lambda stop: stop.wait(60), "thread"),
+    "a queue": (wait_for_queue, "thread"),
+    "C code": (wait_in_c_code, "thread"),
+    "an eventfd": (wait_for_eventfd, "thread"),
+    "a thread of an event loop": (lambda stop: asyncio.run(asyncio.to_thread(stop.wait)), "thread"),
+    "a timer of an event loop": (lambda _: asyncio.run(asyncio.sleep(5)), "sleep"),
+    "a lock": (lambda stop: acquire_held(threading.Lock(), stop, -1), "lock"),
+    "a lock with a time-out": (lambda stop: acquire_held(threading.Lock(), stop, 60), "lock"),
+    "a semaphore": (lambda stop: acquire_held(threading.Semaphore(1), stop, 60), "lock"),
+    "to enter a bounded semaphore": (lambda stop: enter_held(threading.BoundedSemaphore(1), stop), "lock"),
+    "to enter a condition": (lambda stop: enter_held(threading.Condition(), stop), "lock"),
+}
+
+
+@pytest.mark.parametrize("what", WAITS)
+def test_work_of_other_threads_is_told_from_a_lock(slots: Slots, what: str) -> None:
     """A slot waits for its turn, or for another thread: only the first is a lock, which more slots share."""
+    waits, category = WAITS[what]
     stop = threading.Event()
     slots.run(lambda: waits(stop))
     place = main_place(slots)
@@ -98,16 +126,6 @@ def test_a_pipe_that_nobody_reads_is_named(slots: Slots, tmp_path: Path) -> None
         slots.run(write)
         place = main_place(slots)
     assert (place.category, place.name) == ("peer", str(path))
-
-
-def test_processes_of_a_handler_that_compute_count_as_computing(slots: Slots) -> None:
-    """A slot that waits for an event of its threads, whose child program computes, is computing."""
-    with subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]) as child:
-        slots.run(lambda: threading.Thread(target=child.wait).start() or threading.Event().wait(60))
-        try:
-            sample_until(slots, lambda places: largest_place(places).name == "child programs")
-        finally:
-            child.kill()
 
 
 def test_the_lock_of_a_file_is_named(slots: Slots, tmp_path: Path) -> None:
