@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from json import dumps
+from urllib.parse import urlsplit
 
 from millpond.tasks.errors import StartError
 from millpond.tasks.process.health import HEALTH_CHECKS, judge_health
@@ -59,7 +60,8 @@ def _handler_class(services: Sequence[str]) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             """Send a response, without its body if the request is HEAD."""
-            status, content_type, body = _make_response(self.path.strip("/"), services, supervisor_pid)
+            resource = urlsplit(self.path).path.strip("/")
+            status, content_type, body = _make_response(resource, services, supervisor_pid)
             self.send_response(status)
             self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
