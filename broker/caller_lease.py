@@ -71,7 +71,7 @@ class CallerLease:
         """
         state.acknowledge_epoch(self._store, self._process, state.ALL_FUTURE)
         names = (message.id, batch_key(message.batch, self._store.prefix))
-        return bool(state.cancelled_among(self._store, names))
+        return bool(state.find_cancelled(self._store, names))
 
     def _renew_until_done(self, done: threading.Event) -> None:
         """Renew the lease, three times within its term, until `done` is set. Runs in a thread of its own."""

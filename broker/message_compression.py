@@ -23,7 +23,8 @@ _UNPACKERS: Mapping[str, Callable[[], Any]] = {
 def decompress(body: bytes, compression: str) -> bytes:
     """Return the unpacked body.
 
-    Raises `ValueError` if it is too long, is cut short, or its compression cannot be bounded.
+    `compression` is kombu's name of it. Raises `ValueError` if the body is too long, is cut short, or its
+    compression cannot be bounded, `KeyError` for an unknown compression, and errors of the unpackers.
     """
     from kombu.compression import get_encoder
 

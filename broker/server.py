@@ -43,7 +43,7 @@ def is_reachable(url: str) -> bool:
         store.close()
 
 
-def server_version(store: Store) -> tuple[str, str] | None:
+def read_server_version(store: Store) -> tuple[str, str] | None:
     """Return the server's name and its version, or None if INFO is denied. Raises `BrokerAway`."""
     with translate_errors("asking the broker for its version"):
         try:
@@ -55,7 +55,7 @@ def server_version(store: Store) -> tuple[str, str] | None:
     return str(info.get("server_name", "redis")).capitalize(), str(info.get("redis_version", "0"))
 
 
-def write_refusal(store: Store) -> str | None:
+def find_write_refusal(store: Store) -> str | None:
     """Return the server's reason for refusing writes, or None if it accepts them or denies the test.
 
     A server whose disk or memory is full still replies to PING. The test writes no bytes to a key that does
@@ -71,7 +71,7 @@ def write_refusal(store: Store) -> str | None:
     return None
 
 
-def durability_risks(store: Store) -> list[str] | None:
+def find_durability_risks(store: Store) -> list[str] | None:
     """Return a line for each setting with which the server may lose messages or refuse every send.
 
     Each has a fault, a colon and its remedy. None if the server denies INFO: nothing is known then. CONFIG,

@@ -79,7 +79,7 @@ def dead_letter_json(letter: DeadLetter) -> dict[str, Any]:
         "task_id": letter.task_id,
         "kind": letter.kind,
         "reason": letter.reason,
-        "error": error_line(letter),
+        "error": letter.error,
         "deliveries": letter.deliveries,
         "died_at": datetime.fromtimestamp(letter.died_at_ms / 1000, UTC).isoformat(),
     }
@@ -88,11 +88,6 @@ def dead_letter_json(letter: DeadLetter) -> dict[str, Any]:
 def whole_dead_letter_json(letter: DeadLetter) -> dict[str, Any]:
     """Return the JSON object of a dead letter with its redacted arguments and all details of its error."""
     return {**dead_letter_json(letter), "kwargs": redacted_kwargs(letter), **letter.detail}
-
-
-def error_line(letter: DeadLetter) -> str:
-    """Return the error of a dead letter in one line, or "" if it has none."""
-    return str(letter.detail.get("error", ""))
 
 
 def redacted_kwargs(letter: DeadLetter) -> Mapping[str, Any]:

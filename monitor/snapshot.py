@@ -138,7 +138,7 @@ def read_snapshot(store: Store, pools_table: PoolsTable) -> Snapshot:
         queues=tuple(queues.values()),
         schedules=tuple(schedules.read_all_schedules(store)),
         leader=schedules.read_leader(store),
-        refusal=server.write_refusal(store),
+        refusal=server.find_write_refusal(store),
     )
 
 
@@ -146,7 +146,7 @@ def read_queue_views(store: Store, pools_table: PoolsTable, *, now_ms: int | Non
     """Return the queues of the table and all other declared ones, sorted by name. Raises `BrokerAway`."""
     names = read_queue_names(store, pools_table)
     now_ms = server.server_time_ms(store) if now_ms is None else now_ms
-    earlier = history.sample_before(
+    earlier = history.read_samples_before(
         store, [f"queue:{name}" for name in names], now_ms=now_ms, min_age_seconds=RATE_SECONDS
     )
     depths, all_limits = inspect_depth.read_depths(store, names), limits.read_limits_of_all(store, names)
@@ -174,7 +174,7 @@ def _read_pool_views(
     names = [*pools_table.pools, *sorted(set(heartbeats.read_pools(store)) - set(pools_table.pools))]
     processes = heartbeats.read_processes(store)
     all_totals = heartbeats.read_totals(store, names)
-    samples = history.sample_before(
+    samples = history.read_samples_before(
         store, [f"pool:{name}" for name in names], now_ms=now_ms, min_age_seconds=WINDOW_SECONDS
     )
     drained = drain.read_drained_pools(store)

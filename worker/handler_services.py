@@ -15,7 +15,7 @@ from itertools import takewhile
 
 from millpond.broker.batches.progress import report_progress
 from millpond.broker.connection import Store, connect
-from millpond.broker.control.state import cancelled_among
+from millpond.broker.control.state import find_cancelled
 from millpond.broker.errors import BrokerError
 from millpond.broker.outgoing import Outgoing, compose
 from millpond.broker.publish import Accepted, Duplicate, publish
@@ -92,7 +92,7 @@ def shared_cancellations() -> Cancellations:
 
 @lru_cache(maxsize=1)
 def _make_cancellations(_pid: int) -> Cancellations:
-    return Cancellations(lambda names: cancelled_among(shared_store(), names))
+    return Cancellations(lambda names: find_cancelled(shared_store(), names))
 
 
 class ProgressReporter:

@@ -10,7 +10,7 @@ from celery import Celery, signals
 from millpond.broker import cluster
 from millpond.broker.connection import connect
 from millpond.broker.errors import BadBrokerUrl, MillpondError
-from millpond.broker.server import durability_risks
+from millpond.broker.server import find_durability_risks
 from millpond.tasks.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def install(app: Celery, settings: Settings) -> None:
                 timeout_seconds=settings.broker_timeout_seconds,
                 copies=settings.send_copies,
             )
-            for risk in durability_risks(store) or ():
+            for risk in find_durability_risks(store) or ():
                 logger.warning("%s", risk)
             store.close()
         except MillpondError as error:

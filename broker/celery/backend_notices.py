@@ -85,7 +85,7 @@ def _notify_entry(app: Celery, entry: bytes) -> bool:
         reason != "unknown kind" or isinstance(app.backend, DisabledBackend)
     ):
         return False  # another application's, which shares the queue
-    return notify_end(app, message, state, dead_letter_error(reason) if state == "failed" else None)
+    return notify_end(app, message, state, make_dead_letter_error(reason) if state == "failed" else None)
 
 
 def notify_end(app: Celery, message: Message, state: str, error: BaseException | None = None) -> bool:
@@ -113,7 +113,7 @@ def notify_end(app: Celery, message: Message, state: str, error: BaseException |
     return True
 
 
-def dead_letter_error(reason: str, line: str = "") -> Exception:
+def make_dead_letter_error(reason: str, line: str = "") -> Exception:
     """Return the error to store for a task that became a dead letter, by its reason and a line of detail."""
     text = f"{reason}: {line}" if line else reason
     return WorkerLostError(text) if reason == "too many deliveries" else DeadLettered(text)

@@ -97,7 +97,7 @@ class WatchedPool(AsynPool):
             super()._track_child_process(proc, hub)
 
 
-def children_started(pool: Any) -> int:
+def count_started_children(pool: Any) -> int:
     """Return the number of children that a worker's pool has started so far, 0 if it has none."""
     return getattr(getattr(pool, "_pool", None), "started", 0)
 

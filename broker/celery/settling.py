@@ -119,7 +119,7 @@ class SettlingChannel(PublishingChannel):
             renewer = LeaseRenewer(self.in_flight, lease_ms=self.lease_ms, store=self.store)
         else:
             renewer = ChannelLeases(
-                self.in_flight, lease_ms=self.lease_ms, store=self.store, started_tags=started_tags
+                self.in_flight, lease_ms=self.lease_ms, store=self.store, started_tags=find_started_tags
             )
             weakref.finalize(self, renewer.close_later).atexit = False
             # The user of a channel starts no tasks, so no caller of cancel() or drain() needs to wait for it.
@@ -243,7 +243,7 @@ class SettlingChannel(PublishingChannel):
         self._forget_messages()
 
 
-def started_tags() -> Set[str]:
+def find_started_tags() -> Set[str]:
     """Return the tags of the deliveries that a worker of Celery's in this process has started.
 
     Without such a worker there are none. A task that was sent to a prefork child counts as started: Celery

@@ -105,7 +105,7 @@ def _as_mutable(names: Set[str]) -> set[str]:
     return names if isinstance(names, set) else set(names)
 
 
-def cancelled_among(store: Store, names: Collection[str]) -> frozenset[str]:
+def find_cancelled(store: Store, names: Collection[str]) -> frozenset[str]:
     """Return which of these tasks (ids) and batches (keys of their records) are cancelled."""
     if not names:
         return frozenset()

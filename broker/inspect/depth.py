@@ -99,7 +99,7 @@ def sent_at_ms(message: bytes) -> int | None:
     return None if decoded.sent_ms is None else max(decoded.sent_ms, due_ms or 0)
 
 
-def queues_with_ready(store: Store, queues: Sequence[str]) -> list[str]:
+def find_ready_queues(store: Store, queues: Sequence[str]) -> list[str]:
     """Return those of the queues that have ready messages, in one round trip."""
     with store.pipeline("looking for ready messages") as pipe:
         for queue in queues:
@@ -113,7 +113,7 @@ def read_fetchable_limits(store: Store, queues: Sequence[str]) -> list[Limits]:
     A queue without a ready message, a paused queue, and a queue whose in-flight limit is reached are left
     out. A rate limit is ignored, so the caller must consider that its next token may be due later.
     """
-    waiting = queues_with_ready(store, queues)
+    waiting = find_ready_queues(store, queues)
     pairs = zip(waiting, read_limits_of_all(store, waiting), strict=True) if waiting else ()
     return [
         limits

@@ -102,7 +102,7 @@ def _pool_values(running: list[heartbeats.Heartbeat], totals: Totals) -> dict[st
     }
 
 
-def sample_before(
+def read_samples_before(
     store: Store, names: list[str], *, now_ms: int, min_age_seconds: float
 ) -> list[Sample | None]:
     """Return for each name the latest sample that is at least `min_age_seconds` old.

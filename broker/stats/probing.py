@@ -64,7 +64,7 @@ def find_candidate(store: Store, pool: str) -> Candidate | NoCandidate:
     running = _processes_of(store, pool)
     slots = sum(process.slots for process in running)
     served = sorted({queue for process in running for queue in process.queues})
-    names = depth.queues_with_ready(store, served)
+    names = depth.find_ready_queues(store, served)
     depths = depth.read_depths(store, names) if names else []
     waiting = _without_paused(store, [each for each in depths if each.ready])
     if reason := _no_spare_slot_reason(store, pool, slots, waiting):
@@ -169,7 +169,7 @@ def probe_pool(store: Store, candidate: Candidate, *, max_seconds: float | None 
             measured = replace(measured, free_rate=free_rate, service_seconds=mean)
             after = _totals_by_kind(store, candidate.pool)
             earlier = recent if recent.ended >= ENDS else candidate.minute
-            measured = measured.with_slowdown(slowdown(earlier, before, after))
+            measured = measured.with_slowdown(compute_slowdown(earlier, before, after))
             measured = _join_with_last(store, candidate.pool, measured)
             elasticity.store_elasticity(store, candidate.pool, measured)
         return measured
@@ -188,7 +188,9 @@ def _last_figures(store: Store, candidate: Candidate) -> tuple[Window, float]:
     return recent, figures.service_seconds / max(1, figures.ended)
 
 
-def slowdown(earlier: Window, before: Mapping[str, Histogram], after: Mapping[str, Histogram]) -> float:
+def compute_slowdown(
+    earlier: Window, before: Mapping[str, Histogram], after: Mapping[str, Histogram]
+) -> float:
     """Return how many times as long runs of the same kinds took in an earlier window as in a probe.
 
     `before` and `after` are the histograms of service times by kind at the ends of the probe. Return 1 if

@@ -16,7 +16,7 @@ SHARED = 0.2
 ROOM = 1.5
 
 
-def headroom(minute: Window, running: Sequence[Heartbeat]) -> float:
+def compute_headroom(minute: Window, running: Sequence[Heartbeat]) -> float:
     """Return the factor by which a pool's rate can grow before its hosts' processors are full, at least 1."""
     slots = sum(report.slots for report in running)
     computing = minute.share("processor") * (minute.use or 0.0) * slots
@@ -36,4 +36,4 @@ def processors_are_free(minute: Window, running: Sequence[Heartbeat]) -> bool:
 
     False if its threads wait for the interpreter's lock for the share `SHARED` of their time, or more.
     """
-    return headroom(minute, running) >= ROOM and minute.share("interpreter") < SHARED
+    return compute_headroom(minute, running) >= ROOM and minute.share("interpreter") < SHARED

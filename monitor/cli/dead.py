@@ -41,12 +41,12 @@ def list_(
     """List the dead letters of a queue, the oldest first."""
     from millpond.monitor.cli.output import print_result
     from millpond.monitor.cli.store import open_store, require_queue
-    from millpond.monitor.json_views import dead_letter_json, error_line
+    from millpond.monitor.json_views import dead_letter_json
 
     with open_store() as store:
         letter = None
         for letter in _find_dead_letters(store, queue, kind, reason, task, since, before):
-            text = f"{letter.id}  {letter.kind}  {letter.reason}  {error_line(letter)}"
+            text = f"{letter.id}  {letter.kind}  {letter.reason}  {letter.error}"
             print_result(dead_letter_json(letter), text, as_json=as_json)
         if letter is None:
             require_queue(store, queue)

@@ -134,7 +134,7 @@ class PoolFacts:
     @property
     def headroom(self) -> float:
         """How many times the pool's rate can grow before the processors of its hosts are full."""
-        return processors.headroom(self.sampled_window, self.view.running)
+        return processors.compute_headroom(self.sampled_window, self.view.running)
 
     @property
     def has_free_processors(self) -> bool:

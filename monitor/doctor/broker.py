@@ -17,7 +17,7 @@ CLOCK_TOLERANCE_SECONDS = 1.0
 def examine_broker(store: Store) -> Iterator[Finding]:
     """Yield the findings on the broker's version, writes, durability and clock. Raises `BrokerAway`."""
     yield _check_version(store)
-    if refusal := server.write_refusal(store):
+    if refusal := server.find_write_refusal(store):
         yield fail(
             "writes", f"the broker refuses writes: {refusal}", "free its memory or disk, or name its master"
         )
@@ -29,7 +29,7 @@ def examine_broker(store: Store) -> Iterator[Finding]:
 
 def _check_version(store: Store) -> Finding:
     """Return the finding on the version of the broker: is it one of `OLDEST_VERSIONS` or later?"""
-    name_and_version = server.server_version(store)
+    name_and_version = server.read_server_version(store)
     if name_and_version is None:
         return warn("version", "the broker's version is unknown", "allow INFO to its user")
     name, version = name_and_version
@@ -43,7 +43,7 @@ def _check_version(store: Store) -> Finding:
 
 def _check_durability(store: Store) -> Iterator[Finding]:
     """Yield a finding for each way in which the broker may lose messages, or that there is none."""
-    risks = server.durability_risks(store)
+    risks = server.find_durability_risks(store)
     if risks is None:
         yield warn("persistence", "it is unknown whether the broker keeps messages", "allow INFO to its user")
         return

@@ -40,7 +40,7 @@ class ReadyJson(JsonHandler):
 
     async def get(self) -> None:
         """Respond with 200, or with 503 and the reason."""
-        refusal = await self.call_broker(server.write_refusal, self.store)
+        refusal = await self.call_broker(server.find_write_refusal, self.store)
         if refusal is not None:
             raise HTTPError(503, f"the broker refuses writes: {refusal}")
         self.send_json({"ready": True})

@@ -12,7 +12,7 @@ from millpond.broker.inspect import dead_letters, depth
 from millpond.broker.inspect.dead_letters import DeadLetter as Letter
 from millpond.monitor import dead_letter_search
 from millpond.monitor.dead_letter_search import ACTIONS, Search, is_letter_id
-from millpond.monitor.json_views import error_line, whole_dead_letter_json
+from millpond.monitor.json_views import whole_dead_letter_json
 from millpond.monitor.pages.handler import PageHandler
 from millpond.monitor.snapshot import read_queue_names
 from millpond.tasks.durations import parse_milliseconds
@@ -86,7 +86,6 @@ class DeadLettersPage(SearchHandler):
             total=total,
             all_queues=queues,
             filters={name: self.field(name) or "" for name in FIELDS},
-            error_of=error_line,
         )
 
     def _search_letters(self) -> tuple[list[Letter], Counter[tuple[str, str]], list[str], int]:

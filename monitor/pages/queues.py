@@ -83,7 +83,7 @@ def _read_queues_page(store: Store, pools_table: PoolsTable, history: HistoryCac
             for view, samples in zip(views, histories, strict=True)
         },
         "changes": list(audit.read_changes(store, limit=8)),
-        "refusal": server.write_refusal(store),
+        "refusal": server.find_write_refusal(store),
     }
 
 

@@ -13,7 +13,7 @@ from celery.worker import state
 from celery.worker.consumer import Consumer
 from celery.worker.consumer.consumer import CANCEL_TASKS_BY_DEFAULT
 
-from millpond.broker.celery.backend_notices import dead_letter_error, notify_end
+from millpond.broker.celery.backend_notices import make_dead_letter_error, notify_end
 from millpond.broker.celery.prefork_pool import (
     finish_reading_before_reset,
     finish_writing,
@@ -234,7 +234,7 @@ class PondConsumer(Consumer):
         """Dead-letter a message, and mark its task as failed in its result backend."""
         logger.error("Message %s dead-lettered: %s: %s", delivery.message.id or "?", reason, error)
         if delivery.message.id:
-            notify_end(self.app, delivery.message, "failed", dead_letter_error(reason, str(error)))
+            notify_end(self.app, delivery.message, "failed", make_dead_letter_error(reason, str(error)))
         self.in_flight.queue_outcome(delivery, DeadLetter(reason, str(error)))
 
     # Stopping

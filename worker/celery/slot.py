@@ -18,7 +18,7 @@ from celery import Task, signals
 from celery.exceptions import Ignore, Reject, Retry
 
 from millpond.broker.batches.record import Summary, parse_completed_batch
-from millpond.broker.celery.backend_notices import dead_letter_error, notify_end
+from millpond.broker.celery.backend_notices import make_dead_letter_error, notify_end
 from millpond.broker.celery.task_tracer import (
     RunningRequest,
     must_be_traced,
@@ -242,7 +242,9 @@ def _run_traced(
         return _outcome_of_exit(handler, delivery, context, error)
     if type(outcome) is DeadLetter and not was_traced:
         logger.error("Task %s[%s] did not start: %s", task.name, context.id, outcome.error)
-        notify_end(task.app, delivery.message, "failed", dead_letter_error(outcome.reason, outcome.error))
+        notify_end(
+            task.app, delivery.message, "failed", make_dead_letter_error(outcome.reason, outcome.error)
+        )
     return outcome
 
 

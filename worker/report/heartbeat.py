@@ -16,7 +16,7 @@ from typing import Any
 
 from celery import Celery, signals
 
-from millpond.broker.celery.child_watch import children_started
+from millpond.broker.celery.child_watch import count_started_children
 from millpond.broker.connection import Store
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.errors import BrokerError
@@ -155,7 +155,7 @@ class HeartbeatReporter:
     def _take_counts(self) -> Counter[str]:
         """Return the counts since the last call, and add them to those of the next heartbeat and window."""
         counts = self._metering.take_counts(slots=self._in_flight.slots)
-        fetch_calls, children = self._in_flight.fetch_calls, children_started(self._pool)
+        fetch_calls, children = self._in_flight.fetch_calls, count_started_children(self._pool)
         counts["turns"] += fetch_calls - self._fetch_calls
         counts["children"] += children - self._children
         self._fetch_calls, self._children = fetch_calls, children

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from millpond.broker.connection import Store, connect
-from millpond.broker.server import durability_risks
+from millpond.broker.server import find_durability_risks
 from millpond.monitor.doctor.broker import examine_broker
 from millpond.worker.local.valkey import embedded_binary
 from tests.harness.one_worker import settings_for, workers
@@ -34,7 +34,7 @@ LOCKED = ["user default on nopass ~* &* +@all -config"]
 def test_the_ways_to_lose_messages_are_named(lines: list[str], expected: list[str], tmp_path: Path) -> None:
     """Eviction and a server without a disk are found, also where CONFIG is denied, and no other risk is."""
     with run_own_server(OwnServer(embedded_binary(), tmp_path, lines)) as server:
-        found = durability_risks(connect(server.url))
+        found = find_durability_risks(connect(server.url))
     assert len(found) == len(expected)
     assert all(re.search(pattern, line) for pattern, line in zip(expected, found, strict=True))
 
@@ -44,7 +44,7 @@ def test_nothing_is_said_to_be_safe_where_the_server_does_not_tell(tmp_path: Pat
     denies = ["appendonly yes", "user default on nopass ~* &* +@all -config -info"]
     with run_own_server(OwnServer(embedded_binary(), tmp_path, denies)) as server:
         store = connect(server.url)
-        assert durability_risks(store) is None
+        assert find_durability_risks(store) is None
         (found,) = (each for each in examine_broker(store) if each.check == "persistence")
     assert (found.status, "unknown" in found.found) == ("warn", True)
 
@@ -62,4 +62,4 @@ def test_a_worker_says_so_when_it_starts(tmp_path: Path, eventually: Callable[..
 
 def test_the_private_server_is_safe(store: Store) -> None:
     """The server that Millpond starts itself loses nothing."""
-    assert durability_risks(store) == []
+    assert find_durability_risks(store) == []

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from millpond.broker.connection import connect
 from millpond.broker.errors import BrokerAway, BrokerError
-from millpond.broker.server import durability_risks
+from millpond.broker.server import find_durability_risks
 from millpond.producer.client import Client
 from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
@@ -83,7 +83,7 @@ def test_a_send_without_its_copies_says_so(replicated: Replicated) -> None:
         with pytest.raises(BrokerAway, match="0 of 1 replicas have it"):
             client.send(Square(n=2))
         assert monotonic() - began < 5
-        assert "every send fails" in " ".join(durability_risks(client.store))
+        assert "every send fails" in " ".join(find_durability_risks(client.store))
     with Client(settings=settings.model_copy(update={"send_copies": 0})) as client:
         client.send(Square(n=3))
 
@@ -91,8 +91,8 @@ def test_a_send_without_its_copies_says_so(replicated: Replicated) -> None:
 def test_a_worker_says_that_sends_wait_for_no_replica(replicated: Replicated) -> None:
     """Where there are replicas and the setting is off, a worker's checks at its start name it."""
     url = replicated.master.url
-    assert "MILLPOND_SEND_COPIES=1" in " ".join(durability_risks(connect(url)))
-    assert durability_risks(connect(url, copies=1)) == []
+    assert "MILLPOND_SEND_COPIES=1" in " ".join(find_durability_risks(connect(url)))
+    assert find_durability_risks(connect(url, copies=1)) == []
 
 
 @pytest.mark.slow

@@ -114,7 +114,7 @@ def test_a_process_reads_what_was_cancelled_since(client: Client, store: Store) 
     assert everything.drained == {"email"}
     assert "after the gap" in everything.cancelled
     assert "old-7" not in everything.cancelled
-    assert state.cancelled_among(store, ["old-7", "old-8", "first"]) == {"old-8", "first"}
+    assert state.find_cancelled(store, ["old-7", "old-8", "first"]) == {"old-8", "first"}
 
 
 def test_a_server_that_forgot_cancellations_is_read_anew(client: Client, store: Store) -> None:

@@ -29,12 +29,12 @@ def test_a_full_server_is_said_to_refuse_writes(
     full: Store, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The metrics report a refusal of writes with the server's reason; the check leaves no key behind."""
-    assert "used memory > 'maxmemory'" in (server.write_refusal(full) or "")
+    assert "used memory > 'maxmemory'" in (server.find_write_refusal(full) or "")
     assert millpond.main(["metrics"]) == 0
     told = capsys.readouterr().out
     assert "millpond_broker_up 1.0" in told
     assert "millpond_broker_writable 0.0" in told
-    assert server.write_refusal(store) is None
+    assert server.find_write_refusal(store) is None
     assert isinstance(store.client, Redis)
     assert store.client.dbsize() == 0
 

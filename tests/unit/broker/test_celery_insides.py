@@ -203,7 +203,7 @@ def test_a_task_that_was_sent_to_a_child_has_started() -> None:
     from billiard.pool import ApplyResult
     from celery.worker import request, state
 
-    from millpond.broker.celery.settling import started_tags
+    from millpond.broker.celery.settling import find_started_tags
 
     class Reserved:
         def __init__(self, tag: str, result: Any) -> None:
@@ -214,7 +214,7 @@ def test_a_task_that_was_sent_to_a_child_has_started() -> None:
     requests = [Reserved("sent", weakref.ref(sent)), Reserved("waits", None)]
     for each in requests:
         state.reserved_requests.add(each)
-    assert started_tags() == {"sent"}
+    assert find_started_tags() == {"sent"}
     assert request.Request._apply_result is None
     assert "self._apply_result = " in inspect.getsource(request.Request.execute_using_pool)
     assert "self._apply_result = " in inspect.getsource(request.create_request_cls)

@@ -105,5 +105,5 @@ def test_runs_before_a_probe_are_compared_kind_by_kind() -> None:
 
     before = {"order": of(500, 60.0)}
     after = {"order": of(600, 70.0), "report": of(10, 25.0)}
-    assert probing.slowdown(window, before, after) == pytest.approx((100 * 0.12 + 10 * 3) / (10 + 25))
-    assert probing.slowdown(window, {}, {"mail": of(100, 50.0)}) == 1.0
+    assert probing.compute_slowdown(window, before, after) == pytest.approx((100 * 0.12 + 10 * 3) / (10 + 25))
+    assert probing.compute_slowdown(window, {}, {"mail": of(100, 50.0)}) == 1.0
