@@ -163,7 +163,8 @@ class PoolsTable(SettingsTable):
         for name, pool in self.pools.items():
             for queue in pool.queues:
                 if queue not in self.queues:
-                    raise ValueError(f"pool {name!r} takes from {queue!r}: add a [queues.{queue}] table")
+                    written = repr(queue)[1:-1]  # pydantic carries no text with half a character
+                    raise ValueError(f"pool {name!r} takes from {queue!r}: add a [queues.{written}] table")
         return self
 
     def pool(self, name: str) -> Pool:

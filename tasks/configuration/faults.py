@@ -13,6 +13,7 @@ from millpond.tasks.configuration.model_fields import (
     is_secret,
     is_table,
     model_of,
+    table_names,
     value_type_of,
 )
 from millpond.tasks.configuration.sources import Sources
@@ -106,7 +107,7 @@ def _unknown_name_text(path: Keys, model: type[BaseModel], sources: Sources) -> 
         return f"{there_is}: write [pools.{name}] for the pool, or [queues.{name}] for the queue"
     if similar := closest_name(str(name), siblings):
         return f"{there_is}: did you mean {format_path((*table_path, similar))}?"
-    for other in ("pools", "queues", "smtp", "files", "gateway", "schedule"):
+    for other in table_names(model):
         if str(name) in _names_in_entries(model, other):
             entry = str(table_path[-1]) if len(table_path) > 2 else "NAME"
             right_table = f"{other}.{entry}" if other in (*LIFTED, "schedule") else other

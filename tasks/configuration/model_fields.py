@@ -58,6 +58,12 @@ def is_table(annotation: Any) -> bool:
     return model_of(annotation) is not None or value_type_of(annotation) is not None
 
 
+def table_names(model: type[BaseModel]) -> list[str]:
+    """Return the names of the tables at the top of millpond.toml. `model` is the class of all settings."""
+    fields = model.model_fields.items()
+    return [*LIFTED, *(name for name, field in fields if is_table(field.annotation) and name != "table")]
+
+
 def field_at(model: type[BaseModel], path: Iterable[int | str]) -> FieldInfo | None:
     """Return the field at a path. Return None if the model has no such field.
 

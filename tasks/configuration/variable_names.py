@@ -6,7 +6,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from millpond.tasks.configuration.model_fields import LIFTED, is_table, model_of, path_in_file, value_type_of
+from millpond.tasks.configuration.model_fields import (
+    LIFTED,
+    model_of,
+    path_in_file,
+    table_names,
+    value_type_of,
+)
 from millpond.tasks.name_suggestions import closest_name
 
 #: Names that other programs have for a setting -> its name here.
@@ -79,7 +85,8 @@ def unknown_variable_warning(
     normalized = _normalize_name(setting)
     if normalized in paths:
         return _unknown_setting_text(".".join(paths[normalized]))
-    table = next((prefix for prefix in _table_prefixes(model) if normalized.startswith(prefix)), "")
+    prefixes = (f"{name.upper()}_" for name in table_names(model))
+    table = next((prefix for prefix in prefixes if normalized.startswith(prefix)), "")
     in_table = {key[len(table) :]: path for key, path in paths.items() if key.startswith(table)}
     similar = closest_name(normalized[len(table) :], in_table if table else [*in_table, *NO_SETTINGS])
     if similar is None or len(normalized) <= len(table) + 2:
@@ -97,12 +104,6 @@ def _unknown_setting_text(suggestion: str | None) -> str:
 def _normalize_name(name: str) -> str:
     """Return a name in capitals, with one underscore for all characters between two words."""
     return re.sub(r"[^A-Z0-9]+", "_", name.upper())
-
-
-def _table_prefixes(model: type[BaseModel]) -> tuple[str, ...]:
-    """Return the normalized names of the tables, each with the underscore that follows it in a variable."""
-    names = [name for name, field in model.model_fields.items() if is_table(field.annotation)]
-    return tuple(f"{name.upper()}_" for name in (*names, *LIFTED))
 
 
 def entry_names(path: SettingPath, values: Mapping[str, Any]) -> list[str]:

@@ -231,6 +231,10 @@ VARIABLES: list[tuple[dict[str, str], str]] = [
     ({"MILLPOND_QUEUES__EMAIL__SOFT_LIMIT_SECONDS": "1d"}, "soft_limit_seconds must not be above hard_limit"),
     ({"MILLPOND_POOLS__EMIAL__CONCURRENCY": "3"}, "the pool 'emial' has no queues: name those it takes from"),
     ({"MILLPOND_POOLS__EMIAL__CONCURRENCY": "3"}, "did you mean the pool 'email'?"),
+    (
+        {"MILLPOND_POOLS__X__QUEUES": r'["\ud800"]'},
+        r"pool 'x' takes from '\ud800': add a [queues.\ud800] table",
+    ),
     ({"MILLPOND_POOLS__X__QUEUES": "nope"}, "pool 'x' takes from 'nope': add a [queues.nope] table"),
     ({"MILLPOND_CONFIG": "nowhere.toml"}, "MILLPOND_CONFIG names nowhere.toml, which is not a file"),
     ({"MILLPOND_CONFIG": "."}, "MILLPOND_CONFIG names ., which is not a file"),
