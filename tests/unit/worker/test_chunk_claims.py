@@ -1,4 +1,4 @@
-"""Two processes claim the tasks of one chunk: each task is claimed once, and claims of the dead stay."""
+"""Worker and child claim the tasks of a chunk: each is claimed once, and claims of a dead child stay."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from millpond.worker.dispatch.chunk_job import RESULT_BYTES, ChunkMemory, make_m
 
 
 def in_a_child(act: Callable[[], None]) -> int:
-    """Run in a child that was forked now, and return how it ended."""
+    """Run a function in a forked child, and return the exit code."""
     child = get_context("fork").Process(target=act)
     child.start()
     child.join(20)
@@ -20,8 +20,8 @@ def in_a_child(act: Callable[[], None]) -> int:
     return child.exitcode
 
 
-def test_a_child_claims_from_the_front_and_the_worker_takes_the_rest_back() -> None:
-    """A task that the child claimed is not the worker's, and one that the worker took not the child's."""
+def test_a_child_claims_from_the_front_and_the_worker_reclaims_the_rest() -> None:
+    """A task that one of the two has claimed cannot be claimed by the other."""
     shared = ChunkMemory(0)
     shared.offer_chunk(5)
 
@@ -29,18 +29,18 @@ def test_a_child_claims_from_the_front_and_the_worker_takes_the_rest_back() -> N
         shared.begin_chunk()
         for number in range(2):
             assert shared.claim_task()
-            shared.keep_result(("answer", number))
+            shared.keep_result(("result", number))
 
     assert in_a_child(start_two) == 0
     assert shared.reclaim_unstarted() == 3
     assert shared.reclaim_unstarted() == 0
     assert not shared.claim_task()
-    assert shared.read_results() == [("answer", 0), ("answer", 1)]
+    assert shared.read_results() == [("result", 0), ("result", 1)]
     assert shared.read_results() == []
 
 
-def test_two_that_claim_at_once_have_each_task_once() -> None:
-    """A child that claims and a worker that takes back as fast as they can leave none and share none."""
+def test_claims_at_the_same_time_take_each_task_once() -> None:
+    """A child and a worker that claim as fast as they can have all tasks together, and none twice."""
     shared = ChunkMemory(0)
     for _ in range(5):
         shared.offer_chunk(500)
@@ -59,8 +59,8 @@ def _claim_all(shared: ChunkMemory) -> None:
         shared.keep_result(None)
 
 
-def test_what_a_killed_child_started_is_known() -> None:
-    """It ended one and died in the next: the other three were never started."""
+def test_the_claims_of_a_killed_child_stay() -> None:
+    """It ended one task and was killed in the next: the other three were not started."""
     shared = ChunkMemory(0)
     shared.offer_chunk(5)
 
@@ -75,13 +75,13 @@ def test_what_a_killed_child_started_is_known() -> None:
     assert (shared.reclaim_unstarted(), shared.read_results()) == (3, ["done"])
 
 
-def test_nothing_is_left_over_for_the_next_piece() -> None:
-    """Claims and answers that were not read are gone when the next piece begins."""
+def test_nothing_is_left_over_for_the_next_chunk() -> None:
+    """Claims and results of the last chunk are gone when the next one begins."""
     shared = ChunkMemory(0)
     shared.offer_chunk(3)
     shared.begin_chunk()
     assert shared.claim_task()
-    shared.keep_result("of the piece before")
+    shared.keep_result("of the last chunk")
     shared.offer_chunk(2)
     shared.begin_chunk()
     assert [shared.claim_task() for _ in range(3)] == [True, True, False]
@@ -90,18 +90,18 @@ def test_nothing_is_left_over_for_the_next_piece() -> None:
 
 
 @pytest.mark.parametrize("unfit", ["x" * RESULT_BYTES, lambda: None], ids=["too long", "cannot be pickled"])
-def test_answers_that_cannot_be_kept_are_left_out_in_order(unfit: object) -> None:
-    """After one that was not kept none is: the order says whose answer it is."""
+def test_no_result_is_kept_after_one_that_cannot_be_kept(unfit: object) -> None:
+    """A result belongs to its task by the order of the results."""
     shared = ChunkMemory(0)
     shared.offer_chunk(3)
     shared.begin_chunk()
-    for answer in ("first", unfit, "third"):
-        shared.keep_result(answer)
+    for result in ("first", unfit, "third"):
+        shared.keep_result(result)
     assert shared.read_results() == ["first"]
 
 
-def test_claims_are_made_for_children_that_inherit_them() -> None:
-    """A pool of threads has none, nor one whose children start as fresh interpreters."""
+def test_memories_are_made_only_for_children_that_inherit_them() -> None:
+    """A pool of threads has none, and neither has one whose children are spawned."""
 
     def pool(*, prefork: bool, forks: bool) -> SimpleNamespace:
         return SimpleNamespace(uses_semaphore=prefork, forking_enable=forks, limit=3)

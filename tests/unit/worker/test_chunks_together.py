@@ -1,4 +1,4 @@
-"""Chunks: tasks that may share a child, and tasks that are taken back before they run."""
+"""Chunks: tasks that share a child, and tasks that are reclaimed before they start."""
 
 from collections import deque
 from collections.abc import Callable
@@ -21,7 +21,7 @@ POOL = SimpleNamespace(
 
 
 class Request(SimpleNamespace):
-    """A stand-in for a request, which notes the calls it gets."""
+    """A stand-in for a request, which records its calls in `told`."""
 
     def __init__(self, id: str, **more: Any) -> None:
         told: list[Any] = []
@@ -55,18 +55,18 @@ class Request(SimpleNamespace):
 
 
 class Timers:
-    """Timers that a test fires."""
+    """Timers that a test fires, and the ids of the tasks that were started again."""
 
     def __init__(self) -> None:
         self.due: list[Callable[[], None]] = []
         self.started: list[str] = []
 
     def call_after(self, seconds: float, call: Callable[[], None]) -> None:
-        """Note a timer."""
+        """Keep a timer until `fire`."""
         self.due.append(call)
 
     def start(self, taken: list[Any]) -> None:
-        """Note the tasks that are to wait for a slot again."""
+        """Record the ids of tasks that wait for a slot again."""
         self.started += [request.id for request in taken]
 
     def fire(self) -> None:
@@ -82,51 +82,51 @@ def timers() -> Timers:
 
 
 @pytest.fixture
-def grouper(timers: Timers) -> Chunks:
-    """Return a grouper that knows a short kind."""
+def chunks(timers: Timers) -> Chunks:
+    """The chunks of a process that has run tasks of one kind, which is short."""
     made = Chunks(POOL)
     made.mean_seconds["short"] = SHORT_SECONDS / 2
     made.start(timers.call_after, timers.start)
     return made
 
 
-def piece_of(grouper: Chunks, *ids: str) -> ChunkJob | None:
-    """Start the first while the others wait for the one slot; send the chunk to a pool."""
+def send_chunk(chunks: Chunks, *ids: str) -> ChunkJob | None:
+    """Send a chunk of the first task and those that wait for its slot. None: the first is sent alone."""
     first, *others = [Request(id) for id in ids]
     SLOTS._waiting.clear()
     SLOTS._waiting.extend((None, (other,), {}) for other in others)
-    piece = grouper.make_chunk(first)  # type: ignore[arg-type]
-    if piece is not None:
-        piece.send(SimpleNamespace(apply_async=lambda *_, **__: None))
-    return piece
+    chunk = chunks.make_chunk(first)  # type: ignore[arg-type]
+    if chunk is not None:
+        chunk.send(SimpleNamespace(apply_async=lambda *_, **__: None))
+    return chunk
 
 
-def ids(piece: ChunkJob | None) -> list[str]:
-    """Name the members that are still in it."""
-    return [] if piece is None else [member.id for member in piece.members]
+def ids(chunk: ChunkJob | None) -> list[str]:
+    """Return the ids of the tasks that were not reclaimed."""
+    return [] if chunk is None else [member.id for member in chunk.members]
 
 
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pass a second."""
+    """Set the clock forward by a second."""
     monkeypatch.setattr("millpond.worker.dispatch.chunks.monotonic", lambda: monotonic() + 1.0)
 
 
-def test_short_tasks_that_wait_go_along(grouper: Chunks) -> None:
-    """As many as wait, up to eight; a kind that is not known to be short goes alone."""
-    assert ids(piece_of(grouper, "a", "b", "c")) == ["a", "b", "c"]
-    assert len(ids(piece_of(grouper, *"abcdefghijkl"))) == LONGEST_CHUNK
-    grouper.mean_seconds["short"] = 1.0
-    assert piece_of(grouper, "a", "b") is None
+def test_short_tasks_that_wait_are_sent_together(chunks: Chunks) -> None:
+    """All that wait, up to eight. A task of a long kind is sent alone."""
+    assert ids(send_chunk(chunks, "a", "b", "c")) == ["a", "b", "c"]
+    assert len(ids(send_chunk(chunks, *"abcdefghijkl"))) == LONGEST_CHUNK
+    chunks.mean_seconds["short"] = 1.0
+    assert send_chunk(chunks, "a", "b") is None
 
 
-def test_what_is_behind_a_task_that_turned_out_long_is_taken_back(
-    grouper: Chunks, timers: Timers, monkeypatch: pytest.MonkeyPatch
+def test_tasks_behind_a_long_one_are_reclaimed(
+    chunks: Chunks, timers: Timers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ended tasks are settled, the running one goes on, the rest waits for a slot."""
-    piece = piece_of(grouper, "a", "b", "c", "d")
-    assert piece is not None
-    ended, running, *others = piece.members
-    child = piece.memory
+    """Ended tasks are settled, the running one goes on, and the others wait for a slot."""
+    chunk = send_chunk(chunks, "a", "b", "c", "d")
+    assert chunk is not None
+    ended, running, *others = chunk.members
+    child = chunk.memory
     child.begin_chunk()
     child.claim_task()
     child.keep_result(ANSWER)
@@ -136,45 +136,45 @@ def test_what_is_behind_a_task_that_turned_out_long_is_taken_back(
     assert (ended.told, running.told) == ([("on_success", ANSWER)], [])
     assert timers.started == ["c", "d"]
     assert all((other.in_child, other.chunk) == (False, None) for other in others)
-    assert piece.running is running
+    assert chunk.running is running
     assert not child.claim_task()
-    assert timers.due == [], "nothing more is to be taken back"
-    piece.on_success([ANSWER, ANSWER])
+    assert timers.due == [], "no task is left to reclaim"
+    chunk.on_success([ANSWER, ANSWER])
     assert ended.told == running.told == [("on_success", ANSWER)]
 
 
-def test_a_piece_that_gets_on_is_left_alone(
-    grouper: Chunks, timers: Timers, monkeypatch: pytest.MonkeyPatch
+def test_a_chunk_whose_tasks_are_short_is_kept(
+    chunks: Chunks, timers: Timers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is looked at again later, however long all of it takes; nobody looks when there is none."""
-    piece = piece_of(grouper, "a", "b")
-    assert piece is not None
+    """It is checked again, however long all its tasks take. Without a chunk there is no timer."""
+    chunk = send_chunk(chunks, "a", "b")
+    assert chunk is not None
     timers.fire()
     assert (timers.started, len(timers.due)) == ([], 1)
-    child = piece.memory
+    child = chunk.memory
     child.begin_chunk()
     child.claim_task()
     child.keep_result(ANSWER)
     monkeypatch.setattr("millpond.worker.dispatch.chunks.monotonic", lambda: monotonic() + 0.5)
     timers.fire()
     assert (timers.started, len(timers.due)) == ([], 1)
-    piece.on_success([ANSWER, ANSWER])
+    chunk.on_success([ANSWER, ANSWER])
     timers.fire()
     assert timers.due == []
 
 
-def test_when_its_child_dies_only_what_ran_counts_as_delivered(grouper: Chunks) -> None:
-    """Ended tasks count, and those not started go back."""
-    piece = piece_of(grouper, "a", "b", "c")
-    assert piece is not None
-    members = list(piece.members)
-    child = piece.memory
+def test_the_death_of_a_child_counts_a_delivery_of_the_running_task_alone(chunks: Chunks) -> None:
+    """Ended tasks are settled, and those that were not started are released."""
+    chunk = send_chunk(chunks, "a", "b", "c")
+    assert chunk is not None
+    members = list(chunk.members)
+    child = chunk.memory
     child.begin_chunk()
     child.claim_task()
     child.keep_result(ANSWER)
     child.claim_task()
     lost = SimpleNamespace(exception=RuntimeError("killed"))
-    piece.on_failure(lost)
+    chunk.on_failure(lost)
     assert [each.told for each in members] == [
         [("on_success", ANSWER)],
         [("redeliver", lost)],
@@ -182,53 +182,53 @@ def test_when_its_child_dies_only_what_ran_counts_as_delivered(grouper: Chunks) 
     ]
 
 
-def test_only_pieces_that_something_concerns_are_taken_back(grouper: Chunks) -> None:
-    """Of these everything that is not started is, whether it concerns it or not."""
-    piece_of(grouper, "a", "b")
-    piece = piece_of(grouper, "c", "d")
-    assert [each.id for each in grouper.reclaim_unstarted(lambda request: request.id == "d")] == ["c", "d"]
-    assert ids(piece) == []
-    assert [each.id for each in grouper.reclaim_unstarted(lambda request: request.id == "b")] == ["a", "b"]
+def test_only_chunks_with_a_task_that_is_concerned_are_reclaimed(chunks: Chunks) -> None:
+    """All their tasks that were not started are, also those that are not concerned."""
+    send_chunk(chunks, "a", "b")
+    chunk = send_chunk(chunks, "c", "d")
+    assert [each.id for each in chunks.reclaim_unstarted(lambda request: request.id == "d")] == ["c", "d"]
+    assert ids(chunk) == []
+    assert [each.id for each in chunks.reclaim_unstarted(lambda request: request.id == "b")] == ["a", "b"]
 
 
-def test_one_that_stops_takes_back_all_and_makes_no_more(grouper: Chunks, timers: Timers) -> None:
-    """No chunk is looked after any more: `stop` takes back the tasks that were not started."""
-    piece = piece_of(grouper, "a", "b")
-    grouper.stop()
-    assert ids(piece) == []
-    assert piece_of(grouper, "c", "d") is None
+def test_a_stop_reclaims_all_and_makes_no_more_chunks(chunks: Chunks, timers: Timers) -> None:
+    """Tasks that were not started are reclaimed, later ones are sent alone, and no timer is set."""
+    chunk = send_chunk(chunks, "a", "b")
+    chunks.stop()
+    assert ids(chunk) == []
+    assert send_chunk(chunks, "c", "d") is None
     timers.fire()
     assert (timers.started, timers.due) == ([], [])
 
 
-def test_the_claims_of_a_dead_child_are_not_used_for_a_while(
-    grouper: Chunks, monkeypatch: pytest.MonkeyPatch
+def test_the_memory_of_a_killed_child_is_not_used_for_a_while(
+    chunks: Chunks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A child that is being killed may still look at them: tasks go alone when there are no others."""
+    """The child may not have ended yet. Tasks are sent alone while no other memory is free."""
     lost = SimpleNamespace(exception=RuntimeError("killed"))
     used = []
     for _ in range(2):
-        piece = piece_of(grouper, "a", "b")
-        assert piece is not None
-        used.append(piece.memory)
-        piece.on_failure(lost)
+        chunk = send_chunk(chunks, "a", "b")
+        assert chunk is not None
+        used.append(chunk.memory)
+        chunk.on_failure(lost)
     assert used[0] is not used[1]
-    assert piece_of(grouper, "a", "b") is None
+    assert send_chunk(chunks, "a", "b") is None
     monkeypatch.setattr("millpond.worker.dispatch.chunks.monotonic", lambda: float("inf"))
-    piece = piece_of(grouper, "a", "b")
-    assert piece is not None
-    assert piece.memory is used[0]
-    piece.on_success([ANSWER, ANSWER])
+    chunk = send_chunk(chunks, "a", "b")
+    assert chunk is not None
+    assert chunk.memory is used[0]
+    chunk.on_success([ANSWER, ANSWER])
 
 
-def test_a_child_is_not_ended_for_a_task_that_it_has_not_started(grouper: Chunks, timers: Timers) -> None:
-    """A task that waits in a child is taken back and starts again, if it may; a running one has its child."""
-    piece = piece_of(grouper, "a", "b", "c")
-    assert piece is not None
-    a, b, _c = piece.members
-    assert piece.memory.claim_task()
-    assert not grouper.prepare_to_kill(b)
+def test_a_child_is_not_killed_for_a_task_that_it_has_not_started(chunks: Chunks, timers: Timers) -> None:
+    """Such a task is reclaimed and waits for a slot. For a running task the child may be killed."""
+    chunk = send_chunk(chunks, "a", "b", "c")
+    assert chunk is not None
+    a, b, _c = chunk.members
+    assert chunk.memory.claim_task()
+    assert not chunks.prepare_to_kill(b)
     assert timers.started == ["b", "c"]
-    assert grouper.prepare_to_kill(a)
+    assert chunks.prepare_to_kill(a)
     assert timers.started == ["b", "c"]
-    assert grouper.prepare_to_kill(Request("alone"))  # type: ignore[arg-type]
+    assert chunks.prepare_to_kill(Request("alone"))  # type: ignore[arg-type]
