@@ -28,10 +28,7 @@ class QuoteFault(Exception):
 
 
 class QuoteCheck:
-    """Checks the quotes in the chunks of a file, in order.
-
-    It keeps only the bytes of the field that is incomplete at the end of the last chunk.
-    """
+    """Checks the quotes in the chunks of a file, in order, in constant memory."""
 
     def __init__(self, delimiter: str) -> None:
         ends = re.escape(delimiter).encode() + rb"\r\n"
@@ -42,34 +39,42 @@ class QuoteCheck:
         )
         #: The beginning of a quoted field, up to its closing quote or the end of the data.
         self._quoted = re.compile(rb'"[^"]*+(?:""[^"]*+)*+')
-        # The last byte that was checked, and those that were not. The first field needs a line end before it.
-        self._unchecked, self._unchecked_offset = b"\n", -1
+        #: The last byte that was checked and its offset. The first field needs a line end before it. If a
+        #: quoted field is incomplete, its opening quote follows, and a quote that may close it.
+        self._unchecked, self._offset = b"\n", -1
+        #: The number of bytes of the incomplete field that are not in `_unchecked`.
+        self._dropped_bytes = 0
 
     def check_chunk(self, chunk: bytes) -> None:
         """Check the fields that this chunk completes. An empty chunk ends the file. Raises `QuoteFault`."""
         if not chunk:
             if len(self._unchecked) > 1:
-                raise QuoteFault(self._unchecked_offset + 1, closes=False)
+                raise QuoteFault(self._offset + 1, closes=False)
             return
         data = self._unchecked + chunk
         checked = 0
         while match := self._sound.match(data, checked):
             checked = match.end()
-        if checked < len(data):
-            self._refuse_closed(data, checked)
-        # The last checked byte is kept: it shows whether the next field begins after it.
-        self._unchecked, self._unchecked_offset = data[checked - 1 :], self._unchecked_offset + checked - 1
+        if checked > 1:  # otherwise the field that was incomplete still is
+            self._offset, self._dropped_bytes = self._offset + checked - 1 + self._dropped_bytes, 0
+        if checked == len(data):
+            self._unchecked = data[-1:]
+            return
+        end = self._find_end_of_open_field(data, checked)
+        self._unchecked = data[checked - 1 : checked + 1] + data[end:]
+        self._dropped_bytes += end - checked - 1
 
-    def _refuse_closed(self, data: bytes, start: int) -> None:
-        """Raise `QuoteFault` if the quoted field at `start` closes before its end.
+    def _find_end_of_open_field(self, data: bytes, start: int) -> int:
+        """Return the index after the content, so far, of the quoted field that opens at `start`.
 
-        Without that, it continues in the next chunk.
+        It is the end of the data, or a quote there. Raises `QuoteFault` if the field closes before its end.
         """
         match = self._quoted.match(data, start)
         assert match is not None
         if match.end() + 1 < len(data):
             text = data[match.end() + 1 : match.end() + 21].splitlines()[0]
-            raise QuoteFault(self._unchecked_offset + start, closes=True, text=text)
+            raise QuoteFault(self._offset + 1, closes=True, text=text)
+        return match.end()
 
 
 class QuoteCheckingReader(io.RawIOBase):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import tracemalloc
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -18,6 +19,7 @@ from millpond.tasks.files.csv_quotes import QuoteCheck, QuoteFault, find_first_f
 Convert = Callable[..., tuple[TableResult, Any]]
 Refused = Callable[..., str]
 WIDE = 2**53 + 1
+MEGABYTE = 1024 * 1024
 
 
 @pytest.mark.parametrize(
@@ -97,6 +99,26 @@ def _fault_in_chunks(content: bytes, sizes: list[int], delimiter: str) -> QuoteF
     except QuoteFault as fault:
         return fault
     return None
+
+
+class _OpenQuote(io.RawIOBase):
+    """A text of 40 MiB that opens a quote in its first line."""
+
+    def __init__(self) -> None:
+        self._chunks = iter([b'a,"b\n', *[b"1,2\n" * (MEGABYTE // 4)] * 40])
+
+    def read(self, _size: int = -1, /) -> bytes:
+        return next(self._chunks, b"")
+
+
+def test_an_open_quote_is_found_in_constant_memory() -> None:
+    """The bytes after it are not kept: a file of 10 GiB took as much memory, and quadratic time."""
+    tracemalloc.start()
+    fault = find_first_fault(_OpenQuote(), ",")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (fault and (fault.offset, fault.closes)) == (2, False)
+    assert peak < 8 * MEGABYTE
 
 
 @pytest.mark.parametrize(
