@@ -4,6 +4,7 @@ import bz2
 import lzma
 import zlib
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any
 
 #: The maximum size of an unpacked body. A plain message has at most a third of this, unless its queue allows
@@ -16,7 +17,7 @@ _UNPACKERS: Mapping[str, Callable[[], Any]] = {
     "application/x-gzip": zlib.decompressobj,
     "application/x-bz2": bz2.BZ2Decompressor,
     "application/x-lzma": lambda: lzma.LZMADecompressor(memlimit=_WINDOW_BYTES),
-    "application/zstd": lambda: _load_zstd().ZstdDecompressor(),
+    "application/zstd": lambda: import_module("kombu.compression").zstd.ZstdDecompressor(),
 }
 
 
@@ -38,10 +39,3 @@ def decompress(body: bytes, compression: str) -> bytes:
     if not unpacker.eof:
         raise ValueError("the compressed body is cut short")
     return unpacked
-
-
-def _load_zstd() -> Any:
-    """Return the zstd module that kombu uses."""
-    from kombu import compression
-
-    return compression.zstd

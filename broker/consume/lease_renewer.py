@@ -2,9 +2,14 @@
 
 A handler that keeps the interpreter's lock for longer than a lease belongs on `prefork`: there the leases are
 renewed by a process that runs no handler.
+
+Expired leases are found in the list of a queue's consumers. If somebody deletes that list, messages in flight
+of dead consumers would stay so for ever. So the thread searches for them when the process begins to consume a
+queue, and when its own lease turns out not to be listed.
 """
 
 import logging
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -15,9 +20,9 @@ from millpond.broker.connection import Store
 from millpond.broker.consume import native_threads
 from millpond.broker.consume.fetch_call import settle_pending
 from millpond.broker.consume.in_flight import InFlightMessages
-from millpond.broker.consume.orphans import lease_orphaned_messages
 from millpond.broker.consume.queue_lease import QueueLease
 from millpond.broker.control import state
+from millpond.broker.keys import QueueKeys
 from millpond.broker.scripts import script
 from millpond.broker.server import elapsed_seconds
 
@@ -25,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 #: The reply to a renewal if the list of consumers had been deleted.
 UNLISTED = 2
+
+#: Keys that the server scans in one step of the search for orphaned messages.
+_KEYS_A_STEP = 1_000
 
 #: The term of a lease that is about to be ended.
 END_TERM_MS = 5_000
@@ -135,3 +143,25 @@ def end_leases(store: Store, in_flight: InFlightMessages) -> int:
     if released:
         logger.info("%d messages in flight were released to their queues", released)
     return released
+
+
+def lease_orphaned_messages(store: Store, keys: QueueKeys, *, lease_ms: int) -> int:
+    """Give each unlisted consumer with messages in flight a lease, and return the number of these messages.
+
+    A living consumer renews the lease. The messages of a dead one become ready when the lease expires.
+    Raises redis-py's errors.
+    """
+    count, prefix = 0, keys.in_flight("")
+    pattern = re.sub(r"([\\*?\[\]])", r"\\\1", prefix) + "*"
+    for key in store.client.scan_iter(pattern, count=_KEYS_A_STEP):
+        args = (key[len(prefix.encode()) :], lease_ms)
+        count += int(script("adopt").run(store.client, keys.for_scripts, args))
+    if count:
+        logger.warning(
+            "queue %s: %d messages in flight had no listed consumer, as after %s was deleted: they go back "
+            "to the queue unless their consumer renews its lease",
+            keys.queue,
+            count,
+            keys.consumers,
+        )
+    return count

@@ -39,7 +39,7 @@ class QueueLease:
     #: True once a call has registered the consumer. `lease_lost`: the lease was found to have expired.
     registered: bool = False
     lease_lost: bool = False
-    #: True once messages whose consumer is not listed were searched for (broker/consume/orphans.py).
+    #: True once messages whose consumer is not listed were searched for (lease_renewer.py).
     orphans_searched: bool = False
     #: The lease does not expire before this time, by `elapsed_seconds`. Infinite before its first renewal.
     leased_until: float = math.inf

@@ -9,8 +9,8 @@ import pytest
 
 from millpond.broker import publish
 from millpond.broker.connection import Store
+from millpond.broker.consume.lease_renewer import lease_orphaned_messages
 from millpond.broker.consume.lease_resumption import resume_lease
-from millpond.broker.consume.orphans import lease_orphaned_messages
 from millpond.broker.inspect import depth as inspect_depth
 from millpond.broker.inspect.depth import Depth
 from millpond.broker.keys import QueueKeys
