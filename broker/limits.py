@@ -42,6 +42,23 @@ class Limits:
     dead_keep_ms: int = 30 * 24 * 3600 * 1000
 
 
+@dataclass(frozen=True)
+class LimitDifference:
+    """A limit of a queue that two pools tables have with different values, as they are stored.
+
+    None is a limit that a table does not have.
+    """
+
+    name: str
+    declared: str | None
+    wanted: str | None
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name} {_shown_limit(self.name, self.declared)} -> {_shown_limit(self.name, self.wanted)}"
+        )
+
+
 NAMES = tuple(field.name for field in fields(Limits) if field.name != "bound_seconds")
 
 #: The value in messages of a bound that is given as a time, until the drain rate is measured. The same number
@@ -49,20 +66,18 @@ NAMES = tuple(field.name for field in fields(Limits) if field.name != "bound_sec
 FIRST_BOUND = 100
 
 
-def declare_limits(store: Store, queue: str, table_limits: Mapping[str, Any], *, authoritative: bool) -> None:
+def declare_limits(
+    store: Store, queue: str, table_limits: Mapping[str, Any], *, authoritative: bool
+) -> list[LimitDifference]:
     """Declare a queue with the limits of the pools table.
 
-    A worker's table is `authoritative`: it replaces the declared limits. A producer's table only adds the
-    limits that nobody has declared. Limits set at run time stay.
+    A worker's table is `authoritative`: it replaces the declared limits. Return the limits in force that this
+    changes. A producer's table only adds the limits that nobody has declared. Limits set at run time stay.
     """
     keys = QueueKeys(queue, store.prefix)
-    entries = {
-        _TABLE + name: _format_limit(value)
-        for name, value in table_limits.items()
-        if name in NAMES and value is not None
-    }
+    entries = _table_entries(table_limits)
     with store.pipeline(f"declaring queue {queue!r}") as pipe:
-        pipe.sadd(queues_key(store.prefix), queue)
+        pipe.hgetall(keys.limits).sadd(queues_key(store.prefix), queue)
         if authoritative:
             stale = [_TABLE + name for name in NAMES if _TABLE + name not in entries]
             pipe.hdel(keys.limits, *stale)
@@ -71,7 +86,54 @@ def declare_limits(store: Store, queue: str, table_limits: Mapping[str, Any], *,
         else:
             for name, value in entries.items():
                 pipe.hsetnx(keys.limits, name, value)
-        pipe.execute()
+        stored = pipe.execute()[0]
+    return _differences(stored, entries) if authoritative else []
+
+
+def compare_limits(store: Store, queue: str, table_limits: Mapping[str, Any]) -> list[LimitDifference]:
+    """Return the differences between the declared limits of a queue and those of a pools table.
+
+    A limit that was set at run time is no difference, and neither is any limit of a queue that no worker and
+    no producer has declared.
+    """
+    with translate_errors(f"reading the limits of queue {queue!r}"):
+        stored = store.client.hgetall(QueueKeys(queue, store.prefix).limits)
+    return _differences(stored, _table_entries(table_limits))
+
+
+def _table_entries(table_limits: Mapping[str, Any]) -> dict[str, str]:
+    """Return the limits of a pools table as they are stored, by their stored names."""
+    return {
+        _TABLE + name: _format_limit(value)
+        for name, value in table_limits.items()
+        if name in NAMES and value is not None
+    }
+
+
+def _differences(stored: Mapping[bytes, bytes], entries: Mapping[str, str]) -> list[LimitDifference]:
+    """Return the declared limits in a stored hash that differ from these entries of a pools table."""
+    texts = {name.decode(): value.decode() for name, value in stored.items()}
+    if not any(name.startswith(_TABLE) for name in texts):
+        return []
+    pairs = (
+        (name, texts.get(_TABLE + name), entries.get(_TABLE + name)) for name in NAMES if name not in texts
+    )
+    return [
+        LimitDifference(name, declared, wanted)
+        for name, declared, wanted in pairs
+        if _shown_limit(name, declared) != _shown_limit(name, wanted)
+    ]
+
+
+def _shown_limit(name: str, stored: str | None) -> str:
+    """Return a stored limit as people read it: `none` for no limit. None is the default."""
+    default = getattr(Limits, name)
+    if stored is None:
+        stored = _format_limit(default)
+    if isinstance(default, str) or (name == "bound" and stored.endswith("s")):
+        return stored
+    number = float(stored)
+    return f"{number:.12g}{'/s' if name == 'rate' else ''}" if number else "none"
 
 
 def read_limits(store: Store, queue: str) -> Limits:

@@ -101,19 +101,29 @@ class ConsumingChannel(SettlingChannel):
         )
 
     def _declare_queue(self, queue: str) -> None:
-        """Declare a queue with its limits in the pools table.
+        """Declare a queue with its limits in the pools table. Log which limits in force this changes.
 
         If the server refuses, this is logged. Raises redis-py's `ConnectionError` if it is unreachable.
         """
         table = self.queues.get(queue, {})
         try:
-            limits.declare_limits(
+            changed = limits.declare_limits(
                 self.store, queue, table, authoritative=bool(table) or not self.in_flight.of_channel
             )
         except BrokerAway as error:
             raise RedisConnectionError(str(error)) from error
         except BrokerError as error:
             logger.warning("%s. The limits of the queue are unchanged.", error)
+        else:
+            if changed:
+                logger.warning(
+                    "this worker has changed limits of queue %s that were in force: %s. The table of the "
+                    "worker that started last holds for all: give all workers of a broker one "
+                    "[queues.%s] table.",
+                    queue,
+                    ", ".join(map(str, changed)),
+                    queue,
+                )
 
     def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
         """Bind a queue. If the server is out of memory, log that: the worker must start, to free memory."""

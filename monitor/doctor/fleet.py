@@ -1,7 +1,8 @@
-"""Checks of the fleet: the processes of the pools, and a worker for each kind of the queues."""
+"""Checks of the fleet: the processes of the pools, the limits in force, a worker for each kind."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from millpond.broker import limits
 from millpond.broker.connection import Store
 from millpond.broker.inspect.announced_kinds import read_announced_kinds
 from millpond.monitor.doctor.finding import Finding, fail, ok, warn
@@ -24,6 +25,7 @@ def examine_fleet(
     for queue in sorted(pools_table.queues):
         queue_kinds = [kind for kind, contract in kinds.items() if contract.queue == queue]
         yield from _check_queue(store, snapshot, queue, queue_kinds)
+        yield from _check_limits(store, pools_table, queue)
     for kind, contract in sorted(kinds.items()):
         if contract.queue not in pools_table.queues:
             yield fail(
@@ -65,6 +67,18 @@ def _check_queue(store: Store, snapshot: Snapshot, queue: str, kinds: Iterable[s
     if announced and (missing := sorted(set(kinds) - announced)):
         fault = f"{queue}: none of its processes has {', '.join(missing)}"
         yield fail("kinds", fault, _missing_kinds_remedy(queue, missing))
+
+
+def _check_limits(store: Store, pools_table: PoolsTable, queue: str) -> Iterator[Finding]:
+    """Yield a finding if limits in force of a queue are those of another table than this one."""
+    if different := limits.compare_limits(store, queue, pools_table.queues[queue].broker_limits()):
+        yield warn(
+            "limits",
+            f"{queue}: a worker or client has declared other limits than those here: in force -> here: "
+            f"{', '.join(map(str, different))}",
+            f"give all workers of this broker one [queues.{queue}] table: that of the worker that started "
+            "last holds for all",
+        )
 
 
 def _missing_kinds_remedy(queue: str, kinds: list[str]) -> str:

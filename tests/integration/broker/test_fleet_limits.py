@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from millpond.broker import limits
+from millpond.broker.connection import Store
 from millpond.broker.inspect import depth as inspect_depth
 from millpond.producer.client import Client
 from millpond.producer.message import Message
@@ -92,3 +93,40 @@ def test_a_delayed_task_starts_at_its_time(client: Client, file: Path) -> None:
     print("started after their time, ms:", [round(each, 1) for each in late])
     assert late[0] >= 0, "the clocks are of one host"
     assert late[len(late) // 2] < 250, "nobody waited for the look of a second"
+
+
+CHANGED = "has changed limits of queue default that were in force"
+
+
+def restarted(url: str, folder: Path, **queue: Any) -> str:
+    """Start and stop a worker whose table has these limits, and return its log."""
+    folder.mkdir()
+    with workers(settings_for(url, queue=queue), folder) as (worker,):
+        pass
+    return worker.log
+
+
+def test_a_start_that_changes_limits_in_force_says_so(url: str, tmp_path: Path, kinds_path: None) -> None:
+    """The table of the last start holds, and its worker's log names each limit that it changes."""
+    strict = {"rate": "5/s", "bound": 50, "overflow": "reject"}
+    assert CHANGED not in restarted(url, tmp_path / "first", **strict)
+    assert CHANGED not in restarted(url, tmp_path / "again", **strict)
+    log = restarted(url, tmp_path / "other")
+    assert log.count(CHANGED) == 1
+    assert "bound 50 -> 10000, overflow reject -> block, rate 5/s -> none." in log
+    assert "give all workers of a broker one [queues.default] table" in log
+
+
+def test_a_limit_that_is_set_at_run_time_hides_what_a_table_changes(store: Store) -> None:
+    """A limit set by `millpond queue set` stays in force whatever a table says, so no change is told."""
+
+    def declare(**table: Any) -> list[str]:
+        return [str(each) for each in limits.declare_limits(store, "q", table, authoritative=True)]
+
+    limits.change_limits(store, "q", rate=9)
+    assert declare(bound=50, rate=5.0) == []
+    assert declare(bound="30s") == ["bound 50 -> 30s"]
+    assert limits.read_limits(store, "q").rate == 9
+    limits.change_limits(store, "q", rate=None)
+    assert declare(bound="30s", max_deliveries=5) == []
+    assert declare(bound="30s", rate=0.5) == ["rate none -> 0.5/s"]

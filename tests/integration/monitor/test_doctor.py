@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import millpond
+from millpond.broker import limits
 from millpond.broker.connection import Store
 from millpond.producer.client import Client
 from millpond.tasks import contract, extras
@@ -124,6 +125,16 @@ def test_a_kind_that_no_process_has_is_named(small: Embedded, doctor: Doctor) ->
     assert code == 1
     assert status(findings, "default: none of its processes has doctor.only") == "fail"
     assert "MILLPOND_KINDS=MODULE" in next(each["do"] for each in findings if "doctor.only" in each["found"])
+
+
+def test_limits_in_force_that_are_not_those_here_are_named(url: str, store: Store, doctor: Doctor) -> None:
+    """A worker with another table has replaced this one's limits; a limit set at run time is no fault."""
+    limits.declare_limits(store, "default", {"bound": 10_000, "rate": 5.0}, authoritative=True)
+    limits.change_limits(store, "email", bound=7)
+    _, findings = doctor(broker_url=url, key_prefix=store.prefix, queues__default__bound=50)
+    assert status(findings, "default: a worker or client has declared other limits") == "warn"
+    (text,) = (each["found"] for each in findings if each["check"] == "limits")
+    assert text.endswith("in force -> here: bound 10000 -> 50, rate 5/s -> none")
 
 
 def test_a_broker_that_is_away_is_a_finding(doctor: Doctor) -> None:
