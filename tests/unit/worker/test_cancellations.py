@@ -1,4 +1,4 @@
-"""The cancellations that a running task knows of."""
+"""The cancellations that running handlers ask for: how often they are read, and for which tasks."""
 
 from collections.abc import Collection
 
@@ -7,39 +7,39 @@ from millpond.worker.handler_services import FRESH_SECONDS, KEEP_READING_SECONDS
 
 
 class _Server:
-    """The cancelled names, and each question that was asked."""
+    """A broker with cancelled names, which records the names of each reading."""
 
     def __init__(self) -> None:
         self.cancelled: set[str] = set()
-        self.questions: list[set[str]] = []
+        self.readings: list[set[str]] = []
         self.is_away = False
 
     def read(self, names: Collection[str]) -> frozenset[str]:
-        self.questions.append(set(names))
+        self.readings.append(set(names))
         if self.is_away:
             raise BrokerAway("away")
         return frozenset(self.cancelled.intersection(names))
 
 
-def test_only_what_runs_is_asked_for_together_and_not_more_often_than_it_may() -> None:
-    """The names of all running tasks are one question a moment; those of ended tasks are dropped."""
+def test_the_names_of_running_tasks_are_read_together_at_a_bounded_rate() -> None:
+    """One reading a moment has the names of all running tasks. Names of ended tasks are left out."""
     server, now = _Server(), [0.0]
     known = Cancellations(server.read, lambda: now[0])
     assert not known.includes_any("a", "batch")
     assert not known.includes_any("b", "batch")
     server.cancelled = {"a", "never asked for"}
-    assert not known.includes_any("a", "batch"), "no older than a moment"
+    assert not known.includes_any("a", "batch"), "the last reading is still fresh"
     now[0] += FRESH_SECONDS
     assert known.includes_any("a", "batch")
     assert not known.includes_any("b", "batch")
-    assert server.questions == [{"a", "batch"}, {"a", "b", "batch"}, {"a", "b", "batch"}]
+    assert server.readings == [{"a", "batch"}, {"a", "b", "batch"}, {"a", "b", "batch"}]
     now[0] += KEEP_READING_SECONDS
     assert not known.includes_any("b", "batch")
-    assert server.questions[-1] == {"b", "batch"}
+    assert server.readings[-1] == {"b", "batch"}
 
 
-def test_what_was_known_stands_while_the_broker_is_away() -> None:
-    """A cancelled task stays cancelled, and no body fails because the question has no answer."""
+def test_the_last_reading_holds_while_the_broker_is_unreachable() -> None:
+    """A cancelled task stays cancelled, and no handler fails because the broker does not reply."""
     server, now = _Server(), [0.0]
     server.cancelled = {"a"}
     known = Cancellations(server.read, lambda: now[0])

@@ -1,4 +1,4 @@
-"""A process of a pool that ends at the moment when somebody signals it."""
+"""A child process that has ended when it is terminated."""
 
 import os
 import sys
@@ -6,8 +6,8 @@ import sys
 from millpond.worker.supervise.child_process import ChildProcess
 
 
-def test_one_that_has_just_ended_is_left_to_be_buried() -> None:
-    """A signal to a process that has ended does not reap it: its end would go unseen, nobody would follow."""
+def test_terminating_an_ended_process_does_not_reap_it() -> None:
+    """Otherwise the supervisor would not learn of its end, and would start no other."""
     child = ChildProcess("email", 1, lambda _ready_fd: [sys.executable, "-c", ""])
     pid = child.start()
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)

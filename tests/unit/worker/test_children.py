@@ -1,4 +1,4 @@
-"""A dying child is checked again, a dead one is not."""
+"""The watch over prefork children: a dying child is checked until it is dead."""
 
 from collections.abc import Callable
 from typing import Any
@@ -36,7 +36,7 @@ class Child:
 
 @pytest.fixture
 def children(monkeypatch: pytest.MonkeyPatch) -> WatchedPool:
-    """Make a pool of one child that can be waited for at the tenth look."""
+    """A pool of one child, which is reaped at the tenth check."""
     pool = WatchedPool.__new__(WatchedPool)
     pool._pool, looks = [Child()], []
 
@@ -49,8 +49,8 @@ def children(monkeypatch: pytest.MonkeyPatch) -> WatchedPool:
     return pool
 
 
-def test_a_dying_child_is_looked_for_until_it_is_dead(children: WatchedPool) -> None:
-    """The first look comes at once, the next ones later and later, and none after its end."""
+def test_a_dying_child_is_checked_until_it_is_dead(children: WatchedPool) -> None:
+    """The first check comes at once, each further one after a longer time, and none after its end."""
     hub = Hub()
     children._event_process_exit(hub, children._pool[0])
     while hub.fire():
@@ -61,5 +61,5 @@ def test_a_dying_child_is_looked_for_until_it_is_dead(children: WatchedPool) -> 
 
 
 def test_a_child_whose_pipes_are_closed_is_not_listened_to(children: WatchedPool) -> None:
-    """A new connection to the broker lets the pool listen to all children, but not to that one."""
+    """After a reconnect the pool listens to all children, except one that is dying."""
     children._track_child_process(children._pool[0], Hub())  # Celery's raises ValueError

@@ -1,4 +1,4 @@
-"""The end of a drain, whatever meets it there."""
+"""The end of a process at its drain deadline."""
 
 import os
 from types import SimpleNamespace
@@ -12,10 +12,10 @@ from millpond.worker.shutdown import Drain
 
 
 @pytest.mark.parametrize("trouble", [ProcessLookupError(3, "No such process"), RuntimeError("changed size")])
-def test_the_process_ends_at_its_deadline_whatever_goes_wrong_there(
+def test_the_process_ends_at_its_deadline_in_spite_of_errors(
     monkeypatch: pytest.MonkeyPatch, trouble: Exception
 ) -> None:
-    """A child that was reaped in between, or a hold that changes under its hands, does not keep it alive."""
+    """Neither a child that was reaped meanwhile nor a registry that changes meanwhile keeps it alive."""
     ended: list[int] = []
 
     def kill(_pid: int, _number: int) -> None:

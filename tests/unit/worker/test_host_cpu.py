@@ -1,4 +1,4 @@
-"""How busy a host is, from the counts of its kernel."""
+"""The shares of time in which processors are busy, from the counts of the kernel."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ from millpond.worker.report.host_cpu import SAMPLES, HostCpu, LoopCpu
 from millpond.worker.report.thread_activity import Clock
 
 
-def test_the_share_is_of_the_last_looks(tmp_path: Path) -> None:
-    """Unknown at first, then of the ticks since the last look, and no further back than ten of them."""
+def test_the_share_covers_the_last_samples(tmp_path: Path) -> None:
+    """It is 0 at first, then the share of the ticks since the first of the last ten samples."""
     stat = tmp_path / "stat"
 
     def count(busy: int, idle: int, waiting: int) -> None:
@@ -28,7 +28,7 @@ def test_the_share_is_of_the_last_looks(tmp_path: Path) -> None:
 
 
 def test_a_main_thread_that_computes_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The share of time that the main thread ran; on a crowded host it also waits for a processor."""
+    """The share is the time that the main thread ran, without the time that it waited for a processor."""
     clocks, times = iter([Clock(1.0, 0.5), Clock(1.9, 0.6)]), iter([10.0, 11.0])
     monkeypatch.setattr("millpond.worker.report.host_cpu.thread_clock", lambda _: next(clocks))
     monkeypatch.setattr("time.monotonic", lambda: next(times))

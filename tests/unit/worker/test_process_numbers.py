@@ -25,8 +25,8 @@ def take(numbers: ProcessNumbers, count: int, pool: str = "email") -> list[int]:
     return list(islice(numbers.lock_free_numbers(pool), count))
 
 
-def test_a_second_supervisor_goes_on_where_the_first_ends() -> None:
-    """A number that one returns as it ends, the next takes again."""
+def test_a_second_supervisor_takes_the_next_numbers() -> None:
+    """Numbers are free again when their supervisor has ended."""
     with ProcessNumbers(BROKER, "") as first, ProcessNumbers(BROKER, "") as second:
         assert take(first, 2) == [1, 2]
         assert take(second, 2) == [3, 4]
@@ -34,8 +34,8 @@ def test_a_second_supervisor_goes_on_where_the_first_ends() -> None:
         assert take(third, 2) == [1, 2]
 
 
-def test_a_gap_is_filled() -> None:
-    """The numbers of a supervisor that has gone are free while a later one runs on."""
+def test_the_lowest_free_number_is_taken_first() -> None:
+    """The numbers of an ended supervisor are free while one with higher numbers runs."""
     first, second = ProcessNumbers(BROKER, ""), ProcessNumbers(BROKER, "")
     with second:
         with first:
@@ -44,8 +44,8 @@ def test_a_gap_is_filled() -> None:
             assert take(third, 2) == [1, 3]
 
 
-def test_other_pools_and_other_brokers_count_by_themselves() -> None:
-    """A name needs to be the only one where it is seen."""
+def test_other_pools_brokers_and_prefixes_have_numbers_of_their_own() -> None:
+    """The names of processes must differ only within a pool of one broker and prefix."""
     with (
         ProcessNumbers(BROKER, "") as here,
         ProcessNumbers("redis://there/0", "") as there,
@@ -54,8 +54,8 @@ def test_other_pools_and_other_brokers_count_by_themselves() -> None:
         assert [take(here, 1), take(here, 1, "files"), take(there, 1), take(apart, 1)] == [[1]] * 4
 
 
-def test_a_folder_that_takes_no_file_keeps_nobody_from_starting(scratch: Path) -> None:
-    """Then everybody counts from 1."""
+def test_workers_start_without_locks_if_the_folder_cannot_be_written(scratch: Path) -> None:
+    """Then every supervisor numbers its processes from 1."""
     scratch.joinpath("file").touch()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MILLPOND_SCRATCH", str(scratch / "file"))
@@ -64,7 +64,7 @@ def test_a_folder_that_takes_no_file_keeps_nobody_from_starting(scratch: Path) -
 
 
 def test_the_folder_is_this_users_own(scratch: Path) -> None:
-    """Numbers are taken before any other file is made: the folder is closed to others from then on."""
+    """The folder of numbers is created first, and closed to other users from then on."""
     own = scratch / f"millpond-{os.getuid()}"
     with ProcessNumbers(BROKER, "") as first:
         assert take(first, 1) == [1]

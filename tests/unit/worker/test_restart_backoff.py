@@ -20,8 +20,8 @@ def _starts_nothing(ready_fd: int) -> list[str]:
     raise AssertionError("not started here")
 
 
-def test_one_that_dies_at_once_waits_twice_as_long_each_time(now: list[float]) -> None:
-    """A process that cannot start takes no processor: half a second, then doubled, at most half a minute."""
+def test_the_wait_doubles_with_each_early_death(now: list[float]) -> None:
+    """The waits of a process that cannot start: half a second, then doubled, at most half a minute."""
     broken = ChildProcess("email", 1, _starts_nothing)
     waits = []
     for _ in range(9):
@@ -31,16 +31,16 @@ def test_one_that_dies_at_once_waits_twice_as_long_each_time(now: list[float]) -
     assert broken.restart_at == now[0] + 30
 
 
-def test_one_that_ran_for_a_while_starts_at_once(now: list[float]) -> None:
-    """A worker that was killed after hours is replaced at once, its earlier failures forgotten."""
+def test_a_process_that_ran_for_a_while_is_restarted_at_once(now: list[float]) -> None:
+    """Its earlier deaths do not count any more."""
     worker = ChildProcess("email", 1, _starts_nothing, early_deaths=5)
     worker.started_at = now[0] - child_process.STEADY_SECONDS
     assert worker.plan_restart(requested=False) == 0
     assert worker.early_deaths == 0
 
 
-def test_one_that_was_asked_to_go_starts_at_once(now: list[float]) -> None:
-    """SIGHUP replaces processes, however young they are."""
+def test_a_replaced_process_is_restarted_at_once(now: list[float]) -> None:
+    """SIGHUP replaces a process at once, even if it ran for less than `STEADY_SECONDS`."""
     worker = ChildProcess("email", 1, _starts_nothing)
     worker.started_at = now[0]
     assert worker.plan_restart(requested=True) == 0
@@ -56,5 +56,5 @@ def test_one_that_was_asked_to_go_starts_at_once(now: list[float]) -> None:
     ],
 )
 def test_the_log_says_how_it_ended(code: int, said: str) -> None:
-    """A return code is told in words, and a SIGKILL with its most frequent reason."""
+    """The exit code is written in words, for SIGKILL with the most frequent reason."""
     assert describe_exit(code) == said

@@ -1,4 +1,4 @@
-"""Which tasks are chosen to be shown: all up to a rate, a sample of them beyond it."""
+"""The sample of tasks whose events are sent: all up to a rate, some of them beyond it."""
 
 import random
 from time import monotonic
@@ -17,7 +17,7 @@ DELIVERY = Delivery(Message.decode(compose("k", {}, queue="default", sent_at_ms=
 
 
 class Clock:
-    """A clock that is set by hand."""
+    """A clock that a test sets."""
 
     now = 1_000.0
 
@@ -28,7 +28,7 @@ class Clock:
 def chosen(
     sample: EventSampling, clock: Clock, *, per_second: float, seconds: float, jitter: float = 0
 ) -> list[bool]:
-    """Offer tasks at a rate; `jitter` is by how many seconds each may come late."""
+    """Offer tasks at a rate, each up to `jitter` seconds late. Return for each whether it was chosen."""
     start, seeded = clock.now, random.Random(7)
     late = sorted(n / per_second + seeded.uniform(0, jitter) for n in range(int(per_second * seconds)))
     found = []
@@ -57,7 +57,7 @@ def test_beyond_the_rate_a_sample_is_shown() -> None:
 
 
 def test_tasks_are_counted_by_whether_their_events_were_chosen() -> None:
-    """Every end counts once; a failure that was not chosen is shown, and so it counts."""
+    """Each end is counted once. A failure outside the sample is shown, and counted as shown."""
     metering = Metering()
     for outcome, chosen, seconds in (
         (SUCCEEDED, True, 0.1),
@@ -74,8 +74,8 @@ def test_tasks_are_counted_by_whether_their_events_were_chosen() -> None:
     assert +metering.take_counts(slots=0) == {}
 
 
-def test_a_task_is_said_to_start_once() -> None:
-    """Taken back from a prefork child and given to another, it starts again for the pool, not for Flower."""
+def test_the_event_of_a_start_is_sent_once() -> None:
+    """A task that is reclaimed and sent to another child starts again for the pool, not for Flower."""
     told: list[str] = []
     request: Any = PondRequest.__new__(PondRequest)
     request.id, request.name, request._task = "one", "kind", SimpleNamespace(send_events=True)

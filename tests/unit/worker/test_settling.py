@@ -1,4 +1,4 @@
-"""Deliveries that slots finish are settled by the event loop, and threads do not run far ahead of it."""
+"""The event loop settles finished deliveries, and threads pause while many outcomes are not sent."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +17,7 @@ from tests.harness.manual_consumer import delivery_of
 
 
 class Loop:
-    """The event loop's stand-in: keeps the callbacks that it is given."""
+    """A stand-in for the event loop, which keeps callbacks until `turn`."""
 
     def __init__(self) -> None:
         self.asked: list[Any] = []
@@ -49,12 +49,14 @@ def slots(in_flight: InFlightMessages) -> ThreadSlots:
 
 
 def finish(in_flight: InFlightMessages, n: int) -> None:
-    """Finish a delivery that is in flight no more."""
+    """Finish a delivery that is not in flight any more."""
     in_flight.finish(delivery_of(f"{n}/0"), SUCCEEDED)
 
 
-def test_asks_once_for_any_number(loop: Loop, in_flight: InFlightMessages) -> None:
-    """And again for deliveries that end after the loop has settled."""
+def test_settling_is_planned_once_for_any_number_of_deliveries(
+    loop: Loop, in_flight: InFlightMessages
+) -> None:
+    """It is planned again for deliveries that finish after the loop has settled."""
     for n in range(5):
         finish(in_flight, n)
     assert (len(loop.asked), in_flight.unsettled_count) == (1, 5)
@@ -65,8 +67,8 @@ def test_asks_once_for_any_number(loop: Loop, in_flight: InFlightMessages) -> No
     assert len(loop.asked) == 1
 
 
-def test_asks_again_once_the_loop_has_begun_anew(loop: Loop, in_flight: InFlightMessages) -> None:
-    """A callback in the loop may be lost with its connection; tasks from before it end after it."""
+def test_settling_is_planned_again_for_a_new_connection(loop: Loop, in_flight: InFlightMessages) -> None:
+    """A callback may be lost with the old connection, and tasks of before finish later."""
     finish(in_flight, 1)
     loop.asked.clear()
     in_flight.settle_by(loop.call_soon, in_flight.settle_finished)
@@ -74,14 +76,14 @@ def test_asks_again_once_the_loop_has_begun_anew(loop: Loop, in_flight: InFlight
     assert len(loop.asked) == 1
 
 
-def test_a_thread_far_ahead_waits_until_what_is_finished_was_sent(
+def test_a_thread_waits_until_the_outcomes_were_sent(
     slots: ThreadSlots,
     loop: Loop,
     in_flight: InFlightMessages,
     monkeypatch: pytest.MonkeyPatch,
     eventually: Eventually,
 ) -> None:
-    """That the loop settled it is not enough: a kill before the next turn, and it runs again."""
+    """Outcomes that are only queued do not suffice: after a kill their tasks would run again."""
     monkeypatch.setattr(thread_pool, "CHECK_SECONDS", 60)
     lease = in_flight.lease_on(QueueKeys("queue"))
     for n in range(MAX_UNSETTLED):
@@ -99,10 +101,10 @@ def test_a_thread_far_ahead_waits_until_what_is_finished_was_sent(
     eventually(lambda: not thread.is_alive())
 
 
-def test_a_thread_far_ahead_does_not_keep_a_process_that_ends(
+def test_a_waiting_thread_does_not_hold_up_a_process_that_drains(
     slots: ThreadSlots, in_flight: InFlightMessages, eventually: Eventually
 ) -> None:
-    """Nothing is sent by the loop any more; the rest is settled on the way out."""
+    """The loop sends nothing any more, and the rest is settled at the end of the process."""
     for n in range(MAX_UNSETTLED):
         finish(in_flight, n)
     thread = threading.Thread(target=slots.wait_for_backlog)
@@ -112,17 +114,17 @@ def test_a_thread_far_ahead_does_not_keep_a_process_that_ends(
     eventually(lambda: not thread.is_alive())
 
 
-def test_a_thread_that_is_not_ahead_does_not_wait(
+def test_a_thread_does_not_wait_while_few_outcomes_are_unsent(
     slots: ThreadSlots, in_flight: InFlightMessages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However long it would."""
+    """If it did, this test would take an hour."""
     monkeypatch.setattr(thread_pool, "CHECK_SECONDS", 3600)
     finish(in_flight, 1)
     slots.wait_for_backlog()
 
 
-def test_nothing_waits_where_there_is_no_loop(in_flight: InFlightMessages, slots: ThreadSlots) -> None:
-    """With greenlets the next call sends the finished ones, however many."""
+def test_no_thread_waits_without_an_event_loop(in_flight: InFlightMessages, slots: ThreadSlots) -> None:
+    """With greenlets the next call sends all outcomes, however many there are."""
     in_flight.settle_by(None, in_flight.settle_finished)
     for n in range(MAX_UNSETTLED):
         finish(in_flight, n)

@@ -1,4 +1,4 @@
-"""The answer of a slot, whatever runs in it: a handler, or a plain Celery task by Celery's tracer."""
+"""The outcome of a slot that runs a handler, or a plain Celery task by Celery's tracer."""
 
 import json
 from base64 import b64encode
@@ -24,7 +24,7 @@ from millpond.worker.celery.slot import run_delivery
 
 
 class Greet(Contract, kind="slot.greet"):
-    """Greet somebody."""
+    """A kind whose handler returns a greeting."""
 
     name: str
 
@@ -60,8 +60,8 @@ def delivered(
     return Delivery(Message.decode(json.dumps(envelope)), queue="default", token="1/0")
 
 
-def test_a_task_that_fails_says_how_long_it_took(app: Celery) -> None:
-    """A worker adds the times of a child's tasks up, and needs all of them."""
+def test_the_result_of_a_failed_task_has_its_seconds(app: Celery) -> None:
+    """A worker adds up the run times of a child's tasks, also of those that failed."""
 
     @app.task(name="slot.fail", shared=False)
     def fail() -> None:
@@ -77,7 +77,7 @@ def test_a_task_that_fails_says_how_long_it_took(app: Celery) -> None:
 
 @pytest.mark.parametrize("own", [{}, {"x-tenant": "one", "traceparent": "00-1-2-01"}])
 def test_a_task_sees_the_headers_that_celery_would_find(app: Celery, own: dict[str, Any]) -> None:
-    """They are looked for in a quicker way, and are the same, with Millpond's own."""
+    """`self.request.headers` has what Celery's own request has, and Millpond's header."""
     seen = []
 
     @app.task(name="slot.look", bind=True, shared=False)
@@ -91,8 +91,8 @@ def test_a_task_sees_the_headers_that_celery_would_find(app: Celery, own: dict[s
     assert seen == [{**celerys, "millpond": {"deliveries": 0, "clock_ms": 0, "of": "1"}}]
 
 
-def test_a_task_that_would_stop_the_worker_is_delivered_again(app: Celery) -> None:
-    """Celery's `WorkerShutdown` is a SystemExit: the slot lives, and the delivery counts."""
+def test_a_task_that_would_stop_the_worker_is_redelivered(app: Celery) -> None:
+    """Celery's `WorkerShutdown` is a `SystemExit`. It does not end the slot, and the delivery counts."""
 
     @app.task(name="slot.stop", shared=False)
     def stop() -> None:
@@ -103,7 +103,7 @@ def test_a_task_that_would_stop_the_worker_is_delivered_again(app: Celery) -> No
 
 
 def greet(job: Greet, context: Context) -> str:
-    """Greet."""
+    """Return a greeting. While it runs, Celery's current task is its own."""
     task = trace._task_stack.top  # Celery's loggers read `current_task`
     assert (task.name, task.request.id, task.request.retries) == (Greet.kind, context.id, 0)
     return f"hello {job.name}"
@@ -111,7 +111,7 @@ def greet(job: Greet, context: Context) -> str:
 
 @pytest.mark.parametrize("traced", [False, True])
 def test_a_handler_runs_alike_with_and_without_celerys_tracer(app: Celery, traced: bool) -> None:
-    """A receiver of `task_prerun` is called, by the tracer; without one the tracer has nothing to do."""
+    """With a receiver of `task_prerun` the tracer runs it and calls the receiver."""
     register_handler(app, Handler(Greet, greet), PoolsTable.model_validate({"pools": {}, "queues": {}}))
     make_ready(app)
     called = []

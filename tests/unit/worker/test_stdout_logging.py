@@ -1,4 +1,4 @@
-"""The output of a body is logged, a record for each `print`."""
+"""The output of handlers is logged, with one record for each `print`."""
 
 import faulthandler
 import io
@@ -18,7 +18,7 @@ from millpond.worker.report.stdout_logging import LoggingStream, StdoutLogging
 
 @pytest.fixture
 def prints() -> Iterator[LoggingStream]:
-    """Make the stream that takes the place of standard output."""
+    """The stream that replaces standard output."""
     made = LoggingStream(logging.getLogger("printed"), logging.WARNING)
     yield made
     made.flush()  # else the rest is logged when it is collected, in a later test
@@ -27,15 +27,15 @@ def prints() -> Iterator[LoggingStream]:
 def test_a_print_of_several_arguments_is_one_record(
     prints: LoggingStream, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """`print` writes each argument, each space and the end by itself."""
+    """`print` writes each argument, each space and the line end in a write of its own."""
     print("paid", 42, "euros", file=prints)
     assert caplog.messages == ["paid 42 euros"]
 
 
-def test_what_is_written_is_logged_with_the_end_of_a_line(
+def test_text_is_logged_when_a_write_ends_a_line(
     prints: LoggingStream, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Lines of one write stay together; a line without its end waits for that, or for a flush."""
+    """Lines of one write are one record. A line without its end is logged at a flush."""
     prints.write("one\ntwo\n")
     prints.write("\n")
     prints.write("th")
@@ -46,17 +46,15 @@ def test_what_is_written_is_logged_with_the_end_of_a_line(
     assert caplog.messages == ["one\ntwo", "thr\nee"]
 
 
-def test_a_line_that_never_ends_is_not_kept_for_ever(
-    prints: LoggingStream, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Memory has a bound."""
+def test_a_long_line_is_logged_in_parts(prints: LoggingStream, caplog: pytest.LogCaptureFixture) -> None:
+    """The buffer of a line that does not end is bounded."""
     for _ in range(30):
         prints.write("x" * 1_000)
     assert sum(len(message) for message in caplog.messages) >= 20_000
 
 
 def test_threads_do_not_mix_their_lines(prints: LoggingStream, caplog: pytest.LogCaptureFixture) -> None:
-    """Each thread runs a task of its own."""
+    """Each thread has a buffer, because it runs a task of its own."""
     prints.write("this one ")
     other = threading.Thread(target=print, args=("that one",), kwargs={"file": prints})
     other.start()
@@ -65,10 +63,10 @@ def test_threads_do_not_mix_their_lines(prints: LoggingStream, caplog: pytest.Lo
     assert caplog.messages == ["that one", "this one goes on"]
 
 
-def test_a_handler_that_prints_does_not_go_round_in_circles(
+def test_a_logging_handler_that_prints_does_not_recurse(
     prints: LoggingStream, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Output while a line is logged is dropped, as Celery does."""
+    """Output that is written while a line is logged is dropped, as Celery does."""
 
     class Echo(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -82,10 +80,10 @@ def test_a_handler_that_prints_does_not_go_round_in_circles(
     assert caplog.messages == ["once"]
 
 
-def test_it_is_what_code_expects_of_standard_output(
+def test_the_stream_has_what_code_expects_of_standard_output(
     prints: LoggingStream, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Bytes, lines, a descriptor for a child, an encoding: asked as libraries do, and nothing raises."""
+    """Libraries write bytes and lines, and ask for a descriptor and an encoding: none of it raises."""
     with (tmp_path / "out").open("w") as standard:
         stream = LoggingStream(prints.logger, logging.WARNING, standard=standard)
         monkeypatch.setattr(sys, "stdout", stream)
@@ -120,14 +118,14 @@ def test_it_is_what_code_expects_of_standard_output(
     assert "most recent call first" in written
 
 
-def test_it_says_that_it_has_no_descriptor(prints: LoggingStream) -> None:
-    """Where the process has no standard output, `fileno` fails as that of any such stream."""
+def test_a_stream_without_a_descriptor_raises_as_others_do(prints: LoggingStream) -> None:
+    """If the process has no standard output, `fileno` raises `UnsupportedOperation`."""
     with pytest.raises(OSError, match="fileno"):
         prints.fileno()
 
 
 def test_standard_output_and_error_have_descriptors_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The output of a child comes out there."""
+    """The output of a child process goes to them."""
     monkeypatch.setattr(sys, "stdout", sys.stdout)
     monkeypatch.setattr(sys, "stderr", sys.stderr)
     StdoutLogging(Celery(set_as_current=False)).redirect_stdouts_to_logger(logging.getLogger("printed"))

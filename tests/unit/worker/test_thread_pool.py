@@ -1,4 +1,4 @@
-"""Threads take their tasks themselves: each once, never more at a time than there are slots."""
+"""The slots of a pool of threads: each task runs once, and no more at a time than there are slots."""
 
 import threading
 from collections import Counter
@@ -18,8 +18,8 @@ def request(run: Any) -> Any:
     return SimpleNamespace(run_in_thread=run, name="kind", id="1")
 
 
-def test_each_runs_once_and_no_thread_idles_for_good(eventually: Eventually) -> None:
-    """Put in from outside, one by one, with every chance that a thread is just going to sleep."""
+def test_each_task_runs_once_and_no_task_waits_for_good(eventually: Eventually) -> None:
+    """Tasks come one by one, often at the moment when a thread returns to the executor."""
     ran: Counter[int] = Counter()
     with ThreadPoolExecutor(3) as executor:
         pull = ThreadSlots(executor, 3, InFlightMessages())
@@ -31,8 +31,8 @@ def test_each_runs_once_and_no_thread_idles_for_good(eventually: Eventually) -> 
     assert set(ran.values()) == {1}
 
 
-def test_no_more_at_a_time_than_slots(eventually: Eventually) -> None:
-    """Also when the executor has more threads."""
+def test_no_more_tasks_run_at_a_time_than_there_are_slots(eventually: Eventually) -> None:
+    """This holds even if the executor has more threads."""
     gate, running = threading.Event(), []
 
     def hold() -> None:
@@ -50,12 +50,12 @@ def test_no_more_at_a_time_than_slots(eventually: Eventually) -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no way to settle"), WorkerShutdown(0)], ids=repr)
-def test_one_that_cannot_be_settled_goes_back_and_does_not_stop_the_next(
+def test_a_task_that_cannot_be_settled_is_redelivered_and_its_slot_goes_on(
     eventually: Eventually, error: BaseException
 ) -> None:
-    """An error that gets as far as the thread is logged, the message let go, and the slot goes on.
+    """An error that reaches the thread is logged, and the message redelivered.
 
-    Celery's `WorkerShutdown` is no Exception: a plain task that raises it does not take its slot along.
+    Celery's `WorkerShutdown` is no `Exception`, and it does not end the slot either.
     """
     done, again = threading.Event(), []
 

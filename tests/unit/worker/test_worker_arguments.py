@@ -27,12 +27,12 @@ def test_a_prefork_child_is_replaced_after_so_many_tasks_or_so_much_memory() -> 
 
 
 def test_threads_have_no_children_to_cap() -> None:
-    """Celery would refuse nothing and do nothing: the caps are left out."""
+    """The limits of children are left out of the options of a pool of threads."""
     assert "max_tasks_per_child" not in worker_options("p", 1, Pool(queues=("q",), max_tasks_per_child=10))
 
 
 def test_a_folder_named_worker_where_the_user_is_does_no_harm() -> None:
-    """The interpreter does not look into the current folder first."""
+    """The interpreter does not import modules of the current folder."""
     assert process_command("email", 1)[1] == "-P"
 
 
@@ -45,10 +45,10 @@ def test_a_folder_named_worker_where_the_user_is_does_no_harm() -> None:
         {"table": {"pools": {"files": {"max_tasks_per_child": None}, "more": {"queues": ["email"]}}}},
     ],
 )
-def test_a_child_reads_the_very_settings_of_its_parent(
+def test_a_child_reads_the_same_settings_as_its_parent(
     given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Settings that go through the environment come out the same, secrets and absences included."""
+    """Settings that are passed in the environment are equal in the child, with secrets and missing values."""
     monkeypatch.setenv("MILLPOND_SMTP__HOST", "another.example")
     monkeypatch.setenv("MILLPOND_BROKER_URL", "redis://another/0")
     before = Settings(**given)
@@ -60,6 +60,6 @@ def test_a_child_reads_the_very_settings_of_its_parent(
 
 
 def test_secrets_reach_the_child_unmasked() -> None:
-    """A masked password would be a wrong password."""
+    """The environment of a child has the passwords, not their masks."""
     login = Settings(smtp={"username": "u", "password": "pw", "security": "tls"})  # type: ignore[arg-type]
     assert json.loads(child_environment(login)["MILLPOND_SMTP"])["password"] == "pw"
