@@ -62,7 +62,7 @@ class CallFigures:
         b is the upper end of its interval, so that no cost of items is counted as a cost of the call.
         """
         spread = self.runs * self.items_items - self.items**2
-        if self.runs < MIN_RUNS or spread < (MIN_DEVIATION * self.items) ** 2:
+        if self.runs < MIN_RUNS or spread <= (MIN_DEVIATION * self.items) ** 2:
             return None
         slope = (self.runs * self.items_micros - self.items * self.micros) / spread
         mean = self.micros / self.runs

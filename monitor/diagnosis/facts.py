@@ -193,9 +193,9 @@ class PoolFacts:
         for place, micros in places.items():
             if place.category in categories:
                 by_name.setdefault((place.category, place.name or place.line), Counter())[place] += micros
-        if not by_name:
+        largest = max(by_name.values(), key=Counter.total, default=Counter[Place]())
+        if not largest.total():
             return None
-        largest = max(by_name.values(), key=Counter.total)
         return largest.most_common(1)[0][0], largest.total() / places.total()
 
     @property

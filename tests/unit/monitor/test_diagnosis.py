@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from millpond.broker.stats.calls import CallFigures
 from millpond.broker.stats.elasticity import Elasticity
 from millpond.broker.stats.window import RESULTS, KindFigures, Place
 from millpond.monitor.diagnosis import PoolFacts, diagnose
@@ -92,6 +93,19 @@ def test_each_cause_is_told_from_the_others(seen: PoolFacts, state: str, name: s
     assert words in verdict.why
     assert 0 < verdict.confidence <= 1
     assert "\n".join(diagnosis_lines(verdict)).startswith(f"p: {state}")
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        replace(BUSY, minute=replace(BUSY.minute, calls={("order", ""): CallFigures(runs=99, micros=10**7)})),
+        facts((PEER, 0.0)),
+    ],
+    ids=["calls without items", "samples without time"],
+)
+def test_figures_of_nothing_are_no_error(seen: PoolFacts) -> None:
+    """Lists that are all empty, and places with no time, name no cause."""
+    assert diagnose(seen).state == "unclear"
 
 
 SLEEP = Place("sleep", line="shop.orders:3", kind="order")
