@@ -11,7 +11,8 @@ from typing import BinaryIO
 
 from millpond.tasks.errors import BadInput
 
-MAX_LINE_BYTES = 1_000_000
+#: A row may have many lines, within quotes, and is in memory as a whole.
+MAX_ROW_BYTES = 1_000_000
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -40,7 +41,7 @@ BEGINNING = Position()
 def read_rows(stream: BinaryIO, start: Position = BEGINNING) -> tuple[list[str], Iterator[Row]]:
     """Return the column names, and the rows from a position in the file on.
 
-    Raises `BadInput`, also later, for a file that is no CSV in UTF-8, for a line that is too long, and for a
+    Raises `BadInput`, also later, for a file that is no CSV in UTF-8, for a row that is too long, and for a
     header without columns or with a column twice.
     """
     lines = _Lines(stream)
@@ -69,6 +70,7 @@ def _read_rows_from(lines: "_Lines", number: int) -> Iterator[Row]:
 
 def _read_cells(reader: Iterator[list[str]], lines: "_Lines") -> list[str] | None:
     """Return the cells of the next row. Return None at the end. Raises `BadInput` with the line."""
+    lines.begin_row()
     try:
         return next(reader)
     except StopIteration:
@@ -84,17 +86,22 @@ class _Lines:
         self._stream = stream
         self.offset = 0
         self.line = 0
+        self.begin_row()
 
     def __iter__(self) -> "_Lines":
         return self
 
     def __next__(self) -> str:
-        raw = self._stream.readline(MAX_LINE_BYTES + 1)
+        raw = self._stream.readline(MAX_ROW_BYTES + 1 - self._row_bytes)
         if not raw:
             raise StopIteration
         self.line += 1
-        if len(raw) > MAX_LINE_BYTES:
-            raise BadInput(f"the CSV has over {MAX_LINE_BYTES} bytes in line {self.line}: is it a CSV?")
+        self._row_bytes += len(raw)
+        if self._row_bytes > MAX_ROW_BYTES:
+            raise BadInput(
+                f"the CSV has a row of over {MAX_ROW_BYTES} bytes, which begins at line {self._row_line}: "
+                "is it a CSV?"
+            )
         text = raw.removeprefix(_BYTE_ORDER_MARK) if not self.offset else raw
         self.offset += len(raw)
         try:
@@ -102,6 +109,10 @@ class _Lines:
         except UnicodeDecodeError as error:
             place = f"line {self.line}, byte {error.start + 1} of it"
             raise BadInput(f"the CSV is not UTF-8 at {place}: save it as UTF-8") from None
+
+    def begin_row(self) -> None:
+        """Begin the count of the bytes of another row, at the next line."""
+        self._row_bytes, self._row_line = 0, self.line + 1
 
     def seek(self, position: Position) -> None:
         """Set the position from which the next line is read."""

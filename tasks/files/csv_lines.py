@@ -14,8 +14,8 @@ from typing import Any, cast
 from millpond.tasks.errors import BadInput
 
 _CHUNK_BYTES = 64 * 1024
-#: The maximum characters of a line that is searched.
-_LINE_CHARACTERS = 2 * 1024 * 1024
+#: The maximum characters of a line that is searched, and of a row, which may have many lines within quotes.
+_MAX_CHARACTERS = 2 * 1024 * 1024
 #: The line with which spreadsheets declare their delimiter, before the header.
 _DELIMITER_LINE = re.compile(r'^"?sep=([!#-~\t])"?\r?\n?$')
 #: The delimiters that are tried besides the one in use.
@@ -127,9 +127,9 @@ def _count_columns(text: io.RawIOBase, delimiter: str) -> list[int]:
 def _read_lines(text: io.RawIOBase, skipped: int = 0) -> Iterator[str]:
     """Yield the lines after `skipped` ones. Raises `csv.Error` at a line of too many characters."""
     wrapped = io.TextIOWrapper(io.BufferedReader(cast(Any, text)), encoding="utf-8", newline="")
-    while line := wrapped.readline(_LINE_CHARACTERS + 1):
-        if len(line) > _LINE_CHARACTERS:
-            raise csv.Error(f"a line is longer than {_LINE_CHARACTERS} characters")
+    while line := wrapped.readline(_MAX_CHARACTERS + 1):
+        if len(line) > _MAX_CHARACTERS:
+            raise csv.Error(f"a line is longer than {_MAX_CHARACTERS} characters")
         if skipped:
             skipped -= 1
             continue
@@ -141,11 +141,23 @@ def _read_rows(
 ) -> Iterator[tuple[int, list[str]]]:
     """Yield each row that is not blank, with the number of the line at which it begins.
 
-    `lines_before` is the number of lines before the first of `lines`.
+    `lines_before` is the number of lines before the first of `lines`. Raises `csv.Error` at a row of too many
+    characters.
     """
-    reader = csv.reader(lines, delimiter=delimiter, strict=strict)
+    row_characters = 0
+
+    def count_characters() -> Iterator[str]:
+        nonlocal row_characters
+        for line in lines:
+            row_characters += len(line)
+            if row_characters > _MAX_CHARACTERS:
+                raise csv.Error(f"a row is longer than {_MAX_CHARACTERS} characters")
+            yield line
+
+    reader = csv.reader(count_characters(), delimiter=delimiter, strict=strict)
     first_line = lines_before + 1
     for row in reader:
+        row_characters = 0
         if row:
             yield first_line, row
         first_line = lines_before + reader.line_num + 1

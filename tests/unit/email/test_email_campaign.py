@@ -86,7 +86,11 @@ def test_reading_rows_may_begin_after_any_row(table, end):
         (b"email,name\nann@example.org,J\xf6rg\n", "not UTF-8 at line 2, byte 18"),
         ("email\nann@example.org\n".encode("utf-16"), "not UTF-8 at line 1"),
         (b'email,name\nann@example.org,"open\n', "line 2: unexpected end of data"),
-        (b"email\n" + b"x" * 1_000_001, "line 2"),
+        (b"email\n" + b"x" * 1_000_001, "row of over 1000000 bytes, which begins at line 2"),
+        (
+            b"email\na@example.org\n" + b'"x\n",' * 200_001,
+            "row of over 1000000 bytes, which begins at line 3",
+        ),
         (b"email\nann@example.org\0\n", "line 2"),
     ],
 )

@@ -206,6 +206,7 @@ def test_a_million_columns_are_refused(refused_table: Refused) -> None:
     """The number of columns, and the length of the header's line, are limited."""
     assert "over the limit of 4096" in refused_table(b"a" + b",a" * 100_000 + b"\n")
     assert "a line is longer" in refused_table(b"," * 3_000_000)
+    assert "a row is longer" in refused_table(b'"\n",' * 750_000)
 
 
 def test_a_file_that_changes_meanwhile_is_noticed(
