@@ -58,6 +58,7 @@ class Client:
         address = url or require_broker_url(configured)
         tracing = Tracing(configured.traces_endpoint, service="millpond-client")
         self.store = connect(address, **configured.broker_options, copies=configured.send_copies)
+        #: The limits of the queues. The gateway reads their overflow policies here.
         self.queues = QueueCache(self.store, configured.table)
         self._sender = Sender(
             self.store,
