@@ -21,7 +21,7 @@ from millpond.tasks.schedule import ScheduleSettings
 from millpond.tasks.settings import Settings, child_environment
 from millpond.tasks.squares.contract import Square
 from millpond.worker.local.embedded import embedded
-from tests.harness.millpond_command import run_millpond
+from tests.harness.forked_commands import ForkedCommands
 from tests.harness.own_server import OwnServer, free_port, run_own_server
 
 #: A hash tag of the first node's slots, and one of the second's.
@@ -94,11 +94,18 @@ def test_an_unusable_cluster_names_the_setting(nodes: list[OwnServer], prefix: s
 @pytest.mark.parametrize(
     "words", [["worker", "default"], ["scheduler"], ["gateway"], ["flower"]], ids=lambda each: each[0]
 )
-def test_every_program_refuses_in_one_line(words: list[str], nodes: list[OwnServer], tmp_path: Path) -> None:
+def test_every_program_refuses_in_one_line(
+    words: list[str],
+    nodes: list[OwnServer],
+    commands: ForkedCommands,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A program that would run on ends at once, with one line and no traceback."""
+    monkeypatch.chdir(tmp_path)
     every = ScheduleSettings.model_validate({"kind": "squares.square", "every": "1s", "fields": {"n": 3}})
     settings = Settings(broker_url=nodes[0].url, schedule={"s": every})
-    done = run_millpond(settings, *words, folder=tmp_path)
+    done = commands.run(words, child_environment(settings), timeout=60)
     lines = [line for line in done.stderr.splitlines() if "run as root" not in line]
     assert done.returncode == 2
     assert len(lines) == 1, lines

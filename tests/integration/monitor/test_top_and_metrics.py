@@ -1,7 +1,6 @@
 """The pages' figures in the terminal: `millpond top` and `millpond metrics`."""
 
-import subprocess
-import sys
+import os
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -14,6 +13,7 @@ from millpond.broker.inspect import dead_letters
 from millpond.monitor.cli import top
 from millpond.tasks.settings import settings
 from tests.harness.flower_process import PREFIX, make_dead_letter, send_tasks
+from tests.harness.forked_commands import ForkedCommands
 
 
 @pytest.fixture(autouse=True)
@@ -53,13 +53,11 @@ def test_top_goes_on_where_the_server_refuses_for_a_while(watched: Store, pages_
     assert shown.endswith("Looking again …")
 
 
-def test_top_looks_once_where_nobody_can_watch(watched: Store) -> None:
+def test_top_looks_once_where_nobody_can_watch(watched: Store, commands: ForkedCommands) -> None:
     """Into a pipe `top` writes one snapshot and ends."""
     send_tasks(watched, "on-top", 12)
-    piped = subprocess.run(
-        [sys.executable, "-m", "millpond", "top"], capture_output=True, text=True, timeout=30, check=True
-    )
-    assert "on-top" in piped.stdout
+    piped = commands.run(["top"], os.environ, timeout=30)
+    assert (piped.returncode, "on-top" in piped.stdout) == (0, True)
 
 
 @pytest.mark.parametrize(("command", "count"), [(["top", "--once"], 1_234), (["status"], 2_345)])
