@@ -89,6 +89,7 @@ def test_figures_of_a_process_count_once_without_the_samples_too(
         raise trouble
 
     monkeypatch.setattr(heartbeat, "HEARTBEAT_SECONDS", 0.02)
+    monkeypatch.setattr(heartbeat, "IDLE_SECONDS", 0.0)
     monkeypatch.setattr(history, "write_samples", fail)
     in_flight, metering = InFlightMessages(), Metering()
     in_flight.lease_renewer = SimpleNamespace(store=store, renewals=0, losses=0)
