@@ -152,14 +152,14 @@ def test_it_is_whole_in_every_terminal(
 
 @pytest.mark.parametrize("command", ["status", "top --once", "dead list default", "schedules"])
 def test_it_is_plain_without_colour_and_in_c(
-    command: str, env: Mapping[str, str], shop: Mapping[str, str]
+    command: str, env: Mapping[str, str], shop: Mapping[str, str], commands: ForkedCommands
 ) -> None:
     """NO_COLOR leaves no colour; a C locale without UTF-8 leaves no traceback."""
-    argv = [*COMMAND, *filled(command, shop)]
-    _code, written = in_terminal(real(argv, {**env, "NO_COLOR": "1"}), columns=80)
+    words = filled(command, shop)
+    _code, written = in_terminal(forked(commands, words, {**env, "NO_COLOR": "1"}), columns=80)
     assert not re.search(r"\x1b\[[0-9;]*3[0-7]", written)
     c = {"LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    plain = piped(argv, {**env, **c})
+    plain = piped([*COMMAND, *words], {**env, **c})
     assert (plain.returncode, "Traceback (" in plain.stderr) == (0, False)
     assert plain.stdout.isascii()
 
