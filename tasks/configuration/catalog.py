@@ -152,4 +152,5 @@ def to_toml(value: Any) -> str:
         case list():
             return f"[{', '.join(map(to_toml, json_value))}]"
         case _:
-            return json.dumps(json_value, ensure_ascii=False)
+            # TOML has no raw DEL in a text; JSON has.
+            return json.dumps(json_value, ensure_ascii=False).replace("\x7f", "\\u007f")

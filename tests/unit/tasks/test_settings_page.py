@@ -1,11 +1,13 @@
 """Every setting is documented on one page, which is made from the models."""
 
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import millpond
-from millpond.tasks.configuration.catalog import list_settings
+from millpond.tasks.configuration.catalog import list_settings, to_toml
 from millpond.tasks.configuration.model_fields import describe_values
 from millpond.tasks.configuration.settings_page import settings_page
 from millpond.tasks.settings import Settings
@@ -54,3 +56,24 @@ def test_the_page_is_the_same_whatever_is_set(
     monkeypatch.setattr("os.cpu_count", lambda: 17)
     assert millpond.main(["config", "--markdown"]) == 0
     assert capsys.readouterr().out == PAGE.read_text()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        'a "quoted" word',
+        "back\\slash",
+        "\x00\x1b\x7f",
+        "größer 日本",
+        7,
+        0.5,
+        True,
+        [1, "a"],
+        {"a b": {"c": [1]}},
+    ],
+    ids=repr,
+)
+def test_a_value_is_written_as_toml_reads_it(value: Any) -> None:
+    """`millpond config` is a millpond.toml."""
+    assert tomllib.loads(f"x = {to_toml(value)}") == {"x": value}
