@@ -80,6 +80,8 @@ class Watcher:
         self._process = process
         self._store = store
         self._connect = connect
+        #: The connection on which tracking was asked for.
+        self._connection: Any = None
         #: True once the server has confirmed that it tracks keys for this connection.
         self.is_tracking = False
         #: When `on_tick` has something to do although nothing arrives (monotonic seconds).
@@ -91,7 +93,7 @@ class Watcher:
 
     def begin_tracking(self) -> None:
         """Ask the server to track keys for this connection, if the connection speaks RESP3."""
-        connection = self._connect()
+        self._connection = connection = self._connect()
         if getattr(connection, "protocol", 2) not in (3, "3"):
             return
         connection._parser.set_invalidation_push_handler(lambda notice: notice)
@@ -169,9 +171,12 @@ class Watcher:
         return late and not self._connect().can_read(timeout=0)
 
     def leave_seat(self, queue: str) -> None:
-        """Leave the seat of a queue that this process does not consume any more."""
+        """Leave the seat of a queue that this process does not consume any more.
+
+        After a lost connection nothing is sent: the seat expires.
+        """
         watched = self._queues.pop(queue, None)
-        if watched is not None and watched.seat and self.is_tracking:
+        if watched is not None and watched.seat and self.is_tracking and self._connection.is_connected:
             with suppress(RedisError, OSError):
                 self._send_requests([(self._claim_command(watched, 0), "leave", None)])
 

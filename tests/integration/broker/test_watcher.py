@@ -154,6 +154,16 @@ def test_a_process_that_leaves_makes_room_for_another(url: str, store: Store, st
     assert turn([left], lambda: left.watches) < watcher.RECHECK_SECONDS + watcher.SEAT_SECONDS - 0.5
 
 
+def test_to_leave_a_seat_nothing_is_connected(url: str, store: Store, start: Any) -> None:
+    """After a lost connection a process leaves its seats to expire: the event loop may be closed by then."""
+    [process] = start(url, store)
+    turn([process], lambda: process.watches)
+    client = process.fetcher.listener.client
+    client.connection.disconnect()
+    process.fetcher.stop_queue(QUEUE)
+    assert not client.connection.is_connected
+
+
 def test_without_the_right_to_track_a_process_looks_for_itself(url: str, store: Store) -> None:
     """A user without the right to CLIENT TRACKING has a look every second, as before."""
     rules = ("on", "nopass", "~*", "&*", "+@all", "-client|tracking")
