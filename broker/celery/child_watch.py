@@ -4,6 +4,9 @@ A child that is killed closes its pipes a moment before it can be reaped. Celery
 tries to reap the child once, and again only after seconds. If the connection to the broker is lost in
 between, the worker fails on the next connection (`ValueError: file descriptor is None`). So the pool here
 tries again and again.
+
+While a worker reconnects, no results are read, and afterwards timers are called first. So a time limit that
+has run out holds only once everything that the child has written is read.
 """
 
 import signal
@@ -75,6 +78,35 @@ class WatchedPool(AsynPool):
         if sig == signal.SIGKILL:
             self.TimeoutHandler.kill(pid)
         super().terminate_job(pid, sig)
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        """Set up the pool in an event loop. Celery calls this on every new connection."""
+        self._call_later = hub.call_later
+        super().register_with_event_loop(hub)
+
+    def _on_soft_timeout(self, job: int, soft: float, hard: float | None, hub: Any) -> None:
+        """Interrupt a job that has reached its soft limit (seconds), unless its result may be unread."""
+        if self._has_unread_result(job):
+            again = (job, soft, hard, hub)
+            self._tref_for_id[job] = self._call_later(SOON_SECONDS, self._on_soft_timeout, *again)
+        else:
+            super()._on_soft_timeout(job, soft, hard, hub)
+
+    def _on_hard_timeout(self, job: int) -> None:
+        """Kill the child of a job that has reached its hard limit, unless its result may be unread."""
+        if self._has_unread_result(job):
+            self._tref_for_id[job] = self._call_later(SOON_SECONDS, self._on_hard_timeout, job)
+        else:
+            super()._on_hard_timeout(job)
+
+    def _has_unread_result(self, job: int) -> bool:
+        """True if the child of a job has written something that this process has not read."""
+        result = self._cache.get(job)
+        for child in self._pool:
+            if result is not None and child.pid == result._worker_pid:
+                reader = child.outq._reader
+                return bool(not reader.closed and reader.poll(0))
+        return False
 
     def _event_process_exit(self, hub: Any, proc: Any) -> None:
         """Check a child whose pipes were closed soon, and again until it is reaped."""

@@ -7,6 +7,7 @@ import ctypes
 import os
 import signal
 import stat
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,8 +18,10 @@ import psutil
 
 from millpond import Client
 from millpond.broker.connection import Store
+from millpond.worker.local.valkey import embedded_binary
 from tests.harness.noted import read_names
 from tests.harness.one_worker import settings_for, workers
+from tests.harness.own_server import OwnServer, run_own_server
 
 Eventually = Callable[..., Any]
 
@@ -73,3 +76,27 @@ def test_a_worker_survives_a_child_that_dies_as_the_broker_is_lost(
         eventually(lambda: read_names(file, "end") == ["after"] or worker.process.poll() is not None)
         assert worker.process.poll() is None, worker.log
         assert [each.pid for each in parent.children()] != [child.pid]
+
+
+def test_a_child_is_not_killed_for_a_result_that_was_not_read(
+    file: Path, tmp_path: Path, kinds_path: None, eventually: Eventually
+) -> None:
+    """A task that ended in time succeeds, though the broker was away until after its hard limit."""
+    from broker_kinds import Act
+
+    limits = {"soft_limit_seconds": 1, "hard_limit_seconds": 2}
+    with run_own_server(OwnServer(embedded_binary(), tmp_path, ["appendonly yes"])) as server:
+        pool = {"executor": "prefork", "concurrency": 1, "prefetch": 64}
+        settings = settings_for(server.url, pool=pool, queue=limits)
+        with workers(settings, tmp_path) as [worker], Client(settings=settings) as client:
+            [child] = psutil.Process(worker.pid).children()
+            with client.batch() as batch:
+                batch.send_many(Act(file=str(file), name=f"n{n}", seconds=0.02) for n in range(60))
+            eventually(lambda: len(read_names(file, "start")) > 20)
+            ends_at = time.monotonic() + 2.5
+            server.kill()
+            eventually(lambda: time.monotonic() > ends_at)
+            server.start()
+            assert batch.wait(20).succeeded == 60, worker.log
+            assert [each.pid for each in psutil.Process(worker.pid).children()] == [child.pid], worker.log
+            assert "exited with" not in worker.log

@@ -117,6 +117,8 @@ ASSUMED: dict[str, str] = {
     "celery.concurrency.asynpool:_get_job_writer": "prefork_pool",
     "celery.concurrency.asynpool:AsynPool._event_process_exit": "child_watch",
     "celery.concurrency.asynpool:AsynPool._track_child_process": "child_watch",
+    "celery.concurrency.asynpool:AsynPool._on_soft_timeout": "child_watch",
+    "celery.concurrency.asynpool:AsynPool._on_hard_timeout": "child_watch",
     "celery.concurrency.asynpool:ResultHandler._flush_outqueue": "prefork_pool",
     "celery.concurrency.prefork:TaskPool.Pool": "child_watch",
     "celery.worker.consumer.consumer:CANCEL_TASKS_BY_DEFAULT": "consumer",
