@@ -6,7 +6,7 @@ states and the keys.
 
 - `connection.py`, `url.py`, `server.py`, `cluster.py`: the connections, and the server itself
 - `message.py`, `message_body.py`, `message_compression.py`, `message_names.py`, `header_times.py`: Celery's
-  protocol 2, decoded; `outgoing.py`, `task_ids.py`: composed; `task_state.py`: the states of a task
+  protocol 2, decoded; `outgoing.py`: composed; `task_state.py`: the states of a task
 - `publish.py`, `admission.py`, `limits.py`, `caller_lease.py`: sending, its limits, and messages that their
   sender runs; `schedules.py`: the state of schedules
 - `audit.py`: the changes that people made; `stock_unacked.py`: the messages of stock workers

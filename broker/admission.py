@@ -16,8 +16,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from millpond.broker.connection import Store, translate_errors
 from millpond.broker.errors import BrokerAway
 from millpond.broker.keys import QueueKeys
+from millpond.broker.message import new_id
 from millpond.broker.scripts import script
-from millpond.broker.task_ids import new_id
 
 #: The server's reply may come this much later than the time-out of the blocking pop.
 _REPLY_SECONDS = 5.0

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from millpond.broker.header_times import format_eta
-from millpond.broker.message import OWN, SHOWN_LENGTH, dump_json, process_origin
-from millpond.broker.task_ids import new_id
+from millpond.broker.message import OWN, SHOWN_LENGTH, dump_json, new_id, process_origin
 
 #: The third part of a body: the signatures that follow the task, of which there are none.
 _EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}

@@ -18,9 +18,9 @@ from millpond.broker.batches.batch_callback import UNKNOWN, callback_header
 from millpond.broker.connection import Store
 from millpond.broker.errors import BatchClosed, BrokerError, DeadlineExceeded, QueueFull
 from millpond.broker.inspect import depth
+from millpond.broker.message import new_id
 from millpond.broker.outgoing import Outgoing
 from millpond.broker.publish import Accepted, Answer, Closed, Duplicate, Full, Late, publish
-from millpond.broker.task_ids import new_id
 from millpond.producer.backpressure import AdmissionLine, FlowControl, send_blocking
 from millpond.producer.caller_runs import CallerRuns, Ran
 from millpond.producer.celery_tasks import call_of, compose_celery_task, is_celery_task

@@ -17,9 +17,9 @@ from millpond.broker.batches.progress import report_progress
 from millpond.broker.connection import Store, connect
 from millpond.broker.control.state import find_cancelled
 from millpond.broker.errors import BrokerError
+from millpond.broker.message import new_id
 from millpond.broker.outgoing import Outgoing, compose
 from millpond.broker.publish import Accepted, Duplicate, publish
-from millpond.broker.task_ids import new_id
 from millpond.tasks.contract import Contract
 from millpond.tasks.middleware import Sending, add_headers
 from millpond.tasks.process.spans import traceparent

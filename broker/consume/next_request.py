@@ -6,7 +6,7 @@ A `FetchRequest` gives all the credit of the process to one queue.
 from collections.abc import Iterator, Set
 
 from millpond.broker.consume.in_flight import InFlightMessages
-from millpond.broker.consume.queue_lease import FetchRequest, QueueLease
+from millpond.broker.consume.queue_lease import FetchRequest
 
 #: Outcomes are sent together once there are this many, or once the oldest has waited for this long.
 GATHERED = 8
@@ -20,7 +20,7 @@ def take_next_request(in_flight: InFlightMessages, active: Set[str], now: float)
     """Return the next call to send, with the outcomes of its queue, which it takes. None if no call is due.
 
     Only queues in `active` are fetched from. A call is due for a queue when half of the prefetch is used up,
-    or when its outcomes have been gathered (`_is_time_to_send`). `now` is monotonic seconds.
+    or when its outcomes have been gathered. `now` is monotonic seconds.
     """
     if in_flight.finished:
         in_flight.settle_finished()
@@ -41,7 +41,10 @@ def take_next_request(in_flight: InFlightMessages, active: Set[str], now: float)
         if room and in_flight.may_fetch is not None:
             room = 1 if in_flight.may_fetch() else 0
         is_half_empty = room > 0 and count <= slots + prefetch // 2
-        if is_half_empty or (lease.outcomes and _is_time_to_send(in_flight, lease, count, now)):
+        gathered = now - lease.outcomes_since >= GATHERED_SECONDS or len(lease.outcomes) >= GATHERED
+        # Work would be delayed if messages wait for the permits that the outcomes free, or if nothing runs.
+        is_urgent = lease.is_limited or not count or in_flight.draining
+        if is_half_empty or (lease.outcomes and (gathered or is_urgent)):
             free_slots = max(0, slots - count) if room else 0
             request = FetchRequest(lease, min(room, in_flight.max_fetch), free_slots, lease.take_outcomes())
             in_flight.outcomes_taken.set()
@@ -86,12 +89,3 @@ def _queues_in_order(in_flight: InFlightMessages, now: float) -> Iterator[str]:
         if lease.outcomes and now - lease.outcomes_since >= 2 * GATHERED_SECONDS:
             yield queue
     yield from sorted(order) if in_flight.queue_order == "sorted" else tuple(order)
-
-
-def _is_time_to_send(in_flight: InFlightMessages, lease: QueueLease, count: int, now: float) -> bool:
-    """True if the outcomes of a lease have been gathered for long enough, or gathering would delay work.
-
-    That is so if messages wait for the permits that the outcomes free, or if `count` is 0: nothing runs.
-    """
-    waited = now - lease.outcomes_since >= GATHERED_SECONDS
-    return waited or lease.is_limited or not count or in_flight.draining or len(lease.outcomes) >= GATHERED

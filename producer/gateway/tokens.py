@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from hashlib import sha256
 
-from millpond.broker.task_ids import new_id
+from millpond.broker.message import new_id
 from millpond.producer.message import NAME_LENGTH
 from millpond.tasks.settings import GatewayToken
 

@@ -17,8 +17,8 @@ from millpond.broker.consume.queue_lease import FetchRequest
 from millpond.broker.inspect import dead_letters
 from millpond.broker.inspect import depth as inspect_depth
 from millpond.broker.keys import QueueKeys
+from millpond.broker.message import new_id
 from millpond.broker.publish import Accepted
-from millpond.broker.task_ids import new_id
 from millpond.producer.backpressure import FlowControl
 from millpond.producer.caller_runs import CallerRuns
 from millpond.producer.client import Client

@@ -4,7 +4,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from uuid import RFC_4122, UUID
 
-from millpond.broker.task_ids import new_id
+from millpond.broker.message import new_id
 
 
 def test_ids_are_random_uuids_as_everybody_writes_them() -> None:
