@@ -20,7 +20,7 @@ from millpond.broker.stats.history import HistoryCache
 from millpond.broker.url import BrokerURL
 from millpond.tasks.app import celery_app
 from millpond.tasks.errors import MillpondError, SettingsError, StartError
-from millpond.tasks.process.local_instance import require_broker_url
+from millpond.tasks.process.configured_broker import require_broker_url
 from millpond.tasks.process.logs import log_to_stderr
 from millpond.tasks.process.loopback import is_loopback
 from millpond.tasks.settings import Settings, settings

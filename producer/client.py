@@ -1,7 +1,7 @@
 """The client of an application: send tasks and batches, find, follow and cancel them.
 
 A `Client` may be shared by threads and used on both sides of a fork. Its only state is connections and
-caches. It imports neither Celery nor a handler.
+caches. It imports neither Celery nor a handler, unless the settings name a Celery application.
 """
 
 from collections.abc import Iterable, Iterator
@@ -26,11 +26,12 @@ from millpond.producer.send_arguments import BatchSend, takes_fields_of
 from millpond.producer.send_outcomes import Refused, Sent, Tally
 from millpond.producer.sender import Sender
 from millpond.producer.server_clock import ServerClock
+from millpond.tasks.application_broker import client_settings
 from millpond.tasks.contract import Contract
 from millpond.tasks.durations import Duration, to_timedelta
 from millpond.tasks.middleware import load_middleware
 from millpond.tasks.pools import Overflow
-from millpond.tasks.process.local_instance import require_broker_url
+from millpond.tasks.process.configured_broker import require_broker_url
 from millpond.tasks.settings import Settings
 from millpond.tasks.settings import settings as read_settings
 from millpond.tasks.tracing import Tracing, hooks_by_tracing
@@ -49,12 +50,15 @@ class ClientSend(BatchSend):
 class Client:
     """A client of one broker: that of `url`, or the one in the settings.
 
-    Without `settings`, they are read from the environment and millpond.toml. Raises `SettingsError` if no
-    broker is given. It connects at the first call.
+    Without `settings`, they are read from the environment and millpond.toml. If these name a Celery
+    application (`app`) and no broker, the application is imported and its broker is used. Raises
+    `SettingsError` if no broker is given. It connects at the first call.
     """
 
     def __init__(self, url: str | None = None, *, settings: Settings | None = None) -> None:
         configured = settings or read_settings()
+        if url is None:
+            configured = client_settings(configured)
         address = url or require_broker_url(configured)
         tracing = Tracing(configured.traces_endpoint, service="millpond-client")
         self.store = connect(address, **configured.broker_options, copies=configured.send_copies)

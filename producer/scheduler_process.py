@@ -15,7 +15,7 @@ from millpond.producer.client import Client
 from millpond.producer.scheduler import Scheduled, Scheduler
 from millpond.tasks.errors import MillpondError, SettingsError
 from millpond.tasks.module_loading import import_modules
-from millpond.tasks.process.local_instance import require_broker_url
+from millpond.tasks.process.configured_broker import require_broker_url
 from millpond.tasks.process.logs import log_to_stderr
 from millpond.tasks.settings import Settings
 from millpond.tasks.settings import settings as read_settings

@@ -1,6 +1,7 @@
 """Load the user's own Celery application, by the name that `celery -A` takes, and read its broker URL."""
 
 import ssl
+import sys
 from typing import Any
 from urllib.parse import urlencode
 
@@ -49,13 +50,23 @@ def application_error(app_name: str, error: Exception | None) -> SettingsError:
     return SettingsError(f"app names {app_name!r}, which is no Celery application: {reason}")
 
 
-def broker_url(app: Celery) -> str | None:
-    """Return the broker URL in the application's own settings, with its TLS options.
+def read_broker(app_name: str) -> tuple[str, str]:
+    """Load an application and return the broker URL in its own settings and the prefix of its keys.
 
-    Return None if there is none, or if it is AMQP, which is Celery's default.
+    Either is "" if there is none. The URL has the TLS options. Raises `SettingsError`.
     """
+    app = load_app(app_name)
+    try:
+        prefix = (app.conf.broker_transport_options or {}).get("global_keyprefix") or ""
+        return broker_url(app), prefix
+    except Exception as error:  # the first read loads the settings, in whichever form they are
+        raise application_error(app_name, error) from error
+
+
+def broker_url(app: Celery) -> str:
+    """Return the broker URL in the application's own settings, with its TLS options, or "" without one."""
     url = _join_urls(app.conf.broker_write_url or app.conf.broker_url)
-    return None if not url or url.startswith("amqp") else add_tls_options(app, url)
+    return add_tls_options(app, url) if url else ""
 
 
 def add_tls_options(app: Celery, setting: Any) -> str:
@@ -87,3 +98,20 @@ def _join_urls(setting: Any) -> str:
 def _spell_option(value: Any) -> str:
     """Return an option of `broker_use_ssl` as it is written in a URL."""
     return value.name if isinstance(value, ssl.VerifyMode) else str(value)
+
+
+def main() -> None:
+    """Print the broker URL of the application that the first argument names, and the prefix of its keys.
+
+    Exit with 1 and an error on stderr if it cannot be loaded. `application_broker.py` runs this in a process
+    of its own.
+    """
+    try:
+        url, prefix = read_broker(sys.argv[1])
+    except SettingsError as error:
+        sys.exit(f"millpond: {error}")
+    sys.stdout.write(f"\nbroker {url}\nprefix {prefix}\n")
+
+
+if __name__ == "__main__":
+    main()

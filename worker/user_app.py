@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from celery import Celery
@@ -21,7 +20,6 @@ from millpond.broker import message_body
 from millpond.broker.url import BrokerURL
 from millpond.tasks import celery_application
 from millpond.tasks.app import TRANSPORT, transport_options
-from millpond.tasks.errors import SettingsError
 from millpond.tasks.settings import Settings
 
 #: The values of Celery's settings that Millpond's promises need, each with the reason.
@@ -245,22 +243,3 @@ def _shorten_value(value: Any) -> str:
     """Return the text of a value, shortened to 24 characters with `…` at its end."""
     text = str(value)
     return text if len(text) <= 24 else f"{text[:23]}…"
-
-
-def main() -> None:
-    """Print the broker URL of the application that the first argument names, and the prefix of its keys.
-
-    Exit with 1 and an error on stderr if the application cannot be loaded. `millpond worker` runs this in a
-    process of its own, because the supervisor imports no application.
-    """
-    try:
-        app = load_app(sys.argv[1])
-        prefix = (app.conf.broker_transport_options or {}).get("global_keyprefix") or ""
-        sys.stdout.write(f"\nbroker {celery_application.broker_url(app) or ''}\nprefix {prefix}\n")
-    except SettingsError as error:
-        sys.exit(f"millpond: {error}")
-
-
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path.cwd()))
-    main()

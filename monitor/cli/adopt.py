@@ -105,10 +105,10 @@ def _ids_of_worker_tasks() -> set[str]:
     to the first have replied.
     """
     from millpond.tasks.app import celery_app
-    from millpond.tasks.process.local_instance import require_broker_url
+    from millpond.tasks.process.configured_broker import find_broker, require_broker_url
     from millpond.tasks.settings import settings
 
-    configured = settings()
+    configured, _origin = find_broker(settings())
     app = celery_app(configured.model_copy(update={"broker_url": require_broker_url(configured)}))
     replies = [app.control.inspect(timeout=REPLY_SECONDS).scheduled() or {}]
     if workers := list(replies[0]):

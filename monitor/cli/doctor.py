@@ -39,10 +39,12 @@ def run_checks() -> "Iterator[Finding]":
 
     If the settings cannot be read, that is the only finding.
     """
+    from functools import partial
+
     from millpond.monitor.doctor import machine
     from millpond.monitor.doctor.finding import fail, ok, warn
-    from millpond.tasks.errors import MillpondError
-    from millpond.tasks.process.local_instance import find_local_instance
+    from millpond.tasks.errors import MillpondError, SettingsError
+    from millpond.tasks.process.configured_broker import find_broker
     from millpond.tasks.settings import read_setting_sources, settings
 
     try:
@@ -59,14 +61,13 @@ def run_checks() -> "Iterator[Finding]":
             f"{name} is set, and is not a setting of Millpond",
             "unset it, unless another program uses it",
         )
-    if configured.broker_url is None and (local := find_local_instance()):
-        configured = local.apply_to(configured)
-    for check in (
-        _check_broker_and_fleet,
-        machine.check_extras,
-        machine.check_templates,
-        machine.check_storage,
-    ):
+    checks = [machine.check_extras, machine.check_templates, machine.check_storage]
+    try:
+        configured, origin = find_broker(configured)
+        checks.insert(0, partial(_check_broker_and_fleet, origin=origin))
+    except SettingsError as error:
+        yield fail("broker", str(error), "correct it, or set MILLPOND_BROKER_URL")
+    for check in checks:
         try:
             yield from check(configured)
         except MillpondError as error:
@@ -74,18 +75,17 @@ def run_checks() -> "Iterator[Finding]":
     yield machine.check_mail(configured)
 
 
-def _check_broker_and_fleet(settings_in_use: "Settings") -> "Iterator[Finding]":
+def _check_broker_and_fleet(settings_in_use: "Settings", *, origin: str | None) -> "Iterator[Finding]":
     """Yield the findings on the broker, on the modules of kinds, and on the workers.
 
-    `settings_in_use` are the settings, with the broker of a running `millpond up` if they have none. Raises
-    `BrokerAway`, or another `MillpondError` for a URL that cannot be used.
+    `settings_in_use` are the settings with the broker that was found. `origin` is where, None if it is that
+    of the settings. Raises `BrokerAway`, or another `MillpondError` for a URL that cannot be used.
     """
     from millpond.broker.connection import connect
     from millpond.broker.server import server_time_ms
     from millpond.broker.url import BrokerURL
     from millpond.monitor.doctor import broker, fleet
     from millpond.monitor.doctor.finding import fail, ok
-    from millpond.tasks.settings import settings
 
     if settings_in_use.broker_url is None:
         yield fail(
@@ -97,7 +97,7 @@ def _check_broker_and_fleet(settings_in_use: "Settings") -> "Iterator[Finding]":
     )
     try:
         server_time_ms(store)
-        whose = "" if settings().broker_url else ", of the millpond up that runs here"
+        whose = "" if origin is None else f", of {origin}"
         yield ok("broker", f"{BrokerURL.parse(settings_in_use.broker_url)} answers{whose}")
         yield from broker.examine_broker(store)
         kinds, import_faults = _import_kinds(settings_in_use)

@@ -33,13 +33,13 @@ def flower(
 
     require_extras("millpond flower", "flower")
     from millpond.monitor.flower import serve
-    from millpond.tasks.process.local_instance import apply_local_instance
+    from millpond.tasks.process.configured_broker import apply_settings_with_broker
 
     def announce(url: str) -> None:
         typer.echo(f"Flower is at {url}, until Ctrl-C")
 
     serve(
-        apply_local_instance(),
+        apply_settings_with_broker(),
         address=address,
         port=port,
         basic_auth=basic_auth or (),

@@ -7,14 +7,14 @@ from millpond.broker.connection import Store, connect
 from millpond.monitor.snapshot import read_queue_names
 from millpond.tasks.errors import UnknownQueue
 from millpond.tasks.name_suggestions import unknown_name_text
-from millpond.tasks.process.local_instance import require_broker_url, settings_or_local
+from millpond.tasks.process.configured_broker import require_broker_url, settings_with_broker
 from millpond.tasks.settings import settings
 
 
 @contextmanager
 def open_store() -> Iterator[Store]:
     """Yield a store of the configured broker, or else of a running `millpond up`. Raises `SettingsError`."""
-    configured = settings_or_local()
+    configured = settings_with_broker()
     store = connect(require_broker_url(configured), **configured.broker_options)
     try:
         yield store

@@ -38,7 +38,8 @@ def open_session(start_workers: StartWorkers, *, queue: str, roots: Sequence[str
     started and no pool serves the queue.
     """
     from millpond.producer.client import Client
-    from millpond.tasks.process.local_instance import USING_LOCAL, find_local_instance
+    from millpond.tasks.process.configured_broker import USING_LOCAL
+    from millpond.tasks.process.local_instance import find_local_instance
     from millpond.tasks.settings import settings as read_settings
 
     settings = read_settings()
@@ -92,9 +93,9 @@ def _embedded_session(
 def open_client() -> Iterator["Client"]:
     """Open a client of the configured broker, or of the `millpond up` on this machine. Start no worker."""
     from millpond.producer.client import Client
-    from millpond.tasks.process.local_instance import settings_or_local
+    from millpond.tasks.process.configured_broker import settings_with_broker
 
-    with Client(settings=settings_or_local()) as client:
+    with Client(settings=settings_with_broker()) as client:
         yield client
 
 

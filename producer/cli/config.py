@@ -51,25 +51,27 @@ def config(
 def _read_settings_in_force() -> "tuple[list[SettingInForce], tuple[str, ...]]":
     """Return the settings in force, and the names that are set and are no settings.
 
-    The broker of a running `millpond up` on this machine is in force if none is configured. Secrets in URLs
-    are hidden.
+    If none is configured, the broker of the Celery application is in force, or that of a running `millpond
+    up` on this machine. Secrets in URLs are hidden.
     """
     import re
+    from contextlib import suppress
     from dataclasses import replace
 
     from millpond.broker.url import BrokerURL
     from millpond.tasks.configuration.catalog import settings_in_force
-    from millpond.tasks.process.local_instance import find_local_instance
+    from millpond.tasks.errors import SettingsError
+    from millpond.tasks.process.configured_broker import find_broker
     from millpond.tasks.settings import read_setting_sources, settings
 
     configured, written = settings(), read_setting_sources()
-    local = find_local_instance() if configured.broker_url is None else None
-    if local is not None:
-        configured = local.apply_to(configured)
+    origin = None
+    with suppress(SettingsError):  # an application that cannot be imported has no broker to show
+        configured, origin = find_broker(configured)
     in_force = []
     for setting in settings_in_force(configured, written):
-        if local is not None and setting.name in ("broker_url", "key_prefix"):
-            setting = replace(setting, origin="the millpond up that runs here")
+        if setting.name == "broker_url" or (setting.name == "key_prefix" and setting.origin == "default"):
+            setting = replace(setting, origin=origin or setting.origin)
         if setting.name == "broker_url" and configured.broker_url:
             setting = replace(setting, value=str(BrokerURL.parse(configured.broker_url)))
         if setting.name == "traces_endpoint" and setting.value:

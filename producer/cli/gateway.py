@@ -30,13 +30,13 @@ def gateway(
     import logging
 
     from millpond.tasks.extras import require_extras
-    from millpond.tasks.process.local_instance import settings_or_local
+    from millpond.tasks.process.configured_broker import settings_with_broker
     from millpond.tasks.process.logs import log_to_stderr
 
     require_extras("millpond gateway", "gateway")
     from millpond.producer.gateway.serving import serve
 
-    settings = settings_or_local()
+    settings = settings_with_broker()
     log_to_stderr(settings.log_format, level=logging.WARNING)
 
     def print_url(url: str) -> None:

@@ -24,28 +24,9 @@ def scheduler(
     Any number may run: one leads, and each period is sent once.
     """
     from millpond.producer.scheduler_process import run_scheduler
-    from millpond.tasks.process.local_instance import apply_local_instance
+    from millpond.tasks.process.configured_broker import apply_settings_with_broker
     from millpond.tasks.process.logs import log_to_stderr
 
-    if app is not None:
-        _use_application_broker(app)
-    settings = apply_local_instance()
+    settings = apply_settings_with_broker(app)
     log_to_stderr(settings.log_format)
     run_scheduler(settings, app=app)
-
-
-def _use_application_broker(app: str) -> None:
-    """Use the broker of a Celery application's own settings if Millpond's settings name none.
-
-    Sets `MILLPOND_BROKER_URL` in the environment of this process.
-    """
-    import os
-
-    from millpond.tasks.celery_application import broker_url, load_app
-    from millpond.tasks.settings import settings
-
-    url = None if settings().broker_url else broker_url(load_app(app))
-    if url:
-        os.environ["MILLPOND_BROKER_URL"] = url
-        settings.cache_clear()
-        typer.echo(f"using the broker of {app}'s own settings", err=True)

@@ -30,7 +30,7 @@ from millpond.producer.gateway.request_metrics import RequestMeter
 from millpond.producer.gateway.routes import send
 from millpond.producer.gateway.state import State
 from millpond.tasks.errors import StartError
-from millpond.tasks.process.local_instance import require_broker_url
+from millpond.tasks.process.configured_broker import require_broker_url
 from millpond.tasks.settings import Settings
 
 _KEEP_ALIVE_SECONDS = 30

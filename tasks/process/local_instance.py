@@ -7,20 +7,15 @@ so the address file of a killed one is ignored.
 import fcntl
 import json
 import os
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from millpond.tasks.errors import SettingsError
 from millpond.tasks.process.paths import state_folder
-from millpond.tasks.settings import Settings, child_environment, settings
+from millpond.tasks.settings import Settings
 
 #: The names of the lock file and the address file.
 LOCK, ADDRESS = "lock", "running.json"
-
-#: The line for people when a command uses the local instance.
-USING_LOCAL = "no broker is configured: using the millpond up that runs here"
 
 
 @dataclass(frozen=True)
@@ -57,42 +52,6 @@ def find_local_instance(folder: Path | None = None) -> LocalInstance | None:
             os.close(lock)
     except (OSError, ValueError, TypeError, KeyError):
         return None
-
-
-def settings_or_local() -> Settings:
-    """Return the settings. If they have no broker, add the local instance's, and print a line on stderr."""
-    configured = settings()
-    if configured.broker_url is None and (local := find_local_instance()):
-        print(USING_LOCAL, file=sys.stderr)
-        return local.apply_to(configured)
-    return configured
-
-
-def apply_local_instance() -> Settings:
-    """Return `settings_or_local`, and make them the settings of this process and of its children.
-
-    This writes to the environment and clears the cache of `settings`.
-    """
-    configured = settings_or_local()
-    if configured is not settings():
-        os.environ.update(child_environment(configured))
-        settings.cache_clear()
-    return settings()
-
-
-def require_broker_url(settings: Settings) -> str:
-    """Return the broker's URL in these settings. Raises `SettingsError` if there is none."""
-    if settings.broker_url:
-        return settings.broker_url
-    if find_local_instance():
-        raise SettingsError(
-            "no broker is configured: set MILLPOND_BROKER_URL to the URL that the running `millpond up` "
-            "has printed"
-        )
-    raise SettingsError(
-        "no broker is configured: set MILLPOND_BROKER_URL, as in redis://host:6379/0, "
-        "or start one here with `millpond up`"
-    )
 
 
 def try_lock(descriptor: int, *, shared: bool = False) -> bool:

@@ -58,17 +58,18 @@ def up(
 ) -> None:
     """Run a broker, every pool, periodic tasks and Flower on this machine, until Ctrl-C.
 
-    The broker is a private Valkey, unless MILLPOND_BROKER_URL names one. Tasks that remain when you stop it
-    are kept and run after the next start, which has the same ports and password. The other commands use it if
-    no broker is configured.
+    The broker is a private Valkey, unless MILLPOND_BROKER_URL or your Celery application names one. Tasks
+    that remain when you stop it are kept and run after the next start, which has the same ports and password.
+    The other commands use it if no broker is configured.
     """
     from millpond.tasks.errors import BadInput
+    from millpond.tasks.process.configured_broker import settings_of_application
     from millpond.tasks.settings import settings
     from millpond.worker.local.addresses import RequestedAddresses
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
-    configured = add_file_roots(settings(), roots or [])
+    configured = add_file_roots(settings_of_application(settings()), roots or [])
     pools = pools or list(configured.table.pools)
     check_extras(configured, pools, flower=flower)
     if configured.broker_url and (port is not None or password is not None):

@@ -1,7 +1,6 @@
 """`millpond worker POOL…`: run the processes of pools until a signal stops them."""
 
 import os
-import sys
 from typing import Annotated
 
 import typer
@@ -24,7 +23,7 @@ def worker(
     SIGTERM or Ctrl-C: finish the running tasks, release the others at the drain deadline, exit with 0. A
     second signal does not wait. SIGHUP: replace every process, and each finishes its running tasks.
     """
-    from millpond.tasks.process.local_instance import apply_local_instance
+    from millpond.tasks.process.configured_broker import apply_settings_with_broker
     from millpond.tasks.process.logs import log_to_stderr
     from millpond.tasks.settings import settings
     from millpond.worker.supervise.supervisor import supervise
@@ -32,31 +31,21 @@ def worker(
     if app is not None:
         os.environ["MILLPOND_APP"] = app
         settings.cache_clear()
-    if settings().app is not None:
-        _use_broker_of_app(str(settings().app))
-    log_to_stderr(apply_local_instance().log_format)
+    if (own_app := settings().app) is not None and settings().broker_url is not None:
+        _use_prefix_of_app(own_app)
+    log_to_stderr(apply_settings_with_broker().log_format)
     raise typer.Exit(supervise(pools))
 
 
-def _use_broker_of_app(app: str) -> None:
-    """Set the application's own broker and key prefix in the environment, unless the settings have some.
+def _use_prefix_of_app(app: str) -> None:
+    """Set the application's own key prefix in the environment, unless the settings have one.
 
-    Another process imports the application, so the supervisor stays small. Raises `SettingsError` with the
-    last line of that process's errors if the application cannot be imported.
+    Raises `SettingsError` if the application cannot be imported.
     """
-    import subprocess
-
-    from millpond.tasks.errors import SettingsError
+    from millpond.tasks.application_broker import ask_application
     from millpond.tasks.settings import settings
 
-    command = [sys.executable, "-P", "-m", "millpond.worker.user_app", app]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode:
-        raise SettingsError(result.stderr.strip().rpartition("\n")[2].removeprefix("millpond: "))
-    url, prefix = (line.partition(" ")[2] for line in result.stdout.splitlines()[-2:])
+    prefix = ask_application(app).key_prefix
     if prefix and not settings().key_prefix:
         os.environ["MILLPOND_KEY_PREFIX"] = prefix
-    if url and not settings().broker_url:
-        os.environ["MILLPOND_BROKER_URL"] = url
-        typer.echo(f"using the broker of {app}'s own settings", err=True)
-    settings.cache_clear()
+        settings.cache_clear()

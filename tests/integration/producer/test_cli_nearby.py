@@ -12,7 +12,8 @@ from millpond.broker.url import BrokerURL
 from millpond.producer.cli.client_session import open_session
 from millpond.producer.gateway import serving
 from millpond.tasks.errors import SettingsError
-from millpond.tasks.process.local_instance import USING_LOCAL, LocalInstance, find_local_instance
+from millpond.tasks.process.configured_broker import USING_LOCAL
+from millpond.tasks.process.local_instance import LocalInstance, find_local_instance
 from millpond.tasks.process.paths import state_folder
 from millpond.tasks.settings import Settings, settings
 from millpond.worker.local.data_folder import locked_folder

@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from millpond.broker.server import is_reachable
-from millpond.tasks.process.local_instance import USING_LOCAL, find_local_instance
+from millpond.tasks.process.configured_broker import USING_LOCAL
+from millpond.tasks.process.local_instance import find_local_instance
 from millpond.tasks.settings import Settings
 from millpond.worker.local.addresses import find_free_port
 from millpond.worker.local.embedded import embedded

@@ -28,5 +28,5 @@ def test_a_task_that_moves_on_between_two_questions_is_a_workers(
     inspect = SimpleNamespace(**{each: lambda each=each: reply(each) for each in STATES})
     app = SimpleNamespace(control=SimpleNamespace(inspect=lambda *_, **__: inspect))
     monkeypatch.setattr("millpond.tasks.app.celery_app", lambda _: app)
-    monkeypatch.setattr("millpond.tasks.process.local_instance.require_broker_url", lambda _: "redis://")
+    monkeypatch.setattr("millpond.tasks.process.configured_broker.require_broker_url", lambda _: "redis://")
     assert adopt._ids_of_worker_tasks() == {"a task"}
