@@ -5,6 +5,7 @@ an overflow policy. Every deployment (embedded, compose, Kubernetes, systemd) us
 """
 
 import os
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -16,6 +17,9 @@ from millpond.tasks.name_suggestions import closest_name, unknown_name_text
 
 Executor = Literal["prefork", "threads"]
 Overflow = Literal["block", "reject", "shed", "caller_runs"]
+
+#: The remedy for time limits of a pool of threads.
+LIMITS_REMEDY = 'give the pool executor = "prefork", or give what handlers wait for a timeout of its own'
 
 #: How long a running task may go on after SIGTERM. Every deadline of the deployment is derived from this one.
 DRAIN_SECONDS = 30.0
@@ -55,12 +59,14 @@ class Queue(SettingsTable):
         "letter.",
     )
     soft_limit_seconds: Seconds = Field(
-        270.0, description="The time a handler may run before an exception is raised in it."
+        270.0,
+        description="The time a handler may run in a prefork child before an exception is raised in it. "
+        "Threads do not keep it.",
     )
     hard_limit_seconds: Seconds = Field(
         300.0,
         description="The time after which the prefork child of a handler is killed; not below the soft "
-        "limit.",
+        "limit. Threads do not keep it: nothing ends their handlers.",
     )
 
     def broker_limits(self) -> dict[str, Any]:
@@ -172,6 +178,27 @@ class PoolsTable(SettingsTable):
         if name not in self.pools:
             raise SettingsError(unknown_name_text("pool", name, self.pools))
         return self.pools[name]
+
+    def are_threads(self, pools: Iterable[str]) -> bool:
+        """True if there are such pools, and all of them have threads."""
+        return {self.pools[name].executor for name in pools} == {"threads"}
+
+    def limits_not_kept(self, pool_name: str) -> Iterator[str]:
+        """Yield a sentence for each queue of a pool of threads whose time limits are not those that ship."""
+        if self.pools[pool_name].executor != "threads":
+            return
+        for name in self.pools[pool_name].queues:
+            queue, shipped = self.queues[name], default_queues().get(name, Queue())
+            limits = [
+                f"{limit} = {value:g}"
+                for limit in ("soft_limit_seconds", "hard_limit_seconds")
+                if (value := getattr(queue, limit)) != getattr(shipped, limit)
+            ]
+            if limits:
+                yield (
+                    f"{' and '.join(limits)} of queue {name} will end no handler: pool {pool_name} runs them "
+                    "on threads, which cannot be killed"
+                )
 
     def misspelt_queues(self) -> list[tuple[str, str]]:
         """Return each queue without a pool whose name is similar to a queue with a pool, and that queue.

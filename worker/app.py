@@ -61,7 +61,12 @@ def _load_user_app(app_name: str, settings: Settings, pools: tuple[str, ...], *,
         """Check the result backend, and log the changes to the application."""
         user_app.check_result_backend(app)  # by now Django is set up, whose models a backend may use
         if text := user_app.format_changes(
-            [*changes, *user_options.option_changes(app), *user_app.unsafe_task_options(app)]
+            [
+                *changes,
+                *user_options.option_changes(app),
+                *user_app.unsafe_task_options(app),
+                *(user_app.limits_not_kept(app) if settings.table.are_threads(pools) else ()),
+            ]
         ):
             logger.warning("%s", text)
 

@@ -1,4 +1,4 @@
-"""The checks at the start of a worker: whether the broker can be used, and whether it may lose messages."""
+"""The checks at the start of a worker: can the broker be used, may it lose messages, are time limits kept."""
 
 import logging
 import os
@@ -11,16 +11,23 @@ from millpond.broker import cluster
 from millpond.broker.connection import connect
 from millpond.broker.errors import BadBrokerUrl, MillpondError
 from millpond.broker.server import find_durability_risks
+from millpond.tasks.pools import LIMITS_REMEDY
 from millpond.tasks.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 
 def install(app: Celery, settings: Settings) -> None:
-    """Check the broker's URL when a worker of this application starts, and durability once it is ready."""
+    """Check the broker's URL and the time limits when a worker of this application starts.
 
-    def check_url(**_: Any) -> None:
-        """Print the reason and exit with `EX_CONFIG` if the broker's URL cannot be used."""
+    Durability is checked once it is ready.
+    """
+
+    def check_settings(**_: Any) -> None:
+        """Log a warning for time limits that have no effect.
+
+        Print the reason and exit with `EX_CONFIG` if the broker's URL cannot be used.
+        """
         try:
             notice = cluster.check_cluster_at_start(settings.broker_url or "", **settings.broker_options)
         except BadBrokerUrl as error:
@@ -28,6 +35,9 @@ def install(app: Celery, settings: Settings) -> None:
             sys.exit(os.EX_CONFIG)
         if notice:
             logger.info("%s", notice)
+        for pool in app.in_flight.pools:
+            for fault in settings.table.limits_not_kept(pool):
+                logger.warning("%s: %s", fault, LIMITS_REMEDY)
 
     def check_durability(**_: Any) -> None:
         """Log a warning for each way in which the broker may lose messages."""
@@ -43,6 +53,6 @@ def install(app: Celery, settings: Settings) -> None:
         except MillpondError as error:
             logger.warning("%s", error)
 
-    app.startup_checks = check_url, check_durability  # signals keep weak references
-    signals.celeryd_after_setup.connect(check_url)
+    app.startup_checks = check_settings, check_durability  # signals keep weak references
+    signals.celeryd_after_setup.connect(check_settings)
     signals.worker_ready.connect(check_durability)

@@ -74,6 +74,7 @@ IGNORED_SETTINGS = {
     "worker_state_db": "the broker remembers what `millpond task cancel` cancels",
 }
 
+_THREADS_REASON = 'a thread cannot be killed: give the pool executor = "prefork"'
 _RATE_LIMIT_REASON = "it holds for each process: `rate` of the queue holds for the whole fleet"
 
 
@@ -171,11 +172,10 @@ def _broker_changes(app: Celery, url: BrokerURL) -> Iterator[SettingChange]:
 def _ineffective_settings(app: Celery, settings: Settings, pools: tuple[str, ...]) -> Iterator[SettingChange]:
     """Yield the settings that have no effect, or another effect than on stock, and queues without a pool."""
     conf, table = app.conf, settings.table
-    if pools and all(table.pools[pool].executor == "threads" for pool in pools):
+    if table.are_threads(pools):
         for name in ("task_time_limit", "task_soft_time_limit"):
             if conf[name]:
-                why = 'a thread cannot be killed: give the pool executor = "prefork"'
-                yield SettingChange(name, conf[name], "-", why)
+                yield SettingChange(name, conf[name], "-", _THREADS_REASON)
     for name, why in IGNORED_SETTINGS.items():
         if conf[name] and conf[name] != DEFAULTS.get(name):
             yield SettingChange(name, conf[name], "-", why)
@@ -221,6 +221,15 @@ def unsafe_task_options(app: Celery) -> Iterator[SettingChange]:
             yield SettingChange(f"flush_every of {name}", flush_every, f"prefetch {in_flight.prefetch}", why)
         if task.rate_limit:
             yield SettingChange(f"rate_limit of {name}", task.rate_limit, task.rate_limit, _RATE_LIMIT_REASON)
+
+
+def limits_not_kept(app: Celery) -> Iterator[SettingChange]:
+    """Yield the time limits of the application's own tasks, which a pool of threads does not keep."""
+    for name, task in sorted(app.tasks.items()):
+        if not hasattr(task, "handler"):  # the limits of a handler are those of its queue
+            for limit in ("time_limit", "soft_time_limit"):
+                if value := getattr(task, limit):
+                    yield SettingChange(f"{limit} of {name}", value, "-", _THREADS_REASON)
 
 
 def format_changes(changes: list[SettingChange]) -> str:

@@ -61,12 +61,16 @@ class DeliveryRequest(Request):
         limits = headers.get("timelimit")
         if limits and limits != [None, None]:
             self.time_limits = message.time_limits
+            self.on_own_limits()
         hard, soft = self.time_limits
         self.limits = hard or task.time_limit, soft or task.soft_time_limit
         if headers.get("expires") is not None:
             self.can_expire = True
             self._expires = datetime.fromtimestamp((message.expires_ms or 0) / 1000, UTC)
         self._argsrepr, self._kwargsrepr = headers.get("argsrepr", ""), headers.get("kwargsrepr", "")
+
+    def on_own_limits(self) -> None:
+        """Called for a message that has time limits of its own."""
 
     def show_arguments(self, args: str, kwargs: str) -> None:
         """Set the texts by which logs, events and remote control show the arguments."""

@@ -9,7 +9,7 @@ from millpond.monitor.doctor.finding import Finding, fail, ok, warn
 from millpond.monitor.snapshot import PoolView, Snapshot, read_snapshot
 from millpond.tasks import extras
 from millpond.tasks.contract import Contract
-from millpond.tasks.pools import PoolsTable
+from millpond.tasks.pools import LIMITS_REMEDY, PoolsTable
 
 
 def examine_fleet(
@@ -22,6 +22,9 @@ def examine_fleet(
     snapshot = read_snapshot(store, pools_table)
     for pool in snapshot.pools:
         yield _check_pool(pool)
+    for name in sorted(pools_table.pools):
+        for fault in pools_table.limits_not_kept(name):
+            yield warn("limits", fault, LIMITS_REMEDY)
     for queue in sorted(pools_table.queues):
         queue_kinds = [kind for kind, contract in kinds.items() if contract.queue == queue]
         yield from _check_queue(store, snapshot, queue, queue_kinds)

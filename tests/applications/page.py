@@ -27,6 +27,7 @@ Written by `python -m tests.applications.page`; `make test-slow` tries every lin
 | app | `redis://…` | `millpond worker --app proj POOL` |
 
 *works*: what using it gives is what stock gives, to the letter. *differs*: how. *refused*: in these words.
+Threads keep no time limit, on stock and here; `millpond worker` names those that its threads do not keep.
 {counts}"""
 
 

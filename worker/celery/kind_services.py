@@ -18,6 +18,8 @@ class KindServices:
         self.in_flight: InFlightMessages = consumer.in_flight
         self.chunks: Chunks = consumer.chunks
         self.threads: ThreadSlots | None = consumer.threads
+        #: True once it was logged that threads do not keep the time limits of a call.
+        self.limits_logged = False
         self.sends_events = bool(self.eventer and self.eventer.enabled and task.send_events)
         #: For `worker_deduplicate_successful_tasks`, Celery keeps the ids of tasks that succeeded.
         self.remembers_successes = bool(consumer.app.conf.worker_deduplicate_successful_tasks)

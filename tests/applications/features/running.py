@@ -203,16 +203,16 @@ def abort() -> Any:
     return [found["status"], found["result"]]
 
 
-feature(L, "`time_limit` of a task", ["FAILURE", "TimeLimitExceeded"])(
+feature(L, "`time_limit` of a task, on prefork", ["FAILURE", "TimeLimitExceeded"])(
     lambda: ending(featured.limited.delay())
 )
-feature(L, "`soft_time_limit` of a task", ["SUCCESS", "cleaned up"])(
+feature(L, "`soft_time_limit` of a task, on prefork", ["SUCCESS", "cleaned up"])(
     lambda: ending(featured.limited_softly.delay())
 )
-feature(L, "`time_limit` of a call", ["FAILURE", "TimeLimitExceeded"])(
+feature(L, "`time_limit` of a call, on prefork", ["FAILURE", "TimeLimitExceeded"])(
     lambda: ending(featured.sleep.apply_async((60,), time_limit=1))
 )
-feature(L, "`soft_time_limit` of a call", ["FAILURE", "SoftTimeLimitExceeded"])(
+feature(L, "`soft_time_limit` of a call, on prefork", ["FAILURE", "SoftTimeLimitExceeded"])(
     lambda: ending(featured.sleep.apply_async((60,), soft_time_limit=1))
 )
 

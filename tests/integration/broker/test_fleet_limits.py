@@ -95,6 +95,14 @@ def test_a_delayed_task_starts_at_its_time(client: Client, file: Path) -> None:
     assert late[len(late) // 2] < 250, "nobody waited for the look of a second"
 
 
+def test_a_worker_of_threads_names_time_limits_that_it_does_not_keep(
+    url: str, tmp_path: Path, kinds_path: None
+) -> None:
+    """Nothing can end a thread, so its worker says so as it starts."""
+    log = restarted(url, tmp_path / "limited", soft_limit_seconds=1, hard_limit_seconds=2)
+    assert log.count("soft_limit_seconds = 1 and hard_limit_seconds = 2 of queue default will end no") == 1
+
+
 CHANGED = "has changed limits of queue default that were in force"
 
 

@@ -137,6 +137,12 @@ def test_limits_in_force_that_are_not_those_here_are_named(url: str, store: Stor
     assert text.endswith("in force -> here: bound 10000 -> 50, rate 5/s -> none")
 
 
+def test_time_limits_that_threads_do_not_keep_are_named(url: str, store: Store, doctor: Doctor) -> None:
+    """The pool of the queue has threads, which cannot be killed."""
+    _, findings = doctor(broker_url=url, key_prefix=store.prefix, queues__default__soft_limit_seconds=1)
+    assert status(findings, "soft_limit_seconds = 1 of queue default will end no handler") == "warn"
+
+
 def test_a_broker_that_is_away_is_a_finding(doctor: Doctor) -> None:
     """With the broker away, the other parts are examined all the same."""
     code, findings = doctor(broker_url="redis://127.0.0.1:1/0")

@@ -1,4 +1,4 @@
-"""A task that was revoked or has expired before its start is settled, even if its result backend fails."""
+"""Requests before their start: revoked or expired with a failing result backend; limits of their own."""
 
 import json
 from base64 import b64encode
@@ -44,6 +44,8 @@ def request_of(headers: dict[str, Any], in_flight: InFlightMessages) -> PondRequ
         hostname="here",
         eventer=None,
         in_flight=in_flight,
+        threads=object(),
+        limits_logged=False,
         outcome_hooks=((), ()),
         remembers_successes=False,
     )
@@ -67,3 +69,16 @@ def test_an_unreachable_result_backend_does_not_keep_a_delivery_from_its_outcome
         revoked.discard("one")
     assert [ended for _, ended in in_flight.finished] == [outcome]
     assert "did not take how task tills.count[one] ended" in caplog.text
+
+
+def test_threads_name_the_first_time_limit_of_a_call_that_they_do_not_keep(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A thread cannot be killed, which the sender cannot know; prefork children keep the limit."""
+    request = request_of({"timelimit": [2, 1]}, InFlightMessages())
+    assert caplog.text.count("tills.count[one] was sent with a time limit, which is not kept") == 1
+    PondRequest(request.delivery, request.task, request.services)
+    request.services.limits_logged, request.services.threads = False, None
+    PondRequest(request.delivery, request.task, request.services)
+    request_of({"timelimit": [None, None]}, InFlightMessages())
+    assert caplog.text.count("time limit") == 1

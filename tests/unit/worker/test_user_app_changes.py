@@ -74,6 +74,32 @@ def test_limits_hold_on_prefork_and_a_queue_without_a_pool_is_named() -> None:
     assert 'no pool serves it: set queues = ["celery"]' in found["queue celery"]
 
 
+def test_limits_of_tasks_that_threads_do_not_keep_are_named() -> None:
+    """Each limit of a task is named; those of a kind with a handler belong to its queue."""
+    app = Celery("shop", set_as_current=False)
+
+    @app.task(name="shop.slow", time_limit=2, soft_time_limit=1, shared=False)
+    def slow() -> None: ...
+
+    @app.task(name="shop.handled", time_limit=300, handler=object(), shared=False)
+    def handled() -> None: ...
+
+    found = lines(user_app.format_changes(list(user_app.limits_not_kept(app))))
+    assert found.keys() == {"time_limit of shop.slow", "soft_time_limit of shop.slow"}
+    assert "2 -> - a thread cannot be killed" in found["time_limit of shop.slow"]
+
+
+def test_only_a_worker_of_threads_alone_names_limits_that_are_not_kept() -> None:
+    """A prefork child can be killed."""
+    table = settings_of().table
+    assert [table.are_threads(pools) for pools in (("quick",), ("heavy",), ("quick", "heavy"), ())] == [
+        True,
+        False,
+        False,
+        False,
+    ]
+
+
 def test_queues_that_are_set_as_a_mapping_are_named_too() -> None:
     """Celery takes a mapping of names to options for `task_queues`, as well as a list of queues."""
     queues = {name: {"exchange": name, "routing_key": name} for name in ("orders", "heavy")}
