@@ -20,6 +20,11 @@ from millpond.tasks.settings import Files
 
 MIB = 1024**2
 
+KINDS = [
+    "jpg", "progressive.jpg", "turned.jpg", "png", "interlaced.png", "webp", "gif", "tif", "avif", "bmp",
+    "alpha.png",
+]  # fmt: skip
+
 
 def interlaced_png(side: int) -> bytes:
     """Return a PNG of 16 bits with transparency, interlaced, of few bytes and many pixels."""
@@ -109,22 +114,7 @@ def _estimate(url: str, path: Path, box: tuple[int, int] | None, form: str) -> i
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["out.jpg", "out.png", "out.webp", "out.avif"])
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "jpg",
-        "progressive.jpg",
-        "turned.jpg",
-        "png",
-        "interlaced.png",
-        "webp",
-        "gif",
-        "tif",
-        "avif",
-        "bmp",
-        "alpha.png",
-    ],
-)
+@pytest.mark.parametrize("kind", KINDS)
 def test_no_image_takes_more_than_was_foreseen(root: Path, kind: str, target: str) -> None:
     """No format to no target takes more memory than estimated, and 32 MiB for the libraries."""
     path = root / f"in.{kind}"
