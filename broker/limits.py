@@ -61,6 +61,9 @@ class LimitDifference:
 
 NAMES = tuple(field.name for field in fields(Limits) if field.name != "bound_seconds")
 
+#: The values, as stored, of the limits that are no numbers.
+_WORDS = {"overflow": ("block", "reject", "shed", "caller_runs"), "paused": ("0", "1")}
+
 #: The value in messages of a bound that is given as a time, until the drain rate is measured. The same number
 #: is in _drain_rate.lua.
 FIRST_BOUND = 100
@@ -205,12 +208,14 @@ def _validate_limit(name: str, value: Any) -> str:
     text = _format_limit(value)
     try:
         if name == "bound" and text.endswith("s"):
-            parsed = float(text.removesuffix("s")) or math.nan  # a bound of 0 seconds has no meaning
+            number = float(text.removesuffix("s")) or math.nan  # a bound of 0 seconds has no meaning
+        elif name in _WORDS:
+            number = _WORDS[name].index(text)  # raises `ValueError` for another word
         else:
-            parsed = _parse_limit(name, text)
+            number = _parse_limit(name, text)
     except (ValueError, OverflowError):
-        parsed = math.nan
-    if not isinstance(parsed, str) and not 0 <= parsed < math.inf:
+        number = math.nan
+    if not 0 <= number < math.inf:
         raise BadLimit(f"{value!r:.80} is not a valid {name} of a queue")
     return text
 

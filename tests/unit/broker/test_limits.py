@@ -24,6 +24,10 @@ from millpond.broker.scripts import script
         ("in_flight", float("inf")),
         ("max_deliveries", "five"),
         ("dead_keep_ms", -1),
+        ("overflow", "sheds"),
+        ("overflow", "exempt"),
+        ("paused", "maybe"),
+        ("paused", 2),
     ],
 )
 def test_what_is_no_limit_is_refused_before_anybody_is_asked(name: str, value: Any) -> None:
