@@ -3,7 +3,7 @@
 A script of the broker ends such a task: it was delivered too often, shed, or cancelled while it waited. The
 script leaves the message in a list (`leave_notice`, scripts/_queue.lua). A worker that has the task marks it
 as failed or revoked in the result backend, with its chord and its errbacks, as a stock worker does. So a
-`.get()` on its result ends.
+`.get()` on its result ends. For a failed task it also sends the signal `task_failure`.
 """
 
 import logging
@@ -11,11 +11,12 @@ import random
 from time import monotonic
 from typing import Any
 
-from celery import Celery
+from celery import Celery, Task
 from celery._state import _tls
 from celery.app.task import Context
 from celery.backends.base import DisabledBackend
 from celery.exceptions import WorkerLostError
+from celery.signals import task_failure
 from redis.exceptions import RedisError
 
 from millpond.broker.connection import Store
@@ -91,7 +92,8 @@ def _notify_entry(app: Celery, entry: bytes) -> bool:
 def notify_end(app: Celery, message: Message, state: str, error: BaseException | None = None) -> bool:
     """Mark a task in its result backend as failed, by an `error`, or as revoked: `cancelled` or `expired`.
 
-    Return False if the backend raised an error, which is logged.
+    A failure of a task that `app` has is announced by the signal `task_failure`. Return False if the backend
+    raised an error, which is logged: the caller may repeat the notice, so no signal is sent.
     """
     task = app.tasks.get(message.kind)
     backend = app.backend if task is None else task.backend
@@ -107,10 +109,22 @@ def notify_end(app: Celery, message: Message, state: str, error: BaseException |
     except Exception:  # a backend may raise any error
         logger.exception("the result backend did not take how task %s[%s] ended", message.kind, message.id)
         return False
+    if error is not None and task is not None:
+        send_failure_signal(task, request, error)
     if not isinstance(backend, DisabledBackend):
         details = (message.kind, message.id, state, error or "-")
         logger.info("Task %s[%s] is %s in the result backend: %s", *details)
     return True
+
+
+def send_failure_signal(task: Task, request: Context, error: BaseException, einfo: Any = None) -> None:
+    """Send Celery's `task_failure` for a task that failed outside of the tracer, which would have sent it."""
+    task.request_stack.push(request)
+    try:
+        details = {"args": request.args, "kwargs": request.kwargs, "traceback": error.__traceback__}
+        task_failure.send(sender=task, task_id=request.id, exception=error, einfo=einfo, **details)
+    finally:
+        task.request_stack.pop()
 
 
 def make_dead_letter_error(reason: str, line: str = "") -> Exception:

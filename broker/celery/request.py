@@ -23,6 +23,7 @@ from celery.worker.state import (
     total_count,
 )
 
+from millpond.broker.celery.backend_notices import send_failure_signal
 from millpond.broker.delivery import Delivery
 from millpond.broker.message import OWN, BadMessage
 
@@ -160,6 +161,10 @@ class DeliveryRequest(Request):
     def mark_failed(self, error: BaseException, traceback: str = "") -> None:
         """Mark the task in its result backend as failed, with its chord and its errbacks."""
         self._mark_in_backend(self.task.backend.mark_as_failure, error, traceback=traceback)
+
+    def announce_failed(self, error: BaseException, exc_info: Any) -> None:
+        """Send Celery's signal for a task that failed outside of its tracer, which would have sent it."""
+        send_failure_signal(self.task, self._context, error, exc_info)
 
     def _mark_in_backend(self, mark: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         """Call a method of the result backend for this task. Errors of the backend are logged."""

@@ -13,7 +13,7 @@ from sys import modules
 from typing import Any
 
 from billiard.einfo import ExceptionWithTraceback
-from billiard.exceptions import Terminated
+from billiard.exceptions import Terminated, TimeLimitExceeded
 from celery.exceptions import Reject, TaskRevokedError, WorkerLostError
 from celery.platforms import signals
 from celery.worker.state import task_ready
@@ -223,6 +223,8 @@ class PondRequest(DeliveryRequest):
             line = error_line(error, self._scrub_secrets)
             trace = self._scrub_secrets(str(exc_info.traceback or ""))
             self.mark_failed(error if self.contract_with_secrets is None else DeadLettered(line), trace)
+            if not isinstance(error, TimeLimitExceeded):  # `on_timeout` announces it
+                self.announce_failed(error, exc_info)
             details = {"traceback": trace, "worker": self.hostname}
             self._settle_once(DeadLetter(type(error).__name__, line, details))
             self.send_event("task-failed", exception=line, traceback=trace)

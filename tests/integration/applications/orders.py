@@ -8,6 +8,7 @@ from typing import Any
 from celery import Celery, Task
 from celery.exceptions import Reject
 from celery.schedules import crontab
+from celery.signals import task_failure
 
 app = Celery("orders", broker=os.environ["APP_BROKER"], backend=os.environ["APP_RESULTS"])
 app.conf.update(
@@ -27,6 +28,12 @@ if "APP_BEAT" in os.environ:
         "tick": {"task": "orders.note", "schedule": 1.0, "args": ("tick",)},
         "rare": {"task": "orders.note", "schedule": crontab("30", "3", day_of_week="mon"), "args": ("rare",)},
     }
+
+
+@task_failure.connect
+def record_failure(sender: Task, exception: BaseException, **_: Any) -> None:
+    """Count the failures of each task by the class of their error."""
+    app.backend.client.hincrby("failures", f"{sender.name} {type(exception).__name__}")
 
 
 @app.task

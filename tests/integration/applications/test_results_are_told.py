@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from tests.applications.ways import Running, worker
 
@@ -69,6 +70,13 @@ BY_MILLPONDS_WORKER = {
     "unknown": "FAILURE DeadLettered",
 }
 
+#: How often the signal `task_failure` is sent by `millpond worker`, by task and error.
+SIGNALLED = {
+    b"orders.die WorkerLostError": b"2",
+    b"orders.endless TimeLimitExceeded": b"1",
+    b"orders.add DeadLettered": b"2",
+}
+
 #: The queues' settings for `millpond worker`.
 QUEUES = {
     "MILLPOND_QUEUES__DEFAULT__MAX_DELIVERIES": "2",
@@ -91,7 +99,13 @@ def running(
         yield runs
 
 
-def test_no_result_is_waited_for_in_vain(running: Running) -> None:
-    """`.get()` raises for a task revoked, cancelled, expired, shed, rejected or dead, and for its chord."""
+def test_no_result_is_waited_for_in_vain(running: Running, eventually: Callable[..., object]) -> None:
+    """`.get()` raises for a task revoked, cancelled, expired, shed, rejected or dead, and for its chord.
+
+    A worker of Millpond sends `task_failure` for each that failed, once.
+    """
     expected = ENDED | (BY_MILLPONDS_WORKER if running.way == "app" else {})
     assert json.loads(running.run(sys.executable, "-c", PROGRAM)) == expected
+    if running.way == "app":
+        with Redis.from_url(running.env["APP_RESULTS"]) as client:
+            eventually(lambda: client.hgetall("failures") == SIGNALLED)
