@@ -17,7 +17,7 @@ app = typer.Typer()
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object a line.")] = False,
 ) -> None:
-    """Check settings, broker, workers, kinds, extras, mail server and storage, and print the remedies.
+    """Check settings, broker, workers, kinds, middleware, extras, mail and storage, and print the remedies.
 
     Nothing is changed. Exits with 1 if a check fails, and with 0 if there are only warnings.
     """
@@ -61,7 +61,12 @@ def run_checks() -> "Iterator[Finding]":
             f"{name} is set, and is not a setting of Millpond",
             "unset it, unless another program uses it",
         )
-    checks = [machine.check_extras, machine.check_templates, machine.check_storage]
+    checks = [
+        machine.check_middleware,
+        machine.check_extras,
+        machine.check_templates,
+        machine.check_storage,
+    ]
     try:
         configured, origin = find_broker(configured)
         checks.insert(0, partial(_check_broker_and_fleet, origin=origin))

@@ -1,4 +1,4 @@
-"""Checks of this machine: the extras in use, the mail server, the storage roots."""
+"""Checks of this machine: the middleware, the extras in use, the mail server, the storage roots."""
 
 import os
 from collections.abc import Iterator
@@ -7,7 +7,8 @@ from urllib.parse import unquote, urlsplit
 
 from millpond.monitor.doctor.finding import Finding, fail, ok, warn
 from millpond.tasks import extras
-from millpond.tasks.errors import MillpondError
+from millpond.tasks.errors import MillpondError, SettingsError
+from millpond.tasks.middleware import load_middleware
 from millpond.tasks.settings import Settings, Smtp
 
 #: The longest time-out of the check of the mail server.
@@ -35,6 +36,21 @@ def check_extras(settings: Settings) -> Iterator[Finding]:
         line = f"{name} lacks {', '.join(packages)}, which {needs[name]}"
         warn_or_fail = fail if name in ("traces", "s3") else warn
         yield warn_or_fail("extras", line, f"where it is used: {extras.install_command([name])}")
+
+
+def check_middleware(settings: Settings) -> Iterator[Finding]:
+    """Yield a finding on the middleware that the settings name, and one for each that cannot be loaded."""
+    loaded = []
+    for name in settings.middleware:
+        try:
+            load_middleware([name])
+            loaded.append(name)
+        except SettingsError as error:
+            yield fail(
+                "middleware", str(error), "correct middleware, or the module: no worker starts with it"
+            )
+    if loaded:
+        yield ok("middleware", f"loaded: {', '.join(loaded)}")
 
 
 def check_mail(settings: Settings) -> Finding:

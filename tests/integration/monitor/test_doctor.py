@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,20 @@ def test_time_limits_that_threads_do_not_keep_are_named(url: str, store: Store, 
     """The pool of the queue has threads, which cannot be killed."""
     _, findings = doctor(broker_url=url, key_prefix=store.prefix, queues__default__soft_limit_seconds=1)
     assert status(findings, "soft_limit_seconds = 1 of queue default will end no handler") == "warn"
+
+
+def test_middleware_that_cannot_be_loaded_is_a_finding(
+    doctor: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each process that the setting names it for would end at its start; each name has its own finding."""
+    monkeypatch.setattr("sys.path", [*sys.path])
+    (tmp_path / "doctored.py").write_text("from millpond import Middleware\nclass Tenant(Middleware): ...\n")
+    names = ("doctored:Tenant", "doctored:Tenat", "no_such_module_here:Tenant")
+    code, findings = doctor(broker_url="redis://127.0.0.1:1/0", middleware=",".join(names))
+    assert code == 1
+    assert status(findings, "doctored has no 'Tenat'") == "fail"
+    assert status(findings, "middleware names 'no_such_module_here', and no such module") == "fail"
+    assert status(findings, "loaded: doctored:Tenant") == "ok"
 
 
 def test_a_broker_that_is_away_is_a_finding(doctor: Doctor) -> None:
