@@ -38,14 +38,17 @@ logger = logging.getLogger("millpond.supervisor")
 #: The time that a process gets after a second signal to release its messages.
 _RELEASE_SECONDS = 3.0
 
+#: The exit code for wrong settings, as for those that the supervisor itself refuses (cli/exit_codes.py).
+_WRONG_SETTINGS = 2
+
 _HANDLED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
 
 def supervise(pools: Sequence[str], *, ready_fd: int | None = None) -> int:
     """Run all processes of the named pools, each pool once, until a signal stops them. Return the exit code.
 
-    0: every process ended by itself after a signal. 1: a process had to be killed, or one reported that it
-    cannot start with these settings before any was ready. `ready_fd` receives one line: `ready` once all
+    0: every process ended by itself after a signal. 1: a process had to be killed. 2: one reported, before
+    any was ready, that it cannot start with these settings. `ready_fd` receives one line: `ready` once all
     processes take messages, or the reason why one ended before. Raises `SettingsError` for an unknown pool,
     and `BadBrokerUrl`.
     """
@@ -110,7 +113,9 @@ class Supervisor:
                     self._on_signals(signals) if key.data is None else self._on_ready(key.data)
                 self._on_timer()
         logger.info("all processes have ended%s", ", some by force" if self.killed else "")
-        return 1 if self.killed or self.gave_up else 0
+        if self.gave_up:
+            return _WRONG_SETTINGS
+        return 1 if self.killed else 0
 
     def _on_signals(self, descriptor: int) -> None:
         """Read the signals that have come, and reap, replace or stop the processes."""

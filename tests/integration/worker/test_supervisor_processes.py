@@ -97,11 +97,11 @@ def test_two_on_one_host_have_processes_of_different_names(
 
 
 def test_a_module_that_cannot_be_imported_is_said_once(url: str, tmp_path: Path) -> None:
-    """`millpond worker` ends with 1 and one line with the fault, without another attempt."""
+    """`millpond worker` ends with 2, as for a missing module, and one line with the fault."""
     tmp_path.joinpath("broken_kinds.py").write_text("import nowhere_at_all\n")
     chosen = Settings(broker_url=url, kinds=("broken_kinds",), table={"pools": {"default": {}}})
     ended = run_millpond(chosen, "worker", "default", folder=tmp_path)
-    assert (ended.returncode, ended.stderr.count(" started")) == (1, 1), ended.stderr
+    assert (ended.returncode, ended.stderr.count(" started")) == (2, 1), ended.stderr
     assert ended.stderr.count("millpond: kinds names 'broken_kinds', which cannot be imported") == 1
     assert ended.stderr.splitlines()[-1].endswith("all processes have ended")
 

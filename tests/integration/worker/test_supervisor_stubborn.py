@@ -111,7 +111,7 @@ def test_one_that_dies_at_once_is_not_started_in_a_loop(
 def test_one_that_cannot_start_as_it_is_set_up_ends_all(supervise: Callable[..., Shells]) -> None:
     """A lasting fault of one process is logged once, and not tried again; the other processes end too."""
     shells = supervise("[ $(( $$ % 2 )) = 0 ] || sleep 0.5; exit 78", ready=False)
-    assert shells.process.wait(60) == 1
+    assert shells.process.wait(60) == 2
     assert shells.logged("exit code 78 before it took messages: correct the error above, then") == 1
     assert (shells.logged("started"), shells.logged("restarting it")) == (2, 0)
 
