@@ -34,7 +34,9 @@ _CELERYS_HEADERS = frozenset((*vars(Context), "lang", "task", "argsrepr", "kwarg
 
 
 class DeliveryRequest(Request):
-    """Celery's request to execute one delivery by a task. `services` has `app`, `hostname` and `eventer`.
+    """Celery's request to execute one delivery by a task.
+
+    `services` has `app`, `hostname`, `eventer`, and `on_limits_of_call` for a message with time limits.
 
     Subclasses implement `acknowledge`, `reject` and `set_revoked_outcome`.
     """
@@ -62,16 +64,13 @@ class DeliveryRequest(Request):
         limits = headers.get("timelimit")
         if limits and limits != [None, None]:
             self.time_limits = message.time_limits
-            self.on_own_limits()
+            services.on_limits_of_call(self.name, self.id)
         hard, soft = self.time_limits
         self.limits = hard or task.time_limit, soft or task.soft_time_limit
         if headers.get("expires") is not None:
             self.can_expire = True
             self._expires = datetime.fromtimestamp((message.expires_ms or 0) / 1000, UTC)
         self._argsrepr, self._kwargsrepr = headers.get("argsrepr", ""), headers.get("kwargsrepr", "")
-
-    def on_own_limits(self) -> None:
-        """Called for a message that has time limits of its own."""
 
     def show_arguments(self, args: str, kwargs: str) -> None:
         """Set the texts by which logs, events and remote control show the arguments."""

@@ -1,5 +1,6 @@
 """The objects and settings that all requests of one kind use: read once for a kind, not for each task."""
 
+import logging
 from typing import Any
 
 from celery import Task
@@ -8,6 +9,8 @@ from millpond.broker.celery.prefork_pool import make_immediate_writer
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.worker.dispatch.chunks import Chunks
 from millpond.worker.dispatch.thread_pool import ThreadSlots
+
+logger = logging.getLogger(__name__)
 
 
 class KindServices:
@@ -31,3 +34,14 @@ class KindServices:
         self.event_hooks = consumer.app.hooks[0].shows_events
         #: Writes the next task of the pool to a free prefork child now, if there is one.
         self.write_at_once = make_immediate_writer(consumer.pool, consumer.hub)
+
+    def on_limits_of_call(self, name: str, task_id: str) -> None:
+        """Log for the first task that was sent with time limits that threads do not keep them."""
+        if self.threads is not None and not self.limits_logged:
+            self.limits_logged = True
+            logger.warning(
+                "Task %s[%s] was sent with a time limit, which is not kept: this pool has threads, which "
+                "cannot be killed (logged once for each task's name)",
+                name,
+                task_id,
+            )

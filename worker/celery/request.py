@@ -73,18 +73,6 @@ class PondRequest(DeliveryRequest):
     #: The contract if it hides fields, else None.
     contract_with_secrets: type[Contract] | None = None
 
-    def on_own_limits(self) -> None:
-        """Log once for a kind that threads do not keep the time limits of a call."""
-        services = self.services
-        if services.threads is not None and not services.limits_logged:
-            services.limits_logged = True
-            logger.warning(
-                "Task %s[%s] was sent with a time limit, which is not kept: this pool has threads, which "
-                "cannot be killed (logged once for each task's name)",
-                self.name,
-                self.id,
-            )
-
     # Starting
 
     def execute_using_pool(self, pool: Any, **_: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import json
 from base64 import b64encode
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.delivery import Delivery
 from millpond.broker.message import Message
 from millpond.broker.outcomes import NOT_RUN, Expired, Outcome
+from millpond.worker.celery.kind_services import KindServices
 from millpond.worker.celery.request import PondRequest
 
 
@@ -49,6 +51,7 @@ def request_of(headers: dict[str, Any], in_flight: InFlightMessages) -> PondRequ
         outcome_hooks=((), ()),
         remembers_successes=False,
     )
+    services.on_limits_of_call = partial(KindServices.on_limits_of_call, services)
     return PondRequest(Delivery(Message.decode(json.dumps(envelope))), count, services)
 
 
