@@ -13,6 +13,7 @@ from millpond.broker.errors import BadBrokerUrl, MillpondError
 from millpond.broker.server import find_durability_risks
 from millpond.tasks.pools import LIMITS_REMEDY
 from millpond.tasks.settings import Settings
+from millpond.worker.celery.stock_tasks import backends_without_results
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ def install(app: Celery, settings: Settings) -> None:
     """
 
     def check_settings(**_: Any) -> None:
-        """Log a warning for time limits that have no effect.
+        """Log a warning for time limits and result backends that have no effect.
 
         Print the reason and exit with `EX_CONFIG` if the broker's URL cannot be used.
         """
@@ -35,6 +36,9 @@ def install(app: Celery, settings: Settings) -> None:
             sys.exit(os.EX_CONFIG)
         if notice:
             logger.info("%s", notice)
+        if settings.app is None:
+            for line in backends_without_results(settings.kinds):
+                logger.warning("%s", line)
         for pool in app.in_flight.pools:
             for fault in settings.table.limits_not_kept(pool):
                 logger.warning("%s: %s", fault, LIMITS_REMEDY)
