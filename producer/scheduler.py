@@ -26,6 +26,7 @@ from millpond.producer.message import contract_from
 from millpond.tasks.errors import BadContract, MillpondError, SettingsError, UnknownKind
 from millpond.tasks.execute import error_line
 from millpond.tasks.process.heartbeat_file import HeartbeatFile, boot_clock
+from millpond.tasks.process.process_namespace import ANY, ProcessNamespace
 from millpond.tasks.send_options import SendOptions
 
 logger = logging.getLogger("millpond.scheduler")
@@ -63,13 +64,14 @@ class Scheduled(Protocol):
 class Scheduler:
     """A scheduler of a table of schedules, by name, at least one. Any number of schedulers may have the same.
 
-    `on_ready` is called once, when the broker has replied. Raises `SettingsError` for a schedule whose task
-    cannot be sent.
+    `on_ready` is called once, when the broker has replied. `namespace` is for the heartbeat file. Raises
+    `SettingsError` for a schedule whose task cannot be sent.
     """
 
     client: Client
     table: Mapping[str, Scheduled]
     on_ready: Callable[[], None] = lambda: None
+    namespace: ProcessNamespace = ANY
 
     def __post_init__(self) -> None:
         """Check that the tasks can be sent, and choose a name that no other scheduler has."""
@@ -81,7 +83,7 @@ class Scheduler:
                 raise SettingsError(f"schedule {name!r}: {error}") from None
         self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
         self._is_leader = False
-        self._heartbeat_file = HeartbeatFile("scheduler", 1)
+        self._heartbeat_file = HeartbeatFile("scheduler", 1, namespace=self.namespace)
 
     def run(self, stop: threading.Event) -> None:
         """Tick until `stop` is set, then give up the lease.

@@ -17,6 +17,7 @@ from millpond.tasks.errors import MillpondError, SettingsError
 from millpond.tasks.module_loading import import_modules
 from millpond.tasks.process.configured_broker import require_broker_url
 from millpond.tasks.process.logs import log_to_stderr
+from millpond.tasks.process.process_namespace import namespace_of
 from millpond.tasks.settings import Settings
 from millpond.tasks.settings import settings as read_settings
 
@@ -42,9 +43,10 @@ def run_scheduler(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    check_cluster_at_start(require_broker_url(settings), **settings.broker_options)
+    broker_url = require_broker_url(settings)
+    check_cluster_at_start(broker_url, **settings.broker_options)
     with Client(settings=settings) as client:
-        Scheduler(client, table, on_ready).run(stop)
+        Scheduler(client, table, on_ready, namespace_of(broker_url, settings.key_prefix)).run(stop)
 
 
 def _load_application_schedules(app: str, toml_schedules: Mapping[str, Scheduled]) -> dict[str, Scheduled]:

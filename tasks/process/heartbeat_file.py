@@ -14,6 +14,7 @@ from json import dumps, loads
 from pathlib import Path
 
 from millpond.tasks.process.paths import is_own_folder, open_private_scratch, private_scratch_folder
+from millpond.tasks.process.process_namespace import ANY, ProcessNamespace
 
 #: The size of a file in bytes: a record, padded with blanks.
 SIZE = 1024
@@ -51,6 +52,9 @@ class ProcessState:
     #: The longest time of that before it is a fault.
     stall_limit_seconds: float = 60.0
     draining: bool = False
+    #: The hashes of its broker and key prefix (`ProcessNamespace`); "" in the file of an older version.
+    broker: str = ""
+    key_prefix: str = ""
 
     @property
     def name(self) -> str:
@@ -61,9 +65,25 @@ class ProcessState:
 class HeartbeatFile:
     """The heartbeat file of this process. Only `open` raises errors of the file system."""
 
-    def __init__(self, service: str, number: int, *, expected: int = 1) -> None:
+    def __init__(
+        self,
+        service: str,
+        number: int,
+        *,
+        expected: int = 1,
+        namespace: ProcessNamespace = ANY,
+    ) -> None:
         pid = os.getpid()
-        self.heartbeat = ProcessState(service, number, pid, os.getppid(), expected, started=start_time(pid))
+        self.heartbeat = ProcessState(
+            service,
+            number,
+            pid,
+            os.getppid(),
+            expected,
+            started=start_time(pid),
+            broker=namespace.broker,
+            key_prefix=namespace.key_prefix,
+        )
         self._path = private_scratch_folder() / f"{service}.{number}.{pid}"
         self._descriptor = -1
 
@@ -94,15 +114,20 @@ class HeartbeatFile:
             self._path.unlink(missing_ok=True)
 
 
-def read_heartbeats(service: str | None = None, *, pid: int | None = None) -> list[ProcessState]:
+def read_heartbeats(
+    service: str | None = None, *, pid: int | None = None, namespace: ProcessNamespace = ANY
+) -> list[ProcessState]:
     """Return the heartbeats of this user's living processes on this host. Remove the files of dead ones.
 
     `service` selects the processes of a service. `pid` selects one process, or all of one supervisor.
+    `namespace` selects those of a broker and a key prefix.
     """
     return [
         process
         for process in _living_heartbeats()
-        if service in (None, process.service) and (pid is None or pid in (process.pid, process.parent))
+        if service in (None, process.service)
+        and (pid is None or pid in (process.pid, process.parent))
+        and namespace.includes(process.broker, process.key_prefix)
     ]
 
 

@@ -19,6 +19,7 @@ from millpond.broker.errors import MillpondError
 from millpond.broker.inspect.depth import read_fetchable_limits
 from millpond.broker.server import elapsed_seconds
 from millpond.tasks.process.heartbeat_file import HEARTBEAT_SECONDS, HeartbeatFile, boot_clock
+from millpond.tasks.process.process_namespace import namespace_of
 from millpond.tasks.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,8 @@ class HealthReporter:
         self._queues = list(instance.app.amqp.queues.consume_from)
         service, number = _pool_and_number(sender, self._queues, self._settings)
         pool = self._settings.table.pools.get(service)
-        file = HeartbeatFile(service, number, expected=pool.processes if pool else 1)
+        namespace = namespace_of(self._settings.broker_url or "", self._settings.key_prefix)
+        file = HeartbeatFile(service, number, expected=pool.processes if pool else 1, namespace=namespace)
         try:
             file.open()
         except OSError as error:

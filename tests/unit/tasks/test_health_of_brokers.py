@@ -1,0 +1,102 @@
+"""Processes of two brokers, or of two namespaces of one, on a host: a health check sees its own."""
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from millpond.monitor.cli import health
+from millpond.tasks.process.heartbeat_file import HeartbeatFile, boot_clock
+from millpond.tasks.process.paths import private_scratch_folder
+from millpond.tasks.process.process_namespace import namespace_of
+
+
+@pytest.fixture(autouse=True)
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two processes of the same pool: that of one/0 is live, that of two/0 is frozen. No broker is set."""
+    monkeypatch.setenv("MILLPOND_SCRATCH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for name in ("BROKER_URL", "KEY_PREFIX", "CONFIG", "APP"):
+        monkeypatch.delenv(f"MILLPOND_{name}", raising=False)
+    write_heartbeat("redis://user:secret@one/0", "", age_seconds=0)
+    write_heartbeat("redis://two/0", "", age_seconds=900)
+    return tmp_path
+
+
+def write_heartbeat(url: str, prefix: str, *, age_seconds: float) -> None:
+    """Write the file of a process of this broker and prefix, whose last heartbeat is so old."""
+    file = HeartbeatFile("default", 1, namespace=namespace_of(url, prefix))
+    state = asdict(file.heartbeat) | {
+        "written_at": boot_clock() - age_seconds,
+        "loop_at": boot_clock() - age_seconds,
+    }
+    file.open()
+    file.remove()
+    path = private_scratch_folder() / f"default.1.{os.urandom(4).hex()}"
+    path.write_text(json.dumps(state))
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("redis://one/0", 0),
+        ("redis://one:6379", 0),
+        ("redis://other:word@one:6379/0?socket_timeout=2", 0),
+        ("redis://two/0", 1),
+        ("redis://one/1", 1),
+        ("redis://three/0", 1),
+        ("nonsense", 1),
+        ("", 1),
+    ],
+)
+def test_a_check_sees_the_processes_of_its_configured_broker(
+    url: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another spelling, login or option is the same broker. Without a usable URL it sees all."""
+    monkeypatch.setenv("MILLPOND_BROKER_URL", url)
+    assert health.main(["default", "--live"]) == code
+
+
+def test_the_broker_may_be_in_the_file(scratch: Path) -> None:
+    """The settings file names the broker as well."""
+    (scratch / "millpond.toml").write_text('broker_url = "redis://one/0"')
+    assert health.main(["default", "--live"]) == 0
+    (scratch / "millpond.toml").write_text('broker_url = "redis://two/0"')
+    assert health.main(["default", "--live"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("prefix", "app", "code"), [("a:", "", 0), ("b:", "", 1), ("", "", 0), ("", "shop", 1)]
+)
+def test_a_check_sees_the_processes_of_its_key_prefix(
+    prefix: str, app: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a prefix, that of an application (`app`) may be in use, so it sees those of each."""
+    write_heartbeat("redis://one/0", "a:", age_seconds=0)
+    write_heartbeat("redis://one/0", "b:", age_seconds=900)
+    monkeypatch.setenv("MILLPOND_BROKER_URL", "redis://one/0")
+    for name, value in (("KEY_PREFIX", prefix), ("APP", app)):
+        if value:
+            monkeypatch.setenv(f"MILLPOND_{name}", value)
+    assert health.main(["default", "--live"]) == code
+
+
+def test_a_process_of_an_older_version_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that names no broker counts for each."""
+    state = asdict(HeartbeatFile("default", 1).heartbeat)
+    for name in ("broker", "key_prefix"):
+        del state[name]
+    (private_scratch_folder() / "default.1.7").write_text(
+        json.dumps(state | {"written_at": boot_clock() - 900})
+    )
+    monkeypatch.setenv("MILLPOND_BROKER_URL", "redis://one/0")
+    assert health.main(["default", "--live"]) == 1
+
+
+def test_a_file_has_no_secret() -> None:
+    """Neither a login nor a host is in it."""
+    texts = "".join(path.read_text() for path in private_scratch_folder().iterdir())
+    assert "secret" not in texts
+    assert "user" not in texts
