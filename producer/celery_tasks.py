@@ -38,23 +38,24 @@ def compose_celery_task(
     message: Message,
     sending: Sending,
     *,
-    now_ms: int,
+    read_now_ms: Callable[[], int],
     app: str | None,
     after: Mapping[str, Any] | None,
     on_routed: Callable[[str, str], None],
 ) -> Outgoing:
     """Compose the message of a Celery task, with the id and the batch of `sending`.
 
-    `app` is the application that the settings name. `after` is the header of a batch callback. `on_routed` is
-    called once the queue and the id of the message are known, and may add headers to `sending`. A frozen
-    signature keeps its own id, and a chain has the id of its first task.
+    `app` is the application that the settings name. `after` is the header of a batch callback. `read_now_ms`
+    returns the broker's time; it is called once Celery has made the message. `on_routed` is called once the
+    queue and the id of the message are known, and may add headers to `sending`. A frozen signature keeps its
+    own id, and a chain has the id of its first task.
 
     Raises `UnknownQueue`, `BadContract`, `SettingsError`, and Celery's errors.
     """
     sendable: Any = message.contract
     if isinstance(sendable, Call):
         if app is None:
-            return _compose_by_name(message, sending, now_ms, after, on_routed)
+            return _compose_by_name(message, sending, read_now_ms(), after, on_routed)
         from millpond.tasks.celery_application import load_app
 
         signature = load_app(app).signature(sendable.kind, sendable.args, sendable.kwargs)
@@ -62,7 +63,7 @@ def compose_celery_task(
         signature = sendable
     composed = _compose_with_celery(message, signature, sending.id)
     on_routed(composed.queue, str(composed.envelope["headers"]["id"]))
-    return _add_options(message, composed, sending, now_ms, after)
+    return _add_options(message, composed, sending, read_now_ms(), after)
 
 
 def _add_options(

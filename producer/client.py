@@ -78,7 +78,8 @@ class Client:
         """Send one task: a contract, the name of a kind and its fields, a `Call`, or a Celery signature.
 
         `SendOptions`, `BatchSend` and `ClientSend` explain the options. A task of a Celery application is
-        sent as the application would, with its routes, serializers and `link`. An option given here overrides
+        sent as the application would, with its routes, serializers and `link`; under its `task_always_eager`
+        it is refused with a `TypeError`, and does not run. An option given here overrides
         the signature's. Returns a `Sent` with the task's id. Raises `QueueFull`, `DeadlineExceeded`,
         `BatchClosed`, `BadContract`, `UnknownQueue`, `HandlerMissing`, `BrokerAway`. After `BrokerAway` the
         task may have been accepted; after any other error it was not.

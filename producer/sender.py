@@ -138,10 +138,10 @@ class Sender:
         sending = Sending(job, message.id or new_id(), queue, batch, message.traceparent)
         hooks = self.hooks[SDK in modules and after is None]  # the span of a callback would never end
         try:
-            now_ms = self.clock.now_ms() if after is None else UNKNOWN
             if isinstance(job, Call):
-                composed = self._compose_celery_task(message, sending, hooks, now_ms, after)
+                composed = self._compose_celery_task(message, sending, hooks, after)
             else:
+                now_ms = self.clock.now_ms() if after is None else UNKNOWN
                 if hooks.on_sending:
                     add_headers(hooks.on_sending, sending)
                 composed = compose_job(message, sending, now_ms=now_ms, after=after)
@@ -160,7 +160,6 @@ class Sender:
         message: Message,
         sending: Sending,
         hooks: Hooks,
-        now_ms: int,
         after: dict[str, Any] | None,
     ) -> Outgoing:
         """Compose the message of a Celery task.
@@ -175,7 +174,12 @@ class Sender:
             add_headers(hooks.on_sending, sending)
 
         return compose_celery_task(
-            message, sending, now_ms=now_ms, app=self.app, after=after, on_routed=call_middleware
+            message,
+            sending,
+            read_now_ms=self.clock.now_ms if after is None else lambda: UNKNOWN,
+            app=self.app,
+            after=after,
+            on_routed=call_middleware,
         )
 
     def _finish_send(

@@ -29,8 +29,16 @@ class SignatureMessage:
 
 
 def signature_of(fields: Mapping[str, Any]) -> Signature:
-    """Return the signature with these fields. Raises `TypeError` for a group or a chord."""
+    """Return the signature with these fields.
+
+    Raises `TypeError` for a group or a chord, and for a task that its application would run at once.
+    """
     signature = fields if isinstance(fields, Signature) else maybe_signature(dict(fields))
+    if signature.app.conf.task_always_eager:
+        raise TypeError(
+            f"{signature.task} is not sent: task_always_eager of its application runs tasks in the caller. "
+            "Call its apply_async() for that, or set task_always_eager = False to send it"
+        )
     if isinstance(signature, chord):
         raise TypeError(
             "a chord is sent by its own apply_async(), for Celery counts its parts; "
