@@ -75,12 +75,17 @@ class Inputs:
         """Return the number of items that an iteration yields. Do not call it if stdin is an argument."""
         return sum(1 for _ in self)
 
+    @property
+    def argument_folders(self) -> set[str]:
+        """The folder of each argument but `-`, as a resolved path or a storage URL."""
+        return {_folder_of(argument) for argument in self.arguments if argument != STDIN}
+
     def root_folders(self, *more: str) -> list[str]:
         """Return the folders that workers must be allowed to use: those of the arguments, and `more`.
 
         A folder is a path or a storage URL. One inside another is left out.
         """
-        folders = {_folder_of(argument) for argument in self.arguments}
+        folders = self.argument_folders | ({os.path.realpath(".")} if STDIN in self.arguments else set())
         folders |= {folder if "://" in folder else os.path.realpath(folder) for folder in more}
         return sorted(folder for folder in folders if not any(_is_inside(folder, other) for other in folders))
 
@@ -144,11 +149,9 @@ def _named_input(path: str) -> InputFile | UnreadableInput:
 
 
 def _folder_of(argument: str) -> str:
-    """Return the folder of an argument: itself, or that of a file or URL, or the current one for stdin."""
+    """Return the folder of an argument that is not `-`: itself, or that of a file or URL."""
     if "://" in argument:
         return argument.rstrip("/").rpartition("/")[0]
-    if argument == STDIN:
-        return os.path.realpath(".")
     folder = argument if os.path.isdir(argument) else os.path.dirname(argument)  # noqa: PTH112, PTH120
     return os.path.realpath(folder or ".")
 

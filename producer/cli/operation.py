@@ -79,6 +79,8 @@ def _make_messages(operation: Operation, inputs: Inputs) -> Iterator[LabelledMes
         try:
             fields = {"source": file.path if file.is_url else file_url(file.path)}
             if paths is not None:
+                if operation.kind != "files.unpack":  # its task refuses to replace anything
+                    paths.refuse_to_replace(file, inputs)
                 fields["target"] = paths.output_url(file.relative_path)
             contract = job_from_fields(contract_of(operation.kind), {**fields, **operation.fields})
         except (BadContract, ValueError) as error:

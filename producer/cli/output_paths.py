@@ -1,9 +1,11 @@
 """The names of outputs, and their paths: below --out, at the same relative path as the input."""
 
+import os
 from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 
+from millpond.producer.cli.inputs import InputFile, Inputs
 from millpond.tasks.files.contract import file_url
 from millpond.tasks.files.endings import ARCHIVE_ENDINGS, IMAGE_FORMATS, find_ending
 
@@ -33,6 +35,22 @@ class OutputPaths:
         if "://" in self._out:
             return f"{self._out.rstrip('/')}/{path}"
         return file_url(Path(self._out) / path)
+
+    def refuse_to_replace(self, file: InputFile, inputs: Inputs) -> None:
+        """Raise `ValueError` if the output of an input would replace a file in a folder of inputs.
+
+        Of a storage, only the inputs that arguments name are known. An output that is its own input is not
+        refused here: its task refuses it.
+        """
+        name = self._name_output(file.relative_path.name)
+        if "://" in self._out:
+            target = f"{self._out.rstrip('/')}/{file.relative_path.with_name(name)}"
+            is_kept = target in inputs.arguments and target != file.path
+        else:
+            target = os.path.join(self._out, file.relative_path.with_name(name))  # noqa: PTH118
+            is_kept = os.path.lexists(target) and _is_beside_inputs(target, file.path, inputs)
+        if is_kept:
+            raise ValueError(f"{target} is there already, in a folder of inputs: choose another --out")
 
 
 def output_name(kind: str, name: str, format: str | None = None) -> str:
@@ -66,3 +84,13 @@ def _archive_folder(name: str) -> str:
     if ending and len(name) > len(ending):
         return name[: -len(ending)]
     return PurePosixPath(name).stem + ".unpacked" if "." not in name else PurePosixPath(name).stem
+
+
+def _is_beside_inputs(target: str, source: str, inputs: Inputs) -> bool:
+    """True if an output is another file than its source, in that one's folder or in one of the arguments."""
+    folder, name = os.path.split(target)
+    folder = os.path.realpath(folder)
+    source_folder = None if "://" in source else os.path.realpath(os.path.dirname(source))  # noqa: PTH120
+    if folder == source_folder:
+        return name != os.path.basename(source)  # noqa: PTH119
+    return folder in inputs.argument_folders

@@ -134,3 +134,21 @@ def test_a_folder_of_wrong_files_is_a_summary(fleet: tuple[Settings, Path], fold
     assert len(lines) < 12
     assert any(line.startswith("… 295 more failed like this: ") for line in lines)
     assert "300 failed" in lines[-1]
+
+
+def test_an_output_replaces_no_file_beside_its_input(fleet: tuple[Settings, Path], folder: Path) -> None:
+    """With --out in a folder of inputs, a file that is there is kept and named; others are written."""
+    other = folder / "other"
+    other.mkdir()
+    for name in ("a.heic", "b.heic", "c.heic", "c.heif", "other/d.heic"):
+        shutil.copy(CASES / "img" / "photo.heic", folder / name)
+    (folder / "a.jpg").write_bytes(b"the user's own")
+    (folder / "d.jpg").write_bytes(b"the user's own, too")
+    inputs = [str(path) for path in (*sorted(folder.glob("*.hei?")), other)]
+    done = files(fleet, "convert", *inputs, "--format", "jpeg", "--out", str(folder))
+    assert done.returncode == 1
+    assert (folder / "a.jpg").read_bytes() == b"the user's own"
+    assert (folder / "d.jpg").read_bytes() == b"the user's own, too"
+    assert f"{folder}/a.jpg is there already" in done.stderr
+    assert "another input writes c.jpg already" in done.stderr
+    assert {path.name for path in folder.glob("*.jpg")} == {"a.jpg", "b.jpg", "c.jpg", "d.jpg"}
