@@ -19,7 +19,6 @@ from millpond.broker.consume import fetch_call
 from millpond.broker.consume.control_listener import ControlListener
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.consume.lease_resumption import resume_lease
-from millpond.broker.consume.next_request import GATHERED_SECONDS, make_pipelined_request, take_next_request
 from millpond.broker.consume.prefetch import AGAIN_SECONDS
 from millpond.broker.consume.queue_lease import FetchRequest
 from millpond.broker.keys import QueueKeys
@@ -102,7 +101,7 @@ class Fetcher:
         if self._request is None:
             # A pipelined fetch has all the credit, and credit is given once. So this call only settles then.
             fetching = self.active if self._pipelined is None else set()
-            request = take_next_request(self.in_flight, fetching, now)
+            request = fetch_call.take_next_request(self.in_flight, fetching, now)
             if request is not None:
                 self._send_fetch(request)
         if self._request is None and self._waiting is None and self._needs_wake_token():
@@ -140,7 +139,7 @@ class Fetcher:
         """Wake the event loop in time for the next call."""
         cycle = getattr(self.channel.connection, "cycle", None)  # a closed channel has no connection
         if cycle is not None:
-            cycle.wake_up_in(0.0 if self._is_limited else GATHERED_SECONDS)
+            cycle.wake_up_in(0.0 if self._is_limited else fetch_call.GATHERED_SECONDS)
 
     def seconds_to_next(self) -> float | None:
         """Return the seconds until `on_tick` is due if nothing arrives before, or None if it never is."""
@@ -155,7 +154,9 @@ class Fetcher:
                 if lease.fetch_at and lease.keys.queue in self.active:
                     times.append(lease.fetch_at)
                 if lease.outcomes:
-                    times.append(lease.outcomes_since + (0.0 if lease.is_limited else GATHERED_SECONDS))
+                    times.append(
+                        lease.outcomes_since + (0.0 if lease.is_limited else fetch_call.GATHERED_SECONDS)
+                    )
         soonest = min(times)
         return None if soonest == math.inf else max(0.0, soonest - now)
 
@@ -179,7 +180,7 @@ class Fetcher:
         seconds = WATCHED_POLL_SECONDS if are_watched else POLL_SECONDS
         leases = [self.in_flight.leases[queue] for queue in queues]
         pop = ("BLPOP", *(key for lease in leases for key in lease.wake_keys), seconds)
-        request = make_pipelined_request(self.in_flight, self.active, now + seconds)
+        request = fetch_call.make_pipelined_request(self.in_flight, self.active, now + seconds)
         if request is None:
             connection.send_command(*pop)
         else:

@@ -171,8 +171,10 @@ class InFlightMessages:
     @property
     def capacity(self) -> tuple[int, int]:
         """Return how many tasks can run at once, and how many messages may be fetched beyond these."""
-        slots = self.learned_prefetch.usable_slots(self.slots)
-        return slots, self.learned_prefetch.allowed_count(self.slots + self.prefetch - slots)
+        tasks = self.learned_prefetch.waiting_tasks
+        usable_slots = None if tasks is None else tasks.usable_slots
+        slots = self.slots if usable_slots is None else usable_slots(self.slots)
+        return slots, int(min(self.slots + self.prefetch - slots, self.learned_prefetch.depth))
 
     @property
     def has_waiting(self) -> bool:

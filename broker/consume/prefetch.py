@@ -45,7 +45,7 @@ class Prefetch:
     def __init__(self) -> None:
         #: The tasks that wait for a slot. If it is None they are not known, and the prefetch is the maximum.
         self.waiting_tasks: WaitingTaskList | None = None
-        #: The maximum of messages beyond the slots. At first there is none but the setting.
+        #: The maximum of messages beyond the slots, an integer. At first there is none but the setting.
         self.depth = math.inf
         #: The number of tasks that have ended in this measurement, and when it began (monotonic seconds).
         self.ended = 0
@@ -60,20 +60,14 @@ class Prefetch:
         #: True if a message had waited too long at the last check.
         self._waited = False
 
-    def usable_slots(self, slots: int) -> int:
-        """Return how many of the slots can run a task now."""
-        tasks = self.waiting_tasks
-        return slots if tasks is None or tasks.usable_slots is None else tasks.usable_slots(slots)
-
-    def allowed_count(self, max_count: int) -> int:
-        """Return the number of messages that may be fetched beyond the slots, at most `max_count`."""
-        return max_count if self.waiting_tasks is None or self.depth >= max_count else int(self.depth)
-
     def measure(self, now: float, *, is_full: bool) -> None:
         """End a measurement if it is time to, and set the depth by the rate at which tasks ended in it.
 
-        If slots were free during the measurement, the depth can only grow. `now` is monotonic seconds.
+        If slots were free during the measurement, the depth can only grow. If the waiting tasks are not
+        known, it stays infinite. `now` is monotonic seconds.
         """
+        if self.waiting_tasks is None:
+            return
         self._was_full = self._was_full and is_full
         seconds = now - self._since
         if seconds < COUNTED_SECONDS and self.ended < COUNTED_ENDS:

@@ -122,9 +122,9 @@ def trace_into(file: Path) -> Iterator[None]:
 
 def stretch() -> None:
     """Multiply the times by `STRETCH`. Call this before modules are imported that copy them."""
-    from millpond.broker.consume import next_request
+    from millpond.broker.consume import fetch_call
 
-    next_request.GATHERED_SECONDS *= STRETCH
+    fetch_call.GATHERED_SECONDS *= STRETCH
 
     from millpond.broker.consume import prefetch, watcher
     from millpond.worker.dispatch import chunks

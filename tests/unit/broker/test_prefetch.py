@@ -35,7 +35,7 @@ def ahead() -> Prefetch:
 
 def test_a_worker_that_starts_has_all_of_the_setting(ahead: Prefetch) -> None:
     """Nothing is known of its tasks; they may be short."""
-    assert ahead.allowed_count(16) == 16
+    assert min(16, ahead.depth) == 16
 
 
 @pytest.mark.parametrize(("ended", "depth"), [(0, 0), (1, 0), (5, 2), (10, 4), (1000, 16)])
@@ -43,14 +43,14 @@ def test_it_is_the_tasks_that_end_in_a_moment(ahead: Prefetch, ended: int, depth
     """By the rate at which they end, at most the setting."""
     ahead.ended = ended
     ahead.measure(100.125, is_full=True)
-    assert ahead.allowed_count(16) == depth
+    assert min(16, ahead.depth) == depth
 
 
 def test_many_ends_are_measured_at_once(ahead: Prefetch) -> None:
     """A process whose prefetch went back has it again after a few short tasks."""
     ahead.depth, ahead.ended = 0, 16
     ahead.measure(100.01, is_full=True)
-    assert ahead.allowed_count(16) == 16
+    assert min(16, ahead.depth) == 16
 
 
 def test_an_idle_process_keeps_it_and_a_stalled_one_measures_nothing(ahead: Prefetch) -> None:
@@ -59,14 +59,14 @@ def test_an_idle_process_keeps_it_and_a_stalled_one_measures_nothing(ahead: Pref
     ahead.measure(100.125, is_full=True)
     ahead.measure(100.25, is_full=False)
     ahead.measure(102.0, is_full=True)
-    assert ahead.allowed_count(16) == 4
+    assert min(16, ahead.depth) == 4
 
 
 def test_a_burst_after_a_pause_has_the_depth_of_the_one_before(ahead: Prefetch) -> None:
     """The time without work says nothing of how soon tasks end."""
     ahead.measure(100.05, is_full=False)
     ahead.measure(100.25, is_full=True)
-    assert ahead.allowed_count(16) == 16
+    assert min(16, ahead.depth) == 16
 
 
 @pytest.mark.parametrize(("outcome", "ended"), [(SUCCEEDED, 1), (RELEASE, 0)])
@@ -89,10 +89,10 @@ def test_what_waits_goes_back_after_a_moment(ahead: Prefetch) -> None:
     late = waits.fetched_at + WAITED_SECONDS
     ahead.release_overdue([[running], []], 1, late)
     ahead.release_overdue([[waits], [running]], 1, late - 0.03)
-    assert (ahead.released, ahead.allowed_count(16), ahead.check_at) == (0, 16, late)
+    assert (ahead.released, min(16, ahead.depth), ahead.check_at) == (0, 16, late)
     ahead.release_overdue([[waits], [running]], 1, late)
     ahead.release_overdue([[waits], [running]], 1, late + AGAIN_SECONDS)
-    assert (ahead.released, ahead.allowed_count(16), round(ahead.check_at - late, 6)) == (
+    assert (ahead.released, min(16, ahead.depth), round(ahead.check_at - late, 6)) == (
         3,
         0,
         2 * AGAIN_SECONDS,
@@ -106,7 +106,7 @@ def test_a_process_that_stood_still_gives_nothing_back(ahead: Prefetch) -> None:
     fresh.fetched_at = now
     ahead.release_overdue([[older, old]], 1, now)
     ahead.release_overdue([[old, fresh]], 1, now + AGAIN_SECONDS)
-    assert (ahead.released, ahead.allowed_count(16)) == (0, 16)
+    assert (ahead.released, min(16, ahead.depth)) == (0, 16)
 
 
 def test_a_pool_of_which_nothing_can_be_taken_is_asked_less_and_less(ahead: Prefetch) -> None:
@@ -119,7 +119,7 @@ def test_a_pool_of_which_nothing_can_be_taken_is_asked_less_and_less(ahead: Pref
         pauses.append(round(ahead.check_at - now, 2))
         now = ahead.check_at
     assert pauses == [0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.0, 1.0, 1.0]
-    assert ahead.allowed_count(16) == 16
+    assert min(16, ahead.depth) == 16
 
 
 def test_a_busy_process_does_not_fetch_again_what_it_gave_back(ahead: Prefetch) -> None:
@@ -141,7 +141,8 @@ def test_a_busy_process_does_not_fetch_again_what_it_gave_back(ahead: Prefetch) 
 
 def test_without_a_line_it_is_as_set() -> None:
     """A consumer that is no worker has what it asked for."""
-    ahead = Prefetch()
-    ahead.measure(100.0, is_full=True)
-    ahead.measure(100.25, is_full=True)
-    assert (ahead.usable_slots(100), ahead.allowed_count(7)) == (100, 7)
+    in_flight = InFlightMessages(prefetch=7)
+    in_flight.slots = 100
+    in_flight.learned_prefetch.measure(100.0, is_full=True)
+    in_flight.learned_prefetch.measure(100.25, is_full=True)
+    assert in_flight.capacity == (100, 7)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from millpond.broker.consume.fetch_call import take_next_request
 from millpond.broker.consume.in_flight import MAX_UNSETTLED, InFlightMessages
-from millpond.broker.consume.next_request import take_next_request
 from millpond.broker.keys import QueueKeys
 from millpond.broker.outcomes import SUCCEEDED
 from millpond.worker.dispatch import thread_pool

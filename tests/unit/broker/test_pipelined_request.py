@@ -2,8 +2,8 @@
 
 import time
 
+from millpond.broker.consume.fetch_call import make_pipelined_request
 from millpond.broker.consume.in_flight import InFlightMessages
-from millpond.broker.consume.next_request import make_pipelined_request
 from millpond.broker.keys import QueueKeys
 from tests.harness.manual_consumer import delivery_of
 
