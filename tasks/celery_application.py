@@ -12,6 +12,9 @@ from millpond.broker.url import BrokerURL
 from millpond.tasks.errors import BadBrokerUrl, SettingsError
 from millpond.tasks.module_loading import check_module
 
+#: A name of an application in its full form.
+_EXAMPLE = "shop.celery:app"
+
 
 def load_app(app_name: str) -> Celery:
     """Import and return the application of a name, which `celery -A` would take. Raises `SettingsError`."""
@@ -40,14 +43,18 @@ def application_error(app_name: str, error: Exception | None) -> SettingsError:
 
     `error` is None if the name exists and is not that of an application.
     """
-    module = app_name.partition(":")[0]
-    # Celery looks for a variable first and for a module last, and reports its last attempt.
-    is_missing = isinstance(error, AttributeError) and getattr(error.obj, "__name__", None) == module
-    if error is None or is_missing or (isinstance(error, ModuleNotFoundError) and error.name == app_name):
-        reason = f"name the variable that holds it, as in {module}:app"
-    else:
-        reason = f"{type(error).__name__}: {error}"
-    return SettingsError(f"app names {app_name!r}, which is no Celery application: {reason}")
+    subject, (module, colon, _variable) = f"app names {app_name!r}", app_name.partition(":")
+    reason: BaseException | None = error
+    if isinstance(error, ModuleNotFoundError) and error.name == app_name:
+        if not colon:
+            return SettingsError(f"{subject}, and no module has this name: correct it, as in {_EXAMPLE}")
+        reason = error.__context__  # Celery looks for a variable first and for a module last
+    is_missing = isinstance(reason, AttributeError) and getattr(reason.obj, "__name__", None) == module
+    if reason is None or is_missing:
+        return SettingsError(
+            f"{subject}, which is no Celery application: name the variable that holds it, as in {module}:app"
+        )
+    return SettingsError(f"{subject}, which cannot be loaded: {type(reason).__name__}: {reason}")
 
 
 def read_broker(app_name: str) -> tuple[str, str]:

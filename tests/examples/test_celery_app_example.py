@@ -127,7 +127,7 @@ def test_what_is_replaced_is_said_at_the_start(running: tuple[dict[str, str], Pa
             )
             for name in ("shop:nothing", "shop:add", "plain")
         ),
-        ("broken", "app names 'broken', which is no Celery application: RuntimeError: no settings"),
+        ("broken", "app names 'broken', which cannot be loaded: RuntimeError: no settings"),
     ],
 )
 def test_an_application_that_cannot_be_loaded_is_one_line(

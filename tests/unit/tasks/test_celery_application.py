@@ -1,5 +1,8 @@
 """The broker URL of a user's Celery application, with its TLS options."""
 
+import sys
+from pathlib import Path
+
 import pytest
 from celery import Celery
 
@@ -22,6 +25,43 @@ def test_a_url_gets_the_tls_options_of_the_application_unless_it_has_its_own(
     app = Celery(broker=setting, set_as_current=False)
     app.conf.broker_use_ssl = {"ssl_ca_certs": "ca.pem"}
     assert broker_url(app) == expected
+
+
+@pytest.mark.parametrize(
+    ("app_name", "reason"),
+    [
+        ("orchard.nope", "'orchard.nope', and no module has this name"),
+        ("orchard.nope:app", "cannot be loaded: ModuleNotFoundError: No module named 'orchard.nope'"),
+        ("orchard.keyed", "'orchard.keyed', which cannot be loaded: KeyError: 'NO_SUCH'"),
+        ("orchard.keyed:app", "'orchard.keyed:app', which cannot be loaded: KeyError: 'NO_SUCH'"),
+        ("orchard.unset", "cannot be loaded: AttributeError: 'dict' object has no attribute 'host'"),
+        ("orchard.unset:app", "cannot be loaded: AttributeError: 'dict' object has no attribute 'host'"),
+        (
+            "orchard.plain",
+            "is no Celery application: name the variable that holds it, as in orchard.plain:app",
+        ),
+        ("orchard.plain:app", "is no Celery application: name the variable that holds it"),
+        ("orchard.plain:greeting", "is no Celery application: name the variable that holds it"),
+    ],
+)
+def test_the_reason_why_an_application_cannot_be_loaded(
+    app_name: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A module that is missing or raises is told as that, not as a name without a variable."""
+    (tmp_path / "orchard").mkdir()
+    for module, text in {
+        "__init__": "",
+        "keyed": "{}['NO_SUCH']",
+        "unset": "{}.host",
+        "plain": "greeting = 'hello'",
+    }.items():
+        (tmp_path / "orchard" / f"{module}.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for loaded in [name for name in sys.modules if name.partition(".")[0] == "orchard"]:
+        monkeypatch.delitem(sys.modules, loaded)
+    with pytest.raises(SettingsError) as refused:
+        load_app(app_name)
+    assert reason in str(refused.value)
 
 
 @pytest.mark.parametrize("app_name", [":app", ".shop", ""])
