@@ -58,6 +58,10 @@ class Message(SendOptions):
             )
         if not 0 <= self.priority <= 9:
             raise ValueError(f"priority is {self.priority}: it runs from 0, which leaves first, to 9")
+        if self.at is not None and not isinstance(self.at, datetime):
+            raise ValueError(
+                f"at: {self.at!r:.80} is no moment: give a datetime with a time zone, or a duration as delay"
+            )
         for name in ("delay", "expires", "deadline", "for_"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, datetime | timedelta):

@@ -48,7 +48,14 @@ def takes_fields_of(
 
         @wraps(method)
         def call(owner: _Owner, /, *args: _P.args, **options: _P.kwargs) -> _Answer:
-            return method(owner, arguments(*args, **options))
+            try:
+                message = arguments(*args, **options)
+            except TypeError as error:
+                text, own_name = str(error), f"{arguments.__name__}.__init__()"
+                if not text.startswith(own_name):  # the error of a value
+                    raise
+                raise TypeError(f"{method.__qualname__}(){text.removeprefix(own_name)}") from None
+            return method(owner, message)
 
         owner_parameter, _arguments_parameter = signature(method).parameters.values()
         call.__signature__ = signature(arguments).replace(  # type: ignore[attr-defined]

@@ -73,6 +73,26 @@ def test_what_is_no_duration_is_refused_with_its_name(name: str, written: Any) -
         Message(Square(n=1), **{name: written}, **more)
 
 
+@pytest.mark.parametrize("written", ["tomorrow", "2030-01-01T12:00:00Z", 90])
+def test_a_moment_that_is_none_is_refused_with_its_form(written: Any) -> None:
+    """`at` takes a moment; the error names it, and `delay` for a duration."""
+    with pytest.raises(ValueError, match=rf"^at: {written!r} is no moment: give a datetime with a time zone"):
+        Message(Square(n=1), at=written)
+
+
+def test_a_wrong_keyword_is_named_with_the_method_that_was_called() -> None:
+    """The name of an internal class means nothing to the caller; an error of a value stays as it is."""
+    with Client("redis://127.0.0.1:1/0") as client:
+        with pytest.raises(TypeError, match=r"^Client\.send\(\) got an unexpected keyword argument 'quue'"):
+            client.send(Square(n=1), quue="x")  # type: ignore[call-arg]
+        with pytest.raises(TypeError, match=r"^Client\.send\(\) missing 1 required positional argument"):
+            client.send()  # type: ignore[call-arg]
+        with pytest.raises(
+            TypeError, match=r"^Client\.send\(\) takes 2 positional arguments but 3 were given"
+        ):
+            client.send(Square(n=1), "x")  # type: ignore[misc]
+
+
 @pytest.mark.parametrize("name", ["delay", "expires", "deadline"])
 def test_a_time_that_no_date_can_tell_is_refused(name: str) -> None:
     """The error says which time it was."""
