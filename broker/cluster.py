@@ -7,7 +7,14 @@ used like any server. Only the keys of that slot count.
 from redis.crc import key_slot
 from redis.exceptions import ClusterDownError, MovedError, ResponseError
 
-from millpond.broker.connection import CLUSTER_ADVICE, Store, connect, translate_errors
+from millpond.broker.connection import (
+    CLUSTER_ADVICE,
+    Store,
+    connect,
+    names_no_database,
+    refusal_reason,
+    translate_errors,
+)
 from millpond.broker.errors import BadBrokerUrl, BrokerError
 from millpond.broker.keys import writing_key
 
@@ -16,7 +23,7 @@ def check_cluster_at_start(url: str, *, prefix: str, timeout_seconds: float) -> 
     """Return the line of `check_cluster` for the broker at a URL, or None if it returns none.
 
     Also return None if the broker is unreachable or refuses a command, because a program starts all the same.
-    Raises `BadBrokerUrl`.
+    Raises `BadBrokerUrl`, also for the number of a database that the server does not have.
     """
     store = connect(url, prefix=prefix, timeout_seconds=timeout_seconds)
     try:
@@ -36,7 +43,9 @@ def check_cluster(store: Store) -> str | None:
     with translate_errors("asking the broker whether it is a cluster"):
         try:
             is_cluster = bool(store.client.info("cluster").get("cluster_enabled"))
-        except ResponseError:
+        except ResponseError as error:
+            if names_no_database(error):
+                raise BadBrokerUrl(refusal_reason(error)) from None
             return None
     if not is_cluster:
         return None

@@ -227,14 +227,24 @@ def translate_errors(action: str) -> Iterator[None]:
             f"{action}: the broker is a read-only replica. Send to the master, or through Sentinel"
         ) from None
     except ResponseError as error:
-        raise BrokerError(f"{action}: {_refusal_reason(error)}") from None
+        raise BrokerError(f"{action}: {refusal_reason(error)}") from None
     except RedisError as error:
         raise BrokerError(f"{action}: the broker answered {error}") from None
 
 
-def _refusal_reason(error: ResponseError) -> str:
+def names_no_database(error: ResponseError) -> bool:
+    """True if the server refused a new connection because it has no database of the URL's number."""
+    return "DB index" in str(error)
+
+
+def refusal_reason(error: ResponseError) -> str:
     """Return why the server refused a command, with the remedy if one is known."""
     text = str(error)
+    if names_no_database(error):
+        return (
+            f"the broker has no database of the number at the end of its URL ({text}): servers have 0 to 15, "
+            "or as many as their setting `databases` says"
+        )
     if text.startswith("OOM") or "maxmemory" in text:
         return "the broker is out of memory and refused it. Let workers catch up, or raise its maxmemory"
     if isinstance(error, AskError | ClusterCrossSlotError):

@@ -13,6 +13,7 @@ from typer.main import get_command
 
 import millpond
 from millpond.tasks.settings import settings
+from tests.harness.databases import DATABASES
 
 AWAY = "redis://127.0.0.1:1/0"
 MAIL = ["--from", "a@example.org", "--text", "hello"]
@@ -164,6 +165,20 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     """`millpond --version` prints the installed version."""
     assert millpond.main(["--version"]) == 0
     assert capsys.readouterr().out == f"millpond {version('millpond')}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["worker", "default"], 2), (["gateway"], 2), (["status"], 1)],
+    ids=lambda value: str(value),
+)
+def test_a_database_that_the_server_does_not_have_is_told_at_once(
+    arguments: list[str], code: int, url: str, folder: Path, monkeypatch: pytest.MonkeyPatch, failed: Failed
+) -> None:
+    """The number in the URL is a wrong setting: a worker that waits for the broker would wait for ever."""
+    monkeypatch.setenv("MILLPOND_BROKER_URL", f"{url.rpartition('/')[0]}/{DATABASES}")
+    said = failed(arguments, code)
+    assert "the broker has no database of the number at the end of its URL (DB index is out of range)" in said
 
 
 def test_kinds_of_ones_own_lie_where_the_command_is_given(
