@@ -1,4 +1,4 @@
-"""Log the output of handlers, with one record for each `print`.
+"""Celery's logging in a worker: log the output of handlers, with one record for each `print`.
 
 Celery logs each write, and `print` writes once for every argument and every space. The stream here has also
 the parts that code expects of standard output: a descriptor, a buffer for bytes, an encoding.
@@ -21,7 +21,22 @@ _MOST_BUFFERED = 10_000
 
 
 class StdoutLogging(Logging):
-    """Celery's logging, which replaces the standard streams by those of this module."""
+    """Celery's logging, which replaces the standard streams by those of this module.
+
+    An application's own set-up of logging does not silence Millpond's loggers by default.
+    """
+
+    def setup_logging_subsystem(self, *args: Any, **options: Any) -> Any:
+        """Set up logging as Celery or the application does, and enable Millpond's loggers.
+
+        `logging.config.dictConfig` disables each existing logger that it does not name, unless it is told
+        otherwise. The levels and handlers that it sets are kept.
+        """
+        receivers = super().setup_logging_subsystem(*args, **options)
+        for name, logger in list(logging.root.manager.loggerDict.items()):
+            if name.partition(".")[0] == "millpond" and isinstance(logger, logging.Logger):
+                logger.disabled = False
+        return receivers
 
     def redirect_stdouts_to_logger(
         self, logger: logging.Logger, loglevel: Any = None, stdout: bool = True, stderr: bool = True

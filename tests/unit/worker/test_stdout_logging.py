@@ -3,15 +3,18 @@
 import faulthandler
 import io
 import logging
+import logging.config
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from celery import Celery
+from celery import Celery, signals
+from celery.app.log import Logging
 
 from millpond.worker.report.stdout_logging import LoggingStream, StdoutLogging
 
@@ -132,3 +135,33 @@ def test_standard_output_and_error_have_descriptors_of_their_own(monkeypatch: py
     assert sys.stdout.fileno() == sys.__stdout__.fileno()  # type: ignore[union-attr]
     assert sys.stderr.fileno() == sys.__stderr__.fileno()  # type: ignore[union-attr]
     assert sys.stdout.name != sys.stderr.name
+
+
+def test_an_application_that_sets_up_logging_does_not_silence_millpond(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`dictConfig` disables the loggers that it does not name. Millpond's go on, with its levels."""
+    monkeypatch.setattr(Logging, "_setup", False)
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", list(root.handlers))
+    monkeypatch.setattr(root, "level", root.level)
+    existing = [name for name in root.manager.loggerDict if logging.getLogger(name).disabled]
+    ours, quiet, other = (
+        logging.getLogger(name) for name in ("millpond.silenced", "millpond.quiet", "orchard_silenced")
+    )
+
+    def set_up(**_: Any) -> None:
+        loggers = {"millpond.quiet": {"level": "ERROR"}}
+        logging.config.dictConfig({"version": 1, "root": {"level": "INFO"}, "loggers": loggers})
+
+    signals.setup_logging.connect(set_up)
+    try:
+        StdoutLogging(Celery(set_as_current=False)).setup(loglevel="INFO", redirect_stdouts=False)
+        assert ours.isEnabledFor(logging.INFO)
+        assert (quiet.isEnabledFor(logging.ERROR), quiet.isEnabledFor(logging.INFO)) == (True, False)
+        assert not other.isEnabledFor(logging.INFO)
+    finally:
+        signals.setup_logging.disconnect(set_up)
+        for name in root.manager.loggerDict:
+            logging.getLogger(name).disabled = name in existing
+        quiet.setLevel(logging.NOTSET)
