@@ -1,4 +1,4 @@
-"""Read JSONL in two passes of constant memory: the first learns the columns' types, the second converts.
+"""Read JSONL in two passes of constant memory: the first learns the columns' types, the last converts.
 
 pyarrow parses a block at a time. Python's parser, which is slower and exact, parses the blocks that pyarrow
 cannot: with values of several types under one name, or numbers that a double would round. A name with values
@@ -14,7 +14,7 @@ import pyarrow.json
 
 from millpond.tasks.errors import BadInput, TooLarge
 from millpond.tasks.files import json_types
-from millpond.tasks.files.columns import ARROW_TYPES, convert_column, find_first_misfit
+from millpond.tasks.files.columns import ARROW_TYPES, Column, convert_column, find_first_misfit
 from millpond.tasks.files.contract import ToParquet
 from millpond.tasks.files.escaping import escape_untrusted
 from millpond.tasks.files.jsonl_lines import (
@@ -34,11 +34,16 @@ class JsonlRows:
     def __init__(self, job: ToParquet, open_text: OpenText, max_values: int) -> None:
         self._job, self._open, self._max_values = job, open_text, max_values
         self._types = json_types.TypeLearner(job.source)
+        #: The columns that are declared to have a type which is one of several Arrow types.
+        self._declared = [
+            Column(name, type_) for name, type_ in job.types.items() if len(ARROW_TYPES[type_]) > 1
+        ]
 
     def learn_schema(self) -> Any:
-        """Read the whole file, the first of two times, and return the schema that every object fits.
+        """Read the whole file, and return the schema that every object fits.
 
-        Raises `BadInput` for a line that is not an object, and for a declared name that no object has. Raises
+        A file with declared timestamps is read once more, for whether they have a time zone. Raises
+        `BadInput` for a line that is not an object, and for a declared name that no object has. Raises
         `TooLarge` if there are too many rows times columns.
         """
         rows = 0
@@ -52,20 +57,38 @@ class JsonlRows:
                 f"{self._job.source} makes {rows} rows of {self._types.leaf_count} values, nearly all "
                 f"absent: over {self._max_values} values (max_unpacked_ratio a byte)"
             )
-        return pa.schema([pa.field(name, self._target_type(name)) for name in self._types.names])
+        if self._declared:
+            self._learn_declared()
+        found = {column.name: column.field.type for column in self._declared}
+        types = {name: found.get(name) or self._target_type(name) for name in self._types.names}
+        return pa.schema(list(types.items()))
 
     def read_record_batches(self, schema: Any) -> Iterator[Any]:
         """Read the file again, and yield the rows as Arrow record batches of the learned schema.
 
         Raises `BadInput` with the line of a value that does not fit.
         """
+        for piece, table in self._read_tables():
+            yield from self._convert_declared(table, piece, schema).to_batches()
+
+    def _learn_declared(self) -> None:
+        """Read the file again, and learn the Arrow types of the columns whose declared type has several.
+
+        A value that does not fit is left for `read_record_batches`, which raises the error.
+        """
+        for _, table in self._read_tables():
+            for column in self._declared:
+                column.learn_type(_as_texts(table[column.name].combine_chunks()))
+
+    def _read_tables(self) -> Iterator[tuple[Block, Any]]:
+        """Read the file, and yield its pieces, each with its rows as a table of the learned types."""
         learned_schema = self._types.make_schema()
         for block in read_blocks(self._open(begin_pass=True), self._job.source):
             for piece in split_block(block, self._types.leaf_count):
                 table = None if self._types.mixed else _read_with_arrow(piece, learned_schema)
                 if table is None:
                     table = self._make_table(parse_block(piece), learned_schema)
-                yield from self._convert_declared(table, piece, schema).to_batches()
+                yield piece, table
 
     def _target_type(self, name: str) -> Any:
         """Return the type of a column in the output: the declared one, or else the learned one."""
@@ -98,7 +121,7 @@ class JsonlRows:
 
         Raises `BadInput` with the line and the value that does not fit.
         """
-        texts = column if column.type == pa.string() else column.cast(pa.string())
+        texts = _as_texts(column)
         converted = convert_column(texts, field.type)
         if converted is None:
             index = find_first_misfit(texts, field.type)
@@ -109,6 +132,10 @@ class JsonlRows:
                 f"{subject}: {escape_untrusted(texts[index].as_py())!r} is no {self._job.types[field.name]}"
             )
         return converted
+
+
+def _as_texts(column: Any) -> Any:
+    return column if column.type == pa.string() else column.cast(pa.string())
 
 
 def _read_with_arrow(piece: Block, schema: Any = None) -> Any | None:

@@ -81,6 +81,34 @@ def test_declared_types_are_followed(to_table: Convert, refused_table: Refused) 
 
 
 @pytest.mark.parametrize(
+    ("values", "type_"),
+    [
+        (("2026-01-01T00:00:00Z", "2026-01-01T02:00:00+02:00", ""), "timestamp[us, tz=UTC]"),
+        (("2026-01-01T00:00:00", "2026-01-01", ""), "timestamp[us]"),
+        (("", ""), "timestamp[us]"),
+    ],
+)
+def test_declared_timestamps_are_those_of_a_csv(
+    to_table: Convert, values: tuple[str, ...], type_: str
+) -> None:
+    """A declared timestamp may have a time zone, in JSONL as in CSV, and both give the same column."""
+    rows = "".join(f'{{"at":"{value}","n":1}}\n' for value in values) + "{}\n"
+    _, table = to_table(rows.encode(), types={"at": "timestamp"}, **JSONL)
+    lines = "at,n\n" + "".join(f"{value},1\n" for value in values) + ",\n"
+    _, csv_table = to_table(lines.encode(), types={"at": "timestamp"})
+    assert str(table["at"].type) == type_
+    assert table["at"].equals(csv_table["at"])
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_declared_timestamp_that_is_none_names_its_line(refused_table: Refused) -> None:
+    """Timestamps with and without a time zone do not mix; the first that differs is named, in any block."""
+    content = b'{"at":"2026-01-01T00:00:00Z"}\n' * 1_000 + b'{"at":"2026-01-01T00:00:00"}\n'
+    message = refused_table(content, types={"at": "timestamp"}, **JSONL)
+    assert "line 1001, 'at': '2026-01-01T00:00:00' is no timestamp" in message
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"", "is empty"),
