@@ -88,7 +88,7 @@ def execute(
         message = delivery.message
         args, kwargs, _embed = message.arguments
         job = message if handler.takes_message else validate_job(handler, args, kwargs)
-        call = partial(forked_child.call_without_fork, handler.function) if around else handler.function
+        call = partial(forked_child.call_ending_forks, handler.function) if around else handler.function
         for hook in around:
             call = partial(hook, call_next=call)
         value = call(job, context)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 
-def call_without_fork(function: Callable[..., Any], *args: Any) -> Any:
+def call_ending_forks(function: Callable[..., Any], *args: Any) -> Any:
     """Call a handler and return its value. End a child that the handler forked and that returns, too."""
     pid = os.getpid()
     try:

@@ -87,7 +87,7 @@ class CallFigures:
 _NAMES = frozenset(field.name for field in fields(CallFigures))
 
 
-def add_items(window: Counter[str], kind: str, peer: str, items: int, seconds: float) -> None:
+def add_counted_call(window: Counter[str], kind: str, peer: str, items: int, seconds: float) -> None:
     """Add a call with a known number of items, which took some seconds, to the fields of a window."""
     micros = int(seconds * _MICROS)
     key = json.dumps([kind, peer])

@@ -129,6 +129,7 @@ class PageHandler(BaseHandler):
 
     def field(self, name: str) -> str | None:
         """Return a field of the query or the form, or None if it is empty or missing."""
+        # Flower's own `get_argument` escapes the value for HTML.
         return RequestHandler.get_argument(self, name, None) or None
 
     def static_path(self, name: str) -> str:

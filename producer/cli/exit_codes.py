@@ -113,11 +113,11 @@ def _describe_error(error: Exception) -> tuple[str, int]:
 
 def _usage_text(error: TyperException) -> str:
     """Return the text for a wrong command line, with a similar name for an unknown command or option."""
-    from millpond.producer.cli.param_words import refusal_line
+    from millpond.producer.cli.param_words import format_click_error
     from millpond.tasks.name_suggestions import closest_name
 
     context = getattr(error, "ctx", None)
-    text, name = refusal_line(error) or error.format_message(), getattr(error, "option_name", "")
+    text, name = format_click_error(error) or error.format_message(), getattr(error, "option_name", "")
     names: list[str] = []
     if command := re.match(r"No such command '(.*?)'", text):
         name, names = command[1], context.command.list_commands(context) if context else []

@@ -17,7 +17,7 @@ def describe_parameters(command: Any) -> None:
         describe_parameters(subcommand)
 
 
-def refusal_line(error: Any) -> str | None:
+def format_click_error(error: Any) -> str | None:
     """Return the error line for a value that a parameter does not accept.
 
     Return None for any other usage error, which has a line of its own.

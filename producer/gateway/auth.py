@@ -73,13 +73,13 @@ def _is_local_host(host: str) -> bool:
     return not name or is_loopback(name)
 
 
-def require_kind(principal: Principal, kind: str) -> None:
+def check_kind_allowed(principal: Principal, kind: str) -> None:
     """Raise `ApiError` 403 if the principal may not send a kind."""
     if not principal.may_send(kind):
         raise ApiError(403, "forbidden_kind", f"the token {principal.name} may not send {kind}")
 
 
-def require_options(
+def check_options_allowed(
     principal: Principal, contract: type[Contract] | None, options: SendOptions, overflow: str | None
 ) -> None:
     """Raise `ApiError` 403 for a queue, id, priority or overflow policy that the principal may not choose.
@@ -102,7 +102,7 @@ def require_options(
         raise ApiError(403, "forbidden_id", f"an id that the token {name} chooses begins with {name}:")
 
 
-def require_task(principal: Principal, task_id: str) -> None:
+def require_own_task(principal: Principal, task_id: str) -> None:
     """Raise `ApiError` 403 for an id that is not in the principal's name space, whether it exists or not."""
     if not principal.owns_task(task_id):
         text = f"the ids of the tasks of the token {principal.name} begin with {principal.name}:"

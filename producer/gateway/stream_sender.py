@@ -13,7 +13,7 @@ from typing import Any
 
 from millpond.producer import json_text
 from millpond.producer.client import Client
-from millpond.producer.gateway.auth import require_kind, require_options
+from millpond.producer.gateway.auth import check_kind_allowed, check_options_allowed
 from millpond.producer.gateway.ndjson import Line
 from millpond.producer.gateway.options import StreamTask
 from millpond.producer.gateway.problems import (
@@ -110,8 +110,8 @@ class StreamSender:
             raise ApiError(413, "too_large", "the line is longer than a task may be")
         try:
             task = StreamTask.model_validate(json_text.parse_json(line.text))
-            require_kind(self.principal, task.kind)
-            require_options(self.principal, contract_of(task.kind), task, self.overflow)
+            check_kind_allowed(self.principal, task.kind)
+            check_options_allowed(self.principal, contract_of(task.kind), task, self.overflow)
             contract = validate_fields(contract_of(task.kind), task.task)
             json_text.require_finite(contract, line.text)
         except (ValueError, RecursionError) as error:

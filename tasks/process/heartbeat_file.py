@@ -151,7 +151,10 @@ def boot_clock() -> float:
 
 
 def start_time(pid: int) -> str:
-    """Return the start of a process, in clock ticks since the start of the machine; "" if it is gone."""
+    """Return the start of a process, in clock ticks since the start of the machine; "" if it is gone.
+
+    A later process with the same id has another start, so a file of a process that has ended is recognised.
+    """
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except OSError:

@@ -6,7 +6,7 @@ from typing import Any
 
 from millpond.broker.inspect.depth import Depth
 from millpond.broker.limits import Limits
-from millpond.broker.stats.calls import CallFigures, add_call_field, add_items
+from millpond.broker.stats.calls import CallFigures, add_call_field, add_counted_call
 from millpond.broker.stats.elasticity import Elasticity
 from millpond.broker.stats.heartbeats import Heartbeat
 from millpond.broker.stats.window import RESULTS, KindFigures, Place, Window
@@ -65,7 +65,7 @@ def with_items(fixed: float, each: float) -> PoolFacts:
     """Return a pool whose runs carry one to seven items, four on average, and take 0.4 s on average."""
     fields = Counter[str]()
     for n in range(140):
-        add_items(fields, "order", "", 1 + n % 7, fixed + each * (1 + n % 7))
+        add_counted_call(fields, "order", "", 1 + n % 7, fixed + each * (1 + n % 7))
     calls: dict[tuple[str, str], CallFigures] = {}
     for name, value in fields.items():
         add_call_field(calls, name.partition(":")[2], value)

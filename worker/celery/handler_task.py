@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from millpond.tasks.context import Context
 from millpond.tasks.errors import FinalError, MillpondError, RetryLater
 from millpond.tasks.execute import running_context, validate_job
-from millpond.tasks.forked_child import call_without_fork
+from millpond.tasks.forked_child import call_ending_forks
 from millpond.tasks.handlers import Handler
 from millpond.tasks.pools import PoolsTable
 from millpond.worker.celery.request_stack import PondTask
@@ -56,7 +56,7 @@ def run_handler(task: Task, handler: Handler, args: tuple[Any, ...], kwargs: dic
         context = Context(id=task.request.id or "by-hand", kind=handler.kind, retries=retries)
     job = validate_job(handler, args, kwargs)
     try:
-        result = call_without_fork(handler.function, job, context)
+        result = call_ending_forks(handler.function, job, context)
     except RetryLater as later:
         if retries >= handler.retries:
             raise

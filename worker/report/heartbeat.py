@@ -166,8 +166,8 @@ class HeartbeatReporter:
     def _is_due(self, heartbeat: Heartbeat, counts: Counter[str], now: float) -> bool:
         """True if a heartbeat must be sent now: tasks run or end, an urgent figure changed, or time is up.
 
-        It is always due in the process that wrote the last samples of the history. Otherwise the next samples
-        would be late.
+        Until the next samples of the history are due (`_probes_until`), it is always due in the process that
+        wrote the last ones: a sample is written with a heartbeat, and would be late without one.
         """
         if now <= self._probes_until + 2 * HEARTBEAT_SECONDS or now - self._sent_at > IDLE_SECONDS - 0.5:
             return True

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from millpond.broker.stats.calls import add_items
+from millpond.broker.stats.calls import add_counted_call
 
 #: The recorded calls: kind, peer, number of items, seconds. Slots append.
 _CALLS: deque[tuple[str, str, int, float]] = deque(maxlen=100_000)
@@ -61,5 +61,5 @@ def take_recorded_calls() -> Counter[str]:
     """Remove the recorded calls, and return their sums as fields of a window."""
     fields: Counter[str] = Counter()
     while _CALLS:
-        add_items(fields, *_CALLS.popleft())
+        add_counted_call(fields, *_CALLS.popleft())
     return fields

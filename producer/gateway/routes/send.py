@@ -22,7 +22,7 @@ from starlette.types import Receive, Scope
 from millpond.broker.batches import task_result
 from millpond.producer import json_text
 from millpond.producer.examples import example_fields
-from millpond.producer.gateway.auth import require_kind, require_options
+from millpond.producer.gateway.auth import check_kind_allowed, check_options_allowed
 from millpond.producer.gateway.headers import media_type, read_traceparent
 from millpond.producer.gateway.openapi import problem_responses, query_parameters
 from millpond.producer.gateway.options import RequestOptions, read_query
@@ -62,11 +62,11 @@ class SendEndpoint:
     async def respond(self, scope: Scope, receive: Receive) -> Response:
         """Send the task of one request and return the response. Raises `ApiError`."""
         principal = scope["state"]["principal"]
-        require_kind(principal, self.kind)
+        check_kind_allowed(principal, self.kind)
         job = self._parse_body(await _read_body(scope, receive))
         query = scope["query_string"]
         options = read_query(RequestOptions, query) if query else _DEFAULTS
-        require_options(principal, self.contract, options, options.overflow)
+        check_options_allowed(principal, self.contract, options, options.overflow)
         try:
             if options.batch is not None:
                 owners, max_tasks = self._state.owners, self._state.settings.max_batch_tasks

@@ -17,7 +17,7 @@ from millpond.broker.inspect import task_lookup
 from millpond.broker.inspect.effort import Effort
 from millpond.broker.task_state import TaskState
 from millpond.producer import json_text
-from millpond.producer.gateway.auth import require_task
+from millpond.producer.gateway.auth import require_own_task
 from millpond.producer.gateway.openapi import operation_id, problem_responses
 from millpond.producer.gateway.options import Id
 from millpond.producer.gateway.problems import ApiError
@@ -48,7 +48,7 @@ def routes(state: State) -> APIRouter:
     )
     async def get_task(id: TaskId, request: Request) -> Any:
         """Return the state, progress and result of a task, or 404 if nothing is known of it."""
-        require_task(request.state.principal, id)
+        require_own_task(request.state.principal, id)
         view = await state.threads.searches.run(
             request.state.principal.name, lambda: read_task_view(store, id)
         )
@@ -63,7 +63,7 @@ def routes(state: State) -> APIRouter:
     @router.post("/tasks/{id}/cancel", response_model=CancelView, summary="Cancel a task")
     async def cancel_task(id: TaskId, request: Request) -> Any:
         """Prevent a task from starting, or ask a running one to stop; an ended task is not changed."""
-        require_task(request.state.principal, id)
+        require_own_task(request.state.principal, id)
         cancellation = await state.threads.cancellations.run(
             request.state.principal.name,
             lambda: control_cancel.cancel_task(

@@ -12,7 +12,7 @@ from millpond.broker import server
 from millpond.broker.connection import Store, connect
 from millpond.broker.keys import day_key, hours_key, pool_totals_key, pools_key, samples_key, window_key
 from millpond.broker.stats import days, heartbeats, history, window
-from millpond.broker.stats.calls import add_items
+from millpond.broker.stats.calls import add_counted_call
 from millpond.broker.stats.heartbeats import Heartbeat
 from millpond.broker.stats.histogram import BOUNDS
 from millpond.broker.stats.window import KindFigures, Place
@@ -62,7 +62,7 @@ def add_all(store: Store, pool: str) -> None:
     for n, kind in enumerate(KINDS[:400]):
         peer = f"10.0.{n // 250}.{n % 250}:5432"
         fields[window.place_field(Place("peer", peer, "psycopg", f"shop.orders:{n}", kind))] = 10_000_000
-        add_items(calls, kind, peer, 3, 0.1)
+        add_counted_call(calls, kind, peer, 3, 0.1)
     errors = Counter({window.error_field(kind, "TimeoutError: no answer in 30 s"): 1 for kind in KINDS})
     window.add_to_window(store, pool, fields + calls + errors)
 

@@ -13,7 +13,7 @@ from millpond.broker.keys import day_key, hours_key, window_key
 from millpond.broker.outgoing import compose
 from millpond.broker.publish import publish
 from millpond.broker.stats import days, window
-from millpond.broker.stats.calls import add_items
+from millpond.broker.stats.calls import add_counted_call
 from millpond.broker.stats.window import Place, Window
 from tests.harness.one_worker import settings_for, workers
 from tests.harness.permits import service
@@ -89,7 +89,7 @@ def test_the_memory_of_a_thousand_kinds_in_a_hundred_pools_is_bounded(store: Sto
     places = {window.place_field(Place("peer", peer, "psycopg", "shop:1")): 9 for peer in peers}
     calls: Counter[str] = Counter()
     for peer in peers:
-        add_items(calls, "shop.orders", peer, 3, 0.1)
+        add_counted_call(calls, "shop.orders", peer, 3, 0.1)
     window.add_to_window(store, measured[0], {**places, **calls})
     days.fold_if_due(store, measured)
     keys = [key for pool in measured for key in store.client.keys(f"{window_key(pool, store.prefix)}*")]

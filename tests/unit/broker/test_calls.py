@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from millpond.broker.stats.calls import CallFigures, add_call_field, add_connection, add_items
+from millpond.broker.stats.calls import CallFigures, add_call_field, add_connection, add_counted_call
 
 
 def gathered(fields: Counter[str]) -> CallFigures:
@@ -22,7 +22,7 @@ def test_a_line_tells_the_cost_of_a_call_from_that_of_its_items(fixed: float, ea
     chance, fields = random.Random(1), Counter[str]()
     for _ in range(500):
         items = chance.randint(1, 9)
-        add_items(fields, "order", "crm", items, (fixed + each * items) * chance.uniform(0.9, 1.1))
+        add_counted_call(fields, "order", "crm", items, (fixed + each * items) * chance.uniform(0.9, 1.1))
     line = gathered(fields).cost_line
     assert line is not None
     assert line[0] == pytest.approx(fixed, abs=0.003)
@@ -33,11 +33,11 @@ def test_items_that_do_not_vary_tell_nothing() -> None:
     """With the same number of items each time, or few runs, there is no line."""
     fields = Counter[str]()
     for _ in range(100):
-        add_items(fields, "order", "crm", 5, 0.1)
+        add_counted_call(fields, "order", "crm", 5, 0.1)
     assert gathered(fields).cost_line is None
     for items in (1, 9):
         few = Counter[str]()
-        add_items(few, "order", "crm", items, 0.1)
+        add_counted_call(few, "order", "crm", items, 0.1)
         assert gathered(few).cost_line is None
 
 

@@ -9,7 +9,7 @@ from tests.harness.manual_consumer import delivery_of
 
 
 def waiting(*, slots: int, busy: int) -> InFlightMessages:
-    """Return a in_flight with so many busy slots, which has just read the server's clock."""
+    """Return the messages of a process with so many busy slots, which has just read the server's clock."""
     in_flight = InFlightMessages(prefetch=16)
     in_flight.slots = slots
     lease = in_flight.lease_on(QueueKeys("one"))
