@@ -78,7 +78,7 @@ class _ObjectReader(io.RawIOBase):
 
 @contextmanager
 def fetch_to_local(file: BinaryIO) -> Iterator[str]:
-    """Copy an open object to a local file, and yield the path of the file, which is removed after the block."""
+    """Copy an open object to a local file, and yield its path. The file is removed after the block."""
     with _private_scratch_path() as folder, tempfile.TemporaryFile(dir=folder) as copy:
         shutil.copyfileobj(file, copy, _CHUNK)
         copy.flush()
