@@ -41,7 +41,12 @@ def adopt(
 
     from millpond.broker import audit
     from millpond.monitor.cli.store import open_store
+    from millpond.tasks.errors import BadInput
 
+    if back and everything:
+        raise BadInput(
+            "--all is for messages to take in, and --back hands messages back: leave out one of them"
+        )
     with open_store() as store:
         rows = (
             _make_delayed_ready(store, queues or ())

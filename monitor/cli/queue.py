@@ -100,6 +100,9 @@ def _collect_changes(options: dict[str, Any], unset: Sequence[str]) -> dict[str,
     for limit in to_unset:
         if limit not in options:
             raise BadInput(f"{limit!r} is not a limit that can be unset; {known_names_text(limit, options)}")
+        if limit in changes:
+            option = limit.replace("_", "-")
+            raise BadInput(f"--{option} sets what --unset {option} unsets: leave out one of them")
     if options["overflow"] not in (None, *get_args(Overflow)):
         raise BadInput(f"--overflow is block, reject, shed or caller_runs, not {options['overflow']!r}")
     return {**changes, **dict.fromkeys(to_unset)}

@@ -101,6 +101,20 @@ def test_letters_that_are_named_in_two_ways_are_not_deleted(
     assert len(list(dead_letters.read_dead_letters(store, "default"))) == 2
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["queue set default --in-flight 5 --unset in-flight", "adopt --back --all", "adopt --back --all default"],
+)
+def test_options_that_contradict_each_other_are_refused(
+    command: str, names: Names, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two options of which one would be ignored are refused in one line, and nothing changes."""
+    assert main(command.split()) == 2
+    error = capsys.readouterr().err
+    assert ("leave out one of them" in error, error.count("\n")) == (True, 1)
+    assert list(audit.read_changes(store)) == []
+
+
 def test_commands_that_only_look_leave_no_line(names: Names, store: Store) -> None:
     """Commands that only read, and changes that are refused, are not in the audit."""
     for command in ("status", "queue show default", "dead list default", f"batch {names.batch}", "batches"):
