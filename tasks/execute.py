@@ -12,7 +12,8 @@ import reprlib
 import time
 import traceback as tracebacks
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar
+from contextvars import Context as ContextVars
+from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import Any
 
@@ -84,11 +85,12 @@ def execute(
     `KeyboardInterrupt` and `SystemExit` are raised, because they may be meant for the program.
     """
     started_at, previous, pid = time.time(), _running_context.set(context), _process_id()
+    inside: list[ContextVars] = []
     try:
         message = delivery.message
         args, kwargs, _embed = message.arguments
         job = message if handler.takes_message else validate_job(handler, args, kwargs)
-        call = partial(forked_child.call_ending_forks, handler.function) if around else handler.function
+        call = partial(_call_inside, handler.function, inside) if around else handler.function
         for hook in around:
             call = partial(hook, call_next=call)
         value = call(job, context)
@@ -102,12 +104,27 @@ def execute(
             forked_child.end_child(error)
         if issubclass(type(error), KeyboardInterrupt | SystemExit):  # `isinstance` calls the error itself
             raise
-        return classify_failure(handler, delivery, context, error, started_at=started_at)
+        classify = partial(classify_failure, handler, delivery, context, error, started_at=started_at)
+        return inside[-1].run(classify) if inside else classify()
+    else:
+        if logger.isEnabledFor(logging.INFO) and not handler.takes_message:
+            log = partial(_log_success, message, outcome, time.time() - started_at)
+            inside[-1].run(log) if inside else log()
+        return outcome
     finally:
         _running_context.reset(previous)
-    if logger.isEnabledFor(logging.INFO) and not handler.takes_message:
-        _log_success(message, outcome, time.time() - started_at)
-    return outcome
+
+
+def _call_inside(function: Callable[..., Any], inside: list[ContextVars], job: Any, context: Context) -> Any:
+    """Call a handler and return its value. Append the context variables as they are at its end to `inside`.
+
+    The line about the end of the task is logged with these, because middleware around the handler resets its
+    variables before that line is written.
+    """
+    try:
+        return forked_child.call_ending_forks(function, job, context)
+    finally:
+        inside.append(copy_context())
 
 
 def validate_job(handler: Handler, args: Sequence[Any], kwargs: dict[str, Any]) -> Contract:

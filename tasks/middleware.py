@@ -81,7 +81,10 @@ class Middleware:
         return True
 
     def log_fields(self, context: "Context") -> Mapping[str, Any]:
-        """Return fields for the JSON log lines that are written while a task runs."""
+        """Return fields for the JSON log lines that are written while a task runs, and for that of its end.
+
+        Called inside of `around_executing`, or with the context variables as they were at the handler's end.
+        """
         del context
         return {}
 

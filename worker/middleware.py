@@ -49,7 +49,7 @@ def _connect_signals(app: Celery, hooks: Hooks) -> None:
 
     app.middleware_signals = start, stop  # signals keep weak references
     if hooks.on_worker_start:
-        signals.worker_init.connect(start)
+        signals.celeryd_after_setup.connect(start)  # logging is set up by then, and no child is forked yet
         signals.worker_process_init.connect(start)
     if hooks.on_worker_stop:
         signals.worker_shutdown.connect(stop)

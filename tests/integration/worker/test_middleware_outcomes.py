@@ -24,6 +24,7 @@ class Notes(Middleware):
 
     def on_worker_start(self):
         self.note("start")
+        print("notes are taken")
 
     def shows_events(self, delivery):
         return False
@@ -88,6 +89,12 @@ def test_outcomes_start_and_stop_are_told(
     assert ["stop"] in notes
     assert "middleware Notes failed on an outcome" in log
     lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    assert "notes are taken" in [line["message"] for line in lines]
+    assert "notes are taken" not in log.splitlines()
+    (success,) = (line for line in lines if "succeeded" in line["message"])
     (failure,) = (line for line in lines if "raised unexpected" in line["message"])
-    assert (failure["tenant"], failure["kind"]) == ("acme", "bottleneck.fail")
+    assert (
+        (success["tenant"], success["batch"]) == (failure["tenant"], failure["batch"]) == ("acme", batch.id)
+    )
+    assert failure["kind"] == "bottleneck.fail"
     assert failure["message"].startswith("Task [cut].fail[")

@@ -6,6 +6,8 @@ import logging
 import pickle
 import time
 from base64 import b64encode
+from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -19,9 +21,11 @@ from millpond.broker.outgoing import compose
 from millpond.tasks.context import Context
 from millpond.tasks.contract import Contract
 from millpond.tasks.errors import Cancelled, FinalError, RetryLater
-from millpond.tasks.execute import RESULT_LENGTH, backoff_seconds, execute
+from millpond.tasks.execute import RESULT_LENGTH, backoff_seconds, execute, running_context
 from millpond.tasks.handlers import Handler
 from millpond.tasks.middleware import Hooks, Middleware
+from millpond.tasks.process.log_middleware import LOG_MIDDLEWARE
+from millpond.tasks.process.logs import JsonFormatter
 
 
 class Job(Contract, kind="execute.job"):
@@ -39,7 +43,7 @@ def run(
     sent = compose(Job.kind, kwargs, queue="default", sent_at_ms=1_000, **wanted)
     message = Message.decode(sent.payload.replace('"retries":0', f'"retries":{retries}'))
     delivery = Delivery(message, queue="default", token="1/0", clock_ms=5_000)
-    context = Context(id=sent.id, kind=Job.kind, batch=sent.batch, worker="here")
+    context = Context(id=sent.id, kind=Job.kind, batch=sent.batch, worker="here", message=message)
     outcome = execute(
         Handler(Job, function, retries=1), delivery, context, Hooks(middleware).around_executing
     )
@@ -272,3 +276,60 @@ def test_a_body_that_cannot_be_read_is_a_dead_letter(body: bytes, reason: str) -
     outcome = execute(Handler(Job, raising(AssertionError())), delivery, Context())
     assert isinstance(outcome, DeadLetter)
     assert outcome.reason == reason
+
+
+_tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
+
+
+class Tenant(Middleware):
+    """A tenant for the time of a run, and in log lines."""
+
+    def around_executing(self, job: Any, context: Context, call_next: Callable[[Any, Context], Any]) -> Any:
+        token = _tenant.set("acme")
+        try:
+            return call_next(job, context)
+        finally:
+            _tenant.reset(token)
+
+    def log_fields(self, context: Context) -> dict[str, Any]:
+        return {"tenant": _tenant.get()}
+
+
+@pytest.mark.parametrize(
+    ("function", "ending"),
+    [
+        (number, "succeeded"),
+        (raising(ValueError("no")), "raised unexpected"),
+        (raising(FinalError("no")), "raised expected"),
+        (raising(RetryLater("no")), "retry"),
+        (raising(Cancelled("no")), "cancelled"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@pytest.mark.parametrize("middleware", [(), (Tenant(),)], ids=["alone", "middleware"])
+def test_every_line_about_an_end_has_the_fields_of_the_run(
+    function: Any, ending: str, middleware: tuple[Middleware, ...]
+) -> None:
+    """Task, kind, batch and what middleware adds, as it is inside of the run. Nothing of it stays."""
+    lines: list[dict[str, Any]] = []
+    formatter = JsonFormatter(Hooks((*LOG_MIDDLEWARE, *middleware)))
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(json.loads(formatter.format(record)))
+
+    handler, tasks = Lines(), logging.getLogger("millpond.tasks")
+    tasks.addHandler(handler)
+    level = tasks.level
+    tasks.setLevel(logging.INFO)
+    try:
+        run(function, middleware=middleware, id="mine", batch="books")
+    finally:
+        tasks.removeHandler(handler)
+        tasks.setLevel(level)
+    (line,) = (each for each in lines if ending in each["message"])
+    expected = {"task": "mine", "kind": Job.kind, "batch": "books"}
+    if middleware:
+        expected["tenant"] = "acme"
+    assert {name: line.get(name) for name in expected} == expected
+    assert (_tenant.get(), running_context()) == ("nobody", None)
