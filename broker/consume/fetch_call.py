@@ -207,19 +207,34 @@ def update_lease(request: FetchRequest, reply: Reply) -> None:
         lease.fetch_at = time.monotonic() + reply.next_ms / 1000 if reply.next_ms > 0 else 0.0
 
 
+def dead_letter_by_log(delivery: Delivery, reason: str, error: object) -> None:
+    """Log that a message becomes a dead letter, and queue that outcome. No result backend is notified."""
+    logger.error("Message %s dead-lettered: %s: %s", delivery.message.id or "?", reason, error)
+    assert delivery.lease is not None
+    delivery.lease.queue_outcome(delivery, DeadLetter(reason, str(error)))
+
+
 def accept_messages(
-    lease: QueueLease, reply: Reply, deliver: Callable[[Delivery], None], *, keeps_errors: bool = True
+    lease: QueueLease,
+    reply: Reply,
+    deliver: Callable[[Delivery], None],
+    *,
+    keeps_errors: bool = True,
+    dead_letter: Callable[[Delivery, str, object], None] = dead_letter_by_log,
 ) -> None:
     """Register the fetched messages as in flight, and deliver each.
 
-    A message that cannot be decoded becomes a dead letter with the reason, and the next message is delivered.
-    The same is done if `deliver` raises an error and `keeps_errors` is True. An error of a connection is
-    raised all the same. Without `keeps_errors` every error is raised, and the messages after it are released.
+    `dead_letter` is called with the delivery, the reason and the error of a message that cannot be decoded,
+    and the next message is delivered. The same is done if `deliver` raises an error and `keeps_errors` is
+    True. An error of a connection is raised all the same. Without `keeps_errors` every error is raised, and
+    the messages after it are released.
     """
     if reply.messages:
         lease.last_sequence = max(lease.last_sequence, int(reply.messages[-1].token.partition("/")[0]))
     clock_ms = lease.clock_ms
-    registered = [_register_message(lease, reply, fetched, clock_ms) for fetched in reply.messages]
+    registered = [
+        _register_message(lease, reply, fetched, clock_ms, dead_letter) for fetched in reply.messages
+    ]
     deliveries = [delivery for delivery in registered if delivery is not None]
     for index, delivery in enumerate(deliveries):
         try:
@@ -237,10 +252,16 @@ def accept_messages(
                 raise
             if not isinstance(error, Exception):
                 raise
-            lease.queue_outcome(delivery, DeadLetter("invalid message", f"{type(error).__name__}: {error}"))
+            dead_letter(delivery, "invalid message", f"{type(error).__name__}: {error}")
 
 
-def _register_message(lease: QueueLease, reply: Reply, fetched: Fetched, clock_ms: int) -> Delivery | None:
+def _register_message(
+    lease: QueueLease,
+    reply: Reply,
+    fetched: Fetched,
+    clock_ms: int,
+    dead_letter: Callable[[Delivery, str, object], None],
+) -> Delivery | None:
     """Register a message as in flight and return its delivery.
 
     Of a message that cannot be decoded or is not due, queue the outcome and return None.
@@ -256,7 +277,7 @@ def _register_message(lease: QueueLease, reply: Reply, fetched: Fetched, clock_m
             return delivery
         delivery.due_ms = message.due_ms
     except BadMessage as error:
-        lease.queue_outcome(delivery, DeadLetter(error.reason, str(error)))
+        dead_letter(delivery, error.reason, error)
         return None
     if delivery.due_ms is not None and delivery.due_ms > reply.now_ms + DUE_SOON_MS:
         lease.queue_outcome(delivery, Delay(delivery.due_ms))

@@ -240,9 +240,12 @@ class Fetcher:
             self.listener.read_changes()
         was_idle = not self.in_flight.count
         receive = self.in_flight.receive if request.lease.keys.queue in self.active else None
-        keeps_errors = not self.in_flight.of_channel
         fetch_call.accept_messages(
-            request.lease, reply, receive or self.channel.deliver, keeps_errors=keeps_errors
+            request.lease,
+            reply,
+            receive or self.channel.deliver,
+            keeps_errors=not self.in_flight.of_channel,
+            dead_letter=self.in_flight.dead_letter or fetch_call.dead_letter_by_log,
         )
         if was_idle and not request.lease.fetchable and self.in_flight.count:
             # This thread has nothing else to do. If it kept the interpreter's lock, the thread of the new

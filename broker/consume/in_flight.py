@@ -102,6 +102,8 @@ class InFlightMessages:
         self.lock = threading.RLock()
         #: The receiver of deliveries; None if kombu's consumer receives them.
         self.receive: Callable[[Delivery], None] | None = None
+        #: Dead-letters a delivery for a reason and an error; None if no result backend is to be notified.
+        self.dead_letter: Callable[[Delivery, str, object], None] | None = None
         #: Called after a change of the control state, with a function that acknowledges it. It drops the
         #: cancelled tasks that have not started, then calls that function.
         self.on_control: Callable[[Callable[[], None]], None] = lambda acknowledge: acknowledge()

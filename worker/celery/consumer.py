@@ -172,8 +172,8 @@ class PondConsumer(Consumer):
     def create_task_handler(self) -> Callable[[Any], None]:
         """Return the function that receives a message of kombu's, and set the one that receives a delivery.
 
-        A delivery whose kind has no strategy of Millpond's becomes a message of kombu's for Celery's own
-        function.
+        The function that dead-letters what cannot be received is set, too. A delivery whose kind has no
+        strategy of Millpond's becomes a message of kombu's for Celery's own function.
         """
         receive_by_celery, channel = super().create_task_handler(), self.task_consumer.channel
 
@@ -183,7 +183,7 @@ class PondConsumer(Consumer):
             receive_by_celery(message)
 
         receive = make_receiver(self.strategies, otherwise=receive_unusual, dead_letter=self._dead_letter)
-        self.in_flight.receive = receive
+        self.in_flight.receive, self.in_flight.dead_letter = receive, self._dead_letter
         return lambda message: receive(message.delivery)
 
     @property

@@ -17,6 +17,7 @@ PROGRAM = """
 import json, os, time
 from celery import chord
 from celery.result import AsyncResult
+from kombu import Connection
 from millpond import Client
 from millpond.broker import limits
 from orders import app, add, die, endless, reject, sleep, total
@@ -40,6 +41,9 @@ with Client(os.environ["APP_BROKER"]) as client:
         sent["shed"] = add.apply_async((1, 1), queue="small")
         add.apply_async((2, 2), queue="small")
         sent["not accepted"] = add.apply_async((1, 1), serializer="pickle")
+        with Connection(os.environ["APP_RESULTS"]) as stock:
+            undated = {"headers": {"eta": "tomorrow"}, "connection": stock}
+            sent["due at no time"] = add.apply_async((1, 1), **undated)
         sent["unknown"] = app.send_task("orders.nothing")
     sent["revoked"].revoke()
     client.cancel(sent["cancelled"].id)
@@ -67,6 +71,7 @@ ENDED = {
 BY_MILLPONDS_WORKER = {
     "shed": "FAILURE DeadLettered",
     "not accepted": "FAILURE DeadLettered",
+    "due at no time": "FAILURE DeadLettered",
     "unknown": "FAILURE DeadLettered",
 }
 
@@ -74,7 +79,7 @@ BY_MILLPONDS_WORKER = {
 SIGNALLED = {
     b"orders.die WorkerLostError": b"2",
     b"orders.endless TimeLimitExceeded": b"1",
-    b"orders.add DeadLettered": b"2",
+    b"orders.add DeadLettered": b"3",
 }
 
 #: The queues' settings for `millpond worker`.

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from redis.connection import Connection
@@ -90,3 +91,22 @@ def test_one_message_is_answered_for_by_itself(
     assert {type(ends["0/1/0"]), type(ends["3/1/0"])} <= {Succeeded, DeadLetter, PutAside, Delay}
     words = fetch_call.fetch_command(FetchRequest(lease, 0, 0, lease.take_outcomes()), lease_ms=1)
     assert Connection().pack_command(*words)
+
+
+def test_what_is_a_dead_letter_at_its_receipt_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """A message whose ETA is no time, and one whose receipt raises an error, are logged in a line each."""
+    texts = [compose("any.kind", {}, queue="q", sent_at_ms=0, id=id).payload for id in ("eta", "error")]
+    undated = json.loads(texts[0])
+    undated["headers"]["eta"] = "tomorrow"
+    payloads = (json.dumps(undated).encode(), texts[1].encode())
+    lease = InFlightMessages().lease_on(QueueKeys("q"))
+    reply = Reply(0, True, 0, -1, 0, [Fetched(f"{n}/1/0", 0, text) for n, text in enumerate(payloads)])
+
+    def fail(_delivery: Delivery) -> None:
+        raise ValueError("it is odd")
+
+    fetch_call.accept_messages(lease, reply, fail)
+    assert [type(outcome) for _, outcome in lease.outcomes] == [DeadLetter, DeadLetter]
+    first, second = [record.getMessage() for record in caplog.records]
+    assert first.startswith("Message eta dead-lettered: invalid message: ")
+    assert second == "Message error dead-lettered: invalid message: ValueError: it is odd"
