@@ -43,6 +43,7 @@ def diagnose_failing_runs(facts: PoolFacts) -> Diagnosis | None:
     error_text = f", most with {error[0][0]}" if error else ""
     verb = "are retried" if figures.retried > figures.failed else "fail"
     share = failures[kind] / max(1, figures.ended)
+    queue = max(facts.view.queues, key=lambda queue: queue.depth.dead)
     return make_diagnosis(
         facts,
         "failing",
@@ -50,7 +51,9 @@ def diagnose_failing_runs(facts: PoolFacts) -> Diagnosis | None:
         "find out why they fail; more slots would only fail faster",
         name=kind,
         confidence=0.95,
-        command="millpond dead" if figures.failed else f"millpond queue show {facts.waiting_queues[0].name}",
+        command=f"millpond dead list {queue.name}"
+        if figures.failed
+        else f"millpond queue show {facts.waiting_queues[0].name}",
     )
 
 

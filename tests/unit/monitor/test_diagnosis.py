@@ -95,6 +95,15 @@ def test_each_cause_is_told_from_the_others(seen: PoolFacts, state: str, name: s
     assert "\n".join(diagnosis_lines(verdict)).startswith(f"p: {state}")
 
 
+def test_a_failing_pool_names_the_queue_with_its_dead_letters() -> None:
+    """The command for a pool whose runs fail lists the dead letters of its queue that has the most."""
+    failing = facts((PEER, 0.9), recent=window(12, **FAILS))
+    (one,) = failing.view.queues
+    queues = (one, replace(one, depth=replace(one.depth, queue="slow", dead=7)))
+    verdict = diagnose(replace(failing, view=replace(failing.view, queues=queues)))
+    assert (verdict.state, verdict.command) == ("failing", "millpond dead list slow")
+
+
 @pytest.mark.parametrize(
     "seen",
     [
