@@ -74,6 +74,9 @@ def connect(settings: Smtp) -> smtplib.SMTP:
     except OSError as error:
         client.close()
         raise ConnectionBroken(f"{server}: {error or type(error).__name__}") from error
+    except BaseException:  # `SettingsError`, or a time limit
+        client.close()
+        raise
     return client
 
 

@@ -12,6 +12,7 @@ from aiosmtpd.smtp import AuthResult
 from billiard.exceptions import SoftTimeLimitExceeded
 from pydantic import SecretStr
 
+from millpond.tasks.email import smtp_session
 from millpond.tasks.email.message import Envelope
 from millpond.tasks.email.smtp_connections import (
     REFUSED_PAUSE_SECONDS,
@@ -20,7 +21,7 @@ from millpond.tasks.email.smtp_connections import (
 )
 from millpond.tasks.email.smtp_login import Utf8Login, Utf8Text
 from millpond.tasks.email.smtp_session import ConnectionBroken, ServerRefused
-from millpond.tasks.errors import FinalError, RetryLater
+from millpond.tasks.errors import FinalError, RetryLater, SettingsError
 from millpond.tasks.settings import Smtp
 from tests.harness.mail_sink import mail_sink
 
@@ -271,6 +272,19 @@ def test_unknown_authority_is_refused(server_tls, how):
         with pytest.raises(ServerRefused, match="MILLPOND_SMTP__CA_FILE"):
             send(SmtpConnections(smtp(sink.port, security=how)))
         assert sink.taken == []
+
+
+def test_a_missing_file_of_authorities_leaves_no_connection(sink, tmp_path, monkeypatch):
+    """If the file of authorities is missing, the error names the setting, and the connection is closed."""
+    clients, open_client = [], smtp_session._open_client
+    monkeypatch.setattr(
+        smtp_session, "_open_client", lambda settings: clients.append(open_client(settings)) or clients[0]
+    )
+    with pytest.raises(SettingsError, match="MILLPOND_SMTP__CA_FILE"):
+        smtp_session.connect(smtp(sink.port, security="starttls", ca_file=tmp_path / "none.pem"))
+    is_open = clients[0].sock is not None
+    clients[0].close()
+    assert not is_open
 
 
 def test_starttls_is_never_left_out(sink):
