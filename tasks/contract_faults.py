@@ -148,7 +148,15 @@ def _record_faults(class_: type, path: str, seen: set[type]) -> Iterator[str]:
     if class_ in seen:
         return
     seen.add(class_)
-    for name, hint in get_type_hints(class_, include_extras=True).items():
+    try:
+        hints = get_type_hints(class_, include_extras=True)
+    except NameError as error:
+        yield (
+            f"{path} is {class_.__name__}, which names {error.name}, and there is none: "
+            "define or import that before the contract"
+        )
+        return
+    for name, hint in hints.items():
         # A field may be hidden (`repr=False`), except in a tuple, which is sent without names.
         may_hide = get_origin(hint) is Annotated and not issubclass(class_, tuple)
         encoded = _has_encoding(get_args(hint))

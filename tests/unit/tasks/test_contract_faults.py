@@ -188,6 +188,20 @@ class Serialized(BaseModel):
         return str(n)
 
 
+def test_a_dataclass_with_an_undefined_annotation_is_refused_in_one_line() -> None:
+    """The error names the field, the dataclass and the name that is not defined."""
+
+    @dataclass
+    class Place:
+        town: "Missing"  # type: ignore[name-defined]  # noqa: F821
+
+    with pytest.raises(
+        BadContract, match="value is Place, which names Missing, and there is none: "
+    ) as caught:
+        declared(Place)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_serializer_of_a_nested_model_is_refused_by_the_name_of_its_field() -> None:
     """The error begins with the field of the contract."""
     with pytest.raises(BadContract, match="carried: value has a serializer of its own: send"):
