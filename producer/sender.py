@@ -29,6 +29,7 @@ from millpond.producer.queue_cache import QueueCache
 from millpond.producer.send_outcomes import Refused, Sent
 from millpond.producer.server_clock import ServerClock
 from millpond.tasks.contract import Contract
+from millpond.tasks.errors import MillpondError
 from millpond.tasks.middleware import Hooks, Sending, add_headers
 from millpond.tasks.pools import Overflow
 from millpond.tasks.process.spans import SDK
@@ -36,6 +37,8 @@ from millpond.tasks.process.spans import SDK
 #: A chunk is sent once its payloads have more characters than this, or this time after the last chunk.
 CHUNK_CHARACTERS = 4_000_000
 CHUNK_SECONDS = 0.05
+#: The note of an unexpected error, as of middleware, that was raised before anything of its chunk was sent.
+NOT_SENT = "the task was not sent"
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,8 @@ class Sender:
             if len(composed.payload) > self.queues.shortest_maximum:
                 self.queues.check_length(composed)
         except Exception as error:
+            if not isinstance(error, MillpondError | ValueError):
+                error.add_note(NOT_SENT)
             for on_sent in hooks.on_sent:
                 on_sent(sending, error)
             raise

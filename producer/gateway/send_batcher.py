@@ -20,6 +20,7 @@ from millpond.producer.client import Client
 from millpond.producer.gateway.problems import ApiError
 from millpond.producer.message import Message, contract_from
 from millpond.producer.send_outcomes import Refused, Sent
+from millpond.producer.sender import NOT_SENT
 from millpond.tasks.errors import BrokerError, MillpondError, UnknownQueue
 from millpond.tasks.pools import Overflow
 
@@ -45,20 +46,21 @@ def send_each(
 ) -> Iterator[SendResult]:
     """Yield the outcome of each message, in order. An error is yielded, not raised.
 
-    An invalid message does not prevent the others from being sent: `Client.send_each` has sent nothing of its
-    chunk when it raises, and the rest is then sent one by one.
+    An invalid message does not prevent the others from being sent, nor does one for which middleware raises
+    an error: `Client.send_each` has sent nothing of its chunk then, and the rest is sent one by one. After
+    any other unexpected error messages of the rest may have been sent, so the error is the outcome of all.
     """
     count = 0
     try:
         for outcome in client.send_each(messages, overflow=overflow, timeout=timeout, batch=batch):
             count += 1
             yield outcome
-    except BrokerError as error:
-        for _ in messages[count:]:
-            yield error
-    except (MillpondError, ValueError) as error:
-        if len(messages) - count == 1:
-            yield error
+    except Exception as error:
+        is_expected = isinstance(error, MillpondError | ValueError) and not isinstance(error, BrokerError)
+        is_unsent = is_expected or NOT_SENT in getattr(error, "__notes__", ())
+        if not is_unsent or len(messages) - count == 1:
+            for _ in messages[count:]:
+                yield error
             return
         for message in messages[count:]:
             yield from send_each(client, [message], overflow=overflow, timeout=timeout, batch=batch)
