@@ -290,7 +290,8 @@ def _show_value(value: Any) -> str:
 
 
 def _log_success(message: Message, outcome: Succeeded, seconds: float) -> None:
-    extra = {"data": {"id": message.id, "name": message.name}}
+    # The value is redacted (`Succeeded.shown`), and nothing else in the line comes from the task.
+    extra = {"data": {"id": message.id, "name": message.name}, "is_redacted": True}
     values = (message.name, message.id, seconds, outcome.shown)
     logger.info("Task %s[%s] succeeded in %.6fs: %s", *values, extra=extra)
 

@@ -101,24 +101,6 @@ def read_results_when_ready(pool: Any, *, meanwhile: Callable[[], None]) -> None
     handler._flush_outqueue = flush_or_wait
 
 
-def make_immediate_writer(pool: Any, hub: Any) -> Callable[[], None]:
-    """Return a function that writes the next task of the pool to a free child, if there is one.
-
-    The pool itself would write it two iterations of the event loop later. If `pool`, which is Celery's, has
-    no children, the function does nothing.
-    """
-    children = children_of(pool)
-    if children is None or hub is None:
-        return lambda: None
-
-    def write() -> None:
-        free = children._all_inqueues - children._active_writes - children._busy_workers
-        if free:
-            hub.consolidate_callback([free.pop()])
-
-    return write
-
-
 def waiting_for_slots(pool: Any) -> tuple[Any, deque[Any]]:
     """Return the semaphore of slots, and the calls that wait for one: callback, args, kwargs."""
     semaphore = pool._pool._putlock

@@ -1,6 +1,7 @@
 """Celery's request, made from a delivery. A field that only Celery reads is computed when it is read.
 
-Celery's own request reads every header and keeps copies, of which a worker uses only a few.
+Celery's own request reads every header and keeps copies, of which a worker uses only a few. A request that is
+handed to a prefork child is written to its pipe at once (`make_immediate_writer`).
 """
 
 import logging
@@ -24,6 +25,7 @@ from celery.worker.state import (
 )
 
 from millpond.broker.celery.backend_notices import send_failure_signal
+from millpond.broker.celery.prefork_pool import children_of
 from millpond.broker.delivery import Delivery
 from millpond.broker.message import OWN, BadMessage
 
@@ -214,3 +216,21 @@ def make_request_dict(delivery: Delivery, hostname: str) -> dict[str, Any]:
         },
         "headers": {name: headers[name] for name in headers.keys() - _CELERYS_HEADERS} or None,
     }
+
+
+def make_immediate_writer(pool: Any, hub: Any) -> Callable[[], None]:
+    """Return a function that writes the next task of the pool to a free child, if there is one.
+
+    The pool itself would write it two iterations of the event loop later. If `pool`, which is Celery's, has
+    no children, the function does nothing.
+    """
+    children = children_of(pool)
+    if children is None or hub is None:
+        return lambda: None
+
+    def write() -> None:
+        free = children._all_inqueues - children._active_writes - children._busy_workers
+        if free:
+            hub.consolidate_callback([free.pop()])
+
+    return write

@@ -45,7 +45,7 @@ class PlainFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of a record."""
-        return _redact_line(self._formatter.format(record), self._hooks)
+        return _redact_text(self._formatter.format(record), record, self._hooks)
 
 
 class JsonFormatter(logging.Formatter):
@@ -66,11 +66,11 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
-            "message": _redact_line(record.getMessage(), self._hooks),
+            "message": _redact_text(record.getMessage(), record, self._hooks),
             "process": record.process,
         }
         if record.exc_info:
-            line["error"] = _redact_line(self.formatException(record.exc_info), self._hooks)
+            line["error"] = _redact_text(self.formatException(record.exc_info), record, self._hooks)
         return dumps(line, default=str)
 
     def _task_fields(self, record: logging.LogRecord) -> dict[str, str]:
@@ -86,10 +86,13 @@ class JsonFormatter(logging.Formatter):
         return {name: str(value) for name, value in fields.items() if value}
 
 
-def _redact_line(text: str, hooks: Hooks) -> str:
-    """Return a line as the middleware redacts it for the task of this thread; unchanged if no task runs."""
+def _redact_text(text: str, record: logging.LogRecord, hooks: Hooks) -> str:
+    """Return a text of a record as the middleware redacts it for the task of this thread.
+
+    It is unchanged if no task runs, or if the record says that it is redacted already (`is_redacted`).
+    """
     context = running_context()
-    if context is not None:
+    if context is not None and not getattr(record, "is_redacted", False):
         for hook in hooks.redact:
             text = hook(text, context)
     return text

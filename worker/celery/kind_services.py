@@ -5,7 +5,7 @@ from typing import Any
 
 from celery import Task
 
-from millpond.broker.celery.prefork_pool import make_immediate_writer
+from millpond.broker.celery.request import make_immediate_writer
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.worker.dispatch.chunks import Chunks
 from millpond.worker.dispatch.thread_pool import ThreadSlots
