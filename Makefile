@@ -5,8 +5,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 PYTEST := $(BIN)/python -m pytest
-# Two processes, each with servers of its own and whole files, for most of the time is waiting.
-IN_TWO := -n 2 --dist loadfile
+# Several processes, each with servers of its own and whole files, for most of the time is waiting. The slow tests measure
+# more, and are disturbed by others more easily.
+PARALLEL := -n 2 --dist loadfile
+test: PARALLEL := -n 4 --dist loadfile
 # Files in the order of their folders: those of tests/applications, which take minutes each, begin at once, and those of
 # tests/unit, all quick, fill what the long ones leave.
 IN_ORDER := --no-loadscope-reorder
@@ -47,14 +49,14 @@ demo: install ## Run the main job on photographs, tables, PDFs and mail, one to 
 	@echo 'The main job, on this machine alone; everything it makes stays in demo-out/ …'
 	@$(BIN)/python -m examples.demo $(if $(QUICK),--quick) $(if $(PHOTOS),"$(PHOTOS)")
 
-test: install ## Run units, real servers, real workers: four to ten minutes
-	$(PYTEST) $(IN_TWO) $(IN_ORDER) $(AGAIN) -m "not slow and not browser and not containers"
+test: install ## Run units, real servers, real workers: four to eight minutes
+	$(PYTEST) $(PARALLEL) $(IN_ORDER) $(AGAIN) -m "not slow and not browser and not containers"
 
 test-unit: install ## Run the unit tests alone: one to two minutes
-	$(PYTEST) $(IN_TWO) $(AGAIN) -m "not slow and not browser and not containers" tests/unit
+	$(PYTEST) $(PARALLEL) $(AGAIN) -m "not slow and not browser and not containers" tests/unit
 
 test-slow: install ## Run the slow tests: long faults, large inputs; a quarter to half an hour
-	$(PYTEST) $(IN_TWO) $(IN_ORDER) $(AGAIN) -m "slow and not evidence and not containers and not browser"
+	$(PYTEST) $(PARALLEL) $(IN_ORDER) $(AGAIN) -m "slow and not evidence and not containers and not browser"
 
 test-evidence: install ## Run the very long tests, for the record; CI does not
 	$(PYTEST) -m "evidence and not containers"
