@@ -4,7 +4,6 @@ Here they are refused in input, and written as null in results.
 """
 
 import math
-from collections.abc import Iterable
 from json import dumps, loads
 from typing import Any, NoReturn
 
@@ -32,9 +31,10 @@ def _check_finite(value: Any) -> None:
     """Raise `ValueError` if the value contains NaN or an infinity."""
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(_NOT_FINITE)
-    parts = value.values() if isinstance(value, dict) else value
-    for part in parts if isinstance(parts, Iterable) and not isinstance(parts, str | bytes) else ():
-        _check_finite(part)
+    # Other values that can be iterated may have no end: a network has all its addresses.
+    if isinstance(value, dict | list | tuple | set | frozenset):
+        for part in value.values() if isinstance(value, dict) else value:
+            _check_finite(part)
 
 
 def to_text(value: Any, *, separators: tuple[str, str] | None = None) -> str:

@@ -72,7 +72,7 @@ class Sender:
         a message that is not valid.
         """
         flow, chunk = FlowControl(), list[Outgoing]()
-        composed = (self._compose_message(message, batch) for message in messages)
+        composed = self._compose_each(messages, batch, chunk)
         with self._notify_unanswered(chunk):
             for _ in _fill_chunks(chunk, composed, flow):
                 queues = {message.queue for message in chunk}
@@ -86,6 +86,21 @@ class Sender:
                             yield Sent(message.id, message.queue)  # the usual case, without a call
                         else:
                             yield self._finish_send(message, answer, queue_age)
+
+    def _compose_each(
+        self, messages: Iterable[Message], batch: str | None, chunk: list[Outgoing]
+    ) -> Iterator[Outgoing]:
+        """Yield each message composed. An interrupt meanwhile, as by Ctrl-C, drops the chunk unsent.
+
+        Middleware is not called for these messages then, because nothing is sent and nothing has failed.
+        """
+        try:
+            for message in messages:
+                yield self._compose_message(message, batch)
+        except (KeyboardInterrupt, SystemExit):
+            for composed in chunk:
+                self.unanswered.pop(composed.id, None)
+            raise
 
     def send_one(
         self, message: Message, *, overflow: Overflow | None, timeout_seconds: float | None, batch: str | None

@@ -15,6 +15,9 @@ from millpond.tasks.settings import Settings
 #: The schemes of brokers that Celery can use and Millpond cannot.
 _OTHER_BROKERS = ("amqp", "amqps", "pyamqp", "py-amqp", "librabbitmq", "sqs", "memory", "filesystem", "kafka")
 
+#: The time that the import of an application may take.
+LOADING_SECONDS = 60.0
+
 _REMEDY = "set MILLPOND_BROKER_URL, as in redis://host:6379/0"
 
 
@@ -63,10 +66,19 @@ def ask_application(app: str) -> ApplicationBroker:
     Raises `SettingsError` with the last line of that process's errors if it cannot be imported.
     """
     command = [sys.executable, "-P", "-m", "millpond.tasks.celery_application", app]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode:
-        raise SettingsError(result.stderr.strip().rpartition("\n")[2].removeprefix("millpond: "))
-    url, prefix = (line.partition(" ")[2] for line in result.stdout.splitlines()[-2:])
+    try:
+        result = subprocess.run(command, capture_output=True, check=False, timeout=LOADING_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise SettingsError(
+            f"the application {app} is not imported after {LOADING_SECONDS:.0f} s: {_REMEDY}"
+        ) from None
+    output, errors = (text.decode(errors="replace") for text in (result.stdout, result.stderr))
+    # What the application prints at its import comes before the last two lines.
+    lines = output.splitlines()[-2:]
+    if result.returncode or [line.partition(" ")[0] for line in lines] != ["broker", "prefix"]:
+        reason = errors.strip().rpartition("\n")[2].removeprefix("millpond: ")
+        raise SettingsError(reason or f"the application {app} ended its program at its import: {_REMEDY}")
+    url, prefix = (line.partition(" ")[2] for line in lines)
     return ApplicationBroker(app, url, prefix)
 
 

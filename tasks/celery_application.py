@@ -1,5 +1,6 @@
 """Load the user's own Celery application, by the name that `celery -A` takes, and read its broker URL."""
 
+import os
 import ssl
 import sys
 from typing import Any
@@ -118,6 +119,8 @@ def main() -> None:
     except SettingsError as error:
         sys.exit(f"millpond: {error}")
     sys.stdout.write(f"\nbroker {url}\nprefix {prefix}\n")
+    sys.stdout.flush()
+    os._exit(0)  # the application's threads are not waited for, and its exit hooks print nothing
 
 
 if __name__ == "__main__":

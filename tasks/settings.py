@@ -240,17 +240,17 @@ class Settings(SettingsTable):
         """Validate the arguments merged over the values of the environment and the file."""
         if not isinstance(arguments, dict):
             return handler(arguments)
-        read = read_setting_sources()
+        read = read_setting_sources(cls)
         try:
             return handler(sources.merge_tables(read.values, arguments))
         except ValidationError as error:
             raise SettingsError(faults.describe_faults(error, cls, read)) from None
 
 
-def read_setting_sources() -> sources.Sources:
-    """Read the environment variables and the file. Raises `SettingsError`."""
+def read_setting_sources(model: type[Settings] = Settings) -> sources.Sources:
+    """Read the environment variables and the file, for the fields of `model`. Raises `SettingsError`."""
     table = {"pools": dict.fromkeys(default_pools()), "queues": dict.fromkeys(default_queues())}
-    return sources.read_sources(Settings, shipped_names={"table": table})
+    return sources.read_sources(model, shipped_names={"table": table})
 
 
 @lru_cache(maxsize=1)

@@ -11,6 +11,7 @@ has run out holds only once everything that the child has written is read.
 
 import signal
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 from billiard import get_start_method
@@ -18,6 +19,9 @@ from billiard.pool import TimeoutHandler
 from celery import Celery, bootsteps
 from celery.concurrency.asynpool import AsynPool, Worker
 from celery.concurrency.prefork import TaskPool
+
+#: How long after a connection was made results of the time before may be unread.
+READ_SECONDS = 5.0
 
 #: The first pause before a child is checked again, and the longest. A task may close its pipes and run on.
 SOON_SECONDS = 0.01
@@ -81,7 +85,7 @@ class WatchedPool(AsynPool):
 
     def register_with_event_loop(self, hub: Any) -> None:
         """Set up the pool in an event loop. Celery calls this on every new connection."""
-        self._call_later = hub.call_later
+        self._call_later, self._read_by = hub.call_later, monotonic() + READ_SECONDS
         super().register_with_event_loop(hub)
 
     def _on_soft_timeout(self, job: int, soft: float, hard: float | None, hub: Any) -> None:
@@ -100,8 +104,8 @@ class WatchedPool(AsynPool):
             super()._on_hard_timeout(job)
 
     def _has_unread_result(self, job: int) -> bool:
-        """True if the child of a job has written something that this process has not read."""
-        result = self._cache.get(job)
+        """True if this connection is new, and the child of a job has written something that is not read."""
+        result = self._cache.get(job) if monotonic() < self._read_by else None
         for child in self._pool:
             if result is not None and child.pid == result._worker_pid:
                 reader = child.outq._reader

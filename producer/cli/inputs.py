@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from millpond.tasks.errors import BadInput
@@ -75,7 +76,12 @@ class Inputs:
         """Return the number of items that an iteration yields. Do not call it if stdin is an argument."""
         return sum(1 for _ in self)
 
-    @property
+    @cached_property
+    def distinct_arguments(self) -> frozenset[str]:
+        """The arguments, without repetitions and order."""
+        return frozenset(self.arguments)
+
+    @cached_property
     def argument_folders(self) -> set[str]:
         """The folder of each argument but `-`, as a resolved path or a storage URL."""
         return {_folder_of(argument) for argument in self.arguments if argument != STDIN}

@@ -45,7 +45,7 @@ class OutputPaths:
         name = self._name_output(file.relative_path.name)
         if "://" in self._out:
             target = f"{self._out.rstrip('/')}/{file.relative_path.with_name(name)}"
-            is_kept = target in inputs.arguments and target != file.path
+            is_kept = target in inputs.distinct_arguments and target != file.path
         else:
             target = os.path.join(self._out, file.relative_path.with_name(name))  # noqa: PTH118
             is_kept = os.path.lexists(target) and _is_beside_inputs(target, file.path, inputs)

@@ -37,8 +37,9 @@ def application(state: State) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    for error_type in (HTTPException, RequestValidationError, MillpondError, Exception):
+    for error_type in (HTTPException, RequestValidationError, MillpondError):
         app.add_exception_handler(error_type, _error_response)
+    app.add_exception_handler(Exception, _internal_error_response)
     # Routes are matched in this order: the busiest come first.
     for module in (send, stream, batches, tasks, health):
         app.include_router(module.routes(state))
@@ -93,5 +94,10 @@ async def _error_response(_request: Request, error: Exception) -> JSONResponse:
             # The first part of a location is the part of the request: query, header, path or body.
             answer = invalid_fields_error([{**fault, "loc": fault["loc"][1:]} for fault in error.errors()])
         case _:
-            answer = internal_error()
+            raise error
     return answer.response()
+
+
+async def _internal_error_response(_request: Request, _error: Exception) -> JSONResponse:
+    """Respond to an error that the gateway does not expect. Its server logs the error."""
+    return internal_error().response()

@@ -89,10 +89,13 @@ class JsonFormatter(logging.Formatter):
 def _redact_text(text: str, record: logging.LogRecord, hooks: Hooks) -> str:
     """Return a text of a record as the middleware redacts it for the task of this thread.
 
-    It is unchanged if no task runs, or if the record says that it is redacted already (`is_redacted`).
+    It is unchanged if no task runs. The secrets of the task's arguments are not searched again if the record
+    says that it is free of them (`is_redacted`).
     """
     context = running_context()
-    if context is not None and not getattr(record, "is_redacted", False):
+    if context is not None:
+        done = _BUILT_IN.redact if getattr(record, "is_redacted", False) else ()
         for hook in hooks.redact:
-            text = hook(text, context)
+            if hook not in done:
+                text = hook(text, context)
     return text

@@ -44,7 +44,7 @@ def namespace_of(url: str, key_prefix: str) -> ProcessNamespace:
 def configured_namespace() -> ProcessNamespace:
     """Return the namespace of the environment and millpond.toml; all is unknown if they name no broker.
 
-    A Celery application (`app`) may have a prefix of its own, so its prefix is unknown if none is set.
+    The prefix is unknown if none is set: a worker with `--app`, or in Django, takes that of its application.
     """
     from millpond.tasks.configuration.toml_file import TomlFile, config_file
 
@@ -53,14 +53,13 @@ def configured_namespace() -> ProcessNamespace:
         in_file = TomlFile(path).values if path.is_file() else {}
     except SettingsError:
         in_file = {}
-    url, prefix, app = (
-        str(os.environ.get(f"MILLPOND_{name.upper()}") or in_file.get(name) or "")
-        for name in ("broker_url", "key_prefix", "app")
+    url, prefix = (
+        os.environ.get(f"MILLPOND_{name.upper()}", in_file.get(name)) for name in ("broker_url", "key_prefix")
     )
     if not url:
         return ANY
-    namespace = namespace_of(url, prefix)
-    return namespace._replace(key_prefix="") if app and not prefix else namespace
+    namespace = namespace_of(str(url).strip(), str(prefix or "").strip())
+    return namespace._replace(key_prefix="") if prefix is None else namespace
 
 
 def _hash(text: str) -> str:

@@ -29,7 +29,7 @@ def backends_without_results(modules: Iterable[str]) -> Iterator[str]:
         id(value): (module, name, value)
         for module in modules
         for name, value in reversed(vars(sys.modules[module]).items())
-        if isinstance(value, Celery)
+        if issubclass(type(value), Celery)  # `isinstance` would load a lazy object
     }
     for module, name, app in applications.values():
         try:

@@ -318,6 +318,21 @@ def test_middleware_hears_how_each_sending_ended(client: Client) -> None:
     assert not sender.unanswered
 
 
+def test_middleware_does_not_hear_of_messages_whose_sending_did_not_begin(client: Client) -> None:
+    """A Ctrl-C while the next input is read: what was composed and not sent is not told as sent."""
+
+    def interrupted() -> Iterator[Message]:
+        yield from (Message(Square(n=n), id=str(n)) for n in range(3))
+        raise KeyboardInterrupt
+
+    notes = Notes()
+    sender = replace(client._sender, hooks=(Hooks([notes]), Hooks([notes])))
+    with pytest.raises(KeyboardInterrupt):
+        list(sender.stream(interrupted(), overflow="reject", timeout_seconds=None, batch=None))
+    assert [id for id, _, _ in notes.noted] == ["0"]
+    assert not sender.unanswered
+
+
 def test_middleware_hears_of_the_messages_before_an_invalid_one(client: Client) -> None:
     """An invalid item ends a stream: the messages that waited to be sent with it are refused, too."""
     notes = Notes()

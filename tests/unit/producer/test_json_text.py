@@ -1,6 +1,7 @@
 """JSON as RFC 8259 has it: Python's additions are refused on the way in, and null on the way out."""
 
 import json
+from ipaddress import IPv6Network
 
 import pytest
 from pydantic import BaseModel
@@ -50,6 +51,16 @@ def test_a_contract_with_what_is_no_number_is_refused(job: Job) -> None:
     with pytest.raises(ValueError, match="NaN and infinities"):
         json_text.require_finite(job, b'{"x": "nan or inf"}')
     json_text.require_finite(Job(x="information"), b'{"x": "information"}')
+
+
+def test_a_network_is_not_taken_for_its_addresses() -> None:
+    """Other values that can be iterated have no numbers to refuse, and may have no end."""
+
+    class Route(BaseModel):
+        net: IPv6Network = IPv6Network("fd00::/8")
+        note: str = "information"
+
+    json_text.require_finite(Route(), b'{"note": "information"}')
 
 
 def test_what_goes_out_is_json() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from celery import Celery
 
+from millpond.tasks.application_broker import ApplicationBroker, ask_application
 from millpond.tasks.celery_application import broker_url, load_app
 from millpond.tasks.errors import SettingsError
 
@@ -69,3 +70,32 @@ def test_a_name_without_a_module_is_refused_in_one_line(app_name: str) -> None:
     """The error for a name without a module shows the right form."""
     with pytest.raises(SettingsError, match="app names '', which is no module: write its whole name"):
         load_app(app_name)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "import atexit; atexit.register(print, 'bye, world')",
+        "import threading; threading.Thread(target=threading.Event().wait).start()",
+        "import sys; sys.stdout.buffer.write(b'\\xff\\xfe')",
+    ],
+)
+def test_the_broker_of_an_application_with_habits_is_found(
+    more: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may print at its exit, have a thread that does not end, or write bytes that are no text."""
+    text = f"from celery import Celery\n\napp = Celery('habits', broker='redis://one/0')\n{more}\n"
+    (tmp_path / "habits.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    assert ask_application("habits:app") == ApplicationBroker("habits:app", "redis://one/0")
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_an_application_that_ends_the_program_is_refused(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`sys.exit` at its import is one line that names it."""
+    (tmp_path / "ending.py").write_text(f"import sys\n\nsys.exit({code})\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError, match=r"ending:app ended its program at its import"):
+        ask_application("ending:app")

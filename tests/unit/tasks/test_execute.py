@@ -6,7 +6,8 @@ import logging
 import pickle
 import time
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -295,6 +296,40 @@ class Tenant(Middleware):
         return {"tenant": _tenant.get()}
 
 
+@contextmanager
+def json_lines(*middleware: Middleware) -> Iterator[list[dict[str, Any]]]:
+    """Log as JSON with this middleware beside the built-in one, and yield the list of the lines."""
+    lines: list[dict[str, Any]] = []
+    formatter = JsonFormatter(Hooks((*LOG_MIDDLEWARE, *middleware)))
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(json.loads(formatter.format(record)))
+
+    handler, tasks = Lines(), logging.getLogger("millpond.tasks")
+    tasks.addHandler(handler)
+    level = tasks.level
+    tasks.setLevel(logging.INFO)
+    try:
+        yield lines
+    finally:
+        tasks.removeHandler(handler)
+        tasks.setLevel(level)
+
+
+def test_a_middleware_redacts_the_line_about_a_success() -> None:
+    """The value in it is free of hidden fields already; what else is secret only a middleware knows."""
+
+    class Cards(Middleware):
+        def redact(self, line: str, context: Context) -> str:
+            return line.replace("4111", "****")
+
+    with json_lines(Cards()) as lines:
+        run(lambda _job, _context: "card 4111", middleware=(Cards(),))
+    (line,) = (each["message"] for each in lines if "succeeded" in each["message"])
+    assert line.endswith("'card ****'")
+
+
 @pytest.mark.parametrize(
     ("function", "ending"),
     [
@@ -311,22 +346,8 @@ def test_every_line_about_an_end_has_the_fields_of_the_run(
     function: Any, ending: str, middleware: tuple[Middleware, ...]
 ) -> None:
     """Task, kind, batch and what middleware adds, as it is inside of the run. Nothing of it stays."""
-    lines: list[dict[str, Any]] = []
-    formatter = JsonFormatter(Hooks((*LOG_MIDDLEWARE, *middleware)))
-
-    class Lines(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            lines.append(json.loads(formatter.format(record)))
-
-    handler, tasks = Lines(), logging.getLogger("millpond.tasks")
-    tasks.addHandler(handler)
-    level = tasks.level
-    tasks.setLevel(logging.INFO)
-    try:
+    with json_lines(*middleware) as lines:
         run(function, middleware=middleware, id="mine", batch="books")
-    finally:
-        tasks.removeHandler(handler)
-        tasks.setLevel(level)
     (line,) = (each for each in lines if ending in each["message"])
     expected = {"task": "mine", "kind": Job.kind, "batch": "books"}
     if middleware:

@@ -1,7 +1,9 @@
 """A module of `kinds` whose Celery application has a result backend: its workers store no results."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -51,3 +53,17 @@ def test_settings_that_cannot_be_loaded_are_left_to_the_application(folder: Path
     )
     import_modules(["till_broken"])
     assert list(backends_without_results(["till_broken"])) == []
+
+
+def test_a_lazy_object_of_a_module_is_not_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Django's settings, which raise an error where they are not configured."""
+
+    class Lazy:
+        @property
+        def __class__(self) -> type:  # type: ignore[override]
+            raise RuntimeError("not configured")
+
+    module = ModuleType("till_lazy")
+    module.settings = Lazy()  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "till_lazy", module)
+    assert list(backends_without_results(["till_lazy"])) == []
