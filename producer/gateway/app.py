@@ -37,14 +37,19 @@ def application(state: State) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    for error_type in (HTTPException, RequestValidationError, MillpondError):
-        app.add_exception_handler(error_type, _error_response)
-    app.add_exception_handler(Exception, _internal_error_response)
+    add_error_handlers(app)
     # Routes are matched in this order: the busiest come first.
     for module in (send, stream, batches, tasks, health):
         app.include_router(module.routes(state))
     app.include_router(_description_routes(app))
     return app
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Make the application respond to every error with a problem in JSON."""
+    for error_type in (HTTPException, RequestValidationError, MillpondError):
+        app.add_exception_handler(error_type, _error_response)
+    app.add_exception_handler(Exception, _internal_error_response)
 
 
 def load_contracts(modules: tuple[str, ...]) -> None:
