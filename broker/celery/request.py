@@ -183,7 +183,9 @@ class DeliveryRequest(Request):
         """Send the event and the signal of a revocation, mark it in the result backend, and acknowledge it.
 
         Celery's own method raises the errors of the backend, and then the delivery would not be settled.
+        Raises `BadMessage` for a body that cannot be decoded, before anything is settled.
         """
+        context = self._context
         if not terminated:
             self.set_revoked_outcome(expired=expired)
         details = {"terminated": terminated, "signum": signum, "expired": expired}
@@ -192,7 +194,7 @@ class DeliveryRequest(Request):
         self.mark_revoked(reason)
         self.acknowledge()
         self._already_revoked = True
-        send_revoked(self.task, request=self._context, **details)
+        send_revoked(self.task, request=context, **details)
 
 
 def make_request_dict(delivery: Delivery, hostname: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from celery.worker.state import revoked
 
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.delivery import Delivery
-from millpond.broker.message import Message
+from millpond.broker.message import BadMessage, Message
 from millpond.broker.outcomes import NOT_RUN, Expired, Outcome
 from millpond.worker.celery.kind_services import KindServices
 from millpond.worker.celery.request import PondRequest
@@ -27,7 +27,9 @@ class UnreachableBackend(BaseBackend):  # type: ignore[misc]
         raise ConnectionRefusedError("the results are away")
 
 
-def request_of(headers: dict[str, Any], in_flight: InFlightMessages) -> PondRequest:
+def request_of(
+    headers: dict[str, Any], in_flight: InFlightMessages, body: bytes = b"[[], {}, {}]"
+) -> PondRequest:
     """Return a request of a task of an application with an unreachable backend."""
     app = Celery("tills", backend=f"{__name__}:UnreachableBackend", set_as_current=False)
 
@@ -36,7 +38,7 @@ def request_of(headers: dict[str, Any], in_flight: InFlightMessages) -> PondRequ
         """Not called."""
 
     envelope = {
-        "body": b64encode(b"[[], {}, {}]").decode(),
+        "body": b64encode(body).decode(),
         "content-type": "application/json",
         "headers": {"id": "one", "task": "tills.count", **headers},
         "properties": {"body_encoding": "base64"},
@@ -72,6 +74,14 @@ def test_an_unreachable_result_backend_does_not_keep_a_delivery_from_its_outcome
         revoked.discard("one")
     assert [ended for _, ended in in_flight.finished] == [outcome]
     assert "did not take how task tills.count[one] ended" in caplog.text
+
+
+def test_an_expired_task_that_cannot_be_decoded_has_one_outcome() -> None:
+    """Its consumer makes it a dead letter, for nothing was settled before."""
+    in_flight = InFlightMessages()
+    with pytest.raises(BadMessage):
+        request_of({"expires": "2020-01-01T00:00:00+00:00"}, in_flight, b"no JSON").revoked()
+    assert not in_flight.finished
 
 
 def test_threads_name_the_first_time_limit_of_a_call_that_they_do_not_keep(
