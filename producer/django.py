@@ -9,7 +9,7 @@ Needs Django; with a Django before 6.0, `django-tasks` for the backend.
 
 import re
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -29,9 +29,10 @@ from millpond.producer.client import Client
 from millpond.producer.message import Sendable
 from millpond.tasks.django import framework
 from millpond.tasks.django.contract import RunDjangoTask
+from millpond.tasks.process.one_per_process import one_per_process
 
 
-@cache
+@one_per_process
 def client() -> Client:
     """Return the project's client: one for the process, connected at its first call."""
     return Client(settings=framework.settings())

@@ -5,12 +5,10 @@ So the services have a store of their own in each process. A handler may call th
 are reused for a moment, and reports of progress are left out.
 """
 
-import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
-from functools import lru_cache
 from itertools import takewhile
 
 from millpond.broker.batches.progress import report_progress
@@ -22,9 +20,10 @@ from millpond.broker.outgoing import Outgoing, compose
 from millpond.broker.publish import Accepted, Duplicate, publish
 from millpond.tasks.contract import Contract
 from millpond.tasks.middleware import Sending, add_headers
+from millpond.tasks.process.one_per_process import one_per_process
 from millpond.tasks.process.spans import traceparent
 from millpond.tasks.redaction import redact
-from millpond.tasks.settings import settings
+from millpond.tasks.settings import Settings, settings
 from millpond.tasks.wire_fields import wire_fields
 from millpond.worker import middleware
 
@@ -43,12 +42,11 @@ CLAIM_MS = 7 * 24 * 3600 * 1000
 
 def shared_store() -> Store:
     """Return the store that the handlers of this process share."""
-    return _connect_store(os.getpid())  # a forked child must make one of its own
+    return _connect_store(settings())
 
 
-@lru_cache(maxsize=1)
-def _connect_store(_pid: int) -> Store:
-    configured = settings()
+@one_per_process
+def _connect_store(configured: Settings) -> Store:
     return connect(configured.broker_url or "", **configured.broker_options)
 
 
@@ -85,13 +83,9 @@ class Cancellations:
             return not self._cancelled.isdisjoint(names)
 
 
+@one_per_process
 def shared_cancellations() -> Cancellations:
     """Return the cancellations that the handlers of this process share."""
-    return _make_cancellations(os.getpid())
-
-
-@lru_cache(maxsize=1)
-def _make_cancellations(_pid: int) -> Cancellations:
     return Cancellations(lambda names: find_cancelled(shared_store(), names))
 
 

@@ -1,8 +1,5 @@
 """The handlers of mail. They use the settings, the mail server and the ledger of the process."""
 
-import os
-from functools import lru_cache
-
 from millpond.broker.connection import connect
 from millpond.tasks.context import Context
 from millpond.tasks.email.campaign_chunk import send_chunk
@@ -15,7 +12,8 @@ from millpond.tasks.email.smtp_connections import SmtpConnections
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.files.storage import storage
 from millpond.tasks.handlers import handler
-from millpond.tasks.settings import settings
+from millpond.tasks.process.one_per_process import one_per_process
+from millpond.tasks.settings import Settings, settings
 
 _DAY_SECONDS = 24 * 3600
 
@@ -24,14 +22,14 @@ _DAY_SECONDS = 24 * 3600
 @handler(SendEmail, retries=10, backoff_seconds=5, backoff_limit_seconds=1800)
 def send_email(job: SendEmail, context: Context) -> Receipt:
     """Send one message to all its recipients."""
-    return _mailer_of_process(os.getpid()).send(job, context.id)
+    return _shared_mailer(settings()).send(job, context.id)
 
 
 @handler(SendCampaign, retries=10, backoff_seconds=2, backoff_limit_seconds=300)
 def send_campaign(job: SendCampaign, context: Context) -> CampaignStep:
     """Send a task for each mail in a chunk of a campaign, and then the continuation for the next chunk."""
     context.checkpoint()
-    mailer = _mailer_of_process(os.getpid())
+    mailer = _shared_mailer(settings())
     return send_chunk(
         job,
         context,
@@ -42,13 +40,9 @@ def send_campaign(job: SendCampaign, context: Context) -> CampaignStep:
     )
 
 
-@lru_cache(maxsize=1)
-def _mailer_of_process(_pid: int) -> Mailer:
-    """Return the mailer of this process. It is cached by the pid, so that a forked child makes its own.
-
-    Raises `SettingsError` if no broker is configured.
-    """
-    configured = settings()
+@one_per_process
+def _shared_mailer(configured: Settings) -> Mailer:
+    """Return the mailer that all slots of this process share. Raises `SettingsError` without a broker."""
     if configured.broker_url is None:
         raise SettingsError("a mail needs the mail ledger in the broker: set MILLPOND_BROKER_URL")
     store = connect(configured.broker_url, **configured.broker_options)

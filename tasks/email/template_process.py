@@ -2,17 +2,16 @@
 
 import atexit
 import json
-import os
 import signal
 import subprocess
 import sys
-from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from millpond.tasks.email import template_engine
 from millpond.tasks.errors import BadInput, FinalError, RetryLater
+from millpond.tasks.process.one_per_process import one_per_process
 
 #: Exit codes after a signal that no rendering causes, so another run may succeed.
 _KILLED_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
@@ -102,14 +101,9 @@ def _describe_fault(name: str, reply: dict[str, Any]) -> str:
     return f"{' '.join(place)}: {reply['error']}" if place else str(reply["error"])
 
 
+@one_per_process
 def template_process() -> TemplateProcess:
-    """Return the template process of this worker process. A forked child has its own."""
-    return _make_process(os.getpid())
-
-
-@lru_cache(maxsize=1)
-def _make_process(_pid: int) -> TemplateProcess:
-    """Return a new template process, which is stopped when this process ends. It is cached by the pid."""
+    """Return the template process of this worker process, which is stopped when this process ends."""
     process = TemplateProcess()
     atexit.register(process.stop)
     return process

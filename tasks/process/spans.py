@@ -5,7 +5,6 @@ the client has set OpenTelemetry up itself. The trace is in the message's header
 Context), which OpenTelemetry's own instrumentation of Celery reads and writes too.
 """
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any
 
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.extras import install_command
+from millpond.tasks.process.one_per_process import one_per_process
 
 #: The interval at which buffered spans are sent, ms.
 _SEND_INTERVAL_MS = 1_000
@@ -50,7 +50,7 @@ def tracer() -> Any:
     Return None if tracing is off.
     """
     if _collector:
-        return _cached_tracer(_own_provider(os.getpid()))
+        return _cached_tracer(_own_provider())
     api = sys.modules.get("opentelemetry.trace")
     if api is None or SDK not in sys.modules:
         return None
@@ -63,9 +63,9 @@ def _cached_tracer(provider: Any) -> Any:
     return provider.get_tracer("millpond")
 
 
-@lru_cache(maxsize=1)
-def _own_provider(_pid: int) -> Any:
-    """Return the provider of this process, cached by its pid.
+@one_per_process
+def _own_provider() -> Any:
+    """Return the provider of this process.
 
     A forked child needs a new one: the thread that sends spans does not run in it.
     """
@@ -83,7 +83,7 @@ def _own_provider(_pid: int) -> Any:
 def flush() -> None:
     """Send the buffered spans, for at most 2 s. Needed before a process ends without its exit handlers."""
     if _collector:
-        _own_provider(os.getpid()).force_flush(2_000)
+        _own_provider().force_flush(2_000)
 
 
 def begin_span(name: str, span_kind: str, parent: str | None = None, **options: Any) -> Any:

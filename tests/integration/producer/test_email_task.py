@@ -34,13 +34,12 @@ def wired(monkeypatch, sink, url, prefix, tmp_path):
     }.items():
         monkeypatch.setenv(f"MILLPOND_{name}", value)
     settings.cache_clear()
-    task._mailer_of_process.cache_clear()
     yield tmp_path
-    mailer = task._mailer_of_process(os.getpid())
+    mailer = task._shared_mailer(settings())
     mailer.connections.close()
     mailer.ledger.store.close()
     settings.cache_clear()
-    task._mailer_of_process.cache_clear()
+    task._shared_mailer.forget()
 
 
 def mail(**changes) -> SendEmail:

@@ -46,9 +46,9 @@ def untraced_after(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Switch tracing off for the tests that follow."""
     monkeypatch.setattr(spans, "_collector", {})
     yield
-    if spans._own_provider.cache_info().currsize:
-        spans._own_provider(spans.os.getpid()).shutdown()
-        spans._own_provider.cache_clear()
+    if spans._collector:
+        spans._own_provider().shutdown()
+        spans._own_provider.forget()
 
 
 @pytest.mark.parametrize("executor", ["threads", pytest.param("prefork", marks=pytest.mark.slow)])
