@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from millpond.tasks.contract_faults import contract_faults
 from millpond.tasks.errors import BadContract, UnknownKind
-from millpond.tasks.field_faults import describe_fault
+from millpond.tasks.field_faults import describe_faults
 from millpond.tasks.name_suggestions import unknown_name_text
 from millpond.tasks.redaction import redact
 
@@ -118,10 +118,4 @@ def validate_fields(model: type[Model], fields: Any) -> Model:
 
 def contract_error(error: ValidationError, *, subject: str) -> BadContract:
     """Return pydantic's error as a `BadContract` of one line, with each field at fault and no value."""
-    faults = "; ".join(f"{_field_path(fault['loc'])}: {describe_fault(fault)}" for fault in error.errors())
-    return BadContract(f"{subject} does not fit its contract: {faults}")
-
-
-def _field_path(location: tuple[int | str, ...]) -> str:
-    """Return the path of a field with dots, or "it" for the fields as a whole."""
-    return ".".join(map(str, location)) or "it"
+    return BadContract(f"{subject} does not fit its contract: {'; '.join(describe_faults(error.errors()))}")

@@ -1,6 +1,6 @@
 """Translate pydantic's errors of a field into plain words, without the field's value."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 #: The type of pydantic's error (before a final _: its start) -> the words, with values of its context.
@@ -31,6 +31,15 @@ _WORDS = {
     "datetime_": "must be a date and time, as in 2026-01-31T12:00:00Z",
     "json_": "must be JSON",
 }
+
+
+def describe_faults(faults: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield each entry of `ValidationError.errors()` as the path of its field with dots, and plain words.
+
+    A fault of the fields as a whole, from a validator of their model, has no path.
+    """
+    for fault in faults:
+        yield ": ".join(filter(None, (".".join(map(str, fault["loc"])), describe_fault(fault))))
 
 
 def describe_fault(fault: Mapping[str, Any]) -> str:

@@ -97,7 +97,9 @@ async def _error_response(_request: Request, error: Exception) -> JSONResponse:
             answer = ApiError(error.status_code, code, message, headers=error.headers)
         case RequestValidationError():
             # The first part of a location is the part of the request: query, header, path or body.
-            answer = invalid_fields_error([{**fault, "loc": fault["loc"][1:]} for fault in error.errors()])
+            faults = error.errors()
+            parts = [{**fault, "loc": fault["loc"][1:]} for fault in faults]
+            answer = invalid_fields_error(parts, whole=str(faults[0]["loc"][0]))
         case _:
             raise error
     return answer.response()

@@ -139,4 +139,4 @@ def read_query(model: type[Query], query: bytes) -> Query:
     try:
         return model.model_validate(dict(QueryParams(query)))
     except ValidationError as error:
-        raise invalid_input_error(error) from None
+        raise invalid_input_error(error, whole="query") from None

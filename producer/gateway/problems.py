@@ -23,7 +23,7 @@ from millpond.tasks.errors import (
     UnknownKind,
     UnknownQueue,
 )
-from millpond.tasks.field_faults import describe_fault
+from millpond.tasks.field_faults import describe_fault, describe_faults
 
 #: `Retry-After`, in seconds, if the drain rate of the queue is unknown, and its maximum in any response.
 UNKNOWN_RETRY_SECONDS = 5
@@ -31,7 +31,10 @@ LONGEST_RETRY_SECONDS = 60
 
 
 class FieldError(BaseModel):
-    """A field at fault, as a dotted path, and its fault in words."""
+    """A field at fault, as a dotted path, and its fault in words.
+
+    `body`, `query`, `line` or `task` is at fault as a whole, where its fields do not fit each other.
+    """
 
     field: str
     message: str
@@ -128,24 +131,25 @@ def _bound_retry(seconds: float) -> int:
     return min(LONGEST_RETRY_SECONDS, max(1, math.ceil(seconds)))
 
 
-def invalid_input_error(
-    error: Exception, *, subject: str = "this request", input_name: str = "the body"
-) -> ApiError:
+def invalid_input_error(error: Exception, *, subject: str = "this request", whole: str = "body") -> ApiError:
     """Return the error 422 for an input that is not JSON or does not fit its model.
 
-    The message begins with `subject`, and calls a text that is not JSON `input_name`.
+    The message begins with `subject`. `whole` is the name of the input, for a fault that no field has alone.
     """
     if isinstance(error, ValidationError):
-        return invalid_fields_error(error.errors(include_url=False, include_input=False), subject=subject)
-    fault = {"loc": (), "msg": json_text.describe_fault(input_name, error)}
-    return invalid_fields_error([fault], subject=subject)
+        errors = error.errors(include_url=False, include_input=False)
+        return invalid_fields_error(errors, subject=subject, whole=whole)
+    fault = {"loc": (), "msg": json_text.describe_fault(f"the {whole}", error)}
+    return invalid_fields_error([fault], subject=subject, whole=whole)
 
 
-def invalid_fields_error(errors: Sequence[Any], *, subject: str = "this request") -> ApiError:
+def invalid_fields_error(
+    errors: Sequence[Any], *, subject: str = "this request", whole: str = "body"
+) -> ApiError:
     """Return the error 422 for pydantic's list of errors. It names each field at fault, without its value."""
     fields = [
-        FieldError(field=".".join(map(str, error["loc"])) or "it", message=describe_fault(error))
+        FieldError(field=".".join(map(str, error["loc"])) or whole, message=describe_fault(error))
         for error in errors
     ]
-    faults = "; ".join(f"{fault.field}: {fault.message}" for fault in fields)
+    faults = "; ".join(describe_faults(errors))
     return ApiError(422, "bad_contract", f"{subject} is not valid: {faults}", fields=fields)

@@ -108,14 +108,16 @@ class StreamSender:
         """Return the message of a line. Raises `ApiError` if it is not valid or not allowed."""
         if line.text is None:
             raise ApiError(413, "too_large", "the line is longer than a task may be")
+        whole = "line"
         try:
             task = StreamTask.model_validate(json_text.parse_json(line.text))
             check_kind_allowed(self.principal, task.kind)
             check_options_allowed(self.principal, contract_of(task.kind), task, self.overflow)
+            whole = "task"
             contract = validate_fields(contract_of(task.kind), task.task)
             json_text.require_finite(contract, line.text)
         except (ValueError, RecursionError) as error:
-            raise invalid_input_error(error, subject=f"line {line.number}", input_name="the line") from None
+            raise invalid_input_error(error, subject=f"line {line.number}", whole=whole) from None
         return task.to_message(contract, self.traceparent, self.principal)
 
     def _outcome_line(self, line_number: int, result: SendResult) -> bytes:

@@ -59,15 +59,20 @@ def test_a_full_queue_says_when_to_come_back(
         ("/send/squares.square?priority=10", {"n": 1}, "bad_contract", "priority"),
         ("/send/squares.square?colour=red", {"n": 1}, "bad_contract", "colour"),
         ("/send/squares.square?queue=nowhere", {"n": 1}, "unknown_queue", "queue"),
+        ("/send/email.send", {"sender": "a@example.org", "to": "b@example.org"}, "bad_contract", "body"),
+        ("/send/squares.square", "[1", "bad_contract", "body"),
+        ("/send/squares.square", [1], "bad_contract", "body"),
+        ("/send/squares.square?for_seconds=5", {"n": 1}, "bad_contract", "query"),
     ],
 )
 def test_a_field_that_does_not_fit_is_named(
     gateway: GatewayProcess, path: str, body: Any, code: str, field: str
 ) -> None:
-    """A value that does not fit a contract or an option is 422 and names the field."""
+    """A value that does not fit a contract or an option is 422 and names the field, or the whole."""
     answer = gateway.ask("POST", path, body)
     assert (answer.status, answer.json["error"]["code"]) == (422, code)
     assert [fault["field"] for fault in answer.json["error"]["fields"]] == [field]
+    assert " it: " not in answer.json["error"]["message"]
 
 
 def test_each_refusal_has_its_status(gateway: GatewayProcess) -> None:

@@ -63,6 +63,19 @@ def test_each_line_has_its_outcome(gateway: GatewayProcess, queue: str) -> None:
     assert last["summary"] == {"accepted": 2, "duplicates": 1, "refused": 5, "aborted": None}
 
 
+def test_a_fault_of_the_whole_names_the_line_or_its_task(gateway: GatewayProcess) -> None:
+    """A validator of a whole contract, options that exclude each other, and a line that is not JSON."""
+    body = ndjson_body(
+        {"kind": "email.send", "task": {"sender": "a@example.org", "to": "b@example.org"}},
+        square(1, for_seconds=5),
+        "[1",
+        [1],
+    )
+    *outcomes, _summary = gateway.ask("POST", "/send", body, media=NDJSON).lines
+    fields = [[fault["field"] for fault in each["error"]["fields"]] for each in outcomes]
+    assert fields == [["task"], ["line"], ["line"], ["line"]]
+
+
 @pytest.mark.parametrize(
     ("media", "status"), [("Application/X-NDJSON; charset=utf-8", 200), ("application/x-ndjsons", 415)]
 )

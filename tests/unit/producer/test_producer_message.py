@@ -161,6 +161,14 @@ def test_a_kind_and_its_fields_stand_for_their_contract() -> None:
         contract_from(("squares.cube", {}))
 
 
+def test_a_fault_of_the_whole_contract_has_no_field() -> None:
+    """The reason of a validator of the model follows at once: no field is at fault alone."""
+    with pytest.raises(
+        BadContract, match=r"^email\.send does not fit its contract: give the body in one form"
+    ):
+        contract_from(("email.send", {"sender": "a@example.org", "to": "b@example.org"}))
+
+
 def test_secrets_travel_but_are_not_shown() -> None:
     """A field declared secret is in the body of the message, and Flower does not show it."""
     mail = SendEmail(sender="a@example.org", to=("b@example.org",), subject="s", text="the secret")
