@@ -56,14 +56,29 @@ def compose_celery_task(
     if isinstance(sendable, Call):
         if app is None:
             return _compose_by_name(message, sending, read_now_ms(), after, on_routed)
-        from millpond.tasks.celery_application import load_app
-
-        signature = load_app(app).signature(sendable.kind, sendable.args, sendable.kwargs)
+        signature = _make_signature(sendable, app)
     else:
         signature = sendable
     composed = _compose_with_celery(message, signature, sending.id)
     on_routed(composed.queue, str(composed.envelope["headers"]["id"]))
     return _add_options(message, composed, sending, read_now_ms(), after)
+
+
+def queue_of_call(call: Call, app: str | None) -> str:
+    """Return the queue to which the application that the settings name routes a call.
+
+    Raises `UnknownQueue` without an application, `SettingsError`, and Celery's errors.
+    """
+    if app is None:
+        raise _unknown_queue_error(call.kind)
+    return _compose_with_celery(Message(call), _make_signature(call, app), "").queue
+
+
+def _make_signature(call: Call, app: str) -> Any:
+    """Return the signature of a call. Raises `SettingsError`."""
+    from millpond.tasks.celery_application import load_app
+
+    return load_app(app).signature(call.kind, call.args, call.kwargs)
 
 
 def _add_options(
@@ -127,13 +142,18 @@ def _compose_by_name(
     """
     kind = sending.job.kind
     if message.queue is None:
-        raise UnknownQueue(
-            f"the queue of {kind} is not known here: give queue=, send its signature, or name the "
-            'application in millpond.toml, as in app = "proj"'
-        )
+        raise _unknown_queue_error(kind)
     on_routed(message.queue, sending.id)
     message.times_ms(now_ms)  # an error of a time is not one of the arguments
     try:
         return compose_job(message, sending, now_ms=now_ms, after=after)
     except (TypeError, ValueError) as error:
         raise BadContract(f"the arguments of {kind} cannot be written as JSON: {error}") from None
+
+
+def _unknown_queue_error(kind: str) -> UnknownQueue:
+    """Return the error for a call whose queue nothing names."""
+    return UnknownQueue(
+        f"the queue of {kind} is not known here: give queue=, send its signature, or name the "
+        'application in millpond.toml, as in app = "proj"'
+    )

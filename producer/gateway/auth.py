@@ -18,7 +18,7 @@ from starlette.datastructures import Headers
 from millpond.broker.batches import record
 from millpond.broker.connection import Store
 from millpond.producer.gateway.options import SendOptions
-from millpond.producer.gateway.problems import ApiError, batch_too_large_error
+from millpond.producer.gateway.problems import ApiError
 from millpond.producer.gateway.thread_pools import ThreadPools
 from millpond.producer.gateway.tokens import ANONYMOUS, Principal, find_principal
 from millpond.tasks.contract import Contract
@@ -147,8 +147,8 @@ class BatchOwners:
             text = f"{max_batches} batches of {principal.name} are kept, the most of one token (max_batches)"
             raise ApiError(429, "too_many_batches", text, retry_after=60)
 
-    async def require_task_room(self, principal: Principal, batch: str, max_tasks: int) -> None:
-        """Raise `ApiError` 413 if a batch has `max_tasks` tasks. Raises `BrokerError`.
+    async def has_task_room(self, principal: Principal, batch: str, max_tasks: int) -> bool:
+        """True if a batch has fewer than `max_tasks` tasks. Raises `BrokerError`.
 
         They are counted at most every `COUNT_SECONDS`, and may exceed the maximum by the tasks of that time.
         An unknown batch has room, because the send into it is refused.
@@ -161,8 +161,7 @@ class BatchOwners:
                 )
                 count = summary.sent
                 _cache_entry(self._task_counts, batch, (time.monotonic() + COUNT_SECONDS, count))
-        if count >= max_tasks:
-            raise batch_too_large_error(batch)
+        return count < max_tasks
 
 
 def _cache_entry(cache: OrderedDict[str, Any], key: str, value: Any) -> None:

@@ -34,6 +34,8 @@ class State:
     def __init__(self, settings: Settings, client: Client) -> None:
         self.settings = settings.gateway
         self.client = client
+        #: The Celery application that the settings name.
+        self.app = settings.app
         #: The names of the tasks of the Celery application that the settings name.
         self.app_tasks: frozenset[str] = frozenset()
         if settings.app is not None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import compress
 from threading import Event
 from typing import Any
 
@@ -22,14 +23,18 @@ from millpond.producer.gateway.problems import (
     invalid_input_error,
     translate_error,
 )
+from millpond.producer.gateway.repeats import find_repeats
 from millpond.producer.gateway.schemas import accepted_json
 from millpond.producer.gateway.send_batcher import SendResult, send_each
 from millpond.producer.gateway.tokens import Principal
 from millpond.producer.message import Message
 from millpond.producer.send_outcomes import Refused, Sent
 from millpond.tasks.contract import contract_of, validate_fields
-from millpond.tasks.errors import BrokerAway, QueueFull
+from millpond.tasks.errors import BrokerAway, BrokerError, QueueFull
 from millpond.tasks.pools import Overflow
+
+#: A message with the number of its line.
+_Numbered = tuple[int, Message]
 
 
 @dataclass
@@ -66,18 +71,45 @@ class StreamSender:
     def send_lines(self, lines: Sequence[Line]) -> Iterator[bytes]:
         """Yield the outcome of each line, with its number. Those of lines that are not valid come first.
 
-        Lines without room in their queue are sent again, in order, until they have waited too long.
+        A batch accepts as many tasks as it has room for. Then only repeats are sent, which take no room.
         """
-        pending: list[tuple[int, Message]] = []
+        pending: list[_Numbered] = []
         for line in lines:
             try:
-                self._check_room(len(pending))
                 pending.append((line.number, self._parse_line(line)))
             except Exception as error:
                 yield self._refusal_line(line.number, translate_error(error))
+        while pending and (room := self._remaining_room(len(pending))):
+            yield from self._send_waiting(pending[:room])
+            pending = pending[room:]
+        if pending:
+            yield from self._send_repeats(pending)
+
+    def _remaining_room(self, count: int) -> int:
+        """Return how many of `count` tasks the batch may still accept: all of them outside of a batch."""
+        return count if self.room is None else min(count, max(0, self.room - self.counts.accepted))
+
+    def _send_repeats(self, pending: Sequence[_Numbered]) -> Iterator[bytes]:
+        """Send the messages for a full batch that repeat an accepted one, and refuse the others."""
+        assert self.batch is not None
+        refusal: Exception = batch_too_large_error(self.batch)
+        try:
+            are_repeats = find_repeats(self.client.store, [message for _, message in pending])
+        except BrokerError as error:
+            are_repeats, refusal = [False] * len(pending), error
+        for (number, _), is_repeat in zip(pending, are_repeats, strict=True):
+            if not is_repeat:
+                yield self._outcome_line(number, refusal)
+        yield from self._send_waiting(list(compress(pending, are_repeats)))
+
+    def _send_waiting(self, pending: Sequence[_Numbered]) -> Iterator[bytes]:
+        """Send messages, and yield the outcome of each.
+
+        Those without room in their queue are sent again, in order, until they have waited too long.
+        """
         give_up_at = time.monotonic() + self.wait_seconds
         while pending:
-            refused: list[tuple[int, Message]] = []
+            refused: list[_Numbered] = []
             may_wait = time.monotonic() < give_up_at and not self.stop.is_set()
             for (number, message), result in zip(pending, self._send_each(pending), strict=True):
                 if may_wait and self.overflow == "block" and _is_queue_full(result):
@@ -88,7 +120,7 @@ class StreamSender:
                 give_up_at = time.monotonic() + self.wait_seconds
             pending = refused
 
-    def _send_each(self, pending: Sequence[tuple[int, Message]]) -> Iterator[SendResult]:
+    def _send_each(self, pending: Sequence[_Numbered]) -> Iterator[SendResult]:
         """Send numbered messages with the options of the stream, and yield their outcomes in order."""
         timeout = min(self.longest_wait, timedelta(seconds=self.wait_seconds))
         return send_each(
@@ -98,11 +130,6 @@ class StreamSender:
             timeout=timedelta(0) if self.stop.is_set() else timeout,
             batch=self.batch,
         )
-
-    def _check_room(self, pending: int) -> None:
-        """Raise `ApiError` 413 if the batch has no room for one more task beside the pending ones."""
-        if self.batch is not None and self.room is not None and self.counts.accepted + pending >= self.room:
-            raise batch_too_large_error(self.batch)
 
     def _parse_line(self, line: Line) -> Message:
         """Return the message of a line. Raises `ApiError` if it is not valid or not allowed."""

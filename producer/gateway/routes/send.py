@@ -26,9 +26,16 @@ from millpond.producer.gateway.auth import check_kind_allowed, check_options_all
 from millpond.producer.gateway.headers import media_type, read_traceparent
 from millpond.producer.gateway.openapi import problem_responses, query_parameters
 from millpond.producer.gateway.options import RequestOptions, read_query
-from millpond.producer.gateway.problems import ApiError, invalid_input_error, translate_error
+from millpond.producer.gateway.problems import (
+    ApiError,
+    batch_too_large_error,
+    invalid_input_error,
+    translate_error,
+)
+from millpond.producer.gateway.repeats import find_repeats
 from millpond.producer.gateway.schemas import Accepted, accepted_json
 from millpond.producer.gateway.state import State
+from millpond.producer.gateway.tokens import Principal
 from millpond.producer.message import Call, Message
 from millpond.producer.send_outcomes import Sent
 from millpond.tasks.contract import Contract, contract_of, contracts_by_kind, validate_fields
@@ -68,12 +75,11 @@ class SendEndpoint:
         options = read_query(RequestOptions, query) if query else _DEFAULTS
         check_options_allowed(principal, self.contract, options, options.overflow)
         try:
-            if options.batch is not None:
-                owners, max_tasks = self._state.owners, self._state.settings.max_batch_tasks
-                await owners.require_owner(principal, options.batch)
-                await owners.require_task_room(principal, options.batch, max_tasks)
-            send = _send_tracked if options.track else _send_message
             message = options.to_message(job, read_traceparent(scope["headers"]), principal)
+            if options.batch is not None:
+                await self._state.owners.require_owner(principal, options.batch)
+                await _require_room(self._state, message, options.batch, principal)
+            send = _send_tracked if options.track else _send_message
             sent = await send(self._state, message, options, principal.name)
         except (MillpondError, ValueError) as error:
             raise translate_error(error) from None
@@ -162,6 +168,15 @@ async def _read_body(scope: Scope, receive: Receive) -> bytearray:
         body += message.get("body", b"")
         if not message.get("more_body", False):
             return body
+
+
+async def _require_room(state: State, message: Message, batch: str, principal: Principal) -> None:
+    """Raise `ApiError` 413 if a batch is full, unless the message repeats an accepted one."""
+    if await state.owners.has_task_room(principal, batch, state.settings.max_batch_tasks):
+        return
+    call = partial(find_repeats, state.client.store, [message], state.app)
+    if not all(await state.threads.lookups.run(principal.name, call)):
+        raise batch_too_large_error(batch)
 
 
 async def _send_message(state: State, message: Message, options: RequestOptions, token: str) -> Sent:

@@ -5,10 +5,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
-from millpond.tasks.settings import Settings
+from millpond.tasks.settings import Gateway, Settings
 from tests.applications.ways import Running, worker
 from tests.harness.gateway_process import run_gateway
 
@@ -122,19 +123,25 @@ def test_the_scheduler_sends_the_beat_schedule(running: Running, eventually: Cal
 
 
 def test_the_gateway_sends_an_applications_tasks(
-    running: Running, url: str, monkeypatch: pytest.MonkeyPatch
+    running: Running, url: str, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., object]
 ) -> None:
     """A task goes by name and arguments, on the application's routes; unknown names are 404, bad
-    bodies 422.
+    bodies 422. A full batch answers a repeat as a duplicate.
     """
     monkeypatch.setenv("PYTHONPATH", running.env["PYTHONPATH"])
     for name in ("APP_BROKER", "APP_RESULTS"):
         monkeypatch.setenv(name, url)
-    with run_gateway(Settings(broker_url=url, app="orders")) as served:
+    sizes = Gateway(max_batch_tasks=1)
+    with run_gateway(Settings(broker_url=url, app="orders", gateway=sizes)) as served:
         added = served.ask("POST", "/send/orders.add", {"args": [2], "kwargs": {"y": 5}})
         assert added.status == 202, added.text
         program = f"from orders import app; print(app.AsyncResult({added.json['id']!r}).get(60))"
         assert running.run(sys.executable, "-c", program).strip() == "7"
         assert served.ask("POST", "/send/orders.note", {"args": ["routed"]}).json["queue"] == "small"
+        batch = served.ask("POST", "/batches").json["id"]
+        into = f"/send/orders.note?batch={batch}&for_seconds=600&once="
+        assert served.ask("POST", f"{into}first", {"args": ["first"]}).status == 202
+        eventually(lambda: served.ask("POST", f"{into}{uuid4()}", {"args": ["more"]}).status == 413)
+        assert served.ask("POST", f"{into}first", {"args": ["first"]}).status == 200
         assert served.ask("POST", "/send/orders.nothing", {"args": []}).status == 404
         assert served.ask("POST", "/send/orders.add", {"x": 1}).status == 422

@@ -127,6 +127,33 @@ def test_a_stream_is_bounded(gateway: GatewayProcess, queue: str) -> None:
     assert (one_more.status, one_more.json["error"]["code"]) == (413, "batch_too_large")
 
 
+def test_a_repeat_into_a_full_batch_is_a_duplicate(gateway: GatewayProcess, queue: str) -> None:
+    """A unique key that a full batch accepted is answered with its first id, alone and in a stream."""
+    batch = gateway.ask("POST", "/batches").json["id"]
+    first = ndjson_body(*(square(n, queue=queue, once=f"key-{n}") for n in range(50)))
+    *accepted, _ = gateway.ask("POST", f"/batches/{batch}/tasks", first, media=NDJSON).lines
+    more = ndjson_body(square(50, queue=queue, once="key-50"), square(51, queue=queue))
+    *outcomes, last = gateway.ask("POST", f"/batches/{batch}/tasks", first + more, media=NDJSON).lines
+    assert last["summary"] == {"accepted": 0, "duplicates": 50, "refused": 2, "aborted": None}
+    assert {each["id"] for each in outcomes if "id" in each} == {each["id"] for each in accepted}
+    codes = {each["line"]: each["error"]["code"] for each in outcomes if "error" in each}
+    assert codes == {51: "batch_too_large", 52: "batch_too_large"}
+    repeat = gateway.send(query=f"?queue={queue}&batch={batch}&once=key-7")
+    assert (repeat.status, repeat.json["duplicate"], repeat.json["id"]) == (200, True, accepted[7]["id"])
+    new = gateway.send(query=f"?queue={queue}&batch={batch}&once=key-50")
+    assert (new.status, new.json["error"]["code"]) == (413, "batch_too_large")
+
+
+def test_repeats_take_no_room_in_a_batch(gateway: GatewayProcess, queue: str) -> None:
+    """The new tasks behind many repeats of a stream are accepted as far as the batch has room."""
+    batch = gateway.ask("POST", "/batches").json["id"]
+    first = ndjson_body(*(square(n, queue=queue, once=f"key-{n}") for n in range(40)))
+    gateway.ask("POST", f"/batches/{batch}/tasks", first, media=NDJSON)
+    more = ndjson_body(*(square(n, queue=queue, once=f"key-{n}") for n in range(40, 55)))
+    *_, last = gateway.ask("POST", f"/batches/{batch}/tasks", first + more + first, media=NDJSON).lines
+    assert last["summary"] == {"accepted": 10, "duplicates": 80, "refused": 5, "aborted": None}
+
+
 def test_slow_streams_leave_room_for_others(
     gateway: GatewayProcess, queue: str, eventually: Callable[..., Any]
 ) -> None:
