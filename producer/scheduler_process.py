@@ -15,6 +15,7 @@ from millpond.producer.client import Client
 from millpond.producer.scheduler import Scheduled, Scheduler
 from millpond.tasks.errors import MillpondError, SettingsError
 from millpond.tasks.module_loading import import_modules
+from millpond.tasks.process.application_record import record_application
 from millpond.tasks.process.configured_broker import require_broker_url
 from millpond.tasks.process.logs import log_to_stderr
 from millpond.tasks.process.process_namespace import namespace_of
@@ -46,7 +47,9 @@ def run_scheduler(
     broker_url = require_broker_url(settings)
     check_cluster_at_start(broker_url, **settings.broker_options)
     with Client(settings=settings) as client:
-        Scheduler(client, table, on_ready, namespace_of(broker_url, settings.key_prefix)).run(stop)
+        namespace = namespace_of(broker_url, settings.key_prefix)
+        record_application(app or settings.app, namespace)
+        Scheduler(client, table, on_ready, namespace).run(stop)
 
 
 def _load_application_schedules(app: str, toml_schedules: Mapping[str, Scheduled]) -> dict[str, Scheduled]:

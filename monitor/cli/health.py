@@ -14,7 +14,7 @@ from millpond.tasks.errors import BadQuantity
 from millpond.tasks.process import interrupt
 from millpond.tasks.process.health import HEALTH_CHECKS, judge_health
 from millpond.tasks.process.heartbeat_file import read_heartbeats
-from millpond.tasks.process.process_namespace import configured_namespace
+from millpond.tasks.process.process_namespace import configured_namespaces
 
 HELP = """\
 Check the processes of a pool on this machine: live, ready and working. Exits with 0 for yes and 1 for no.
@@ -24,7 +24,8 @@ Check the processes of a pool on this machine: live, ready and working. Exits wi
   working  and a message was fetched or settled lately, if one was there to fetch
 
 The command reads files that the processes of the same user write into MILLPOND_SCRATCH (default /tmp).
-It checks those of the configured broker and key prefix; if no broker is configured, those of all.
+It checks those of the configured broker and key prefix; if `app` is configured and no broker, those of
+the broker that processes of `app` have used here; and if no broker is known, those of all.
 """
 
 
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str]) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 2
     check = "live" if options.live else "ready" if options.ready else "working"
-    heartbeats = read_heartbeats(options.pool, pid=options.pid, namespace=configured_namespace())
+    heartbeats = read_heartbeats(options.pool, pid=options.pid, namespaces=configured_namespaces())
     health = judge_health(heartbeats, within_seconds=options.within, service=options.pool)
     faults = health.faults(check)
     if options.json:

@@ -7,7 +7,7 @@ when the disk is full. It holds no secret.
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from json import dumps, loads
@@ -115,19 +115,19 @@ class HeartbeatFile:
 
 
 def read_heartbeats(
-    service: str | None = None, *, pid: int | None = None, namespace: ProcessNamespace = ANY
+    service: str | None = None, *, pid: int | None = None, namespaces: Sequence[ProcessNamespace] = (ANY,)
 ) -> list[ProcessState]:
     """Return the heartbeats of this user's living processes on this host. Remove the files of dead ones.
 
     `service` selects the processes of a service. `pid` selects one process, or all of one supervisor.
-    `namespace` selects those of a broker and a key prefix.
+    `namespaces` select those of brokers and key prefixes.
     """
     return [
         process
         for process in _living_heartbeats()
         if service in (None, process.service)
         and (pid is None or pid in (process.pid, process.parent))
-        and namespace.includes(process.broker, process.key_prefix)
+        and any(namespace.includes(process.broker, process.key_prefix) for namespace in namespaces)
     ]
 
 

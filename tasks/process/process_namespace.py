@@ -36,31 +36,40 @@ def namespace_of(url: str, key_prefix: str) -> ProcessNamespace:
     from millpond.broker.url import BrokerURL
 
     try:
-        return ProcessNamespace(_hash(BrokerURL.parse(url).without_login), _hash(key_prefix))
+        return ProcessNamespace(hash_text(BrokerURL.parse(url).without_login), hash_text(key_prefix))
     except BadBrokerUrl:
         return ANY
 
 
-def configured_namespace() -> ProcessNamespace:
-    """Return the namespace of the environment and millpond.toml; all is unknown if they name no broker.
+def configured_namespaces() -> tuple[ProcessNamespace, ...]:
+    """Return the namespaces of the environment and millpond.toml: one, or those of a Celery application.
 
-    The prefix is unknown if none is set: a worker with `--app`, or in Django, takes that of its application.
+    If no broker is set, the application's are those that its processes have recorded on this host
+    (`application_record.py`). If nothing is known of a broker, `ANY` is returned. The prefix is unknown if
+    none is set: a worker with `--app`, or in Django, takes that of its application.
     """
     from millpond.tasks.configuration.toml_file import TomlFile, config_file
+    from millpond.tasks.process.application_record import read_application
 
     try:
         path = config_file()
         in_file = TomlFile(path).values if path.is_file() else {}
     except SettingsError:
         in_file = {}
-    url, prefix = (
-        os.environ.get(f"MILLPOND_{name.upper()}", in_file.get(name)) for name in ("broker_url", "key_prefix")
+    url, prefix, app = (
+        os.environ.get(f"MILLPOND_{name.upper()}", in_file.get(name))
+        for name in ("broker_url", "key_prefix", "app")
     )
-    if not url:
-        return ANY
-    namespace = namespace_of(str(url).strip(), str(prefix or "").strip())
-    return namespace._replace(key_prefix="") if prefix is None else namespace
+    if url:
+        found: tuple[ProcessNamespace, ...] = (namespace_of(str(url).strip(), "")._replace(key_prefix=""),)
+    else:
+        found = read_application(str(app).strip()) if app else ()
+    if prefix is not None:
+        key_prefix = hash_text(str(prefix).strip())
+        found = tuple(namespace._replace(key_prefix=key_prefix) for namespace in found if namespace.broker)
+    return found or (ANY,)
 
 
-def _hash(text: str) -> str:
+def hash_text(text: str) -> str:
+    """Return 16 hexadecimal digits that stand for a text."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -18,6 +18,7 @@ from millpond.broker.consume.queue_lease import QueueLease
 from millpond.broker.errors import MillpondError
 from millpond.broker.inspect.depth import read_fetchable_limits
 from millpond.broker.server import elapsed_seconds
+from millpond.tasks.process.application_record import record_application
 from millpond.tasks.process.heartbeat_file import HEARTBEAT_SECONDS, HeartbeatFile, boot_clock
 from millpond.tasks.process.process_namespace import namespace_of
 from millpond.tasks.settings import Settings
@@ -68,6 +69,7 @@ class HealthReporter:
         pool = self._settings.table.pools.get(service)
         namespace = namespace_of(self._settings.broker_url or "", self._settings.key_prefix)
         file = HeartbeatFile(service, number, expected=pool.processes if pool else 1, namespace=namespace)
+        record_application(self._settings.app, namespace)
         try:
             file.open()
         except OSError as error:

@@ -10,9 +10,14 @@ import pytest
 
 import millpond
 from millpond.broker.url import BrokerURL
+from millpond.monitor.cli import health
 from millpond.producer.gateway import serving
 from millpond.tasks.errors import SettingsError
+from millpond.tasks.process.heartbeat_file import HeartbeatFile, boot_clock
+from millpond.tasks.process.process_namespace import namespace_of
 from millpond.tasks.settings import Settings, settings
+from tests.conftest import Eventually
+from tests.harness.millpond_command import MILLPOND
 
 APPLICATION = """
 from celery import Celery
@@ -97,6 +102,34 @@ def test_config_and_the_doctor_name_it_as_the_origin(
     assert shown["value"] == str(BrokerURL.parse(url))
     millpond.main(["doctor"])
     assert f"answers,of{app}'sownsettings" in "".join(capsys.readouterr().out.split())
+
+
+def test_a_health_check_sees_the_workers_of_its_broker_alone(
+    write_application: WriteApplication,
+    url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    eventually: Eventually[bool],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Once the application's worker has ended, that of another application does not stand for it."""
+    monkeypatch.setenv("MILLPOND_SCRATCH", str(tmp_path / "scratch"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    write_application(url)
+    other = HeartbeatFile("default", 1, namespace=namespace_of("redis://elsewhere/0", ""))
+    other.open()
+    with (tmp_path / "log").open("w") as log:
+        worker = subprocess.Popen([*MILLPOND, "worker", "default"], stdout=log, stderr=log)
+    try:
+        eventually(lambda: health.main(["default", "--ready"]) == 0 or other.write(), 60)
+    finally:
+        worker.terminate()
+        worker.wait(30)
+    other.write(loop_at=boot_clock())
+    assert health.main(["default", "--live"]) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "no process of default runs here"
+    monkeypatch.delenv("MILLPOND_APP")
+    assert health.main(["default", "--live"]) == 0
 
 
 @pytest.mark.parametrize("scheme", ["amqp", "memory"])

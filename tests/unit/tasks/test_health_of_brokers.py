@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from millpond.monitor.cli import health
+from millpond.tasks.process.application_record import record_application
 from millpond.tasks.process.heartbeat_file import HeartbeatFile, boot_clock
 from millpond.tasks.process.paths import private_scratch_folder
 from millpond.tasks.process.process_namespace import namespace_of
@@ -86,6 +87,83 @@ def test_a_check_sees_the_processes_of_its_key_prefix(
     if prefix is not None:
         monkeypatch.setenv("MILLPOND_KEY_PREFIX", prefix)
     assert health.main(["default", "--live"]) == code
+
+
+@pytest.fixture
+def shop(scratch: Path) -> Path:
+    """The settings name an application and no broker; a process of it runs on one/0 with the prefix a:."""
+    (scratch / "millpond.toml").write_text('app = "shop"\n')
+    write_heartbeat("redis://one/0", "a:", age_seconds=0)
+    record_application("shop", namespace_of("redis://one/0", "a:"))
+    return scratch
+
+
+def test_a_check_without_url_sees_the_broker_of_its_application(shop: Path) -> None:
+    """The broker that the processes of `app` have used here: those of other applications do not count."""
+    assert health.main(["default", "--live"]) == 0
+    write_heartbeat("redis://one/0", "b:", age_seconds=900)
+    assert health.main(["default", "--live"]) == 0
+    write_heartbeat("redis://one/0", "a:", age_seconds=900)
+    assert health.main(["default", "--live"]) == 1
+
+
+def test_a_process_of_an_application_that_has_ended_is_missed(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A process of another application does not stand for it."""
+    (shop / "millpond.toml").write_text('app = "ended"\n')
+    record_application("ended", namespace_of("redis://three/0", ""))
+    assert health.main(["default", "--live"]) == 1
+    assert "no process of default runs here" in capsys.readouterr().out
+
+
+def test_processes_of_one_application_may_use_several_brokers(shop: Path) -> None:
+    """As where one has its URL in its environment, and the check has none: each is seen."""
+    record_application("shop", namespace_of("redis://two/0", ""))
+    record_application("shop", namespace_of("redis://two/0", ""))
+    assert health.main(["default", "--live"]) == 1
+
+
+def test_a_key_prefix_of_the_settings_replaces_that_of_the_application(
+    shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The prefix of the settings comes first, as in a worker."""
+    write_heartbeat("redis://one/0", "b:", age_seconds=900)
+    monkeypatch.setenv("MILLPOND_KEY_PREFIX", "b:")
+    assert health.main(["default", "--live"]) == 1
+
+
+@pytest.mark.parametrize("cause", ["no record", "another folder", "another application", "damaged record"])
+def test_without_a_record_of_its_application_a_check_sees_all(
+    cause: str, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No process is missed because the broker of the application is not known here."""
+    record_application("shop", namespace_of("redis://three/0", ""))
+    (record,) = (private_scratch_folder() / "applications").iterdir()
+    match cause:
+        case "no record":
+            record.unlink()
+        case "another folder":
+            (shop / "other").mkdir()
+            (shop / "millpond.toml").rename(shop / "other" / "millpond.toml")
+            monkeypatch.chdir(shop / "other")
+        case "another application":
+            monkeypatch.setenv("MILLPOND_APP", "bakery")
+        case _:
+            record.write_text("half of a li")
+    assert health.main(["default", "--live"]) == 1
+    for path in private_scratch_folder().glob("default.*"):
+        if json.loads(path.read_text())["written_at"] < boot_clock() - 800:
+            path.unlink()
+    assert health.main(["default", "--live"]) == 0
+
+
+def test_a_record_that_is_not_written_whole_is_removed(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full disk, a record without the last line would hide a process."""
+    (record,) = (private_scratch_folder() / "applications").iterdir()
+    monkeypatch.setattr(os, "write", lambda _file, line: len(line) - 1)
+    record_application("shop", namespace_of("redis://two/0", ""))
+    assert not record.exists()
 
 
 def test_a_process_of_an_older_version_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
