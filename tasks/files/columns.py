@@ -77,8 +77,13 @@ class Column:
         return True
 
     def _learn_declared(self, texts: Any) -> bool:
-        """Choose the first Arrow type of the declared type that fits a batch. Return False if none fits."""
+        """Choose the first Arrow type of the declared type that fits a batch. Return False if none fits.
+
+        A batch without any value fits each, so it chooses none.
+        """
         assert self.declared is not None
+        if _empty_to_null(texts).null_count == len(texts):
+            return True
         for candidate in (self.type,) if self.type is not None else ARROW_TYPES[self.declared]:
             if convert_column(texts, candidate) is not None:
                 self.type = candidate
@@ -112,6 +117,18 @@ def find_first_misfit(texts: Any, type_: Any) -> int:
         else:
             low = middle
     return low
+
+
+def describe_misfit(text: Any, type_: Any, declared: ColumnType) -> str:
+    """Return why a text does not fit the Arrow type of its column, as words that follow the text.
+
+    `text` is an array of that text alone.
+    """
+    if type_ == _TIMESTAMP and convert_column(text, _ZONED_TIMESTAMP) is not None:
+        return "has a time zone, and other values have none: give all of them one, or none"
+    if type_ == _ZONED_TIMESTAMP and convert_column(text, _TIMESTAMP) is not None:
+        return "has no time zone, and other values have one: give all of them one, or none"
+    return f"is no {declared}"
 
 
 def _empty_to_null(texts: Any) -> Any:

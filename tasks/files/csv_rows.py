@@ -10,7 +10,7 @@ import pyarrow.csv
 
 from millpond.tasks.errors import BadInput, TooLarge
 from millpond.tasks.files import csv_lines
-from millpond.tasks.files.columns import Column, convert_column, find_first_misfit
+from millpond.tasks.files.columns import Column, convert_column, describe_misfit, find_first_misfit
 from millpond.tasks.files.contract import ToParquet
 from millpond.tasks.files.csv_quotes import QuoteCheckingReader, QuoteFault, find_first_fault
 from millpond.tasks.files.escaping import escape_untrusted
@@ -188,13 +188,15 @@ class CsvRows:
 
     def _type_error(self, column: Column, texts: Any, rows_before: int) -> BadInput:
         """Return the error for the first value of a batch that does not fit its column, with its line."""
+        assert column.declared is not None
         index = find_first_misfit(texts, column.field.type)
         line = csv_lines.find_line_of_row(
             self._open(), self._delimiter, rows_before + index, self._lines_before
         )
         value = escape_untrusted(texts[index].as_py() or "")
         subject = f"{self._job.source}, line {line}, column {escape_untrusted(column.name)!r}"
-        return BadInput(f"{subject}: {value!r} is no {column.declared}")
+        reason = describe_misfit(texts.slice(index, 1), column.field.type, column.declared)
+        return BadInput(f"{subject}: {value!r} {reason}")
 
     def _long_row_error(self) -> TooLarge:
         """Return the error for a row that is longer than the largest block."""

@@ -14,7 +14,13 @@ import pyarrow.json
 
 from millpond.tasks.errors import BadInput, TooLarge
 from millpond.tasks.files import json_types
-from millpond.tasks.files.columns import ARROW_TYPES, Column, convert_column, find_first_misfit
+from millpond.tasks.files.columns import (
+    ARROW_TYPES,
+    Column,
+    convert_column,
+    describe_misfit,
+    find_first_misfit,
+)
 from millpond.tasks.files.contract import ToParquet
 from millpond.tasks.files.escaping import escape_untrusted
 from millpond.tasks.files.jsonl_lines import (
@@ -128,9 +134,8 @@ class JsonlRows:
             subject = (
                 f"{self._job.source}, line {piece.find_line_of_row(index)}, {escape_untrusted(field.name)!r}"
             )
-            raise BadInput(
-                f"{subject}: {escape_untrusted(texts[index].as_py())!r} is no {self._job.types[field.name]}"
-            )
+            reason = describe_misfit(texts.slice(index, 1), field.type, self._job.types[field.name])
+            raise BadInput(f"{subject}: {escape_untrusted(texts[index].as_py())!r} {reason}")
         return converted
 
 

@@ -5,18 +5,20 @@ from typing import Any
 
 import pytest
 
-from millpond.tasks.files import jsonl_lines
+from millpond.tasks.files import csv_rows, jsonl_lines
 from millpond.tasks.files.contract import TableResult
 
 Convert = Callable[..., tuple[TableResult, Any]]
 Refused = Callable[..., str]
 JSONL = {"name": "in.jsonl"}
+DECLARED: dict[str, Any] = {"types": {"at": "timestamp"}}
 
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read files in blocks of 16 KiB, so that a short file has many."""
     monkeypatch.setattr(jsonl_lines, "BLOCK_BYTES", 16 * 1024)
+    monkeypatch.setattr(csv_rows, "BLOCK_BYTES", (16 * 1024, 32 * 1024))
 
 
 def types(table: Any) -> dict[str, str]:
@@ -100,12 +102,41 @@ def test_declared_timestamps_are_those_of_a_csv(
     assert table["at"].equals(csv_table["at"])
 
 
+@pytest.mark.parametrize("empty", ["", "NA"])
 @pytest.mark.usefixtures("small_blocks")
-def test_a_declared_timestamp_that_is_none_names_its_line(refused_table: Refused) -> None:
+def test_a_block_without_values_decides_no_time_zone(to_table: Convert, empty: str) -> None:
+    """The timestamps in later blocks do, in JSONL as in CSV."""
+    values = [empty] * 2_000 + ["2026-01-01T00:00:00Z"] * 2_000 + [empty] * 2_000
+    _, table = to_table("".join(f'{{"at":"{value}"}}\n' for value in values).encode(), **DECLARED, **JSONL)
+    _, csv_table = to_table(("at,n\n" + "".join(f'"{value}",1\n' for value in values)).encode(), **DECLARED)
+    assert str(table["at"].type) == "timestamp[us, tz=UTC]"
+    assert table["at"].null_count == 4_000
+    assert table["at"].equals(csv_table["at"])
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "reason"),
+    [
+        ("2026-01-01T00:00:00Z", "2026-01-01T00:00:00", "has no time zone, and other values have one"),
+        ("2026-01-01T00:00:00", "2026-01-01T00:00:00Z", "has a time zone, and other values have none"),
+        ("2026-01-01", "2026-01-01T00:00:00+02:00", "has a time zone, and other values have none"),
+        ("2026-01-01T00:00:00Z", "tomorrow", "is no timestamp"),
+    ],
+)
+@pytest.mark.parametrize("format", ["csv", "jsonl"])
+@pytest.mark.usefixtures("small_blocks")
+def test_a_declared_timestamp_that_does_not_fit_names_its_line(
+    refused_table: Refused, format: str, first: str, last: str, reason: str
+) -> None:
     """Timestamps with and without a time zone do not mix; the first that differs is named, in any block."""
-    content = b'{"at":"2026-01-01T00:00:00Z"}\n' * 1_000 + b'{"at":"2026-01-01T00:00:00"}\n'
-    message = refused_table(content, types={"at": "timestamp"}, **JSONL)
-    assert "line 1001, 'at': '2026-01-01T00:00:00' is no timestamp" in message
+    values = [first] * 2_000 + [last]
+    if format == "jsonl":
+        content = "".join(f'{{"at":"{value}"}}\n' for value in values)
+        message = refused_table(content.encode(), **DECLARED, **JSONL)
+        assert f"line 2001, 'at': {last!r} {reason}" in message
+    else:
+        message = refused_table("\n".join(["at", *values]).encode(), **DECLARED)
+        assert f"line 2002, column 'at': {last!r} {reason}" in message
 
 
 @pytest.mark.parametrize(
