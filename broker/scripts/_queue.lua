@@ -32,14 +32,15 @@ end
 
 -- A server that is out of memory refuses a script whose first write could need memory. Scripts that settle or renew must run
 -- all the same, because they free memory or keep leases. So each begins with HDEL, which needs none.
+local function write_although_full() redis.call('HDEL', KEYS[COUNTERS], '') end
+
 -- Such a script may exceed the server's limit by its counters, but not by results and tracebacks: `full` is true then. A
--- write of no bytes shows whether the server is full. It comes first: after another write the server refuses nothing.
+-- write of no bytes shows whether the server is full. It comes before any other write: after one the server refuses nothing.
 local full = false
 
-local function write_although_full()
+local function test_whether_full()
   local reply = redis.pcall('SETRANGE', KEYS[COUNTERS] .. ':none', 0, '')
   full = type(reply) == 'table' and reply.err ~= nil and string.find(reply.err, 'OOM', 1, true) ~= nil
-  redis.call('HDEL', KEYS[COUNTERS], '')
 end
 
 local function count(counter, n)

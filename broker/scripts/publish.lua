@@ -18,7 +18,9 @@
 -- tested before the room.
 
 local policy, priority, prefix, ticket = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
-local now, ready = now_ms(), waiting()
+-- In most calls none of these keys exists, and one command shows it: nothing is put aside, and no producer waits.
+local is_plain = redis.call('EXISTS', aside_key(), KEYS[WAITERS], called_key()) == 0
+local now, ready = now_ms(), is_plain and depth() or waiting()
 local limits = limit_texts('bound', 'delayed_bound')
 local bound, delayed_bound = bound_in_messages(limits[1]), tonumber(limits[2] or 1000000)
 local batch = KEYS[16] == KEYS[1] and '' or KEYS[16]
@@ -27,7 +29,7 @@ local taken, duplicates, delayed, given, full = 0, 0, 0, 0, 0  -- numbers of mes
 local pushed, earliest = {}, nil  -- messages for the ready list that are not written yet; the earliest due time
 
 -- Room ----------------------------------------------------------------------------------------------------------
-local has_line = policy ~= 'exempt' and policy ~= 'shed' and has_waiters()
+local has_line = not is_plain and policy ~= 'exempt' and policy ~= 'shed' and has_waiters()
 local room, granted = bound == 0 and math.huge or bound - ready, nil
 if has_line and bound > 0 then
   local others, own = reserved_room(ticket, now)

@@ -29,6 +29,12 @@ local now = now_ms()
 local own_messages = KEYS[IN_FLIGHT] .. consumer
 local epoch = redis.call('GET', KEYS[17]) or '0'
 
+-- In most calls none of these keys exists, and one command shows it.
+local is_plain = redis.call('EXISTS', aside_key(), KEYS[WAITERS], called_key(), KEYS[DELIVERIES]) == 0
+local has_aside = not is_plain and redis.call('EXISTS', aside_key()) == 1
+if is_plain then counted = false end
+
+if #ARGV > 8 or has_aside then test_whether_full() end
 write_although_full()
 local lease_state = ARGV[5] == '1' and 1 or lease_of(consumer)
 if lease_state == 0 then
@@ -120,31 +126,38 @@ for kind in pairs(kinds_put_aside) do wake_consumers_with(kind, now) end
 -- A lease that expired in a silence (see record_call) gets some time to be renewed, but only once. Half a millisecond in its
 -- new expiry marks that.
 local since, idle, longest, silent_till = record_call(now, lease)
-local expired = redis.call('ZRANGEBYSCORE', KEYS[CONSUMERS], '-inf', '(' .. now, 'WITHSCORES', 'LIMIT', 0, 10)
-for i = 1, #expired, 2 do
-  local dead, had_grace = expired[i], tonumber(expired[i + 1]) % 1 > 0
-  local grace = silent_till + math.max(5000, longest / 2)
-  if not had_grace and now <= grace then
-    redis.call('ZADD', KEYS[CONSUMERS], math.floor(grace) + 0.5, dead)
-  else
-    release(KEYS[IN_FLIGHT] .. dead, function(priority, message) redeliver(priority, message, prefix, now) end)
-    redis.call('ZREM', KEYS[CONSUMERS], dead)
-    count('leases_lost', 1)
+local leases = redis.call('ZRANGE', KEYS[CONSUMERS], 0, 1, 'WITHSCORES')
+if leases[1] and tonumber(leases[2]) < now then
+  local expired = redis.call('ZRANGEBYSCORE', KEYS[CONSUMERS], '-inf', '(' .. now, 'WITHSCORES', 'LIMIT', 0, 10)
+  for i = 1, #expired, 2 do
+    local dead, had_grace = expired[i], tonumber(expired[i + 1]) % 1 > 0
+    local grace = silent_till + math.max(5000, longest / 2)
+    if not had_grace and now <= grace then
+      redis.call('ZADD', KEYS[CONSUMERS], math.floor(grace) + 0.5, dead)
+    else
+      release(KEYS[IN_FLIGHT] .. dead, function(priority, message) redeliver(priority, message, prefix, now) end)
+      redis.call('ZREM', KEYS[CONSUMERS], dead)
+      count('leases_lost', 1)
+    end
   end
+  leases = redis.call('ZRANGE', KEYS[CONSUMERS], 0, 1, 'WITHSCORES')
 end
 
 -- End the messages put aside whose time is over.
-local has_aside = redis.call('EXISTS', aside_key()) == 1
+has_aside = has_aside or next(kinds_put_aside) ~= nil
 local over, are_more_over = 0, false
 if has_aside then over, are_more_over = end_aside(prefix, now) end
 if over > 0 then leave_out_of_rate(over) end
 
 -- Promote: delayed messages that are due join the end of their queue ------------------------------------------------
 -- But not if the next call must end more messages that were put aside: these are due too, and must not be promoted.
-local due = are_more_over and {} or redis.call('ZRANGEBYSCORE', KEYS[DELAYED], '-inf', now, 'LIMIT', 0, 100)
-for _, entry in ipairs(due) do
-  redis.call('ZREM', KEYS[DELAYED], entry)
-  redis.call('LPUSH', KEYS[READY + tonumber(string.sub(entry, 1, 1))], string.sub(entry, 2))
+local first_delayed = redis.call('ZRANGE', KEYS[DELAYED], 0, 0, 'WITHSCORES')
+if first_delayed[2] and tonumber(first_delayed[2]) <= now and not are_more_over then
+  for _, entry in ipairs(redis.call('ZRANGEBYSCORE', KEYS[DELAYED], '-inf', now, 'LIMIT', 0, 100)) do
+    redis.call('ZREM', KEYS[DELAYED], entry)
+    redis.call('LPUSH', KEYS[READY + tonumber(string.sub(entry, 1, 1))], string.sub(entry, 2))
+  end
+  first_delayed = redis.call('ZRANGE', KEYS[DELAYED], 0, 0, 'WITHSCORES')
 end
 
 -- Fetch -----------------------------------------------------------------------------------------------------
@@ -172,7 +185,14 @@ end
 -- that has changed, as by the delivery to a caller or a fetch of an older version, the stored number is wrong and they are
 -- counted. A release deletes it. It is also counted anew once a second, because an older version settles without a change.
 local COUNT_KEPT_MS = 1000
-local ready, in_flight_count, known_since = depth(), 0, nil
+local in_flight_count, known_since = 0, nil
+
+-- The number of ready messages: of each priority step, and of all.
+local lengths, ready = {}, 0
+for step = 0, STEPS - 1 do
+  lengths[step] = redis.call('LLEN', KEYS[READY + step])
+  ready = ready + lengths[step]
+end
 
 -- Return the number of messages in flight, and when they were counted (ms).
 local function in_flight_now()
@@ -243,8 +263,11 @@ if allowed > 0 then
   end
   if are_more then sooner(0) end
   for step = 0, STEPS - 1 do
-    local messages = took < allowed and ready > 0 and redis.call('RPOP', KEYS[READY + step], allowed - took)
-    if messages then take_messages(messages, step, max_bytes) end
+    local messages = took < allowed and lengths[step] > 0 and redis.call('RPOP', KEYS[READY + step], allowed - took)
+    if messages then
+      take_messages(messages, step, max_bytes)
+      ready = ready - #messages
+    end
   end
   if took > 0 and rate > 0 then redis.call('HINCRBYFLOAT', KEYS[16], 'tokens', -took) end
 end
@@ -255,19 +278,18 @@ if known_since then
 end
 
 -- A message that waits for a permit is fetched by the call that settles another one. No consumer is woken for it.
-local left = took > 0 and depth() or ready
-if left > 0 and in_flight_limit > 0 and in_flight_count + took >= in_flight_limit then
+if ready > 0 and in_flight_limit > 0 and in_flight_count + took >= in_flight_limit then
   reply[6] = 1
-elseif left > 0 and took == allowed and allowed > 0 then
+elseif ready > 0 and took == allowed and allowed > 0 then
   wake(1)
   sooner(0)
-elseif left > 0 and #ARGV > 8 then
+elseif ready > 0 and #ARGV > 8 then
   wake(1)  -- a permit of an in-flight limit may have come free for another consumer
 end
-if (paused or took < slots and left == 0) and not idle then redis.call('HSET', KEYS[DRAIN_RATE], 'idle', 1) end
+if (paused or took < slots and ready == 0) and not idle then redis.call('HSET', KEYS[DRAIN_RATE], 'idle', 1) end
 if ARGV[5] == '1' or math.abs(now - tonumber(since or 0)) >= MEASURE_MS then measure(now, ARGV[5] == '1') end
 -- While producers wait, consumers call once a second, so that grants that are not used are revoked.
-if has_waiters() then
+if not is_plain and has_waiters() then
   admit_waiters(now, waiting())
   sooner(LINE_MS)
 end
@@ -278,16 +300,15 @@ local function apart()
 end
 
 -- When the next lease of another consumer expires, the first call redelivers its messages.
-local next_leases = redis.call('ZRANGE', KEYS[CONSUMERS], 0, 1, 'WITHSCORES')
-local of_another = next_leases[1] == consumer and 3 or 1
-if next_leases[of_another] then
-  sooner(math.max(1, tonumber(next_leases[of_another + 1]) - now + 1 + apart()))
+local of_another = leases[1] == consumer and 3 or 1
+if leases[of_another] then
+  sooner(math.max(1, tonumber(leases[of_another + 1]) - now + 1 + apart()))
 end
 
-local first = redis.call('ZRANGE', KEYS[DELAYED], 0, 0, 'WITHSCORES')
-if first[2] then
+if took > 0 and has_aside then first_delayed = redis.call('ZRANGE', KEYS[DELAYED], 0, 0, 'WITHSCORES') end
+if first_delayed[2] then
   -- A process that watches wakes one consumer when it is due. All fetch a little later, in case that process was killed.
-  local ms = tonumber(first[2]) - now
+  local ms = tonumber(first_delayed[2]) - now
   sooner(ms > 0 and is_watched() and ms + WATCHED_MS + apart() or ms)
 end
 reply[4] = next_ms

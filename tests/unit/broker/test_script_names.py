@@ -32,3 +32,22 @@ def test_every_function_called_is_there(name: str) -> None:
         if call[1] not in LUA | arguments:
             assert call[1] in defined, f"{name}.lua calls {call[1]}, and no function is called so"
             assert defined[call[1]] < call.start(), f"{name}.lua calls {call[1]} before it is there"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_constant_used_is_there(name: str) -> None:
+    """A constant that is missing would be nil."""
+    source = re.sub(r"--[^\n]*|'[^']*'|\"[^\"]*\"", "", scripts.script(name).source)
+    defined = {
+        constant for names in re.findall(r"local ([\w, ]+)", source) for constant in re.findall(r"\w+", names)
+    }
+    used = set(re.findall(r"\b[A-Z][A-Z_]+\b", source))
+    assert used <= defined | {"KEYS", "ARGV"}
+
+
+def test_a_script_has_only_the_shared_definitions_that_it_uses() -> None:
+    """The server carries out each definition at every call."""
+    source = scripts.script("take_in").source
+    assert "function wake(" in source
+    assert "function admit_waiters(" not in source
+    assert len(source) < len(scripts.script("settle_and_fetch").source) / 10
