@@ -47,6 +47,10 @@ class FinalError(TaskError):
     """Another run cannot help, as with a bad input. The message becomes a dead letter."""
 
 
+class MiddlewareError(FinalError):
+    """A middleware returned nothing and did not run the handler. The message becomes a dead letter."""
+
+
 class RetryLater(TaskError):
     """Another run may help, as with an unreachable dependency. The task is retried after a backoff.
 

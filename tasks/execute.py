@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from contextvars import Context as ContextVars
 from contextvars import ContextVar, copy_context
 from functools import partial
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -39,6 +40,7 @@ from millpond.tasks.context import Context
 from millpond.tasks.contract import Contract, job_from_fields
 from millpond.tasks.errors import BadContract, Cancelled, FinalError, MillpondError, RetryLater
 from millpond.tasks.handlers import Handler
+from millpond.tasks.middleware import Layer
 from millpond.tasks.redaction import redact, scrub_secrets
 
 logger = logging.getLogger("millpond.tasks")
@@ -60,6 +62,9 @@ _OUTCOMES = frozenset(
 
 #: The outcomes of errors of other libraries, as Celery's `Retry`. The program that runs tasks fills this.
 outcomes_of_errors: dict[type[BaseException], Callable[[Any], Outcome]] = {}
+
+#: The types of values of functions with `async` or `yield`. Their code has not run.
+_NOT_RUN = frozenset((CoroutineType, GeneratorType, AsyncGeneratorType))
 
 # Bound at the import: a handler may replace `os.getpid`.
 _process_id = os.getpid
@@ -92,7 +97,7 @@ def execute(
         job = message if handler.takes_message else validate_job(handler, args, kwargs)
         call = partial(_call_inside, handler.function, inside) if around else handler.function
         for hook in around:
-            call = partial(hook, call_next=call)
+            call = Layer(hook, call)
         value = call(job, context)
         if _process_id() != pid:
             forked_child.end_child()
@@ -209,8 +214,16 @@ def backoff_seconds(handler: Handler, retries: int) -> float:
 def _make_success(handler: Handler, delivery: Delivery, value: Any, *, keep: bool) -> Succeeded:
     """Return the success with the value as logs show it, and as JSON if it is kept.
 
-    Raises `ValueError` for a kept value that is too long, and the encoder's error for one that is no JSON.
+    Raises `ValueError` for a kept value that is too long, the encoder's error for one that is no JSON, and
+    `TypeError` for one of `_NOT_RUN`.
     """
+    if type(value) in _NOT_RUN:
+        if type(value) is CoroutineType:
+            value.close()  # without Python's warning that it was never awaited
+        raise TypeError(
+            f"the handler, or a middleware around it, returned a {type(value).__name__}, whose code did not "
+            "run: write an ordinary function, and call asyncio.run(…) in it"
+        )
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json")
     result = None

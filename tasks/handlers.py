@@ -63,8 +63,8 @@ def handler(
     """Declare the decorated function as the handler of this contract's kind.
 
     Raises `UnknownKind` for a contract without a kind, and if another function handles that kind.
-    Raises `TypeError` for a class that is no contract, for an async function, and for a function that cannot
-    be called with a job and a context.
+    Raises `TypeError` for a class that is no contract, for a function with `async` or `yield`, and for one
+    that cannot be called with a job and a context.
     """
     if not (isinstance(contract, type) and issubclass(contract, Contract)):
         raise TypeError(f"{contract!r:.80} is no contract: write @handler(Greet) above the handler of Greet")
@@ -93,9 +93,14 @@ def _check_declaration(kind: str, function: Callable[..., Any]) -> None:
             f"the handler of {kind!r} is async, and a slot runs an ordinary function: "
             f"write `def {name}` and call asyncio.run(…) in it"
         )
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(
+            f"the handler of {kind!r} has a yield, so that a call of {name} runs nothing: return the value"
+        )
     try:
         with suppress(ValueError):  # the parameters of some functions written in C are unknown
-            inspect.signature(function).bind("job", "context")
+            # A decorator may add arguments to those of the function that it wraps.
+            inspect.signature(function, follow_wrapped=False).bind("job", "context")
     except TypeError as bind_error:
         raise TypeError(
             f"the handler of {kind!r} is called with the job and its context, and {name} cannot be "

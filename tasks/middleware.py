@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
-from millpond.tasks.errors import SettingsError
+from millpond.tasks.errors import MiddlewareError, SettingsError
+from millpond.tasks.middleware_checks import check_hooks
 from millpond.tasks.module_loading import import_modules
 
 if TYPE_CHECKING:
@@ -66,8 +67,11 @@ class Middleware:
     def around_executing(
         self, job: Any, context: "Context", call_next: Callable[[Any, "Context"], Any]
     ) -> Any:
-        """Run one task. Return the result of `call_next`, and do not catch its errors.
+        """Run one task: return the result of `call_next`, which runs the handler and the inner middleware.
 
+        Any other value but None replaces the result. It may be returned without a call of `call_next`, and
+        the handler does not run then. None stands for the result; if `call_next` was not called, it fails
+        the task with `MiddlewareError`. An error that is caught here and not raised again is no failure.
         `context.message` has the headers. Called in the slot: in its thread, or in its prefork child.
         """
         return call_next(job, context)
@@ -132,6 +136,48 @@ def _overriding_methods(middleware: Sequence[Middleware], method: str) -> tuple[
     return tuple(getattr(layer, method) for layer in overriding)
 
 
+class Layer:
+    """One call of `around_executing`. `call_inner` calls the handler, in its inner layers."""
+
+    __slots__ = ("_call_inner", "_hook", "_is_reached", "_result")
+
+    def __init__(self, hook: Callable[..., Any], call_inner: Callable[[Any, Any], Any]) -> None:
+        self._hook = hook
+        self._call_inner = call_inner
+        self._is_reached = False
+        self._result: Any = None
+
+    def __call__(self, job: Any, context: Any) -> Any:
+        """Return the value of the middleware, or the result of `call_next` if that is None.
+
+        Raises `MiddlewareError` if it is None and `call_next` was not called: the handler has not run, and
+        the task must not count as succeeded.
+        """
+        value = self._hook(job, context, self._call_next)
+        if value is not None:
+            return value
+        if not self._is_reached:
+            raise MiddlewareError(
+                f"{hook_name(self._hook)} returned None and did not call call_next, so the handler did not "
+                "run: return call_next(job, context), or a value in place of the handler's"
+            )
+        return self._result
+
+    def _call_next(self, job: Any, context: Any) -> Any:
+        self._is_reached = True
+        self._result = self._call_inner(job, context)
+        return self._result
+
+
+def hook_name(hook: Callable[..., Any]) -> str:
+    """Return a hook as errors and log lines name it: `Tenants.on_sending`."""
+    name = getattr(hook, "__name__", "a hook")
+    owner = getattr(hook, "__self__", None)
+    if owner is None:
+        return str(getattr(hook, "__qualname__", name))
+    return f"{(owner if isinstance(owner, type) else type(owner)).__name__}.{name}"
+
+
 def load_middleware(names: Iterable[str]) -> tuple[Middleware, ...]:
     """Return the middleware of these names (`module:Class`), then that of installed packages.
 
@@ -159,7 +205,8 @@ def _load_named(name: str) -> Middleware:
 def _instantiate_middleware(loaded: Any, subject: str) -> Middleware:
     """Return an object of a loaded class, or the loaded object itself.
 
-    Raises `SettingsError`, which begins with `subject`, if that is not possible or if it is no middleware.
+    Raises `SettingsError`, which begins with `subject`, if that is not possible, if it is no middleware or if
+    its methods cannot be called.
     """
     try:
         middleware = loaded() if isinstance(loaded, type) else loaded
@@ -167,6 +214,7 @@ def _instantiate_middleware(loaded: Any, subject: str) -> Middleware:
         raise SettingsError(f"{subject} cannot be made: {type(error).__name__}: {error}") from error
     if not isinstance(middleware, Middleware):
         raise SettingsError(f"{subject} is no middleware: derive it from millpond.Middleware")
+    check_hooks(middleware, Middleware, subject)
     return middleware
 
 

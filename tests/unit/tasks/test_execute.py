@@ -265,6 +265,77 @@ def test_middleware_runs_around_the_handler_outermost_first() -> None:
     assert failed.error == "FinalError: inner says no"
 
 
+class Around(Middleware):
+    """A middleware with the given `around_executing`."""
+
+    def __init__(self, function: Callable[[Any, Context, Any], Any]) -> None:
+        self.function = function
+
+    def around_executing(self, job: Any, context: Context, call_next: Any) -> Any:
+        return self.function(job, context, call_next)
+
+
+def test_a_middleware_that_does_not_call_the_handler_fails_the_task() -> None:
+    """A task whose handler did not run has not succeeded. The error names the middleware that forgot it."""
+
+    class Forgets(Middleware):
+        def around_executing(self, job: Any, context: Context, call_next: Any) -> Any:
+            """Do nothing."""
+
+    outer, inner = Around(lambda job, context, call_next: call_next(job, context)), Forgets()
+    for middleware in ((inner,), (outer, inner), (inner, outer)):
+        outcome = run(raising(AssertionError("not reached")), middleware=middleware)
+        assert isinstance(outcome, DeadLetter)
+        assert outcome.reason == "MiddlewareError"
+        assert outcome.error.startswith(
+            "MiddlewareError: Forgets.around_executing returned None and did not call call_next, so"
+        )
+
+
+def test_a_middleware_may_answer_in_place_of_the_handler() -> None:
+    """A value is an answer, and so is an error. The handler need not run for them."""
+    body = raising(AssertionError("not reached"))
+    assert run(body, middleware=(Around(lambda *_: "cached"),)) == Succeeded(None, "'cached'")
+
+    def skip(*_: Any) -> None:
+        raise Cancelled("not today")
+
+    assert run(body, middleware=(Around(skip),)) == CancelledOutcome("Cancelled: not today")
+
+
+def test_a_middleware_that_forgets_to_return_loses_no_result() -> None:
+    """The value of the handler stands, and so does an outcome, as Celery's tracer returns it."""
+
+    def forget(job: Any, context: Context, call_next: Any) -> None:
+        call_next(job, context)
+
+    middleware = (Around(forget), Around(forget))
+    assert run(number, middleware=middleware, batch="b") == Succeeded('{"value":3}', "3")
+    failed = DeadLetter("rejected", "rejected")
+    assert run(returning(failed), middleware=middleware) == failed
+    assert run(returning(None), middleware=middleware) == Succeeded()
+
+
+@pytest.mark.parametrize("batch", [None, "b"])
+def test_a_value_whose_code_did_not_run_is_no_success(batch: str | None) -> None:
+    """A decorator may hide that a handler or a middleware is async or has a `yield`: nothing of it ran."""
+
+    async def later(*_: Any) -> int:
+        return 1
+
+    def yielding(*_: Any) -> Iterator[int]:
+        yield 1
+
+    for function in (later, yielding):
+        outcomes = [
+            run(function, batch=batch),
+            run(number, middleware=(Around(function),), batch=batch),
+        ]
+        for outcome in outcomes:
+            assert isinstance(outcome, DeadLetter)
+            assert outcome.error.startswith("TypeError: the handler, or a middleware around it, returned a ")
+
+
 @pytest.mark.parametrize(
     ("body", "reason"),
     [(b"{no", "cannot be decoded"), (b"[[], {}]", "invalid message"), (b'[[], "x", {}]', "invalid message")],

@@ -1,5 +1,7 @@
 """Handlers are declared by the decorator, which refuses a function that cannot be one."""
 
+from collections.abc import Callable, Iterator
+from functools import wraps
 from typing import Any
 
 import pytest
@@ -23,6 +25,36 @@ def test_a_coroutine_is_refused_where_it_is_declared() -> None:
     with pytest.raises(TypeError, match=r"write `def wait` and call asyncio\.run"):
         handler(Wait)(wait)
     assert Wait.kind not in handlers_by_kind()
+
+
+def test_a_generator_is_refused_where_it_is_declared() -> None:
+    """A function with a `yield` is refused: a slot would only create its generator."""
+
+    def wait(job: Wait, context: Context) -> Iterator[None]:
+        yield
+
+    with pytest.raises(TypeError, match="has a yield, so that a call of wait runs nothing"):
+        handler(Wait)(wait)
+    assert Wait.kind not in handlers_by_kind()
+
+
+def test_a_decorator_may_give_a_handler_more_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrapper that takes a job and a context is a handler, whatever the function that it wraps takes."""
+    monkeypatch.setattr("millpond.tasks.handlers._handlers", {})
+
+    def with_session(function: Callable[..., str]) -> Callable[[Wait, Context], str]:
+        @wraps(function)
+        def wrapper(job: Wait, context: Context) -> str:
+            return function(job, context, "session")
+
+        return wrapper
+
+    @handler(Wait)
+    @with_session
+    def wait(job: Wait, context: Context, session: str) -> str:
+        return session
+
+    assert handlers_by_kind()[Wait.kind].function(Wait(), Context()) == "session"
 
 
 def test_a_function_that_a_slot_cannot_call_is_refused_where_it_is_declared() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from millpond import Middleware, Square
+from millpond import Context, Middleware, Square
 from millpond.tasks import middleware
 from millpond.tasks.errors import SettingsError
 
@@ -25,6 +25,27 @@ class Inner(Middleware):
 class Broken(Middleware):
     def __init__(self):
         raise OSError("no such tenant")
+
+class Misspelled(Middleware):
+    def around_execution(self, job, context, call_next):
+        return call_next(job, context)
+
+class Async(Middleware):
+    async def around_executing(self, job, context, call_next):
+        return call_next(job, context)
+
+class Yielding(Middleware):
+    def around_executing(self, job, context, call_next):
+        yield call_next(job, context)
+
+class Short(Middleware):
+    def around_executing(self, job, call_next):
+        return call_next(job)
+
+class Other(Middleware):
+    redact = staticmethod(lambda text, running=None, *more: text)
+    def around_executing(*arguments, **options):
+        return arguments[-1](*arguments[1:3])
 
 made = Outer()
 number = 7
@@ -70,6 +91,11 @@ def test_it_is_named_in_order_and_made_once() -> None:
         ("shop_middleware:Outr", "shop_middleware has no 'Outr'"),
         ("shop_middleware:number", "is no middleware: derive it from millpond.Middleware"),
         ("shop_middleware:Broken", "cannot be made: OSError: no such tenant"),
+        ("shop_middleware:Misspelled", "has no method that Millpond calls; there are: around_executing, "),
+        ("shop_middleware:Misspelled", "Did you mean 'around_executing'?"),
+        ("shop_middleware:Async", "a method around_executing that is async, and runs in no event loop"),
+        ("shop_middleware:Yielding", "has a yield, so that a call of it runs nothing"),
+        ("shop_middleware:Short", "with 3 arguments (too many positional arguments): write `def around_"),
     ],
 )
 def test_a_name_that_is_none_is_refused_in_one_line(name: str, said: str) -> None:
@@ -79,6 +105,14 @@ def test_a_name_that_is_none_is_refused_in_one_line(name: str, said: str) -> Non
     assert said in str(refused.value)
     assert name.partition(":")[0] in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_methods_may_have_other_parameters() -> None:
+    """A method that can be called as Millpond calls it is taken, whatever its parameters are called."""
+    (other,) = middleware.load_middleware(["shop_middleware:Other"])
+    assert middleware.Hooks([other]).redact[0]("text", Context()) == "text"
+    layer = middleware.Layer(middleware.Hooks([other]).around_executing[0], lambda job, _context: job + 1)
+    assert layer(1, Context()) == 2
 
 
 def test_an_installed_package_brings_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
