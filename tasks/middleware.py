@@ -88,12 +88,16 @@ class Middleware:
         """Return fields for the JSON log lines that are written while a task runs, and for that of its end.
 
         Called inside of `around_executing`, or with the context variables as they were at the handler's end.
+        If it raises, the lines are written without its fields, and its first error is logged.
         """
         del context
         return {}
 
     def redact(self, line: str, context: "Context") -> str:
-        """Return a log line of a running task without the texts that must not be in logs."""
+        """Return a log line of a running task without the texts that must not be in logs.
+
+        If it raises, or returns no `str`, the line has a note in place of its text.
+        """
         del context
         return line
 

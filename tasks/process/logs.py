@@ -5,17 +5,25 @@ adds the task to JSON lines, and cuts the task's secrets out.
 """
 
 import logging
+import traceback
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from json import dumps
 from typing import Any
 
+from millpond.tasks.context import Context
 from millpond.tasks.execute import running_context
-from millpond.tasks.middleware import Hooks
+from millpond.tasks.middleware import Hooks, hook_name
 from millpond.tasks.process.log_middleware import LOG_MIDDLEWARE
+
+logger = logging.getLogger(__name__)
 
 PLAIN = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 _BUILT_IN = Hooks(LOG_MIDDLEWARE)
+
+#: The names of the `log_fields` of middleware that have failed in this process.
+_failed_hooks: set[str] = set()
 
 
 def log_to_stderr(log_format: str, *, level: int = logging.INFO) -> None:
@@ -79,23 +87,52 @@ class JsonFormatter(logging.Formatter):
         fields: dict[str, Any] = {}
         if context is not None:
             for hook in self._hooks.log_fields:
-                fields |= hook(context)
+                fields |= _fields_of_hook(hook, context)
         data = getattr(record, "data", None)  # Celery's tracer and `execute` set it
         if isinstance(data, dict):
             fields |= {"task": data.get("id"), "kind": data.get("name")}
         return {name: str(value) for name, value in fields.items() if value}
 
 
+def _fields_of_hook(hook: Callable[[Context], Mapping[str, Any]], context: Context) -> dict[str, str]:
+    """Return the fields of one middleware, as text. Return none if it raises, and log its first error.
+
+    A line must not be lost for a field of it.
+    """
+    try:
+        return {str(name): str(value) for name, value in hook(context).items() if value}
+    except Exception:
+        name = hook_name(hook)
+        if name not in _failed_hooks:
+            _failed_hooks.add(name)  # before the next line, which is formatted here too
+            logger.exception("%s failed, and log lines are written without its fields (logged once)", name)
+        return {}
+
+
 def _redact_text(text: str, record: logging.LogRecord, hooks: Hooks) -> str:
     """Return a text of a record as the middleware redacts it for the task of this thread.
 
     It is unchanged if no task runs. The secrets of the task's arguments are not searched again if the record
-    says that it is free of them (`is_redacted`).
+    says that it is free of them (`is_redacted`). If a middleware fails, the text is left out, as it may hold
+    a secret.
     """
     context = running_context()
     if context is not None:
         done = _BUILT_IN.redact if getattr(record, "is_redacted", False) else ()
         for hook in hooks.redact:
             if hook not in done:
-                text = hook(text, context)
+                text = _text_of_hook(hook, text, context)
     return text
+
+
+def _text_of_hook(hook: Callable[[str, Context], str], text: str, context: Context) -> str:
+    """Return a text as one middleware redacts it, or a note in place of the text if that fails."""
+    try:
+        redacted = hook(text, context)
+        if isinstance(redacted, str):
+            return redacted
+        fault = f"returned {type(redacted).__name__}"
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        fault = f"raised {type(error).__name__} in {frame.filename}:{frame.lineno}"
+    return f"[left out, as {hook_name(hook)} {fault}]"

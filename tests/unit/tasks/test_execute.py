@@ -26,7 +26,7 @@ from millpond.tasks.execute import RESULT_LENGTH, backoff_seconds, execute, runn
 from millpond.tasks.handlers import Handler
 from millpond.tasks.middleware import Hooks, Middleware
 from millpond.tasks.process.log_middleware import LOG_MIDDLEWARE
-from millpond.tasks.process.logs import JsonFormatter
+from millpond.tasks.process.logs import JsonFormatter, PlainFormatter
 
 
 class Job(Contract, kind="execute.job"):
@@ -399,6 +399,59 @@ def test_a_middleware_redacts_the_line_about_a_success() -> None:
         run(lambda _job, _context: "card 4111", middleware=(Cards(),))
     (line,) = (each["message"] for each in lines if "succeeded" in each["message"])
     assert line.endswith("'card ****'")
+
+
+class FailingFields(Middleware):
+    """A middleware whose fields cannot be read, each time for another reason."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def log_fields(self, context: Context) -> Any:
+        self.calls += 1
+        if self.calls == 1:
+            raise KeyError("no tenant")
+        return [None, {"tenant": Unspeakable()}, {(): "", 7: "seven"}][self.calls % 3]
+
+
+def test_a_line_is_written_without_fields_that_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No line of a task is lost for a field, and the first error of the middleware is logged, once."""
+    monkeypatch.setattr("millpond.tasks.process.logs._failed_hooks", set())
+    with json_lines(FailingFields(), Tenant()) as lines:
+        for _ in range(6):
+            run(number, id="mine")
+    successes = [line for line in lines if "succeeded" in line["message"]]
+    assert [(line["task"], line["tenant"]) for line in successes] == [("mine", "nobody")] * 6
+    (report,) = (line for line in lines if line not in successes)
+    assert report["message"].startswith("FailingFields.log_fields failed")
+    assert "KeyError: 'no tenant'" in report["error"]
+
+
+@pytest.mark.parametrize(
+    ("redact", "fault"),
+    [
+        (lambda _line: {}["card"], "raised KeyError in "),
+        (lambda _line: None, "returned NoneType"),
+    ],
+    ids=["raises", "returns nothing"],
+)
+@pytest.mark.parametrize(
+    "make_formatter", [JsonFormatter, lambda hooks: PlainFormatter(logging.Formatter(), hooks)]
+)
+def test_a_text_that_cannot_be_redacted_is_left_out(redact: Any, fault: str, make_formatter: Any) -> None:
+    """The line is written all the same, with a note that names the middleware in place of its text."""
+
+    class Cards(Middleware):
+        def redact(self, line: str, context: Context) -> str:
+            return redact(line)  # type: ignore[no-any-return]
+
+    formatter = make_formatter(Hooks((*LOG_MIDDLEWARE, Cards())))
+    record = logging.LogRecord("shop", logging.INFO, __file__, 1, "card 4111", None, None)
+    lines: list[str] = []
+    run(lambda _job, _context: lines.append(formatter.format(record)))
+    (line,) = lines
+    assert f"[left out, as Cards.redact {fault}" in line
+    assert "4111" not in line
 
 
 @pytest.mark.parametrize(
