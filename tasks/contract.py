@@ -26,6 +26,9 @@ SHIPPED_MODULES = (
     "millpond.tasks.squares.contract",
 )
 
+#: Names that no field may have: `job.kind` would be the field's value, and the task would be sent as that.
+_RESERVED_FIELDS = frozenset(("kind", "queue", "redacted"))
+
 Model = TypeVar("Model", bound=BaseModel)
 
 _kinds: dict[str, type["Contract"]] = {}
@@ -35,8 +38,9 @@ class Contract(BaseModel):
     """Base of every contract: `class Greet(Contract, kind="greet", queue="default")`.
 
     `kind` is the name of the type of task in messages. `queue` is its queue, unless a send names another.
-    The declaration registers the kind. It raises `UnknownKind` if another class has the kind, and
-    `BadContract` if JSON would change the value of a field.
+    A base class may set both in its `__init_subclass__`. The declaration registers the kind. It raises
+    `UnknownKind` if another class has the kind, and `BadContract` if JSON would change the value of a field,
+    or if a field is named `kind`, `queue` or `redacted`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,27 +49,36 @@ class Contract(BaseModel):
     queue: ClassVar[str] = "default"
 
     def __init_subclass__(cls, *, kind: str = "", queue: str | None = None, **config: Any) -> None:
-        # Declares the arguments. `__pydantic_init_subclass__` gets them too, once the fields are known.
+        # Both are known to the `__init_subclass__` of a base class of the user's. The fields are not yet.
+        if kind:
+            cls.kind = kind
+        if queue:
+            cls.queue = queue
         super().__init_subclass__(**config)
 
     @classmethod
     def __pydantic_init_subclass__(cls, *, kind: str = "", queue: str | None = None, **config: Any) -> None:
+        del kind, queue
         super().__pydantic_init_subclass__(**config)
-        if not kind:
-            return
-        declared = _kinds.get(kind, cls)
-        if (declared.__module__, declared.__qualname__) != (cls.__module__, cls.__qualname__):
-            modules = f"{declared.__module__} and {cls.__module__}"
-            raise UnknownKind(f"two contracts are named {kind!r}, in {modules}: rename one")
-        for fault in contract_faults(cls):
-            raise BadContract(f"the contract {kind} cannot be carried: {fault}")
-        cls.kind = kind
-        cls.queue = queue or cls.queue
-        _kinds[kind] = cls
+        for name in _RESERVED_FIELDS & cls.model_fields.keys():
+            raise BadContract(f"{cls.__qualname__} has a field {name!r}, a name of Contract's own: rename it")
+        if own_kind := vars(cls).get("kind"):
+            _register(cls, own_kind)
 
     def redacted(self) -> dict[str, Any]:
         """Return the fields as JSON has them. A note of the length replaces the value of a hidden field."""
         return redact(type(self), self.model_dump(mode="json"))
+
+
+def _register(contract: type[Contract], kind: str) -> None:
+    """Add a contract to the registry. Raises `UnknownKind` and `BadContract`."""
+    declared = _kinds.get(kind, contract)
+    if (declared.__module__, declared.__qualname__) != (contract.__module__, contract.__qualname__):
+        modules = f"{declared.__module__} and {contract.__module__}"
+        raise UnknownKind(f"two contracts are named {kind!r}, in {modules}: rename one")
+    for fault in contract_faults(contract):
+        raise BadContract(f"the contract {kind} cannot be carried: {fault}")
+    _kinds[kind] = contract
 
 
 def missing_kind_error(contract: type[Contract]) -> UnknownKind:
