@@ -145,7 +145,7 @@ class HeartbeatReporter:
                 history.write_samples(self._store)
                 days.fold_if_due(self._store, heartbeats.read_pools(self._store))
                 self._probes_until = time.monotonic() + heartbeats.SAMPLE_MS / 1000
-            if time.monotonic() < self._probes_until:
+            if time.monotonic() < self._probes_until and not self._stop.is_set():  # the end would cut it off
                 self._start_probe()
         except BrokerError as error:
             logger.debug("%s", error)

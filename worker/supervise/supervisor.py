@@ -177,9 +177,8 @@ class Supervisor:
             logger.warning("%s again: not waiting for the running tasks", number.name)
             self._terminate_children(min(self.deadline, monotonic() + _RELEASE_SECONDS))
         else:
-            logger.info(
-                "%s: draining (%d running), at most %.0f s", number.name, len(running), self.stop_seconds
-            )
+            processes = "1 process" if len(running) == 1 else f"{len(running)} processes"
+            logger.info("%s: draining %s, at most %.0f s", number.name, processes, self.stop_seconds)
             self._terminate_children(monotonic() + self.stop_seconds)
 
     def _terminate_children(self, deadline: float) -> None:

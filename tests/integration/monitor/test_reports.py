@@ -1,5 +1,6 @@
 """Where the figures come from: reports of processes, totals of pools, samples of the last hour."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ from millpond.broker.connection import Store
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.errors import BrokerAway
 from millpond.broker.keys import sampling_key
-from millpond.broker.stats import heartbeats, history
+from millpond.broker.stats import heartbeats, history, probing
 from millpond.broker.stats.heartbeats import Heartbeat
 from millpond.broker.task_state import TaskState
 from millpond.monitor import snapshot
@@ -91,7 +92,36 @@ def test_figures_of_a_process_count_once_without_the_samples_too(
     monkeypatch.setattr(heartbeat, "HEARTBEAT_SECONDS", 0.02)
     monkeypatch.setattr(heartbeat, "IDLE_SECONDS", 0.0)
     monkeypatch.setattr(history, "write_samples", fail)
-    in_flight, metering = InFlightMessages(), Metering()
+    metering = Metering()
+    metering.ended.append(("a", TaskState.SUCCEEDED, None, 0.1, 0.0, None))
+    reporting = start_reporting(store, metering)
+    eventually(lambda: len(asked) > 3)
+    reporting.on_stopped()
+    [totals] = heartbeats.read_totals(store, ["default"])
+    assert totals.count_ended() == 1
+
+
+def test_a_process_that_stops_begins_no_probe(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its end would cut the probe off, and others could not probe the pool until its lock has expired."""
+    monkeypatch.setattr(heartbeat, "HEARTBEAT_SECONDS", 60.0)
+    probed, seen = [], threading.Event()
+
+    def probe(_store: Store, *, share: float) -> None:
+        probed.append(share)
+        seen.set()
+
+    monkeypatch.setattr(probing, "probe_where_due", probe)
+    reporting = start_reporting(store, Metering(), probe_share=0.5)
+    assert seen.wait(20)
+    reporting.on_stopped()
+    assert probed == [0.5]
+
+
+def start_reporting(
+    store: Store, metering: Metering, *, probe_share: float = 0.0
+) -> heartbeat.HeartbeatReporter:
+    """Start and return the heartbeats of a process of the pool `default`."""
+    in_flight = InFlightMessages()
     in_flight.lease_renewer = SimpleNamespace(store=store, renewals=0, losses=0)
     consumer = SimpleNamespace(
         task_consumer=SimpleNamespace(queues=[SimpleNamespace(name="default")]),
@@ -99,10 +129,6 @@ def test_figures_of_a_process_count_once_without_the_samples_too(
         app=SimpleNamespace(metering=metering),
         hostname="default.1@here",
     )
-    metering.ended.append(("a", TaskState.SUCCEEDED, None, 0.1, 0.0, None))
-    reporting = heartbeat.HeartbeatReporter(PoolsTable(), in_flight)
+    reporting = heartbeat.HeartbeatReporter(PoolsTable(), in_flight, probe_share=probe_share)
     reporting.on_ready(consumer)
-    eventually(lambda: len(asked) > 3)
-    reporting.on_stopped()
-    [totals] = heartbeats.read_totals(store, ["default"])
-    assert totals.count_ended() == 1
+    return reporting

@@ -78,6 +78,7 @@ def test_one_that_does_not_listen_is_killed_at_the_deadline(
     shells.process.terminate()
     assert shells.process.wait(60) == 1
     assert monotonic() - begun < 20
+    assert shells.logged("SIGTERM: draining 2 processes, at most 0 s") == 1  # it knows of no tasks
     assert shells.logged("killed; its messages in flight are delivered again") == 2
     assert not alive(family)
 

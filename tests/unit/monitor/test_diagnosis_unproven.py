@@ -1,10 +1,12 @@
 """Diagnoses of pools that cannot be measured as they are, and of queues that something holds."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from millpond.broker.limits import Limits
+from millpond.broker.stats import probing
 from millpond.broker.stats.elasticity import Elasticity
 from millpond.broker.stats.window import Place, Window
 from millpond.monitor.diagnosis import PoolFacts, diagnose
@@ -125,3 +127,16 @@ def test_an_idle_pool_with_delayed_tasks_says_so() -> None:
     view = replace(BUSY.view, queues=(later,), running=(heartbeat(busy=0, in_flight=0),))
     found = diagnose(PoolFacts(view, Window(), Window()))
     assert (found.state, "40 are delayed" in found.why) == ("idle", True)
+
+
+def test_the_page_has_the_conditions_of_a_probe() -> None:
+    """The README names the figures by which a pool is chosen."""
+    page = (Path(__file__).parents[3] / "monitor" / "README.md").read_text()
+    for condition in (
+        f"once {probing.ENDS} runs ended in its last minute",
+        f"of which {probing.SECONDS:.0f} s were seen",
+        f"at least {probing.FULL:.0%} of its slots".replace("%", " %"),
+        f"runs of {probing.SHORT_SECONDS * 1000:.0f} ms or more",
+        f"ready tasks for {probing.BACKLOG_SECONDS:.0f} s",
+    ):
+        assert condition in page
