@@ -4,7 +4,7 @@ Here they are refused in input, and written as null in results.
 """
 
 import math
-from json import dumps, loads
+from json import JSONDecodeError, dumps, loads
 from typing import Any, NoReturn
 
 from pydantic import BaseModel
@@ -53,8 +53,19 @@ def describe_fault(subject: str, error: Exception) -> str:
 
     `subject` names the text: "the body". A parser's own message is left out, because it may quote the text.
     """
-    reason = f": {error}" if str(error).startswith(_NOT_FINITE) else ""
-    return f"{subject} is not JSON{reason}"
+    match error:
+        case JSONDecodeError() if not error.doc.strip():
+            return f"{subject} is empty"
+        case JSONDecodeError():
+            line = f"line {error.lineno}, " if "\n" in error.doc.strip() else ""
+            return f"{subject} is not JSON at {line}column {error.colno}"
+        case UnicodeDecodeError():
+            return f"{subject} is not UTF-8"
+        case RecursionError():
+            return f"{subject} nests too deep"
+    if str(error).startswith(_NOT_FINITE):
+        return f"{subject} is not JSON: {error}"
+    return f"{subject} has a whole number of too many digits"  # int() has a limit, and its error no type
 
 
 def _replace_unwritable(value: Any) -> Any:

@@ -33,20 +33,31 @@ _WORDS = {
 }
 
 
-def describe_faults(faults: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+#: The types of errors that a validator raises, with words of its own.
+_OWN_WORDS = ("value_error", "assertion_error")
+
+
+def describe_faults(faults: Iterable[Mapping[str, Any]], *, whole: str = "table") -> Iterator[str]:
     """Yield each entry of `ValidationError.errors()` as the path of its field with dots, and plain words.
 
-    A fault of the fields as a whole, from a validator of their model, has no path.
+    A fault of the fields as a whole has no path. It is a sentence if a validator of their model raised it.
+    Otherwise it begins with `the` and `whole`, a name of them.
     """
     for fault in faults:
-        yield ": ".join(filter(None, (".".join(map(str, fault["loc"])), describe_fault(fault))))
+        words = describe_fault(fault)
+        if path := ".".join(map(str, fault["loc"])):
+            yield f"{path}: {words}"
+        else:
+            yield f"the {whole} {words}" if fault.get("type") not in (None, *_OWN_WORDS) else words
 
 
 def describe_fault(fault: Mapping[str, Any]) -> str:
     """Return an entry of `ValidationError.errors()` as plain words, to follow the name of the field."""
     type_, context = str(fault.get("type")), fault.get("ctx", {})
-    if type_ in ("value_error", "assertion_error"):
+    if type_ in _OWN_WORDS:
         return str(context.get("error") or fault["msg"].partition(", ")[2])
+    if type_ in ("string_too_short", "too_short") and context["min_length"] == 1:
+        return "must not be empty"
     for start, words in _WORDS.items():
         if type_ == start or (start.endswith("_") and type_.startswith(start)):
             return words.format(**context)

@@ -1,16 +1,20 @@
 """The options of a send, from the query of a request or from a line of a stream."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
+    ValidatorFunctionWrapHandler,
     WithJsonSchema,
+    WrapValidator,
     model_validator,
 )
 from starlette.datastructures import QueryParams
@@ -22,13 +26,43 @@ from millpond.tasks import durations
 from millpond.tasks.errors import BadQuantity
 from millpond.tasks.send_options import option_descriptions
 
-_LONGEST_SECONDS = 10 * 365 * 86_400.0
+_DAY_SECONDS = 86_400.0
+_LONGEST_SECONDS = 10 * 365 * _DAY_SECONDS
+
+_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+_LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+#: A time whose zone has lost its plus, which is a space in a query that was not encoded.
+_PLUS_AS_SPACE = re.compile(r"([0-9-]+T[0-9:.,]+) ([0-9]{2}:?[0-9]{2})", re.I)
 
 Query = TypeVar("Query", bound=BaseModel)
+
+
+def refuse_in_words(words: str) -> WrapValidator:
+    """Return a validator with these words as its error, in place of a pattern that people cannot read."""
+
+    def validate(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return handler(value)
+        except ValidationError:
+            raise ValueError(words) from None
+
+    return WrapValidator(validate)
+
+
 #: An id may begin with the name of a token, and so with dots. Alone, these would be removed from a path.
-Id = Annotated[str, Field(pattern=r"^\.*[A-Za-z0-9_:~-][A-Za-z0-9._:~-]*$", max_length=200)]
-BatchId = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
-Name = Annotated[str, Field(pattern=r"^[ -~]{1,200}$")]
+Id = Annotated[
+    str,
+    Field(pattern=r"^\.*[A-Za-z0-9_:~-][A-Za-z0-9._:~-]*$", max_length=200),
+    refuse_in_words("must have 1 to 200 of these: letters, digits, . _ : ~ and -, and not dots alone"),
+]
+BatchId = Annotated[
+    str,
+    Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"),
+    refuse_in_words("must be the id of a batch, as POST /batches returns it"),
+]
+Name = Annotated[
+    str, Field(pattern=r"^[ -~]{1,200}$"), refuse_in_words("must have 1 to 200 printable ASCII characters")
+]
 
 
 def _parse_seconds(value: object) -> float:
@@ -39,19 +73,40 @@ def _parse_seconds(value: object) -> float:
         raise ValueError(f"write {durations.DURATION}") from None
 
 
+def _duration_schema(minimum: float, maximum: float, pattern: str) -> WithJsonSchema:
+    """Return the JSON schema of a duration: a number of seconds, or a text with a unit, as in the pattern."""
+    number = {"type": "number", "minimum": minimum, "maximum": maximum}
+    return WithJsonSchema({"anyOf": [number, {"type": "string", "pattern": pattern}]})
+
+
+def _restore_plus(value: object) -> object:
+    """Return a time with the plus of its zone, if that was read as a space."""
+    found = _PLUS_AS_SPACE.fullmatch(value) if isinstance(value, str) else None
+    return value if found is None else f"{found[1]}+{found[2]}"
+
+
+def _check_range(at: datetime) -> datetime:
+    """Return the time. Raises `ValueError` for one that no task can have."""
+    if not _EARLIEST < at < _LATEST:
+        raise ValueError("must lie between the years 2000 and 2200")
+    return at
+
+
+#: A time with its zone.
+Moment = Annotated[AwareDatetime, BeforeValidator(_restore_plus), AfterValidator(_check_range)]
 #: A number of seconds, or a text as in 90s or 1.5h.
 Seconds = Annotated[
     float,
     BeforeValidator(_parse_seconds),
     Field(ge=0.001, le=_LONGEST_SECONDS),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "number", "minimum": 0.001, "maximum": _LONGEST_SECONDS},
-                {"type": "string", "pattern": r"^[1-9][0-9]{0,2}(ms|s|m|h|d)$"},
-            ]
-        }
-    ),
+    _duration_schema(0.001, _LONGEST_SECONDS, r"^[1-9][0-9]{0,2}(ms|s|m|h|d)$"),
+]
+#: The same for a wait of at most a day, which may be 0.
+WaitSeconds = Annotated[
+    float,
+    BeforeValidator(_parse_seconds),
+    Field(ge=0, le=_DAY_SECONDS),
+    _duration_schema(0, _DAY_SECONDS, r"^[0-9]{1,3}(ms|s|m)$"),
 ]
 
 #: The description of each option, by its name in Python.
@@ -67,7 +122,7 @@ class SendOptions(BaseModel):
     id: Id | None = Field(None, description=_ABOUT["id"])
     priority: int = Field(0, ge=0, le=9, description=_ABOUT["priority"])
     delay_seconds: Seconds | None = Field(None, description=_ABOUT["delay"])
-    at: AwareDatetime | None = Field(None, description=_ABOUT["at"])
+    at: Moment | None = Field(None, description=_ABOUT["at"])
     expires_seconds: Seconds | None = Field(None, description=_ABOUT["expires"])
     deadline_seconds: Seconds | None = Field(None, description=_ABOUT["deadline"])
     once: Name | None = Field(None, description=_ABOUT["once"])
@@ -75,15 +130,13 @@ class SendOptions(BaseModel):
 
     @model_validator(mode="after")
     def _check_combination(self) -> Self:
-        """Raise `ValueError` for options that exclude each other, and for an `at` that is out of range."""
+        """Raise `ValueError` for options that exclude each other."""
         if self.delay_seconds is not None and self.at is not None:
             raise ValueError("give delay_seconds or at, not both")
         if self.deadline_seconds is not None and self.expires_seconds is not None:
             raise ValueError("give deadline_seconds or expires_seconds, not both")
         if self.for_seconds is not None and self.once is None:
             raise ValueError("for_seconds is how long the unique key of once is kept: give both")
-        if self.at is not None and not _EARLIEST < self.at < _LATEST:
-            raise ValueError("at must be a moment between the years 2000 and 2200")
         return self
 
     def to_message(self, contract: Sendable, traceparent: str | None, principal: Principal) -> Message:
@@ -124,10 +177,6 @@ class StreamTask(SendOptions):
 
     kind: str
     task: dict[str, Any]
-
-
-_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
-_LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
 
 def _to_timedelta(seconds: float | None) -> timedelta | None:

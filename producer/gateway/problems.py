@@ -139,6 +139,7 @@ def invalid_input_error(error: Exception, *, subject: str = "this request", whol
     if isinstance(error, ValidationError):
         errors = error.errors(include_url=False, include_input=False)
         return invalid_fields_error(errors, subject=subject, whole=whole)
+    # Without a type, as it is a sentence.
     fault = {"loc": (), "msg": json_text.describe_fault(f"the {whole}", error)}
     return invalid_fields_error([fault], subject=subject, whole=whole)
 
@@ -151,5 +152,5 @@ def invalid_fields_error(
         FieldError(field=".".join(map(str, error["loc"])) or whole, message=describe_fault(error))
         for error in errors
     ]
-    faults = "; ".join(describe_faults(errors))
+    faults = "; ".join(describe_faults(errors, whole=whole))
     return ApiError(422, "bad_contract", f"{subject} is not valid: {faults}", fields=fields)

@@ -9,13 +9,18 @@ from starlette.responses import Response
 from millpond.broker.batches import record
 from millpond.broker.control import cancel as control_cancel
 from millpond.producer.gateway.openapi import operation_id, problem_responses
-from millpond.producer.gateway.options import BatchId
+from millpond.producer.gateway.options import BatchId, refuse_in_words
+from millpond.producer.gateway.problems import invalid_fields_error
 from millpond.producer.gateway.routes.results import ResultEvents, read_page
 from millpond.producer.gateway.routes.tasks import ACK_TIMEOUT_SECONDS
 from millpond.producer.gateway.schemas import BatchView, CancelView
 from millpond.producer.gateway.state import State
 
-Position = Annotated[str, Field(pattern=r"^[0-9]{1,18}(-[0-9]{1,18})?$")]
+Position = Annotated[
+    str,
+    Field(pattern=r"^[0-9]{1,18}(-[0-9]{1,18})?$"),
+    refuse_in_words("must be the id of an event of this stream"),
+]
 
 
 class BatchOptions(BaseModel):
@@ -63,6 +68,9 @@ def _add_write_routes(router: APIRouter, state: State) -> None:
         options: Annotated[BatchOptions, Query()], request: Request, response: Response
     ) -> Any:
         """Open a batch. This token, and tokens for every kind, may send into, read, close and cancel it."""
+        if (await request.body()).strip() not in (b"", b"{}"):
+            fault = {"loc": (), "type": "body_not_read", "msg": "is not read: write options into the query"}
+            raise invalid_fields_error([fault])
         token = request.state.principal.name
         await state.owners.require_room(request.state.principal, state.settings.max_batches)
         summary = await state.threads.lookups.run(

@@ -23,7 +23,7 @@ from millpond.broker.batches import record
 from millpond.producer.gateway.headers import NDJSON, media_type, read_traceparent
 from millpond.producer.gateway.ndjson import Line, LineSplitter
 from millpond.producer.gateway.openapi import problem_responses
-from millpond.producer.gateway.options import BatchId, StreamTask
+from millpond.producer.gateway.options import BatchId, StreamTask, WaitSeconds
 from millpond.producer.gateway.problems import ApiError
 from millpond.producer.gateway.state import State
 from millpond.producer.gateway.stream_sender import StreamSender
@@ -40,8 +40,8 @@ class StreamOptions(BaseModel):
     overflow: Literal["block", "reject", "shed"] = Field(
         "block", description="The overflow policy, instead of the queues' own."
     )
-    wait_seconds: float | None = Field(
-        None, ge=0, le=86_400, description="How long `block` waits while no task is accepted."
+    wait_seconds: WaitSeconds | None = Field(
+        None, description="How long `block` waits while no task is accepted."
     )
 
 
@@ -113,7 +113,11 @@ def _make_response(
     content type.
     """
     if media_type(request.headers) != NDJSON:
-        raise ApiError(415, "media_type", f"send one task a line, with Content-Type: {NDJSON}")
+        raise ApiError(
+            415,
+            "media_type",
+            f"send one task a line, with Content-Type: {NDJSON}; a single task goes to /send/KIND",
+        )
     wait_seconds = options.wait_seconds
     sender = StreamSender(
         state.client,

@@ -30,6 +30,24 @@ def test_what_is_no_number_of_json_is_refused(text: bytes) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (b" \n", "the body is empty"),
+        (b'{"secret"', "the body is not JSON at column 10"),
+        (b'{"secret": 1,\n"a" 2}\n', "the body is not JSON at line 2, column 5"),
+        (b'"\xff"', "the body is not UTF-8"),
+        (b"[" * 200_000, "the body nests too deep"),
+        (b"7" * 5_000, "the body has a whole number of too many digits"),
+    ],
+)
+def test_a_fault_is_told_by_its_place(text: bytes, reason: str) -> None:
+    """The place in the text is told, and nothing that is in it."""
+    with pytest.raises((ValueError, RecursionError)) as refused:
+        json_text.parse_json(text)
+    assert json_text.describe_fault("the body", refused.value) == reason
+
+
 def test_what_is_json_is_read_as_python_does() -> None:
     """Numbers, nesting and text are not touched."""
     text = b'{"a": [1, 2.5, 1e300, -0.0], "b": {"c": "NaN"}, "d": null}'
