@@ -35,7 +35,7 @@ class PoolFacts:
 
     view: PoolView
     recent: Window = field(default_factory=Window)
-    #: The last minute, or the last five minutes if few runs ended in one.
+    #: The last minute, or the last five minutes if few runs ended in one and the pool has work.
     minute: Window = field(default_factory=Window)
     #: The usual mean service time by kind, seconds.
     usual: Mapping[str, float] = field(default_factory=dict)
@@ -239,7 +239,7 @@ def read_pool_facts(store: Store, snapshot: Snapshot) -> list[PoolFacts]:
     now_ms = snapshot.now_ms
     spans = (RECENT_SECONDS, MINUTE_SECONDS)
     recent_windows, minutes = window.read_window_spans(store, names, now_ms=now_ms, seconds=spans)
-    _extend_if_few_ended(store, names, minutes, now_ms)
+    _extend_if_few_ended(store, snapshot.pools, minutes, now_ms)
     past_days = days.read_days(store, names, since_ms=now_ms - OLDEST_MS)
     earlier_windows = _read_windows_of_new_pools(store, names, past_days, now_ms)
     last_elasticities = elasticity.read_last_elasticity(store, names)
@@ -274,12 +274,19 @@ def _read_windows_of_new_pools(
     return [windows.get(name, []) for name in names]
 
 
-def _extend_if_few_ended(store: Store, names: Sequence[str], minute: list[Window], now_ms: int) -> None:
-    """Replace, in `minute`, the window of each pool in which few runs ended by one of five minutes."""
-    indices = [n for n, last in enumerate(minute) if last.slot_seconds > 0 and last.ended < ENOUGH_ENDS]
+def _extend_if_few_ended(store: Store, views: Sequence[PoolView], minute: list[Window], now_ms: int) -> None:
+    """Replace, in `minute`, the window of each pool in which few runs ended by one of five minutes.
+
+    Not that of a pool without work: it has been idle for the minute, whatever it did before.
+    """
+    indices = [
+        n
+        for n, (view, last) in enumerate(zip(views, minute, strict=True))
+        if last.slot_seconds > 0 and last.ended < ENOUGH_ENDS and (last.ended or view.busy or view.ready)
+    ]
     if not indices:
         return
-    pools = [names[n] for n in indices]
+    pools = [views[n].name for n in indices]
     longer = window.read_windows(store, pools, now_ms=now_ms, seconds=FEW_SECONDS)
     for n, extended in zip(indices, longer, strict=True):
         minute[n] = extended
