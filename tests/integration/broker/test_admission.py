@@ -12,8 +12,9 @@ import pytest
 from millpond.broker import limits, publish
 from millpond.broker.admission import leave_line, new_ticket, wait_for_room
 from millpond.broker.connection import Store
-from millpond.broker.inspect import purge
+from millpond.broker.inspect import depth, purge
 from millpond.broker.keys import QueueKeys
+from millpond.broker.outcomes import RELEASE
 from millpond.broker.outgoing import compose
 from millpond.broker.publish import Accepted, Caller, Full
 from millpond.producer.client import Client
@@ -82,6 +83,21 @@ def test_a_called_producers_room_is_nobody_elses(client: Client) -> None:
             client.send(Square(n=9), overflow=overflow, timeout=timedelta(0))
     assert wait_for_room(store, "default", ticket, 1) == 1
     assert isinstance(ask(store, ticket), Accepted)
+
+
+def test_messages_that_return_pass_the_bound_and_no_sender_adds_to_them(client: Client) -> None:
+    """A queue of returned messages is above its bound; under no overflow policy does a send lengthen it."""
+    consumer = ManualConsumer(client.store, "default")
+    consumer.fetch(2)
+    client.send_many([Square(n=1), Square(n=2)])
+    consumer.settle(RELEASE)
+    for overflow in ("reject", "block"):
+        with pytest.raises(QueueFull):
+            client.send(Square(n=3), overflow=overflow, timeout=timedelta(0))
+    assert client.send(Square(n=4), overflow="caller_runs").ran_here is not None
+    assert client.send(Square(n=5), overflow="shed").ran_here is None
+    counts = depth.read_depth(client.store, "default")
+    assert (counts.ready, counts.dead, counts.counters["high_water"]) == (4, 1, 4)
 
 
 def ask(store: Store, ticket: str) -> Any:

@@ -73,13 +73,19 @@ class Pressed:
 
 
 @contextmanager
-def pool(folder: Path, *, bound: int | str, slots: int = 5, pace: float = 0.02) -> Iterator[Embedded]:
-    """Run a pool whose tasks take `pace` seconds, on a queue with this bound."""
+def pool(
+    folder: Path, *, bound: int | str, slots: int = 5, pace: float = 0.02, prefetch: int = 5
+) -> Iterator[Embedded]:
+    """Run a pool whose tasks take `pace` seconds, on a queue with this bound.
+
+    Messages that a process has prefetched and returns, because it was slow, pass the bound. With a `prefetch`
+    of 0 there are none, so the high water is that of the senders alone.
+    """
     (folder / "pace").write_text(str(pace))
     add_kinds_to_path()
     table: Any = {
         "queues": {QUEUE: {"bound": bound}},
-        "pools": {QUEUE: {"concurrency": slots, "prefetch": slots}},
+        "pools": {QUEUE: {"concurrency": slots, "prefetch": prefetch}},
     }
     with embedded(Settings(kinds=("load_kinds",), table=table, drain_seconds=5), pools=[QUEUE]) as running:
         with closing(connect(running.url)) as store:

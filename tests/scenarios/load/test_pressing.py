@@ -17,7 +17,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_all_policies_at_once_keep_the_bound_and_lose_nothing(tmp_path: Path) -> None:
     """A process of each policy presses on one queue: never above its bound, each task run once or shed."""
-    with pool(tmp_path, bound=10, pace=0.05) as running:
+    with pool(tmp_path, bound=10, pace=0.05, prefetch=0) as running:
         pressed = press(running, tmp_path, get_args(Overflow), threads=2, seconds=2)
     assert (pressed.lost, pressed.twice) == (0, 0)
     assert pressed.high_water <= 10
@@ -34,7 +34,7 @@ def test_eight_processes_press_for_a_minute(policy: str, tmp_path: Path) -> None
     Every producer is called within twice the fair wait, and none sees others called twice. After its call a
     sender waits for its thread to run: 99 of 100 are in time, on a busy machine too.
     """
-    with pool(tmp_path, bound=1_000) as running:
+    with pool(tmp_path, bound=1_000, prefetch=0) as running:
         pressed = press(running, tmp_path, [policy] * 8, threads=13, seconds=60)
     assert (pressed.lost, pressed.twice) == (0, 0)
     assert pressed.high_water == 1_000
