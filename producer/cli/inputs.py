@@ -97,21 +97,15 @@ class Inputs:
 
     def _walk_folder(self, folder: str, relative: PurePosixPath) -> Iterator[InputFile | UnreadableInput]:
         """Yield the files of a folder and its subfolders. `relative` is the relative path of the folder."""
-        try:
-            entries = os.scandir(folder)
-        except OSError as error:
-            yield UnreadableInput(folder, error.strerror or str(error))
-            return
-        with entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    skipped = self.skipped_folder
-                    if skipped is None or os.path.realpath(entry.path) != os.path.realpath(skipped):
-                        yield from self._walk_folder(entry.path, relative / entry.name)
-                elif (
-                    self._matches_pattern(entry.name) and (file := _entry_input(entry, relative)) is not None
-                ):
-                    yield file
+        for entry in _read_folder(folder):
+            if isinstance(entry, UnreadableInput):
+                yield entry
+            elif entry.is_dir(follow_symlinks=False):
+                skipped = self.skipped_folder
+                if skipped is None or os.path.realpath(entry.path) != os.path.realpath(skipped):
+                    yield from self._walk_folder(entry.path, relative / entry.name)
+            elif self._matches_pattern(entry.name) and (file := _entry_input(entry, relative)) is not None:
+                yield file
 
     def _matches_pattern(self, name: str) -> bool:
         return not self.patterns or any(fnmatch(name.lower(), pattern.lower()) for pattern in self.patterns)
@@ -133,6 +127,15 @@ def read_paths(descriptor: int) -> Iterator[str]:
             raise BadInput("a path on stdin is over 65,536 bytes: separate the paths by newlines or NUL")
     if rest:
         yield os.fsdecode(rest)
+
+
+def _read_folder(folder: str) -> "Iterator[os.DirEntry[str] | UnreadableInput]":
+    """Yield the entries of a folder, and the folder itself if it cannot be read, or not to its end."""
+    try:
+        with os.scandir(folder) as entries:
+            yield from entries
+    except OSError as error:
+        yield UnreadableInput(folder, error.strerror or str(error))
 
 
 def _entry_input(entry: "os.DirEntry[str]", relative: PurePosixPath) -> InputFile | UnreadableInput | None:

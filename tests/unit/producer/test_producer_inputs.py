@@ -2,7 +2,9 @@
 
 import errno
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 
@@ -63,6 +65,33 @@ def test_a_folder_that_cannot_be_read_is_told(tree: Path, monkeypatch: pytest.Mo
     found = list(Inputs([str(tree)], patterns=("*.jpg",)))
     assert [each.reason for each in found if isinstance(each, UnreadableInput)] == ["Permission denied"]
     assert len(found) == 4
+
+
+class BrokenFolder:
+    """The entries of a folder that cannot be read to its end, as on a network file system that went away."""
+
+    def __init__(self, path: str, entries: Iterable["os.DirEntry[str]"]) -> None:
+        self.path, self.entries = path, entries
+
+    def __enter__(self) -> Iterator["os.DirEntry[str]"]:
+        yield from self.entries
+        raise OSError(errno.EIO, os.strerror(errno.EIO), self.path)
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def test_a_folder_that_cannot_be_read_to_its_end_is_told(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named behind the files that it gave, the folders beside it are walked, and it is counted."""
+    scandir = os.scandir
+
+    def breaking(path: str) -> Any:
+        return BrokenFolder(path, scandir(path)) if path.endswith("er") else scandir(path)
+
+    monkeypatch.setattr("millpond.producer.cli.inputs.os.scandir", breaking)
+    inputs = Inputs([str(tree)])
+    assert UnreadableInput(str(tree / "deep" / "er"), os.strerror(errno.EIO)) in list(inputs)
+    assert below(inputs) == ["B.JPG", "a.jpg", "deep/er/c.jpg", "note.txt", "out/a.jpg"]
+    assert inputs.count_items() == 6
 
 
 def test_a_link_to_itself_is_told(tree: Path) -> None:
