@@ -15,7 +15,7 @@ from millpond.tasks.redaction import hides_fields, redact
 from millpond.tasks.send_options import SendOptions
 from millpond.tasks.wire_fields import is_carried_unchanged, wire_fields
 
-#: The most characters of an id or of a unique key, which both become part of keys in Redis.
+#: The most characters of a queue, an id or a unique key, which become part of keys in Redis.
 NAME_LENGTH = 200
 
 _MS = timedelta(milliseconds=1)
@@ -56,6 +56,8 @@ class Message(SendOptions):
             raise ValueError(
                 "give deadline or expires, not both: a deadline is an expiry that the queue is asked about"
             )
+        if not isinstance(self.priority, int):
+            raise TypeError(f"priority is a whole number from 0 to 9, not {self.priority!r}")
         if not 0 <= self.priority <= 9:
             raise ValueError(f"priority is {self.priority}: it runs from 0, which leaves first, to 9")
         if self.at is not None and not isinstance(self.at, datetime):
@@ -70,7 +72,7 @@ class Message(SendOptions):
             raise ValueError(
                 "for_ is how long the claim of once=… holds: give both, and at least a millisecond"
             )
-        for name, value in (("id", self.id), ("once", self.once)):
+        for name, value in (("queue", self.queue), ("id", self.id), ("once", self.once)):
             if value is None:
                 continue
             if not isinstance(value, str):

@@ -37,7 +37,7 @@ _WORDS = {
 _OWN_WORDS = ("value_error", "assertion_error")
 
 
-def describe_faults(faults: Iterable[Mapping[str, Any]], *, whole: str = "table") -> Iterator[str]:
+def describe_faults(faults: Iterable[Mapping[str, Any]], *, whole: str = "fields") -> Iterator[str]:
     """Yield each entry of `ValidationError.errors()` as the path of its field with dots, and plain words.
 
     A fault of the fields as a whole has no path. It is a sentence if a validator of their model raised it.

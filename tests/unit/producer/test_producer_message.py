@@ -161,8 +161,27 @@ def test_a_kind_and_its_fields_stand_for_their_contract() -> None:
         contract_from(("squares.cube", {}))
 
 
+@pytest.mark.parametrize(
+    ("options", "error", "reason"),
+    [
+        ({"priority": "5"}, TypeError, "priority is a whole number from 0 to 9, not '5'"),
+        ({"priority": 1.0}, TypeError, "priority is a whole number from 0 to 9, not 1.0"),
+        ({"queue": 5}, TypeError, "queue is a text, not 5"),
+        ({"queue": ""}, ValueError, "queue must have 1 to 200 characters, this has 0"),
+    ],
+)
+def test_an_option_of_another_type_is_told_by_its_name(
+    options: dict[str, Any], error: type[Exception], reason: str
+) -> None:
+    """The error is about the argument, and not about what was done with it."""
+    with pytest.raises(error, match=f"^{reason}"):
+        Message(Square(n=1), **options)
+
+
 def test_a_fault_of_the_whole_contract_has_no_field() -> None:
     """The reason of a validator of the model follows at once: no field is at fault alone."""
+    with pytest.raises(BadContract, match=r"contract: the fields must be a table of names and values$"):
+        contract_from(("squares.square", [1]))  # type: ignore[arg-type]
     with pytest.raises(
         BadContract, match=r"^email\.send does not fit its contract: give the body in one form"
     ):
