@@ -10,9 +10,11 @@ outside of these: `tasks/tracing.py`, `tasks/process/log_middleware.py`, `worker
 """
 
 import importlib
+import json
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache, partial, wraps
 from typing import TYPE_CHECKING, Any
 
 from millpond.tasks.errors import MiddlewareError, SettingsError
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from millpond.broker.outcomes import Outcome
     from millpond.tasks.context import Context
 
+
+logger = logging.getLogger(__name__)
 
 #: The group of entry points by which an installed package names middleware.
 ENTRY_POINT_GROUP = "millpond.middleware"
@@ -62,7 +66,10 @@ class Middleware:
         """
 
     def on_sent(self, sending: Sending, error: Exception | None) -> None:
-        """Record that a task was sent, or refused with `error`. Called after the reply of the broker."""
+        """Record that a task was sent, or refused with `error`. Called after the reply of the broker.
+
+        If this raises, the error is logged: the outcome of the sending does not change.
+        """
 
     def around_executing(
         self, job: Any, context: "Context", call_next: Callable[[Any, "Context"], Any]
@@ -121,7 +128,8 @@ class Hooks:
         inwards = partial(_overriding_methods, middleware)
         outwards = partial(_overriding_methods, middleware[::-1])
         self.on_sending: tuple[Callable[[Sending], None], ...] = inwards("on_sending")
-        self.on_sent: tuple[Callable[[Sending, Exception | None], None], ...] = outwards("on_sent")
+        self.on_sent: tuple[Callable[[Sending, Exception | None], None], ...]
+        self.on_sent = tuple(map(_log_errors, outwards("on_sent")))
         #: `execute` wraps the handler in each, the innermost first.
         self.around_executing: tuple[Callable[..., Any], ...] = outwards("around_executing")
         self.shows_events: tuple[Callable[[Delivery], bool], ...] = outwards("shows_events")
@@ -138,6 +146,22 @@ def _overriding_methods(middleware: Sequence[Middleware], method: str) -> tuple[
     unchanged = getattr(Middleware, method)
     overriding = (layer for layer in middleware if getattr(type(layer), method) is not unchanged)
     return tuple(getattr(layer, method) for layer in overriding)
+
+
+def _log_errors(
+    on_sent: Callable[[Sending, Exception | None], None],
+) -> Callable[[Sending, Exception | None], None]:
+    """Return a hook that logs its errors: a sender that got one would send a task again that was accepted."""
+
+    @wraps(on_sent)
+    def call_hook(sending: Sending, error: Exception | None) -> None:
+        try:
+            on_sent(sending, error)
+        except Exception:
+            result = "sent" if error is None else "refused"
+            logger.exception("%s failed after task %s was %s", hook_name(on_sent), sending.id, result)
+
+    return call_hook
 
 
 class Layer:
@@ -244,13 +268,35 @@ def _load_entry_points() -> tuple[Middleware, ...]:
 def add_headers(on_sending: Iterable[Callable[[Sending], None]], sending: Sending) -> Sending:
     """Call the hooks, which add headers to the task, and return the task.
 
-    Raises `ValueError` for a header that Celery or Millpond uses.
+    Raises `ValueError` for a header that Celery or Millpond uses, and `TypeError` for a header that is no
+    text, for a value that JSON cannot write, and for a hook that returns what it should add.
     """
     for hook in on_sending:
-        hook(sending)
-    for name in sending.headers:
+        returned: object = hook(sending)
+        if returned is not None and returned is not sending:
+            raise TypeError(
+                f"{hook_name(hook)} returned a {type(returned).__name__}, which nothing reads: add headers "
+                "to sending.headers"
+            )
+    if not isinstance(sending.headers, dict):
+        raise TypeError(
+            f"sending.headers is {sending.headers!r:.80}, and must stay a dict: add headers to it"
+        )
+    for name, value in sending.headers.items():
         if name in RESERVED_HEADERS:
             raise ValueError(
                 f"{name!r} is a header of Celery's or Millpond's: name it otherwise, as in 'shop_{name}'"
             )
+        if type(value) is not str or type(name) is not str:
+            _check_header(name, value)
     return sending
+
+
+def _check_header(name: object, value: object) -> None:
+    """Raise `TypeError` unless the name of a header is text and its value the same after JSON."""
+    if not isinstance(name, str):
+        raise TypeError(f"the header {name!r:.80} has a name that is no text: write it as text")
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(f"the header {name!r} cannot be written as JSON: {error}") from None

@@ -41,6 +41,7 @@ from millpond.broker.outcomes import (
 )
 from millpond.tasks.contract import Contract
 from millpond.tasks.execute import error_line
+from millpond.tasks.middleware import hook_name
 from millpond.tasks.process.spans import SDK
 from millpond.tasks.redaction import scrub_secrets
 from millpond.worker.celery.kind_services import KindServices
@@ -339,7 +340,7 @@ class PondRequest(DeliveryRequest):
 
 def _log_failed_hook(hook: Any, when: str) -> None:
     """Log the current exception as one of a middleware's hook. `when` completes "failed …"."""
-    logger.exception("middleware %s failed %s", type(hook.__self__).__name__, when)
+    logger.exception("middleware %s failed %s", hook_name(hook), when)
 
 
 def _unwrap_error(exc_info: Any) -> BaseException:

@@ -35,8 +35,9 @@ class Notes(Middleware):
     def redact(self, line, context):
         return line.replace("bottleneck", "[cut]")
 
-    def on_outcome(self, delivery, outcome, seconds):
-        self.note(type(outcome).__name__, delivery.message.kind, seconds is not None)
+    @staticmethod
+    def on_outcome(delivery, outcome, seconds):
+        Notes().note(type(outcome).__name__, delivery.message.kind, seconds is not None)
         raise OSError("what a middleware raises here changes nothing")
 
     def on_worker_stop(self):
@@ -81,13 +82,14 @@ def test_outcomes_start_and_stop_are_told(
         assert worker.stop(30) == 0
         log = worker.log
     notes = [json.loads(line) for line in (tmp_path / "notes").read_text().splitlines()]
-    assert sorted(note for note in notes if len(note) > 1) == [
+    ends = [note for note in notes if len(note) > 1 and note[0] != "Release"]  # waited for a busy slot
+    assert sorted(ends) == [
         ["DeadLetter", "bottleneck.fail", True],
         ["Succeeded", "bottleneck.sleep", True],
     ]
     assert notes[0] == ["start"]
     assert ["stop"] in notes
-    assert "middleware Notes failed on an outcome" in log
+    assert "middleware Notes.on_outcome failed on an outcome" in log
     lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
     assert "notes are taken" in [line["message"] for line in lines]
     assert "notes are taken" not in log.splitlines()

@@ -1,6 +1,7 @@
 """How middleware is named, loaded and ordered, and what it may not do."""
 
 import sys
+from datetime import date
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -172,4 +173,48 @@ def test_a_task_is_seen_by_the_first_first_and_its_end_by_the_last() -> None:
     for name, hooks in vars(middleware.Hooks([outer, inner])).items():
         inwards = name in ("on_sending", "on_worker_start")
         expected = [outer, inner] if inwards else [inner, outer]
-        assert [hook.__self__ for hook in hooks] == expected, name
+        assert [getattr(hook, "__wrapped__", hook).__self__ for hook in hooks] == expected, name
+
+
+@pytest.mark.parametrize(
+    ("add", "said"),
+    [
+        (
+            lambda _: {"tenant": "a"},
+            "Adding.on_sending returned a dict, which nothing reads: add headers to ",
+        ),
+        (lambda sending: setattr(sending, "headers", None), "sending.headers is None, and must stay a dict"),
+        (lambda sending: sending.headers.update({7: "x"}), "the header 7 has a name that is no text"),
+        (lambda sending: sending.headers.update(at=date(2026, 1, 1)), "'at' cannot be written as JSON"),
+        (lambda sending: sending.headers.update(n=float("nan")), "'n' cannot be written as JSON"),
+    ],
+)
+def test_headers_that_would_not_arrive_as_they_are_are_refused(add: Any, said: str) -> None:
+    """The task is not sent: a handler would miss its tenant."""
+
+    class Adding(middleware.Middleware):
+        def on_sending(self, sending: middleware.Sending) -> None:
+            return add(sending)  # type: ignore[no-any-return]
+
+    with pytest.raises(TypeError) as refused:
+        middleware.add_headers(middleware.Hooks([Adding()]).on_sending, about_to_send())
+    assert said in str(refused.value)
+
+
+def test_an_error_after_sending_is_logged_and_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """The broker has replied: a sender that got the error would send the task again."""
+    told = []
+
+    class Outer(middleware.Middleware):
+        def on_sent(self, sending: middleware.Sending, error: Exception | None) -> None:
+            told.append(sending.id)
+
+    class Failing(middleware.Middleware):
+        def on_sent(self, sending: middleware.Sending, error: Exception | None) -> None:
+            raise OSError("no metrics")
+
+    for hook in middleware.Hooks([Outer(), Failing()]).on_sent:
+        hook(about_to_send(), None)
+    assert told == ["one"]
+    assert "Failing.on_sent failed after task one was sent" in caplog.text
+    assert "OSError: no metrics" in caplog.text
