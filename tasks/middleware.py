@@ -112,7 +112,10 @@ class Middleware:
         """Record the outcome of a delivery, in the worker process. `seconds` is how long it ran, or None."""
 
     def on_worker_start(self) -> None:
-        """Prepare a worker process, or a prefork child, before it takes its first message."""
+        """Prepare a worker process, or a prefork child, before it takes its first message.
+
+        If it raises, the process ends, and another is started.
+        """
 
     def on_worker_stop(self) -> None:
         """Clean up before a worker process, or a prefork child, ends."""

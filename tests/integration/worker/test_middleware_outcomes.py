@@ -100,3 +100,51 @@ def test_outcomes_start_and_stop_are_told(
     )
     assert failure["kind"] == "bottleneck.fail"
     assert failure["message"].startswith("Task [cut].fail[")
+
+
+PREPARING = """
+import os
+from pathlib import Path
+from millpond import Middleware
+
+WORKER = os.getpid()
+
+class Preparing(Middleware):
+    is_prepared = False
+
+    def on_worker_start(self):
+        if os.getpid() != WORKER:
+            self.is_prepared = Path(os.environ["DATABASE"]).exists()
+            if not self.is_prepared:
+                raise OSError("the database is away")
+
+    def around_executing(self, job, context, call_next):
+        assert self.is_prepared
+        return call_next(job, context)
+"""
+
+
+def test_no_task_runs_in_a_child_that_is_not_prepared(
+    url: str, kinds_path: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+) -> None:
+    """A child whose `on_worker_start` raises is replaced. The tasks wait for a child that is prepared."""
+    (tmp_path / "preparing_middleware.py").write_text(PREPARING)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("DATABASE", str(tmp_path / "database"))
+    chosen = settings_for(
+        url,
+        pool={"executor": "prefork", "concurrency": 1},
+        kinds=("bottleneck_kinds",),
+        middleware=("preparing_middleware:Preparing",),
+    )
+    with workers(chosen, tmp_path) as (worker,):
+        sender = chosen.model_copy(update={"middleware": ()})
+        with Client(settings=sender) as client, client.batch() as batch:
+            from bottleneck_kinds import Sleep
+
+            batch.send_many(Sleep(seconds=0) for _ in range(5))
+            batch.close()
+            eventually(lambda: worker.log.count("Preparing.on_worker_start failed, so this process ends") > 1)
+            (tmp_path / "database").touch()
+            assert [result.state for result in batch.results()] == ["succeeded"] * 5
+        assert worker.stop(30) == 0
