@@ -92,8 +92,11 @@ def internal_error() -> ApiError:
     return ApiError(500, "internal_error", "an error of the gateway itself: its log says where it happened")
 
 
-def translate_error(error: Exception) -> ApiError:
-    """Return the error of the gateway for an error of the client. Raises an error of any other type again."""
+def translate_error(error: Exception, *, is_send: bool = False) -> ApiError:
+    """Return the error of the gateway for an error of the client. Raises an error of any other type again.
+
+    With `is_send`, it was raised while a task was sent, which may have been accepted without a reply.
+    """
     message = str(error)
     match error:
         case ApiError():
@@ -119,7 +122,10 @@ def translate_error(error: Exception) -> ApiError:
         case BadContract() | ValueError():
             return ApiError(422, "bad_contract", message)
         case BrokerAway():
-            text = "the broker cannot be reached; the task may have been accepted: send it again with once=…"
+            remedy = (
+                "; the task may have been accepted: send it again with once=…" if is_send else ": try again"
+            )
+            text = f"the broker cannot be reached{remedy}"
             return ApiError(503, "broker_away", text, retry_after=UNKNOWN_RETRY_SECONDS)
         case BrokerError():
             return ApiError(503, "broker_refused", message, retry_after=UNKNOWN_RETRY_SECONDS)

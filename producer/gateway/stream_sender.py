@@ -155,7 +155,7 @@ class StreamSender:
             return _encode_line({"line": line_number, **accepted_json(result)})
         self.broker_away = self.broker_away or isinstance(result, BrokerAway)
         error = result.error if isinstance(result, Refused) else result
-        return self._refusal_line(line_number, translate_error(error))
+        return self._refusal_line(line_number, translate_error(error, is_send=True))
 
     def _refusal_line(self, line_number: int, error: ApiError) -> bytes:
         """Count a refused line, and return the line of the response for it."""

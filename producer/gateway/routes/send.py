@@ -82,7 +82,7 @@ class SendEndpoint:
             send = _send_tracked if options.track else _send_message
             sent = await send(self._state, message, options, principal.name)
         except (MillpondError, ValueError) as error:
-            raise translate_error(error) from None
+            raise translate_error(error, is_send=True) from None
         headers = {"Location": f"/tasks/{quote(sent.duplicate_of or sent.id)}"} if options.track else None
         status = 202 if sent.duplicate_of is None else 200
         return Response(_encode_json(accepted_json(sent)), status, headers, "application/json")

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from millpond.broker.errors import QueueFull
+from millpond.broker.errors import BrokerAway, QueueFull
 from millpond.producer.gateway.app import add_error_handlers
+from millpond.producer.gateway.problems import translate_error
 from millpond.tasks.errors import FinalError
 
 
@@ -49,3 +50,11 @@ def test_every_error_is_a_problem(error: Exception, status: int, code: str) -> N
     found, body = response_to(error)
     assert (found, body["error"]["code"]) == (status, code)
     assert "secret" not in json.dumps(body)
+
+
+def test_only_an_error_of_a_send_tells_of_a_task() -> None:
+    """Where a batch or a task is read and the broker is away, there is nothing to send again."""
+    _, body = response_to(BrokerAway("reading a batch: the broker cannot be reached"))
+    assert body["error"]["message"] == "the broker cannot be reached: try again"
+    told = translate_error(BrokerAway("sending"), is_send=True).problem.message
+    assert told.endswith("the task may have been accepted: send it again with once=…")
