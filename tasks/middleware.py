@@ -14,7 +14,8 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial, wraps
+from functools import partial, wraps
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from millpond.tasks.errors import MiddlewareError, SettingsError
@@ -209,16 +210,30 @@ def hook_name(hook: Callable[..., Any]) -> str:
     return f"{(owner if isinstance(owner, type) else type(owner)).__name__}.{name}"
 
 
+#: The middleware of this process by the name in the settings; that of installed packages is under "".
+_loaded: dict[str, tuple[Middleware, ...]] = {}
+
+
 def load_middleware(names: Iterable[str]) -> tuple[Middleware, ...]:
     """Return the middleware of these names (`module:Class`), then that of installed packages.
 
     Every call in a process returns the same objects. Raises `SettingsError` for any other name.
     """
-    return (*(_load_named(name) for name in names), *_load_entry_points())
+    named = (_load_once(name, partial(_load_named, name)) for name in names)
+    return (*chain.from_iterable(named), *_load_once("", _load_entry_points))
 
 
-@cache
-def _load_named(name: str) -> Middleware:
+def _load_once(name: str, load: Callable[[], tuple[Middleware, ...]]) -> tuple[Middleware, ...]:
+    """Return the middleware that was loaded first under a name; load it if there is none.
+
+    Threads may load it at the same time, because a lock would be held while modules are imported.
+    """
+    if name not in _loaded:
+        _loaded.setdefault(name, load())
+    return _loaded[name]
+
+
+def _load_named(name: str) -> tuple[Middleware]:
     """Return the middleware of a name, `module:Class` or `module:object`. Raises `SettingsError`."""
     module, _, attribute = name.partition(":")
     if not module or not attribute:
@@ -230,7 +245,7 @@ def _load_named(name: str) -> Middleware:
         loaded = getattr(importlib.import_module(module), attribute)
     except AttributeError:
         raise SettingsError(f"middleware names {name!r}, and {module} has no {attribute!r}") from None
-    return _instantiate_middleware(loaded, f"middleware names {name!r}, which")
+    return (_instantiate_middleware(loaded, f"middleware names {name!r}, which"),)
 
 
 def _instantiate_middleware(loaded: Any, subject: str) -> Middleware:
@@ -249,7 +264,6 @@ def _instantiate_middleware(loaded: Any, subject: str) -> Middleware:
     return middleware
 
 
-@cache
 def _load_entry_points() -> tuple[Middleware, ...]:
     """Return the middleware of installed packages, in the order of the names of their entry points.
 

@@ -1,6 +1,8 @@
 """How middleware is named, loaded and ordered, and what it may not do."""
 
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -13,7 +15,11 @@ from millpond.tasks import middleware
 from millpond.tasks.errors import SettingsError
 
 MODULE = """
+import threading
+from contextlib import suppress
 from millpond import Middleware
+
+together = threading.Barrier(8)
 
 class Outer(Middleware):
     def on_sending(self, sending):
@@ -22,6 +28,11 @@ class Outer(Middleware):
 class Inner(Middleware):
     def on_sending(self, sending):
         sending.headers["seen"].append("inner")
+
+class Slow(Outer):
+    def __init__(self):
+        with suppress(threading.BrokenBarrierError):
+            together.wait(0.5)
 
 class Broken(Middleware):
     def __init__(self):
@@ -64,12 +75,10 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     (tmp_path / "shop_middleware.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    middleware._load_named.cache_clear()
-    middleware._load_entry_points.cache_clear()
+    middleware._loaded.clear()
     yield
     sys.modules.pop("shop_middleware", None)
-    middleware._load_named.cache_clear()
-    middleware._load_entry_points.cache_clear()
+    middleware._loaded.clear()
 
 
 def test_it_is_named_in_order_and_made_once() -> None:
@@ -81,6 +90,20 @@ def test_it_is_named_in_order_and_made_once() -> None:
     assert middleware.add_headers(middleware.Hooks(loaded).on_sending, about_to_send()).headers == {
         "seen": ["outer", "inner"]
     }
+
+
+def test_threads_that_load_it_together_have_the_same_object() -> None:
+    """Also clients that are made at the same moment, in a process that has loaded no middleware yet."""
+    begin = threading.Barrier(8)
+
+    def load() -> middleware.Middleware:
+        begin.wait(10)
+        return middleware.load_middleware(["shop_middleware:Slow"])[0]
+
+    with ThreadPoolExecutor(8) as threads:
+        loaded = [done.result() for done in [threads.submit(load) for _ in range(8)]]
+    assert len({id(each) for each in loaded}) == 1
+    assert middleware.load_middleware(["shop_middleware:Slow"])[0] is loaded[0]
 
 
 @pytest.mark.parametrize(
