@@ -8,6 +8,7 @@
 A name is imported when it is used, so a producer imports no handler and no worker.
 """
 
+import gc
 import importlib
 import sys
 
@@ -123,6 +124,7 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
         interrupt.end_on_interrupted_import()
         code = _run_command(sys.argv[1:])
         interrupt.exit_on_interrupt()
+        gc.freeze()  # the interpreter would search all objects for cycles several times as it ends
     except KeyboardInterrupt:
         return 130
     return code

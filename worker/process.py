@@ -4,6 +4,7 @@ The supervisor starts it as `python -m millpond.worker.process POOL NUMBER`. Onc
 a line to the descriptor given as `--ready-fd`.
 """
 
+import gc
 import logging
 import os
 import sys
@@ -78,6 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         _announce_readiness(arguments.ready_fd)
     worker = make_worker(settings, arguments.pool, arguments.number)
     worker.start()
+    gc.freeze()  # the interpreter would search all objects for cycles several times as it ends
     sys.exit(worker.exitcode)
 
 

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from millpond.tasks.settings import Settings, child_environment
 
 
@@ -22,3 +24,27 @@ def test_a_module_that_is_not_there_is_named_in_one_line() -> None:
     assert ended.returncode == os.EX_CONFIG
     assert "millpond: kinds names 'nowhere_to_be_found'" in ended.stderr
     assert "NoneType" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        """
+from types import SimpleNamespace
+process.make_worker = lambda *_: SimpleNamespace(start=lambda: None, exitcode=3)
+process.main(["default", "1"])
+""",
+        "sys.argv[1:] = ['--version']\nsys.exit(3 if millpond.main() == 0 else 1)",
+    ],
+    ids=["worker", "command"],
+)
+def test_a_process_ends_without_a_search_for_cycles(program: str) -> None:
+    """The interpreter searches all objects as it ends, which took longer than the rest of a stop."""
+    at_exit = (
+        "import atexit, gc, sys, millpond\nfrom millpond.worker import process\n"
+        "atexit.register(lambda: print(len(gc.get_objects()) < gc.get_freeze_count()))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", at_exit + program], capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout.split()[-1]) == (3, "True")
