@@ -15,7 +15,7 @@
 --       or 'run:' and the token of its delivery to the caller.
 --
 -- A message that is not taken changes nothing: its unique key is not set, and its batch does not count it. The unique key is
--- tested before the room.
+-- tested before the batch and the room: a producer that got no reply sends again, and is told of the task that was accepted.
 
 local policy, priority, prefix, ticket = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 -- In most calls none of these keys exists, and one command shows it: nothing is put aside, and no producer waits.
@@ -124,12 +124,12 @@ end
 
 -- Accept a message or refuse it, and return the answer.
 local function answer(message, id, due, unique, unique_ms, deadline)
-  if is_closed then return 'closed' end
   local owner = unique ~= '' and redis.call('GET', KEYS[UNIQUE] .. unique)
   if owner then
     duplicates = duplicates + 1
     return 'duplicate:' .. owner
   end
+  if is_closed then return 'closed' end
   due = due and due > now and due or nil
   local refused = lateness(deadline, due) or refusal(due)
   local is_for_caller = refused == 'full' and policy == 'caller_runs' and given == 0

@@ -105,6 +105,15 @@ def test_a_duplicate_is_a_value(client: Client) -> None:
     assert client.send_many(many) == Tally(accepted=2, duplicates=2)
 
 
+def test_a_repeat_into_a_closed_batch_is_a_duplicate(client: Client) -> None:
+    """A producer that got no reply sends again: its task was accepted, though the batch is closed by now."""
+    with client.batch() as batch:
+        first = batch.send(Square(n=1), once="order-44")
+    assert client.send(Square(n=1), once="order-44", batch=batch.id).duplicate_of == first.id
+    with pytest.raises(BatchClosed):
+        client.send(Square(n=2), once="order-45", batch=batch.id)
+
+
 def test_a_refused_send_leaves_no_claim(client: Client) -> None:
     """A unique key whose message was refused can be sent again."""
     bound(client, 1, "reject")
