@@ -174,10 +174,10 @@ class DeliveryRequest(Request):
         except Exception:  # the delivery must be settled even if its result cannot be stored
             logger.exception("the result backend did not take how task %s[%s] ended", self.name, self.id)
 
-    def announce_terminated(self, signal: str) -> None:
+    def announce_terminated(self, signal_number: int) -> None:
         """Send Celery's signal and event for a task that was terminated, and acknowledge it."""
         if not self._already_cancelled and not self._already_revoked:
-            self._announce_revoked("terminated", True, signal, False)
+            self._announce_revoked("terminated", True, signal_number, False)
 
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
         """Send the event and the signal of a revocation, mark it in the result backend, and acknowledge it.

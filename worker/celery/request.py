@@ -67,6 +67,8 @@ class PondRequest(DeliveryRequest):
     chunk: ChunkJob | None = None
     #: The outcome by which `acknowledge` settles the delivery.
     ending: Outcome = SUCCEEDED
+    #: The signal by which its child was told to end, None if it was not.
+    kill_signal: int | None = None
     #: When the task was received (seconds since 1970) if it is not in the sample of events, else None.
     unsampled_since: float | None = None
 
@@ -166,6 +168,7 @@ class PondRequest(DeliveryRequest):
             return
         if self.time_start:
             pool.terminate_job(self.worker_pid, number)
+            self.kill_signal = number
         else:
             self.terminate_when_accepted(pool, number)
 
@@ -198,15 +201,11 @@ class PondRequest(DeliveryRequest):
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
         """Settle a task whose slot was lost before it returned a result, by the error of the pool.
 
-        The task counts as cancelled if its child was terminated on request. It is redelivered if the child
-        died, and dead-lettered for any other error.
+        It is redelivered or cancelled if the child died, and dead-lettered for any other error.
         """
         del send_failed_event, return_ok  # arguments of Celery's own method
         error = _unwrap_error(exc_info)
-        if isinstance(error, Terminated):
-            self.ending = TERMINATED
-            self.announce_terminated(str(error))
-        elif isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt):
+        if isinstance(error, Terminated | WorkerLostError | SystemExit | KeyboardInterrupt):
             self.redeliver(exc_info)
         elif not self.acknowledged:  # `on_timeout` has settled a task that ran into its hard limit
             line = error_line(error, self._scrub_secrets)
@@ -220,8 +219,15 @@ class PondRequest(DeliveryRequest):
             logger.error("Task %s[%s] failed in its slot: %s\n%s", self.name, self.id, line, trace)
 
     def redeliver(self, exc_info: Any) -> None:
-        """Redeliver the message: its slot was lost before it returned a result."""
-        if not self.acknowledged:
+        """Redeliver the message: its slot was lost before it returned a result.
+
+        The task counts as cancelled if its child was terminated on request. A child that gets SIGTERM,
+        Celery's default for that, reports a `SystemExit` before it ends.
+        """
+        if self.kill_signal is not None:
+            self.ending = TERMINATED
+            self.announce_terminated(self.kill_signal)
+        elif not self.acknowledged:
             why = error_line(_unwrap_error(exc_info), self._scrub_secrets)
             self._settle_once(REDELIVER)
             logger.warning("Task %s[%s] goes back to its queue: %s", self.name, self.id, why)

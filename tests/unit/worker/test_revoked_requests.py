@@ -7,8 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from billiard.einfo import ExceptionInfo
+from billiard.exceptions import Terminated
 from celery import Celery
 from celery.backends.base import BaseBackend
+from celery.platforms import signals
+from celery.signals import task_revoked
 from celery.worker.state import revoked
 
 from millpond.broker.consume.in_flight import InFlightMessages
@@ -16,7 +20,7 @@ from millpond.broker.delivery import Delivery
 from millpond.broker.message import BadMessage, Message
 from millpond.broker.outcomes import NOT_RUN, Expired, Outcome
 from millpond.worker.celery.kind_services import KindServices
-from millpond.worker.celery.request import PondRequest
+from millpond.worker.celery.request import TERMINATED, PondRequest
 
 
 class UnreachableBackend(BaseBackend):  # type: ignore[misc]
@@ -95,3 +99,27 @@ def test_threads_name_the_first_time_limit_of_a_call_that_they_do_not_keep(
     PondRequest(request.delivery, request.task, request.services)
     request_of({"timelimit": [None, None]}, InFlightMessages())
     assert caplog.text.count("time limit") == 1
+
+
+@pytest.mark.parametrize(("name", "error"), [("TERM", SystemExit(-15)), ("KILL", Terminated(9))])
+def test_a_task_whose_child_was_told_to_end_is_terminated(name: str, error: BaseException) -> None:
+    """A child reports a `SystemExit` on SIGTERM: the task does not go back to its queue for that."""
+    in_flight, sent = InFlightMessages(), []
+
+    def note(sender: Any, **details: Any) -> None:
+        sent.append([details["terminated"], details["signum"]])
+
+    request = request_of({}, in_flight)
+    request.services.chunks = SimpleNamespace(prepare_to_kill=lambda _: True)  # type: ignore[assignment]
+    request.time_start, request.worker_pid = 1.0, 2
+    task_revoked.connect(note)
+    try:
+        request.terminate(SimpleNamespace(terminate_job=lambda *_: None), f"SIG{name}")
+        try:
+            raise error
+        except BaseException:
+            request.on_failure(ExceptionInfo())
+    finally:
+        task_revoked.disconnect(note)
+    assert [ended for _, ended in in_flight.finished] == [TERMINATED]
+    assert sent == [[True, signals.signum(name)]]
