@@ -17,7 +17,7 @@ from typing import Any
 
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.pools import Pool
-from millpond.tasks.process.logs import log_to_stderr
+from millpond.tasks.process.logs import log_own_to_stderr, log_to_stderr
 from millpond.tasks.settings import Settings
 from millpond.tasks.settings import settings as load_settings
 
@@ -73,7 +73,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         # it: Celery's tracer pushes to the stack of the thread that created it, so a handler in another
         # thread would find no request: no id, no batch, and retries without end.
         os.environ.setdefault("USE_FAST_LOCALS", "1")
-    log_to_stderr(settings.log_format)  # until Celery configures logging
+    # Until Celery configures logging, or the user's application, which may do that as it is imported.
+    (log_own_to_stderr if settings.app else log_to_stderr)(settings.log_format)
     _warn_if_root()
     if arguments.ready_fd is not None:
         _announce_readiness(arguments.ready_fd)

@@ -25,12 +25,35 @@ _BUILT_IN = Hooks(LOG_MIDDLEWARE)
 #: The names of the `log_fields` of middleware that have failed in this process.
 _failed_hooks: set[str] = set()
 
+#: The logger above all of Millpond's.
+_OWN = logging.getLogger("millpond")
+
 
 def log_to_stderr(log_format: str, *, level: int = logging.INFO) -> None:
     """Make the root logger write to stderr. `log_format` is that of the settings: `plain` or `json`."""
     logging.basicConfig(format=PLAIN, level=level)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(make_formatter(log_format, handler.formatter))
+
+
+def log_own_to_stderr(log_format: str) -> None:
+    """Make Millpond's loggers alone write to stderr, until `end_own_log`.
+
+    The root logger stays as it is: `logging.basicConfig` of an application does nothing if it has a handler.
+    """
+    handler = logging.StreamHandler()
+    handler.setFormatter(make_formatter(log_format))
+    _OWN.handlers[:] = [handler]
+    _OWN.propagate = False
+    _OWN.setLevel(logging.INFO)
+
+
+def end_own_log() -> None:
+    """Let the root logger write Millpond's lines from now on. Nothing to do without `log_own_to_stderr`."""
+    if not _OWN.propagate:
+        _OWN.handlers.clear()
+        _OWN.propagate = True
+        _OWN.setLevel(logging.NOTSET)
 
 
 def make_formatter(

@@ -16,6 +16,8 @@ from celery.app.log import Logging
 from celery.utils.log import LoggingProxy
 from kombu.utils.encoding import safe_str
 
+from millpond.tasks.process.logs import end_own_log
+
 #: The maximum of buffered characters. A longer line is logged in parts.
 _MOST_BUFFERED = 10_000
 
@@ -32,6 +34,7 @@ class StdoutLogging(Logging):
         `logging.config.dictConfig` disables each existing logger that it does not name, unless it is told
         otherwise. The levels and handlers that it sets are kept.
         """
+        end_own_log()
         receivers = super().setup_logging_subsystem(*args, **options)
         for name, logger in list(logging.root.manager.loggerDict.items()):
             if name.partition(".")[0] == "millpond" and isinstance(logger, logging.Logger):

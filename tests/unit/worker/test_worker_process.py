@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -48,3 +49,22 @@ def test_a_process_ends_without_a_search_for_cycles(program: str) -> None:
         [sys.executable, "-c", at_exit + program], capture_output=True, text=True, check=False
     )
     assert (ended.returncode, ended.stdout.split()[-1]) == (3, "True")
+
+
+@pytest.mark.parametrize("when", ["", "@signals.setup_logging.connect\n"])
+def test_an_application_sets_up_logging_as_in_a_program_of_its_own(when: str, tmp_path: Path) -> None:
+    """`logging.basicConfig` does nothing if the root logger has a handler, so the worker leaves it alone."""
+    set_up = "def set_up(**_):\n    logging.basicConfig(format='OURS %(message)s', level='DEBUG')\n"
+    (tmp_path / "orchard.py").write_text(
+        "import logging\nfrom celery import Celery, signals\napp = Celery(broker='redis://127.0.0.1:1/0')\n"
+        f"app.conf.worker_hijack_root_logger = False\n{when}{set_up}{'' if when else 'set_up()'}\n"
+        "@signals.celeryd_after_setup.connect\ndef end(**_):\n"
+        "    logging.getLogger('millpond.worker').info('set up')\n    raise SystemExit(7)\n"
+    )
+    env = child_environment(Settings(broker_url="redis://127.0.0.1:1/0", app="orchard"))
+    argv = [sys.executable, "-P", "-m", "millpond.worker.process", "default", "1"]
+    path = os.pathsep.join([str(tmp_path), env.get("PYTHONPATH", "")])
+    ended = subprocess.run(
+        argv, env=env | {"PYTHONPATH": path}, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (ended.returncode, ended.stderr.count("OURS set up\n")) == (7, 1), ended.stderr
