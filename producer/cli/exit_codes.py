@@ -112,7 +112,11 @@ def _describe_error(error: Exception) -> tuple[str, int]:
 
 
 def _usage_text(error: TyperException) -> str:
-    """Return the text for a wrong command line, with a similar name for an unknown command or option."""
+    """Return the text for a wrong command line, with a similar name for an unknown command or option.
+
+    A command may have a table of the options that another program has in its place, and the replacements:
+    `instead_of_options` of its context's object.
+    """
     from millpond.producer.cli.param_words import format_click_error
     from millpond.tasks.name_suggestions import closest_name
 
@@ -125,6 +129,9 @@ def _usage_text(error: TyperException) -> str:
     elif name:
         names = [opt for option in context.command.params for opt in option.opts] if context else []
         text = f"no option is named {name!r}." if text.startswith("No such option") else text
+        of_context = context.obj if context and isinstance(context.obj, dict) else {}
+        if instead := of_context.get("instead_of_options", {}).get(name):
+            text, names = f"no option is named {name!r}: use {instead}.", []
     suggestion = closest_name(name, names) if names else None
     if not text.endswith("."):
         text += "."

@@ -36,19 +36,3 @@ DIFFERENCES: dict[tuple[str, str], Difference] = {
         "the message is put aside for a worker that has the task; after `unknown_kind_seconds` it is dead",
     ),
 }
-
-#: Options of `celery worker` that `millpond worker` refuses, and their replacements.
-OPTIONS = {
-    "--concurrency": "`concurrency` of the pool, in millpond.toml",
-    "--pool": "`executor` of the pool, `prefork` or `threads`; others: the transport alone",
-    "--queues": "`queues` of the pool",
-    "--autoscale": "a fixed number of slots: scale processes or containers, by `LLEN` or `millpond metrics`",
-    "--beat": "`celery beat` beside it, or `millpond scheduler`, of which any number may run",
-    "--max-tasks-per-child": "`max_tasks_per_child` of the pool",
-    "--max-memory-per-child": "`max_memory_per_child_mb` of the pool",
-    "--time-limit": "`hard_limit_seconds` of the queue, or the task's own",
-    "--soft-time-limit": "`soft_limit_seconds` of the queue, or the task's own",
-    "--prefetch-multiplier": "`prefetch` of the pool",
-    "--detach": "a service manager: deploy/systemd",
-    "--purge": "`celery purge`",
-}

@@ -10,8 +10,9 @@ import sys
 from itertools import groupby
 from typing import Any
 
+from millpond.worker.cli.worker import OPTIONS_OF_CELERY
 from tests.applications.application import APPLICATIONS
-from tests.applications.differences import DIFFERENCES, OPTIONS
+from tests.applications.differences import DIFFERENCES
 from tests.applications.ways import ROOT, WAYS, environment
 
 PAGE = ROOT / "worker" / "CELERY.md"
@@ -66,7 +67,7 @@ def page() -> str:
         lines += [f"| {name} | {cell(name, 'transport')} | {cell(name, 'app')} |" for name in names]
         lines.append("")
     lines += ["## Options of `celery worker`\n", "| option | `millpond worker` |\n|---|---|"]
-    lines += [f"| `{option}` | refused: {instead} |" for option, instead in OPTIONS.items()]
+    lines += [f"| `{option}` | refused: {instead} |" for option, instead in OPTIONS_OF_CELERY.items()]
     lines.append("")
     lines.append(
         "## Whole applications\n\nEach as it is, with a broker URL; its own checks give the same three times "

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 import millpond
-from tests.applications.differences import DIFFERENCES, OPTIONS
+from millpond.worker.cli.worker import OPTIONS_OF_CELERY, SHORT_OPTIONS_OF_CELERY
+from tests.applications.differences import DIFFERENCES
 from tests.applications.page import PAGE, features, page
 from tests.applications.ways import ROOT, WAYS, worker
 
@@ -27,11 +28,13 @@ def test_the_page_is_what_is_tried() -> None:
     assert PAGE.read_text() == page()
 
 
-@pytest.mark.parametrize("option", OPTIONS)
-def test_an_option_of_stock_is_refused_in_words(option: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """An option of `celery worker` that has no place here ends the command; it is not left without effect."""
+@pytest.mark.parametrize(("option", "instead"), (OPTIONS_OF_CELERY | SHORT_OPTIONS_OF_CELERY).items())
+def test_an_option_of_stock_is_refused_in_words(
+    option: str, instead: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An option of `celery worker` that has no place here ends the command, which names its replacement."""
     assert millpond.main(["worker", "--app", "proj", option, "default"]) == 2
-    assert f"no option is named '{option}'" in " ".join(capsys.readouterr().err.split())
+    assert f"no option is named '{option}': use {instead}. See:" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize("way", [pytest.param(way, marks=slow if way == "app" else evidence) for way in WAYS])

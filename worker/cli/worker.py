@@ -7,8 +7,31 @@ import typer
 
 app = typer.Typer()
 
+#: Options of `celery worker` that are refused, and their replacements.
+OPTIONS_OF_CELERY = {
+    "--concurrency": "`concurrency` of the pool, in millpond.toml",
+    "--pool": "`executor` of the pool, `prefork` or `threads`; others: the transport alone",
+    "--queues": "`queues` of the pool",
+    "--autoscale": "a fixed number of slots: scale processes or containers, by `LLEN` or `millpond metrics`",
+    "--beat": "`celery beat` beside it, or `millpond scheduler`, of which any number may run",
+    "--max-tasks-per-child": "`max_tasks_per_child` of the pool",
+    "--max-memory-per-child": "`max_memory_per_child_mb` of the pool",
+    "--time-limit": "`hard_limit_seconds` of the queue, or the task's own",
+    "--soft-time-limit": "`soft_limit_seconds` of the queue, or the task's own",
+    "--prefetch-multiplier": "`prefetch` of the pool",
+    "--loglevel": "the application's `setup_logging` signal; without it the level is INFO",
+    "--hostname": "names by pool and number, as in `default.1@host`",
+    "--detach": "a service manager: deploy/systemd",
+    "--purge": "`celery purge`",
+}
+_SHORT = {"-c": "concurrency", "-P": "pool", "-Q": "queues", "-B": "beat", "-l": "loglevel", "-n": "hostname"}
+SHORT_OPTIONS_OF_CELERY = {short: OPTIONS_OF_CELERY[f"--{name}"] for short, name in _SHORT.items()}
 
-@app.command(epilog="Example: MILLPOND_BROKER_URL=redis://broker/0 millpond worker email files")
+
+@app.command(
+    epilog="Example: MILLPOND_BROKER_URL=redis://broker/0 millpond worker email files",
+    context_settings={"obj": {"instead_of_options": OPTIONS_OF_CELERY | SHORT_OPTIONS_OF_CELERY}},
+)
 def worker(
     pools: Annotated[list[str], typer.Argument(metavar="POOL", help="Pools of the table, by name.")],
     app: Annotated[
