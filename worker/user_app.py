@@ -17,6 +17,7 @@ from celery.app.defaults import DEFAULTS
 from kombu.serialization import prepare_accept_content
 
 from millpond.broker import message_body
+from millpond.broker.keys import PRIORITY_STEPS, SEPARATOR
 from millpond.broker.url import BrokerURL
 from millpond.tasks import celery_application
 from millpond.tasks.app import TRANSPORT, transport_options
@@ -150,10 +151,21 @@ def configure_app(app: Celery, settings: Settings, pools: tuple[str, ...] = ()) 
         for name, value in theirs.items()
         if name in REPLACED_OPTIONS and value != ours.get(name)
     ]
+    changes += _priority_changes(theirs)
     unchanged = {name: value for name, value in theirs.items() if name not in REPLACED_OPTIONS}
     app.conf.broker_transport_options = {**ours, **unchanged, "url": url}
     message_body.accept_content(prepare_accept_content(app.conf.accept_content))
     return [*changes, *_ineffective_settings(app, settings, pools)]
+
+
+def _priority_changes(options: Mapping[str, Any]) -> Iterator[SettingChange]:
+    """Yield the transport options by which stock clients write to other ready lists than those served."""
+    why = "four lists are served: a message in another list of a stock client starts up to a second later"
+    steps, separator = options.get("priority_steps", PRIORITY_STEPS), options.get("sep", SEPARATOR)
+    if not set(steps) <= set(PRIORITY_STEPS):
+        yield SettingChange("broker_transport_options['priority_steps']", steps, [*PRIORITY_STEPS], why)
+    if separator != SEPARATOR:
+        yield SettingChange("broker_transport_options['sep']", repr(separator), repr(SEPARATOR), why)
 
 
 def _broker_changes(app: Celery, url: BrokerURL) -> Iterator[SettingChange]:

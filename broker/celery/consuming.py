@@ -30,6 +30,9 @@ from millpond.broker.outcomes import RELEASE, SUCCEEDED
 
 logger = logging.getLogger(__name__)
 
+#: The seconds between two looks for messages in other priority lists, for so long after some were there.
+BUSY_GATHER_SECONDS, BUSY_SECONDS = 0.05, 5.0
+
 #: The slots of a worker of Millpond's if Celery sets no prefetch count.
 DEFAULT_SLOTS = 100
 
@@ -59,6 +62,8 @@ class ConsumingChannel(SettlingChannel):
         self._unread_queues: set[str] = set()
         #: When `gather_all_messages` is due (monotonic seconds).
         self.gather_at = 0.0
+        #: When it last moved messages (monotonic seconds).
+        self._gathered_at = -BUSY_SECONDS
         super().__init__(*args, **kwargs)
 
     # Consumers
@@ -79,9 +84,21 @@ class ConsumingChannel(SettlingChannel):
                     CONTROL: fetcher.on_control_change,
                 }
             self.start_lease_renewer()
+            self._end_wait_of_others(self.fetcher, queue)
             self._start_fetching(self.fetcher, queue)
         self.polls_kombu = bool(self.active_queues)
         return tag
+
+    def _end_wait_of_others(self, fetcher: Fetcher, queue: str) -> None:
+        """End a wait for messages of other queues, which messages of this queue would not end.
+
+        The wait may have taken a wake token already, so the other queues are fetched from again.
+        """
+        if fetcher.active and queue not in fetcher.active:
+            fetcher.finish_call()
+            fetcher.end_wait()
+            for other in fetcher.active:
+                self.in_flight.leases[other].fetchable = True
 
     def _start_fetching(self, fetcher: Fetcher, queue: str) -> None:
         """Declare a queue and start fetching from it.
@@ -184,13 +201,18 @@ class ConsumingChannel(SettlingChannel):
     def gather_all_messages(self) -> None:
         """Move messages of stock clients with other priority steps to the ready lists.
 
-        Called once a second, from `gather_at` on.
+        Called from `gather_at` on: once a second, and more often for a time after such messages came.
         """
-        self.gather_at = monotonic() + POLL_SECONDS
+        now = monotonic()
         if self.fetcher is not None:
             for queue in self.fetcher.active:
                 if self.gather_messages(queue):
                     self.in_flight.leases[queue].fetchable = True
+                    self._gathered_at = now
+        self.gather_at = now + POLL_SECONDS
+        if now < self._gathered_at + BUSY_SECONDS:
+            self.gather_at = now + BUSY_GATHER_SECONDS
+            self.connection.cycle.wake_up_in(BUSY_GATHER_SECONDS)
 
     def _poll_error(self, type: str, **options: Any) -> None:
         """Handle the error of a connection: reading from it raises the error."""

@@ -99,9 +99,11 @@ class Poller(stock.MultiChannelPoller):
         super().get(callback, timeout)
 
     def _seconds_to_call(self, channel: Any) -> float:
-        """Return the seconds until the fetcher of a channel is due, or `POLL_SECONDS` if it never is."""
-        seconds = channel.fetcher.seconds_to_next() if channel.fetcher is not None else None
-        return POLL_SECONDS if seconds is None else float(seconds)
+        """Return the seconds until a channel gathers messages or fetches, `POLL_SECONDS` at most."""
+        if channel.fetcher is None:
+            return POLL_SECONDS
+        times = [POLL_SECONDS, channel.gather_at - monotonic(), channel.fetcher.seconds_to_next()]
+        return float(max(0.0, min(seconds for seconds in times if seconds is not None)))
 
     def handle_event(self, fileno: int, event: int) -> Any:
         """Handle an event of a connection. Return None if it delivered no message: `drain_events` goes on."""

@@ -64,9 +64,16 @@ class QueueCommandChannel(ConnectingChannel):
         Return the number of messages.
         """
         keys, client, moved = self.queue_keys(queue), self.store.client, 0
-        for step in self.priority_steps:
-            source = self.global_keyprefix + self._q_for_pri(queue, step)
-            if source in keys.ready or not (count := client.llen(source)):
+        names = {step: self.global_keyprefix + self._q_for_pri(queue, step) for step in self.priority_steps}
+        sources = [(step, name) for step, name in names.items() if name not in keys.ready]
+        if not sources:
+            return 0
+        with client.pipeline(transaction=False) as pipe:
+            for _step, source in sources:
+                pipe.llen(source)
+            counts = pipe.execute()
+        for (step, source), count in zip(sources, counts, strict=True):
+            if not count:
                 continue
             with client.pipeline(transaction=False) as pipe:
                 for _ in range(min(count, GATHERED_AT_ONCE)):

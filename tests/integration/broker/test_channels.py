@@ -4,12 +4,13 @@ import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
-from channel_broker import TEN_STEPS, Broker, take
+from channel_broker import TEN_STEPS, Broker, drained, send, take
 from channel_scenarios import SCENARIOS, two_channels
-from kombu import Connection
+from kombu import Connection, Consumer
 from kombu.exceptions import OperationalError
 from redis import Redis
 
@@ -85,6 +86,24 @@ def test_stock_clients_with_ten_priority_steps_are_served(server: Server) -> Non
     with broker(url, transport=TRANSPORT).queue(**TEN_STEPS) as (_, queue, _):
         assert queue.queue_declare(passive=True).message_count == 10
         assert sorted(message.payload for message in take(queue, 10)) == list(range(10))
+
+
+def test_messages_on_lists_of_their_own_follow_each_other_at_once(server: Server) -> None:
+    """The lists are looked at once a second, and more often while messages come."""
+    url, got = fresh_database(server), []
+    with (
+        broker(url).queue(**TEN_STEPS) as (producer, _, _),
+        broker(url, transport=TRANSPORT).queue(**TEN_STEPS) as (_, queue, connection),
+        Consumer(connection, [queue], callbacks=[lambda body, message: (got.append(body), message.ack())]),
+    ):
+        send(producer, -1, priority=5)
+        drained(connection, got, 1)
+        began = monotonic()
+        for number in range(10):
+            send(producer, number, priority=5)
+            drained(connection, got, number + 2)
+    assert got == [*range(-1, 10)]
+    assert monotonic() - began < 7  # on a busy machine; each took a second
 
 
 def test_a_batch_is_one_call(ours: Broker) -> None:
