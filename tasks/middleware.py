@@ -217,10 +217,16 @@ _loaded: dict[str, tuple[Middleware, ...]] = {}
 def load_middleware(names: Iterable[str]) -> tuple[Middleware, ...]:
     """Return the middleware of these names (`module:Class`), then that of installed packages.
 
-    Every call in a process returns the same objects. Raises `SettingsError` for any other name.
+    That of a package is left out if its class is named, too: each task would pass it twice. Every call in a
+    process returns the same objects. Raises `SettingsError` for any other name, and for one that comes twice.
     """
-    named = (_load_once(name, partial(_load_named, name)) for name in names)
-    return (*chain.from_iterable(named), *_load_once("", _load_entry_points))
+    names = tuple(names)
+    for name in names:
+        if names.count(name) > 1:
+            raise SettingsError(f"middleware names {name!r} twice, and each task would pass it twice")
+    named = tuple(chain.from_iterable(_load_once(name, partial(_load_named, name)) for name in names))
+    classes = {type(each) for each in named}
+    return (*named, *(each for each in _load_once("", _load_entry_points) if type(each) not in classes))
 
 
 def _load_once(name: str, load: Callable[[], tuple[Middleware, ...]]) -> tuple[Middleware, ...]:

@@ -39,16 +39,22 @@ def check_extras(settings: Settings) -> Iterator[Finding]:
 
 
 def check_middleware(settings: Settings) -> Iterator[Finding]:
-    """Yield a finding on the middleware that the settings name, and one for each that cannot be loaded."""
-    loaded = []
-    for name in settings.middleware:
+    """Yield a finding on the middleware that the settings name, and one for each that cannot be loaded.
+
+    That of installed packages, which workers load too, is only a finding if it cannot be loaded.
+    """
+    loaded, remedy = [], "correct middleware, or the module: no worker starts with it"
+    for name in dict.fromkeys(settings.middleware):
         try:
             load_middleware([name])
             loaded.append(name)
         except SettingsError as error:
-            yield fail(
-                "middleware", str(error), "correct middleware, or the module: no worker starts with it"
-            )
+            yield fail("middleware", str(error), remedy)
+    if len(loaded) == len(set(settings.middleware)):
+        try:
+            load_middleware(settings.middleware)
+        except SettingsError as error:
+            yield fail("middleware", str(error), remedy)
     if loaded:
         yield ok("middleware", f"loaded: {', '.join(loaded)}")
 

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -149,13 +150,31 @@ def test_middleware_that_cannot_be_loaded_is_a_finding(
 ) -> None:
     """Each process that the setting names it for would end at its start; each name has its own finding."""
     monkeypatch.setattr("sys.path", [*sys.path])
-    (tmp_path / "doctored.py").write_text("from millpond import Middleware\nclass Tenant(Middleware): ...\n")
-    names = ("doctored:Tenant", "doctored:Tenat", "no_such_module_here:Tenant")
+    (tmp_path / "doctored.py").write_text(
+        "from millpond import Middleware\n"
+        "class Tenant(Middleware):\n    def on_worker_start(self): ...\n"
+        "class Empty(Middleware): ...\n"
+    )
+    names = ("doctored:Tenant", "doctored:Empty", "doctored:Tenat", "no_such_module_here:Tenant")
     code, findings = doctor(broker_url="redis://127.0.0.1:1/0", middleware=",".join(names))
     assert code == 1
     assert status(findings, "doctored has no 'Tenat'") == "fail"
+    assert status(findings, "middleware names 'doctored:Empty', which has no method that") == "fail"
     assert status(findings, "middleware names 'no_such_module_here', and no such module") == "fail"
     assert status(findings, "loaded: doctored:Tenant") == "ok"
+    _, findings = doctor(broker_url="redis://127.0.0.1:1/0", middleware="doctored:Tenant,doctored:Tenant")
+    assert status(findings, "middleware names 'doctored:Tenant' twice") == "fail"
+
+
+def test_middleware_of_a_package_that_cannot_be_loaded_is_a_finding(
+    doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No worker starts with it, and the settings need not name it."""
+    point = EntryPoint("shop", "no_such_module_here:Tenant", "millpond.middleware")
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: [point])
+    monkeypatch.setattr("millpond.tasks.middleware._loaded", {})
+    _, findings = doctor(broker_url="redis://127.0.0.1:1/0")
+    assert status(findings, "the entry point 'shop' of a package cannot be loaded: ModuleNotFound") == "fail"
 
 
 def test_a_broker_that_is_away_is_a_finding(doctor: Doctor) -> None:

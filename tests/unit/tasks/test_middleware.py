@@ -153,6 +153,16 @@ def test_an_installed_package_brings_its_own(monkeypatch: pytest.MonkeyPatch) ->
     ]
 
 
+def test_a_task_passes_no_middleware_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that comes twice is refused. An entry point's that is named too has the place of its name."""
+    with pytest.raises(SettingsError, match="middleware names 'shop_middleware:Outer' twice"):
+        middleware.load_middleware(["shop_middleware:Outer", "shop_middleware:Outer"])
+    point = EntryPoint("shop", "shop_middleware:Inner", middleware.ENTRY_POINT_GROUP)
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: [point])
+    loaded = middleware.load_middleware(["shop_middleware:Inner", "shop_middleware:Outer"])
+    assert [type(each).__name__ for each in loaded] == ["Inner", "Outer"]
+
+
 def test_an_entry_point_that_cannot_be_loaded_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error for an entry point that cannot be loaded is one line with its name."""
     point = EntryPoint("shop", "shop_middlewares:Inner", middleware.ENTRY_POINT_GROUP)
