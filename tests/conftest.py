@@ -101,6 +101,17 @@ def nobody_nearby(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forks_stay_quiet() -> Iterator[None]:
+    """Fail after a module that has imported eventlet into this process.
+
+    It warns of every later fork, and a test of another module that forks would fail for it.
+    """
+    had_it = "eventlet" in sys.modules
+    yield
+    assert had_it or "eventlet" not in sys.modules, "run what needs eventlet in a process of its own"
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Run one private Valkey for the session."""

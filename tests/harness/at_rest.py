@@ -14,8 +14,8 @@ from millpond.broker.inspect.depth import read_depths
 from millpond.broker.stats.heartbeats import Heartbeat, read_processes
 from millpond.tasks.settings import Settings
 
-#: How long a process may take to report it. A heartbeat comes once a second on an idle machine.
-REPORTED_SECONDS = 15.0
+#: How long a process may take to report it on a busy machine. A heartbeat comes once a second on an idle one.
+REPORTED_SECONDS = 60.0
 
 #: Words of the log line of a worker that ends and counts tasks as running although all have ended.
 COUNTED_AT_THE_END = "count as running although all have ended"

@@ -17,7 +17,7 @@ from millpond.worker.process import process_command
 from millpond.worker.supervise.parent_death import with_parent_death_signal
 from tests.harness.at_rest import COUNTED_AT_THE_END, assert_at_rest
 
-READY_SECONDS = 60
+READY_SECONDS = 120
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class OneWorker:
         os.killpg(self.pid, signal.SIGKILL)
         self.process.wait(60)
 
-    def stop(self, within_seconds: float = 20) -> int:
+    def stop(self, within_seconds: float = 60) -> int:
         """Check that it is at rest, drain it with SIGTERM, and return the exit code."""
         self.assert_at_rest()
         self.process.terminate()

@@ -11,7 +11,7 @@ from typing import Any
 
 import redis
 
-READY_SECONDS = 30
+READY_SECONDS = 60
 
 
 @dataclass

@@ -39,4 +39,4 @@ def supervised(settings: Settings, folder: Path) -> Iterator["subprocess.Popen[b
         yield process
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(120)

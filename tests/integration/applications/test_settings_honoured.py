@@ -77,7 +77,7 @@ def test_results_lie_at_the_brokers_url(written: str, found: str) -> None:
 
 
 def test_celery_migrate_moves_messages_to_this_transport_and_ends(url: str, store: Store) -> None:
-    """`celery migrate -a -t 1` empties a queue of stock's broker into ours, and ends."""
+    """`celery migrate -a -t 5` empties a queue of stock's broker into ours, and ends."""
     app = Celery(broker=url, set_as_current=False)
     for n in range(3):
         app.send_task("old.task", (n,), queue="before")
@@ -92,7 +92,7 @@ def test_celery_migrate_moves_messages_to_this_transport_and_ends(url: str, stor
             there,
             app=app,
             ack_messages=True,
-            timeout=1,
+            timeout=5,
             queues={"before": "after"},
             callback=lambda _state, _body, message: seen.append(message.headers["task"]),
         )

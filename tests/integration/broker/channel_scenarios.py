@@ -18,7 +18,7 @@ def simple_queue(broker: Broker) -> str:
             simple.put(n)
         got = []
         for _ in range(5):
-            got.append(simple.get(timeout=2))
+            got.append(simple.get(timeout=20))
             got[-1].ack()
         return words(got)
 
@@ -109,7 +109,7 @@ def event_by_event(broker: Broker) -> str:
     with broker.queue() as (producer, queue, connection):
         send(producer, 0, 1, 2)
         with Consumer(queue.channel, [queue], callbacks=[lambda _, m: got.append(m)], prefetch_count=10):
-            connection.drain_events(timeout=2)
+            connection.drain_events(timeout=20)
             return f"{len(got)} delivered"
 
 
@@ -133,7 +133,7 @@ def callback_raises(broker: Broker) -> str:
         send(producer, 0)
         with Consumer(queue.channel, [queue], callbacks=[fail]):
             try:
-                connection.drain_events(timeout=2)
+                connection.drain_events(timeout=20)
                 said = "nothing"
             except RuntimeError as error:
                 said = str(error)

@@ -180,7 +180,7 @@ def test_a_batch_whose_tasks_were_forgotten_says_so_and_completes(
         consumer = ManualConsumer(store, "default")
         consumer.fetch()
         consumer.settle(SUCCEEDED)
-        summary = batch.wait(10)
+        summary = batch.wait(60)
         assert (summary.complete, summary.succeeded) == (True, 1)
 
 

@@ -56,7 +56,7 @@ def test_top_goes_on_where_the_server_refuses_for_a_while(watched: Store, pages_
 def test_top_looks_once_where_nobody_can_watch(watched: Store, commands: ForkedCommands) -> None:
     """Into a pipe `top` writes one snapshot and ends."""
     send_tasks(watched, "on-top", 12)
-    piped = commands.run(["top"], os.environ, timeout=30)
+    piped = commands.run(["top"], os.environ)
     assert (piped.returncode, "on-top" in piped.stdout) == (0, True)
 
 

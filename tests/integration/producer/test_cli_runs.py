@@ -277,7 +277,7 @@ def test_ctrl_c_once_still_waits_for_what_was_sent(fleet: Settings, root: Path, 
         command.send_signal(signal.SIGINT)
         assert "3 tasks are pending" in command.stderr.readline()
         limits.change_limits(client.store, "files", paused=None)
-        out, rest = command.communicate(timeout=30)
+        out, rest = command.communicate(timeout=60)
     assert command.returncode == 130
     assert len(out.splitlines()) == 3
     assert "3 succeeded, 0 failed" in rest

@@ -193,7 +193,7 @@ def test_another_takes_over_from_a_leader_that_is_killed(
     finally:
         for process in running:
             process.terminate()
-        codes = [process.wait(20) for process in running]
+        codes = [process.wait(60) for process in running]
     assert sorted(codes) == [-9, -9, 0]
     assert schedules.read_leader(store) is None
     _each_second_once_or_missed(store)
@@ -226,8 +226,8 @@ def test_a_scheduler_is_told_to_stop(client: Client) -> None:
     scheduler = Scheduler(client, DAILY, ready.set)
     thread = threading.Thread(target=scheduler.run, args=(stop,))
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(60)
     assert schedules.read_leader(client.store) == scheduler.name
     stop.set()
-    thread.join(10)
+    thread.join(60)
     assert schedules.read_leader(client.store) is None

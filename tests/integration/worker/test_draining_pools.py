@@ -128,7 +128,7 @@ def test_a_cancellation_holds_while_a_worker_drains_and_after_it(
     executor: str, settings: Settings, plain_store: Store, tmp_path: Path, eventually: Eventually
 ) -> None:
     """A draining worker is not waited for; its tasks end, and a retry that comes back later is not run."""
-    settings = changed(settings, 20, executor=executor, concurrency=2, prefetch=4)
+    settings = changed(settings, 120, executor=executor, concurrency=2, prefetch=4)
     with Client(settings=settings) as client:
         with supervised(settings, tmp_path) as process, client.batch() as batch:
             batch.send_many(gate(tmp_path, f"g{n}") for n in range(6))
@@ -138,10 +138,10 @@ def test_a_cancellation_holds_while_a_worker_drains_and_after_it(
             begun = monotonic()
             answer = batch.cancel()
             assert (answer.unacknowledged, answer.settled) == ((), 4)
-            assert monotonic() - begun < 15, "the drain was waited for"
+            assert monotonic() - begun < 60, "the drain was waited for"
             for n in range(6):
                 (tmp_path / f"g{n}.open").touch()
-            assert process.wait(30) == 0
+            assert process.wait(60) == 0
         assert (batch.summary().succeeded, batch.summary().cancelled) == (2, 4)
         late = client.send(gate(tmp_path, "late"), id="late", delay=timedelta(seconds=1))
         assert client.cancel(late.id).settled == 1
@@ -169,7 +169,7 @@ def test_a_cancelled_task_is_killed_while_its_worker_stops(
             assert not psutil.pid_exists(child)
             assert process.poll() is None, "the drain goes on"
             (tmp_path / "other.open").touch()
-            assert process.wait(30) == 0
+            assert process.wait(60) == 0
         (ended, done) = batch.results()
     counts = read_depth(client.store, "default")
     assert (ended.id, ended.state, ended.error) == (stuck.id, "cancelled", "ended while it ran")
@@ -190,7 +190,7 @@ def test_a_task_that_ends_before_the_deadline_counts_beside_endless_ones(
             process.terminate()
             eventually(lambda: "Warm shutdown" in (tmp_path / "log").read_text())
             (tmp_path / "g2.open").touch()
-            assert process.wait(30) == 0
+            assert process.wait(60) == 0
         counts = read_depth(client.store, "default")
         assert (batch.summary().succeeded, counts.ready, counts.in_flight) == (1, 3, 0)
 

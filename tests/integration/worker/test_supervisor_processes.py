@@ -2,9 +2,9 @@
 
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import psutil
@@ -59,10 +59,13 @@ class Supervised:
 def supervised(
     url: str, kinds_path: None, tmp_path: Path, eventually: Eventually
 ) -> Iterator[Callable[..., Supervised]]:
-    """Start supervisors of the pool `default`, ready; the rest of them is killed at the end."""
+    """Start supervisors of the pool `default`, ready; the rest of them is killed at the end.
+
+    They have so long to drain that no process is killed because the machine is busy.
+    """
     started: list[Supervised] = []
 
-    def start(*, drain_seconds: float = 30, **pool: Any) -> Supervised:
+    def start(*, drain_seconds: float = 120, **pool: Any) -> Supervised:
         table = {"pools": {"default": {"concurrency": 2, **pool}}}
         chosen = Settings(broker_url=url, kinds=("pond_kinds",), drain_seconds=drain_seconds, table=table)
         running = Supervised(url, tmp_path, eventually, start_supervisor(chosen, tmp_path))
@@ -84,16 +87,16 @@ def test_two_on_one_host_have_processes_of_different_names(
     """The processes of every supervisor are seen; numbers are free again as theirs ends."""
     first = supervised(processes=2)
     supervised()
-    store = connect(first.url)
+    with closing(connect(first.url)) as store:
 
-    def numbers() -> set[str]:
-        return {report.name.partition("@")[0] for report in heartbeats.read_processes(store)}
+        def numbers() -> set[str]:
+            return {report.name.partition("@")[0] for report in heartbeats.read_processes(store)}
 
-    eventually(lambda: numbers() == {"default.1", "default.2", "default.3"})
-    first.process.terminate()
-    assert first.ended(within_seconds=15) == 0
-    supervised()
-    eventually(lambda: numbers() == {"default.1", "default.3"})
+        eventually(lambda: numbers() == {"default.1", "default.2", "default.3"})
+        first.process.terminate()
+        assert first.ended(within_seconds=30) == 0, first.log()
+        supervised()
+        eventually(lambda: numbers() == {"default.1", "default.3"})
 
 
 def test_a_module_that_cannot_be_imported_is_said_once(url: str, tmp_path: Path) -> None:
@@ -127,22 +130,22 @@ def test_a_drain_gives_back_what_does_not_end(
     running.gate("stuck")
     running.process.terminate()
     assert running.ended(within_seconds=10) == 0
-    counts = read_depth(connect(running.url), "default")
+    with closing(connect(running.url)) as store:
+        counts = read_depth(store, "default")
     assert (counts.ready, counts.in_flight) == (1, 0)
 
 
 def test_a_second_signal_does_not_wait(
     supervised: Callable[..., Supervised], eventually: Eventually, alive: Alive
 ) -> None:
-    """With half a minute left to drain, a second SIGTERM ends everything in seconds."""
-    running = supervised(executor="prefork")
+    """With five minutes left to drain, a second SIGTERM ends everything in seconds."""
+    running = supervised(executor="prefork", drain_seconds=300)
     running.gate("stuck")
-    begun, family = monotonic(), running.family()
+    family = running.family()
     running.process.terminate()
     eventually(lambda: "draining" in running.log() and "Warm shutdown" in running.log())
     running.process.terminate()
     running.ended(within_seconds=10)
-    assert monotonic() - begun < 25
     assert not alive(family)
 
 

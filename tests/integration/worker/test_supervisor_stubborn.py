@@ -5,7 +5,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import psutil
@@ -30,7 +29,7 @@ log_to_stderr("plain")
 sys.exit(Supervisor([ChildProcess("p", n, command) for n in (1, 2)], float(sys.argv[2])).run())
 """
 OBEDIENT = "echo >&READY; exec sleep 60"
-DEAF = 'trap "" TERM; echo >&READY; sleep 60 & wait; wait'
+DEAF = 'trap "" TERM; echo >&READY; sleep 600 & wait; wait'
 WITH_A_CHILD = "echo >&READY; sleep 60 & wait"
 
 
@@ -74,10 +73,9 @@ def test_one_that_does_not_listen_is_killed_at_the_deadline(
 ) -> None:
     """With processes that ignore its signals the supervisor ends at its deadline, with 1, and leaves none."""
     shells = supervise(DEAF, stop_seconds=0.5)
-    family, begun = shells.family(), monotonic()
+    family = shells.family()
     shells.process.terminate()
     assert shells.process.wait(60) == 1
-    assert monotonic() - begun < 20
     assert shells.logged("SIGTERM: draining 2 processes, at most 0 s") == 1  # it knows of no tasks
     assert shells.logged("killed; its messages in flight are delivered again") == 2
     assert not alive(family)

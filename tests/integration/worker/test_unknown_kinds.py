@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from celery import Celery
 from millpond.broker import server
 from millpond.broker.batches import record
 from millpond.broker.connection import Store
+from millpond.broker.consume.fetcher import WATCHED_POLL_SECONDS
 from millpond.broker.control import cancel
 from millpond.broker.inspect import dead_letters, depth, task_lookup
 from millpond.broker.inspect.purge import purge_queue
@@ -91,13 +93,19 @@ def test_a_process_that_comes_later_takes_it(
 def test_beside_one_that_has_it_each_runs_soon_and_once(
     module_url: str, old_store: Store, file: Path, tmp_path: Path, eventually: Eventually
 ) -> None:
-    """As in the README beside `millpond up`, an idle process that has the kind takes it within a moment."""
+    """As in the README beside `millpond up`, an idle process that has the kind takes it within a moment.
+
+    It does not take it only when it looks by itself.
+    """
+    took = []
     with workers(new(module_url), tmp_path):
         for n in range(20):
             began = time.monotonic()
             send_acts(old_store, file, str(n))
             eventually(lambda n=n: str(n) in read_names(file, "end"), every_seconds=0.005)
-            assert time.monotonic() - began < 2
+            took.append(time.monotonic() - began)
+        assert median(took) < 2
+        assert max(took) < WATCHED_POLL_SECONDS - 1
         assert read_names(file) == [str(n) for n in range(20)]
         assert not list(dead_letters.read_dead_letters(old_store, "default"))
 

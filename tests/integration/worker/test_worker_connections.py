@@ -78,7 +78,7 @@ def test_a_worker_under_load_stops_when_its_slots_are_free(
 ) -> None:
     """SIGTERM under load ends a worker once its tasks have ended; the rest is ready, nothing ran twice."""
     pool = {"executor": executor, "concurrency": 2, "prefetch": 8}
-    settings = settings_for(module_url, pool=pool, drain_seconds=25)
+    settings = settings_for(module_url, pool=pool, drain_seconds=120)
     with Client(settings=settings) as client:
         wanted = send(client, file, 1500, 0.0)
         for _ in range(3):
@@ -86,8 +86,8 @@ def test_a_worker_under_load_stops_when_its_slots_are_free(
             with workers(settings, tmp_path) as [worker]:
                 eventually(lambda before=before: len(read_names(file)) > before + 20)
                 asked = time.monotonic()
-                assert worker.stop(40) == 0
-                assert time.monotonic() - asked < 20, worker.log
+                assert worker.stop(130) == 0
+                assert time.monotonic() - asked < 60, worker.log
             depth = inspect_depth.read_depth(module_store, "default")
             assert (depth.in_flight, depth.ready) == (0, len(wanted) - len(read_names(file)))
     assert max(Counter(read_names(file)).values()) == 1
