@@ -53,6 +53,19 @@ def run_traced(task: Task, delivery: Delivery, hostname: str) -> Any:
     return returned
 
 
+def answered_task(task: Task, value: Any) -> Task:
+    """Return a task like this one whose function returns `value`.
+
+    The tracer runs it for a task that middleware has answered: its result is stored, and its callbacks and
+    its chain are sent.
+    """
+    answered = object.__new__(type(task))
+    answered.__dict__.update(vars(task), run=lambda *_args, **_kwargs: value)
+    _tasks, _accept, hostname = trace._localized
+    answered.__trace__ = trace.build_tracer(task.name, answered, task.app.loader, hostname, app=task.app)
+    return answered
+
+
 @dataclass(eq=False)
 class RunningRequest:
     """The `current_task.request` of a running handler.

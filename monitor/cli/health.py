@@ -12,9 +12,9 @@ from typing import NoReturn
 from millpond.tasks.durations import parse_seconds
 from millpond.tasks.errors import BadQuantity
 from millpond.tasks.process import interrupt
+from millpond.tasks.process.configured_namespaces import configured_namespaces
 from millpond.tasks.process.health import HEALTH_CHECKS, judge_health
 from millpond.tasks.process.heartbeat_file import read_heartbeats
-from millpond.tasks.process.process_namespace import configured_namespaces
 
 HELP = """\
 Check the processes of a pool on this machine: live, ready and working. Exits with 0 for yes and 1 for no.

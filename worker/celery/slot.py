@@ -21,6 +21,7 @@ from millpond.broker.batches.record import Summary, parse_completed_batch
 from millpond.broker.celery.backend_notices import make_dead_letter_error, notify_end
 from millpond.broker.celery.task_tracer import (
     RunningRequest,
+    answered_task,
     must_be_traced,
     process_globals,
     run_traced,
@@ -218,7 +219,8 @@ def _run_traced(
     """Run a task by Celery's tracer and return the outcome. `own_handler` is None for a plain Celery task.
 
     The tracer logs a failure and notifies the result backend. A task that failed before the tracer was
-    called, for example because its arguments are invalid, is logged here, and the backend is notified.
+    called, for example because its arguments are invalid, is logged here, and the backend is notified. If
+    middleware answers in place of the task, the tracer is called with its answer.
     """
     was_traced = False
 
@@ -234,10 +236,17 @@ def _run_traced(
                 raise later from None
             raise
 
+    def trace_answer(job: Any, context: Any, call_next: Callable[..., Any]) -> Any:
+        """Call the middleware. If it answers in place of the task, call the tracer with its answer."""
+        value = call_next(job, context)
+        if was_traced or isinstance(value, Outcome):
+            return value
+        return run_traced(answered_task(task, value), context.delivery, context.worker)
+
     contract = contracts_by_kind().get(task.name) if own_handler is None else own_handler.contract
     handler = CeleryHandler(contract, call_tracer, 0 if own_handler is None else own_handler.retries)
     try:
-        outcome = execute(handler, delivery, context, around)
+        outcome = execute(handler, delivery, context, around and (*around, trace_answer))
     except (SystemExit, KeyboardInterrupt) as error:
         return _outcome_of_exit(handler, delivery, context, error)
     if type(outcome) is DeadLetter and not was_traced:

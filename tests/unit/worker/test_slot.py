@@ -17,7 +17,7 @@ from millpond.broker.outcomes import DeadLetter, Redeliver, Succeeded
 from millpond.tasks.context import Context
 from millpond.tasks.contract import Contract
 from millpond.tasks.handlers import Handler
-from millpond.tasks.middleware import Hooks
+from millpond.tasks.middleware import Hooks, Middleware
 from millpond.tasks.pools import PoolsTable
 from millpond.worker.celery.handler_task import register_handler
 from millpond.worker.celery.slot import run_delivery
@@ -50,7 +50,7 @@ def delivered(
     kind: str, kwargs: dict[str, Any] | None = None, *, embed: Any = None, **headers: Any
 ) -> Delivery:
     """Return a delivery of a task that a stock client sent."""
-    body = b64encode(json.dumps([[], kwargs or {}, {}]).encode()).decode()
+    body = b64encode(json.dumps([[], kwargs or {}, embed or {}]).encode()).decode()
     envelope = {
         "body": body,
         "content-type": "application/json",
@@ -127,3 +127,29 @@ def test_a_handler_runs_alike_with_and_without_celerys_tracer(app: Celery, trace
         signals.task_prerun.disconnect(before)
     assert outcome == Succeeded(None, "'hello you'")
     assert called == (["1"] if traced else [])
+
+
+def test_an_answer_of_middleware_is_the_result_of_a_celery_task(app: Any) -> None:
+    """Its result is stored, so `.get()` ends, and its `link` is called."""
+    app.conf.update(result_backend="cache+memory://", task_always_eager=True, task_store_eager_result=True)
+    linked = list[int]()
+
+    @app.task(name="slot.add")
+    def add(a: int, b: int) -> int:
+        raise AssertionError("the task must not run")
+
+    @app.task(name="slot.note")
+    def note(value: int) -> None:
+        linked.append(value)
+
+    class Cache(Middleware):
+        def around_executing(self, job: Any, context: Any, call_next: Any) -> int:
+            return 42
+
+    app.hooks = (Hooks([Cache()]), Hooks())
+    make_ready(app)
+    embed = {"callbacks": [note.s()], "errbacks": None, "chain": None, "chord": None}
+    outcome, _seconds, _cpu = run_delivery(delivered("slot.add", {"a": 1, "b": 2}, embed=embed))
+    assert isinstance(outcome, Succeeded)
+    assert app.AsyncResult("1").get(timeout=1) == 42
+    assert linked == [42]
