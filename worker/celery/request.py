@@ -187,6 +187,8 @@ class PondRequest(DeliveryRequest):
             self.forget_start()
             self.release()
             return
+        if type(outcome) in (Redeliver, DeadLetter) and self._end_as_terminated():
+            return
         if type(outcome) is DeadLetter and outcome == REJECTED:  # Celery's tracer leaves it to its request
             self.mark_failed(Reject(outcome.error))
         services = self.services
@@ -221,16 +223,23 @@ class PondRequest(DeliveryRequest):
     def redeliver(self, exc_info: Any) -> None:
         """Redeliver the message: its slot was lost before it returned a result.
 
-        The task counts as cancelled if its child was terminated on request. A child that gets SIGTERM,
-        Celery's default for that, reports a `SystemExit` before it ends.
+        The task counts as cancelled if its child was terminated on request.
         """
-        if self.kill_signal is not None:
-            self.ending = TERMINATED
-            self.announce_terminated(self.kill_signal)
-        elif not self.acknowledged:
+        if not self._end_as_terminated() and not self.acknowledged:
             why = error_line(_unwrap_error(exc_info), self._scrub_secrets)
             self._settle_once(REDELIVER)
             logger.warning("Task %s[%s] goes back to its queue: %s", self.name, self.id, why)
+
+    def _end_as_terminated(self) -> bool:
+        """Settle the task as cancelled if a signal told its child to end. Return True if it is that.
+
+        SIGKILL ends the child. SIGTERM, Celery's default, raises `SystemExit` in the handler.
+        """
+        if self.kill_signal is None:
+            return False
+        self.ending = TERMINATED
+        self.announce_terminated(self.kill_signal)
+        return True
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """Dead-letter a task whose hard time limit ran out. A `soft` limit is only logged.

@@ -126,14 +126,14 @@ def revoke() -> Any:
     return [result.state, notes(f"{there} ran")]
 
 
-@feature(C, "`revoke(terminate=True)`", ["REVOKED", 1])
+@feature(C, "`revoke(terminate=True)`", ["REVOKED", "terminated", 1])
 def terminate() -> Any:
     there = place()
     result = held.delay(there)
     notes_when(there, 1)
     result.revoke(terminate=True)
     result.get(PATIENCE, propagate=False)
-    return [result.state, len(notes(there))]
+    return [result.state, str(result.result), len(notes(there))]
 
 
 @feature(C, "`revoke_by_stamped_headers`", ["REVOKED", []])

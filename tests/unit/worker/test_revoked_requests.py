@@ -18,7 +18,7 @@ from celery.worker.state import revoked
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.delivery import Delivery
 from millpond.broker.message import BadMessage, Message
-from millpond.broker.outcomes import NOT_RUN, Expired, Outcome
+from millpond.broker.outcomes import NOT_RUN, DeadLetter, Expired, Outcome, Redeliver
 from millpond.worker.celery.kind_services import KindServices
 from millpond.worker.celery.request import TERMINATED, PondRequest
 
@@ -101,9 +101,17 @@ def test_threads_name_the_first_time_limit_of_a_call_that_they_do_not_keep(
     assert caplog.text.count("time limit") == 1
 
 
-@pytest.mark.parametrize(("name", "error"), [("TERM", SystemExit(-15)), ("KILL", Terminated(9))])
-def test_a_task_whose_child_was_told_to_end_is_terminated(name: str, error: BaseException) -> None:
-    """A child reports a `SystemExit` on SIGTERM: the task does not go back to its queue for that."""
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [
+        ("TERM", (Redeliver("SystemExit: -15"), 1.0, 1.0)),
+        ("TERM", (DeadLetter("SystemExit", "-15"), 1.0, 1.0)),
+        ("TERM", SystemExit(-15)),
+        ("KILL", Terminated(9)),
+    ],
+)
+def test_a_task_whose_child_was_told_to_end_is_terminated(name: str, end: Any) -> None:
+    """SIGTERM raises `SystemExit` in a handler: the task neither goes back to its queue nor fails for that."""
     in_flight, sent = InFlightMessages(), []
 
     def note(sender: Any, **details: Any) -> None:
@@ -115,10 +123,13 @@ def test_a_task_whose_child_was_told_to_end_is_terminated(name: str, error: Base
     task_revoked.connect(note)
     try:
         request.terminate(SimpleNamespace(terminate_job=lambda *_: None), f"SIG{name}")
-        try:
-            raise error
-        except BaseException:
-            request.on_failure(ExceptionInfo())
+        if isinstance(end, tuple):
+            request.on_success(end)
+        else:
+            try:
+                raise end
+            except BaseException:
+                request.on_failure(ExceptionInfo())
     finally:
         task_revoked.disconnect(note)
     assert [ended for _, ended in in_flight.finished] == [TERMINATED]
