@@ -13,6 +13,7 @@ from celery._state import _task_stack
 from celery.app import trace
 from celery.app.task import Context
 from celery.backends.base import DisabledBackend
+from celery.exceptions import Reject
 
 from millpond.broker.celery.backend_notices import notify_end
 from millpond.broker.celery.request import make_request_dict
@@ -42,7 +43,13 @@ def run_traced(task: Task, delivery: Delivery, hostname: str) -> Any:
     args, kwargs, embed = delivery.message.arguments
     request = make_request_dict(delivery, hostname)
     request.update({"args": args, "kwargs": kwargs, "is_eager": False}, **embed)
-    returned, info, _seconds, _shown = task.__trace__(delivery.message.id, args, kwargs, request)
+    try:
+        returned, info, _seconds, _shown = task.__trace__(delivery.message.id, args, kwargs, request)
+    except (Reject, MemoryError):
+        raise
+    except Exception as error:  # of the result backend, which has not taken the error of the task either
+        notify_end(task.app, delivery.message, "failed", error)
+        raise
     if info is not None:
         raise info.retval
     # An error outside of the task's function, as of a signal's receiver, has no info.

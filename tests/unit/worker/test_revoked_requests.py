@@ -10,11 +10,13 @@ import pytest
 from billiard.einfo import ExceptionInfo
 from billiard.exceptions import Terminated
 from celery import Celery
+from celery.app import trace
 from celery.backends.base import BaseBackend
 from celery.platforms import signals
 from celery.signals import task_revoked
 from celery.worker.state import revoked
 
+from millpond.broker.celery.task_tracer import run_traced
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.delivery import Delivery
 from millpond.broker.message import BadMessage, Message
@@ -77,6 +79,17 @@ def test_an_unreachable_result_backend_does_not_keep_a_delivery_from_its_outcome
     finally:
         revoked.discard("one")
     assert [ended for _, ended in in_flight.finished] == [outcome]
+    assert "did not take how task tills.count[one] ended" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:Exception raised outside body:RuntimeWarning")
+def test_a_result_that_the_backend_does_not_take_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Celery's tracer raises the backend's error then, with no line about the task."""
+    request = request_of({}, InFlightMessages())
+    task = request.task
+    task.__trace__ = trace.build_tracer(task.name, task, task.app.loader, "here", app=task.app)
+    with pytest.raises(ConnectionRefusedError):
+        run_traced(task, request.delivery, "here")
     assert "did not take how task tills.count[one] ended" in caplog.text
 
 
