@@ -47,8 +47,8 @@ def run_traced(task: Task, delivery: Delivery, hostname: str) -> Any:
         returned, info, _seconds, _shown = task.__trace__(delivery.message.id, args, kwargs, request)
     except (Reject, MemoryError):
         raise
-    except Exception as error:  # of the result backend, which has not taken the error of the task either
-        notify_end(task.app, delivery.message, "failed", error)
+    except Exception as raised:  # of the result backend, which has not taken the error of the task either
+        notify_end(task.app, delivery.message, "failed", raised)
         raise
     if info is not None:
         raise info.retval
