@@ -11,6 +11,7 @@ from functools import cached_property
 from time import monotonic, time
 from typing import Any
 
+from billiard.einfo import ExceptionWithTraceback
 from celery.app.task import Context
 from celery.exceptions import InvalidTaskError
 from celery.worker.request import Request, send_revoked
@@ -236,3 +237,10 @@ def make_immediate_writer(pool: Any, hub: Any) -> Callable[[], None]:
             hub.consolidate_callback([free.pop()])
 
     return write
+
+
+def unwrap_error(exc_info: Any) -> BaseException:
+    """Return the error of an `ExceptionInfo`. A child wraps it with the text of its traceback."""
+    error = exc_info.exception
+    unwrapped: BaseException = error.exc if isinstance(error, ExceptionWithTraceback) else error
+    return unwrapped

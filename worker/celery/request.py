@@ -12,13 +12,12 @@ from os import getpid
 from sys import modules
 from typing import Any
 
-from billiard.einfo import ExceptionWithTraceback
 from billiard.exceptions import Terminated, TimeLimitExceeded
 from celery.exceptions import Reject, TaskRevokedError, WorkerLostError
 from celery.platforms import signals
 from celery.worker.state import task_ready
 
-from millpond.broker.celery.request import DeliveryRequest
+from millpond.broker.celery.request import DeliveryRequest, unwrap_error
 from millpond.broker.delivery import Delivery, delivery_fields
 from millpond.broker.errors import DeadLettered
 from millpond.broker.outcomes import (
@@ -97,11 +96,10 @@ class PondRequest(DeliveryRequest):
             return self._apply_to_pool(pool, self._run_or_release, (self.delivery,))
         chunk = services.chunks.make_chunk(self)
         self.in_child = True
-        result = (
-            chunk.send(pool)
-            if chunk
-            else self._apply_to_pool(pool, run_in_child, delivery_fields(self.delivery))
-        )
+        if chunk:
+            result = chunk.send(pool)
+        else:
+            result = self._apply_to_pool(pool, run_in_child, delivery_fields(self.delivery))
         services.write_at_once()
         return result
 
@@ -205,8 +203,8 @@ class PondRequest(DeliveryRequest):
 
         It is redelivered or cancelled if the child died, and dead-lettered for any other error.
         """
-        del send_failed_event, return_ok  # arguments of Celery's own method
-        error = _unwrap_error(exc_info)
+        del send_failed_event, return_ok  # Celery's arguments
+        error = unwrap_error(exc_info)
         if isinstance(error, Terminated | WorkerLostError | SystemExit | KeyboardInterrupt):
             self.redeliver(exc_info)
         elif not self.acknowledged:  # `on_timeout` has settled a task that ran into its hard limit
@@ -226,7 +224,7 @@ class PondRequest(DeliveryRequest):
         The task counts as cancelled if its child was terminated on request.
         """
         if not self._end_as_terminated() and not self.acknowledged:
-            why = error_line(_unwrap_error(exc_info), self._scrub_secrets)
+            why = error_line(unwrap_error(exc_info), self._scrub_secrets)
             self._settle_once(REDELIVER)
             logger.warning("Task %s[%s] goes back to its queue: %s", self.name, self.id, why)
 
@@ -267,8 +265,7 @@ class PondRequest(DeliveryRequest):
     def _settle_once(self, outcome: Outcome, seconds: float | None = None) -> None:
         """Settle the delivery by an outcome, call the hooks of middleware, and mark the request as ended.
 
-        `seconds` is the run time. By default it is the time since the handler started, if it has started.
-        Does nothing if the request has ended already.
+        `seconds` is the run time; None: since the handler started, if it has. Does nothing a second time.
         """
         if self.acknowledged:
             return
@@ -282,7 +279,7 @@ class PondRequest(DeliveryRequest):
             try:
                 hook(delivery, outcome, seconds)
             except Exception:  # an error of a middleware does not change the outcome
-                _log_failed_hook(hook, "on an outcome")
+                logger.exception("middleware %s failed on an outcome", hook_name(hook))
         services.in_flight.finish(delivery, outcome)
 
     # Events
@@ -306,7 +303,7 @@ class PondRequest(DeliveryRequest):
                 if shows_events(self.delivery):
                     continue
             except Exception:
-                _log_failed_hook(shows_events, "as a task arrived")
+                logger.exception("middleware %s failed as a task arrived", hook_name(shows_events))
                 continue
             self.unsampled_since, self.is_quiet = time.time(), True
             self.delivery.events_shown = False
@@ -351,15 +348,3 @@ class PondRequest(DeliveryRequest):
     def _scrub_secrets(self, text: str) -> str:
         """Return a text with the secret values of this task's arguments replaced."""
         return scrub_secrets(text, self.contract_with_secrets, self.delivery.message)
-
-
-def _log_failed_hook(hook: Any, when: str) -> None:
-    """Log the current exception as one of a middleware's hook. `when` completes "failed …"."""
-    logger.exception("middleware %s failed %s", hook_name(hook), when)
-
-
-def _unwrap_error(exc_info: Any) -> BaseException:
-    """Return the error of an `ExceptionInfo`. A child wraps it with the text of its traceback."""
-    error = exc_info.exception
-    unwrapped: BaseException = error.exc if isinstance(error, ExceptionWithTraceback) else error
-    return unwrapped
