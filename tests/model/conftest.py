@@ -21,6 +21,11 @@ def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         assert found == (source.name == "_queue.lua")
         (tmp_path / source.name).write_text(patched)
     monkeypatch.setattr(scripts, "files", lambda _package: tmp_path)
-    script.cache_clear()
+    _forget_scripts()
     yield
+    _forget_scripts()
+
+
+def _forget_scripts() -> None:
     script.cache_clear()
+    scripts._shared_definitions.cache_clear()

@@ -143,10 +143,10 @@ class PlainQueue:
         return answers
 
     def _publish(self, policy: str, step: int, batch: str, item: New, now: int) -> str:
-        if batch and policy != "exempt" and (batch not in self.batches or self.batches[batch].closed):
-            return "closed"
         if item.claim in self.claims:
             return f"duplicate:{self.claims[item.claim]}"
+        if batch and policy != "exempt" and (batch not in self.batches or self.batches[batch].closed):
+            return "closed"
         due = item.due if item.due is not None and item.due > now else None
         full = self._refusal(policy, due)
         if full:

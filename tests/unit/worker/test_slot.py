@@ -146,7 +146,7 @@ def test_an_answer_of_middleware_is_the_result_of_a_celery_task(app: Any) -> Non
         def around_executing(self, job: Any, context: Any, call_next: Any) -> int:
             return 42
 
-    app.hooks = (Hooks([Cache()]), Hooks())
+    app.hooks = (Hooks([Cache()]),) * 2
     make_ready(app)
     embed = {"callbacks": [note.s()], "errbacks": None, "chain": None, "chord": None}
     outcome, _seconds, _cpu = run_delivery(delivered("slot.add", {"a": 1, "b": 2}, embed=embed))
