@@ -84,21 +84,9 @@ class ConsumingChannel(SettlingChannel):
                     CONTROL: fetcher.on_control_change,
                 }
             self.start_lease_renewer()
-            self._end_wait_of_others(self.fetcher, queue)
             self._start_fetching(self.fetcher, queue)
         self.polls_kombu = bool(self.active_queues)
         return tag
-
-    def _end_wait_of_others(self, fetcher: Fetcher, queue: str) -> None:
-        """End a wait for messages of other queues, which messages of this queue would not end.
-
-        The wait may have taken a wake token already, so the other queues are fetched from again.
-        """
-        if fetcher.active and queue not in fetcher.active:
-            fetcher.finish_call()
-            fetcher.end_wait()
-            for other in fetcher.active:
-                self.in_flight.leases[other].fetchable = True
 
     def _start_fetching(self, fetcher: Fetcher, queue: str) -> None:
         """Declare a queue and start fetching from it.
