@@ -1,4 +1,4 @@
--- Admission: the fair line of producers that wait for room. Put before each script, after _drain_rate.lua.
+-- Admission: the fair line of producers that wait for room.
 --
 -- WAITERS                    sorted set, ticket -> position in the line
 -- WAITERS .. ':called'       hash, ticket -> 'messages until': room granted to a producer, reserved until then (ms)

@@ -1,4 +1,4 @@
--- Messages of a kind that the consumer which fetched them does not have. Put before each script, after _admission.lua.
+-- Messages of a kind that the consumer which fetched them does not have.
 --
 -- Such a message is put aside: it is a delayed message until its time is over, so every search for messages finds it. It is
 -- also recorded by its kind, so that a consumer that has the kind takes it before that. It counts against the queue's bound

@@ -1,5 +1,4 @@
--- The drain rate: how many messages the pool clears in a second, measured as they are settled. Put before each script,
--- after _queue.lua.
+-- The drain rate: how many messages the pool clears in a second, measured as they are settled.
 --
 -- DRAIN_RATE  hash: spoken_at  time of the last call or renewal of a consumer, ms
 --             since, cleared, refused  start of this measurement (ms), and the counters at that time

@@ -1,5 +1,5 @@
--- The keys of a queue and the functions on its messages. broker/scripts/__init__.py puts this file, _drain_rate.lua,
--- _admission.lua and _aside.lua before every script.
+-- The keys of a queue and the functions on its messages. broker/scripts/__init__.py puts before each script the definitions
+-- that it uses of this file, _drain_rate.lua, _admission.lua and _aside.lua, in this order.
 --
 -- KEYS of a queue, always these fifteen in this order (from broker/keys.py):
 --   1-4 ready    lists, one a priority step (0, 3, 6, 9); a message enters at the left and leaves at the right

@@ -49,7 +49,7 @@ def log_own_to_stderr(log_format: str) -> None:
 
 
 def end_own_log() -> None:
-    """Let the root logger write Millpond's lines from now on. Nothing to do without `log_own_to_stderr`."""
+    """Undo `log_own_to_stderr`: the handlers of the root logger write Millpond's lines from now on."""
     if not _OWN.propagate:
         _OWN.handlers.clear()
         _OWN.propagate = True

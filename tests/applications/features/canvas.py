@@ -1,6 +1,5 @@
 """Chains, groups, chords, and combinations of them."""
 
-import time
 from typing import Any
 from uuid import uuid4
 
@@ -20,7 +19,7 @@ from featured import (
     total,
 )
 
-from tests.applications.features.feature import PATIENCE, feature
+from tests.applications.features.feature import PATIENCE, feature, until
 
 C = "Canvas"
 
@@ -99,12 +98,8 @@ def chain_link_error() -> Any:
 
 
 def _heard(text: str) -> bool:
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        if any(text in each for each in notes("on_error")):
-            return True
-        time.sleep(0.05)
-    return False
+    """True once the errback has noted a text, False if it has not in time."""
+    return bool(until(lambda: any(text in each for each in notes("on_error"))))
 
 
 @feature(C, "a chain ends at its first error", ["FAILURE", []])
