@@ -4,6 +4,7 @@ Ready messages are in the lists of stock Celery: the list named as the queue, an
 further priority step. All other keys of a queue begin with `millpond:{queue}:`.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -22,7 +23,7 @@ WAITING_LISTS = ("delayed", "1", "2", "3", "4")
 
 def step_of(priority: int) -> int:
     """Return the index of the ready list of a priority (0 is fetched first, 9 last)."""
-    return sum(priority >= step for step in PRIORITY_STEPS[1:])
+    return bisect_right(PRIORITY_STEPS, priority, lo=1) - 1
 
 
 def _queue_key(name: str) -> "cached_property[str]":

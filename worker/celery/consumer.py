@@ -256,6 +256,8 @@ class PondConsumer(Consumer):
         finish_writing(self.pool)
         unsent_ids = reclaim_unsent(self.pool)
         self.chunks.stop()
+        if self.threads is not None:
+            self.threads.stop()
         read_results_when_ready(self.pool, meanwhile=self._kill_terminated_tasks)
         for request in self._known_requests():
             if not request.started or request.id in unsent_ids:
