@@ -57,6 +57,8 @@ class WatchedQueue:
     checked_at: float = 0.0
     check_at: float = 0.0
     pause: float = 0.0
+    #: True if this process has found the queue empty since the last check.
+    found_empty: bool = False
     #: True while the server will notify this process of the next change to a ready list.
     is_tracked: bool = False
 
@@ -137,7 +139,8 @@ class Watcher:
                     watched.claim_at = now + RECHECK_SECONDS
                     requests.append((("EXISTS", *seats), "seats", watched))
             if watched.seat and now >= watched.check_at:
-                watched.is_tracked, watched.checked_at, watched.check_at = True, now, now + ROUND_SECONDS
+                watched.is_tracked, watched.found_empty = True, False
+                watched.checked_at, watched.check_at = now, now + ROUND_SECONDS
                 keys = watched.keys
                 check = script("watch").command((*keys.ready, keys.delayed), (keys.wake, keys.drain_rate))
                 # The server tracks the keys of the command that follows this one.
@@ -149,8 +152,10 @@ class Watcher:
     def on_found_empty(self, queues: Iterable[str]) -> None:
         """Check the queues soon: this process has found them empty, and fetches no more until it is woken."""
         for watched in map(self._queues.get, queues):
-            if watched is not None and watched.seat and not watched.is_tracked:
-                watched.pause = watched.check_at = 0.0
+            if watched is not None and watched.seat:
+                watched.pause, watched.found_empty = 0.0, True
+                if not watched.is_tracked:
+                    watched.check_at = 0.0
         self._plan_next()
 
     def _plan_next(self) -> None:
@@ -223,7 +228,8 @@ class Watcher:
         elif request_type == "check" and watched is not None:
             count, due_ms = map(int, reply.split())
             longer = max(SHORTEST_PAUSE_SECONDS, 2 * watched.pause)
-            watched.pause = min(LONGEST_PAUSE_SECONDS, longer) if count else 0.0
+            is_empty = not count or watched.found_empty  # the woken process may be faster than this reply
+            watched.pause = 0.0 if is_empty else min(LONGEST_PAUSE_SECONDS, longer)
             if due_ms >= 0:
                 watched.check_at = min(watched.check_at, time.monotonic() + due_ms / 1000 + watched.delay)
         self._plan_next()
