@@ -33,6 +33,7 @@ from tests.harness.databases import DATABASES, fresh_database
 
 T = TypeVar("T")
 Eventually = Callable[..., T]
+Alive = Callable[[list[psutil.Process]], list[psutil.Process]]
 
 #: How many times slower than idle the machine may be that runs the tests.
 PATIENCE = 4.0
@@ -199,7 +200,7 @@ def pond(
 
 
 @pytest.fixture(scope="session")
-def alive() -> Callable[[list[psutil.Process]], list[psutil.Process]]:
+def alive() -> Alive:
     """Return `alive(processes)`: those that still run; one that only waits to be reaped does not."""
 
     def runs(process: psutil.Process) -> bool:

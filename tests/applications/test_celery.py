@@ -2,9 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,8 +11,7 @@ from millpond.worker.cli.worker import OPTIONS_OF_CELERY, SHORT_OPTIONS_OF_CELER
 from tests.applications.differences import DIFFERENCES
 from tests.applications.page import PAGE, features, page
 from tests.applications.ways import ROOT, WAYS, worker
-
-Eventually = Callable[..., Any]
+from tests.conftest import Eventually
 
 #: Five to ten minutes each; of the three ways .ci/run tries that which is Millpond's own.
 slow = [pytest.mark.slow, pytest.mark.timeout(2400)]

@@ -19,10 +19,10 @@ from celery import Celery
 from millpond.broker.connection import Store
 from millpond.broker.inspect.depth import read_depth
 from tests.applications.ways import ROOT, Running, environment, worker
+from tests.conftest import Eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-Eventually = Callable[..., Any]
 Start = Callable[[str], AbstractContextManager[Running]]
 FOLDER = ROOT / "tests" / "applications" / "moving"
 

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,8 @@ import pytest
 
 from tests.applications.application import APPLICATIONS, Application
 from tests.applications.ways import WAYS, worker
+from tests.conftest import Eventually
 from tests.harness.databases import fresh_database
-
-Eventually = Callable[..., Any]
 
 slow = [pytest.mark.slow, pytest.mark.timeout(600)]
 evidence = [*slow, pytest.mark.evidence]

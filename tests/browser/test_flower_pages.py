@@ -1,6 +1,6 @@
 """Flower in a real browser: a person finds workers, tasks and queues on its pages, and no secret."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,8 @@ from kombu import Connection
 from millpond.producer.client import Client
 from millpond.tasks.app import celery_app
 from millpond.worker.local.embedded import Embedded
+from tests.conftest import Eventually
 
-Eventually = Callable[..., Any]
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
 #: One slot and nothing held beyond it, so that what waits is on the queue, where the page counts it.

@@ -13,9 +13,9 @@ from millpond.broker.connection import connect
 from millpond.broker.stats import heartbeats, history
 from millpond.producer.client import Client
 from millpond.worker.local.embedded import Embedded
+from tests.conftest import Eventually
 from tests.harness.flower_process import make_dead_letter
 
-Eventually = Callable[..., Any]
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
 POND = {
@@ -177,9 +177,7 @@ def test_a_batch_shows_what_runs_and_what_failed_only_then(
         held.wait_for(state="hidden")
 
 
-def test_a_page_says_when_flower_cannot_reach_the_broker(
-    open_page: Callable[..., Any],
-) -> None:
+def test_a_page_says_when_flower_cannot_reach_the_broker(open_page: Callable[..., Any]) -> None:
     """The figures stay, and the page says that they are not live, until the broker answers again."""
     page = open_page()
     page.goto("/queues")

@@ -6,15 +6,15 @@ Results, canvas, retries and hooks as on stock.
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.conftest import Eventually
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-Eventually = Callable[..., Any]
 FOLDER = Path(__file__).parents[2] / "examples" / "celery_app"
 
 #: What an application's own program does with its tasks, as a program of its own: stock Celery, nothing of
@@ -121,10 +121,7 @@ def test_what_is_replaced_is_said_at_the_start(running: tuple[dict[str, str], Pa
     [
         ("shopp", "app names 'shopp', and no such module is installed or lies in"),
         *(
-            (
-                name,
-                f"app names {name!r}, which is no Celery application: name the variable that holds it",
-            )
+            (name, f"app names {name!r}, which is no Celery application: name the variable that holds it")
             for name in ("shop:nothing", "shop:add", "plain")
         ),
         ("broken", "app names 'broken', which cannot be loaded: RuntimeError: no settings"),

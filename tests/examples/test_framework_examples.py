@@ -13,11 +13,11 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from tests.conftest import Eventually
 from tests.harness.own_server import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-Eventually = Callable[..., Any]
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 

@@ -11,6 +11,11 @@ from millpond.tasks.settings import Settings, settings
 from tests.harness.forked_commands import ForkedCommands
 
 
+@pytest.fixture(scope="session", autouse=True)
+def kinds_in_every_test(kinds_path: None) -> None:
+    """Make the kinds of tests/kinds importable in each of these tests, and in its workers."""
+
+
 @pytest.fixture(scope="module")
 def module_store(module_url: str) -> Iterator[Store]:
     """Open a store on the module's database."""

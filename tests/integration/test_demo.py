@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import psutil
 import pytest
 from PIL import Image
 
-Alive = Callable[[list[psutil.Process]], list[psutil.Process]]
+from tests.conftest import Alive
 
 ROOT = Path(__file__).parents[2]
 DEMO = [sys.executable, "-m", "examples.demo", "--quick"]

@@ -1,7 +1,6 @@
 """Admission on a real server: producers are served in turn, without polling; a killed one blocks no other."""
 
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -21,10 +20,9 @@ from millpond.producer.client import Client
 from millpond.tasks.errors import BrokerAway, QueueFull
 from millpond.tasks.squares.contract import Square
 from millpond.worker.local.valkey import embedded_binary
+from tests.conftest import Eventually
 from tests.harness.manual_consumer import ManualConsumer
 from tests.harness.own_server import OwnServer, run_own_server
-
-Eventually = Callable[..., Any]
 
 
 @pytest.fixture

@@ -49,7 +49,6 @@ def test_nothing_is_said_to_be_safe_where_the_server_does_not_tell(tmp_path: Pat
     assert (found.status, "unknown" in found.found) == ("warn", True)
 
 
-@pytest.mark.usefixtures("kinds_path")
 def test_a_worker_says_so_when_it_starts(tmp_path: Path, eventually: Callable[..., Any]) -> None:
     """The log of a worker has one line for each risk, with the setting against it."""
     with (

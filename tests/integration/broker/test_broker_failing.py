@@ -2,11 +2,10 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 import pytest
 from redis.exceptions import ResponseError
@@ -16,22 +15,18 @@ from millpond.broker.connection import Store, connect
 from millpond.broker.errors import BrokerAway, BrokerError
 from millpond.broker.inspect import dead_letters, depth
 from millpond.worker.local.valkey import embedded_binary
+from tests.conftest import Eventually
 from tests.harness.noted import read_names, send_acts
 from tests.harness.one_worker import OneWorker, settings_for, workers
 from tests.harness.own_server import OwnServer, run_own_server
 from tests.harness.tcp_proxy import Proxy, proxy
 
-Eventually = Callable[..., Any]
 LEASE_SECONDS = 4
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
-    lines = [
-        "appendonly yes",
-        "appendfsync always",
-        "enable-debug-command local",
-    ]
+    lines = ["appendonly yes", "appendfsync always", "enable-debug-command local"]
     with run_own_server(OwnServer(embedded_binary(), tmp_path_factory.mktemp("server"), lines)) as made:
         yield made
 
@@ -43,7 +38,7 @@ def network(server: OwnServer) -> Iterator[Proxy]:
 
 
 @pytest.fixture(scope="module")
-def worker(network: Proxy, kinds_path: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneWorker]:
+def worker(network: Proxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneWorker]:
     settings = settings_for(network.url, queue={"lease_seconds": LEASE_SECONDS}, broker_timeout_seconds=2)
     with workers(settings, tmp_path_factory.mktemp("failing")) as (running_,):
         yield running_

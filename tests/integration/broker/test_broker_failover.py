@@ -97,7 +97,7 @@ def test_a_worker_says_that_sends_wait_for_no_replica(replicated: Replicated) ->
 
 @pytest.mark.slow
 def test_a_read_only_broker_is_waited_for(
-    replicated: Replicated, kinds_path: None, eventually: Callable[..., Any], tmp_path: Path
+    replicated: Replicated, eventually: Callable[..., Any], tmp_path: Path
 ) -> None:
     """A worker process that starts on a replica, or whose broker becomes a replica, waits and goes on."""
     replica = replicated.replica

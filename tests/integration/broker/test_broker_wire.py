@@ -19,18 +19,16 @@ from millpond.broker.outgoing import compose
 from millpond.broker.publish import publish
 from millpond.tasks.app import celery_app
 from millpond.tasks.settings import Settings
+from tests.conftest import Eventually
 from tests.harness.noted import read_names, read_notes
 from tests.harness.one_worker import OneWorker, settings_for, workers
 
-Eventually = Callable[..., Any]
 Stock = Callable[..., float]
 ACT = "broker.act"
 
 
 @pytest.fixture(scope="module")
-def worker(
-    module_url: str, kinds_path: None, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[OneWorker]:
+def worker(module_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneWorker]:
     with workers(settings_for(module_url), tmp_path_factory.mktemp("wire")) as (running,):
         yield running
 

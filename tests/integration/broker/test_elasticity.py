@@ -12,10 +12,9 @@ from millpond.broker.outgoing import compose
 from millpond.broker.publish import publish
 from millpond.broker.stats.elasticity import Elasticity, read_last_elasticity, store_elasticity
 from millpond.broker.stats.probe import Probe
+from tests.conftest import Eventually
 from tests.harness.one_worker import settings_for, workers
 from tests.harness.permits import service
-
-Eventually = Callable[..., Any]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -27,9 +26,7 @@ def fill(store: Store, kind: str, count: int = 8_000, **fields: Any) -> None:
 
 
 @pytest.fixture
-def probed(
-    url: str, plain_store: Store, kinds_path: None, tmp_path: Path, eventually: Eventually
-) -> Callable[..., Elasticity]:
+def probed(url: str, plain_store: Store, tmp_path: Path, eventually: Eventually) -> Callable[..., Elasticity]:
     """Run a pool of eight slots with a backlog of a kind, and probe it."""
 
     def probe(

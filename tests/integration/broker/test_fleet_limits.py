@@ -1,6 +1,6 @@
 """Limits of a queue hold for all its workers together, and may be changed while they run."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,15 @@ from millpond.broker.connection import Store
 from millpond.broker.inspect import depth as inspect_depth
 from millpond.producer.client import Client
 from millpond.producer.message import Message
+from tests.conftest import Eventually
 from tests.harness.noted import read_notes
 from tests.harness.one_worker import settings_for, workers
 
-Eventually = Callable[..., Any]
 PATIENCE = timedelta(minutes=1)
 
 
 @pytest.fixture(scope="module")
-def client(module_url: str, kinds_path: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+def client(module_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """A client of two worker processes of four slots each."""
     settings = settings_for(module_url)
     with workers(settings, tmp_path_factory.mktemp("fleet"), count=2), Client(settings=settings) as opened:
@@ -95,9 +95,7 @@ def test_a_delayed_task_starts_at_its_time(client: Client, file: Path) -> None:
     assert late[len(late) // 2] < 250, "nobody waited for the look of a second"
 
 
-def test_a_worker_of_threads_names_time_limits_that_it_does_not_keep(
-    url: str, tmp_path: Path, kinds_path: None
-) -> None:
+def test_a_worker_of_threads_names_time_limits_that_it_does_not_keep(url: str, tmp_path: Path) -> None:
     """Nothing can end a thread, so its worker says so as it starts."""
     log = restarted(url, tmp_path / "limited", soft_limit_seconds=1, hard_limit_seconds=2)
     assert log.count("soft_limit_seconds = 1 and hard_limit_seconds = 2 of queue default will end no") == 1
@@ -114,7 +112,7 @@ def restarted(url: str, folder: Path, **queue: Any) -> str:
     return worker.log
 
 
-def test_a_start_that_changes_limits_in_force_says_so(url: str, tmp_path: Path, kinds_path: None) -> None:
+def test_a_start_that_changes_limits_in_force_says_so(url: str, tmp_path: Path) -> None:
     """The table of the last start holds, and its worker's log names each limit that it changes."""
     strict = {"rate": "5/s", "bound": 50, "overflow": "reject"}
     assert CHANGED not in restarted(url, tmp_path / "first", **strict)

@@ -1,9 +1,7 @@
 """A server that forgets: put back to an older copy, as by a fail-over that lagged, or robbed of a key."""
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,11 +18,10 @@ from millpond.broker.scripts import script
 from millpond.producer.client import Client
 from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
+from tests.conftest import Eventually
 from tests.harness.manual_consumer import LEASE_MS, ManualConsumer
 from tests.harness.noted import read_names, send_acts
 from tests.harness.one_worker import settings_for, workers
-
-Eventually = Callable[..., Any]
 
 QUEUE = "olden"
 
@@ -185,7 +182,7 @@ def test_a_batch_whose_tasks_were_forgotten_says_so_and_completes(
 
 
 def test_a_running_worker_says_what_its_server_forgot(
-    url: str, store: Store, kinds_path: None, file: Path, tmp_path: Path, eventually: Eventually
+    url: str, store: Store, file: Path, tmp_path: Path, eventually: Eventually
 ) -> None:
     """All keys are deleted under a running worker: the loss is counted, and the next task runs."""
     with workers(settings_for(url, key_prefix=store.prefix), tmp_path) as (worker,):

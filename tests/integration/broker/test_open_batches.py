@@ -27,10 +27,9 @@ from millpond.tasks.settings import Settings, child_environment
 from millpond.tasks.squares.contract import Square
 from millpond.worker.handler_services import Outbox
 from millpond.worker.local.valkey import embedded_binary
+from tests.conftest import Eventually
 from tests.harness.manual_consumer import ManualConsumer
 from tests.harness.own_server import OwnServer, run_own_server
-
-Eventually = Callable[..., Any]
 
 FEED = """
 import sys, time

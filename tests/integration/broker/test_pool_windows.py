@@ -1,9 +1,7 @@
 """The runs of a pool in the last minutes, as worker processes report them."""
 
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,10 +13,9 @@ from millpond.broker.publish import publish
 from millpond.broker.stats import days, window
 from millpond.broker.stats.calls import add_counted_call
 from millpond.broker.stats.window import Place, Window
+from tests.conftest import Eventually
 from tests.harness.one_worker import settings_for, workers
 from tests.harness.permits import service
-
-Eventually = Callable[..., Any]
 
 
 def last(store: Store, pool: str = "default", seconds: float = 60) -> Window:
@@ -28,7 +25,7 @@ def last(store: Store, pool: str = "default", seconds: float = 60) -> Window:
 
 @pytest.mark.parametrize("executor", ["threads", "prefork"])
 def test_slots_that_wait_for_a_service_name_it(
-    executor: str, url: str, plain_store: Store, kinds_path: None, tmp_path: Path, eventually: Eventually
+    executor: str, url: str, plain_store: Store, tmp_path: Path, eventually: Eventually
 ) -> None:
     """Kinds, their means, the peer that slots wait for and the calls that they name are in the windows."""
     pool = {"concurrency": 2, "executor": executor}

@@ -1,7 +1,7 @@
 """A secret that is sent shows up nowhere: no log, no event, no remote control, no dead letter's listing."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,9 @@ from millpond.monitor.json_views import dead_letter_json, whole_dead_letter_json
 from millpond.tasks.app import celery_app
 from millpond.tasks.contract import contracts_by_kind
 from millpond.tasks.settings import Settings
+from tests.conftest import Eventually
 from tests.harness.one_worker import OneWorker, settings_for, workers
 from tests.harness.worker_events import hear_events
-
-Eventually = Callable[..., Any]
 
 #: A secret with everything that is escaped somewhere; each mark stands in another of its parts.
 SECRET = "mark-one-of-it '\"\\ %s {0} é☃\n<script>alert(1)</script> mark-two-of-it \x07\t{{ 7*7 }}"
@@ -32,7 +31,7 @@ def executor(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(params=["json", pytest.param("plain", marks=pytest.mark.slow)])
-def settings(request: pytest.FixtureRequest, url: str, executor: str, kinds_path: None) -> Settings:
+def settings(request: pytest.FixtureRequest, url: str, executor: str) -> Settings:
     return settings_for(
         url, pool={"concurrency": 2, "executor": executor}, kinds=("secret_kinds",), log_format=request.param
     )

@@ -1,18 +1,18 @@
 """Batches and tracked tasks over HTTP, with real workers: results as events, states, progress, cancelling."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from millpond.tasks.settings import Gateway
 from millpond.worker.local.embedded import Embedded
+from tests.conftest import Eventually
 from tests.harness.gateway_process import NDJSON, GatewayProcess, ndjson_body, run_gateway, square
 
 POND = {"settings": {"kinds": ("gateway_kinds",)}}
 OPEN = ("ready", "running", "unknown")
-Eventually = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,9 @@ import pytest
 
 from millpond.producer.client import Client
 from millpond.worker.local.embedded import Embedded
+from tests.conftest import Eventually
 from tests.scenarios.drills.prometheus import prometheus
 
-Eventually = Callable[..., Any]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 DASHBOARD = json.loads((Path(__file__).parents[3] / "deploy/grafana/millpond.json").read_text())

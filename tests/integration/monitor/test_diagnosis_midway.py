@@ -12,9 +12,7 @@ from tests.scenarios.bottlenecks.running import run
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
-def test_a_dependency_that_becomes_slow_and_recovers_is_seen_in_time(
-    kinds_path: None, tmp_path: Path
-) -> None:
+def test_a_dependency_that_becomes_slow_and_recovers_is_seen_in_time(tmp_path: Path) -> None:
     """Healthy, with a slow dependency, healthy again: a pool gets each verdict within half a minute."""
     for phase in run_changes(tmp_path, "threads", most=3):
         assert phase.is_right, phase.line
@@ -37,10 +35,9 @@ FOR_THE_RECORD = [
 
 
 @pytest.mark.parametrize(
-    "label",
-    [*BOTTLENECKS, *(pytest.param(label, marks=pytest.mark.evidence) for label in FOR_THE_RECORD)],
+    "label", [*BOTTLENECKS, *(pytest.param(label, marks=pytest.mark.evidence) for label in FOR_THE_RECORD)]
 )
-def test_a_known_bottleneck_is_named(label: str, kinds_path: None, tmp_path: Path) -> None:
+def test_a_known_bottleneck_is_named(label: str, tmp_path: Path) -> None:
     """The verdict names the bottleneck within a minute; it is `workers` where more slots bring more, only."""
     if os.getloadavg()[0] > 1.5 * (os.cpu_count() or 1):
         pytest.skip("others use the processors: what is said then is that slots wait for these")

@@ -2,9 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -14,9 +12,8 @@ from millpond.broker.connection import Store
 from millpond.broker.inspect import depth
 from millpond.broker.keys import sampling_key
 from millpond.broker.stats import history
+from tests.conftest import Eventually
 from tests.harness.flower_process import Visitor, make_dead_letter, send_tasks
-
-Eventually = Callable[..., Any]
 
 
 def figures(page: str) -> dict[str, str]:

@@ -1,9 +1,7 @@
 """A pool without work becomes `idle` within a minute, whatever it did before."""
 
-from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 import pytest
 
@@ -18,10 +16,9 @@ from millpond.producer.client import Client
 from millpond.tasks.pools import PoolsTable
 from millpond.tasks.settings import settings
 from millpond.tasks.squares.contract import Square
+from tests.conftest import Eventually
 from tests.harness.millpond_command import run_millpond
 from tests.harness.one_worker import settings_for, workers
-
-Eventually = Callable[..., Any]
 
 #: The last minute in whole windows, and twice as long again for a busy machine; five minutes are too long.
 IDLE_WITHIN_SECONDS = 180.0
@@ -67,7 +64,7 @@ def test_a_pool_is_idle_a_minute_after_its_last_run(
 @pytest.mark.slow
 @pytest.mark.timeout(420)
 def test_a_real_pool_is_idle_before_its_first_task_and_a_minute_after_its_last(
-    url: str, kinds_path: None, tmp_path: Path, eventually: Eventually
+    url: str, tmp_path: Path, eventually: Eventually
 ) -> None:
     """A fresh worker is idle, keeps up while it has tasks, and is idle again, as `millpond why` has it."""
     chosen = settings_for(url, queue={"bound": 1_000})

@@ -1,10 +1,8 @@
 """Where the figures come from: reports of processes, totals of pools, samples of the last hour."""
 
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -20,8 +18,7 @@ from millpond.monitor import snapshot
 from millpond.tasks.pools import PoolsTable
 from millpond.worker.report import heartbeat
 from millpond.worker.report.metering import Metering
-
-Eventually = Callable[..., Any]
+from tests.conftest import Eventually
 
 REPORT = Heartbeat("default.1@here", "default", "here", 7, "threads", 5, 2, 3, 16, False, 12.0, ("default",))
 

@@ -10,17 +10,18 @@ import shutil
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import Eventually
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 TOP = Path(__file__).parents[3]
 EXTRAS = "embedded,flower,gateway"
-Eventually = Callable[..., object]
 
 TASKS = """
 from celery import Celery

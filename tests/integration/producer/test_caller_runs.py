@@ -3,9 +3,8 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -32,8 +31,7 @@ from millpond.tasks.handlers import body
 from millpond.tasks.middleware import Sending
 from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
-
-Eventually = Callable[..., Any]
+from tests.conftest import Eventually
 
 
 class Bodyless(Contract, kind="caller.bodyless"):
@@ -135,9 +133,7 @@ def test_a_body_that_is_not_here_is_one_clear_line(client: Client) -> None:
     assert counts(client.store) == (2, 0, 0)
 
 
-def test_a_task_that_cannot_run_here_behind_others_goes_to_the_pool(
-    client: Client,
-) -> None:
+def test_a_task_that_cannot_run_here_behind_others_goes_to_the_pool(client: Client) -> None:
     """A missing handler is noticed for the first task of a call. A later task goes to the pool as sent."""
     jobs = [Square(n=1), Square(n=2), Bodyless()]
     messages = [

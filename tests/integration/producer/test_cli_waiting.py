@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -28,8 +27,7 @@ from millpond.producer.message import Message
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.settings import Settings, settings
 from millpond.tasks.squares.contract import Square
-
-Eventually = Callable[..., Any]
+from tests.conftest import Eventually
 
 
 @pytest.fixture
@@ -71,10 +69,7 @@ def test_a_queue_without_workers_is_named(
 
 
 def test_a_ctrl_c_while_the_batch_is_being_closed_waits_as_any_other(
-    opened: Session,
-    eventually: Eventually,
-    monkeypatch: pytest.MonkeyPatch,
-    has_printed: HasPrinted,
+    opened: Session, eventually: Eventually, monkeypatch: pytest.MonkeyPatch, has_printed: HasPrinted
 ) -> None:
     """The command prints the pending tasks and waits for them; its exit code is 130."""
     close = Batch.close

@@ -6,11 +6,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 import pytest
 
@@ -27,8 +26,8 @@ from millpond.tasks.process.heartbeat_file import read_heartbeats
 from millpond.tasks.schedule import ScheduleSettings
 from millpond.tasks.settings import Settings, child_environment
 from millpond.worker.local.embedded import embedded
+from tests.conftest import Eventually
 
-Eventually = Callable[..., Any]
 DAILY = {"daily": ScheduleSettings(kind="squares.square", fields={"n": 7}, every="1d")}
 DAY_MS = 24 * 3600 * 1000
 
@@ -151,7 +150,7 @@ def test_a_schedule_that_cannot_be_sent_is_refused_at_the_start(client: Client) 
 
 
 @pytest.mark.slow
-def test_millpond_up_sends_periodic_tasks(kinds_path: None, eventually: Eventually) -> None:
+def test_millpond_up_sends_periodic_tasks(eventually: Eventually) -> None:
     """The embedded set-up runs a scheduler beside its pools, and stops it first."""
     chosen = Settings(
         schedule={"tick": {"kind": "squares.square", "fields": {"n": 1}, "every": "1s"}}, drain_seconds=5
@@ -185,8 +184,7 @@ def test_another_takes_over_from_a_leader_that_is_killed(
             os.kill(int(leader.split(":")[1]), signal.SIGKILL)
             killed_at, fired = monotonic(), _fired(store)
             eventually(
-                lambda before=leader: schedules.read_leader(store) not in (None, before),
-                2 * LEASE_SECONDS,
+                lambda before=leader: schedules.read_leader(store) not in (None, before), 2 * LEASE_SECONDS
             )
             assert monotonic() - killed_at < LEASE_SECONDS + 3
             eventually(lambda before=fired: _fired(store) >= before + 3, 30)

@@ -14,11 +14,10 @@ from millpond.broker.connection import Store
 from millpond.broker.inspect import dead_letters, depth
 from millpond.broker.outgoing import compose
 from millpond.broker.publish import Accepted, publish
+from tests.conftest import Eventually
 from tests.harness.manual_consumer import ManualConsumer
 from tests.harness.noted import read_names, send_acts
 from tests.harness.one_worker import OneWorker, settings_for, workers
-
-Eventually = Callable[..., Any]
 
 
 @pytest.fixture(scope="module", params=["threads", "prefork"])
@@ -26,7 +25,6 @@ def worker(
     request: pytest.FixtureRequest,
     module_url: str,
     module_store: Store,
-    kinds_path: None,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[OneWorker]:
     settings = settings_for(module_url, pool={"executor": request.param})

@@ -1,10 +1,9 @@
 """Cancel tasks that run in prefork children: asked, or ended; and the callback of a batch."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -14,14 +13,11 @@ from millpond.broker.stats import heartbeats
 from millpond.producer.client import Client
 from millpond.tasks.squares.contract import Square
 from millpond.worker.local.embedded import Embedded
+from tests.conftest import Eventually
 from tests.harness.gates import gate
 
-Eventually = Callable[..., Any]
-
 POND = {
-    "settings": {
-        "table": {"pools": {"default": {"executor": "prefork", "concurrency": 2, "prefetch": 16}}},
-    }
+    "settings": {"table": {"pools": {"default": {"executor": "prefork", "concurrency": 2, "prefetch": 16}}}}
 }
 PATIENCE = timedelta(seconds=30)
 

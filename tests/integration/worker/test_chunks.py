@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 
@@ -14,10 +14,9 @@ from millpond.producer.client import Client
 from millpond.tasks.app import celery_app
 from millpond.tasks.contract import Contract
 from millpond.tasks.settings import Settings
+from tests.conftest import Eventually
 from tests.harness.noted import read_names
 from tests.harness.one_worker import OneWorker, settings_for, workers
-
-Eventually = Callable[..., Any]
 
 PATIENCE = timedelta(minutes=5)
 
@@ -26,7 +25,7 @@ POOL = {"executor": "prefork", "concurrency": 2, "prefetch": 16}
 
 
 @pytest.fixture(scope="module")
-def settings(module_url: str, kinds_path: None) -> Settings:
+def settings(module_url: str) -> Settings:
     return settings_for(
         module_url,
         pool=POOL,
@@ -114,11 +113,7 @@ def test_those_beside_one_that_turns_out_long_end_before_it(
 
 
 def test_those_behind_long_ones_go_back_when_the_worker_is_stopped(
-    client: Client,
-    worker: OneWorker,
-    settings: Settings,
-    tmp_path: Path,
-    eventually: Eventually,
+    client: Client, worker: OneWorker, settings: Settings, tmp_path: Path, eventually: Eventually
 ) -> None:
     """Tasks behind long ones in a chunk are released while the long ones run; no delivery counts."""
     teach(client, gates("Hold", tmp_path, "taught", 20, is_open=lambda _: True))

@@ -1,24 +1,21 @@
 """The outcome that a body chooses while its worker drains holds, also when the drain has to be cut short."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from millpond.broker.inspect.depth import read_depth
 from millpond.producer.client import Client
+from tests.conftest import Eventually
 from tests.harness.noted import read_names
 from tests.harness.one_worker import settings_for, workers
-
-Eventually = Callable[..., Any]
 
 
 @pytest.mark.parametrize(
     ("executor", "what"), [("threads", "reject"), ("prefork", "reject"), ("prefork", "kill")]
 )
 def test_one_that_is_rejected_is_not_given_back_at_the_deadline(
-    url: str, kinds_path: None, file: Path, tmp_path: Path, eventually: Eventually, executor: str, what: str
+    url: str, file: Path, tmp_path: Path, eventually: Eventually, executor: str, what: str
 ) -> None:
     """A rejected task becomes a dead letter, or its delivery counts, although a body beside it never ends."""
     from broker_kinds import Act

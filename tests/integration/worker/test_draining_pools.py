@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from time import monotonic
@@ -22,12 +21,11 @@ from millpond.producer.client import Client
 from millpond.tasks.pools import PoolsTable
 from millpond.tasks.settings import Settings, child_environment
 from millpond.tasks.squares.contract import Square
+from tests.conftest import Eventually
 from tests.harness.forked_commands import ForkedCommands
 from tests.harness.gates import gate
 from tests.harness.millpond_command import MILLPOND
 from tests.harness.supervisor_process import supervised
-
-Eventually = Callable[..., Any]
 
 
 def millpond(settings: Settings, *arguments: str) -> "subprocess.Popen[str]":
@@ -50,7 +48,7 @@ def acts_on_drain(store: Store) -> bool:
 
 
 @pytest.fixture
-def settings(url: str, kinds_path: None) -> Settings:
+def settings(url: str) -> Settings:
     """Return settings with two threads and two seconds to drain."""
     table = {"pools": {"default": {"concurrency": 2, "prefetch": 4}}}
     return Settings(broker_url=url, kinds=("pond_kinds",), drain_seconds=2, table=table)

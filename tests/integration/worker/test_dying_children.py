@@ -12,18 +12,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from millpond import Client
 from millpond.broker.connection import Store
 from millpond.worker.local.valkey import embedded_binary
+from tests.conftest import Eventually
 from tests.harness.noted import read_names
 from tests.harness.one_worker import settings_for, workers
 from tests.harness.own_server import OwnServer, run_own_server
-
-Eventually = Callable[..., Any]
 
 _SEIZE = 0x4206  # ptrace(2)
 
@@ -52,13 +50,7 @@ def listened_to(worker: int) -> int:
 
 
 def test_a_worker_survives_a_child_that_dies_as_the_broker_is_lost(
-    url: str,
-    store: Store,
-    file: Path,
-    tmp_path: Path,
-    kinds_path: None,
-    missing: Callable[[str], None],
-    eventually: Eventually,
+    url: str, store: Store, file: Path, tmp_path: Path, missing: Callable[[str], None], eventually: Eventually
 ) -> None:
     """A child's death that is half done when the connections are cut costs the child, not the worker."""
     import broker_kinds  # noqa: F401
@@ -79,7 +71,7 @@ def test_a_worker_survives_a_child_that_dies_as_the_broker_is_lost(
 
 
 def test_a_child_is_not_killed_for_a_result_that_was_not_read(
-    file: Path, tmp_path: Path, kinds_path: None, eventually: Eventually
+    file: Path, tmp_path: Path, eventually: Eventually
 ) -> None:
     """A task that ended in time succeeds, though the broker was away until after its hard limit."""
     from broker_kinds import Act

@@ -1,9 +1,7 @@
 """The embedded set-up as a library: ready when entered, nothing lost when left, clear when it fails."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -11,12 +9,11 @@ from millpond.producer.client import Client
 from millpond.tasks.errors import SettingsError, StartError
 from millpond.tasks.settings import Settings
 from millpond.worker.local.embedded import embedded
+from tests.conftest import Eventually
 
-Eventually = Callable[..., Any]
 OWN_KINDS = ("pond_kinds",)
 
 
-@pytest.mark.usefixtures("kinds_path")
 def test_tasks_left_over_run_after_the_next_start(tmp_path: Path, eventually: Eventually) -> None:
     """A task that had not run when the embedded set-up stopped runs after the next start in that folder."""
     from pond_kinds import Gate

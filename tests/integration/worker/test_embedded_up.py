@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -19,9 +18,8 @@ from millpond.tasks.process.local_instance import find_local_instance
 from millpond.tasks.settings import Settings
 from millpond.worker.local.addresses import find_free_port
 from millpond.worker.local.embedded import embedded
+from tests.conftest import Alive, Eventually
 
-Eventually = Callable[..., Any]
-Alive = Callable[[list[psutil.Process]], list[psutil.Process]]
 COMMAND = [sys.executable, "-c", "import sys, millpond; sys.exit(millpond.main())", "up"]
 
 

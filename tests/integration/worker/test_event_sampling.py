@@ -1,7 +1,7 @@
 """Beyond a rate a worker sends the events of a sample of tasks: whole tasks, and all that go wrong."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ from millpond.monitor.metrics import metrics_text
 from millpond.producer.client import Client
 from millpond.tasks.settings import Settings
 from millpond.worker.report.event_sampling import BURST_SECONDS
+from tests.conftest import Eventually
 from tests.harness.one_worker import settings_for, workers
 from tests.harness.worker_events import hear_events, totals_after
 
-Eventually = Callable[..., Any]
 Told = dict[str, list[dict[str, Any]]]
 
 PER_SECOND, QUICK, FAILING = 2, 300, 3
@@ -25,9 +25,7 @@ WHOLE = ["task-received", "task-started", "task-succeeded"]
 
 
 @pytest.fixture(params=["threads", pytest.param("prefork", marks=pytest.mark.slow)])
-def settings(
-    request: pytest.FixtureRequest, url: str, kinds_path: None, tmp_path: Path
-) -> Iterator[Settings]:
+def settings(request: pytest.FixtureRequest, url: str, tmp_path: Path) -> Iterator[Settings]:
     chosen = settings_for(
         url, pool={"concurrency": 2, "executor": request.param}, task_events_per_second=PER_SECOND
     )

@@ -1,9 +1,8 @@
 """A worker that is killed in the middle of a thumbnail: in the end the file is there, once, and whole."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -14,8 +13,7 @@ from millpond.producer.client import Client
 from millpond.tasks.files.contract import Thumbnail
 from millpond.tasks.settings import Files, Settings
 from millpond.worker.local.embedded import Embedded, embedded
-
-Eventually = Callable[..., Any]
+from tests.conftest import Eventually
 
 #: Large enough that writing its thumbnail takes most of a second.
 SIZE = (8_000, 6_000)

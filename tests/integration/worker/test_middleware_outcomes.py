@@ -1,17 +1,14 @@
 """Middleware in a worker: told of its start, stop and outcomes, and asked about events and log lines."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from millpond import Client
+from tests.conftest import Eventually
 from tests.harness.one_worker import settings_for, workers
 from tests.harness.worker_events import totals_after
-
-Eventually = Callable[..., Any]
 
 MODULE = """
 import json, os
@@ -47,12 +44,7 @@ class Notes(Middleware):
 
 @pytest.mark.parametrize("executor", ["threads", "prefork"])
 def test_outcomes_start_and_stop_are_told(
-    executor: str,
-    url: str,
-    kinds_path: None,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    eventually: Eventually,
+    executor: str, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
 ) -> None:
     """A middleware hears of the start, of each outcome with its time, and of the stop.
 
@@ -83,10 +75,7 @@ def test_outcomes_start_and_stop_are_told(
         log = worker.log
     notes = [json.loads(line) for line in (tmp_path / "notes").read_text().splitlines()]
     ends = [note for note in notes if len(note) > 1 and note[0] != "Release"]  # waited for a busy slot
-    assert sorted(ends) == [
-        ["DeadLetter", "bottleneck.fail", True],
-        ["Succeeded", "bottleneck.sleep", True],
-    ]
+    assert sorted(ends) == [["DeadLetter", "bottleneck.fail", True], ["Succeeded", "bottleneck.sleep", True]]
     assert notes[0] == ["start"]
     assert ["stop"] in notes
     assert "middleware Notes.on_outcome failed on an outcome" in log
@@ -125,7 +114,7 @@ class Preparing(Middleware):
 
 
 def test_no_task_runs_in_a_child_that_is_not_prepared(
-    url: str, kinds_path: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
 ) -> None:
     """A child whose `on_worker_start` raises is replaced. The tasks wait for a child that is prepared."""
     (tmp_path / "preparing_middleware.py").write_text(PREPARING)

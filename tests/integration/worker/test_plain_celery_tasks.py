@@ -1,7 +1,6 @@
 """Tasks written for Celery itself, named in `kinds`, are treated as bodies are."""
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 import pytest
 from celery import Celery
@@ -10,9 +9,8 @@ from millpond.broker.connection import Store
 from millpond.broker.inspect.dead_letters import read_dead_letters
 from millpond.broker.inspect.depth import read_depth
 from millpond.broker.stats import heartbeats
+from tests.conftest import Eventually
 from tests.harness.one_worker import settings_for, workers
-
-Eventually = Callable[..., Any]
 
 
 @pytest.fixture(scope="module", params=["threads", pytest.param("prefork", marks=pytest.mark.slow)])
@@ -20,7 +18,6 @@ def store(
     request: pytest.FixtureRequest,
     module_url: str,
     module_store: Store,
-    kinds_path: None,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Store]:
     """Run a worker, and return a store of its database."""

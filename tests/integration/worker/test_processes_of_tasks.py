@@ -1,20 +1,16 @@
 """A child that a handler forks is not the worker, and its processes end with it."""
 
 from collections import Counter
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
 from millpond.broker.inspect.depth import read_depth
 from millpond.producer.client import Client
+from tests.conftest import Alive, Eventually
 from tests.harness.one_worker import settings_for, workers
-
-Eventually = Callable[..., Any]
-Alive = Callable[[list[psutil.Process]], list[psutil.Process]]
 
 PATIENCE = timedelta(minutes=2)
 KINDS = ("forking_kinds",)
@@ -22,7 +18,7 @@ KINDS = ("forking_kinds",)
 
 @pytest.mark.parametrize("executor", ["threads", "prefork"])
 def test_a_forked_child_that_comes_back_from_its_handler_runs_nothing(
-    executor: str, url: str, file: Path, tmp_path: Path, kinds_path: None
+    executor: str, url: str, file: Path, tmp_path: Path
 ) -> None:
     """A fork that returns from its handler exits (by sys.exit, 1 or 0) and runs nothing; tasks run once."""
     from forking_kinds import Fork, Note
@@ -45,13 +41,7 @@ def test_a_forked_child_that_comes_back_from_its_handler_runs_nothing(
 
 @pytest.mark.parametrize("ended_by", ["hard limit", "cancel"])
 def test_processes_that_a_task_started_end_with_it(
-    ended_by: str,
-    url: str,
-    file: Path,
-    tmp_path: Path,
-    kinds_path: None,
-    alive: Alive,
-    eventually: Eventually,
+    ended_by: str, url: str, file: Path, tmp_path: Path, alive: Alive, eventually: Eventually
 ) -> None:
     """Children, their children, sessions of their own and daemons are killed with the task."""
     from forking_kinds import Family
@@ -76,7 +66,7 @@ def test_processes_that_a_task_started_end_with_it(
 
 
 def test_daemons_that_ended_leave_no_dead_process_and_no_exit_code_is_lost(
-    url: str, file: Path, tmp_path: Path, kinds_path: None, eventually: Eventually
+    url: str, file: Path, tmp_path: Path, eventually: Eventually
 ) -> None:
     """A prefork child reaps the orphans of its tasks, and leaves a `Popen` its own child."""
     from forking_kinds import Daemon, Note

@@ -15,12 +15,10 @@ from millpond.broker.inspect.depth import read_depth
 from millpond.broker.stats import heartbeats
 from millpond.producer.client import Client
 from millpond.tasks.settings import Settings
+from tests.conftest import Alive, Eventually
 from tests.harness.gates import gate
 from tests.harness.millpond_command import run_millpond
 from tests.harness.supervisor_process import start_supervisor
-
-Eventually = Callable[..., Any]
-Alive = Callable[[list[psutil.Process]], list[psutil.Process]]
 
 
 @dataclass
@@ -56,9 +54,7 @@ class Supervised:
 
 
 @pytest.fixture
-def supervised(
-    url: str, kinds_path: None, tmp_path: Path, eventually: Eventually
-) -> Iterator[Callable[..., Supervised]]:
+def supervised(url: str, tmp_path: Path, eventually: Eventually) -> Iterator[Callable[..., Supervised]]:
     """Start supervisors of the pool `default`, ready; the rest of them is killed at the end.
 
     They have so long to drain that no process is killed because the machine is busy.

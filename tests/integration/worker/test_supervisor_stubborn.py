@@ -5,13 +5,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
-Eventually = Callable[..., Any]
-Alive = Callable[[list[psutil.Process]], list[psutil.Process]]
+from tests.conftest import Alive, Eventually
 
 #: Supervise shells that run the script given, with the stop deadline given, as a program of its own. While
 #: there is a file of the name given none can be started, as where the system has no process left to give.

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,9 @@ from millpond.producer.client import Client
 from millpond.tasks.process import spans
 from millpond.tasks.process.spans import flush
 from millpond.tasks.settings import Settings
+from tests.conftest import Eventually
 from tests.harness.http_server import LocalServer, QuietHandler, run_http_server
 from tests.harness.one_worker import settings_for, workers
-
-Eventually = Callable[..., Any]
 
 
 @pytest.fixture
@@ -58,7 +57,6 @@ def test_a_retried_task_is_one_trace_with_its_runs_linked(
     plain_store: Store,
     collector: tuple[str, list[Any]],
     untraced_after: None,
-    kinds_path: None,
     tmp_path: Path,
     eventually: Eventually,
 ) -> None:

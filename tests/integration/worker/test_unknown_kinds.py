@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,10 +20,9 @@ from millpond.broker.inspect.purge import purge_queue
 from millpond.broker.outgoing import compose
 from millpond.broker.publish import Full, publish
 from millpond.tasks.settings import Settings
+from tests.conftest import Eventually
 from tests.harness.noted import read_names, read_notes, send_acts
 from tests.harness.one_worker import OneWorker, settings_for, workers
-
-Eventually = Callable[..., Any]
 
 #: Longer than any of these tests: a message put aside and not taken stays.
 LONG = {"unknown_kind_seconds": 600}
@@ -53,9 +52,7 @@ def is_aside(store: Store, count: int) -> bool:
 
 
 @pytest.fixture(scope="module")
-def old_worker(
-    module_url: str, kinds_path: None, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[OneWorker]:
+def old_worker(module_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneWorker]:
     """Run a worker that does not have the kind."""
     with workers(old(module_url), tmp_path_factory.mktemp("old"), first=9) as (running,):
         yield running
@@ -111,7 +108,7 @@ def test_beside_one_that_has_it_each_runs_soon_and_once(
 
 
 def test_a_process_without_room_keeps_it_alive(
-    url: str, plain_store: Store, file: Path, tmp_path: Path, kinds_path: None, eventually: Eventually
+    url: str, plain_store: Store, file: Path, tmp_path: Path, eventually: Eventually
 ) -> None:
     """While the only process with a kind is busy, no message of that kind becomes a dead letter."""
     short = {"unknown_kind_seconds": 0.3}
@@ -133,7 +130,7 @@ def is_put_off(store: Store) -> bool:
 
 @pytest.mark.parametrize("stock", [False, True], ids=["ours", "stock Celery"])
 def test_a_kind_without_a_process_becomes_a_dead_letter_after_its_time(
-    url: str, plain_store: Store, tmp_path: Path, kinds_path: None, eventually: Eventually, stock: bool
+    url: str, plain_store: Store, tmp_path: Path, eventually: Eventually, stock: bool
 ) -> None:
     """The message becomes a dead letter at its time, not before; its batch counts it, its unique key is free.
 
@@ -198,7 +195,7 @@ def handed_out(store: Store) -> int:
 
 
 def test_it_counts_against_the_bound_and_can_be_purged(
-    url: str, plain_store: Store, file: Path, tmp_path: Path, kinds_path: None, eventually: Eventually
+    url: str, plain_store: Store, file: Path, tmp_path: Path, eventually: Eventually
 ) -> None:
     """Messages that a worker has put aside count against the bound, and can be purged."""
     with workers(old(url, bound=10), tmp_path, first=9):
@@ -240,7 +237,7 @@ def test_of_many_kinds_not_all_are_put_aside(old_store: Store, eventually: Event
 
 
 def test_a_worker_names_at_its_start_what_it_cannot_run(
-    url: str, tmp_path: Path, kinds_path: None, monkeypatch: pytest.MonkeyPatch
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At its start a worker names the kinds of its queues that lack an extra, and the command for it."""
     blocked = tmp_path / "blocked"

@@ -76,13 +76,7 @@ def nothing_counted(store: Store) -> bool:
 
 @pytest.mark.parametrize("executor", EXECUTORS)
 def test_short_tasks_pass_a_long_one_to_an_idle_process(
-    executor: str,
-    url: str,
-    plain_store: Store,
-    kinds_path: None,
-    file: Path,
-    tmp_path: Path,
-    eventually: Callable[..., object],
+    executor: str, url: str, plain_store: Store, file: Path, tmp_path: Path, eventually: Callable[..., object]
 ) -> None:
     """Short tasks that a process had fetched behind a long one start in another, idle process."""
     import broker_kinds  # noqa: F401

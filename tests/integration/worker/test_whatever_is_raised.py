@@ -30,10 +30,7 @@ RAISED = {
 
 @pytest.fixture(params=["threads", "prefork"], scope="module")
 def settings(
-    request: pytest.FixtureRequest,
-    module_url: str,
-    kinds_path: None,
-    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest, module_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Settings]:
     made = settings_for(module_url, pool={"executor": request.param, "concurrency": 1, "prefetch": 0})
     with workers(made, tmp_path_factory.mktemp("raised")):

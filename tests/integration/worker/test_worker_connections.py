@@ -29,7 +29,7 @@ def send(client: Client, file: Path, count: int, seconds: float) -> set[str]:
 
 
 @pytest.fixture(autouse=True)
-def kinds(kinds_path: None) -> None:
+def kinds() -> None:
     """Load the kinds of the tests, here too."""
     import broker_kinds  # noqa: F401
 

@@ -5,7 +5,7 @@ import os
 import signal
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
@@ -21,13 +21,13 @@ from millpond.tasks.process.health import Health, judge_health
 from millpond.tasks.process.heartbeat_file import read_heartbeats
 from millpond.tasks.settings import Settings
 from millpond.worker.local.valkey import embedded_binary
+from tests.conftest import Eventually
 from tests.harness.millpond_command import run_millpond
 from tests.harness.noted import read_names, send_acts
 from tests.harness.one_worker import OneWorker, settings_for, workers
 from tests.harness.own_server import OwnServer, free_port, run_own_server
 from tests.harness.supervisor_process import supervised
 
-Eventually = Callable[..., Any]
 #: A worker that waits for its broker turns every two seconds, and its pulse is a second old at most.
 PATIENCE = 5.0
 
@@ -41,9 +41,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
 
 
 @pytest.fixture(scope="module")
-def settings(
-    server: OwnServer, kinds_path: None, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Settings]:
+def settings(server: OwnServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MILLPOND_SCRATCH", str(tmp_path_factory.mktemp("scratch")))
         yield settings_for(
@@ -149,7 +147,7 @@ def test_a_stuck_consumer_is_not_working_and_a_paused_queue_is_not_stuck(
 
 @pytest.mark.slow
 def test_a_disk_that_is_full_makes_a_worker_not_ready_and_not_dead(
-    settings: Settings, kinds_path: None, tmp_path: Path, eventually: Eventually
+    settings: Settings, tmp_path: Path, eventually: Eventually
 ) -> None:
     """A server that can write nothing refuses everything: the worker says so, and goes on when it can."""
     lines = [

@@ -6,7 +6,7 @@ suffers. The ledger lies on a network that no fault touches.
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from time import monotonic, sleep, time
 
@@ -14,6 +14,7 @@ import pytest
 
 from millpond.broker.connection import connect
 from millpond.tasks.pools import Queue
+from tests.conftest import Eventually
 from tests.scenarios.containers import ledger
 from tests.scenarios.containers.images import run
 from tests.scenarios.containers.ledger import Fault
@@ -24,7 +25,6 @@ pytestmark = [pytest.mark.containers, pytest.mark.timeout(600)]
 POOLS = ("worker-default", "worker-files")
 QUEUES = ("default", "files")
 LEASE_SECONDS = Queue().lease_seconds
-Eventually = Callable[..., object]
 
 
 @pytest.fixture(scope="module")

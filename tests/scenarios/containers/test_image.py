@@ -3,7 +3,7 @@
 import json
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
 from time import monotonic
@@ -14,6 +14,7 @@ from millpond import Client, Settings
 from millpond.broker.connection import Store, connect
 from millpond.broker.inspect import depth as inspect_depth
 from millpond.tasks.pools import STOP_MARGIN_SECONDS
+from tests.conftest import Eventually
 from tests.kinds.host_kinds import Work
 from tests.scenarios.containers import images, ledger
 from tests.scenarios.containers.images import TOP, run
@@ -21,7 +22,6 @@ from tests.scenarios.containers.lone import Lone, lone
 from tests.scenarios.containers.stack import Stack, inspect
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(600)]
-Eventually = Callable[..., object]
 DRAIN_SECONDS = 3
 
 #: A tenth more than it had when this was written: see deploy/README.md.

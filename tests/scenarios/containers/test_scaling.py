@@ -1,18 +1,18 @@
 """Scale a pool from one container to three and back under load: limits of the fleet hold, nothing is lost."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from time import monotonic, time
 
 import pytest
 
 from millpond.broker import limits
 from millpond.broker.connection import Store, connect
+from tests.conftest import Eventually
 from tests.scenarios.containers import ledger
 from tests.scenarios.containers.load import Load
 from tests.scenarios.containers.stack import Stack
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(600)]
-Eventually = Callable[..., object]
 
 #: Of the whole fleet; one container has five slots, so three of them could run fifteen tasks at once.
 RATE, BURST, IN_FLIGHT = 60, 10, 8

@@ -1,18 +1,18 @@
 """Upgrade and go back under load: the image of the last commit and this one side by side, in both orders."""
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import Eventually
 from tests.scenarios.containers import images, ledger
 from tests.scenarios.containers.images import TOP, run
 from tests.scenarios.containers.lone import Lone, lone
 from tests.scenarios.containers.stack import Stack
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(600)]
-Eventually = Callable[..., object]
 
 #: Sends tasks from a container, at 50 a second, and prints their ids: the producer of either image.
 PRODUCER = """

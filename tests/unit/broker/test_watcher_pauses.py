@@ -16,9 +16,9 @@ def watcher() -> Watcher:
     """A watcher that has the first seat of a queue, and has sent a check whose reply is pending."""
     connection = SimpleNamespace(
         protocol=3,
-        _parser=SimpleNamespace(set_invalidation_push_handler=lambda handler: None),
+        _parser=SimpleNamespace(set_invalidation_push_handler=lambda _handler: None),
         pack_commands=lambda commands: commands,
-        send_packed_command=lambda packed, check_health: None,
+        send_packed_command=lambda *_packed, **_options: None,
     )
     store: Any = SimpleNamespace(prefix="")
     watcher = Watcher("process", store, lambda: connection)

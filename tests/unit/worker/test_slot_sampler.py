@@ -12,7 +12,7 @@ import threading
 import weakref
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from time import sleep
@@ -24,9 +24,8 @@ from millpond.broker.stats.window import RESULTS, Place
 from millpond.worker.report import library_data, span_peers, thread_activity
 from millpond.worker.report.recorded_calls import CALLED_PEERS, record_call
 from millpond.worker.report.slot_sampler import SlotSampler, _add_unseen_waits
+from tests.conftest import Eventually
 from tests.harness.sampled_slots import Slots, largest_place, main_place, sample_until
-
-Eventually = Callable[..., object]
 
 
 @pytest.fixture
