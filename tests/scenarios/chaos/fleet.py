@@ -42,7 +42,7 @@ def settings_for(
         broker_timeout_seconds=5,
         app=app,
         drain_seconds=20,
-        kinds=("tests.scenarios.chaos.kinds",),
+        kinds=() if app else ("tests.scenarios.chaos.kinds",),  # an application has a task of that name
         table=PoolsTable(pools=POOLS, queues=dict.fromkeys(QUEUES, queue)),
     )
 

@@ -170,7 +170,7 @@ def _judge(plan: Plan, faults: Faults | Forgetting, book: str, store: Store) -> 
         verdict = judge(tasks, faults.inflicted, set(), waiting(store), retries_are_sent=True)
     else:
         letters = dead_letters(store)
-        verdict = judge(tasks, faults.inflicted, letters, retries_are_sent=plan.transport == "transport")
+        verdict = judge(tasks, faults.inflicted, letters, retries_are_sent=plan.transport != "millpond")
         verdict.counts["batches"] = len(batches)
         forgotten = Forgotten(faults.inflicted)
         wrong = wrong_batches(store, batches, tasks, forgotten)
