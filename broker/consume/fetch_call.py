@@ -6,6 +6,7 @@ A `FetchRequest` settles the gathered outcomes of one queue, and gives all the c
 import logging
 import time
 from collections.abc import Callable, Iterator, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,9 @@ DUE_SOON_MS = 2
 #: Outcomes are sent together once there are this many, or once the oldest has waited for this long.
 GATHERED = 8
 GATHERED_SECONDS = 0.005
+
+#: How long a wake token lasts that no process takes, as in scripts/_queue.lua.
+WAKE_TOKEN_MS = 60_000
 
 #: How long a process relies on its last measurement of the server's clock.
 CLOCK_FRESH_SECONDS = 25.0
@@ -90,6 +94,17 @@ def make_pipelined_request(
         return None
     credit = min(in_flight.room, in_flight.max_fetch)
     return FetchRequest(lease, credit, free_slots, [], None, lease.consumer)
+
+
+def push_wake_token(store: Store, wake_key: str) -> None:
+    """Push a wake token to a wake list, so that the server ends a wait that names it.
+
+    The wait and the fetch call behind it get their replies as always, so no token and no message is lost. If
+    the server refuses the token, as when it is out of memory, the wait lasts until its time-out.
+    """
+    with suppress(ResponseError):
+        store.client.lpush(wake_key, 1)
+        store.client.pexpire(wake_key, WAKE_TOKEN_MS)  # the wait may have ended by another token
 
 
 def _queues_in_order(in_flight: InFlightMessages, now: float) -> Iterator[str]:

@@ -56,6 +56,8 @@ class Fetcher:
         self._request: FetchRequest | None = None
         self._requested_at = 0.0
         self._waiting: list[str] | None = None
+        #: The wake list of this consumer alone that the wait names; None once a token was pushed to it.
+        self._own_wake_key: str | None = None
         self._pipelined: FetchRequest | None = None
         self._wait_ends_at = 0.0
         self._was_full = False
@@ -77,6 +79,10 @@ class Fetcher:
         lease.fetchable = True
         self.active.add(keys.queue)
         self.watcher.due_at = 0.0
+        if self._waiting is not None and keys.queue not in self._waiting and self._own_wake_key:
+            # Messages of this queue would not end the wait in progress.
+            fetch_call.push_wake_token(self.channel.store, self._own_wake_key)
+            self._own_wake_key = None
 
     def stop_queue(self, queue: str) -> None:
         """Fetch nothing more from a queue. Its messages in flight are settled as before."""
@@ -188,6 +194,7 @@ class Fetcher:
             fetch = fetch_call.fetch_command(request, lease_ms=self.lease_ms)
             connection.send_packed_command(connection.pack_commands([pop, fetch]))
         self._waiting, self._pipelined, self._wait_ends_at = queues, request, now + seconds
+        self._own_wake_key = leases[0].wake_keys[1]
         if not self._is_limited:  # else the queues are not empty: their messages wait for a permit
             self.watcher.on_found_empty(self.active)
 

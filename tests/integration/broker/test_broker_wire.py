@@ -166,6 +166,19 @@ def test_a_consumer_is_added_and_taken_away(
     assert "unwanted" not in read_names(file)
 
 
+def test_a_message_of_an_added_queue_starts_at_once(
+    control: Any, stock: Stock, worker: OneWorker, file: Path, eventually: Eventually
+) -> None:
+    """An idle worker, which waits up to ten seconds for messages of its queues, waits for the added one too."""
+    began = time()
+    for name in ("added", "added.later", "added.last"):  # a wait begins as the message of each is settled
+        control.add_consumer(name)
+        eventually(lambda name=name: f"Started consuming from {name}\n" in worker.log)
+        stock([ACT, {"file": str(file), "name": name}, {"queue": name}])
+        eventually(lambda name=name: name in read_names(file), 10)
+    assert time() - began < 12  # on a busy machine; each took eight seconds or more
+
+
 def test_ready_messages_are_where_stock_tools_count_them(url: str, store: Store) -> None:
     """`LLEN queue` and its priority lists count the waiting messages; `celery purge` empties them."""
     store = Store(store.client)

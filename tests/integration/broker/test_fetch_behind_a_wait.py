@@ -11,6 +11,7 @@ from millpond.broker.connection import Store
 from millpond.broker.consume.fetcher import START_SECONDS
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.inspect import depth as inspect_depth
+from millpond.broker.keys import QueueKeys
 from millpond.broker.outcomes import SUCCEEDED
 from millpond.broker.outgoing import compose
 from tests.harness.manual_fetcher import ManualFetcher
@@ -59,9 +60,9 @@ def process(url: str, store: Store) -> Iterator[Process]:
     started.close()
 
 
-def send(store: Store, count: int = 1) -> None:
+def send(store: Store, count: int = 1, queue: str = QUEUE) -> None:
     """Publish some messages."""
-    messages = [compose("test.kind", {"n": n}, queue=QUEUE, sent_at_ms=0) for n in range(count)]
+    messages = [compose("test.kind", {"n": n}, queue=queue, sent_at_ms=0) for n in range(count)]
     publish.publish(store, messages)
 
 
@@ -135,6 +136,72 @@ def test_a_server_that_forgot_its_scripts_is_asked_again(store: Store, process: 
     process.fetcher.on_tick()
     process.read_reply()
     assert len(process.delivered) == 1
+
+
+@pytest.fixture
+def long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a wait last longer than the test waits for its end, with a fetch behind it all the same."""
+    monkeypatch.setattr("millpond.broker.consume.fetcher.POLL_SECONDS", 20.0)
+
+
+def start_queues(process: Process, store: Store, *queues: str) -> None:
+    """Add queues to those that the process consumes."""
+    for queue in queues:
+        process.fetcher.start_queue(QueueKeys(queue, store.prefix))
+
+
+@pytest.mark.usefixtures("long_waits")
+def test_an_added_queue_is_waited_for_too(url: str, store: Store) -> None:
+    """Adding queues ends the wait in progress once, with or without a fetch behind it, by its own token."""
+    process = Process(url, store, prefetch=2)
+    process.become_idle()
+    try:
+        assert process.fetcher._pipelined
+        start_queues(process, store, "added", "added.too")
+        process.read_wait()
+        process.become_idle()
+        assert process.fetcher._waiting == ["added", "added.too", QUEUE]
+        assert not process.fetcher._pipelined
+        start_queues(process, store, "last", "added")  # one is waited for already
+        process.read_wait()
+        process.become_idle()
+        send(store, queue="last")
+        process.read_wait()
+        process.fetcher.on_tick()
+        process.read_reply()
+        assert [delivery.queue for delivery in process.delivered] == ["last"]
+        assert not list(store.client.scan_iter(match=f"*{process.in_flight.name}*", _type="list"))
+    finally:
+        process.close()
+
+
+@pytest.mark.usefixtures("long_waits")
+def test_a_message_that_was_fetched_before_a_queue_is_added_runs_once(
+    url: str, store: Store, eventually: Callable[..., object]
+) -> None:
+    """The fetch behind the wait has taken messages, its reply is not read yet, and a queue is added."""
+    process = Process(url, store, prefetch=2)
+    process.become_idle()
+    try:
+        send(store, 2)
+        eventually(lambda: inspect_depth.read_depth(store, QUEUE).in_flight == 2)
+        start_queues(process, store, "added")
+        send(store, queue="added")
+        process.read_wait()
+        while len(process.delivered) < 3:
+            process.fetcher.on_tick()
+            process.read_reply()
+        for delivery in process.delivered:
+            process.in_flight.queue_outcome(delivery, SUCCEEDED)
+        process.become_idle()
+        process.read_wait()  # the token was not needed: it ends one more wait
+        process.become_idle()
+        depths = [inspect_depth.read_depth(store, queue) for queue in (QUEUE, "added")]
+        assert [(depth.ready, depth.in_flight) for depth in depths] == [(0, 0), (0, 0)]
+        assert [depth.counters["settled"] for depth in depths] == [2, 1]
+        assert len(process.delivered) == 3
+    finally:
+        process.close()
 
 
 @pytest.fixture
