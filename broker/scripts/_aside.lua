@@ -115,6 +115,21 @@ local function take_aside(consumer, most)
   return taken, false
 end
 
+-- Make the message put aside whose time is over first a dead letter, for the reason 'shed'. Return false if there is none.
+local function shed_aside(prefix, now)
+  local kind = redis.call('ZRANGE', aside_key(), 0, 0)[1]
+  if not kind then return false end
+  local member = redis.call('ZRANGE', aside_kind_key(kind), 0, 0)[1]
+  local priority, message = tonumber(string.sub(member, 2, 2)), string.sub(member, 3)
+  redis.call('ZREM', aside_kind_key(kind), member)
+  update_aside(kind)
+  if redis.call('ZREM', KEYS[DELAYED], priority .. message) == 1 then
+    forget_deliveries(message)
+    dead_letter_undecoded(priority, message, 'shed', 0, prefix, now)
+  end
+  return true
+end
+
 -- End a message that was put aside: it expired (`ending` 'e'), or becomes a dead letter.
 local function end_aside_message(entry, ending, detail, prefix, now)
   local priority, message = tonumber(string.sub(entry, 1, 1)), string.sub(entry, 2)

@@ -44,8 +44,8 @@ local function flush()
   end
 end
 
--- Make the oldest message of the lowest priority a dead letter. The first write could need memory, so a server that is out of
--- memory refuses the script before anything is shed.
+-- Make the oldest message of the lowest priority a dead letter; if none is ready, one that was put aside. The first write
+-- could need memory, so a server that is out of memory refuses the script before anything is shed.
 local function shed_oldest()
   count('shed', 1)
   flush()
@@ -58,6 +58,7 @@ local function shed_oldest()
       return
     end
   end
+  if shed_aside(prefix, now) then ready = ready - 1 end
 end
 
 -- Return the answer to a message that does not fit, or nil if there is room. Under 'shed' make room.
