@@ -2,11 +2,10 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 from millpond.broker.connection import Store
 from millpond.broker.inspect import dead_letters
-from millpond.broker.inspect.dead_letters import DeadLetter
+from millpond.broker.inspect.dead_letters import DeadLetter, LetterFilter
 
 Action = Callable[[Store, str, str], bool]
 
@@ -17,33 +16,10 @@ ACTIONS: dict[str, tuple[Action, str]] = {
 }
 
 
-@dataclass(frozen=True)
-class Search:
-    """The filters of a search.
-
-    A filter that is None matches any dead letter. Times are ms of the server's clock.
-    """
-
-    queues: tuple[str, ...]
-    kind: str | None = None
-    reason: str | None = None
-    task_id: str | None = None
-    since_ms: int | None = None
-    until_ms: int | None = None
-
-    def matching_letters(self, store: Store) -> Iterator[DeadLetter]:
-        """Yield the dead letters that match all filters, queue by queue, in each the newest first."""
-        for queue in self.queues:
-            yield from dead_letters.read_dead_letters(
-                store,
-                queue,
-                kind=self.kind,
-                reason=self.reason,
-                task_id=self.task_id,
-                since_ms=self.since_ms,
-                until_ms=self.until_ms,
-                newest_first=True,
-            )
+def search_letters(store: Store, queues: Iterable[str], wanted: LetterFilter) -> Iterator[DeadLetter]:
+    """Yield the wanted dead letters, queue by queue, in each the newest first."""
+    for queue in queues:
+        yield from dead_letters.read_dead_letters(store, queue, wanted, newest_first=True)
 
 
 def is_letter_id(text: str) -> bool:

@@ -23,7 +23,7 @@ except ImportError:
 
 from millpond.broker.batches import record, task_result
 from millpond.broker.errors import UnknownBatch
-from millpond.broker.inspect.dead_letters import read_dead_letters
+from millpond.broker.inspect.dead_letters import LetterFilter, read_dead_letters
 from millpond.broker.task_state import TaskState
 from millpond.producer.client import Client
 from millpond.producer.message import Sendable
@@ -128,7 +128,7 @@ def _read_task_error(task_id: str, error_line: str) -> tuple[Any, str]:
     project_client = client()
     location = project_client.find(task_id)
     if location is not None and location.letter is not None:
-        for letter in read_dead_letters(project_client.store, location.queue, task_id=task_id):
+        for letter in read_dead_letters(project_client.store, location.queue, LetterFilter(task_id=task_id)):
             trace = letter.detail.get("traceback") or error_line
             worker = str(letter.detail.get("worker") or "")
     class_name = re.match(r"[\w.]+(?=:|$)", trace.strip().rpartition("\n")[2])

@@ -58,43 +58,22 @@ class DeadLetter:
         return kwargs if isinstance(kwargs, dict) else {}
 
 
-def read_dead_letters(
-    store: Store,
-    queue: str,
-    *,
-    kind: str | None = None,
-    reason: str | None = None,
-    task_id: str | None = None,
-    since_ms: int | None = None,
-    until_ms: int | None = None,
-    newest_first: bool = False,
-) -> Iterator[DeadLetter]:
-    """Yield the dead letters of a queue in constant memory, the oldest first by default.
-
-    A filter is None or its dead letters are left out: `kind` and `task_id` must be equal, `reason` must be a
-    part of the reason or the error, `since_ms` and `until_ms` are the first and the last time of death (by
-    the server's clock).
-    """
-    filters = _Filters(kind, reason, task_id)
-    start = "-" if since_ms is None else str(max(0, since_ms))
-    end = "+" if until_ms is None else str(max(0, until_ms))
-    for entry, fields in _read_entries(store, queue, start, end, newest_first):
-        if filters.may_match(fields):
-            letter = _parse_letter(queue, entry.decode(), fields)
-            if filters.matches(letter):
-                yield letter
-
-
 @dataclass(frozen=True)
-class _Filters:
-    """The values that dead letters must have. None matches any value."""
+class LetterFilter:
+    """The dead letters that are wanted. A value that is None leaves out none.
 
-    kind: str | None
-    reason: str | None
-    task_id: str | None
+    `kind` and `task_id` must be equal, `reason` must be a part of the reason or the error, `since_ms` and
+    `until_ms` are the first and the last time of death (by the server's clock).
+    """
+
+    kind: str | None = None
+    reason: str | None = None
+    task_id: str | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
 
     def matches(self, letter: DeadLetter) -> bool:
-        """True if the dead letter has all values."""
+        """True if the dead letter has the kind, the reason and the id."""
         return (
             (self.kind is None or letter.kind == self.kind)
             and (self.task_id is None or letter.task_id == self.task_id)
@@ -113,6 +92,22 @@ class _Filters:
             and task_id in message
             and (reason in fields[b"reason"] or reason in fields[b"detail"])
         )
+
+
+NO_FILTER = LetterFilter()
+
+
+def read_dead_letters(
+    store: Store, queue: str, wanted: LetterFilter = NO_FILTER, *, newest_first: bool = False
+) -> Iterator[DeadLetter]:
+    """Yield the wanted dead letters of a queue in constant memory, the oldest first by default."""
+    start = "-" if wanted.since_ms is None else str(max(0, wanted.since_ms))
+    end = "+" if wanted.until_ms is None else str(max(0, wanted.until_ms))
+    for entry, fields in _read_entries(store, queue, start, end, newest_first):
+        if wanted.may_match(fields):
+            letter = _parse_letter(queue, entry.decode(), fields)
+            if wanted.matches(letter):
+                yield letter
 
 
 def _bytes_in_json(text: str | None) -> bytes:

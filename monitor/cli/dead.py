@@ -1,13 +1,20 @@
 """`millpond dead`: list, show, requeue and purge dead letters."""
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from millpond.monitor.cli.output import print_result
+from millpond.monitor.cli.store import open_store, require_queue
+from millpond.monitor.formatting import replace_unprintable
+from millpond.tasks.errors import BadInput
+
 if TYPE_CHECKING:
     from millpond.broker.connection import Store
-    from millpond.broker.inspect.dead_letters import DeadLetter
+    from millpond.broker.inspect.dead_letters import LetterFilter
+
+#: The values of --kind, --reason, --task, --since and --before.
+Filters = tuple[str | None, str | None, str | None, str | None, str | None]
 
 app = typer.Typer(
     help="List, show, requeue and purge dead letters.",
@@ -39,13 +46,12 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List the dead letters of a queue, the oldest first."""
-    from millpond.monitor.cli.output import print_result
-    from millpond.monitor.cli.store import open_store, require_queue
+    from millpond.broker.inspect.dead_letters import read_dead_letters
     from millpond.monitor.json_views import dead_letter_json
 
     with open_store() as store:
-        letter = None
-        for letter in _find_dead_letters(store, queue, kind, reason, task, since, before):
+        letter, wanted = None, _make_filter(store, (kind, reason, task, since, before))
+        for letter in read_dead_letters(store, queue, wanted):
             text = f"{letter.id}  {letter.kind}  {letter.reason}  {letter.error}"
             print_result(dead_letter_json(letter), text, as_json=as_json)
         if letter is None:
@@ -58,11 +64,8 @@ def show(queue: Queue, id: Annotated[str, typer.Argument(metavar="ID")], as_json
     import json
 
     from millpond.broker.inspect.dead_letters import read_dead_letter
-    from millpond.monitor.cli.store import open_store
     from millpond.monitor.dead_letter_search import is_letter_id
-    from millpond.monitor.formatting import replace_unprintable
     from millpond.monitor.json_views import whole_dead_letter_json
-    from millpond.tasks.errors import BadInput
 
     with open_store() as store:
         letter = read_dead_letter(store, queue, id) if is_letter_id(id) else None
@@ -79,62 +82,51 @@ def show(queue: Queue, id: Annotated[str, typer.Argument(metavar="ID")], as_json
         print("", *map(replace_unprintable, str(traceback).splitlines()), sep="\n")
 
 
-@app.command(epilog="Example: millpond dead requeue email --reason 'connection refused'")
-def requeue(
-    queue: Queue,
-    ids: Ids = None,
-    kind: Kind = None,
-    reason: Reason = None,
-    task: Task = None,
-    since: Since = None,
-    before: Before = None,
-    all_: All = False,
-    as_json: Json = False,
-) -> None:
-    """Send dead letters again, by their ids or all that match; the messages are unchanged."""
-    _apply_to_letters("requeue", queue, ids, (kind, reason, task, since, before), all_, as_json)
+def _add_command(action: str, help_: str, example: str) -> None:
+    """Add the command that applies an action to dead letters."""
+
+    @app.command(action, help=help_, epilog=f"Example: millpond dead {action} {example}")
+    def apply_action(
+        queue: Queue,
+        ids: Ids = None,
+        kind: Kind = None,
+        reason: Reason = None,
+        task: Task = None,
+        since: Since = None,
+        before: Before = None,
+        all_: All = False,
+        as_json: Json = False,
+    ) -> None:
+        _check_selection(ids, (kind, reason, task, since, before), all_)
+        _apply_to_letters(action, queue, ids, (kind, reason, task, since, before), as_json)
 
 
-@app.command(epilog="Example: millpond dead purge files --before 30d")
-def purge(
-    queue: Queue,
-    ids: Ids = None,
-    kind: Kind = None,
-    reason: Reason = None,
-    task: Task = None,
-    since: Since = None,
-    before: Before = None,
-    all_: All = False,
-    as_json: Json = False,
-) -> None:
-    """Delete dead letters for good, by their ids or all that match."""
-    _apply_to_letters("purge", queue, ids, (kind, reason, task, since, before), all_, as_json)
+_add_command(
+    "requeue",
+    "Send dead letters again, by their ids or all that match; the messages are unchanged.",
+    "email --reason 'connection refused'",
+)
+_add_command("purge", "Delete dead letters for good, by their ids or all that match.", "files --before 30d")
 
 
 def _apply_to_letters(
-    action: str,
-    queue: str,
-    ids: list[str] | None,
-    filters: tuple[str | None, ...],
-    everything: bool,
-    as_json: bool,
+    action: str, queue: str, ids: list[str] | None, filters: Filters, as_json: bool
 ) -> None:
     """Requeue or purge the dead letters of these ids or filters, and print their number.
 
-    Raises `BadInput` for a wrong selection, and at the first id that the queue does not have. Letters that
-    were changed before an error are recorded in the audit too.
+    Raises `BadInput` at the first id that the queue does not have. Letters that were changed before an error
+    are recorded in the audit too.
     """
     from millpond.broker import audit
-    from millpond.monitor.cli.output import print_result
-    from millpond.monitor.cli.store import open_store, require_queue
+    from millpond.broker.inspect.dead_letters import read_dead_letters
     from millpond.monitor.dead_letter_search import ACTIONS, is_letter_id
-    from millpond.tasks.errors import BadInput
 
-    _check_selection(ids, filters, everything)
     apply, past_tense = ACTIONS[action]
     count = 0
     with open_store() as store:
-        letter_ids = ids or [letter.id for letter in _find_dead_letters(store, queue, *filters)]
+        letter_ids = ids or [
+            letter.id for letter in read_dead_letters(store, queue, _make_filter(store, filters))
+        ]
         try:
             for id in letter_ids:
                 if is_letter_id(id) and apply(store, queue, id):
@@ -150,40 +142,20 @@ def _apply_to_letters(
     print_result({"queue": queue, past_tense: count}, f"{queue}: {count} {past_tense}", as_json=as_json)
 
 
-def _check_selection(ids: list[str] | None, filters: tuple[str | None, ...], everything: bool) -> None:
+def _check_selection(ids: list[str] | None, filters: Filters, everything: bool) -> None:
     """Raise `BadInput` if dead letters are named in no way or in two ways."""
-    from millpond.tasks.errors import BadInput
-
     if not ids and not everything and not any(filters):
         raise BadInput("no dead letters are named: give ids, a filter such as --reason, or --all")
     if ids and (everything or any(filters)):
         raise BadInput("ids name the dead letters: leave out the filters and --all, or the ids")
 
 
-def _find_dead_letters(
-    store: "Store",
-    queue: str,
-    kind: str | None,
-    reason: str | None,
-    task: str | None,
-    since: str | None,
-    before: str | None,
-) -> "Iterator[DeadLetter]":
-    """Yield the dead letters of a queue that match all filters, the oldest first.
-
-    `since` and `before` are ages, as in `2h`. None matches any dead letter.
-    """
-    from millpond.broker.inspect.dead_letters import read_dead_letters
+def _make_filter(store: "Store", filters: Filters) -> "LetterFilter":
+    """Return the filter of the options. `--since` and `--before` are ages, as in `2h`."""
+    from millpond.broker.inspect.dead_letters import LetterFilter
     from millpond.broker.server import server_time_ms
     from millpond.tasks.durations import parse_milliseconds
 
-    now = server_time_ms(store)
-    return read_dead_letters(
-        store,
-        queue,
-        kind=kind,
-        reason=reason,
-        task_id=task,
-        since_ms=None if since is None else now - parse_milliseconds(since),
-        until_ms=None if before is None else now - parse_milliseconds(before),
-    )
+    now, (kind, reason, task_id, since, before) = server_time_ms(store), filters
+    since_ms, until_ms = (None if age is None else now - parse_milliseconds(age) for age in (since, before))
+    return LetterFilter(kind, reason, task_id, since_ms, until_ms)

@@ -10,8 +10,9 @@ from tornado.web import HTTPError
 from millpond.broker import server
 from millpond.broker.inspect import dead_letters, depth
 from millpond.broker.inspect.dead_letters import DeadLetter as Letter
+from millpond.broker.inspect.dead_letters import LetterFilter
 from millpond.monitor import dead_letter_search
-from millpond.monitor.dead_letter_search import ACTIONS, Search, is_letter_id
+from millpond.monitor.dead_letter_search import ACTIONS, is_letter_id, search_letters
 from millpond.monitor.json_views import whole_dead_letter_json
 from millpond.monitor.pages.handler import PageHandler
 from millpond.monitor.snapshot import read_queue_names
@@ -43,10 +44,11 @@ class SearchHandler(PageHandler):
         values = self.request.arguments.get(name, [])
         return [self.decode_argument(value, name=name) for value in values]
 
-    def make_search(self) -> Search:
-        """Return the search of the request's fields. Blocks on the broker. Raises `BadInput` for a bad field.
+    def make_search(self) -> tuple[list[str], LetterFilter]:
+        """Return the queues to search and the wanted letters, of the request's fields. Blocks on the broker.
 
-        `since` and `before` are ages. `until_ms` is the time at which the confirmation was rendered.
+        Raises `BadInput` for a bad field. `since` and `before` are ages. `until_ms` is the time at which the
+        confirmation was rendered.
         """
         queue, now_ms = self.field("queue"), server.server_time_ms(self.store)
         since, before, until = self.field("since"), self.field("before"), self.field("until_ms")
@@ -55,14 +57,14 @@ class SearchHandler(PageHandler):
         until_ms = now_ms if until is None else int(until)
         if before is not None:
             until_ms = min(until_ms, now_ms - parse_milliseconds(before))
-        return Search(
-            queues=(queue,) if queue else tuple(self.known_queues()),
+        wanted = LetterFilter(
             kind=self.field("kind"),
             reason=self.field("reason"),
             task_id=self.field("task"),
             since_ms=None if since is None else now_ms - parse_milliseconds(since),
             until_ms=until_ms,
         )
+        return [queue] if queue else self.known_queues(), wanted
 
     def known_queues(self) -> list[str]:
         """Return the names of all queues. Blocks on the broker."""
@@ -94,9 +96,9 @@ class DeadLettersPage(SearchHandler):
         The figures are: how many of these letters have each kind and reason, the names of all queues, and the
         number of dead letters in the searched queues.
         """
-        search = self.make_search()
-        newest = list(islice(search.matching_letters(self.store), COUNTED))
-        total = sum(counts.dead for counts in depth.read_depths(self.store, search.queues))
+        queues, wanted = self.make_search()
+        newest = list(islice(search_letters(self.store, queues, wanted), COUNTED))
+        total = sum(counts.dead for counts in depth.read_depths(self.store, queues))
         return newest, Counter((letter.kind, letter.reason) for letter in newest), self.known_queues(), total
 
 
@@ -160,7 +162,7 @@ class ChangeDeadLetters(SearchHandler):
 
     def _matching_ids(self) -> list[tuple[str, str]]:
         """Return the queue and the id of each dead letter that matches. Blocks on the broker."""
-        return [(letter.queue, letter.id) for letter in self.make_search().matching_letters(self.store)]
+        return [(letter.queue, letter.id) for letter in search_letters(self.store, *self.make_search())]
 
 
 _CONSEQUENCES = {

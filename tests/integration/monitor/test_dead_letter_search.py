@@ -6,6 +6,7 @@ import pytest
 
 from millpond.broker.connection import Store
 from millpond.broker.inspect import dead_letters
+from millpond.broker.inspect.dead_letters import LetterFilter
 from tests.harness.flower_process import Visitor, make_dead_letter
 
 TEXTS = [
@@ -42,7 +43,8 @@ def test_matches_are_found_and_nothing_else(watched: Store, died: dict[str, str]
     """A search by kind, part of the error, task's id, or several of these returns the matches alone."""
 
     def found(**wanted: str) -> list[str]:
-        return [letter.task_id for letter in dead_letters.read_dead_letters(watched, "searched", **wanted)]
+        letters = dead_letters.read_dead_letters(watched, "searched", LetterFilter(**wanted))
+        return [letter.task_id for letter in letters]
 
     own = [died[text]]
     assert found(kind=kind_of(text)) == own
