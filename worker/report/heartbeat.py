@@ -24,7 +24,8 @@ from millpond.broker.stats import days, heartbeats, history, probing
 from millpond.broker.stats.heartbeats import Heartbeat
 from millpond.tasks.pools import PoolsTable
 from millpond.tasks.settings import Settings
-from millpond.worker.report.host_cpu import CpuQuota, HostCpu, LoopCpu
+from millpond.worker.report import host_cpu
+from millpond.worker.report.host_cpu import SampledShare
 from millpond.worker.report.metering import Metering, count_running_tasks
 from millpond.worker.report.metrics_file import MetricsFile
 from millpond.worker.report.slot_times import SlotTimes
@@ -72,7 +73,9 @@ class HeartbeatReporter:
         #: The fields of a heartbeat that never change.
         self._identity: dict[str, Any] = {}
         self._metering = Metering()
-        self._host_cpu, self._quota, self._loop_cpu = HostCpu(), CpuQuota(), LoopCpu()
+        self._host_busy = SampledShare(host_cpu.read_host_ticks)
+        self._throttled = SampledShare(host_cpu.read_quota_periods)
+        self._loop_busy = SampledShare(host_cpu.read_loop_seconds)
         self._samples_slots = samples_slots
         self._probe_share = probe_share
         #: The process that wrote the last samples of the history probes pools until the next samples are due.
@@ -206,9 +209,9 @@ class HeartbeatReporter:
             in_flight=self._in_flight.count,
             prefetch=self._in_flight.prefetch,
             draining=self._in_flight.starts_nothing,
-            host_busy=self._host_cpu.sample_busy_share(),
-            throttled=self._quota.sample_throttled_share(),
-            loop_busy=self._loop_cpu.sample_busy_share(),
+            host_busy=self._host_busy.sample(),
+            throttled=self._throttled.sample(),
+            loop_busy=self._loop_busy.sample(),
             broker_seconds=round(min(self._reply_seconds, default=0.0), 4),
             uptime_seconds=round(time.monotonic() - self._started_at, 1),
         )
