@@ -90,12 +90,8 @@ _NAMES = frozenset(field.name for field in fields(CallFigures))
 def add_counted_call(window: Counter[str], kind: str, peer: str, items: int, seconds: float) -> None:
     """Add a call with a known number of items, which took some seconds, to the fields of a window."""
     micros = int(seconds * _MICROS)
-    key = json.dumps([kind, peer])
-    for name, value in (
-        ("runs", 1), ("items", items), ("micros", micros), ("items_items", items * items),
-        ("items_micros", items * micros), ("millis_millis", round(seconds * 1000) ** 2),
-    ):  # fmt: skip
-        window[f"{CALL}:{name}:{key}"] += value
+    _add_figures(window, kind, peer, runs=1, items=items, micros=micros, items_items=items * items)
+    _add_figures(window, kind, peer, items_micros=items * micros, millis_millis=round(seconds * 1000) ** 2)
 
 
 def add_connection(
@@ -105,23 +101,22 @@ def add_connection(
 
     They are those since it was seen `since_seconds` ago, or all if it was not seen before (None).
     """
-    key = json.dumps([kind, peer])
     if since_seconds is None:
-        window.update({f"{CALL}:looks:{key}": 1, f"{CALL}:segments:{key}": trips})
-        return
-    window.update(
-        {
-            f"{CALL}:again_looks:{key}": 1,
-            f"{CALL}:again_segments:{key}": trips,
-            f"{CALL}:again_micros:{key}": int(since_seconds * _MICROS),
-        }
-    )
+        _add_figures(window, kind, peer, looks=1, segments=trips)
+    else:
+        micros = int(since_seconds * _MICROS)
+        _add_figures(window, kind, peer, again_looks=1, again_segments=trips, again_micros=micros)
 
 
 def add_wait(window: Counter[str], kind: str, peer: str, waited_ms: int) -> None:
-    """Add how long a connection has waited for a reply, in ms, to the fields of a window."""
+    """Add the time that the call under way on a connection had waited when seen, ms, to a window's fields."""
+    _add_figures(window, kind, peer, waits=1, wait_millis=waited_ms)
+
+
+def _add_figures(window: Counter[str], kind: str, peer: str, **figures: int) -> None:
+    """Add figures, by their names in `CallFigures`, to the fields of a window."""
     key = json.dumps([kind, peer])
-    window.update({f"{CALL}:waits:{key}": 1, f"{CALL}:wait_millis:{key}": waited_ms})
+    window.update({f"{CALL}:{name}:{key}": value for name, value in figures.items()})
 
 
 def add_call_field(calls: dict[tuple[str, str], CallFigures], name_and_key: str, value: int) -> None:
