@@ -167,22 +167,16 @@ def store_elasticity(store: Store, pool: str, result: Elasticity) -> None:
         store.client.set(key, dumps(asdict(result)), px=KEPT_MS)
 
 
-def read_last_elasticity(store: Store, pools: Sequence[str]) -> list[Elasticity | None]:
-    """Return the last result of each pool, or None."""
-    return _read_results(store, [elasticity_key(pool, store.prefix) for pool in pools])
-
-
-def read_earlier_elasticity(store: Store, pools: Sequence[str]) -> list[Elasticity | None]:
-    """Return the last result of each pool with another number of slots than its last result, or None."""
-    return _read_results(store, [earlier_elasticity_key(pool, store.prefix) for pool in pools])
-
-
-def _read_results(store: Store, keys: Sequence[str]) -> list[Elasticity | None]:
-    """Return the stored result of each key, or None for a key without one."""
-    if not keys:
+def read_elasticities(
+    store: Store, pools: Sequence[str]
+) -> list[tuple[Elasticity | None, Elasticity | None]]:
+    """Return two results of each pool, or None: the last one, and the last one of another number of slots."""
+    if not pools:
         return []
+    keys = [key(pool, store.prefix) for pool in pools for key in (elasticity_key, earlier_elasticity_key)]
     with translate_errors("reading the measured elasticities"):
-        return [_parse_result(raw) for raw in store.client.mget(keys)]
+        results = [_parse_result(raw) for raw in store.client.mget(keys)]
+    return list(zip(results[::2], results[1::2], strict=True))
 
 
 def _parse_result(raw: bytes | None) -> Elasticity | None:

@@ -111,12 +111,18 @@ def withdraw_heartbeat(store: Store, process: str) -> None:
         pipe.execute()
 
 
-def read_processes(store: Store) -> list[Heartbeat]:
-    """Return the heartbeats that have not expired, by name."""
+def read_processes(store: Store, pool: str | None = None) -> list[Heartbeat]:
+    """Return the heartbeats that have not expired, of all processes or those of one pool, by name."""
     with translate_errors("reading the heartbeats"):
         names = sorted(name.decode() for name in store.client.zrange(processes_key(store.prefix), 0, -1))
         texts = store.client.mget([process_key(name, store.prefix) for name in names]) if names else []
-    return [_parse_heartbeat(text) for text in texts if text]
+    found = [_parse_heartbeat(text) for text in texts if text]
+    return [heartbeat for heartbeat in found if pool in (None, heartbeat.pool)]
+
+
+def count_slots(store: Store, pool: str) -> int:
+    """Return the number of slots of a pool's processes."""
+    return sum(heartbeat.slots for heartbeat in read_processes(store, pool))
 
 
 def read_pools(store: Store) -> list[str]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from millpond.broker.connection import Store, translate_errors
+from millpond.broker.inspect.depth import read_depths
 from millpond.broker.keys import QueueKeys, queues_key
 from millpond.broker.scripts import script
 from millpond.broker.server import server_time_ms
@@ -248,13 +249,7 @@ class Probe:
 
     def _queue_lengths(self) -> list[int]:
         """Return the number of ready messages of each queue."""
-        with self._store.pipeline("counting the ready messages") as pipe:
-            for queue in self._queues:
-                for key in QueueKeys(queue, self._store.prefix).ready:
-                    pipe.llen(key)
-            lengths = pipe.execute()
-        steps = len(lengths) // len(self._queues)
-        return [sum(lengths[n * steps : (n + 1) * steps]) for n in range(len(self._queues))]
+        return [depth.ready for depth in read_depths(self._store, self._queues)]
 
     def _count_ended(self) -> tuple[int, int]:
         """Return the number of runs that have ended so far, and the server's time in ms."""

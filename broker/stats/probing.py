@@ -61,12 +61,10 @@ class NoCandidate:
 
 def find_candidate(store: Store, pool: str) -> Candidate | NoCandidate:
     """Return the pool if only slots or dependencies can explain its backlog, else why it is not probed."""
-    running = _processes_of(store, pool)
+    running = heartbeats.read_processes(store, pool)
     slots = sum(process.slots for process in running)
     served = sorted({queue for process in running for queue in process.queues})
-    names = depth.find_ready_queues(store, served)
-    depths = depth.read_depths(store, names) if names else []
-    waiting = _without_paused(store, [each for each in depths if each.ready])
+    waiting = _without_paused(store, [each for each in depth.read_depths(store, served) if each.ready])
     if reason := _no_spare_slot_reason(store, pool, slots, waiting):
         return NoCandidate(reason)
     [minute] = window.read_windows(store, [pool], now_ms=server.server_time_ms(store), seconds=60)
@@ -86,8 +84,7 @@ def find_candidate(store: Store, pool: str) -> Candidate | NoCandidate:
 
 def _without_paused(store: Store, depths: Sequence[Depth]) -> list[Depth]:
     """Return the depths of the queues that are not paused: slots run no tasks of a paused queue."""
-    queues = [each.queue for each in depths]
-    limits_of_all = limits.read_limits_of_all(store, queues) if queues else []
+    limits_of_all = limits.read_limits_of_all(store, [each.queue for each in depths])
     return [each for each, limit in zip(depths, limits_of_all, strict=True) if not limit.paused]
 
 
@@ -100,16 +97,6 @@ def _no_spare_slot_reason(store: Store, pool: str, slots: int, waiting: Sequence
     if pool in drain.read_drained_pools(store):
         return "it is drained"
     return "" if waiting else "no task is ready"
-
-
-def _processes_of(store: Store, pool: str) -> list[heartbeats.Heartbeat]:
-    """Return the heartbeats of the processes of a pool."""
-    return [each for each in heartbeats.read_processes(store) if each.pool == pool]
-
-
-def _count_slots(store: Store, pool: str) -> int:
-    """Return the number of slots of the running processes of a pool."""
-    return sum(each.slots for each in _processes_of(store, pool))
 
 
 def _known_cause(minute: Window, running: Sequence[heartbeats.Heartbeat]) -> str:
@@ -157,7 +144,7 @@ def probe_pool(store: Store, candidate: Candidate, *, max_seconds: float | None 
             slots=candidate.slots,
             service_seconds=mean,
             free_rate=free_rate,
-            is_unchanged=lambda: _count_slots(store, candidate.pool) == candidate.slots,
+            is_unchanged=lambda: heartbeats.count_slots(store, candidate.pool) == candidate.slots,
         )
         try:
             measured = probe.run(max_seconds=max_seconds or longest)
@@ -223,7 +210,7 @@ def _join_with_last(store: Store, pool: str, measured: Elasticity) -> Elasticity
 
     That is, they are of the same slots and of runs of similar length. Otherwise return the result itself.
     """
-    [last] = elasticity.read_last_elasticity(store, [pool])
+    [(last, _)] = elasticity.read_elasticities(store, [pool])
     if last is None or measured.decides or last.decides:
         return measured
     alike = (last.slots, last.part) == (measured.slots, measured.part) and last.error < math.inf
@@ -276,7 +263,7 @@ def _affordable_seconds(candidate: Candidate, left: float) -> float | None:
 
 def _has_valid_result(store: Store, candidate: Candidate) -> bool:
     """True if the pool's last result decides and still holds: same slots, runs of similar length."""
-    [kept] = elasticity.read_last_elasticity(store, [candidate.pool])
+    [(kept, _)] = elasticity.read_elasticities(store, [candidate.pool])
     if kept is None or kept.slots != candidate.slots:
         return False
     _, mean = _last_figures(store, candidate)

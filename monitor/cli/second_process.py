@@ -11,7 +11,7 @@ from time import monotonic, sleep
 import typer
 
 from millpond.broker.connection import Store
-from millpond.broker.stats import heartbeats
+from millpond.broker.stats.heartbeats import count_slots
 from millpond.tasks.errors import BadInput, MillpondError
 
 #: The longest time until the process is ready, and until it has finished its task at the end.
@@ -29,7 +29,7 @@ def second_process(store: Store, pool: str) -> Iterator[None]:
     one slot, and `MillpondError` if the process does not become ready. SIGTERM to this command ends the
     process too.
     """
-    slots = _count_slots(store, pool)
+    slots = count_slots(store, pool)
     if slots != 1:
         raise BadInput(f"--second-slot is for a pool of one slot; {pool} has {slots}: leave it out")
     typer.echo(f"Starting a second worker process of pool {pool} …", err=True)
@@ -40,7 +40,7 @@ def second_process(store: Store, pool: str) -> Iterator[None]:
         previous_handler = signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
         try:
             deadline = monotonic() + READY_SECONDS
-            while _count_slots(store, pool) <= slots:
+            while count_slots(store, pool) <= slots:
                 if process.poll() is not None or monotonic() > deadline:
                     log.seek(0)
                     line = log.read().decode(errors="replace").strip().rpartition("\n")[2]
@@ -56,8 +56,3 @@ def second_process(store: Store, pool: str) -> Iterator[None]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-
-
-def _count_slots(store: Store, pool: str) -> int:
-    """Return the number of slots of a pool, by the heartbeats of its processes."""
-    return sum(process.slots for process in heartbeats.read_processes(store) if process.pool == pool)

@@ -233,7 +233,7 @@ class PoolFacts:
 def read_pool_facts(store: Store, snapshot: Snapshot) -> list[PoolFacts]:
     """Read from Redis what a diagnosis needs of each pool, in the snapshot's order.
 
-    Eight round trips in all. Raises `BrokerAway`.
+    Seven round trips in all. Raises `BrokerAway`.
     """
     names = [view.name for view in snapshot.pools]
     now_ms = snapshot.now_ms
@@ -242,8 +242,7 @@ def read_pool_facts(store: Store, snapshot: Snapshot) -> list[PoolFacts]:
     _extend_if_few_ended(store, snapshot.pools, minutes, now_ms)
     past_days = days.read_days(store, names, since_ms=now_ms - OLDEST_MS)
     earlier_windows = _read_windows_of_new_pools(store, names, past_days, now_ms)
-    last_elasticities = elasticity.read_last_elasticity(store, names)
-    earlier_elasticities = elasticity.read_earlier_elasticity(store, names)
+    elasticities = elasticity.read_elasticities(store, names)
     probe_states = probing.read_probe_states(store, names)
     return [
         PoolFacts(
@@ -251,8 +250,8 @@ def read_pool_facts(store: Store, snapshot: Snapshot) -> list[PoolFacts]:
             recent=recent_windows[n],
             minute=minutes[n],
             usual=usual_seconds(earlier_windows[n], [kinds for _, kinds in past_days[n]]),
-            elasticity=last_elasticities[n],
-            earlier_elasticity=earlier_elasticities[n],
+            elasticity=elasticities[n][0],
+            earlier_elasticity=elasticities[n][1],
             now_ms=now_ms,
             days=past_days[n],
             is_probed=probe_states[n][0],

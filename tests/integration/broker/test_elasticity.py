@@ -10,7 +10,7 @@ from millpond.broker.connection import Store
 from millpond.broker.limits import read_overrides
 from millpond.broker.outgoing import compose
 from millpond.broker.publish import publish
-from millpond.broker.stats.elasticity import Elasticity, read_last_elasticity, store_elasticity
+from millpond.broker.stats.elasticity import Elasticity, read_elasticities, store_elasticity
 from millpond.broker.stats.probe import Probe
 from tests.conftest import Eventually
 from tests.harness.one_worker import settings_for, workers
@@ -52,7 +52,7 @@ def probed(url: str, plain_store: Store, tmp_path: Path, eventually: Eventually)
         print(found)
         assert "probe" not in read_overrides(store, "default")
         store_elasticity(store, "default", found)
-        assert read_last_elasticity(store, ["default", "other"]) == [found, None]
+        assert read_elasticities(store, ["default", "other"]) == [(found, None), (None, None)]
         return found
 
     return probe

@@ -12,7 +12,7 @@ def test_a_pool_is_measured_once_it_has_one_slot_more(monkeypatch: pytest.Monkey
     """A first process that goes away meanwhile is not taken for the second one that has come."""
     counts = iter([1, 1, 0, 1, 2])
     process = SimpleNamespace(poll=lambda: None, terminate=lambda: None, wait=lambda _seconds: 0)
-    monkeypatch.setattr(second_process, "_count_slots", lambda *_: next(counts))
+    monkeypatch.setattr(second_process, "count_slots", lambda *_: next(counts))
     monkeypatch.setattr(second_process, "sleep", lambda _seconds: None)
     monkeypatch.setattr(second_process.subprocess, "Popen", lambda *_, **__: process)
     store: Any = None
