@@ -1,6 +1,8 @@
 """Wait until every worker process has acknowledged a control epoch (broker/control/state.py)."""
 
 import time
+from collections import Counter
+from collections.abc import Iterable
 
 from millpond.broker.connection import Store
 from millpond.broker.inspect.depth import read_declared_queues
@@ -32,15 +34,18 @@ def _processes_behind(store: Store, epoch: int) -> set[str]:
     """Return the processes with messages in flight that have not acknowledged this epoch or a later one."""
     fields = store.client.hgetall(known_epochs_key(store.prefix))
     acknowledged = {name.decode(): int(value) for name, value in fields.items()}
-    return {process for process in _processes_with_messages(store) if acknowledged.get(process, 0) < epoch}
+    counts = count_in_flight(store, read_declared_queues(store))
+    return {name for name, count in counts.items() if count and acknowledged.get(name, 0) < epoch}
 
 
-def _processes_with_messages(store: Store) -> set[str]:
-    """Return the processes that have messages in flight under a lease that has not expired."""
-    now_ms, processes = server_time_ms(store), set()
-    for queue in read_declared_queues(store):
+def count_in_flight(store: Store, queues: Iterable[str]) -> dict[str, int]:
+    """Return the messages in flight of each process with a lease on one of the queues, by its name.
+
+    Messages of a killed process are not counted: they become ready again when its lease has expired.
+    """
+    now_ms, counts = server_time_ms(store), Counter[str]()
+    for queue in queues:
         keys = QueueKeys(queue, store.prefix)
         for consumer in store.client.zrangebyscore(keys.consumers, now_ms, "+inf"):
-            if store.client.hlen(keys.in_flight(consumer.decode())):
-                processes.add(process_of(consumer.decode()))
-    return processes
+            counts[process_of(consumer.decode())] += store.client.hlen(keys.in_flight(consumer.decode()))
+    return counts

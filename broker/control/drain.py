@@ -5,28 +5,16 @@ or Kubernetes restarts.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from millpond.broker.connection import Store, translate_errors
 from millpond.broker.control.acknowledgements import (
     ACK_TIMEOUT_SECONDS,
-    process_of,
+    count_in_flight,
     wait_for_acknowledgements,
 )
-from millpond.broker.keys import QueueKeys, drained_key, epoch_key
+from millpond.broker.keys import drained_key, epoch_key
 from millpond.broker.server import server_time_ms
-
-
-@dataclass(frozen=True)
-class ProcessLoad:
-    """The number of messages that a worker process has in flight.
-
-    In a drained pool all of these are running.
-    """
-
-    process: str
-    in_flight: int
 
 
 def drain_pool(store: Store, pool: str) -> tuple[str, ...]:
@@ -55,22 +43,14 @@ def read_drained_pools(store: Store) -> dict[str, int]:
     return {name.decode(): int(at) for name, at in times.items()}
 
 
-def read_process_loads(store: Store, pool: str, queues: Iterable[str]) -> list[ProcessLoad]:
-    """Return the processes of a pool with a lease on its queues, with their messages in flight.
+def read_process_loads(store: Store, pool: str, queues: Iterable[str]) -> dict[str, int]:
+    """Return the messages in flight of each process of a pool with a lease on its queues, by its name.
 
-    Messages of a killed process are not counted: they become ready again when the pool resumes.
+    In a drained pool all of these are running.
     """
-    in_flight: dict[str, int] = {}
     with translate_errors(f"reading the processes of pool {pool!r}"):
-        now_ms = server_time_ms(store)
-        for queue in queues:
-            keys = QueueKeys(queue, store.prefix)
-            for consumer in store.client.zrangebyscore(keys.consumers, now_ms, "+inf"):
-                process = process_of(consumer.decode())
-                if pool in process.partition("@")[0].split("+"):
-                    messages = store.client.hlen(keys.in_flight(consumer.decode()))
-                    in_flight[process] = in_flight.get(process, 0) + messages
-    return [ProcessLoad(process, count) for process, count in sorted(in_flight.items())]
+        counts = count_in_flight(store, queues)
+    return {name: n for name, n in sorted(counts.items()) if pool in name.partition("@")[0].split("+")}
 
 
 def _announce_change(store: Store, change: Callable[[Any], object]) -> int:

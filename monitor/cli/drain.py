@@ -1,14 +1,17 @@
 """`millpond drain` and `millpond resume`: stop a pool on all hosts, and resume it."""
 
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from millpond.monitor.cli.output import print_result
+from millpond.monitor.cli.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from millpond.broker.connection import Store
-    from millpond.broker.control.drain import ProcessLoad
 
 app = typer.Typer()
 resuming = typer.Typer()
@@ -36,8 +39,6 @@ def drain(
     """
     from millpond.broker import audit
     from millpond.broker.control import drain as control_drain
-    from millpond.monitor.cli.output import print_result
-    from millpond.monitor.cli.store import open_store
     from millpond.tasks.pools import STOP_MARGIN_SECONDS
     from millpond.tasks.settings import settings
 
@@ -47,7 +48,7 @@ def drain(
         audit.record_command(store, f"drained pool {pool}")
         seconds = settings().drain_seconds + STOP_MARGIN_SECONDS if wait else 0.0
         processes = _wait_for_drain(store, pool, queues, seconds, as_json)
-    running = sum(process.in_flight for process in processes)
+    running = sum(processes.values())
     result = {"pool": pool, "drained": True, "running": running, "processes": len(processes)}
     print_result(
         {**result, "unacknowledged": list(unacknowledged)},
@@ -62,8 +63,6 @@ def resume(pool: PoolName, as_json: Json = False) -> None:
     """Resume a drained pool."""
     from millpond.broker import audit
     from millpond.broker.control import drain as control_drain
-    from millpond.monitor.cli.output import print_result
-    from millpond.monitor.cli.store import open_store
     from millpond.tasks.settings import settings
 
     settings().table.pool(pool)  # raises `SettingsError` for an unknown pool
@@ -77,20 +76,17 @@ def resume(pool: PoolName, as_json: Json = False) -> None:
 
 def _wait_for_drain(
     store: "Store", pool: str, queues: "Sequence[str]", seconds: float, as_json: bool
-) -> list["ProcessLoad"]:
+) -> dict[str, int]:
     """Wait until no task of the pool runs, `seconds` at most. Print the running tasks when they change.
 
-    Return the connected processes of the pool as they are at the end.
+    Return the messages in flight of the connected processes of the pool at the end.
     """
-    from time import monotonic, sleep
-
     from millpond.broker.control import drain as control_drain
-    from millpond.monitor.cli.output import print_result
 
     deadline, printed = monotonic() + seconds, None
     while True:
         processes = control_drain.read_process_loads(store, pool, queues)
-        busy = {load.process: load.in_flight for load in processes if load.in_flight}
+        busy = {process: count for process, count in processes.items() if count}
         if not busy or monotonic() >= deadline:
             return processes
         if busy != printed:
