@@ -4,6 +4,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from millpond.monitor.cli.store import open_store, require_queue
+from millpond.tasks.errors import BadInput
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -40,8 +43,6 @@ def adopt(
     import json
 
     from millpond.broker import audit
-    from millpond.monitor.cli.store import open_store
-    from millpond.tasks.errors import BadInput
 
     if back and everything:
         raise BadInput(
@@ -71,7 +72,6 @@ def _adopt_messages(store: "Store", queues: "Iterable[str]", everything: bool) -
     from millpond.broker.inspect.depth import read_depth
     from millpond.broker.server import server_time_ms
     from millpond.broker.stock_unacked import read_unacked, take_in
-    from millpond.monitor.cli.store import require_queue
 
     asked_at = server_time_ms(store) / 1000
     worker_tasks = set() if everything else _ids_of_worker_tasks()
@@ -131,7 +131,6 @@ def _make_delayed_ready(store: "Store", queues: "Iterable[str]") -> list[dict[st
     """
     from millpond.broker.inspect import depth
     from millpond.broker.stock_unacked import hand_back
-    from millpond.monitor.cli.store import require_queue
 
     for name in queues:
         require_queue(store, name)

@@ -4,10 +4,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from millpond.monitor.doctor.finding import Finding, fail, ok, warn
+from millpond.monitor.formatting import replace_unprintable
+from millpond.tasks.errors import MillpondError, SettingsError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from millpond.monitor.doctor.finding import Finding
     from millpond.tasks.settings import Settings
 
 app = typer.Typer()
@@ -42,8 +45,6 @@ def run_checks() -> "Iterator[Finding]":
     from functools import partial
 
     from millpond.monitor.doctor import machine
-    from millpond.monitor.doctor.finding import fail, ok, warn
-    from millpond.tasks.errors import MillpondError, SettingsError
     from millpond.tasks.process.configured_broker import find_broker
     from millpond.tasks.settings import read_setting_sources, settings
 
@@ -90,7 +91,6 @@ def _check_broker_and_fleet(settings_in_use: "Settings", *, origin: str | None) 
     from millpond.broker.server import server_time_ms
     from millpond.broker.url import BrokerURL
     from millpond.monitor.doctor import broker, fleet
-    from millpond.monitor.doctor.finding import fail, ok
 
     if settings_in_use.broker_url is None:
         yield fail(
@@ -112,14 +112,12 @@ def _check_broker_and_fleet(settings_in_use: "Settings", *, origin: str | None) 
         store.close()
 
 
-def _import_kinds(settings: "Settings") -> "tuple[dict[str, type], list[Finding]]":
+def _import_kinds(settings: "Settings") -> tuple[dict[str, type], list[Finding]]:
     """Import the modules of the settings.
 
     Return the contracts by kind, and a finding for each failed import.
     """
-    from millpond.monitor.doctor.finding import fail
     from millpond.tasks.contract import contracts_by_kind, load_shipped_contracts
-    from millpond.tasks.errors import SettingsError
     from millpond.tasks.module_loading import import_modules
 
     load_shipped_contracts()
@@ -136,7 +134,7 @@ def _import_kinds(settings: "Settings") -> "tuple[dict[str, type], list[Finding]
     return dict(contracts_by_kind()), faults
 
 
-def _finding_lines(finding: "Finding") -> "Iterator[str]":
+def _finding_lines(finding: Finding) -> "Iterator[str]":
     """Yield a finding as lines that fit the terminal: status, check and text, then the remedy below."""
     head = f"{finding.status:<4}  {finding.check:<11}  "
     indent = " " * len(head)
@@ -149,8 +147,6 @@ def _wrap(text: str, first_indent: str, indent: str) -> list[str]:
     """Return a text as lines of the terminal's width. Words longer than a line are not broken."""
     import shutil
     import textwrap
-
-    from millpond.monitor.formatting import replace_unprintable
 
     return textwrap.wrap(
         replace_unprintable(text),

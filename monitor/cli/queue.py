@@ -5,6 +5,10 @@ from typing import Annotated, Any, get_args
 
 import typer
 
+from millpond.monitor.cli.output import print_result
+from millpond.monitor.cli.store import open_store, require_queue
+from millpond.tasks.errors import BadInput
+
 app = typer.Typer(
     help="Show, set, pause and resume a queue, for the whole fleet and at once.",
     no_args_is_help=True,
@@ -86,7 +90,6 @@ def _collect_changes(options: dict[str, Any], unset: Sequence[str]) -> dict[str,
     Raises `BadInput` if there are none, or if a name or a value is none of a limit.
     """
     from millpond.tasks.durations import parse_bound, parse_rate
-    from millpond.tasks.errors import BadInput
     from millpond.tasks.name_suggestions import known_names_text
     from millpond.tasks.pools import Overflow
 
@@ -124,7 +127,6 @@ def resume(queue: QueueName, as_json: Json = False) -> None:
 
 def _read_queue(queue: str) -> Any:
     """Return the `QueueView` of one queue. Raises `UnknownQueue`."""
-    from millpond.monitor.cli.store import open_store, require_queue
     from millpond.monitor.snapshot import read_queue_views
     from millpond.tasks.settings import settings
 
@@ -141,8 +143,6 @@ def _change_limits(queue: str, as_json: bool, changes: dict[str, Any], *, audit_
     from dataclasses import asdict
 
     from millpond.broker import audit, limits
-    from millpond.monitor.cli.output import print_result
-    from millpond.monitor.cli.store import open_store, require_queue
 
     with open_store() as store:
         require_queue(store, queue)

@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from millpond.monitor.cli.store import open_store
+
 app = typer.Typer()
 
 
@@ -16,7 +18,6 @@ def schedules(
     from dataclasses import asdict
 
     from millpond.broker import schedules as broker_schedules
-    from millpond.monitor.cli.store import open_store
 
     with open_store() as store:
         all_schedules = broker_schedules.read_all_schedules(store)

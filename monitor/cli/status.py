@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from millpond.monitor.cli.store import open_store
+
 app = typer.Typer()
 
 
@@ -19,7 +21,6 @@ def status(
     """
     import json
 
-    from millpond.monitor.cli.store import open_store
     from millpond.monitor.snapshot import read_snapshot
     from millpond.tasks.settings import settings
 

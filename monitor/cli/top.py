@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from millpond.monitor.cli.store import open_store
+
 app = typer.Typer()
 
 #: The shortest pause between two screens.
@@ -22,7 +24,6 @@ def top(
     Figures of pools are of the last minute (times: 95th percentiles), rates of queues of ten seconds.
     Into a pipe or a file it prints once.
     """
-    from millpond.monitor.cli.store import open_store
     from millpond.monitor.tables import table_console
     from millpond.tasks.durations import parse_seconds
     from millpond.tasks.settings import settings

@@ -1,8 +1,12 @@
 """`millpond why`: the diagnosis of pools, with the number and the command that follow from it."""
 
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from millpond.monitor.cli.store import open_store
+from millpond.tasks.errors import BadInput
 
 if TYPE_CHECKING:
     from millpond.broker.connection import Store
@@ -34,9 +38,6 @@ def why(
 
     From the last ten seconds and the last minute, compared with the usual times of the same kinds.
     """
-    from time import sleep
-
-    from millpond.monitor.cli.store import open_store
 
     _check_options(pool, probe, second_slot)
     with open_store() as store:
@@ -54,7 +55,6 @@ def why(
 
 def _check_options(pool: str | None, probe: bool, second_slot: bool) -> None:
     """Raise `BadInput` if an option lacks the pool or the option that it belongs to."""
-    from millpond.tasks.errors import BadInput
 
     if probe and pool is None:
         raise BadInput("--probe measures one pool: name it, as in millpond why email --probe")
@@ -66,7 +66,6 @@ def _check_options(pool: str | None, probe: bool, second_slot: bool) -> None:
 def _require_pool(store: "Store", pool: str) -> None:
     """Raise `BadInput` unless the pool is in the table or a worker reports it."""
     from millpond.monitor.snapshot import read_snapshot
-    from millpond.tasks.errors import BadInput
     from millpond.tasks.name_suggestions import unknown_name_text
     from millpond.tasks.settings import settings
 
@@ -106,7 +105,6 @@ def _measure_elasticity(store: "Store", pool: str) -> None:
 
     If the pool cannot be measured, the reason is printed on stderr.
     """
-    from time import monotonic, sleep
 
     from millpond.broker.stats import probing
     from millpond.broker.stats.probing import Candidate

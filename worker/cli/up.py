@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from millpond.tasks.errors import BadInput, StartError
+
 if TYPE_CHECKING:
     from millpond.tasks.settings import Settings
     from millpond.worker.local.addresses import RequestedAddresses
@@ -62,7 +64,6 @@ def up(
     that remain when you stop it are kept and run after the next start, which has the same ports and password.
     The other commands use it if no broker is configured.
     """
-    from millpond.tasks.errors import BadInput
     from millpond.tasks.process.configured_broker import settings_of_application
     from millpond.tasks.settings import settings
     from millpond.worker.local.addresses import RequestedAddresses
@@ -88,7 +89,6 @@ def run_services(
     data: Path | None,
 ) -> None:
     """Run the services until Ctrl-C. Raises `StartError` if one of them ends by itself."""
-    from millpond.tasks.errors import StartError
     from millpond.tasks.process.paths import state_folder
     from millpond.worker.local.embedded import embedded
 
@@ -140,7 +140,6 @@ def add_file_roots(settings: "Settings", added: list[str]) -> "Settings":
     If there are none and no broker URL, the current folder is the root, unless it is `/`. Raises `BadInput`
     for a root that is no folder.
     """
-    from millpond.tasks.errors import BadInput
 
     for root in added:
         if "://" not in root and not Path(root).is_dir():
