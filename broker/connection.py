@@ -202,8 +202,8 @@ class _BlockingSentinelPool(SentinelConnectionPool, BlockingConnectionPool):
 def translate_errors(action: str) -> Iterator[None]:
     """Raise `BrokerError` for an error of redis-py: one line with the failed `action` and the remedy.
 
-    The error is `BrokerAway` if the server is unreachable, refuses the login or is a replica. It is
-    `NoConnectionFree` if all connections of the client are in use.
+    The error is `BrokerAway` if the server is unreachable, refuses the login, is a replica or has too few of
+    them. It is `NoConnectionFree` if all connections of the client are in use.
     """
     try:
         yield
@@ -227,6 +227,11 @@ def translate_errors(action: str) -> Iterator[None]:
             f"{action}: the broker is a read-only replica. Send to the master, or through Sentinel"
         ) from None
     except ResponseError as error:
+        if "NOREPLICAS" in str(error):
+            raise BrokerAway(
+                f"{action}: the broker refuses writes, because it has fewer replicas than its setting "
+                "`min-replicas-to-write`. Are they running, and can they reach it?"
+            ) from None
         raise BrokerError(f"{action}: {refusal_reason(error)}") from None
     except RedisError as error:
         raise BrokerError(f"{action}: the broker answered {error}") from None

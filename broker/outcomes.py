@@ -81,7 +81,10 @@ class PutAside:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """The message returns to the head of its queue, and no delivery is counted: its handler has not run."""
+    """The message returns to the head of its queue, and no delivery is counted.
+
+    Its handler has not run, or the result of its handler was lost with a child that another task has ended.
+    """
 
 
 @dataclass(frozen=True, slots=True)

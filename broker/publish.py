@@ -170,14 +170,15 @@ def _pipeline_calls(store: Store, calls: list[tuple[Any, ...]]) -> list[Any]:
 
 
 def _check_replicas(store: Store, replies: list[Any], replica_count: Any) -> None:
-    """Raise `BrokerAway` if a message was accepted that too few replicas have.
+    """Raise `BrokerAway` if a message was accepted, now or by an earlier call, that too few replicas have.
 
-    `replica_count` is the reply to WAIT: how many replicas have all messages. If it is an error, raise it.
+    A duplicate may be of a call that failed for the same reason. `replica_count` is the reply to WAIT: how
+    many replicas have all messages. If it is an error, raise it.
     """
     if isinstance(replica_count, Exception):
         raise replica_count
     accepted = (
-        answer == b"taken" or answer.startswith(b"run:")
+        answer == b"taken" or answer.startswith((b"run:", b"duplicate:"))
         for reply in replies
         if not isinstance(reply, Exception)
         for answer in reply[4:]

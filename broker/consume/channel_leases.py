@@ -20,9 +20,13 @@ from millpond.broker.consume.fetch_call import settle_pending
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.consume.lease_renewer import END_TERM_MS, LeaseRenewer, end_leases
 from millpond.broker.consume.lease_resumption import resume_lease
+from millpond.broker.errors import BrokerError
 from millpond.broker.outcomes import REDELIVER
 
 logger = logging.getLogger(__name__)
+
+#: The errors of calls to the broker: of redis-py, of a socket, and those that are translated already.
+BROKER_FAILURES = (RedisError, OSError, BrokerError)
 
 #: Returns the tags of the deliveries in this process that have started, of all channels.
 StartedTags = Callable[[], Set[str]]
@@ -76,7 +80,7 @@ class ChannelLeases(LeaseRenewer):
                     end_leases(self.store, self.in_flight)
                     self._close_store()
                     return True
-        except (RedisError, OSError) as error:
+        except BROKER_FAILURES as error:
             logger.debug("messages of a closed channel could not be released: %s", error)
             if not self._has_released and time.monotonic() > self._closed_until:
                 self._close_store()  # the leases have expired
@@ -112,7 +116,7 @@ class ChannelLeases(LeaseRenewer):
         try:
             settle_pending(self.store, self.in_flight, lease_ms=END_TERM_MS)
             end_leases(self.store, self.in_flight)
-        except (RedisError, OSError) as error:
+        except BROKER_FAILURES as error:
             logger.debug("messages of a closed channel become ready when its lease expires: %s", error)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
+from millpond.broker.consume.fetch_call import make_connection_error
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.consume.watcher import Watcher
 from millpond.broker.control import state
@@ -36,6 +37,8 @@ class ControlListener:
         self._channel = channel
         self._in_flight = in_flight
         self.is_subscribed = False
+        #: True from the request to subscribe until its reply.
+        self._awaits_subscription = False
         self._read_at = 0.0
 
     def connect(self) -> Any:
@@ -60,7 +63,7 @@ class ControlListener:
     def _subscribe(self) -> None:
         """Subscribe to the control state, and read its present value."""
         self.connect().send_command("SUBSCRIBE", epoch_key(self._channel.global_keyprefix))
-        self.is_subscribed = True
+        self.is_subscribed = self._awaits_subscription = True
         self.watcher.begin_tracking()
         self._read_state()
 
@@ -99,12 +102,15 @@ class ControlListener:
         """Handle everything that has arrived.
 
         It may be a change of the control state, a notice of a changed ready list, or a reply for the watcher.
+        Raises redis-py's `ConnectionError` if the server refuses the subscription.
         """
         connection = self.client.connection
         while True:
             try:
                 received = connection.read_response(push_request=True)
             except ResponseError as error:
+                if self._awaits_subscription:  # the first reply; those for the watcher come after it
+                    raise make_connection_error("the subscription to its control state", error) from error
                 received = error
             match received:  # a reply for the watcher is never a list
                 case [b"message", *_]:
@@ -112,7 +118,7 @@ class ControlListener:
                 case [b"invalidate", keys]:
                     self.watcher.on_notice(keys)
                 case [*_]:
-                    pass
+                    self._awaits_subscription = False
                 case _:
                     self.watcher.on_reply(received)
             if not connection.can_read(timeout=0):

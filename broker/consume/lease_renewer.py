@@ -127,9 +127,10 @@ class LeaseRenewer:
 
 
 def end_leases(store: Store, in_flight: InFlightMessages) -> int:
-    """Settle the finished deliveries, release all others in flight, and end the leases.
+    """Settle the finished deliveries, release all others in flight, end the leases, and forget the process.
 
-    Return the number of released messages. Raises redis-py's errors.
+    Return the number of released messages. Raises redis-py's errors, and `BrokerError` if the acknowledgement
+    of the process cannot be removed.
     """
     in_flight.settle_finished()
     settle_pending(store, in_flight, lease_ms=END_TERM_MS)

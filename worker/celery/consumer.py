@@ -139,7 +139,7 @@ class PondConsumer(Consumer):
         for request in self._known_requests():
             # A request whose result is still unread may have ended, and its child runs another task of the
             # chunk: the child must not be killed for the request that has ended.
-            is_running = request.chunk is None or request.chunk.running is request
+            is_running = request.chunk is None or request.chunk.last_unsettled is request
             if request.in_child and is_running and self.in_flight.is_terminated(request.delivery):
                 request.terminate(self.pool)
 

@@ -65,10 +65,10 @@ class ChunkJob:
         )
 
     @property
-    def running(self) -> SlotRequest | None:
-        """The last unsettled task: after a reclaim the one that runs in the child.
+    def last_unsettled(self) -> SlotRequest | None:
+        """The last unsettled task, or None if all are settled.
 
-        None if all are settled.
+        After `reclaim_unstarted` it is the one that runs.
         """
         return self.members[-1] if len(self.members) > self._settled_count else None
 
@@ -84,8 +84,8 @@ class ChunkJob:
             request.in_child, request.chunk = False, None
             request.forget_start()
         self.settle_ended()
-        if self.running is not None:
-            self._mark_as_running(self.running)
+        if self.last_unsettled is not None:
+            self._mark_as_running(self.last_unsettled)
         return reclaimed
 
     def _settle_results(self, results: Sequence[SlotResult]) -> None:
@@ -133,20 +133,21 @@ class ChunkJob:
     def on_failure(self, exc_info: Any, **_: Any) -> None:
         """Redeliver the task that ran, because the child died or the task took too long.
 
-        Ended tasks are settled, and tasks that were not started are released. If the child was terminated on
-        request, its running task was cancelled and is settled as cancelled.
+        Ended tasks are settled. Tasks that were not started are released, and so are ended ones whose results
+        did not fit into the memory: no delivery of these is counted, but they run again. If the child was
+        terminated on request, its running task was cancelled and is settled as cancelled.
         """
         error = exc_info.exception
         on_request = isinstance(getattr(error, "exc", error), Terminated)
         for request in self.reclaim_unstarted():
             request.release()
         for request in self.members[self._settled_count :]:
-            if not on_request:
-                request.redeliver(exc_info)
-            elif request is self.running:
-                request.on_failure(exc_info)
-            else:  # it has ended, and its result did not fit into the memory
+            if request is not self.last_unsettled:  # it has ended, and its result did not fit
                 request.release()
+            elif on_request:
+                request.on_failure(exc_info)
+            else:
+                request.redeliver(exc_info)
         self._on_end(self, False)
 
 
@@ -188,7 +189,10 @@ class ChunkMemory:
     # The worker's side
 
     def offer_chunk(self, count: int) -> None:
-        """Prepare the memory for a chunk of `count` tasks. No child may use the memory any more."""
+        """Prepare the memory for a chunk of `count` tasks, which a child then claims.
+
+        The caller ensures that no child uses the memory for an earlier chunk.
+        """
         self.reclaim_unstarted()
         while self._results_ready.acquire(False):
             pass

@@ -113,7 +113,7 @@ class Chunks:
         if chunk is None:
             return True
         self._start_reclaimed(self._reclaim_unstarted([chunk]))
-        return chunk.running is request
+        return chunk.last_unsettled is request
 
     def _reclaim_unstarted(self, chunks: list[ChunkJob]) -> list[SlotRequest]:
         """Return the unstarted tasks of these chunks. The chunks are not checked any more."""

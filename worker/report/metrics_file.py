@@ -47,8 +47,12 @@ def read_metrics(parent_pid: int) -> Iterator[dict[str, Any]]:
     with suppress(OSError):
         if not (is_own_folder(private_scratch_folder()) and is_own_folder(_metrics_folder())):
             return
-        for path in sorted(path for path in _metrics_folder().iterdir() if path.suffix != ".new"):
+        for path in sorted(_metrics_folder().iterdir()):
             with suppress(OSError, ValueError, KeyError, TypeError):
+                if path.suffix == ".new":  # being written, or left by a process that was killed meanwhile
+                    if not start_time(int(path.stem)):
+                        path.unlink()
+                    continue
                 metrics = loads(path.read_bytes())
                 if start_time(metrics["pid"]) != metrics["started"]:
                     path.unlink()

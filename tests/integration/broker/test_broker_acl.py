@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 
+from millpond.broker.connection import connect
+from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.errors import BrokerError
 from millpond.producer.client import Client
 from millpond.tasks.app import celery_app
@@ -16,6 +19,7 @@ from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
 from millpond.worker.local.embedded import embedded
 from tests.harness.flower_process import LOGIN, Visitor
+from tests.harness.manual_fetcher import ManualFetcher
 from tests.harness.own_server import OwnServer, run_own_server
 
 PREFIX = "shop:"
@@ -89,3 +93,18 @@ def test_another_prefix_is_denied(guarded: OwnServer) -> None:
         pytest.raises(BrokerError, match=r"(?i)no permissions"),
     ):
         client.send(Square(n=1))
+
+
+def test_without_the_right_to_the_channel_the_refusal_is_named(guarded: OwnServer) -> None:
+    """A user of Redis 7 has no channel without a rule for it. The error names the missing right."""
+    guarded.client.execute_command("ACL", "SETUSER", "mute", "on", "nopass", "~*", "+@all", "resetchannels")
+    store = connect(f"redis://mute@127.0.0.1:{guarded.port}/0")
+    for protocol in (2, 3):
+        url = f"redis://mute:x@127.0.0.1:{guarded.port}/0"
+        process = ManualFetcher(url, store, "plain", InFlightMessages(), print, protocol=protocol)
+        try:
+            process.fetcher.on_tick()
+            with pytest.raises(RedisConnectionError, match=r"subscription .*(?i:channel)"):
+                process.fetcher.on_control_change()
+        finally:
+            process.close()

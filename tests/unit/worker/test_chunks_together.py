@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from millpond.broker.outcomes import SUCCEEDED
-from millpond.worker.dispatch.chunk_job import ChunkJob
+from millpond.worker.dispatch.chunk_job import RESULT_BYTES, ChunkJob
 from millpond.worker.dispatch.chunks import LONGEST_CHUNK, SHORT_SECONDS, Chunks
 from tests.harness.manual_consumer import delivery_of
 
@@ -136,7 +136,7 @@ def test_tasks_behind_a_long_one_are_reclaimed(
     assert (ended.told, running.told) == ([("on_success", ANSWER)], [])
     assert timers.started == ["c", "d"]
     assert all((other.in_child, other.chunk) == (False, None) for other in others)
-    assert chunk.running is running
+    assert chunk.last_unsettled is running
     assert not child.claim_task()
     assert timers.due == [], "no task is left to reclaim"
     chunk.on_success([ANSWER, ANSWER])
@@ -180,6 +180,21 @@ def test_the_death_of_a_child_counts_a_delivery_of_the_running_task_alone(chunks
         [("redeliver", lost)],
         [("forget_start",), ("release",)],
     ]
+
+
+def test_a_task_whose_long_result_dies_with_the_child_pays_for_no_other_task(chunks: Chunks) -> None:
+    """It runs again, because its result is lost. Its delivery is not counted, because it has ended well."""
+    chunk = send_chunk(chunks, "a", "b")
+    assert chunk is not None
+    members = list(chunk.members)
+    child = chunk.memory
+    child.begin_chunk()
+    child.claim_task()
+    child.keep_result("x" * RESULT_BYTES)
+    child.claim_task()
+    lost = SimpleNamespace(exception=RuntimeError("killed"))
+    chunk.on_failure(lost)
+    assert [each.told for each in members] == [[("release",)], [("redeliver", lost)]]
 
 
 def test_only_chunks_with_a_task_that_is_concerned_are_reclaimed(chunks: Chunks) -> None:

@@ -1,6 +1,7 @@
 """A supervisor's metrics of its processes, read as Prometheus reads them."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,19 @@ def test_a_process_is_told_by_its_supervisor() -> None:
     assert list(read_metrics(os.getpid())) == []
     file.remove()
     assert list(read_metrics(os.getppid())) == []
+
+
+def test_the_unfinished_file_of_a_killed_process_is_removed() -> None:
+    """That of a living process is kept: it is being written."""
+    file = MetricsFile()
+    file.write(SAID)
+    folder = private_scratch_folder() / "metrics"
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    for pid in (ended.pid, os.getpid()):
+        (folder / f"{pid}.new").write_text('{"pid": ')
+    assert len(list(read_metrics(os.getppid()))) == 1
+    assert {path.name for path in folder.iterdir()} == {str(os.getpid()), f"{os.getpid()}.new"}
 
 
 def test_a_link_in_the_place_of_the_folder_is_not_followed(tmp_path: Path) -> None:
