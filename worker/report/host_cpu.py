@@ -54,7 +54,7 @@ def read_host_ticks(stat: Path = Path("/proc/stat")) -> tuple[float, float]:
 
 
 def read_loop_seconds() -> tuple[float, float]:
-    """Return the seconds that the main thread, which fetches, decodes and settles messages, ran; and the time.
+    """Return the seconds that the main thread ran, and the time. It fetches, decodes and settles messages.
 
     Raises `ValueError` if the kernel does not report it.
     """
