@@ -169,7 +169,7 @@ def test_a_consumer_is_added_and_taken_away(
 def test_a_message_of_an_added_queue_starts_at_once(
     control: Any, stock: Stock, worker: OneWorker, file: Path, eventually: Eventually
 ) -> None:
-    """An idle worker waits up to ten seconds for messages of its queues, and for those of the added one too."""
+    """An idle worker waits for messages of its queues for up to ten seconds, and for the added one too."""
     began = time()
     for name in ("added", "added.later", "added.last"):  # a wait begins as the message of each is settled
         control.add_consumer(name)
