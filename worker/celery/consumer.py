@@ -262,6 +262,8 @@ class PondConsumer(Consumer):
         for request in self._known_requests():
             if not request.started or request.id in unsent_ids:
                 request.release()
+        # The event loop gathered outcomes before the signal, which it does not send any more.
+        self._settle_now()
         if channel is not None:
             # From now on nothing starts here: cancel() and drain() need not wait for this process.
             self._call_broker_safely(channel.acknowledge_future_changes)

@@ -15,6 +15,7 @@ from millpond.broker.control import state
 from millpond.broker.control.state import ALL_FUTURE
 from millpond.broker.inspect.depth import read_depth
 from millpond.broker.keys import known_epochs_key
+from millpond.broker.stats.heartbeats import read_processes
 from millpond.monitor.snapshot import read_snapshot
 from millpond.monitor.tables import pool_row
 from millpond.producer.client import Client
@@ -147,6 +148,37 @@ def test_a_cancellation_holds_while_a_worker_drains_and_after_it(
         with supervised(settings, tmp_path):
             eventually(lambda: read_depth(plain_store, "default").counters["settled"] == 8)
         assert not (tmp_path / "late.started").exists()
+
+
+@pytest.mark.parametrize("executor", ["threads", "prefork"])
+def test_outcomes_that_are_gathered_at_the_signal_are_sent_before_the_drain(
+    executor: str, settings: Settings, plain_store: Store, tmp_path: Path, eventually: Eventually
+) -> None:
+    """Tasks that were released just before SIGTERM do not wait for those that still run.
+
+    The event loop gathers outcomes for a moment, here for a minute, and ends before it has sent them.
+    """
+
+    def in_flight() -> int:
+        return sum(each.in_flight for each in read_processes(plain_store))
+
+    settings = changed(settings, 120, executor=executor, concurrency=2, prefetch=4)
+    settings = settings.model_copy(update={"kinds": ("gathering_kinds",)})
+    with Client(settings=settings) as client, client.batch() as batch:
+        batch.send_many(gate(tmp_path, f"g{n}") for n in range(6))
+        with supervised(settings, tmp_path) as process:
+            eventually(lambda: len(list(tmp_path.glob("*.started"))) == 2 and in_flight() == 2, timeout=30)
+            counts = read_depth(plain_store, "default")
+            assert (counts.ready, counts.in_flight) == (0, 6), "the outcomes are gathered"
+            process.terminate()
+            eventually(lambda: read_depth(plain_store, "default").ready == 4)
+            assert process.poll() is None, "two tasks still run"
+            for n in range(6):
+                (tmp_path / f"g{n}.open").touch()
+            assert process.wait(60) == 0
+        assert batch.summary().succeeded == 2
+    counts = read_depth(plain_store, "default")
+    assert (counts.ready, counts.in_flight, counts.counters.get("redelivered", 0)) == (4, 0, 0)
 
 
 def test_a_cancelled_task_is_killed_while_its_worker_stops(
