@@ -13,7 +13,7 @@ import zstandard
 from archive_makers import FILES, make_tar, make_zip
 
 from millpond.tasks.context import Context
-from millpond.tasks.errors import BadInput, RetryLater
+from millpond.tasks.errors import BadInput
 from millpond.tasks.files.archives import unpack
 from millpond.tasks.files.contract import Unpack
 from millpond.tasks.files.storage import Storage
@@ -99,11 +99,3 @@ def test_progress_is_in_bytes_of_the_archive(store: Storage, root: Path, content
     unpack(JOB, store, Context(report=lambda *done: seen.append(done)))
     assert 0 < (seen[-1][0]) <= len(content)
     assert {total for _, total in seen} == {len(content)}
-
-
-def test_a_full_disk_leaves_nothing(store: Storage, root: Path, small_disk: Path, context: Context) -> None:
-    """A full disk is retried later, and no part of the output remains."""
-    (root / "in").write_bytes(make_zip(("a", b"x" * 600_000), ("b/c", bytes(range(256)) * 3_000)))
-    with pytest.raises(RetryLater, match="no room left"):
-        unpack(Unpack(source="in", target="disk/out"), store, context)
-    assert list(small_disk.iterdir()) == []

@@ -3,6 +3,7 @@
 The folder `shared/cases` beside the clone is run as well, where there is one.
 """
 
+import re
 import shutil
 from collections.abc import Callable
 from itertools import product
@@ -24,6 +25,7 @@ SHARED = Path(__file__).parents[4] / "shared" / "cases"
 FOLDERS = [folder for folder in (CASES, SHARED) if folder.is_dir()]
 #: Cases of other kinds of task, tested there.
 OTHERS = ("mail",)
+OPEN_QUOTE = "line {}, opens a quote that never closes"
 
 
 class Case:
@@ -82,113 +84,68 @@ class Case:
         return message
 
 
-def _stray_quote(case: Case) -> None:
-    assert "line 12, opens a quote that never closes" in case.refused(case.rows)
-
-
-def _unclosed(case: Case) -> None:
-    assert "line 2, opens a quote that never closes" in case.refused(case.rows)
-
-
-def _tabs(case: Case) -> None:
-    rows = case.rows()
-    assert len(rows) == 2
-    assert [list(row) for row in rows] == [["id", "name"]] * 2
-
-
-def _ids_and_float(case: Case) -> None:
-    assert [row["id"] for row in case.rows()] == ["9007199254740993", "9007199254740995", "1.5"]
-
-
-def _ycbcr(case: Case) -> None:
+def _keeps_its_colours(case: Case) -> None:
     with Image.open(case.root / case.name) as image:
         wanted = image.convert("RGB")
-    difference = [
-        abs(one - other) for one, other in zip(case.converted().tobytes(), wanted.tobytes(), strict=True)
-    ]
-    assert max(difference) <= 4
+    difference = zip(case.converted().tobytes(), wanted.tobytes(), strict=True)
+    assert max(abs(one - other) for one, other in difference) <= 4
     assert case.thumbnail().size == wanted.size
 
 
-def _pyramid(case: Case) -> None:
-    assert case.thumbnail().size == (200, 133)
+def _shows_its_first_frame(case: Case) -> None:
+    with Image.open(case.root / case.name) as image:
+        wanted = image.convert("RGB").resize((8, 8)).tobytes()
+    found = case.thumbnail().resize((8, 8)).tobytes()
+    assert max(abs(one - other) for one, other in zip(found, wanted, strict=True)) < 8
 
 
-def _heic(case: Case) -> None:
-    assert case.thumbnail().size == (200, 133)
-
-
-def _not_supported(case: Case) -> None:
+def _is_no_damage(case: Case) -> None:
     message = case.refused_images()
     assert "is not supported here: " in message
     assert "damaged" not in message
 
 
-def _cut_jpeg(case: Case) -> None:
-    assert "damaged or cut short" in case.refused_images()
-    assert "premature end of JPEG image" in case.refused_images()
-
-
-def _animated(case: Case) -> None:
-    with Image.open(case.root / case.name) as image:
-        wanted = image.convert("RGB").resize((8, 8)).tobytes()
-    assert max(abs(a - b) for a, b in zip(case.thumbnail().resize((8, 8)).tobytes(), wanted, strict=True)) < 8
-
-
-def _unpacks(*names: str) -> Callable[[Case], None]:
-    def check(case: Case) -> None:
-        assert tuple(sorted(case.unpacked())) == names
-
-    return check
-
-
-def _streamed(case: Case) -> None:
-    assert {name: len(content) for name, content in case.unpacked().items()} == {"-": 6}
-
-
-def _cp437(case: Case) -> None:
+def _needs_its_encoding(case: Case) -> None:
     assert "--encoding cp437" in case.refused(case.unpacked)
     assert list(case.unpacked(encoding="cp437")) == ["Übung.txt"]
 
 
-def _filled_form(case: Case) -> None:
-    text, _ = case.text()
-    assert "Ada Example" in text
-    assert "1234.50 EUR" in text
-
-
-def _form_alone(case: Case) -> None:
+def _has_its_fields(case: Case) -> None:
     text, note = case.text()
-    assert "All of the text is in fields" in text
     assert "scan" not in (note or "")
+    words = ("Ada Example", "1234.50 EUR") if "filled" in case.name else ("All of the text is in fields",)
+    assert all(word in text for word in words)
 
 
-def _zeros_behind(case: Case) -> None:
-    assert case.text()[0] == "Hello world"
-
-
-EXPECTED: dict[str, Callable[[Case], None]] = {
-    "csv/stray_quote_1000.csv": _stray_quote,
-    "csv/unclosed.csv": _unclosed,
-    "csv/tab.tsv": _tabs,
-    "jsonl/ids_and_float.jsonl": _ids_and_float,
-    "img/ycbcr_plain.tif": _ycbcr,
-    "img/ycbcr_lzw.tif": _ycbcr,
-    "img/pyramid_subifd.tif": _pyramid,
-    "img/photo.heic": _heic,
-    "img/planar_tiled.tif": _not_supported,
-    "img/lab.tif": _not_supported,
-    "img/trunc.jpg": _cut_jpeg,
-    "img/anim.avif": _animated,
-    "arc/streamed.zip": _streamed,
-    "arc/pzstd.tar.zst": _unpacks("note.txt"),
-    "arc/skippable_first.tar.zst": _unpacks("a.txt"),
-    "arc/sfx.zip": _unpacks("a.txt"),
-    "arc/dir_without_slash.zip": _unpacks("dir/a.txt"),
-    "arc/cp437_name.zip": _cp437,
-    "pdf/form_filled.pdf": _filled_form,
-    "pdf/form_only.pdf": _form_alone,
-    "pdf/trailing_zeros_5k.pdf": _zeros_behind,
+#: What each input is checked for: a function that raises, or returns two equal values.
+EXPECTED: dict[str, Callable[[Case], Any]] = {
+    "csv/stray_quote_1000.csv": lambda case: (OPEN_QUOTE.format(12) in case.refused(case.rows), True),
+    "csv/unclosed.csv": lambda case: (OPEN_QUOTE.format(2) in case.refused(case.rows), True),
+    "csv/tab.tsv": lambda case: ([list(row) for row in case.rows()], [["id", "name"]] * 2),
+    "jsonl/ids_and_float.jsonl": lambda case: (
+        [row["id"] for row in case.rows()],
+        ["9007199254740993", "9007199254740995", "1.5"],
+    ),
+    "img/ycbcr_plain.tif": _keeps_its_colours,
+    "img/ycbcr_lzw.tif": _keeps_its_colours,
+    "img/pyramid_subifd.tif": lambda case: (case.thumbnail().size, (200, 133)),
+    "img/photo.heic": lambda case: (case.thumbnail().size, (200, 133)),
+    "img/planar_tiled.tif": _is_no_damage,
+    "img/lab.tif": _is_no_damage,
+    "img/trunc.jpg": lambda case: (
+        re.findall("damaged or cut short|premature end of JPEG image", case.refused_images()),
+        ["damaged or cut short", "premature end of JPEG image"],
+    ),
+    "img/anim.avif": _shows_its_first_frame,
+    "arc/streamed.zip": lambda case: ({name: len(text) for name, text in case.unpacked().items()}, {"-": 6}),
+    "arc/pzstd.tar.zst": lambda case: ([*case.unpacked()], ["note.txt"]),
+    "arc/skippable_first.tar.zst": lambda case: ([*case.unpacked()], ["a.txt"]),
+    "arc/sfx.zip": lambda case: ([*case.unpacked()], ["a.txt"]),
+    "arc/dir_without_slash.zip": lambda case: ([*case.unpacked()], ["dir/a.txt"]),
+    "arc/cp437_name.zip": _needs_its_encoding,
+    "pdf/form_filled.pdf": _has_its_fields,
+    "pdf/form_only.pdf": _has_its_fields,
+    "pdf/trailing_zeros_5k.pdf": lambda case: (case.text()[0], "Hello world"),
 }
 
 
@@ -209,7 +166,8 @@ def test_a_case_ends_as_its_table_says(folder: Path, name: str, root: Path) -> N
     """A file that went wrong once comes out right, or is refused with one clear line."""
     if name not in EXPECTED:
         pytest.skip(f"{name} has no line here yet")
-    EXPECTED[name](Case(folder / name, root))
+    found, expected = EXPECTED[name](Case(folder / name, root)) or (None, None)
+    assert found == expected
 
 
 def test_every_case_is_there() -> None:

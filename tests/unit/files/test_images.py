@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image, ImageCms, ImageStat
@@ -90,41 +89,13 @@ def test_a_thumbnail_fits_its_box_and_is_never_enlarged(
     assert opened(root / "t.png").size == size
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize(
-    ("operation", "contract", "size"),
-    [(make_thumbnail, Thumbnail, (320, 240)), (convert_image, ConvertImage, (640, 480))],
-)
-def test_a_photograph_is_turned_upright(
-    store: Storage,
-    root: Path,
-    context: Context,
-    scene: Image.Image,
-    orientation: int,
-    operation: Any,
-    contract: Any,
-    size: tuple[int, int],
-) -> None:
-    """Each of the eight orientations of Exif is applied to the pixels, and removed."""
-    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Transpose.ROTATE_90 undoes orientation 6
-    held = scene.transpose(Image.Transpose(undo[orientation])) if orientation > 1 else scene
-    exif = Image.Exif()
-    exif[ORIENTATION] = orientation
-    held.save(root / "a.jpg", exif=exif)
-    operation(contract(source="a.jpg", target="t.jpg"), store, context)
-    image = opened(root / "t.jpg")
-    assert image.size == size
-    assert looks_upright(image)
-    assert image.getexif().get(ORIENTATION, 1) == 1
-
-
 @pytest.mark.parametrize("target", ["t.jpg", "t.png", "t.webp", "t.avif"])
 def test_where_a_photograph_was_taken_is_not_passed_on(
     make_image: MakeImage, root: Path, scene: Image.Image, target: str
 ) -> None:
-    """No place, camera, comment or profile is left in the output."""
+    """No place, camera, orientation, comment or profile is left in the output."""
     exif = Image.Exif()
-    exif[0x010F] = "SecretCamera"
+    exif[0x010F], exif[ORIENTATION] = "SecretCamera", 6
     exif.get_ifd(GPS)[1] = "N"
     exif.get_ifd(GPS)[2] = (52.0, 30.0, 17.0)
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -215,17 +186,6 @@ def test_transparency_stays_where_a_format_has_it(
     Image.new("RGBA", (64, 64), (255, 0, 0, 0)).save(root / "a.png")
     make_thumbnail(Thumbnail(source="a.png", target=target, width=32, height=32), store, context)
     assert opened(root / target).convert("RGBA").getpixel((5, 5))[3] == 0  # type: ignore[index]
-
-
-def test_of_an_animation_the_first_frame_is_taken(store: Storage, root: Path, context: Context) -> None:
-    """The output of an animated GIF is its first frame."""
-    frames = [Image.new("RGB", (64, 48), shade) for shade in (RED, BLUE, BLUE)]
-    frames[0].save(root / "a.gif", save_all=True, append_images=frames[1:], duration=50)
-    convert_image(ConvertImage(source="a.gif", target="t.webp"), store, context)
-    image = opened(root / "t.webp")
-    assert image.size == (64, 48)
-    assert is_near(colour(image, (0, 0, 64, 48)), RED, within=8)
-    assert getattr(image, "n_frames", 1) == 1
 
 
 def test_progressive_and_interlaced_files_are_read(

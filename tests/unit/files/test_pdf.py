@@ -15,7 +15,7 @@ from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
 
 from millpond.tasks.context import Context
-from millpond.tasks.errors import BadInput, Cancelled, FinalError, RetryLater, TooLarge
+from millpond.tasks.errors import BadInput, Cancelled, FinalError, TooLarge
 from millpond.tasks.files import pdf_pages
 from millpond.tasks.files.contract import PdfText
 from millpond.tasks.files.pdf import extract_text
@@ -204,11 +204,3 @@ def test_cancelling_stops_and_leaves_nothing(store: Storage, root: Path) -> None
     assert psutil.Process().children() == before
     extract_text(JOB, store, Context(report=lambda *done: seen.append(done)))
     assert seen[-1] == (20, 20)
-
-
-def test_a_full_disk_leaves_nothing(store: Storage, root: Path, small_disk: Path, context: Context) -> None:
-    """A full disk is retried later, and no part of the output remains."""
-    (root / "in.pdf").write_bytes(document(*("x" * 20_000 for _ in range(60))))
-    with pytest.raises(RetryLater, match="no room left"):
-        extract_text(PdfText(source="in.pdf", target="disk/out.txt"), store, context)
-    assert list(small_disk.iterdir()) == []

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from millpond.tasks.context import Context
-from millpond.tasks.errors import BadInput, RetryLater
+from millpond.tasks.errors import BadInput
 from millpond.tasks.files import csv_rows, tables
 from millpond.tasks.files.contract import TableResult, ToParquet
 from millpond.tasks.files.storage import Storage
@@ -190,16 +190,6 @@ def test_progress_is_in_bytes_of_both_passes(store: Storage, root: Path) -> None
     job = ToParquet(source="in.csv", target="out.parquet")
     to_parquet(job, store, Context(report=lambda *done: seen.append(done)))
     assert seen[-1] == (8_000_008, 8_000_008)
-
-
-def test_a_full_disk_leaves_nothing(store: Storage, root: Path, small_disk: Path, context: Context) -> None:
-    """A full disk is retried later, and no part of the output remains."""
-    rows = b"".join(b"%d,%d\n" % (at, at * at) for at in range(300_000))
-    (root / "in.csv").write_bytes(b"a,b\n" + rows)
-    job = ToParquet(source="in.csv", target="disk/out.parquet", compression="none", row_group_rows=10_000)
-    with pytest.raises(RetryLater, match="no room left"):
-        to_parquet(job, store, context)
-    assert list(small_disk.iterdir()) == []
 
 
 def test_a_million_columns_are_refused(refused_table: Refused) -> None:
