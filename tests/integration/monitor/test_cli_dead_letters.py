@@ -52,9 +52,7 @@ def _letters(store: Store, url: str, prefix: str, configure: Callable[[str, str]
         made = compose(kind, {"n": 1, "text": "s3cret"}, queue="default", sent_at_ms=died_ms, id=name)
         letter = {"message": made.payload, "reason": reason, "detail": json.dumps({"error": error})}
         store.client.xadd(
-            QueueKeys("default", store.prefix).dead,
-            {**letter, "deliveries": 1, "step": 0},
-            id=f"{died_ms}-0",
+            QueueKeys("default", store.prefix).dead, {**letter, "deliveries": 1, "step": 0}, id=f"{died_ms}-0"
         )
 
 
@@ -127,10 +125,3 @@ def test_an_impossible_command_is_one_line_and_changes_nothing(
     assert main(["dead", *command.split()]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert len(_left(store)) == len(LETTERS)
-
-
-@pytest.mark.parametrize("command", ["list nobody", "requeue nobody --all", "purge nobody --all"])
-def test_a_queue_that_nobody_knows_is_named(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A misspelt queue is an error, not a queue without dead letters."""
-    assert main(["dead", *command.split()]) == 2
-    assert "no queue is named 'nobody'; there are: default, email, files" in capsys.readouterr().err

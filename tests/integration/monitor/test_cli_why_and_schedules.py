@@ -52,12 +52,6 @@ def test_why_of_one_pool_for_machines(store: Store, capsys: pytest.CaptureFixtur
     assert (verdict["pool"], verdict.keys() >= {"state", "why", "advice"}) == ("email", True)
 
 
-def test_why_of_a_pool_that_is_not_there(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    """The name of an unknown pool is answered by one line with the known names."""
-    assert main(["why", "emial"]) == 2
-    assert "no pool is named 'emial'; there are: default, email, files" in capsys.readouterr().err
-
-
 def test_schedules_are_listed_with_their_times(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     """Each schedule has its last firing, its missed firings and its next one; the leader is named."""
     today = server.server_time_ms(store) // DAY_MS * DAY_MS

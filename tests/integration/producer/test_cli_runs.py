@@ -210,13 +210,6 @@ def test_an_operator_changes_a_queue_and_takes_it_back(fleet: Settings, operator
     assert in_force() == {"bound": fleet.table.queues["email"].bound, "rate": 0.0, "paused": False}
 
 
-def test_a_queue_that_nobody_knows_is_an_error(operator: Operator) -> None:
-    """A mistyped queue is refused, not made."""
-    code, said = operator("queue", "pause", "emial")
-    assert code == 2
-    assert "there are: default, email, files" in said
-
-
 @pytest.fixture
 def alone(url: str, prefix: str, tmp_path: Path) -> Settings:
     """Configure a broker that no worker serves, with room for three files."""

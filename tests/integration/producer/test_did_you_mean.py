@@ -6,9 +6,8 @@ import pytest
 
 from millpond.broker.connection import Store
 from millpond.producer.client import Client
-from millpond.tasks.errors import SettingsError, UnknownKind, UnknownQueue
+from millpond.tasks.errors import UnknownKind, UnknownQueue
 from millpond.tasks.settings import Settings
-from millpond.worker.local.embedded import embedded
 
 
 @pytest.mark.parametrize(
@@ -27,7 +26,9 @@ from millpond.worker.local.embedded import embedded
         ("health --jsn", "unrecognized arguments: --jsn. See: millpond health --help"),
         ("queue set email --unset buond", "'buond' is not a limit that can be unset; there are: "),
         ("queue show emial", "default, email, files. Did you mean 'email'?"),
-        ("queue pause emial", "Did you mean 'email'?"),
+        ("queue pause emial", "default, email, files. Did you mean 'email'?"),
+        ("dead requeue emial --all", "default, email, files. Did you mean 'email'?"),
+        ("dead purge emial --all", "default, email, files. Did you mean 'email'?"),
         ("dead list emial", "default, email, files. Did you mean 'email'?"),
         ("drain emial", "no pool is named 'emial'; there are: default, email, files. Did you mean 'email'?"),
         ("resume emial", "no pool is named 'emial'; there are: default, email, files. Did you mean 'email'?"),
@@ -49,7 +50,7 @@ def test_a_command_line(
 
 
 def test_an_application(store: Store, url: str) -> None:
-    """A mistyped kind, queue or pool in Python is answered by the similar one."""
+    """A mistyped kind or queue in Python is answered by the similar one."""
     with Client(url, settings=Settings(key_prefix=store.prefix)) as client:
         with pytest.raises(
             UnknownKind, match=r"no kind is named 'email.sned'; .*Did you mean 'email.send'\?"
@@ -59,5 +60,3 @@ def test_an_application(store: Store, url: str) -> None:
             UnknownQueue, match=r"'emial'; .*\. Did you mean 'email'\? Add a \[queues.emial\]"
         ):
             client.send(("squares.square", {"n": 1}), queue="emial")
-    with pytest.raises(SettingsError, match="Did you mean 'email'"), embedded(Settings(), pools=["emial"]):
-        pass

@@ -23,7 +23,6 @@ from millpond.tasks.pools import PoolsTable
 from millpond.tasks.settings import Settings, child_environment
 from millpond.tasks.squares.contract import Square
 from tests.conftest import Eventually
-from tests.harness.forked_commands import ForkedCommands
 from tests.harness.gates import gate
 from tests.harness.millpond_command import MILLPOND
 from tests.harness.supervisor_process import supervised
@@ -223,10 +222,3 @@ def test_a_task_that_ends_before_the_deadline_counts_beside_endless_ones(
             assert process.wait(60) == 0
         counts = read_depth(client.store, "default")
         assert (batch.summary().succeeded, counts.ready, counts.in_flight) == (1, 3, 0)
-
-
-def test_a_pool_that_nobody_knows_is_named(settings: Settings, commands: ForkedCommands) -> None:
-    """A mistyped pool is answered by the names of the pools."""
-    done = commands.run(["drain", "defualt"], child_environment(settings))
-    assert done.returncode == 2
-    assert "no pool is named 'defualt'; there are: default, email, files" in done.stderr

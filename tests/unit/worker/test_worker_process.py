@@ -10,13 +10,6 @@ import pytest
 from millpond.tasks.settings import Settings, child_environment
 
 
-def test_celery_is_not_imported_before_its_switches_are_set() -> None:
-    """A switch of the environment that Celery reads as it is imported has no effect later."""
-    program = "import sys, millpond.worker.process; print('celery' in sys.modules)"
-    ended = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
-    assert ended.stdout.strip() == "False"
-
-
 def test_a_module_that_is_not_there_is_named_in_one_line() -> None:
     """The exit code says that another attempt would end alike; no traceback is made up."""
     chosen = Settings(broker_url="redis://127.0.0.1:1/0", kinds=("nowhere_to_be_found",))
