@@ -24,7 +24,7 @@ import pytest
 
 from millpond.broker.connection import Store, connect
 from millpond.tasks.errors import StartError
-from millpond.tasks.settings import Settings
+from millpond.tasks.settings import Settings, settings
 from millpond.worker.local import valkey as private
 from millpond.worker.local.embedded import Embedded, embedded
 from millpond.worker.local.valkey import Server
@@ -100,6 +100,29 @@ def nobody_nearby(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def settings_are_read_anew() -> Iterator[None]:
+    """Forget the settings that a test has read: its environment is gone with it."""
+    yield
+    settings.cache_clear()
+
+
+@pytest.fixture
+def no_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Run in an empty folder, without any variable of Millpond. Return the folder."""
+    for name in [each for each in os.environ if each.upper().startswith("MILLPOND_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a scratch folder of this test's own, which is not the one of the machine."""
+    monkeypatch.setenv("MILLPOND_SCRATCH", str(tmp_path))
+    return tmp_path
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -32,7 +32,7 @@ def client(url: str, prefix: str) -> Iterator[Client]:
 
 
 @pytest.fixture
-def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
+def configure(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
     """Return `configure(url, prefix)`: commands that run in this process use that broker."""
 
     def use(url: str, prefix: str) -> None:
@@ -40,8 +40,7 @@ def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], 
         monkeypatch.setenv("MILLPOND_KEY_PREFIX", prefix)
         settings.cache_clear()
 
-    yield use
-    settings.cache_clear()
+    return use
 
 
 @pytest.fixture(scope="session")

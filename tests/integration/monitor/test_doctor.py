@@ -1,7 +1,6 @@
 """`millpond doctor`: whether a set-up works, and the remedy where it does not."""
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint
@@ -34,13 +33,8 @@ def small() -> Iterator[Embedded]:
 
 
 @pytest.fixture
-def doctor(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Doctor]:
+def doctor(no_settings: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Doctor:
     """Return `doctor(**settings)`: the exit code and the findings of the command, in an empty folder."""
-    for name in [each for each in os.environ if each.startswith("MILLPOND_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
     contract.load_shipped_contracts()
     shipped = {
         name: each
@@ -56,8 +50,7 @@ def doctor(
         code = millpond.main(["doctor", "--json"])
         return code, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
-    yield examine
-    settings.cache_clear()
+    return examine
 
 
 def status(findings: list[dict[str, Any]], words: str) -> str:
@@ -231,7 +224,6 @@ def test_no_line_is_wider_than_the_terminal(
 ) -> None:
     """Each finding is wrapped below itself, and the last line counts them; plain ASCII, for LANG=C."""
     monkeypatch.setenv("COLUMNS", width)
-    settings.cache_clear()
     assert millpond.main(["doctor"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= int(width)

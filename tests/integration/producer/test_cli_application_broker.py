@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,12 +35,10 @@ WriteApplication = Callable[[str], str]
 
 @pytest.fixture
 def write_application(
-    prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[WriteApplication]:
+    prefix: str, no_settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> WriteApplication:
     """Write an application in the working folder, which the settings name; no broker is configured."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.delenv("MILLPOND_BROKER_URL", raising=False)
-    monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
 
     def write(url: str) -> str:
@@ -52,8 +50,7 @@ def write_application(
         settings.cache_clear()
         return f"orchard_{number}:app"
 
-    yield write
-    settings.cache_clear()
+    return write
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from typer import Typer
 from typer.main import get_command
 
 import millpond
-from millpond.tasks.settings import settings
 from tests.harness.databases import DATABASES
 
 AWAY = "redis://127.0.0.1:1/0"
@@ -20,19 +19,14 @@ MAIL = ["--from", "a@example.org", "--text", "hello"]
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def folder(no_settings: Path, tmp_path: Path) -> Path:
     """Run in a folder with a few files, and no broker configured."""
     (tmp_path / "a.txt").write_text("a")
     (tmp_path / "empty").mkdir()
     (tmp_path / "people.csv").write_text("email,name\nann@example.org,Ann\n")
     (tmp_path / "nobody.csv").write_text("email\n")
     (tmp_path / "binary.csv").write_bytes(b"email\n\xff\xfe@example.org\n")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MILLPOND_BROKER_URL", raising=False)
-    monkeypatch.delenv("MILLPOND_DEBUG", raising=False)
-    settings.cache_clear()
-    yield tmp_path
-    settings.cache_clear()
+    return tmp_path
 
 
 Failed = Callable[[list[str], int], str]
@@ -220,12 +214,7 @@ def test_kinds_that_are_nowhere_are_named(
     ids=["ours", "of Python", "a file", "an object"],
 )
 def test_a_module_of_kinds_that_is_not_the_one_meant_is_named(
-    arguments: list[str],
-    named: str,
-    said: str,
-    folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    failed: Failed,
+    arguments: list[str], named: str, said: str, folder: Path, monkeypatch: pytest.MonkeyPatch, failed: Failed
 ) -> None:
     """A module of `kinds` that another module hides is named: without its kinds all its tasks would fail."""
     for name in ("millpond.py", "jobs.py", "calendar/__init__.py"):

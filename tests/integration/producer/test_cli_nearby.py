@@ -15,22 +15,20 @@ from millpond.tasks.errors import SettingsError
 from millpond.tasks.process.configured_broker import USING_LOCAL
 from millpond.tasks.process.local_instance import LocalInstance, find_local_instance
 from millpond.tasks.process.paths import state_folder
-from millpond.tasks.settings import Settings, settings
+from millpond.tasks.settings import Settings
 from millpond.worker.local.data_folder import locked_folder
 
 
 @pytest.fixture
-def up(url: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalInstance]:
+def up(
+    url: str, prefix: str, no_settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[LocalInstance]:
     """A `millpond up` with file workers that may touch one folder; no broker is configured."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.delenv("MILLPOND_BROKER_URL", raising=False)
-    monkeypatch.chdir(tmp_path)
-    settings.cache_clear()
     said = LocalInstance(url, key_prefix=prefix, queues=("files",), roots=(str(tmp_path / "allowed"),))
     with locked_folder(state_folder()) as folder:
         folder.write_addresses(said)
         yield said
-    settings.cache_clear()
 
 
 @pytest.mark.parametrize("arguments", [["status"], ["batches"], ["queue", "show", "files"]])

@@ -16,7 +16,6 @@ from millpond.broker import limits
 from millpond.broker.inspect import depth
 from millpond.producer.client import Client
 from millpond.tasks.settings import Files, Settings, Smtp, child_environment
-from millpond.tasks.settings import settings as read_settings
 from millpond.worker.local.embedded import embedded
 from tests.harness.mail_sink import mail_sink
 from tests.harness.millpond_command import MILLPOND, run_millpond, start_millpond
@@ -162,20 +161,18 @@ def test_output_on_a_full_disk_is_one_line_and_a_failure(fleet: Settings, comman
 @pytest.fixture
 def operator(
     fleet: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Operator]:
+) -> Operator:
     """Run commands in this process on the fleet's broker: `operator("status")` gives (code, output)."""
     for name, value in child_environment(fleet).items():
         if name.startswith("MILLPOND_"):
             monkeypatch.setenv(name, value)
-    read_settings.cache_clear()
 
     def command(*arguments: str) -> tuple[int, str]:
         code = front_door.main(arguments)
         shown = capsys.readouterr()
         return code, shown.out if code == 0 else shown.err
 
-    yield command
-    read_settings.cache_clear()
+    return command
 
 
 def test_status_names_pools_and_queues(fleet: Settings, operator: Operator) -> None:

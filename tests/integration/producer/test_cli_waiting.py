@@ -25,7 +25,7 @@ from millpond.producer.cli.output import Output
 from millpond.producer.client import Client
 from millpond.producer.message import Message
 from millpond.tasks.errors import SettingsError
-from millpond.tasks.settings import Settings, settings
+from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
 from tests.conftest import Eventually
 
@@ -131,15 +131,13 @@ def test_a_task_that_is_tried_again_is_named(opened: Session) -> None:
 
 
 def test_without_a_mail_server_nothing_is_tried_for_an_hour(
-    url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    url: str, monkeypatch: pytest.MonkeyPatch, no_settings: Path
 ) -> None:
     """The command's own workers do not get a mail that they cannot deliver; the missing setting is named."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    monkeypatch.delenv("MILLPOND_BROKER_URL", raising=False)
     monkeypatch.setenv("MILLPOND_SMTP__HOST", "127.0.0.1")
     monkeypatch.setenv("MILLPOND_SMTP__PORT", str(port))
-    settings.cache_clear()
 
     @contextmanager
     def embedded(own: Settings, pools: Sequence[str]) -> Iterator[str]:
@@ -148,4 +146,3 @@ def test_without_a_mail_server_nothing_is_tried_for_an_hour(
     fields = {"sender": "a@example.org", "to": ("b@example.org",), "text": "hello"}
     with pytest.raises(SettingsError, match=f"no mail server answers at 127.0.0.1:{port} .*SMTP__HOST"):
         send_mail(embedded, fields, queue=None, as_json=False)
-    settings.cache_clear()

@@ -1,16 +1,13 @@
 """`millpond config`: every setting in force, its value, its origin and its allowed values."""
 
 import json
-import os
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import millpond
-from millpond.tasks.settings import settings
 
 FILE = """\
 drain_seconds = "2m30s"
@@ -36,19 +33,14 @@ fields = { source = "hunter2" }
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Run in a folder with a millpond.toml, and three variables set."""
-    for name in [each for each in os.environ if each.startswith("MILLPOND_")]:
-        monkeypatch.delenv(name)
+def folder(no_settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Run in a folder with a millpond.toml, and four variables set."""
     (tmp_path / "millpond.toml").write_text(FILE % ("a" * 64))
     monkeypatch.setenv("MILLPOND_BROKER_URL", "redis://:hunter2@localhost:1/0")
     monkeypatch.setenv("MILLPOND_SMTP__HOST", "other.example.org")
     monkeypatch.setenv("MILLPOND_POOLS", '{"email": {"concurrency": 7}}')
     monkeypatch.setenv("MILLPOND_FLOWER_BASIC_AUTH", "admin:hunter2")
-    monkeypatch.chdir(tmp_path)
-    settings.cache_clear()
-    yield tmp_path
-    settings.cache_clear()
+    return tmp_path
 
 
 @pytest.fixture

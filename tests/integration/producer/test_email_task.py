@@ -33,12 +33,10 @@ def wired(monkeypatch, sink, url, prefix, tmp_path):
         "FILES__ROOTS": f'["{tmp_path}/data"]',
     }.items():
         monkeypatch.setenv(f"MILLPOND_{name}", value)
-    settings.cache_clear()
     yield tmp_path
     mailer = task._shared_mailer(settings())
     mailer.connections.close()
     mailer.ledger.store.close()
-    settings.cache_clear()
     task._shared_mailer.forget()
 
 
@@ -84,10 +82,8 @@ def test_login_is_never_sent_in_the_clear_by_accident(monkeypatch, tmp_path, mis
     monkeypatch.chdir(tmp_path)
     for name in {"USERNAME", "PASSWORD"} - {missing}:
         monkeypatch.setenv(f"MILLPOND_SMTP__{name}", "x")
-    settings.cache_clear()
     with pytest.raises(SettingsError, match="SMTP"):
         settings()
     if missing is None:
         monkeypatch.setenv("MILLPOND_SMTP__ALLOW_PLAINTEXT_LOGIN", "true")
         assert settings().smtp.username == "x"
-    settings.cache_clear()

@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,29 +20,15 @@ Failed = Callable[[list[str], int], str]
 NEVER = re.compile(r"Input should|Value error|should not have happened|Traceback|pydantic|hunter2|type=")
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Run in an empty folder, without any variable of Millpond."""
-    for name in [each for each in os.environ if each.upper().startswith("MILLPOND_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    settings.cache_clear()
-    yield tmp_path
-    settings.cache_clear()
-
-
 def test_the_table_is_long_enough() -> None:
     """The table has at least 150 wrong forms, no two the same."""
     assert len({(str(wrong), said) for wrong, said in [*VARIABLES, *FILES]}) >= 150
 
 
-@pytest.mark.usefixtures("folder")
+@pytest.mark.usefixtures("no_settings")
 @pytest.mark.parametrize(("variables", "said"), VARIABLES, ids=lambda value: str(value)[:60])
 def test_a_wrong_variable_is_named(
-    variables: dict[str, str],
-    said: str,
-    monkeypatch: pytest.MonkeyPatch,
-    failed: Failed,
+    variables: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch, failed: Failed
 ) -> None:
     """The line names the variable as it was written, and no file that is not there."""
     for name, value in variables.items():
@@ -55,9 +41,9 @@ def test_a_wrong_variable_is_named(
 
 
 @pytest.mark.parametrize(("text", "said"), FILES, ids=lambda value: str(value)[:60])
-def test_a_wrong_file_is_named_with_its_line(text: str, said: str, folder: Path, failed: Failed) -> None:
+def test_a_wrong_file_is_named_with_its_line(text: str, said: str, no_settings: Path, failed: Failed) -> None:
     """The line names the setting, the file and its line, and no variable: none is set."""
-    (folder / "millpond.toml").write_text(text, "latin-1")
+    (no_settings / "millpond.toml").write_text(text, "latin-1")
     shown = failed(["status"], 2)
     assert said in shown
     assert not NEVER.search(shown)
@@ -66,20 +52,22 @@ def test_a_wrong_file_is_named_with_its_line(text: str, said: str, folder: Path,
 
 
 @pytest.mark.parametrize("number", range(0, len(VARIABLES), 34))
-def test_a_sample_through_real_processes(number: int, folder: Path) -> None:
+def test_a_sample_through_real_processes(number: int, no_settings: Path) -> None:
     """Every command prints the same line in a process of its own; the sample has all five commands."""
     variables, said = VARIABLES[number]
     env = {**os.environ, **variables}
     command = (["kinds"], ["worker", "default"], ["gateway"], ["scheduler"], ["status"])[number % 5]
     argv = [sys.executable, "-m", "millpond", *command]
-    done = subprocess.run(argv, env=env, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        argv, env=env, cwd=no_settings, capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 2, done.stderr
     assert said in done.stderr
     assert not NEVER.search(done.stderr)
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.usefixtures("folder")
+@pytest.mark.usefixtures("no_settings")
 def test_the_stock_way_says_it_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """A settings error under `celery -A millpond worker` is one line, not a traceback of the import."""
     monkeypatch.setenv("MILLPOND_DRAIN_SECONDS", "soon")
@@ -90,16 +78,16 @@ def test_the_stock_way_says_it_in_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     assert (done.stderr + done.stdout).count("\n") == 1
 
 
-def test_a_queue_that_no_pool_takes_from_is_told(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_queue_that_no_pool_takes_from_is_told(no_settings: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A queue's table with a mistyped name gives one warning, with the similar name."""
-    (folder / "millpond.toml").write_text("[queues.emial]\nrate = 5\n[queues.zebra]\nrate = 5\n")
+    (no_settings / "millpond.toml").write_text("[queues.emial]\nrate = 5\n[queues.zebra]\nrate = 5\n")
     settings()
     settings()
     said = "no pool takes from the queue emial: did you mean email?"
     assert caplog.messages == [said]
 
 
-@pytest.mark.usefixtures("folder")
+@pytest.mark.usefixtures("no_settings")
 def test_an_application_is_told_by_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """`Settings()` and its arguments raise Millpond's own error, not pydantic's."""
     with pytest.raises(SettingsError, match=r"^drain_seconds: 'soon' cannot be used: write a duration"):
@@ -142,7 +130,7 @@ RIGHT: list[tuple[dict[str, str], str, object]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.usefixtures("folder")
+@pytest.mark.usefixtures("no_settings")
 @pytest.mark.parametrize(("variables", "path", "value"), RIGHT, ids=str)
 def test_variables_are_written_as_a_person_would(
     variables: dict[str, str], path: str, value: object, monkeypatch: pytest.MonkeyPatch
@@ -161,16 +149,18 @@ def test_variables_are_written_as_a_person_would(
     assert found == value
 
 
-@pytest.mark.usefixtures("folder")
+@pytest.mark.usefixtures("no_settings")
 def test_logins_of_flower_are_written_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """Flower's logins are written as `admin:secret`, alone or several."""
     monkeypatch.setenv("MILLPOND_FLOWER_BASIC_AUTH", "admin:secret,bob:pw")
     assert [login.get_secret_value() for login in Settings().flower_basic_auth] == ["admin:secret", "bob:pw"]
 
 
-def test_the_environment_stands_above_the_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_stands_above_the_file(no_settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One field of a table comes from a variable, the others from the file; arguments stand above both."""
-    (folder / "millpond.toml").write_text("[smtp]\nhost = 'file'\nport = 26\n[queues.email]\nrate = '50/s'\n")
+    (no_settings / "millpond.toml").write_text(
+        "[smtp]\nhost = 'file'\nport = 26\n[queues.email]\nrate = '50/s'\n"
+    )
     monkeypatch.setenv("MILLPOND_SMTP__HOST", "variable")
     found = Settings()
     assert (found.smtp.host, found.smtp.port, found.table.queues["email"].rate) == ("variable", 26, 50)
@@ -185,7 +175,7 @@ ODD = (
 
 @pytest.mark.parametrize("setting", list(list_settings(Settings)), ids=lambda setting: setting.name)
 def test_no_value_of_any_setting_meets_other_words(
-    setting: Setting, folder: Path, monkeypatch: pytest.MonkeyPatch
+    setting: Setting, no_settings: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every value in the file or in a variable is read, or refused in one line that names its place."""
     keys = [*setting.name.replace("NAME", "email").split(".")]
@@ -195,9 +185,9 @@ def test_no_value_of_any_setting_meets_other_words(
             value, path = f"[{{ {keys[-1]} = {odd} }}]", ".".join(keys[:-1])
         else:
             path = ".".join(keys)
-        (folder / "millpond.toml").write_text(f"{path} = {value}\n")
+        (no_settings / "millpond.toml").write_text(f"{path} = {value}\n")
         must_be_read_or_refused("millpond.toml")
-        (folder / "millpond.toml").unlink()
+        (no_settings / "millpond.toml").unlink()
         variable = setting.variable.replace("NAME", "EMAIL")
         for text in {value, value.strip('"')} - {'"\\u0000"'}:
             monkeypatch.setenv(variable, text)

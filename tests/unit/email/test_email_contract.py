@@ -180,10 +180,7 @@ def test_address_of_an_intranet_needs_the_setting(address, monkeypatch):
         SendEmail(sender="a@example.org", to=address, text="x")
     monkeypatch.setenv("MILLPOND_SMTP__INTRANET_DOMAINS", "intranet,local,corp.test")
     settings.cache_clear()
-    try:
-        assert SendEmail(sender="a@example.org", to=address, text="x").to == (address,)
-        for wrong in ("ann@intranet2", "a b@intranet", "ann@-x.local", "ann@x..local", "ann@\r\n.local"):
-            with pytest.raises(ValidationError):
-                SendEmail(sender="a@example.org", to=wrong, text="x")
-    finally:
-        settings.cache_clear()
+    assert SendEmail(sender="a@example.org", to=address, text="x").to == (address,)
+    for wrong in ("ann@intranet2", "a b@intranet", "ann@-x.local", "ann@x..local", "ann@\r\n.local"):
+        with pytest.raises(ValidationError):
+            SendEmail(sender="a@example.org", to=wrong, text="x")

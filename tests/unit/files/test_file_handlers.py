@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -26,18 +26,15 @@ from millpond.tasks.files.contract import (
     Unpack,
 )
 from millpond.tasks.handlers import handlers_by_kind
-from millpond.tasks.settings import settings
 
 MEGABYTE = 1024 * 1024
 
 
 @pytest.fixture
-def configured(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def configured(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return `root`, which is the only root in the settings during a test."""
     monkeypatch.setenv("MILLPOND_FILES__ROOTS", json.dumps([str(root)]))
-    settings.cache_clear()
-    yield root
-    settings.cache_clear()
+    return root
 
 
 def _pdf() -> bytes:

@@ -19,7 +19,7 @@ from millpond.tasks.durations import (
 from millpond.tasks.errors import BadInput, BadQuantity
 from millpond.tasks.pools import Queue
 from millpond.tasks.schedule import ScheduleSettings
-from millpond.tasks.settings import Settings, settings
+from millpond.tasks.settings import Settings
 
 DURATIONS: list[tuple[Any, float]] = [
     ("500ms", 0.5),
@@ -170,9 +170,7 @@ def test_options_of_commands_read_it(
 ) -> None:
     """An option that is no duration, rate or bound ends the command with one line and the right form."""
     monkeypatch.setenv("MILLPOND_BROKER_URL", url)
-    settings.cache_clear()  # tests before this one may have read them
     assert millpond.main(arguments) == 2
-    settings.cache_clear()
     shown = capsys.readouterr().err
     assert "'soon' is no " in shown
     assert shown.count("\n") == 1

@@ -17,11 +17,7 @@ from millpond.tasks.process.heartbeat_file import (
 )
 from millpond.tasks.process.paths import private_scratch_folder
 
-
-@pytest.fixture(autouse=True)
-def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("MILLPOND_SCRATCH", str(tmp_path))
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("scratch")
 
 
 def well(**changed: object) -> ProcessState:

@@ -16,7 +16,6 @@ from millpond.tasks.email import task, template_process
 from millpond.tasks.email.contract import SendEmail
 from millpond.tasks.process import spans
 from millpond.tasks.process.one_per_process import one_per_process
-from millpond.tasks.settings import settings
 from millpond.worker import handler_services
 
 THREADS = 8
@@ -57,7 +56,6 @@ def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 
 def forget_all() -> None:
-    settings.cache_clear()
     for shared in (
         task._shared_mailer,
         template_process.template_process,

@@ -11,13 +11,7 @@ from millpond.tasks.process.paths import open_private_scratch
 from millpond.worker.supervise.process_numbers import ProcessNumbers
 
 BROKER = "redis://here/0"
-
-
-@pytest.fixture(autouse=True)
-def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Separate the process numbers of this test from those of others."""
-    monkeypatch.setenv("MILLPOND_SCRATCH", str(tmp_path))
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("scratch")
 
 
 def take(numbers: ProcessNumbers, count: int, pool: str = "email") -> list[int]:

@@ -29,12 +29,7 @@ SAID = {
         "service:us:a": 80_000,
     },
 }
-
-
-@pytest.fixture(autouse=True)
-def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use a folder of metrics for this test alone."""
-    monkeypatch.setenv("MILLPOND_SCRATCH", str(tmp_path))
+pytestmark = pytest.mark.usefixtures("scratch")
 
 
 def samples(text: bytes) -> dict[tuple[str, str], float]:
