@@ -237,12 +237,12 @@ def alive() -> Alive:
 
 @pytest.fixture(scope="session")
 def eventually() -> Eventually[object]:
-    """Return `eventually(predicate, timeout=10)`: look until it is true, fail at the deadline.
+    """Return `eventually(predicate, timeout=10)`: poll until it is true, fail at the deadline.
 
     The time is that of an idle machine; a busy one gets a multiple of it.
     """
 
-    def look(predicate: Callable[[], T], timeout: float = 10.0, *, every_seconds: float = 0.02) -> T:
+    def poll(predicate: Callable[[], T], timeout: float = 10.0, *, every_seconds: float = 0.02) -> T:
         deadline = monotonic() + timeout * PATIENCE
         while True:
             seen = predicate()
@@ -252,4 +252,4 @@ def eventually() -> Eventually[object]:
                 pytest.fail(f"not true within {timeout * PATIENCE} s: {predicate!r} last said {seen!r}")
             sleep(every_seconds)
 
-    return look
+    return poll

@@ -1,4 +1,4 @@
-"""The exercises of the essay that Millpond grew from: five workers square integers, until told to stop."""
+"""The exercises of the essay that Millpond grew from: five workers square integers, until a stop."""
 
 import re
 import subprocess
@@ -160,7 +160,7 @@ def _all_of(names: set[str], count: int) -> set[str] | None:
 
 
 class _Gates:
-    """Tasks that run until they are let go; each leaves a file when it starts."""
+    """Tasks that run until the test opens their gate; each leaves a file when it starts."""
 
     def __init__(self, folder: Path, *, count: int) -> None:
         self.folder = folder

@@ -79,7 +79,7 @@ def family(job: Family, context: Context) -> None:
 
 @handler(Daemon)
 def daemon(job: Daemon, context: Context) -> int:
-    """Start the daemon and the child, and let both end."""
+    """Start the daemon and the child, and wait until both have ended."""
     child = subprocess.Popen(["sh", "-c", "exit 9"])
     with Path(job.file).open("a") as file:
         file.write(f"{_daemon(0)}\n")

@@ -1,4 +1,4 @@
-"""Kinds for the tests of the gateway: one that waits until it is told to stop, and a strict one."""
+"""Kinds for the tests of the gateway: one that waits until it is cancelled, and a strict one."""
 
 from datetime import date
 from time import monotonic, sleep

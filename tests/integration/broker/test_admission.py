@@ -138,7 +138,7 @@ def test_a_producer_that_gives_up_leaves_the_line(client: Client, eventually: Ev
 def test_every_cause_of_room_calls_the_waiting_producers(
     client: Client, eventually: Eventually, how: str
 ) -> None:
-    """A raised bound, a purge and a fetch let a blocked producer go on at once, not at its next look."""
+    """A raised bound, a purge and a fetch let a blocked producer go on at once, not at its next question."""
     done: list[int] = []
     threads = blocked(client, [3], eventually, done)
     if how == "bound":

@@ -31,9 +31,9 @@ def followers(store: Store) -> list[Summary]:
     """Return the batch summaries of the tasks on the queue `email`."""
     consumer = ManualConsumer(store, "email")
     raw = store.client.lrange(consumer.lease.keys.ready[1], 0, -1)
-    told = [json.loads(message)["headers"]["millpond"] for message in raw]
-    assert all(own["at"] > 1_600_000_000_000 for own in told), "a message tells when it was sent"
-    return [summary for own in told if (summary := parse_completed_batch(own["after"]))]
+    own_headers = [json.loads(message)["headers"]["millpond"] for message in raw]
+    assert all(own["at"] > 1_600_000_000_000 for own in own_headers), "a message has the time of its sending"
+    return [summary for own in own_headers if (summary := parse_completed_batch(own["after"]))]
 
 
 def test_it_is_sent_with_the_counts_by_the_last_settlement(client: Client, store: Store) -> None:

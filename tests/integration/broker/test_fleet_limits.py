@@ -45,7 +45,7 @@ def most_at_once(file: Path) -> int:
 
 
 def test_so_many_run_at_once_and_no_more(client: Client, file: Path) -> None:
-    """An in-flight limit of three lets three of the fleet's eight slots work for the queue."""
+    """An in-flight limit of three leaves three of the fleet's eight slots at work for the queue."""
     limits.change_limits(client.store, "default", in_flight=3)
     with client.batch() as batch:
         batch.send_many(act(file, n, 0.1) for n in range(15))
@@ -96,7 +96,7 @@ def test_a_delayed_task_starts_at_its_time(client: Client, file: Path) -> None:
 
 
 def test_a_worker_of_threads_names_time_limits_that_it_does_not_keep(url: str, tmp_path: Path) -> None:
-    """Nothing can end a thread, so its worker says so as it starts."""
+    """Nothing can end a thread, so its worker names the limit as it starts."""
     log = restarted(url, tmp_path / "limited", soft_limit_seconds=1, hard_limit_seconds=2)
     assert log.count("soft_limit_seconds = 1 and hard_limit_seconds = 2 of queue default will end no") == 1
 
@@ -124,7 +124,7 @@ def test_a_start_that_changes_limits_in_force_says_so(url: str, tmp_path: Path) 
 
 
 def test_a_limit_that_is_set_at_run_time_hides_what_a_table_changes(store: Store) -> None:
-    """A limit set by `millpond queue set` stays in force whatever a table says, so no change is told."""
+    """A limit set by `millpond queue set` stays in force whatever a table says, so no change is logged."""
 
     def declare(**table: Any) -> list[str]:
         return [str(each) for each in limits.declare_limits(store, "q", table, authoritative=True)]

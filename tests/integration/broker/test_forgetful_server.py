@@ -52,7 +52,7 @@ def ids(consumer: ManualConsumer) -> list[str]:
     return [delivery.message.id for delivery in consumer.lease.in_flight.values()]
 
 
-def look(store: Store) -> Depth:
+def read_queue(store: Store) -> Depth:
     """Return the depth of the queue."""
     return inspect_depth.read_depth(store, QUEUE)
 
@@ -75,9 +75,9 @@ def test_the_end_of_a_forgotten_run_settles_no_other_message(store: Store, consu
     consumer.fetch()
     assert ids(consumer) == ["old", "new"]
     consumer.settle(SUCCEEDED, 1)
-    assert (look(store).in_flight, look(store).counters["late"]) == (1, 1)
+    assert (read_queue(store).in_flight, read_queue(store).counters["late"]) == (1, 1)
     consumer.settle(SUCCEEDED, 1)
-    assert (look(store).in_flight, look(store).counters["settled"]) == (0, 1)
+    assert (read_queue(store).in_flight, read_queue(store).counters["settled"]) == (0, 1)
 
 
 def test_messages_that_the_server_forgot_are_dropped_and_counted(
@@ -96,14 +96,14 @@ def test_messages_that_the_server_forgot_are_dropped_and_counted(
         resume_lease(store, consumer.in_flight, consumer.lease, lease_ms=LEASE_MS)
     assert waits.lost
     assert not consumer.in_flight.may_start(waits)
-    depth = look(store)
+    depth = read_queue(store)
     assert (depth.ready, depth.in_flight, depth.counters["forgotten"]) == (2, 0, 1)
     said = caplog.text
     assert "at least 1 deliveries" in said
     assert "1 messages in flight were lost to this process" in said
     assert "1 messages that are not in flight here were released" in said
     resume_lease(store, consumer.in_flight, consumer.lease, lease_ms=LEASE_MS)
-    assert look(store).counters["forgotten"] == 1, "it is counted once"
+    assert read_queue(store).counters["forgotten"] == 1, "it is counted once"
 
 
 def test_a_consumer_that_the_server_never_saw_loses_what_it_has(store: Store) -> None:
@@ -119,7 +119,7 @@ def test_a_consumer_that_the_server_never_saw_loses_what_it_has(store: Store) ->
     consumer.settle_and_fetch(1)
     assert [each.lost for each in consumer.lease.in_flight.values()] == [True, False]
     consumer.settle(SUCCEEDED)
-    assert (look(store).counters["late"], look(store).counters["settled"]) == (1, 1)
+    assert (read_queue(store).counters["late"], read_queue(store).counters["settled"]) == (1, 1)
 
 
 def test_a_deleted_list_of_consumers_takes_nothing_from_the_living(
@@ -138,7 +138,7 @@ def test_a_deleted_list_of_consumers_takes_nothing_from_the_living(
     store.client.delete(keys.consumers)
     resume_lease(store, consumer.in_flight, consumer.lease, lease_ms=LEASE_MS)
     consumer.settle(SUCCEEDED)
-    depth = look(store)
+    depth = read_queue(store)
     assert (depth.in_flight, depth.counters["settled"], depth.counters.get("late", 0)) == (0, 3, 0)
 
 
@@ -157,7 +157,7 @@ def test_messages_of_a_dead_consumer_are_found_without_the_list(
     dead.lose_lease()
     living.fetch(2)
     assert sorted(ids(living)) == ["one", "two"]
-    assert look(store).counters["orphaned"] == 2
+    assert read_queue(store).counters["orphaned"] == 2
 
 
 def test_a_batch_whose_tasks_were_forgotten_says_so_and_completes(

@@ -1,4 +1,4 @@
-"""Lose the replies of turns, and look for the messages that they fetched."""
+"""Lose the replies of calls, and search for the messages that they fetched."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""More threads than connections on one client: they wait for one, and are told so when none comes free."""
+"""More threads than connections on one client: they wait for one, and get an error when none comes free."""
 
 import threading
 import time

@@ -45,7 +45,7 @@ def worker(settings: Settings, tmp_path: Path) -> Iterator[OneWorker]:
 
 @pytest.fixture
 def events(settings: Settings, worker: OneWorker, eventually: Eventually) -> Iterator[list[dict[str, Any]]]:
-    """Listen to everything that the worker tells, as Flower does, from its next heartbeat on."""
+    """Listen to every event of the worker, as Flower does, from its next heartbeat on."""
     seen: list[dict[str, Any]] = []
     with hear_events(settings, seen.append, eventually):
         yield seen

@@ -17,7 +17,7 @@ DEEP = "[" * 100_000
 
 
 def test_a_task_that_no_worker_can_read_is_found(store: Store) -> None:
-    """The search for its id tells where its message is, without a kind."""
+    """The search for its id finds where its message is, without a kind."""
     keys = QueueKeys("default", store.prefix)
     store.client.sadd(queues_key(store.prefix), "default")
     store.client.lpush(keys.ready[0], ODD)

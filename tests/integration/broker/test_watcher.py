@@ -1,7 +1,7 @@
 """Messages that push no wake token are fetched at once: a few processes watch for them on behalf of all.
 
 The processes here are fetchers on real connections, and a thread of the test runs their loops. No process
-looks by itself within the first twelve seconds.
+fetches by itself within the first twelve seconds.
 """
 
 import select
@@ -61,13 +61,13 @@ class Process(ManualFetcher):
 
     @property
     def watches(self) -> bool:
-        """True if it watches itself, and would be told of a message."""
+        """True if it watches itself, and would get a notice of a message."""
         watched = self.fetcher.watcher._queues.get(QUEUE)
         return watched is not None and watched.seat > 0 and watched.is_tracked
 
 
-def turn(processes: list[Process], until: Callable[[], Any], seconds: float = 40.0) -> float:
-    """Turn the loops until something is true; return for how many seconds."""
+def run_loops(processes: list[Process], until: Callable[[], Any], seconds: float = 40.0) -> float:
+    """Run the event loops until something is true. Return the seconds that it took."""
     began = monotonic()
     while not until():
         assert monotonic() - began < seconds
@@ -97,14 +97,16 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[Proces
             processes = [Process(url, store) for _ in range(count)]
             for process in processes:
                 stack.callback(process.close)
-            turn(processes, lambda: all(each.is_waiting for each in processes))
+            run_loops(processes, lambda: all(each.is_waiting for each in processes))
             # A wait that began before there was a watcher ends soon.
             monkeypatch.setattr(fetcher_module, "POLL_SECONDS", 12.0)
             monkeypatch.setattr(fetcher_module, "WATCHED_POLL_SECONDS", 12.0)
             waits = [each.waits for each in processes]
-            turn(processes, lambda: all(each.waits > n for each, n in zip(processes, waits, strict=True)))
-            turn(processes, lambda: all(each.is_waiting for each in processes))
-            turn(processes, lambda: sum(each.watches for each in processes) == min(count, 2))
+            run_loops(
+                processes, lambda: all(each.waits > n for each, n in zip(processes, waits, strict=True))
+            )
+            run_loops(processes, lambda: all(each.is_waiting for each in processes))
+            run_loops(processes, lambda: sum(each.watches for each in processes) == min(count, 2))
             return processes
 
         yield started
@@ -112,12 +114,12 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[Proces
 
 @pytest.mark.parametrize("step", [0, 3])
 def test_a_plain_push_is_taken_at_once(each_url: str, each_store: Store, start: Any, step: int) -> None:
-    """On every server and priority, an idle process has a plain message long before its own look."""
+    """On every server and priority, an idle process has a plain message long before its own fetch."""
     [process] = start(each_url, each_store)
     for _ in range(3):
         wanted = push(each_store, step)
-        assert turn([process], lambda wanted=wanted: wanted in process.taken) < 5
-        turn([process], lambda: process.is_waiting and process.watches)
+        assert run_loops([process], lambda wanted=wanted: wanted in process.taken) < 5
+        run_loops([process], lambda: process.is_waiting and process.watches)
 
 
 def test_a_plain_push_wakes_one_of_many(url: str, store: Store, start: Any) -> None:
@@ -126,8 +128,8 @@ def test_a_plain_push_wakes_one_of_many(url: str, store: Store, start: Any) -> N
     before = sum(each.waits for each in processes)
     for _ in range(10):
         wanted = push(store)
-        turn(processes, lambda wanted=wanted: any(wanted in each.taken for each in processes))
-        turn(processes, lambda: all(each.is_waiting for each in processes))
+        run_loops(processes, lambda wanted=wanted: any(wanted in each.taken for each in processes))
+        run_loops(processes, lambda: all(each.is_waiting for each in processes))
     assert sum(each.waits for each in processes) - before <= 15
 
 
@@ -139,9 +141,9 @@ def test_another_process_looks_out_for_one_that_died(url: str, store: Store, sta
         processes.remove(dead)
         dead.close()
     [left] = processes
-    turn(processes, lambda: left.watches, 4 * watcher.SEAT_SECONDS)
+    run_loops(processes, lambda: left.watches, 4 * watcher.SEAT_SECONDS)
     wanted = push(store)
-    assert turn(processes, lambda: wanted in left.taken) < 5
+    assert run_loops(processes, lambda: wanted in left.taken) < 5
 
 
 def test_a_process_that_leaves_makes_room_for_another(url: str, store: Store, start: Any) -> None:
@@ -151,13 +153,13 @@ def test_a_process_that_leaves_makes_room_for_another(url: str, store: Store, st
     for each in processes:
         if each is not left:
             each.fetcher.stop_queue(QUEUE)
-    assert turn([left], lambda: left.watches) < watcher.RECHECK_SECONDS + watcher.SEAT_SECONDS - 0.5
+    assert run_loops([left], lambda: left.watches) < watcher.RECHECK_SECONDS + watcher.SEAT_SECONDS - 0.5
 
 
 def test_to_leave_a_seat_nothing_is_connected(url: str, store: Store, start: Any) -> None:
     """After a lost connection a process leaves its seats to expire: the event loop may be closed by then."""
     [process] = start(url, store)
-    turn([process], lambda: process.watches)
+    run_loops([process], lambda: process.watches)
     client = process.fetcher.listener.client
     client.connection.disconnect()
     process.fetcher.stop_queue(QUEUE)
@@ -165,14 +167,14 @@ def test_to_leave_a_seat_nothing_is_connected(url: str, store: Store, start: Any
 
 
 def test_without_the_right_to_track_a_process_looks_for_itself(url: str, store: Store) -> None:
-    """A user without the right to CLIENT TRACKING has a look every second, as before."""
+    """A user without the right to CLIENT TRACKING fetches every second, as before."""
     rules = ("on", "nopass", "~*", "&*", "+@all", "-client|tracking")
     store.client.execute_command("ACL", "SETUSER", "modest", *rules)
     process = Process(url, store, username="modest")
     try:
-        turn([process], lambda: process.fetcher._waiting is not None)
+        run_loops([process], lambda: process.fetcher._waiting is not None)
         wanted = push(store)
-        assert turn([process], lambda: wanted in process.taken) < 10
+        assert run_loops([process], lambda: wanted in process.taken) < 10
         assert not process.fetcher.watcher.is_tracking
     finally:
         process.close()
@@ -186,23 +188,23 @@ def test_a_message_of_millpond_wakes_one(url: str, store: Store, start: Any) -> 
     for _ in range(10):
         message = compose("test.kind", {}, queue=QUEUE, sent_at_ms=0)
         publish.publish(store, [message])
-        turn(processes, lambda id=message.id: any(id in each.taken for each in processes))
-        turn(processes, lambda: all(each.is_waiting for each in processes))
+        run_loops(processes, lambda id=message.id: any(id in each.taken for each in processes))
+        run_loops(processes, lambda: all(each.is_waiting for each in processes))
     assert sum(each.waits for each in processes) - before <= 15
 
 
 def test_one_delayed_message_wakes_one_when_it_is_due(url: str, store: Store, start: Any) -> None:
     """A delayed message wakes no process when it is sent, and one when it is due; that one is on time."""
     processes = start(url, store, 8)
-    looks = sum(each.in_flight.fetch_calls + each.waits for each in processes)
+    fetches = sum(each.in_flight.fetch_calls + each.waits for each in processes)
     for _ in range(3):
         due = server.server_time_ms(store) + 300
         message = compose("test.kind", {}, queue=QUEUE, sent_at_ms=0, due_ms=due)
         publish.publish(store, [message])
-        turn(processes, lambda id=message.id: any(id in each.taken for each in processes))
+        run_loops(processes, lambda id=message.id: any(id in each.taken for each in processes))
         assert server.server_time_ms(store) - due < 250
-        turn(processes, lambda: all(each.is_waiting for each in processes))
-    assert sum(each.in_flight.fetch_calls + each.waits for each in processes) - looks <= 18
+        run_loops(processes, lambda: all(each.is_waiting for each in processes))
+    assert sum(each.in_flight.fetch_calls + each.waits for each in processes) - fetches <= 18
 
 
 @pytest.mark.slow
@@ -213,7 +215,7 @@ def test_a_look_costs_the_same_in_a_large_fleet(
     """The commands that the server runs for a look of an idle process, or of its health check, do not grow
     with the processes, whether the queue is empty or its in-flight limit keeps messages waiting.
     """
-    per_look, per_check = [], []
+    per_fetch, per_check = [], []
     for count in (4, 12):
         processes = start(url, store, count)
         if limit:
@@ -222,16 +224,16 @@ def test_a_look_costs_the_same_in_a_large_fleet(
             for _ in range(limit + 1):
                 push(store)
             holder.fetch(limit)
-            turn(processes, lambda processes=processes: all(each.is_waiting for each in processes))
-        before, looks = server_commands(store), sum(each.in_flight.fetch_calls for each in processes)
+            run_loops(processes, lambda processes=processes: all(each.is_waiting for each in processes))
+        before, fetches = server_commands(store), sum(each.in_flight.fetch_calls for each in processes)
         for _ in range(10):
             for each in processes:
                 each.in_flight.leases[QUEUE].fetchable = True
                 each.fetcher.end_wait()
-            turn(processes, lambda processes=processes: all(each.is_waiting for each in processes))
-        looks = sum(each.in_flight.fetch_calls for each in processes) - looks
-        assert looks >= 10 * count
-        per_look.append((server_commands(store) - before) / looks)
+            run_loops(processes, lambda processes=processes: all(each.is_waiting for each in processes))
+        fetches = sum(each.in_flight.fetch_calls for each in processes) - fetches
+        assert fetches >= 10 * count
+        per_fetch.append((server_commands(store) - before) / fetches)
         before = server_commands(store)
         assert not depth.read_fetchable_limits(store, [QUEUE])
         per_check.append(server_commands(store) - before)
@@ -240,7 +242,7 @@ def test_a_look_costs_the_same_in_a_large_fleet(
             each.close()
         if limit:
             holder.settle(SUCCEEDED)
-    assert per_look[1] < 1.25 * per_look[0] < 50
+    assert per_fetch[1] < 1.25 * per_fetch[0] < 50
     assert per_check[0] == per_check[1] < 10
 
 

@@ -91,8 +91,8 @@ def test_matching_letters_are_dropped_and_the_others_stay(
 ) -> None:
     """A purge by a filter drops the letters that the list with this filter has, and sends nothing."""
     chosen = FILTERS[filters]
-    told = json.loads(_run(capsys, f"purge default {filters} --json"))
-    assert told == {"queue": "default", "purged": len(chosen)}
+    printed = json.loads(_run(capsys, f"purge default {filters} --json"))
+    assert printed == {"queue": "default", "purged": len(chosen)}
     assert _left(store) == [name for name, *_ in LETTERS if name not in chosen]
     assert depth.read_depth(store, "default").ready == 0
 

@@ -67,8 +67,12 @@ def test_schedules_are_listed_with_their_times(store: Store, capsys: pytest.Capt
         assert listed.endswith("  1 sent, 3 missed")
         assert leader == f"leader: {scheduler.name}"
         assert main(["schedules", "--json"]) == 0
-        told = json.loads(capsys.readouterr().out)
-        assert (told["name"], told["last_due_ms"], told["leader"]) == ("daily", today, scheduler.name)
+        printed = json.loads(capsys.readouterr().out)
+        assert (printed["name"], printed["last_due_ms"], printed["leader"]) == (
+            "daily",
+            today,
+            scheduler.name,
+        )
         schedules.give_up_lead(store, scheduler.name)
 
 

@@ -50,19 +50,19 @@ def test_figures_are_those_of_an_independent_count(pond: Embedded, eventually: C
         done = 0
         while done < TASKS:
             before, ended_before, asked = sent[0], store.client.xlen(results), monotonic()
-            told = on_page(ann)
+            shown = on_page(ann)
             after, done, seconds = sent[0], store.client.xlen(results), monotonic() - asked
             if seconds < 2:
                 compared += 1
-                assert before * 0.98 <= told.get("published", 0) <= (after + CHUNK) * 1.02
-                assert ended_before * 0.98 <= told.get("settled", 0) <= done * 1.02
+                assert before * 0.98 <= shown.get("published", 0) <= (after + CHUNK) * 1.02
+                assert ended_before * 0.98 <= shown.get("settled", 0) <= done * 1.02
         sender.join()
     assert compared > 5
-    told = json.loads(ann.get("/api/millpond/queues/default").text)
-    for counters in (told["counters"], on_page(ann)):
+    shown = json.loads(ann.get("/api/millpond/queues/default").text)
+    for counters in (shown["counters"], on_page(ann)):
         right = counters_at_the_end(read_depth(store, "default").counters, TASKS)
         assert {name: counters[name] for name in right} == right
-    assert (told["ready"], told["in_flight"]) == (0, 0)
+    assert (shown["ready"], shown["in_flight"]) == (0, 0)
 
     def reported() -> bool:
         [totals] = heartbeats.read_totals(store, ["default"])

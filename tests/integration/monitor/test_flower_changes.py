@@ -32,9 +32,9 @@ def test_a_queue_shows_what_redis_holds(ann: Visitor, watched: Store) -> None:
     assert {"released", "rejected", "duplicates", "stale outcomes"} <= set(
         re.findall(r"<dt>([^<]+)</dt>", page)
     )
-    told = json.loads(ann.get("/api/millpond/queues/seen").text)
-    assert (told["depth"], told["ready"], told["limits"]["bound"]) == (7, 7, 50)
-    assert told["oldest_seconds"] >= 0
+    found = json.loads(ann.get("/api/millpond/queues/seen").text)
+    assert (found["depth"], found["ready"], found["limits"]["bound"]) == (7, 7, 50)
+    assert found["oldest_seconds"] >= 0
     assert ann.get("/queues/nobody").status == 404
     assert json.loads(ann.get("/api/millpond/queues/nobody").text) == {"error": "no queue is named 'nobody'"}
 

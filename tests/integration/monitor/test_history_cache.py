@@ -15,7 +15,7 @@ WHAT = ["queue:remembered", "pool:none"]
 
 @pytest.fixture
 def kept(store: Store) -> HistoryCache:
-    """Take three samples of a queue, and look at them once."""
+    """Take three samples of a queue, and read them once."""
     limits.declare_limits(store, "remembered", {}, authoritative=False)
     for _ in range(3):
         history.write_samples(store)
@@ -24,15 +24,17 @@ def kept(store: Store) -> HistoryCache:
     return past
 
 
-def test_a_look_reads_what_is_new(store: Store, kept: HistoryCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the first look an entry is read at most twice, and all are returned, in their order."""
+def test_a_later_reading_reads_new_samples_alone(
+    store: Store, kept: HistoryCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the first reading an entry is read at most twice, and all are returned, in their order."""
     read: list[Any] = []
     sample = history.parse_sample
     monkeypatch.setattr(history, "parse_sample", lambda *entry: read.append(entry) or sample(*entry))
     history.write_samples(store)
-    told = kept.samples(WHAT)
+    found = kept.samples(WHAT)
     assert len(read) == 1
-    assert told == history.HistoryCache(store).samples(WHAT)
+    assert found == history.HistoryCache(store).samples(WHAT)
 
 
 def test_no_more_is_kept_than_is_shown(
@@ -53,6 +55,6 @@ def test_a_past_that_was_dropped_is_forgotten(store: Store, kept: HistoryCache) 
     kept.samples(WHAT)
     store.client.delete(samples_key("queue:remembered", store.prefix))
     history.write_samples(store)
-    [told, _] = kept.samples(WHAT)
-    assert told == history.HistoryCache(store).samples(WHAT)[0]
-    assert len(told) == 1
+    [found, _] = kept.samples(WHAT)
+    assert found == history.HistoryCache(store).samples(WHAT)[0]
+    assert len(found) == 1

@@ -1,4 +1,4 @@
-"""A server that answers and takes no writes is told from one that is well, and from one that is away."""
+"""A server that answers and takes no writes differs from one that is well, and from one that is away."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -31,9 +31,9 @@ def test_a_full_server_is_said_to_refuse_writes(
     """The metrics report a refusal of writes with the server's reason; the check leaves no key behind."""
     assert "used memory > 'maxmemory'" in (server.find_write_refusal(full) or "")
     assert millpond.main(["metrics"]) == 0
-    told = capsys.readouterr().out
-    assert "millpond_broker_up 1.0" in told
-    assert "millpond_broker_writable 0.0" in told
+    printed = capsys.readouterr().out
+    assert "millpond_broker_up 1.0" in printed
+    assert "millpond_broker_writable 0.0" in printed
     assert server.find_write_refusal(store) is None
     assert isinstance(store.client, Redis)
     assert store.client.dbsize() == 0

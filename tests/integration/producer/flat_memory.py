@@ -86,7 +86,7 @@ def campaign(settings: Settings, root: Path, count: int) -> Memory:
 
 
 def measured(settings: Settings, arguments: Sequence[str], count: int) -> Memory:
-    """Run a command, read the results that it prints, and look at its memory on the way."""
+    """Run a command, read the results that it prints, and measure its memory on the way."""
     began = monotonic()
     with subprocess.Popen(
         [*MILLPOND, *arguments], env=child_environment(settings), stdout=subprocess.PIPE

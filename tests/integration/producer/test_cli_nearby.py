@@ -32,10 +32,10 @@ def up(
 
 
 @pytest.mark.parametrize("arguments", [["status"], ["batches"], ["queue", "show", "files"]])
-def test_a_command_that_looks_uses_it_and_says_so(
+def test_a_command_that_only_reads_uses_it_and_names_it(
     up: LocalInstance, arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A command that looks needs no exported variable, and one line on stderr names the broker it asked."""
+    """It needs no exported variable, and one line on stderr names the broker that it asked."""
     assert millpond.main(arguments) == 0
     assert capsys.readouterr().err == f"{USING_LOCAL}\n"
 
@@ -115,7 +115,7 @@ def test_one_that_has_ended_is_not_believed(up: LocalInstance) -> None:
     assert find_local_instance() == up
 
 
-def test_a_program_is_told_of_it(up: LocalInstance) -> None:
+def test_the_error_of_a_program_names_it(up: LocalInstance) -> None:
     """A program uses no unconfigured broker; the error names the running `millpond up`."""
     with pytest.raises(SettingsError, match="the running `millpond up` has printed"):
         millpond.Client()

@@ -32,7 +32,7 @@ from tests.conftest import Eventually
 
 @pytest.fixture
 def opened(url: str, prefix: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
-    """Open a session on a broker that no worker serves, and let it be silent for a moment only."""
+    """Open a session on a broker that no worker serves, whose command is silent for a moment only."""
     monkeypatch.setattr(stall_hints, "QUIET_SECONDS", 0.1)
     with Client(settings=Settings(broker_url=url, key_prefix=prefix)) as client:
         yield Session(client, "default", is_embedded=False)
@@ -46,11 +46,11 @@ def has_printed(capsys: pytest.CaptureFixture[str]) -> HasPrinted:
     """Return `has_printed(words)`: True once the command has printed these words on stderr."""
     printed: list[str] = []
 
-    def look(words: str) -> bool:
+    def read_and_search(words: str) -> bool:
         printed.append(capsys.readouterr().err)
         return words in "".join(printed)
 
-    return look
+    return read_and_search
 
 
 def test_a_queue_without_workers_is_named(

@@ -1,4 +1,4 @@
-"""Messages that no worker can run: each becomes a dead letter that says why, and the next one runs."""
+"""Messages that no worker can run: each becomes a dead letter with the reason, and the next one runs."""
 
 import base64
 import json

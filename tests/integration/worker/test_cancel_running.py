@@ -103,10 +103,10 @@ def test_a_batch_callback_gets_the_counts_of_its_batch(
     """The handler of a batch callback has the counts of the batch in its context; it runs once."""
     from pond_kinds import Tell
 
-    told = tmp_path / "told"
-    with client.batch("squares", then=Tell(file=str(told))) as batch:
+    counts_file = tmp_path / "counts"
+    with client.batch("squares", then=Tell(file=str(counts_file))) as batch:
         batch.send_many(Square(n=n) for n in range(20))
-    (line,) = eventually(lambda: told.exists() and told.read_text().splitlines())
+    (line,) = eventually(lambda: counts_file.exists() and counts_file.read_text().splitlines())
     counts = json.loads(line)
     assert (counts["id"], counts["sent"], counts["succeeded"]) == (batch.id, 20, 20)
     assert counts["completed_at_ms"] == batch.summary().completed_at_ms

@@ -18,7 +18,7 @@ from tests.conftest import Eventually
 from tests.harness.one_worker import settings_for, workers
 from tests.harness.worker_events import hear_events, totals_after
 
-Told = dict[str, list[dict[str, Any]]]
+TaskEvents = dict[str, list[dict[str, Any]]]
 
 PER_SECOND, QUICK, FAILING = 2, 300, 3
 WHOLE = ["task-received", "task-started", "task-succeeded"]
@@ -34,9 +34,9 @@ def settings(request: pytest.FixtureRequest, url: str, tmp_path: Path) -> Iterat
 
 
 @pytest.fixture
-def told(settings: Settings, eventually: Eventually) -> Iterator[Told]:
+def task_events(settings: Settings, eventually: Eventually) -> Iterator[TaskEvents]:
     """Gather the events of each task, as Flower does, from the worker's next heartbeat on."""
-    tasks: Told = defaultdict(list)
+    tasks: TaskEvents = defaultdict(list)
 
     def hear(event: dict[str, Any]) -> None:
         if event["type"].startswith("task-"):
@@ -46,8 +46,8 @@ def told(settings: Settings, eventually: Eventually) -> Iterator[Told]:
         yield tasks
 
 
-def test_a_sample_is_told_and_all_that_goes_wrong(
-    told: Told, settings: Settings, tmp_path: Path, eventually: Eventually
+def test_a_sample_is_sent_and_all_that_goes_wrong(
+    task_events: TaskEvents, settings: Settings, tmp_path: Path, eventually: Eventually
 ) -> None:
     """A sampled task has all its events, in order, and so has a failed one; the others are counted."""
     from broker_kinds import Act
@@ -59,18 +59,20 @@ def test_a_sample_is_told_and_all_that_goes_wrong(
         assert batch.wait(timedelta(minutes=2)).succeeded == QUICK
         failed = [client.send(Act(file=file, what="fail")).id for _ in range(FAILING)]
         again = client.send(Act(file=file, what="retry")).id
-        eventually(lambda: [_types(told[id])[-1:] for id in (*failed, again)] == [["task-failed"]] * 4, 20)
+        eventually(
+            lambda: [_types(task_events[id])[-1:] for id in (*failed, again)] == [["task-failed"]] * 4, 20
+        )
         ended = eventually(lambda: totals_after(client.store, QUICK + FAILING + 3), 20)
         view = next(
             v for v in snapshot.read_snapshot(client.store, settings.table).pools if v.name == "default"
         )
         text = metrics_text(snapshot.read_snapshot(client.store, settings.table)).decode()
-    quick = [events for id, events in told.items() if id not in {*failed, again}]
+    quick = [events for id, events in task_events.items() if id not in {*failed, again}]
     assert all(_types(events) == WHOLE for events in quick)
     assert PER_SECOND * BURST_SECONDS <= len(quick) < QUICK / 2
-    assert all(_types(told[id]) == [*WHOLE[:2], "task-failed"] for id in failed)
-    assert _types(told[again]) == [*WHOLE[:2], "task-retried"] * 2 + [*WHOLE[:2], "task-failed"]
-    for events in told.values():
+    assert all(_types(task_events[id]) == [*WHOLE[:2], "task-failed"] for id in failed)
+    assert _types(task_events[again]) == [*WHOLE[:2], "task-retried"] * 2 + [*WHOLE[:2], "task-failed"]
+    for events in task_events.values():
         times = [event["timestamp"] for event in events]
         assert times == sorted(times)
         assert events[0]["name"] == Act.kind

@@ -1,4 +1,4 @@
-"""Middleware in a worker: told of its start, stop and outcomes, and asked about events and log lines."""
+"""Middleware in a worker: it gets its start, stop and outcomes, and chooses events and log lines."""
 
 import json
 from pathlib import Path
@@ -43,10 +43,10 @@ class Notes(Middleware):
 
 
 @pytest.mark.parametrize("executor", ["threads", "prefork"])
-def test_outcomes_start_and_stop_are_told(
+def test_middleware_gets_outcomes_start_and_stop(
     executor: str, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
 ) -> None:
-    """A middleware hears of the start, of each outcome with its time, and of the stop.
+    """A middleware is called at the start, at each outcome with its time, and at the stop.
 
     Errors of a middleware are logged. A middleware chooses the events to send, and changes log lines.
     """

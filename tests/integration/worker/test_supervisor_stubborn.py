@@ -33,7 +33,7 @@ WITH_A_CHILD = "echo >&READY; sleep 60 & wait"
 
 @pytest.fixture
 def supervise(tmp_path: Path, eventually: Eventually) -> Iterator[Callable[..., "Shells"]]:
-    """Start supervisors of two shells each; they are ready, unless told not to wait for that."""
+    """Start supervisors of two shells each; they are ready, unless `ready` is false."""
     started: list[Shells] = []
 
     def start(script: str, stop_seconds: float = 30, *, ready: bool = True) -> Shells:

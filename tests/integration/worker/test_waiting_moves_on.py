@@ -1,6 +1,6 @@
 """A task does not wait behind a busy process while a slot elsewhere is idle.
 
-The long task ends when it is let go: by then every short one must have started.
+The long task ends when the test opens its gate: by then every short one must have started.
 """
 
 import os
@@ -39,14 +39,14 @@ def stock_workers(
     logs = [folder / f"stock-{n}.log" for n in range(count)]
     started = []
     for n, log in enumerate(logs):
-        with log.open("wb") as told:
+        with log.open("wb") as sink:
             started.append(
                 subprocess.Popen(
                     [*words, "-n", f"w{n}@stock"],
                     cwd=Path(__file__).parent,
                     env=environment,
-                    stdout=told,
-                    stderr=told,
+                    stdout=sink,
+                    stderr=sink,
                 )
             )
     try:

@@ -28,7 +28,7 @@ from tests.harness.one_worker import OneWorker, settings_for, workers
 from tests.harness.own_server import OwnServer, free_port, run_own_server
 from tests.harness.supervisor_process import supervised
 
-#: A worker that waits for its broker turns every two seconds, and its pulse is a second old at most.
+#: A worker that waits for its broker tries every two seconds, and its heartbeat is a second old at most.
 PATIENCE = 5.0
 
 
@@ -149,7 +149,7 @@ def test_a_stuck_consumer_is_not_working_and_a_paused_queue_is_not_stuck(
 def test_a_disk_that_is_full_makes_a_worker_not_ready_and_not_dead(
     settings: Settings, tmp_path: Path, eventually: Eventually
 ) -> None:
-    """A server that can write nothing refuses everything: the worker says so, and goes on when it can."""
+    """A server that can write nothing refuses everything: the worker is not ready until it can."""
     lines = [
         "appendonly yes",
         "appendfsync always",
@@ -197,18 +197,20 @@ def test_the_supervisor_answers_by_http(
 ) -> None:
     """GET /live, /ready and /working on loopback answer as the command does; /metrics has the slots."""
     with supervised(settings, tmp_path) as process:
-        eventually(lambda: asked(settings, "working")[0] == 200, 60)
+        eventually(lambda: ask_health(settings, "working")[0] == 200, 60)
         (worker,) = {each.pid for each in read_heartbeats(pid=process.pid)}
         os.kill(worker, signal.SIGSTOP)
-        eventually(lambda: asked(settings, "ready")[0] == 503, 60)
+        eventually(lambda: ask_health(settings, "ready")[0] == 503, 60)
         os.kill(worker, signal.SIGCONT)
-        eventually(lambda: asked(settings, "working")[0] == 200, 30)
-        assert asked(settings, "else")[0] == 404
-        eventually(lambda: 'millpond_worker_slots{pool="default",process="default.1@' in told(settings), 30)
-        assert 'millpond_worker_working{pool="default"} 1.0' in told(settings)
+        eventually(lambda: ask_health(settings, "working")[0] == 200, 30)
+        assert ask_health(settings, "else")[0] == 404
+        eventually(
+            lambda: 'millpond_worker_slots{pool="default",process="default.1@' in read_metrics(settings), 30
+        )
+        assert 'millpond_worker_working{pool="default"} 1.0' in read_metrics(settings)
 
 
-def asked(settings: Settings, question: str) -> tuple[int, Any]:
+def ask_health(settings: Settings, question: str) -> tuple[int, Any]:
     """Ask the page."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{settings.health_port}/{question}", timeout=5) as page:
@@ -220,7 +222,7 @@ def asked(settings: Settings, question: str) -> tuple[int, Any]:
         return 0, str(error)
 
 
-def told(settings: Settings) -> str:
+def read_metrics(settings: Settings) -> str:
     """Return the metrics."""
     with urllib.request.urlopen(f"http://127.0.0.1:{settings.health_port}/metrics", timeout=20) as page:
         return str(page.read().decode())

@@ -84,7 +84,7 @@ def test_a_result_of_more_slots_holds_for_the_shorter_runs_of_fewer() -> None:
 
 @pytest.mark.parametrize("slots", [3, 4, 6, 8])
 def test_runs_that_were_longer_with_prefetched_messages_wait_for_each_other(slots: int) -> None:
-    """Without prefetch, a dependency for one fewer than the slots looks like one for all of them."""
+    """Without prefetch, a dependency for one fewer than the slots resembles one for all of them."""
     found = measured(1_000, slots, error=0.04)
     assert found.with_slowdown(1.0).grows
     assert found.with_slowdown(1.08).grows

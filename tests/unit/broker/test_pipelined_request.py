@@ -19,13 +19,13 @@ def waiting(*, slots: int, busy: int) -> InFlightMessages:
     return in_flight
 
 
-def test_it_tells_of_the_slots_that_are_free() -> None:
-    """While a slot is free, the turn says how many: so many may be fetched under a limit."""
-    turn = make_pipelined_request(waiting(slots=5, busy=3), {"one"}, time.monotonic() + 1)
-    assert turn is not None
-    assert turn.free_slots == 2
+def test_it_has_the_number_of_free_slots() -> None:
+    """While a slot is free, the request has their number: so many may be fetched under a limit."""
+    request = make_pipelined_request(waiting(slots=5, busy=3), {"one"}, time.monotonic() + 1)
+    assert request is not None
+    assert request.free_slots == 2
 
 
 def test_none_is_sent_while_every_slot_is_busy() -> None:
-    """It would fetch nothing under a limit, and use up the token that tells of a free slot."""
+    """It would fetch nothing under a limit, and use up the wake token for a free slot."""
     assert make_pipelined_request(waiting(slots=5, busy=5), {"one"}, time.monotonic() + 1) is None

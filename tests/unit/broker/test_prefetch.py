@@ -100,7 +100,7 @@ def test_what_waits_goes_back_after_a_moment(ahead: Prefetch) -> None:
 
 
 def test_a_process_that_stood_still_gives_nothing_back(ahead: Prefetch) -> None:
-    """At its second look the messages that waited have started; what waits now is fresh."""
+    """At its second check the messages that waited have started; what waits now is fresh."""
     old, older, fresh = (delivery_of(f"{n}/0", "task") for n in range(3))
     now = fresh.fetched_at + 1
     fresh.fetched_at = now

@@ -60,15 +60,17 @@ def test_a_higher_level_packs_tighter(store: Storage, root: Path, context: Conte
     assert lengths == sorted(set(lengths))
 
 
-def test_progress_is_told_in_bytes(store: Storage, root: Path, context: Context) -> None:
+def test_progress_is_in_bytes(store: Storage, root: Path, context: Context) -> None:
     """Progress begins with the first chunk and ends with the file's length."""
     (root / "a").write_bytes(TEXT)
-    told: list[tuple[int, int | None]] = []
+    progress: list[tuple[int, int | None]] = []
     compute_checksum(
-        Checksum(source="a"), store, replace(context, report=lambda done, total: told.append((done, total)))
+        Checksum(source="a"),
+        store,
+        replace(context, report=lambda done, total: progress.append((done, total))),
     )
-    assert told[0] == (CHUNK_BYTES, len(TEXT))
-    assert told[-1] == (len(TEXT), len(TEXT))
+    assert progress[0] == (CHUNK_BYTES, len(TEXT))
+    assert progress[-1] == (len(TEXT), len(TEXT))
 
 
 @pytest.mark.parametrize("change", [-10, 10])

@@ -100,9 +100,9 @@ def test_a_cancelled_handler_stops_between_two_pieces(
 ) -> None:
     """A task that is cancelled after its first checkpoint stops at the second, and leaves no target."""
     (configured / job.source).write_bytes(make_content())
-    looks = iter([False])
+    answers = iter([False])
     with pytest.raises(Cancelled, match="task t was cancelled while it ran"):
-        handlers_by_kind()[job.kind].function(job, Context(id="t", is_cancelled=lambda: next(looks, True)))
+        handlers_by_kind()[job.kind].function(job, Context(id="t", is_cancelled=lambda: next(answers, True)))
     assert names() == [job.source]
 
 

@@ -5,9 +5,9 @@ from millpond.producer.cli.failures import Failures
 
 def seen(*failures: tuple[str, str]) -> list[str]:
     """Return all lines that these failures print."""
-    told = Failures()
-    lines = [line for label, reason in failures if (line := told.add_failure(label, reason))]
-    return [*lines, *told.summary_lines()]
+    collected = Failures()
+    lines = [line for label, reason in failures if (line := collected.add_failure(label, reason))]
+    return [*lines, *collected.summary_lines()]
 
 
 def test_a_folder_of_a_thousand_wrong_files_is_one_summary() -> None:
@@ -25,7 +25,7 @@ def test_a_folder_of_a_thousand_wrong_files_is_one_summary() -> None:
 
 
 def test_a_few_failures_are_each_named() -> None:
-    """Whatever is said of five files of a kind is said of each."""
+    """Up to five failures of a kind have a line each."""
     failures = [(f"f{at}", reason) for reason in ("a", "b", "c") for at in range(5)]
     assert seen(*failures) == [f"{label}: {reason}" for label, reason in failures]
 

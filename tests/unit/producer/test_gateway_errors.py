@@ -52,9 +52,9 @@ def test_every_error_is_a_problem(error: Exception, status: int, code: str) -> N
     assert "secret" not in json.dumps(body)
 
 
-def test_only_an_error_of_a_send_tells_of_a_task() -> None:
+def test_only_an_error_of_a_send_mentions_a_task() -> None:
     """Where a batch or a task is read and the broker is away, there is nothing to send again."""
     _, body = response_to(BrokerAway("reading a batch: the broker cannot be reached"))
     assert body["error"]["message"] == "the broker cannot be reached: try again"
-    told = translate_error(BrokerAway("sending"), is_send=True).problem.message
-    assert told.endswith("the task may have been accepted: send it again with once=…")
+    message = translate_error(BrokerAway("sending"), is_send=True).problem.message
+    assert message.endswith("the task may have been accepted: send it again with once=…")

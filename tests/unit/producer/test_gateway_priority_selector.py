@@ -1,4 +1,4 @@
-"""The event loop looks at light tokens' sockets always, and at those of the background in its time."""
+"""The event loop selects light tokens' sockets always, and at those of the background in its time."""
 
 import selectors
 import socket
@@ -51,7 +51,7 @@ class Sockets:
         return {key.fd for key, mask in self.selector.select(0) if mask == selectors.EVENT_READ}
 
     def work(self, seconds: float) -> None:
-        """Advance the clock by the seconds that the loop works after a look at its sockets."""
+        """Advance the clock by the seconds that the loop works after a selection of its sockets."""
         self.clock.now += seconds
 
     def rest(self, seconds: float) -> None:
@@ -68,7 +68,7 @@ def sockets() -> Iterator[Sockets]:
 
 
 def test_the_background_rests_beside_a_light_request(sockets: Sockets) -> None:
-    """After its work the background is not looked at for a rest; what is forward always is."""
+    """After its work the background is not selected for a rest; what is forward always is."""
     forward = sockets.readable()
     sockets.selector.start()
     behind = sockets.readable()

@@ -14,7 +14,7 @@ from millpond.tasks.squares.contract import Square
 
 
 class Slow:
-    """Send nothing; note each call, the first of which waits until it is told to go on."""
+    """Send nothing; note each call, the first of which waits for `go_on`."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str | None, list[Any]]] = []

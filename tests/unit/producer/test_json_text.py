@@ -41,8 +41,8 @@ def test_what_is_no_number_of_json_is_refused(text: bytes) -> None:
         (b"7" * 5_000, "the body has a whole number of too many digits"),
     ],
 )
-def test_a_fault_is_told_by_its_place(text: bytes, reason: str) -> None:
-    """The place in the text is told, and nothing that is in it."""
+def test_a_fault_is_named_by_its_place(text: bytes, reason: str) -> None:
+    """The place in the text is named, and nothing that is in it."""
     with pytest.raises((ValueError, RecursionError)) as refused:
         json_text.parse_json(text)
     assert json_text.describe_fault("the body", refused.value) == reason

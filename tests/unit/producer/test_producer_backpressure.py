@@ -31,7 +31,7 @@ class Queue:
         return answers
 
     def wait(self, store: Store, queue: str, ticket: str, seconds: float) -> int:
-        assert self.line == [ticket], "who waits stands in the line"
+        assert self.line == [ticket], "a waiting producer has a ticket"
         self.waits.append(seconds)
         del self.held[: self.drained]
         return min(int(ticket.split(".")[0]), self.bound - len(self.held))
@@ -68,7 +68,7 @@ def test_block_waits_until_everything_is_taken_in_order(monkeypatch: pytest.Monk
     assert queue.taken == [str(n) for n in range(100)]
 
 
-def test_who_waits_asks_with_one_message_and_sends_what_there_is_room_for(
+def test_a_waiting_producer_asks_with_one_message_and_sends_what_there_is_room_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A full queue is asked with one message, and sent as many as it called for; nothing is sent in vain."""
@@ -78,7 +78,7 @@ def test_who_waits_asks_with_one_message_and_sends_what_there_is_room_for(
     assert len(queue.waits) == 5
 
 
-def test_who_is_not_called_looks_again_and_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_producer_without_a_grant_asks_again_and_keeps_its_ticket(monkeypatch: pytest.MonkeyPatch) -> None:
     """A wait that ends without a call is followed by one question under the same ticket, not by a rush."""
     queue = Queue(bound=1)
     rooms = iter([0, 0, 1])

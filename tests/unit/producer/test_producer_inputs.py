@@ -52,7 +52,7 @@ def test_a_missing_argument_is_refused_before_anything_starts(tree: Path) -> Non
         Inputs([str(tree / "*.jpg")]).check_arguments()
 
 
-def test_a_folder_that_cannot_be_read_is_told(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_read_is_named(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder that cannot be opened is an input left out, not the end of the walk."""
     scandir = os.scandir
 
@@ -80,7 +80,9 @@ class BrokenFolder:
     def __exit__(self, *_: object) -> None: ...
 
 
-def test_a_folder_that_cannot_be_read_to_its_end_is_told(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_read_to_its_end_is_named(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is named behind the files that it gave, the folders beside it are walked, and it is counted."""
     scandir = os.scandir
 
@@ -94,7 +96,7 @@ def test_a_folder_that_cannot_be_read_to_its_end_is_told(tree: Path, monkeypatch
     assert inputs.count_items() == 6
 
 
-def test_a_link_to_itself_is_told(tree: Path) -> None:
+def test_a_link_to_itself_is_named(tree: Path) -> None:
     """An entry that leads nowhere but to itself stands for itself: the others are found and counted."""
     (tree / "loop.jpg").symlink_to("loop.jpg")
     inputs = Inputs([str(tree)], patterns=("*.jpg",))

@@ -54,10 +54,10 @@ def test_a_quick_answer_is_believed(trip: tuple[float, float], monkeypatch: pyte
 def test_a_slow_answer_makes_nothing_early(
     slow: tuple[float, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where every answer is slow, the time told is that of the server or later, never before it."""
+    """Where every answer is slow, the time is that of the server or later, never before it."""
     network = Network([slow] * server_clock.MOST_SAMPLES)
-    told = clock_on(network, monkeypatch).now_ms()
-    assert network.server_ms - 1 <= told <= network.server_ms + sum(slow) * 1000
+    found = clock_on(network, monkeypatch).now_ms()
+    assert network.server_ms - 1 <= found <= network.server_ms + sum(slow) * 1000
 
 
 def test_the_quickest_answer_counts(monkeypatch: pytest.MonkeyPatch) -> None:

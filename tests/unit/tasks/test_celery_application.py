@@ -48,7 +48,7 @@ def test_a_url_gets_the_tls_options_of_the_application_unless_it_has_its_own(
 def test_the_reason_why_an_application_cannot_be_loaded(
     app_name: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A module that is missing or raises is told as that, not as a name without a variable."""
+    """A module that is missing or raises is named as that, not as a name without a variable."""
     (tmp_path / "orchard").mkdir()
     for module, text in {
         "__init__": "",

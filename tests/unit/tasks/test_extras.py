@@ -46,7 +46,7 @@ def test_what_is_installed_is_not_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "here", "wanted"),
+    ("origin", "here", "wanted"),
     [
         ({"url": "file:///src/millpond", "dir_info": {}}, "/", "install '/src/millpond[files]'"),
         ({"url": "file:///a%20b", "dir_info": {"editable": True}}, "/", "install -e '/a b[files]'"),
@@ -56,10 +56,10 @@ def test_what_is_installed_is_not_asked_for() -> None:
     ],
 )
 def test_the_command_names_what_millpond_was_installed_from(
-    told: dict[str, object], here: str, wanted: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    origin: dict[str, object], here: str, wanted: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The command installs from the same place as before: a clone, an editable clone, a wheel or an index."""
-    text = json.dumps(told).replace("HERE", str(tmp_path))
+    text = json.dumps(origin).replace("HERE", str(tmp_path))
     monkeypatch.setattr(metadata.PathDistribution, "read_text", lambda _self, _name: text)
     monkeypatch.chdir(here.replace("HERE", str(tmp_path)))
     assert extras.install_command(["files"]).endswith(wanted)

@@ -236,11 +236,11 @@ def test_headers_that_would_not_arrive_as_they_are_are_refused(add: Any, said: s
 
 def test_an_error_after_sending_is_logged_and_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
     """The broker has replied: a sender that got the error would send the task again."""
-    told = []
+    sent = []
 
     class Outer(middleware.Middleware):
         def on_sent(self, sending: middleware.Sending, error: Exception | None) -> None:
-            told.append(sending.id)
+            sent.append(sending.id)
 
     class Failing(middleware.Middleware):
         def on_sent(self, sending: middleware.Sending, error: Exception | None) -> None:
@@ -248,6 +248,6 @@ def test_an_error_after_sending_is_logged_and_changes_nothing(caplog: pytest.Log
 
     for hook in middleware.Hooks([Outer(), Failing()]).on_sent:
         hook(about_to_send(), None)
-    assert told == ["one"]
+    assert sent == ["one"]
     assert "Failing.on_sent failed after task one was sent" in caplog.text
     assert "OSError: no metrics" in caplog.text

@@ -21,7 +21,7 @@ class Hub:
         self._due.append(lambda: call(*args))
 
     def fire(self) -> bool:
-        """Make the call that waits; say whether there was one."""
+        """Make the call that waits. Return False if there is none."""
         if self._due:
             self._due.pop()()
             return True
@@ -38,14 +38,14 @@ class Child:
 def children(monkeypatch: pytest.MonkeyPatch) -> WatchedPool:
     """A pool of one child, which is reaped at the tenth check."""
     pool = WatchedPool.__new__(WatchedPool)
-    pool._pool, looks = [Child()], []
+    pool._pool, checks = [Child()], []
 
-    def look() -> None:
-        looks.append(1)
-        if len(looks) == 10:
+    def check() -> None:
+        checks.append(1)
+        if len(checks) == 10:
             pool._pool.clear()
 
-    monkeypatch.setattr(pool, "maintain_pool", look)
+    monkeypatch.setattr(pool, "maintain_pool", check)
     return pool
 
 

@@ -21,19 +21,19 @@ POOL = SimpleNamespace(
 
 
 class Request(SimpleNamespace):
-    """A stand-in for a request, which records its calls in `told`."""
+    """A stand-in for a request, which records its calls in `calls`."""
 
     def __init__(self, id: str, **more: Any) -> None:
-        told: list[Any] = []
+        calls: list[Any] = []
         names = ("release", "redeliver", "on_success", "forget_start")
-        tell = {name: self._teller(told, name) for name in names}
+        recorders = {name: self._recorder(calls, name) for name in names}
         super().__init__(
             id=id,
             name="short",
             kind="short",
             delivery=delivery_of("1/0", id),
             limits=(None, None),
-            told=told,
+            calls=calls,
         )
         self.__dict__.update(
             {
@@ -42,14 +42,14 @@ class Request(SimpleNamespace):
                 "may_start": lambda: True,
                 "record_start": lambda *_: None,
                 "revoked": lambda: False,
-                **tell,
+                **recorders,
                 **more,
             }
         )
 
     @staticmethod
-    def _teller(told: list[Any], name: str) -> Callable[..., None]:
-        return lambda *given: told.append((name, *given[:1]))
+    def _recorder(calls: list[Any], name: str) -> Callable[..., None]:
+        return lambda *given: calls.append((name, *given[:1]))
 
     __hash__ = object.__hash__
 
@@ -133,14 +133,14 @@ def test_tasks_behind_a_long_one_are_reclaimed(
     child.claim_task()
     later(monkeypatch)
     timers.fire()
-    assert (ended.told, running.told) == ([("on_success", ANSWER)], [])
+    assert (ended.calls, running.calls) == ([("on_success", ANSWER)], [])
     assert timers.started == ["c", "d"]
     assert all((other.in_child, other.chunk) == (False, None) for other in others)
     assert chunk.last_unsettled is running
     assert not child.claim_task()
     assert timers.due == [], "no task is left to reclaim"
     chunk.on_success([ANSWER, ANSWER])
-    assert ended.told == running.told == [("on_success", ANSWER)]
+    assert ended.calls == running.calls == [("on_success", ANSWER)]
 
 
 def test_a_chunk_whose_tasks_are_short_is_kept(
@@ -175,7 +175,7 @@ def test_the_death_of_a_child_counts_a_delivery_of_the_running_task_alone(chunks
     child.claim_task()
     lost = SimpleNamespace(exception=RuntimeError("killed"))
     chunk.on_failure(lost)
-    assert [each.told for each in members] == [
+    assert [each.calls for each in members] == [
         [("on_success", ANSWER)],
         [("redeliver", lost)],
         [("forget_start",), ("release",)],

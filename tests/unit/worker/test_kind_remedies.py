@@ -14,7 +14,7 @@ class Scan(Contract, kind="remedies.scan"):
 def test_a_module_of_the_users_with_the_name_of_an_extra_needs_none(
     monkeypatch: pytest.MonkeyPatch, module: str
 ) -> None:
-    """An extra would be installed in vain: the workers must be told the module."""
+    """An extra would be installed in vain: the workers need the name of the module."""
     monkeypatch.setattr(Scan, "__module__", module)
     assert kind_remedy(Scan.kind) == "start a worker with MILLPOND_KINDS=MODULE, the module that declares it"
 

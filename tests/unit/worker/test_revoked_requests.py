@@ -123,7 +123,7 @@ def test_threads_name_the_first_time_limit_of_a_call_that_they_do_not_keep(
         ("KILL", Terminated(9)),
     ],
 )
-def test_a_task_whose_child_was_told_to_end_is_terminated(name: str, end: Any) -> None:
+def test_a_task_whose_child_gets_a_signal_is_terminated(name: str, end: Any) -> None:
     """SIGTERM raises `SystemExit` in a handler: the task does not fail or go back to its queue."""
     in_flight, sent = InFlightMessages(), []
 

@@ -76,12 +76,12 @@ def test_tasks_are_counted_by_whether_their_events_were_chosen() -> None:
 
 def test_the_event_of_a_start_is_sent_once() -> None:
     """A task that is reclaimed and sent to another child starts again for the pool, not for Flower."""
-    told: list[str] = []
+    sent: list[str] = []
     request: Any = PondRequest.__new__(PondRequest)
     request.id, request.name, request._task = "one", "kind", SimpleNamespace(send_events=True)
-    request._eventer = SimpleNamespace(enabled=True, send=lambda type, **_: told.append(type))
+    request._eventer = SimpleNamespace(enabled=True, send=lambda type, **_: sent.append(type))
     for _ in range(2):
         request.on_accepted(1, monotonic())
         request.forget_start()
     request.send_event("task-succeeded")
-    assert told == ["task-started", "task-succeeded"]
+    assert sent == ["task-started", "task-succeeded"]

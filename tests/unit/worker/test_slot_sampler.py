@@ -103,8 +103,8 @@ def test_a_connection_that_is_not_answered_names_the_address(slots: Slots, event
     eventually(lambda: not slots.kinds)
 
 
-def test_an_answer_by_udp_is_said_to_be_one(slots: Slots, eventually: Eventually) -> None:
-    """A question by UDP without a connection has no address that the kernel tells."""
+def test_an_answer_by_udp_is_named(slots: Slots, eventually: Eventually) -> None:
+    """A question by UDP without a connection has no address that the kernel knows."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
         asked.bind(("127.0.0.1", 0))
         slots.run(lambda: asked.recvfrom(1))
@@ -150,23 +150,23 @@ class Own:
         self.itself, self.local = self, threading.local()
         self.local.n = 1
 
-looks = SlotSampler({threading.get_ident(): "kind"})
+sampler = SlotSampler({threading.get_ident(): "kind"})
 for threshold in range(2, 400):
     gc.set_threshold(threshold, 1, 1)
     for _ in range(20):
         Own()
-        looks.sample_slots()
+        sampler.sample_slots()
 print("went on")
 """
 
 
 def test_garbage_that_is_collected_meanwhile_stops_nothing() -> None:
-    """A look while a thread's own data is garbage ends: it stopped the process for good on Python 3.11.7."""
+    """A sample ends while a thread's own data is garbage: it stopped the process on Python 3.11.7."""
     done = subprocess.run([sys.executable, "-c", COLLECTING], capture_output=True, text=True, timeout=60)
     assert done.stdout == "went on\n", done.stderr
 
 
-def test_a_look_keeps_nothing_that_a_task_held() -> None:
+def test_a_sample_keeps_nothing_that_a_task_held() -> None:
     """What a task holds is freed as it returns, not when garbage is collected, however often it was seen."""
 
     class Picture:
@@ -291,7 +291,7 @@ def test_a_slot_waits_for_results_of_other_tasks(slots: Slots) -> None:
 
 
 def test_a_lock_in_the_data_of_a_library_has_its_name() -> None:
-    """The kernel tells the address of a lock; one in a library's own data is the library's."""
+    """The kernel has the address of a lock; one in a library's own data is the library's."""
     data = next(low for low, _, name in library_data.data_of_libraries() if name.startswith("libc.so"))
     assert thread_activity._activity_at_futex(data) == thread_activity.Activity("lock", "a lock of libc")
     assert thread_activity._activity_at_futex(1) == thread_activity.Activity("lock")
@@ -320,7 +320,7 @@ def test_a_file_that_cannot_be_opened_yet_is_waited_for(slots: Slots, tmp_path: 
     (tmp_path / "pipe").open("wb").close()
 
 
-def test_waits_that_no_look_has_seen_are_like_those_that_were_seen() -> None:
+def test_waits_that_no_sample_has_are_like_those_that_were_seen() -> None:
     """A slot that is mostly found on a processor, between short waits for the disk, waits for the disk."""
     computes, disk, likely = Place("processor", kind="a"), Place("file", kind="a"), Place("unknown", kind="a")
     seen = Counter({computes: 500, disk: 30, Place("peer", kind="b"): 100})

@@ -27,7 +27,7 @@ def settings_of() -> Settings:
     return Settings(broker_url="redis://localhost/0", table={"pools": pools, "queues": queues})
 
 
-def told(pool: str, **conf: Any) -> str:
+def changes_of(pool: str, **conf: Any) -> str:
     """Return the table for an application with these settings, whose worker is of this pool."""
     app = Celery("shop", broker="redis://localhost/0", set_as_current=False)
     app.conf.update({"task_default_queue": pool, **conf})
@@ -47,7 +47,7 @@ def lines(text: str) -> dict[str, str]:
 def test_replaced_and_unhonoured_settings_are_named_with_the_remedy() -> None:
     """Each line has both values, the reason and the remedy; defaults that change no task's fate have none."""
     found = lines(
-        told(
+        changes_of(
             "quick",
             task_time_limit=5,
             worker_prefetch_multiplier=16,
@@ -69,7 +69,7 @@ def test_replaced_and_unhonoured_settings_are_named_with_the_remedy() -> None:
 
 def test_limits_hold_on_prefork_and_a_queue_without_a_pool_is_named() -> None:
     """A time limit is not named where children can be killed; a queue without a pool is, before it fills."""
-    found = lines(told("heavy", task_time_limit=5, task_default_queue="celery"))
+    found = lines(changes_of("heavy", task_time_limit=5, task_default_queue="celery"))
     assert "task_time_limit" not in found
     assert 'no pool serves it: set queues = ["celery"]' in found["queue celery"]
 
@@ -103,7 +103,7 @@ def test_only_a_worker_of_threads_alone_names_limits_that_are_not_kept() -> None
 def test_queues_that_are_set_as_a_mapping_are_named_too() -> None:
     """Celery takes a mapping of names to options for `task_queues`, as well as a list of queues."""
     queues = {name: {"exchange": name, "routing_key": name} for name in ("orders", "heavy")}
-    found = lines(told("heavy", task_queues=queues))
+    found = lines(changes_of("heavy", task_queues=queues))
     assert "queue orders" in found
     assert "queue heavy" not in found
 
@@ -139,7 +139,7 @@ def test_queues_that_are_set_as_a_mapping_are_named_too() -> None:
 )
 def test_no_setting_is_replaced_in_silence(setting: str, value: Any, said: str) -> None:
     """Each setting that has another effect than on stock is named with both values and its remedy."""
-    found = " ".join(told("heavy", **{setting: value}).split())
+    found = " ".join(changes_of("heavy", **{setting: value}).split())
     assert said in found
 
 
@@ -257,4 +257,4 @@ def test_spans_that_come_twice_are_named(on: bool, monkeypatch: pytest.MonkeyPat
     made = SimpleNamespace(is_instrumented_by_opentelemetry=on)
     module = SimpleNamespace(CeleryInstrumentor=lambda: made)
     monkeypatch.setitem(sys.modules, "opentelemetry.instrumentation.celery", module)
-    assert ("CeleryInstrumentor" in told("heavy")) is on
+    assert ("CeleryInstrumentor" in changes_of("heavy")) is on

@@ -13,7 +13,7 @@ from millpond.tasks.process.prometheus_text import Metric, format_metrics
 from millpond.worker.report.metrics import supervisor_metrics
 from millpond.worker.report.metrics_file import MetricsFile, read_metrics
 
-SAID = {
+FIGURES = {
     "name": "default.1@here",
     "pool": "default",
     "slots": 4,
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("scratch")
 
 
 def samples(text: bytes) -> dict[tuple[str, str], float]:
-    """Return values by name and the label that tells them apart."""
+    """Return values by name and the label that differs."""
     families = text_string_to_metric_families(text.decode())
     return {
         (
@@ -45,20 +45,20 @@ def samples(text: bytes) -> dict[tuple[str, str], float]:
     }
 
 
-def test_a_process_is_told_by_its_supervisor() -> None:
+def test_a_supervisor_has_the_metrics_of_its_process() -> None:
     """Slots, round trips, leases, ends and times of a process; and that a pool without one is not live."""
     file = MetricsFile()
-    file.write(SAID)
-    told = samples(format_metrics(supervisor_metrics(["default"], os.getppid())))
-    assert told["millpond_worker_slots_busy", "default"] == 3
-    assert told["millpond_worker_fetch_calls_total", "default"] == 9
-    assert told["millpond_worker_lease_renewals_total", "default"] == 7
-    assert told["millpond_worker_leases_lost_total", "default"] == 1
-    assert told["millpond_worker_busy_seconds_total", "default"] == 2.5
-    assert told["millpond_worker_task_ended_total", "succeeded"] == 2
-    assert told["millpond_worker_task_service_seconds_bucket", "0.02"] == 0
-    assert told["millpond_worker_task_service_seconds_bucket", "0.05"] == 2
-    assert told["millpond_worker_live", "default"] == 0
+    file.write(FIGURES)
+    found = samples(format_metrics(supervisor_metrics(["default"], os.getppid())))
+    assert found["millpond_worker_slots_busy", "default"] == 3
+    assert found["millpond_worker_fetch_calls_total", "default"] == 9
+    assert found["millpond_worker_lease_renewals_total", "default"] == 7
+    assert found["millpond_worker_leases_lost_total", "default"] == 1
+    assert found["millpond_worker_busy_seconds_total", "default"] == 2.5
+    assert found["millpond_worker_task_ended_total", "succeeded"] == 2
+    assert found["millpond_worker_task_service_seconds_bucket", "0.02"] == 0
+    assert found["millpond_worker_task_service_seconds_bucket", "0.05"] == 2
+    assert found["millpond_worker_live", "default"] == 0
     assert list(read_metrics(os.getpid())) == []
     file.remove()
     assert list(read_metrics(os.getppid())) == []
@@ -67,7 +67,7 @@ def test_a_process_is_told_by_its_supervisor() -> None:
 def test_the_unfinished_file_of_a_killed_process_is_removed() -> None:
     """That of a living process is kept: it is being written."""
     file = MetricsFile()
-    file.write(SAID)
+    file.write(FIGURES)
     folder = private_scratch_folder() / "metrics"
     ended = subprocess.Popen(["true"])
     ended.wait()
