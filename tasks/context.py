@@ -12,20 +12,6 @@ if TYPE_CHECKING:
     from millpond.broker.message import Message
 
 
-def _never_cancelled() -> bool:
-    """Return False. This is the default of `is_cancelled` for a handler called by hand."""
-    return False
-
-
-def _ignore_progress(done: int, total: int | None) -> None:
-    """Do nothing. This is the default of `report` for a handler called by hand."""
-
-
-def _ignore_call(_peer: str, _items: int) -> AbstractContextManager[None]:
-    """Return a context manager without effect, the default of `mark_call` for a handler called by hand."""
-    return nullcontext()
-
-
 @dataclass(frozen=True)
 class Context:
     """The values and services that a handler gets beside its contract. The defaults suit a call in a test.
@@ -39,9 +25,11 @@ class Context:
     retries: int = 0
     deliveries: int = 1
     batch: str | None = None
-    is_cancelled: Callable[[], bool] = field(default=_never_cancelled, repr=False)
-    report: Callable[[int, int | None], None] = field(default=_ignore_progress, repr=False)
-    mark_call: Callable[[str, int], AbstractContextManager[None]] = field(default=_ignore_call, repr=False)
+    is_cancelled: Callable[[], bool] = field(default=lambda: False, repr=False)
+    report: Callable[[int, int | None], None] = field(default=lambda _done, _total: None, repr=False)
+    mark_call: Callable[[str, int], AbstractContextManager[None]] = field(
+        default=lambda _peer, _items: nullcontext(), repr=False
+    )
     #: For the callback of a batch (`then=`): the counts of the batch at its completion.
     batch_summary: "Summary | None" = None
     #: Sends further tasks for a handler; None outside a worker.

@@ -3,18 +3,16 @@
 So a child process loads only the libraries that its tasks need, and libvips is not loaded before a fork.
 """
 
+from importlib import import_module
+from typing import Any
+
 from millpond.tasks.context import Context
+from millpond.tasks.contract import Contract
 from millpond.tasks.files.contract import (
     Checksum,
-    ChecksumResult,
     Compress,
     ConvertImage,
-    FileResult,
-    FolderResult,
-    ImageResult,
     PdfText,
-    TableResult,
-    TextResult,
     Thumbnail,
     ToParquet,
     Unpack,
@@ -22,58 +20,25 @@ from millpond.tasks.files.contract import (
 from millpond.tasks.files.storage import storage
 from millpond.tasks.handlers import handler
 
-
-@handler(Checksum)
-def checksum_file(job: Checksum, context: Context) -> ChecksumResult:
-    """Return the digest and the length of a file."""
-    from millpond.tasks.files import checksum
-
-    return checksum.compute_checksum(job, storage(), context)
-
-
-@handler(Thumbnail)
-def make_thumbnail(job: Thumbnail, context: Context) -> ImageResult:
-    """Write an image that is scaled down to fit a box."""
-    from millpond.tasks.files import images
-
-    return images.make_thumbnail(job, storage(), context)
+#: The module of each operation, and the function in it that does the work.
+_OPERATIONS: dict[type[Contract], tuple[str, str]] = {
+    Checksum: ("millpond.tasks.files.checksum", "compute_checksum"),
+    Thumbnail: ("millpond.tasks.files.images", "make_thumbnail"),
+    ConvertImage: ("millpond.tasks.files.images", "convert_image"),
+    Compress: ("millpond.tasks.files.compression", "compress"),
+    ToParquet: ("millpond.tasks.files.tables", "to_parquet"),
+    PdfText: ("millpond.tasks.files.pdf", "extract_text"),
+    Unpack: ("millpond.tasks.files.archives", "unpack"),
+}
 
 
-@handler(ConvertImage)
-def convert_image(job: ConvertImage, context: Context) -> ImageResult:
-    """Write an image in another format."""
-    from millpond.tasks.files import images
+def _declare_handler(contract: type[Contract], module: str, function: str) -> None:
+    """Declare the handler of an operation, which imports the module at its first run."""
 
-    return images.convert_image(job, storage(), context)
-
-
-@handler(Compress)
-def compress(job: Compress, context: Context) -> FileResult:
-    """Write a file compressed with zstd."""
-    from millpond.tasks.files import compression
-
-    return compression.compress(job, storage(), context)
+    @handler(contract)
+    def run_operation(job: Any, context: Context) -> Any:
+        return getattr(import_module(module), function)(job, storage(), context)
 
 
-@handler(ToParquet)
-def to_parquet(job: ToParquet, context: Context) -> TableResult:
-    """Write a CSV or JSONL file as Parquet."""
-    from millpond.tasks.files import tables
-
-    return tables.to_parquet(job, storage(), context)
-
-
-@handler(PdfText)
-def extract_pdf_text(job: PdfText, context: Context) -> TextResult:
-    """Write the text of a PDF."""
-    from millpond.tasks.files import pdf
-
-    return pdf.extract_text(job, storage(), context)
-
-
-@handler(Unpack)
-def unpack(job: Unpack, context: Context) -> FolderResult:
-    """Unpack an archive into a new folder."""
-    from millpond.tasks.files import archives
-
-    return archives.unpack(job, storage(), context)
+for _contract, _place in _OPERATIONS.items():
+    _declare_handler(_contract, *_place)
