@@ -81,7 +81,7 @@ COMMANDS = {
     "resume": ("millpond.monitor.cli.drain:resuming", "Resume a drained pool"),
     "adopt": ("millpond.monitor.cli.adopt:app", "Take in what stock Celery workers left"),
     "dead": ("millpond.monitor.cli.dead:app", "List, show, requeue and purge dead letters"),
-    "batches": ("millpond.producer.cli.batches:app", "List the batches opened last"),
+    "batches": ("millpond.producer.cli.batch:listing", "List the batches opened last"),
     "batch": ("millpond.producer.cli.batch:app", "Show, follow, close or cancel a batch"),
     "task": ("millpond.producer.cli.task:app", "Find a task, see how far it got, cancel it"),
     "kinds": ("millpond.producer.cli.kinds:app", "List what can be sent, with an example each"),

@@ -1,6 +1,6 @@
-"""`millpond batch ID`: show, follow, close or cancel a batch.
+"""`millpond batch ID`: show, follow, close or cancel a batch. `millpond batches`: list the batches.
 
-The functions that print batches and cancellations also serve `millpond batches` and `millpond task`.
+The functions that print results and cancellations also serve `millpond task`.
 """
 
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from millpond.producer.batch import Batch
 
 app = typer.Typer()
+listing = typer.Typer()
 
 
 @app.command(epilog="Example: millpond batch 2f6c… --follow")
@@ -54,9 +55,29 @@ def batch(
         summary = _follow_batch(opened) if follow else opened.summary()
         if failures:
             _print_failures(opened, as_json)
-        print_result({"summary": summary_as_json(summary)}, summary_as_text(summary), as_json)
+        print_result({"summary": _summary_as_json(summary)}, _summary_as_text(summary), as_json)
     print_unacknowledged(unacknowledged)
     raise typer.Exit(1 if summary.failed or summary.expired or unacknowledged else 0)
+
+
+@listing.command(epilog="Example: millpond batches --open")
+def batches(
+    limit: Annotated[int, typer.Option(min=1, help="The most batches to list.")] = 20,
+    still_open: Annotated[
+        bool, typer.Option("--open", help="Only batches that are not closed, as when their producer died.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """List the batches opened last, the newest first, and when a task was last sent into an open one.
+
+    Close one with `millpond batch ID --close`, or cancel it with `millpond batch ID --cancel`.
+    """
+    from millpond.producer.cli.client_session import open_client
+
+    with open_client() as client:
+        now_ms = client.now_ms()
+        for summary in client.batches(limit, still_open=still_open):
+            print_result(_summary_as_json(summary), _summary_as_text(summary, now_ms), as_json)
 
 
 def _follow_batch(batch: "Batch") -> "Summary":
@@ -84,7 +105,7 @@ def _print_failures(batch: "Batch", as_json: bool) -> None:
         print_result(fields, f"{result.id}: {result.error or result.state}", as_json)
 
 
-def summary_as_json(summary: "Summary") -> dict[str, Any]:
+def _summary_as_json(summary: "Summary") -> dict[str, Any]:
     """Return a summary as a JSON object."""
     from dataclasses import asdict
 
@@ -100,7 +121,7 @@ def print_unacknowledged(processes: tuple[str, ...]) -> None:
         print(f"not acknowledged by {names}: they may still start cancelled tasks", file=sys.stderr)
 
 
-def summary_as_text(summary: "Summary", now_ms: int | None = None) -> str:
+def _summary_as_text(summary: "Summary", now_ms: int | None = None) -> str:
     """Return a summary as a line for people.
 
     With `now_ms`, the broker's time, the line of an open batch ends with the age of its last send.
