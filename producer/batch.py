@@ -8,7 +8,6 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 from millpond.broker.batches import record
@@ -55,9 +54,7 @@ class Batch:
         self._open_in_thread = threading.get_ident()
         return self
 
-    def __exit__(
-        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
         """Close the batch, after an error too, so that it can complete."""
         self._open_in_thread = None
         try:

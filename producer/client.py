@@ -6,7 +6,6 @@ caches. It imports neither Celery nor a handler, unless the settings name a Cele
 
 from collections.abc import Iterable, Iterator
 from dataclasses import KW_ONLY, dataclass
-from types import TracebackType
 from typing import Self, TypedDict, get_args
 from uuid import uuid4
 
@@ -193,9 +192,7 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @staticmethod
@@ -223,10 +220,7 @@ class _SendArguments(TypedDict):
 def _convert_arguments(
     overflow: Overflow | None, timeout: Duration | None, batch: Batch | str | None
 ) -> _SendArguments:
-    """Return the arguments that the messages of one call share, checked and converted.
-
-    Raises `ValueError`, `TypeError`.
-    """
+    """Return the arguments that the messages of one call share. Raises `ValueError`, `TypeError`."""
     if overflow is not None and overflow not in _POLICIES:
         raise ValueError(f"overflow is {', '.join(_POLICIES)}, not {overflow!r}")
     return {

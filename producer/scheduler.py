@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Union
 from uuid import uuid4
 
 from millpond.broker import schedules
@@ -27,7 +27,13 @@ from millpond.tasks.errors import BadContract, MillpondError, SettingsError, Unk
 from millpond.tasks.execute import error_line
 from millpond.tasks.process.heartbeat_file import HeartbeatFile, boot_clock
 from millpond.tasks.process.process_namespace import ANY, ProcessNamespace
-from millpond.tasks.send_options import SendOptions
+from millpond.tasks.schedule import ScheduleSettings
+
+if TYPE_CHECKING:
+    from millpond.producer.beat_schedule import BeatEntry  # it needs Celery
+
+#: A task and the times at which it is due.
+Scheduled = Union[ScheduleSettings, "BeatEntry"]
 
 logger = logging.getLogger("millpond.scheduler")
 
@@ -38,26 +44,6 @@ TICK_SECONDS = 1.0
 #: A unique key is kept for two periods and this time, so that a period that was sent and not recorded is not
 #: sent again.
 _KEY_MARGIN = timedelta(hours=1)
-
-
-class Scheduled(Protocol):
-    """A task and the times at which it is due: `ScheduleSettings` of the settings, or a `BeatEntry`.
-
-    `sendable` is the task as `Client.send` takes it, and `timing` a text for people. All times are ms since
-    the epoch.
-    """
-
-    @property
-    def kind(self) -> str: ...
-    @property
-    def sendable(self) -> Any: ...
-    @property
-    def options(self) -> SendOptions: ...
-    @property
-    def timing(self) -> str: ...
-    def next_due(self, at_ms: int) -> int: ...
-    def last_due(self, at_ms: int) -> int: ...
-    def missed_between(self, last_ms: int, due_ms: int) -> int: ...
 
 
 @dataclass

@@ -46,7 +46,8 @@ def run_operation(start_workers: StartWorkers, operation: Operation, arguments: 
     out = None if operation.out is None or "://" in operation.out else Path(operation.out)
     inputs = Inputs(arguments, operation.patterns, skipped_folder=out)
     inputs.check_arguments()
-    _check_fields(operation)
+    example = {"source": "/a.png"} if operation.out is None else {"source": "/a.png", "target": "/b.png"}
+    contract_from((operation.kind, {**example, **operation.fields}))  # options that it refuses
     can_count = STDIN not in arguments
     if can_count and next(iter(inputs), None) is None:
         wanted = ", ".join(operation.patterns) or "file"
@@ -97,12 +98,6 @@ def _count_in_background(inputs: Inputs) -> TotalEstimate:
     result: list[int] = []
     threading.Thread(target=lambda: result.append(inputs.count_items()), name="counting", daemon=True).start()
     return lambda _counters: result[0] if result else None
-
-
-def _check_fields(operation: Operation) -> None:
-    """Raise `BadContract` for options that the kind's contract refuses, before a worker is started."""
-    paths = {"source": "/a.png"} if operation.out is None else {"source": "/a.png", "target": "/b.png"}
-    contract_from((operation.kind, {**paths, **operation.fields}))
 
 
 def _line_format(operation: Operation) -> Callable[[str, Any], str] | None:
