@@ -14,8 +14,7 @@ from millpond.producer.gateway.connections import max_open_requests
 from millpond.producer.gateway.headers import NDJSON, media_type
 from millpond.producer.gateway.loop_shares import UNAUTHENTICATED, LoopShares
 from millpond.producer.gateway.priority_selector import SocketPriority
-from millpond.producer.gateway.problems import ApiError, internal_error
-from millpond.producer.gateway.routes.send import SendEndpoint
+from millpond.producer.gateway.problems import ApiError
 from millpond.producer.gateway.shares import Shares
 from millpond.producer.gateway.timeouts import IdleTimeout
 from millpond.tasks.settings import Gateway
@@ -41,7 +40,7 @@ class RequestGuard:
         self,
         app: ASGIApp,
         settings: Gateway,
-        endpoints: Mapping[str, SendEndpoint],
+        endpoints: Mapping[str, ASGIApp],
         loop_shares: LoopShares | None = None,
     ) -> None:
         self._app = app
@@ -120,7 +119,7 @@ class RequestGuard:
         endpoint = self._endpoints.get(scope["path"]) if scope["method"] == "POST" else None
         try:
             receive = self._bound_body(headers, scope["state"]["principal"].name, receive)
-            await (self._app if endpoint is None else _endpoint_app(endpoint))(scope, receive, send)
+            await (endpoint or self._app)(scope, receive, send)
         except ApiError as error:
             await error.response()(scope, receive, send)
 
@@ -150,23 +149,6 @@ class RequestGuard:
             lambda: self._loop_shares.wait_turn(token),
             is_stream=is_stream,
         )
-
-
-def _endpoint_app(endpoint: SendEndpoint) -> ASGIApp:
-    """Return an endpoint as an ASGI application."""
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the endpoint's response. After an unexpected error, respond with 500 and raise the error."""
-        try:
-            response = await endpoint.respond(scope, receive)
-        except ApiError:
-            raise
-        except Exception:
-            await internal_error().response()(scope, receive, send)
-            raise
-        await response(scope, receive, send)
-
-    return app
 
 
 def _bound_receive(

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from millpond.producer.gateway.problems import ErrorBody
@@ -26,11 +25,6 @@ _MEANINGS = {
     429: "The queue is full",
     503: "The broker is away, or the gateway is overloaded",
 }
-
-
-def operation_id(route: APIRoute) -> str:
-    """Return the name of a route's function, from which generated clients name their own."""
-    return route.name
 
 
 def problem_responses(*codes: int) -> dict[int | str, dict[str, Any]]:

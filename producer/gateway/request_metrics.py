@@ -8,6 +8,7 @@ import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping
+from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -67,6 +68,7 @@ class RequestMetrics:
         yield Metric("millpond_gateway_streams", "gauge", "Streams open now", streams)
 
 
+@dataclass(frozen=True)
 class RequestMeter:
     """ASGI middleware that counts every request.
 
@@ -74,17 +76,10 @@ class RequestMeter:
     with the token of a request whose status is 400 or above.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        metrics: RequestMetrics,
-        endpoint_paths: Container[str],
-        on_refused: Callable[[str], None],
-    ) -> None:
-        self._app = app
-        self._on_refused = on_refused
-        self._metrics = metrics
-        self._endpoint_paths = endpoint_paths
+    app: ASGIApp
+    metrics: RequestMetrics
+    endpoint_paths: Container[str]
+    on_refused: Callable[[str], None]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request and count it."""
@@ -97,12 +92,12 @@ class RequestMeter:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_and_keep_status)
+            await self.app(scope, receive, send_and_keep_status)
         finally:
             route, method = scope["path"], scope["method"]
-            if route not in self._endpoint_paths:
+            if route not in self.endpoint_paths:
                 route = getattr(scope.get("route"), "path", OTHER)
             seconds = time.perf_counter() - started
-            self._metrics.count_request(route, method if route != OTHER else OTHER, status, seconds)
+            self.metrics.count_request(route, method if route != OTHER else OTHER, status, seconds)
             if status >= 400 and (principal := scope["state"].get("principal")) is not None:
-                self._on_refused(principal.name)
+                self.on_refused(principal.name)

@@ -28,10 +28,7 @@ class Shares:
 
     @contextmanager
     def hold_share(self, token: str) -> Iterator[None]:
-        """Count one more unit of a token during the block.
-
-        Raises `ApiError` 503 if the token holds its share already.
-        """
+        """Count one more unit of a token during the block. Raises `ApiError` 503 if it has its share."""
         if self._held[token] >= self._share:
             text = (
                 f"the token {token} has {self._share} {self._unit_name} at once, its share: try again later"

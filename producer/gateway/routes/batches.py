@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from millpond.broker.batches import record
 from millpond.broker.control import cancel as control_cancel
-from millpond.producer.gateway.openapi import operation_id, problem_responses
+from millpond.producer.gateway.openapi import problem_responses
 from millpond.producer.gateway.options import BatchId, refuse_in_words
 from millpond.producer.gateway.problems import invalid_fields_error
 from millpond.producer.gateway.routes.results import ResultEvents, read_page
@@ -46,7 +46,7 @@ def routes(state: State) -> APIRouter:
     router = APIRouter(
         tags=["batches"],
         responses=problem_responses(401, 403, 422, 503),
-        generate_unique_id_function=operation_id,
+        generate_unique_id_function=lambda route: route.name,
     )
     _add_write_routes(router, state)
     _add_read_routes(router, state)

@@ -102,10 +102,7 @@ class ResultEvents(Response):
             pause = min(LONGEST_PAUSE_SECONDS, pause * 1.5)
 
     async def _write_text(self, send: Send, text: str) -> None:
-        """Send a part of the response.
-
-        Raises `TimeoutError` if the client reads nothing for the idle timeout.
-        """
+        """Send a part of the response. Raises `TimeoutError` if the client does not read it in time."""
         async with asyncio.timeout(self._state.settings.idle_seconds):
             await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
 

@@ -6,7 +6,6 @@ body has `args` and `kwargs`. A request never waits for room: for a full queue t
 `Retry-After`.
 """
 
-import json
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Annotated, Any
@@ -16,8 +15,8 @@ from fastapi import APIRouter, Body, Request
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict
 from starlette.datastructures import Headers
-from starlette.responses import Response
-from starlette.types import Receive, Scope
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from millpond.broker.batches import task_result
 from millpond.producer import json_text
@@ -29,6 +28,7 @@ from millpond.producer.gateway.options import RequestOptions, read_query
 from millpond.producer.gateway.problems import (
     ApiError,
     batch_too_large_error,
+    internal_error,
     invalid_input_error,
     translate_error,
 )
@@ -47,8 +47,6 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
 }
 _DEFAULTS = RequestOptions()
 
-_encode_json = json.JSONEncoder(separators=(",", ":")).encode
-
 
 class Arguments(BaseModel):
     """The arguments of a task of a Celery application."""
@@ -65,6 +63,20 @@ class SendEndpoint:
     def __init__(self, state: State, kind: str, contract: type[Contract] | None = None) -> None:
         self.kind, self.contract = kind, contract
         self._state = state
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response to one request. After an unexpected error, respond with 500 and raise the error.
+
+        Raises `ApiError`.
+        """
+        try:
+            response = await self.respond(scope, receive)
+        except ApiError:
+            raise
+        except Exception:
+            await internal_error().response()(scope, receive, send)
+            raise
+        await response(scope, receive, send)
 
     async def respond(self, scope: Scope, receive: Receive) -> Response:
         """Send the task of one request and return the response. Raises `ApiError`."""
@@ -85,7 +97,7 @@ class SendEndpoint:
             raise translate_error(error, is_send=True) from None
         headers = {"Location": f"/tasks/{quote(sent.duplicate_of or sent.id)}"} if options.track else None
         status = 202 if sent.duplicate_of is None else 200
-        return Response(_encode_json(accepted_json(sent)), status, headers, "application/json")
+        return JSONResponse(accepted_json(sent), status, headers)
 
     def _parse_body(self, body: bytearray) -> Contract | Call:
         """Return the contract or call in a body. Raises `ApiError` 422 that names each field at fault."""

@@ -217,10 +217,7 @@ class DuplexResponse(Response):
         return bytes(message.get("body", b""))
 
     async def _write_body(self, send: Send, body: bytes) -> None:
-        """Write a piece of the response.
-
-        Raises `TimeoutError` if the client reads nothing for the idle timeout.
-        """
+        """Write a piece of the response. Raises `TimeoutError` if the client does not read it in time."""
         async with asyncio.timeout(self._state.settings.idle_seconds):
             await send({"type": "http.response.body", "body": body, "more_body": True})
 

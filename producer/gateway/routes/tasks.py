@@ -18,7 +18,7 @@ from millpond.broker.inspect.effort import Effort
 from millpond.broker.task_state import TaskState
 from millpond.producer import json_text
 from millpond.producer.gateway.auth import require_own_task
-from millpond.producer.gateway.openapi import operation_id, problem_responses
+from millpond.producer.gateway.openapi import problem_responses
 from millpond.producer.gateway.options import Id
 from millpond.producer.gateway.problems import ApiError
 from millpond.producer.gateway.schemas import CancelView, ProgressView, TaskView
@@ -39,7 +39,7 @@ def routes(state: State) -> APIRouter:
     router = APIRouter(
         tags=["tasks"],
         responses=problem_responses(401, 403, 422, 503),
-        generate_unique_id_function=operation_id,
+        generate_unique_id_function=lambda route: route.name,
     )
     store = state.client.store
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from starlette.responses import PlainTextResponse
@@ -15,17 +15,17 @@ from millpond.tasks.settings import Gateway
 Answer = Callable[[Any, Receive], Awaitable[PlainTextResponse]]
 
 
-class _Answering:
-    """The place of a `SendEndpoint`."""
+class _Answering(SendEndpoint):
+    """A `SendEndpoint` with an answer of the test's."""
 
     def __init__(self, answer: Answer) -> None:
-        self.respond = answer
+        self.respond = answer  # type: ignore[method-assign, assignment]
 
 
 def ask(answers: Answer, *bodies: Receive) -> list[int]:
     """Make a request for each of these bodies at once; return the statuses of the answers."""
     guard_settings = Gateway(idle_seconds=0.2)
-    single = cast(SendEndpoint, _Answering(answers))
+    single = _Answering(answers)
 
     async def one(guard: RequestGuard, body: Receive) -> int:
         sent: list[Message] = []
