@@ -89,9 +89,9 @@ def _split_mailbox(text: str) -> tuple[str, str]:
     return name, bare.strip()
 
 
-def _normalize_address(text: str) -> str:
-    return str(parse_mailbox(text))
-
-
 #: A mail address with or without a name, normalized.
-Address = Annotated[str, StringConstraints(min_length=3, max_length=700), AfterValidator(_normalize_address)]
+Address = Annotated[
+    str,
+    StringConstraints(min_length=3, max_length=700),
+    AfterValidator(lambda text: str(parse_mailbox(text))),
+]

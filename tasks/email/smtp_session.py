@@ -61,22 +61,15 @@ def connect(settings: Smtp) -> smtplib.SMTP:
     try:
         _encrypt_and_log_in(client, settings)
     except ssl.SSLError as error:
-        client.close()
         raise ServerRefused(
             f"{server}: STARTTLS failed ({error}). Is its authority named in MILLPOND_SMTP__CA_FILE?"
         ) from error
     except smtplib.SMTPServerDisconnected as error:
-        client.close()
         raise ConnectionBroken(f"{server} closed the connection: {error}") from error
     except (smtplib.SMTPException, ValueError) as error:
-        client.close()
         raise ServerRefused(f"{server}: {_describe_error(error)}. Check MILLPOND_SMTP__*") from error
     except OSError as error:
-        client.close()
         raise ConnectionBroken(f"{server}: {error or type(error).__name__}") from error
-    except BaseException:  # `SettingsError`, or a time limit
-        client.close()
-        raise
     return client
 
 
@@ -93,13 +86,17 @@ def _open_client(settings: Smtp) -> smtplib.SMTP:
 
 
 def _encrypt_and_log_in(client: smtplib.SMTP, settings: Smtp) -> None:
-    """Encrypt the connection with STARTTLS, and log in, if the settings require that."""
-    client.ehlo_or_helo_if_needed()
-    if settings.security == "starttls":
-        client.starttls(context=_make_tls_context(settings))
+    """Encrypt the connection with STARTTLS, and log in, as the settings require. Close it on an error."""
+    try:
         client.ehlo_or_helo_if_needed()
-    if settings.username is not None and settings.password is not None:
-        client.login(settings.username, settings.password.get_secret_value())
+        if settings.security == "starttls":
+            client.starttls(context=_make_tls_context(settings))
+            client.ehlo_or_helo_if_needed()
+        if settings.username is not None and settings.password is not None:
+            client.login(settings.username, settings.password.get_secret_value())
+    except BaseException:  # a time limit, too
+        client.close()
+        raise
 
 
 def _make_tls_context(settings: Smtp) -> ssl.SSLContext:
@@ -121,14 +118,14 @@ def submit_message(
     try:
         options = _choose_mail_options(client, envelope)
         _check_reply(*client.mail(envelope.sender, options), f"the sender {envelope.sender}")
-        accepted, refused, deferred = _send_recipients(client, recipients)
-        if not accepted:
+        result = _send_recipients(client, recipients)
+        if not result.accepted:
             client.rset()
-            return SmtpResult((), refused, deferred)
+            return result
         before_data()
         data_sent = True
         _check_reply(*client.data(envelope.payload), "the message")
-        return SmtpResult(tuple(accepted), refused, deferred)
+        return result
     except smtplib.SMTPDataError as error:  # the command DATA was refused, so the message was not sent
         _check_reply(error.smtp_code, error.smtp_error, "the message")
         raise ConnectionBroken(f"the SMTP server answered DATA with {error.smtp_code}") from error
@@ -152,13 +149,8 @@ def _choose_mail_options(client: smtplib.SMTP, envelope: Envelope) -> list[str]:
     return options
 
 
-def _send_recipients(
-    client: smtplib.SMTP, recipients: Sequence[str]
-) -> tuple[list[str], dict[str, str], dict[str, str]]:
-    """Send the RCPT command of each recipient. Return the accepted, the refused and the deferred addresses.
-
-    The last two have the server's replies. Raises `ConnectionBroken` if the server ends the session.
-    """
+def _send_recipients(client: smtplib.SMTP, recipients: Sequence[str]) -> SmtpResult:
+    """Send the RCPT command of each recipient. Raises `ConnectionBroken` if the server ends the session."""
     accepted: list[str] = []
     refused: dict[str, str] = {}
     deferred: dict[str, str] = {}
@@ -172,7 +164,7 @@ def _send_recipients(
             deferred[address] = _format_reply(code, text)
         else:
             raise ConnectionBroken(f"the SMTP server ended the session: {_format_reply(code, text)}")
-    return accepted, refused, deferred
+    return SmtpResult(tuple(accepted), refused, deferred)
 
 
 def _check_reply(code: int, text: bytes | str, refused_part: str) -> None:
