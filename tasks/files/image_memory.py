@@ -7,6 +7,7 @@ and rounded up (`README.md`). Images that a decoder or an encoder holds as a who
 from millpond.tasks.errors import TooLarge
 from millpond.tasks.files.endings import ImageFormat
 from millpond.tasks.files.image_readers import Picture
+from millpond.tasks.settings import Files
 
 #: The bytes that a decoder takes for each byte of a pixel, of formats whose images are decoded as a whole.
 _DECODER_BYTES = {"WebP": 3, "GIF": 2, "AVIF": 6, "HEIC": 6, "BMP": 5}
@@ -19,22 +20,27 @@ _PROGRESSIVE_SAMPLE_BYTES = 2
 
 
 def refuse_too_large(
-    url: str, picture: Picture, box: tuple[int, int] | None, target_format: ImageFormat, max_bytes: int
+    url: str, picture: Picture, box: tuple[int, int] | None, target_format: ImageFormat, limits: Files
 ) -> None:
-    """Raise `TooLarge` if reading and writing a picture takes more than `max_bytes` bytes of memory.
+    """Raise `TooLarge` if a picture has too many pixels, or if reading and writing it takes too much memory.
 
     `box` is the width and height into which it is scaled down; None for its own size.
     """
     pixels = picture.width * picture.height
+    if pixels > limits.max_pixels:
+        raise TooLarge(
+            f"{url} is {picture.width} x {picture.height} pixels, more than max_pixels ({limits.max_pixels})"
+        )
     target_pixels = pixels if box is None else min(pixels, box[0] * box[1])
     has_alpha = picture.bands in (2, 4, 5)  # 4 may be CMYK without it, which is estimated too high
     needed = (
         pixels * _estimate_bytes_per_pixel(picture) + target_pixels * _ENCODER_BYTES[target_format][has_alpha]
     )
-    if needed > max_bytes:
+    if needed > limits.max_image_bytes:
         raise TooLarge(
             f"{url} takes about {needed // 1024**2} MiB to read and write as {target_format}, more than "
-            f"max_image_bytes ({max_bytes // 1024**2} MiB): make it smaller or choose another format"
+            f"max_image_bytes ({limits.max_image_bytes // 1024**2} MiB): make it smaller or choose another "
+            "format"
         )
 
 

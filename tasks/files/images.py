@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from millpond.tasks.context import Context
-from millpond.tasks.errors import BadInput, TooLarge
+from millpond.tasks.errors import BadInput
 from millpond.tasks.files.contract import ConvertImage, ImageResult, Thumbnail
 from millpond.tasks.files.endings import ImageFormat
 from millpond.tasks.files.image_errors import translate_reader_errors
@@ -68,9 +68,8 @@ def _write_image(
     storage.refuse_same_file(job.source, job.target)
     with storage.local_input(job.source, empty_allowed=False) as path:
         picture = open_picture(job.source, path)
-        _refuse_too_many_pixels(job.source, picture, storage.limits.max_pixels)
         box = (job.width, job.height) if isinstance(job, Thumbnail) else None
-        refuse_too_large(job.source, picture, box, target_format, storage.limits.max_image_bytes)
+        refuse_too_large(job.source, picture, box, target_format, storage.limits)
         context.checkpoint()
         with translate_reader_errors(job.source):
             image = _flatten_image(load(path, picture), target_format, job.background)
@@ -87,14 +86,6 @@ def _write_image(
             length = file.tell()
     size = {"width": image.width, "height": image.height}
     return ImageResult(target=job.target, bytes=length, format=target_format, **size)
-
-
-def _refuse_too_many_pixels(url: str, picture: Picture, max_pixels: int) -> None:
-    """Raise `TooLarge` if the header has more pixels than allowed."""
-    if picture.width * picture.height > max_pixels:
-        raise TooLarge(
-            f"{url} is {picture.width} x {picture.height} pixels, more than max_pixels ({max_pixels})"
-        )
 
 
 def _flatten_image(image: Any, target_format: ImageFormat, background: str) -> Any:

@@ -22,17 +22,12 @@ class TypeLearner:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        #: The type of each column.
+        #: The type of each column, in the order of their first appearance.
         self.types: dict[str, Any] = {}
         #: The names of columns whose values no type fits; these columns are text.
         self.mixed: set[str] = set()
         #: The paths to integers that a double would round.
         self._wide: set[FieldPath] = set()
-
-    @property
-    def names(self) -> list[str]:
-        """The columns' names, in the order of their first appearance."""
-        return list(self.types)
 
     @property
     def leaf_count(self) -> int:

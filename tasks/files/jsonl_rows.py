@@ -63,11 +63,13 @@ class JsonlRows:
                 f"{self._job.source} makes {rows} rows of {self._types.leaf_count} values, nearly all "
                 f"absent: over {self._max_values} values (max_unpacked_ratio a byte)"
             )
-        if self._declared:
-            self._learn_declared()
+        # A value that does not fit is left for `read_record_batches`, which raises the error.
+        for _, table in self._read_tables() if self._declared else ():
+            for column in self._declared:
+                column.learn_type(_as_texts(table[column.name].combine_chunks()))
+        declared = {name: ARROW_TYPES[type_][0] for name, type_ in self._job.types.items()}
         found = {column.name: column.field.type for column in self._declared}
-        types = {name: found.get(name) or self._target_type(name) for name in self._types.names}
-        return pa.schema(list(types.items()))
+        return pa.schema(list({**self._types.types, **declared, **found}.items()))
 
     def read_record_batches(self, schema: Any) -> Iterator[Any]:
         """Read the file again, and yield the rows as Arrow record batches of the learned schema.
@@ -76,15 +78,6 @@ class JsonlRows:
         """
         for piece, table in self._read_tables():
             yield from self._convert_declared(table, piece, schema).to_batches()
-
-    def _learn_declared(self) -> None:
-        """Read the file again, and learn the Arrow types of the columns whose declared type has several.
-
-        A value that does not fit is left for `read_record_batches`, which raises the error.
-        """
-        for _, table in self._read_tables():
-            for column in self._declared:
-                column.learn_type(_as_texts(table[column.name].combine_chunks()))
 
     def _read_tables(self) -> Iterator[tuple[Block, Any]]:
         """Read the file, and yield its pieces, each with its rows as a table of the learned types."""
@@ -95,11 +88,6 @@ class JsonlRows:
                 if table is None:
                     table = self._make_table(parse_block(piece), learned_schema)
                 yield piece, table
-
-    def _target_type(self, name: str) -> Any:
-        """Return the type of a column in the output: the declared one, or else the learned one."""
-        declared = self._job.types.get(name)
-        return ARROW_TYPES[declared][0] if declared else self._types.types[name]
 
     def _make_table(self, rows: list[dict[str, Any]], schema: Any) -> Any:
         """Return parsed objects as a table of the schema. Raises `BadInput` if the file has changed.
@@ -123,10 +111,7 @@ class JsonlRows:
         return table
 
     def _convert_column(self, column: Any, field: Any, piece: Block) -> Any:
-        """Return a column in its declared type.
-
-        Raises `BadInput` with the line and the value that does not fit.
-        """
+        """Return a column in its declared type. Raises `BadInput` with the line and value at fault."""
         texts = _as_texts(column)
         converted = convert_column(texts, field.type)
         if converted is None:

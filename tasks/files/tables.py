@@ -1,7 +1,7 @@
 """Convert CSV or JSONL to Parquet in constant memory, in two passes: one for the schema, one for the rows."""
 
 from collections.abc import Iterator
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,16 +19,6 @@ from millpond.tasks.files.utf8_reader import Utf8Reader
 GROUP_BYTES = 64 * 1024 * 1024
 #: The most values, absent ones included, that any JSONL file may have. A large file may have more.
 ALWAYS_ALLOWED_VALUES = 10_000_000
-
-
-class Rows(Protocol):
-    """A table that is read twice: first to learn its schema, then for its rows."""
-
-    def learn_schema(self) -> Any:
-        """Return the Arrow schema that every row fits."""
-
-    def read_record_batches(self, schema: Any) -> Iterator[Any]:
-        """Yield all rows as Arrow record batches of the learned schema."""
 
 
 def to_parquet(job: ToParquet, storage: Storage, context: Context) -> TableResult:
@@ -60,7 +50,7 @@ def _table_format(url: str) -> TableFormat:
 
 def _open_rows(
     job: ToParquet, table_format: TableFormat, file: BinaryIO, storage: Storage, context: Context
-) -> Rows:
+) -> CsvRows | JsonlRows:
     """Return the reader of a table. It reports progress, and stops if the task is cancelled."""
     length = measure_and_rewind(file)
     passes = 0

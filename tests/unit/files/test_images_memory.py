@@ -105,7 +105,8 @@ def _estimate(url: str, path: Path, box: tuple[int, int] | None, form: str) -> i
     while high - low > 1:
         middle = (low + high) // 2
         try:
-            refuse_too_large(url, open_picture(url, str(path)), box, form, middle)  # type: ignore[arg-type]
+            limits = Files(max_image_bytes=middle)
+            refuse_too_large(url, open_picture(url, str(path)), box, form, limits)  # type: ignore[arg-type]
             high = middle
         except TooLarge:
             low = middle
