@@ -40,7 +40,7 @@ from millpond.tasks.context import Context
 from millpond.tasks.contract import Contract, job_from_fields
 from millpond.tasks.errors import BadContract, Cancelled, FinalError, MillpondError, RetryLater
 from millpond.tasks.handlers import Handler
-from millpond.tasks.middleware import Layer
+from millpond.tasks.middleware import wrap_call
 from millpond.tasks.redaction import redact, scrub_secrets
 
 logger = logging.getLogger("millpond.tasks")
@@ -97,7 +97,7 @@ def execute(
         job = message if handler.takes_message else validate_job(handler, args, kwargs)
         call = partial(_call_inside, handler.function, inside) if around else handler.function
         for hook in around:
-            call = Layer(hook, call)
+            call = wrap_call(hook, call)
         value = call(job, context)
         if _process_id() != pid:
             forked_child.end_child()

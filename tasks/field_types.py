@@ -95,15 +95,10 @@ Rate = Annotated[float, BeforeValidator(durations.parse_rate), ValidValues(durat
 Bound = Annotated[int | str, BeforeValidator(durations.parse_bound), ValidValues(durations.BOUND)]
 
 
-def _parse_period(value: Any) -> timedelta:
-    """Return a duration as a `timedelta`. Raises `BadQuantity`."""
-    return timedelta(seconds=durations.parse_seconds(value))
-
-
 #: The time between two periods of a schedule. It is written with units: `1h30m`.
 Period = Annotated[
     timedelta,
-    BeforeValidator(_parse_period),
+    BeforeValidator(lambda value: timedelta(seconds=durations.parse_seconds(value))),
     PlainSerializer(lambda period: durations.format_seconds(period.total_seconds())),
     ValidValues("a duration of 1s or more, as in 15m, 1h or 1d"),
 ]

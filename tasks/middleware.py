@@ -168,37 +168,32 @@ def _log_errors(
     return call_hook
 
 
-class Layer:
-    """One call of `around_executing`. `call_inner` calls the handler, in its inner layers."""
+def wrap_call(hook: Callable[..., Any], call_inner: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Return a call of `around_executing` around `call_inner`, which calls the handler in its inner layers.
 
-    __slots__ = ("_call_inner", "_hook", "_is_reached", "_result")
+    It returns the value of the middleware, or the result of `call_next` if that is None. Raises
+    `MiddlewareError` if it is None and `call_next` was not called: the handler has not run, and the task must
+    not count as succeeded.
+    """
 
-    def __init__(self, hook: Callable[..., Any], call_inner: Callable[[Any, Any], Any]) -> None:
-        self._hook = hook
-        self._call_inner = call_inner
-        self._is_reached = False
-        self._result: Any = None
+    def call(job: Any, context: Any) -> Any:
+        is_reached, result = False, None
 
-    def __call__(self, job: Any, context: Any) -> Any:
-        """Return the value of the middleware, or the result of `call_next` if that is None.
+        def call_next(job: Any, context: Any) -> Any:
+            nonlocal is_reached, result
+            is_reached = True
+            result = call_inner(job, context)
+            return result
 
-        Raises `MiddlewareError` if it is None and `call_next` was not called: the handler has not run, and
-        the task must not count as succeeded.
-        """
-        value = self._hook(job, context, self._call_next)
-        if value is not None:
-            return value
-        if not self._is_reached:
+        value = hook(job, context, call_next)
+        if value is None and not is_reached:
             raise MiddlewareError(
-                f"{hook_name(self._hook)} returned None and did not call call_next, so the handler did not "
+                f"{hook_name(hook)} returned None and did not call call_next, so the handler did not "
                 "run: return call_next(job, context), or a value in place of the handler's"
             )
-        return self._result
+        return result if value is None else value
 
-    def _call_next(self, job: Any, context: Any) -> Any:
-        self._is_reached = True
-        self._result = self._call_inner(job, context)
-        return self._result
+    return call
 
 
 def hook_name(hook: Callable[..., Any]) -> str:

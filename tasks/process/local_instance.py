@@ -47,7 +47,8 @@ def find_local_instance(folder: Path | None = None) -> LocalInstance | None:
         lock = os.open(folder / LOCK, os.O_RDWR)
         try:
             content = json.loads((folder / ADDRESS).read_text())
-            return None if try_lock(lock, shared=True) else _parse_instance(content)
+            lists = {name: tuple(content[name]) for name in ("queues", "roots")}
+            return None if try_lock(lock, shared=True) else LocalInstance(**{**content, **lists})
         finally:
             os.close(lock)
     except (OSError, ValueError, TypeError, KeyError):
@@ -64,8 +65,3 @@ def try_lock(descriptor: int, *, shared: bool = False) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _parse_instance(content: dict[str, Any]) -> LocalInstance:
-    """Return the instance of an address file. Raises `KeyError` or `TypeError` if fields are missing."""
-    return LocalInstance(**{**content, "queues": tuple(content["queues"]), "roots": tuple(content["roots"])})

@@ -13,11 +13,12 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class OnePerProcess(Generic[P, T]):
-    """A function that returns the same object to every thread of a process, until its arguments change.
+class one_per_process(Generic[P, T]):
+    """A decorator of a function: it makes its object once in each process, for all threads of that.
 
-    Other threads wait while the object is made. If that raises an error, the next call tries again. Arguments
-    are compared by identity and then by equality. A call that finds the object takes no lock.
+    It is made anew if the arguments change, which are compared by identity and then by equality. Other
+    threads wait while it is made. If that raises an error, the next call tries again. A call that finds the
+    object takes no lock.
     """
 
     def __init__(self, make: Callable[P, T]) -> None:
@@ -46,8 +47,3 @@ class OnePerProcess(Generic[P, T]):
     def _renew_lock(self) -> None:
         """Replace the lock. In a forked child, a thread that does not exist there may have it."""
         self._lock = threading.RLock()
-
-
-def one_per_process(make: Callable[P, T]) -> OnePerProcess[P, T]:
-    """Return a function that calls `make` once in each process, and again if the arguments change."""
-    return OnePerProcess(make)

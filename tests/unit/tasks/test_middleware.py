@@ -135,7 +135,7 @@ def test_methods_may_have_other_parameters() -> None:
     """A method that can be called as Millpond calls it is taken, whatever its parameters are called."""
     (other,) = middleware.load_middleware(["shop_middleware:Other"])
     assert middleware.Hooks([other]).redact[0]("text", Context()) == "text"
-    layer = middleware.Layer(middleware.Hooks([other]).around_executing[0], lambda job, _context: job + 1)
+    layer = middleware.wrap_call(middleware.Hooks([other]).around_executing[0], lambda job, _context: job + 1)
     assert layer(1, Context()) == 2
 
 
