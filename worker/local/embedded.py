@@ -23,10 +23,13 @@ from millpond.worker.local.data_folder import DataFolder, locked_folder
 from millpond.worker.local.service import Service
 from millpond.worker.supervise.ready_pipe import start_with_ready_pipe
 
-#: The longest time until the pools and Flower are ready.
-READY_SECONDS = 90.0
-_FLOWER_STOP_SECONDS = 5.0
-_SCHEDULER_STOP_SECONDS = 10.0
+_MODULES = {
+    "flower": "millpond.monitor.flower",
+    "pools": "millpond.worker.supervise.supervisor",
+    "scheduler": "millpond.producer.scheduler_process",
+}
+#: The longest time until a service has ended. The pools take as long as their tasks may.
+_STOP_SECONDS = {"flower": 5.0, "scheduler": 10.0}
 
 
 @dataclass(frozen=True)
@@ -88,16 +91,16 @@ def embedded(
             server = services.start_valkey(*chosen.choose_broker_address())
             settings = settings.model_copy(update={"broker_url": server.url})
             pids["valkey"] = server.process.pid
-        flower_service = services.start_flower(settings, flower_port) if flower else None
-        supervisor = services.start_pools(settings, names) if names else None
+        flower_service = services.start("flower", settings, "--port", str(flower_port)) if flower else None
+        supervisor = services.start("pools", settings, *names) if names else None
         pids |= {service.name: service.process.pid for service in (flower_service, supervisor) if service}
         if supervisor:
             _require_ready(supervisor)
-        flower_url = flower_service.wait_until_ready(READY_SECONDS) if flower_service else None
+        flower_url = flower_service.wait_until_ready() if flower_service else None
         if scheduler:
-            scheduler_service = services.start_scheduler(settings)
+            scheduler_service = services.start("scheduler", settings)
             pids[scheduler_service.name] = scheduler_service.process.pid
-            scheduler_service.wait_until_ready(READY_SECONDS)
+            scheduler_service.wait_until_ready()
         folder.write_addresses(_describe_instance(settings, names, flower_url))
         yield Embedded(settings, folder.path, flower_url, pids)
 
@@ -131,33 +134,14 @@ class _Services:
         self.stack.callback(server.stop)
         return server
 
-    def start_flower(self, settings: Settings, port: int) -> Service:
-        """Start Flower on a port."""
-        arguments = ["millpond.monitor.flower", "--port", str(port)]
-        return self._start_service("flower", arguments, settings, _FLOWER_STOP_SECONDS)
+    def start(self, name: str, settings: Settings, *arguments: str) -> Service:
+        """Start a service as `python -m` with these arguments.
 
-    def start_pools(self, settings: Settings, names: Sequence[str]) -> Service:
-        """Start the supervisor of these pools."""
-        # The supervisor has a deadline of its own. The second margin is for its exit.
-        stop_seconds = settings.drain_seconds + 2 * STOP_MARGIN_SECONDS
-        arguments = ["millpond.worker.supervise.supervisor", *names]
-        return self._start_service("pools", arguments, settings, stop_seconds)
-
-    def start_scheduler(self, settings: Settings) -> Service:
-        """Start the scheduler."""
-        arguments = ["millpond.producer.scheduler_process"]
-        return self._start_service("scheduler", arguments, settings, _SCHEDULER_STOP_SECONDS)
-
-    def _start_service(
-        self, name: str, arguments: list[str], settings: Settings, stop_seconds: float
-    ) -> Service:
-        """Start a service as `python -m` with these arguments: a module, and the module's arguments.
-
-        The service is terminated with the set-up, and killed if it has not ended after `stop_seconds`.
+        The service is terminated with the set-up, and killed if it does not end in time.
         """
 
         def command(ready_fd: int) -> list[str]:
-            return [sys.executable, "-P", "-m", *arguments, "--ready-fd", str(ready_fd)]
+            return [sys.executable, "-P", "-m", _MODULES[name], *arguments, "--ready-fd", str(ready_fd)]
 
         log = self.folder.path / f"{name}.log"
         with log.open("wb") as output:
@@ -165,12 +149,14 @@ class _Services:
                 command, env=child_environment(settings), stdout=output, stderr=subprocess.STDOUT
             )
         service = Service(name, process, log, ready_pipe)
+        # The supervisor of the pools has a deadline of its own. The second margin is for its exit.
+        stop_seconds = _STOP_SECONDS.get(name, settings.drain_seconds + 2 * STOP_MARGIN_SECONDS)
         self.stack.callback(service.stop, stop_seconds)
         return service
 
 
 def _require_ready(supervisor: Service) -> None:
     """Wait until the pools are ready. Raises `StartError` with the last line of the log if they fail."""
-    line = supervisor.wait_until_ready(READY_SECONDS)
+    line = supervisor.wait_until_ready()
     if line != "ready":
         raise StartError(f"{line}{supervisor.last_log_line()}")

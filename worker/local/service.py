@@ -11,6 +11,9 @@ from millpond.tasks.errors import StartError
 from millpond.worker.supervise.child_process import describe_exit
 from millpond.worker.supervise.terminate import terminate
 
+#: The longest time until the pools, Flower or the scheduler are ready.
+READY_SECONDS = 90.0
+
 
 @dataclass(frozen=True)
 class Service:
@@ -24,18 +27,18 @@ class Service:
     log: Path
     ready_pipe: int = field(repr=False)
 
-    def wait_until_ready(self, timeout_seconds: float) -> str:
+    def wait_until_ready(self) -> str:
         """Return the line that the service writes when it is ready.
 
-        Raises `StartError` if it has not written one after `timeout_seconds`, or has ended.
+        Raises `StartError` if it has not written one after `READY_SECONDS`, or has ended.
         """
-        deadline, line = monotonic() + timeout_seconds, b""
+        deadline, line = monotonic() + READY_SECONDS, b""
         with selectors.DefaultSelector() as selector:
             selector.register(self.ready_pipe, selectors.EVENT_READ)
             while not line.endswith(b"\n"):
                 if not selector.select(max(0.0, deadline - monotonic())):
                     raise StartError(
-                        f"{self.name} is not ready after {timeout_seconds:.0f} s{self.last_log_line()}"
+                        f"{self.name} is not ready after {READY_SECONDS:.0f} s{self.last_log_line()}"
                     )
                 chunk = os.read(self.ready_pipe, 4096)
                 if not chunk:

@@ -33,10 +33,9 @@ _CHECK_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class Server:
-    """A running server: its URL with the password, its folder and its process."""
+    """A running server: its URL with the password, and its process."""
 
     url: str = field(repr=False)
-    data_dir: Path
     process: "subprocess.Popen[bytes]" = field(repr=False)
 
     def stop(self) -> None:
@@ -75,7 +74,7 @@ def start_server(
     password = password or secrets.token_urlsafe(24)
     for _ in range(1 if port else _ATTEMPTS):
         log.write_bytes(b"")
-        server = _start_process(program, data_dir, log, port or find_free_port(), password, extra, keep_open)
+        server = _start_process(program, log, port or find_free_port(), password, extra, keep_open)
         if _is_ready(server):
             return server
         if b"already in use" not in log.read_bytes():
@@ -100,20 +99,14 @@ def embedded_binary() -> str:
 
 
 def _start_process(
-    program: str,
-    data_dir: Path,
-    log: Path,
-    port: int,
-    password: str,
-    extra: Sequence[str],
-    keep_open: Sequence[int],
+    program: str, log: Path, port: int, password: str, extra: Sequence[str], keep_open: Sequence[int]
 ) -> Server:
     """Start the server with its configuration on stdin, and return it."""
     lines = [
         "bind 127.0.0.1",
         f"port {port}",
         f"requirepass {_quote(password)}",
-        f"dir {_quote(str(data_dir.absolute()))}",
+        f"dir {_quote(str(log.parent.absolute()))}",
         f"logfile {_quote(str(log.absolute()))}",
         "daemonize no",
         'save ""',
@@ -133,7 +126,7 @@ def _start_process(
     assert process.stdin is not None
     process.stdin.write("\n".join([*lines, ""]).encode())
     process.stdin.close()
-    return Server(f"redis://:{quote(password, safe='')}@127.0.0.1:{port}/0", data_dir, process)
+    return Server(f"redis://:{quote(password, safe='')}@127.0.0.1:{port}/0", process)
 
 
 def _is_ready(server: Server) -> bool:

@@ -29,7 +29,7 @@ def test_two_run_side_by_side(tmp_path: Path, server: Server) -> None:
     with valkey.run_server(tmp_path / "second") as second:
         assert second.url != server.url
         assert is_reachable(second.url)
-        assert stat.S_IMODE(second.data_dir.stat().st_mode) == 0o700
+        assert stat.S_IMODE((tmp_path / "second").stat().st_mode) == 0o700
     assert not is_reachable(second.url)
 
 
