@@ -1,6 +1,7 @@
 """JSON for machines: queues, pools, batches, readiness, the demand on a pool for KEDA, and the metrics."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -9,15 +10,26 @@ from tornado.web import HTTPError
 
 from millpond.broker import server
 from millpond.broker.batches import record
+from millpond.broker.connection import Store
 from millpond.monitor import json_views, metrics, snapshot
 from millpond.monitor.diagnosis import diagnose_all
 from millpond.monitor.pages.handler import PageHandler
 from millpond.monitor.pages.queues import find_queue
 from millpond.monitor.scaling import read_demand
+from millpond.tasks.pools import PoolsTable
 
 
 class JsonHandler(PageHandler):
-    """A handler whose responses are JSON, errors included."""
+    """A handler whose responses are JSON, errors included.
+
+    `read` is one of the functions below. It is given the store, the pools table and the parts of the path.
+    """
+
+    read: Callable[..., Any]
+
+    async def get(self, *path: str) -> None:
+        """Respond with the value, or with the status of an `HTTPError` of the function."""
+        self.send_json(await self.call_broker(self.read, self.store, self.pools_table, *path))
 
     def send_json(self, value: Any) -> None:
         """Send a value as JSON."""
@@ -35,62 +47,45 @@ class JsonHandler(PageHandler):
         self.send_json({"error": message or "internal error: see Flower's log"})
 
 
-class ReadyJson(JsonHandler):
-    """Readiness: the broker replies and takes writes. `/healthcheck` shows only that Flower runs."""
-
-    async def get(self) -> None:
-        """Respond with 200, or with 503 and the reason."""
-        refusal = await self.call_broker(server.find_write_refusal, self.store)
-        if refusal is not None:
-            raise HTTPError(503, f"the broker refuses writes: {refusal}")
-        self.send_json({"ready": True})
+def read_ready(store: Store, _pools_table: PoolsTable) -> Any:
+    """Return `ready` if the broker takes writes, else 503. `/healthcheck` shows only that Flower runs."""
+    refusal = server.find_write_refusal(store)
+    if refusal is not None:
+        raise HTTPError(503, f"the broker refuses writes: {refusal}")
+    return {"ready": True}
 
 
-class PoolsJson(JsonHandler):
-    """The pools."""
-
-    async def get(self) -> None:
-        """Respond with a list of pools."""
-        current = await self.call_broker(snapshot.read_snapshot, self.store, self.pools_table)
-        diagnoses = await self.call_broker(diagnose_all, self.store, current)
-        self.send_json(list(map(json_views.pool_json, current.pools, diagnoses)))
+def read_pools(store: Store, pools_table: PoolsTable) -> Any:
+    """Return a list of pools."""
+    current = snapshot.read_snapshot(store, pools_table)
+    return list(map(json_views.pool_json, current.pools, diagnose_all(store, current)))
 
 
-class QueuesJson(JsonHandler):
-    """The queues."""
-
-    async def get(self) -> None:
-        """Respond with a list of queues."""
-        views = await self.call_broker(snapshot.read_queue_views, self.store, self.pools_table)
-        self.send_json([json_views.queue_json(view) for view in views])
+def read_queues(store: Store, pools_table: PoolsTable) -> Any:
+    """Return a list of queues."""
+    return [json_views.queue_json(view) for view in snapshot.read_queue_views(store, pools_table)]
 
 
-class QueueJson(JsonHandler):
-    """One queue: `depth` over all priorities, `oldest_seconds`, limits, counters, rates."""
-
-    async def get(self, queue: str) -> None:
-        """Respond with the queue, or 404."""
-        views = await self.call_broker(snapshot.read_queue_views, self.store, self.pools_table)
-        self.send_json(json_views.queue_json(find_queue(views, queue)))
+def read_queue(store: Store, pools_table: PoolsTable, queue: str) -> Any:
+    """Return one queue: `depth` over all priorities, `oldest_seconds`, limits, counters, rates; or 404."""
+    return json_views.queue_json(find_queue(snapshot.read_queue_views(store, pools_table), queue))
 
 
-class BatchesJson(JsonHandler):
-    """The batches opened last."""
-
-    async def get(self) -> None:
-        """Respond with a list of batches, the newest first."""
-        summaries = await self.call_broker(lambda: list(record.read_batches(self.store)))
-        self.send_json([json_views.batch_json(summary) for summary in summaries])
+def read_batches(store: Store, _pools_table: PoolsTable) -> Any:
+    """Return a list of the batches opened last, the newest first."""
+    return [json_views.batch_json(summary) for summary in record.read_batches(store)]
 
 
-class ScalingJson(JsonHandler):
-    """The demand on one pool, for KEDA's scaler `metrics-api`: two numbers, never null."""
+def read_scaling(store: Store, pools_table: PoolsTable, pool: str) -> Any:
+    """Return the demand on one pool, for KEDA's scaler `metrics-api`: two numbers, never null; or 404."""
+    if pool not in pools_table.pools:
+        raise HTTPError(404, f"no pool is named {pool!r}")
+    return asdict(read_demand(store, pools_table, pool))
 
-    async def get(self, pool: str) -> None:
-        """Respond with `tasks` and `oldest_seconds`, or 404."""
-        if pool not in self.pools_table.pools:
-            raise HTTPError(404, f"no pool is named {pool!r}")
-        self.send_json(asdict(await self.call_broker(read_demand, self.store, self.pools_table, pool)))
+
+def json_handler(read: Callable[..., Any]) -> type[JsonHandler]:
+    """Return the handler that responds with what a function returns."""
+    return type(read.__name__, (JsonHandler,), {"read": staticmethod(read)})
 
 
 class MetricsText(PageHandler):

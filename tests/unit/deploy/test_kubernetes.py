@@ -8,7 +8,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from millpond.monitor.pages.api import ScalingJson
+from millpond.monitor.pages.api import read_scaling
 from millpond.monitor.pages.routes import ROUTES
 from millpond.monitor.scaling import Demand
 from millpond.tasks.pools import DRAIN_SECONDS, STOP_MARGIN_SECONDS, PoolsTable
@@ -152,7 +152,8 @@ def test_a_pool_grows_with_all_that_waits_and_is_held(pool: str) -> None:
     for trigger in asked.values():
         assert trigger["metadata"]["url"].startswith(address)
         path = trigger["metadata"]["url"].removeprefix(address)
-        assert any(handler is ScalingJson and re.fullmatch(route, path) for route, handler, _ in ROUTES), path
+        [handler] = [handler for route, handler, _ in ROUTES if re.fullmatch(route, path)]
+        assert handler.read is read_scaling, path
         assert trigger["metadata"]["valueLocation"] in Demand.__dataclass_fields__
     slots = {"files": 2}.get(pool, POOLS[pool].slots)
     assert int(asked["tasks"]["metadata"]["targetValue"]) == slots + POOLS[pool].prefetch
