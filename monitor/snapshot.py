@@ -73,8 +73,6 @@ class PoolView:
     rate: float | None = None
     utilisation: float | None = None
     #: The length of the last minute's window, and the CPU seconds of handlers in it; None if not sampled.
-    window_seconds: float | None = None
-    cpu_seconds: float | None = None
     wait: Histogram = field(default_factory=Histogram)
     service: Histogram = field(default_factory=Histogram)
     #: Tasks of the last minute whose events were sent (for Flower's own pages), and tasks left out.
@@ -208,8 +206,6 @@ def _with_figures_since(sample: Sample, view: PoolView, now_ms: int) -> PoolView
         view,
         rate=_rate_since(sample, {"ended": totals.count_ended()}, ("ended",), now_ms),
         utilisation=min(1.0, busy_seconds / slot_seconds) if slot_seconds > 0 else None,
-        window_seconds=(now_ms - sample.at_ms) / 1000,
-        cpu_seconds=totals.cpu_seconds - earlier.get("cpu_seconds", 0.0),
         wait=view.wait - history.parse_histogram(earlier["wait"]),
         service=view.service - history.parse_histogram(earlier["service"]),
         # A sample of an earlier version does not have these.

@@ -32,11 +32,6 @@ class Histogram:
         """The number of durations."""
         return sum(self.counts)
 
-    @property
-    def mean(self) -> float | None:
-        """The mean in seconds, or None if the histogram is empty."""
-        return self.seconds / self.count if self.count else None
-
     def quantile(self, share: float) -> float | None:
         """Return the duration in seconds that a `share` of all durations does not exceed, or None if empty.
 

@@ -5,7 +5,6 @@ The end of a task costs one append. The thread of the heartbeat counts the appen
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable
 from typing import Any
 
 from celery.worker.state import active_requests
@@ -49,14 +48,13 @@ _Run = tuple[str, TaskState | None, float | None, float, float, bool | None]
 class Metering(Middleware):
     """Collects the tasks that end, and counts them by the fields of `Totals` (broker/stats/heartbeats.py)."""
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self) -> None:
         #: The tasks that have ended and are not counted yet. Any thread appends.
         self.ended: deque[_Run] = deque(maxlen=MOST_KEPT)
         #: Kind and reason of each dead letter.
         self.errors: deque[tuple[str, str]] = deque(maxlen=MOST_KEPT)
-        self._clock = clock
         #: The time of the last count, and the run times until then of the tasks that ran at that time.
-        self._counted_at = clock()
+        self._counted_at = time.time()
         self._running_seconds = 0.0
 
     def on_outcome(self, delivery: Delivery, outcome: Outcome, seconds: float | None) -> None:
@@ -113,7 +111,8 @@ class Metering(Middleware):
 
         `service_seconds` are the run times of the tasks that have ended since then.
         """
-        now, running_seconds = self._clock(), sum(self._clock() - start for start in _start_times())
+        now = time.time()
+        running_seconds = sum(now - start for start in _start_times())
         slot_seconds = max(0.0, now - self._counted_at) * slots
         busy_seconds = service_seconds + running_seconds - self._running_seconds
         self._counted_at, self._running_seconds = now, running_seconds

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import FrameType
@@ -86,9 +86,8 @@ class _Sample:
 class SlotSampler:
     """Samples the slots of one process. `running` maps the idents of threads to the kinds that they run."""
 
-    def __init__(self, running: Mapping[int, str], *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, running: Mapping[int, str]) -> None:
         self._running = running
-        self._clock = clock
         self._last_samples: dict[int, _Sample] = {}
         #: The idents of all threads that were slots.
         self._slots: set[int] = set()
@@ -160,7 +159,7 @@ class SlotSampler:
 
         The first sample of a slot adds nothing.
         """
-        now, clock = self._clock(), thread_clock(tid)
+        now, clock = time.monotonic(), thread_clock(tid)
         last = self._last_samples.get(ident)
         self._last_samples[ident] = _Sample(now, clock)
         if last is None:

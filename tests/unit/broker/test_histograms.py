@@ -28,12 +28,12 @@ def test_parts_add_up_and_an_earlier_state_can_be_taken_off() -> None:
     """Measurements of processes add up; those since a sample are the difference."""
     first, second = histogram([0.001, 2.0]), histogram([0.5])
     both = sum_histograms([first, second])
-    assert (both.count, both.seconds, both.mean) == (3, pytest.approx(2.501), pytest.approx(0.8336, rel=0.01))
+    assert (both.count, both.seconds) == (3, pytest.approx(2.501))
     assert both - first == second
     assert (first - both).count == 0
 
 
 def test_nothing_seen_has_no_quantile_and_the_longest_is_cut() -> None:
     """No figure is invented for nothing, and one for durations longer than every bound."""
-    assert (Histogram().quantile(0.5), Histogram().mean) == (None, None)
+    assert Histogram().quantile(0.5) is None
     assert histogram([1e9]).quantile(0.99) == BOUNDS[-1]
