@@ -8,7 +8,7 @@ import time
 from collections import deque
 from typing import Any
 
-from flower.events import Events, EventsState
+from flower.events import Events
 from flower.utils.search import SearchPage, TaskSearchEngine
 
 #: The time for which the loop processes events before it serves pages again, seconds.
@@ -44,14 +44,6 @@ class LazySearch(TaskSearchEngine):
         return super().search(*args, **kwargs)
 
 
-class LazyState(EventsState):
-    """Flower's state of tasks and workers, with the lazy index."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.search_engine = LazySearch()
-
-
 class BufferedEvents(Events):
     """Flower's event receiver, which wakes the event loop once for many events."""
 
@@ -59,10 +51,7 @@ class BufferedEvents(Events):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.state = LazyState(
-            max_workers_in_memory=self.state.max_workers_in_memory,
-            max_tasks_in_memory=self.state.max_tasks_in_memory,
-        )
+        self.state.search_engine = LazySearch()
         self._waiting: deque[dict[str, Any]] = deque()
         self._is_scheduled = False
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from millpond.monitor.cli.output import print_result
+from millpond.monitor.cli.output import JsonLines, print_result
 from millpond.monitor.cli.store import open_store, require_queue
 from millpond.monitor.formatting import replace_unprintable
 from millpond.tasks.errors import BadInput
@@ -32,7 +32,6 @@ Since = Annotated[
 ]
 Before = Annotated[str | None, typer.Option(metavar="AGE", help="Only those older than this.")]
 All = Annotated[bool, typer.Option("--all", help="All dead letters of the queue.")]
-Json = Annotated[bool, typer.Option("--json", help="Write one JSON object a line.")]
 
 
 @app.command("list", epilog="Example: millpond dead list files --since 1h --json")
@@ -43,7 +42,7 @@ def list_(
     task: Task = None,
     since: Since = None,
     before: Before = None,
-    as_json: Json = False,
+    as_json: JsonLines = False,
 ) -> None:
     """List the dead letters of a queue, the oldest first."""
     from millpond.broker.inspect.dead_letters import read_dead_letters
@@ -59,7 +58,7 @@ def list_(
 
 
 @app.command(epilog="Example: millpond dead show email 1795423079879-0")
-def show(queue: Queue, id: Annotated[str, typer.Argument(metavar="ID")], as_json: Json = False) -> None:
+def show(queue: Queue, id: Annotated[str, typer.Argument(metavar="ID")], as_json: JsonLines = False) -> None:
     """Show a whole dead letter: its arguments (redacted), times, error and traceback."""
     import json
 
@@ -95,7 +94,7 @@ def _add_command(action: str, help_: str, example: str) -> None:
         since: Since = None,
         before: Before = None,
         all_: All = False,
-        as_json: Json = False,
+        as_json: JsonLines = False,
     ) -> None:
         _check_selection(ids, (kind, reason, task, since, before), all_)
         _apply_to_letters(action, queue, ids, (kind, reason, task, since, before), as_json)

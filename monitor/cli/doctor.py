@@ -1,9 +1,10 @@
 """`millpond doctor`: check broker, workers, kinds, extras, mail and storage, with a remedy for each fault."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
+from millpond.monitor.cli.output import JsonLines
 from millpond.monitor.doctor.finding import Finding, fail, ok, warn
 from millpond.monitor.formatting import replace_unprintable
 from millpond.tasks.errors import MillpondError, SettingsError
@@ -17,9 +18,7 @@ app = typer.Typer()
 
 
 @app.command(epilog="Example: millpond doctor --json")
-def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object a line.")] = False,
-) -> None:
+def doctor(as_json: JsonLines = False) -> None:
     """Check settings, broker, workers, kinds, middleware, extras, mail and storage, and print the remedies.
 
     Nothing is changed. Exits with 1 if a check fails, and with 0 if there are only warnings.

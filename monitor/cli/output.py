@@ -1,9 +1,13 @@
 """Print the result of a command: as JSON, or as a line of text."""
 
 import json
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from millpond.monitor.formatting import replace_unprintable
+
+JsonLines = Annotated[bool, typer.Option("--json", help="Write one JSON object a line.")]
 
 
 def print_result(result: dict[str, Any], line: str, *, as_json: bool) -> None:

@@ -1,18 +1,15 @@
 """`millpond schedules`: list the schedules with their last and next periods."""
 
-from typing import Annotated
-
 import typer
 
+from millpond.monitor.cli.output import JsonLines
 from millpond.monitor.cli.store import open_store
 
 app = typer.Typer()
 
 
 @app.command(epilog="Example: millpond schedules --json")
-def schedules(
-    as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object a line.")] = False,
-) -> None:
+def schedules(as_json: JsonLines = False) -> None:
     """List the schedules: last and next period, missed periods, and the leading scheduler."""
     import json
     from dataclasses import asdict

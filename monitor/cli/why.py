@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from millpond.monitor.cli.output import JsonLines
 from millpond.monitor.cli.store import open_store
 from millpond.tasks.errors import BadInput
 
@@ -32,7 +33,7 @@ def why(
         ),
     ] = False,
     watch: Annotated[bool, typer.Option(help="Repeat every two seconds until Ctrl-C.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object a line.")] = False,
+    as_json: JsonLines = False,
 ) -> None:
     """Diagnose slow pools: too few slots, a dependency, a lock, failures, a limit, or too short tasks.
 

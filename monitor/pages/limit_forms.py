@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, get_args
 
 from millpond.tasks.durations import parse_bound, parse_rate
@@ -23,16 +24,12 @@ def parse_limits(fields: Mapping[str, str | None]) -> dict[str, Any]:
     return {name: None if text is None else LIMITS[name](text) for name, text in fields.items()}
 
 
-def _make_whole_number_parser(name: str) -> Callable[[str], int]:
-    """Return a parser for a limit that is a whole number from 1 on. The parser raises `BadInput`."""
-
-    def parse(text: str) -> int:
-        digits = text.replace(",", "").strip()
-        if not digits.isdecimal() or len(digits) > MOST_DIGITS or int(digits) < 1:
-            raise BadInput(f"{name} is a whole number from 1 on, not {text!r:.80}")
-        return int(digits)
-
-    return parse
+def _parse_whole_number(name: str, text: str) -> int:
+    """Return a limit that is a whole number from 1 on. Raises `BadInput`, which has its name."""
+    digits = text.replace(",", "").strip()
+    if not digits.isdecimal() or len(digits) > MOST_DIGITS or int(digits) < 1:
+        raise BadInput(f"{name} is a whole number from 1 on, not {text!r:.80}")
+    return int(digits)
 
 
 def _parse_burst(text: str) -> float:
@@ -58,6 +55,6 @@ LIMITS: dict[str, Callable[[str], Any]] = {
     "overflow": _parse_overflow,
     "rate": parse_rate,
     "burst": _parse_burst,
-    "in_flight": _make_whole_number_parser("in flight"),
-    "max_deliveries": _make_whole_number_parser("max deliveries"),
+    "in_flight": partial(_parse_whole_number, "in flight"),
+    "max_deliveries": partial(_parse_whole_number, "max deliveries"),
 }

@@ -11,25 +11,18 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Self
 
 from millpond.tasks.process.paths import open_private_folder
 
 logger = logging.getLogger(__name__)
 
 
-class ProcessNumbers:
+class ProcessNumbers(ExitStack):
     """The numbers of this supervisor's processes. They are freed when the `with` block ends."""
 
     def __init__(self, broker_url: str, key_prefix: str) -> None:
+        super().__init__()
         self._broker = hashlib.sha256(f"{broker_url} {key_prefix}".encode()).hexdigest()[:16]
-        self._locks = ExitStack()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._locks.close()
 
     def lock_free_numbers(self, pool: str) -> Iterator[int]:
         """Lock and yield, one by one, the numbers from 1 on that no other supervisor has locked.
@@ -59,4 +52,4 @@ class ProcessNumbers:
                 os.close(folder)
             opened.callback(os.close, descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._locks.push(opened.pop_all())
+            self.push(opened.pop_all())

@@ -4,11 +4,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from flower.events import EventsState
 from flower.options import options
 from flower.utils.search import TaskSearchEngine
 
 from millpond.monitor import flower_events
-from millpond.monitor.flower_events import BufferedEvents, LazyState
+from millpond.monitor.flower_events import BufferedEvents, LazySearch
 from millpond.tasks.app import celery_app
 from millpond.tasks.settings import Settings
 
@@ -43,7 +44,8 @@ def events(name: str) -> list[dict[str, Any]]:
 def test_a_search_finds_what_flowers_own_finds() -> None:
     """By name, state and argument, whatever was searched before, without forgotten tasks."""
     assert options.max_tasks
-    state = LazyState(max_tasks_in_memory=2)
+    state = EventsState(max_tasks_in_memory=2)
+    state.search_engine = LazySearch()
     for event in [*events("first"), *events("second")[:2]]:
         state.event(event)
     for query in ("kind", "state:SUCCESS", "kwargs:n=second"):
