@@ -99,25 +99,19 @@ def sent_at_ms(message: bytes) -> int | None:
     return None if decoded.sent_ms is None else max(decoded.sent_ms, due_ms or 0)
 
 
-def find_ready_queues(store: Store, queues: Sequence[str]) -> list[str]:
-    """Return those of the queues that have ready messages, in one round trip."""
-    with store.pipeline("looking for ready messages") as pipe:
-        for queue in queues:
-            pipe.exists(*QueueKeys(queue, store.prefix).ready)
-        return [queue for queue, ready in zip(queues, pipe.execute(), strict=True) if ready]
-
-
 def read_fetchable_limits(store: Store, queues: Sequence[str]) -> list[Limits]:
     """Return the limits of each queue from which a consumer could fetch a message now.
 
     A queue without a ready message, a paused queue, and a queue whose in-flight limit is reached are left
     out. A rate limit is ignored, so the caller must consider that its next token may be due later.
     """
-    waiting = find_ready_queues(store, queues)
-    pairs = zip(waiting, read_limits_of_all(store, waiting), strict=True) if waiting else ()
+    with store.pipeline("looking for ready messages") as pipe:
+        for queue in queues:
+            pipe.exists(*QueueKeys(queue, store.prefix).ready)
+        ready = [queue for queue, is_ready in zip(queues, pipe.execute(), strict=True) if is_ready]
     return [
         limits
-        for queue, limits in pairs
+        for queue, limits in zip(ready, read_limits_of_all(store, ready), strict=True)
         if not limits.paused and not (limits.in_flight and _count_in_flight(store, queue) >= limits.in_flight)
     ]
 
