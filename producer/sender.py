@@ -29,7 +29,7 @@ from millpond.producer.queue_cache import QueueCache
 from millpond.producer.send_outcomes import Refused, Sent
 from millpond.producer.server_clock import ServerClock
 from millpond.tasks.contract import Contract
-from millpond.tasks.errors import MillpondError
+from millpond.tasks.errors import MillpondError, SendInterrupted
 from millpond.tasks.middleware import Hooks, Sending, add_headers
 from millpond.tasks.pools import Overflow
 from millpond.tasks.process.spans import SDK
@@ -215,13 +215,24 @@ class Sender:
 
     @contextmanager
     def _notify_unanswered(self, messages: Iterable[Outgoing]) -> Iterator[None]:
-        """A context in which messages are sent. If it raises, call `on_sent` for those without a reply."""
+        """A context in which messages are sent. If it raises, call `on_sent` for those without an outcome.
+
+        They get its error. For an interrupt, or a caller that leaves a stream, it is `SendInterrupted`.
+        """
         try:
             yield
-        except BaseException as error:
-            for message in messages:
-                self._notify_middleware(message, error if isinstance(error, Exception) else None)
+        except Exception as error:
+            self._notify_failed(messages, error)
             raise
+        except BaseException as interrupt:
+            reason = f"the sending was interrupted ({type(interrupt).__name__})"
+            self._notify_failed(messages, SendInterrupted(f"{reason}: the task may have been accepted"))
+            raise
+
+    def _notify_failed(self, messages: Iterable[Outgoing], error: Exception) -> None:
+        """Call `on_sent` of middleware with an error, for messages for which it was not called before."""
+        for message in messages:
+            self._notify_middleware(message, error)
 
     def _notify_middleware(self, message: Outgoing, error: Exception | None) -> None:
         """Call `on_sent` of middleware for a message, with its error or None, unless it was called before."""

@@ -31,6 +31,13 @@ class UnknownKind(MillpondError):
     """No kind of task has this name."""
 
 
+class SendInterrupted(MillpondError):
+    """The sending of a task was interrupted, as by Ctrl-C. The task may have been accepted.
+
+    `on_sent` of middleware gets it; the sender gets the interrupt itself.
+    """
+
+
 class HandlerMissing(MillpondError):
     """The handler of a kind is not installed in the process that was to run it. Nothing was sent."""
 

@@ -61,15 +61,16 @@ class Middleware:
     """Base class of every middleware. Its own methods change nothing."""
 
     def on_sending(self, sending: Sending) -> None:
-        """Add headers to a task before it is sent. If this raises, the task is not sent.
+        """Add headers to a task before it is sent. If the hook raises, the task is not sent.
 
-        Called in the process of the client, for each task of a stream, too.
+        The client calls it in its own process, for each task of a stream too.
         """
 
     def on_sent(self, sending: Sending, error: Exception | None) -> None:
-        """Record that a task was sent, or refused with `error`. Called after the reply of the broker.
+        """Record that a task was sent (`error` is None), was refused, or that its sending failed (`error`).
 
-        If this raises, the error is logged: the outcome of the sending does not change.
+        A task whose sending failed may have been accepted; `SendInterrupted` stands for a Ctrl-C meanwhile.
+        If the hook raises, its error is logged, and the sender gets the same answer.
         """
 
     def around_executing(

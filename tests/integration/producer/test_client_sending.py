@@ -3,7 +3,6 @@
 import os
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,9 +11,8 @@ from celery import Celery
 from celery.worker.request import Request
 from kombu import Connection
 
-from millpond import Middleware, Sending
 from millpond.broker import limits
-from millpond.broker.connection import Store, connect
+from millpond.broker.connection import Store
 from millpond.broker.consume import fetch_call
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.consume.queue_lease import FetchRequest
@@ -25,7 +23,6 @@ from millpond.producer.message import Message
 from millpond.producer.send_outcomes import Refused, Sent, Tally
 from millpond.tasks.contract import Contract
 from millpond.tasks.errors import BadContract, BatchClosed, BrokerAway, QueueFull, UnknownQueue
-from millpond.tasks.middleware import Hooks
 from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
 
@@ -291,68 +288,3 @@ def test_a_full_queue_without_a_pool_gives_no_time(client: Client) -> None:
     with pytest.raises(QueueFull, match="Send later") as refused:
         client.send(Square(n=2), overflow="reject")
     assert refused.value.retry_after is None
-
-
-class Notes(Middleware):
-    """A middleware that notes how each send ended."""
-
-    def __init__(self) -> None:
-        self.noted: list[tuple[str, str, str]] = []
-
-    def on_sent(self, sending: Sending, error: Exception | None) -> None:
-        """Note the id, the queue and the error."""
-        self.noted.append((sending.id, sending.queue, type(error).__name__))
-
-
-def test_middleware_hears_how_each_sending_ended(client: Client) -> None:
-    """A middleware gets every send once: accepted, refused, or without an answer."""
-    notes = Notes()
-    sender = replace(client._sender, hooks=(Hooks([notes]), Hooks([notes])))
-    options: dict[str, Any] = {"overflow": "reject", "timeout_seconds": None, "batch": None}
-    sender.send_one(Message(Square(n=1), id="one"), **options)
-    bound(client, 1)
-    refused = list(sender.stream([Message(Square(n=2), id="two")], **options))
-    assert [type(each) for each in refused] == [Refused]
-    with pytest.raises(BadContract):
-        sender.send_one(Message(Long(text="x" * 8_000_000), id="three", queue="default"), **options)
-    away = replace(sender, store=connect("redis://127.0.0.1:1", timeout_seconds=0.1))
-    with pytest.raises(BrokerAway):
-        list(away.stream([Message(Square(n=4), id="four")], **options))
-    assert notes.noted == [
-        ("one", "default", "NoneType"),
-        ("two", "default", "QueueFull"),
-        ("three", "default", "BadContract"),
-        ("four", "default", "BrokerAway"),
-    ]
-    assert not sender.unanswered
-
-
-def test_middleware_does_not_hear_of_messages_whose_sending_did_not_begin(client: Client) -> None:
-    """A Ctrl-C while the next input is read: what was composed and not sent is not told as sent."""
-
-    def interrupted() -> Iterator[Message]:
-        yield from (Message(Square(n=n), id=str(n)) for n in range(3))
-        raise KeyboardInterrupt
-
-    notes = Notes()
-    sender = replace(client._sender, hooks=(Hooks([notes]), Hooks([notes])))
-    with pytest.raises(KeyboardInterrupt):
-        list(sender.stream(interrupted(), overflow="reject", timeout_seconds=None, batch=None))
-    assert [id for id, _, _ in notes.noted] == ["0"]
-    assert not sender.unanswered
-
-
-def test_middleware_hears_of_the_messages_before_an_invalid_one(client: Client) -> None:
-    """An invalid item ends a stream: the messages that waited to be sent with it are refused, too."""
-    notes = Notes()
-    sender = replace(client._sender, hooks=(Hooks([notes]), Hooks([notes])))
-    items = [Message(Square(n=n), id=str(n)) for n in range(3)]
-    invalid = Message(("squares.square", {"n": "one"}))
-    with pytest.raises(BadContract):
-        list(sender.stream([*items, invalid], overflow="reject", timeout_seconds=None, batch=None))
-    assert sorted(notes.noted) == [
-        ("0", "default", "NoneType"),
-        ("1", "default", "BadContract"),
-        ("2", "default", "BadContract"),
-    ]
-    assert not sender.unanswered
