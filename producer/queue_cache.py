@@ -12,6 +12,7 @@ from millpond.broker.outgoing import Outgoing
 from millpond.tasks.errors import BadContract, UnknownQueue
 from millpond.tasks.name_suggestions import known_names_text
 from millpond.tasks.pools import Overflow, PoolsTable
+from millpond.tasks.toml_names import table_header
 
 #: How long the limits of a queue are cached.
 CACHE_SECONDS = 5.0
@@ -81,5 +82,6 @@ def unknown_queue_error(queue: str, queues: Iterable[str]) -> UnknownQueue:
     """Return the error for a queue that is not among `queues`. It suggests a similar name."""
     return UnknownQueue(
         f"no pool takes from a queue named {queue!r}; {known_names_text(queue, queues)} "
-        f"Add a [queues.{queue}] table to the millpond.toml of the workers, or start them first"
+        f"Add a {table_header('queues', queue)} table to the millpond.toml of the workers, "
+        "or start them first"
     )

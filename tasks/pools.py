@@ -14,6 +14,7 @@ from millpond.tasks.configuration.sources import merge_tables
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.field_types import Bound, Count, CountOrZero, Rate, Seconds, SettingsTable, Words
 from millpond.tasks.name_suggestions import closest_name, unknown_name_text
+from millpond.tasks.toml_names import table_header
 
 Executor = Literal["prefork", "threads"]
 Overflow = Literal["block", "reject", "shed", "caller_runs"]
@@ -165,12 +166,12 @@ class PoolsTable(SettingsTable):
 
     @model_validator(mode="after")
     def _check_queues(self) -> "PoolsTable":
-        """Raise `ValueError` for a pool that takes from a queue without settings."""
+        """Raise `ValueError` for a pool that takes from queues without settings; it names all of them."""
         for name, pool in self.pools.items():
-            for queue in pool.queues:
-                if queue not in self.queues:
-                    written = repr(queue)[1:-1]  # pydantic carries no text with half a character
-                    raise ValueError(f"pool {name!r} takes from {queue!r}: add a [queues.{written}] table")
+            if missing := [queue for queue in pool.queues if queue not in self.queues]:
+                headers = [table_header("queues", queue) for queue in missing]
+                tables = f"a {headers[0]} table" if len(headers) == 1 else f"the tables {' '.join(headers)}"
+                raise ValueError(f"pool {name!r} takes from {', '.join(map(repr, missing))}: add {tables}")
         return self
 
     def pool(self, name: str) -> Pool:

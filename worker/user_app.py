@@ -7,13 +7,14 @@ application's own. Kinds of Millpond's own run beside its tasks.
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery
 from celery.app.defaults import DEFAULTS
+from kombu import Queue
 from kombu.serialization import prepare_accept_content
 
 from millpond.broker import message_body
@@ -22,6 +23,7 @@ from millpond.broker.url import BrokerURL
 from millpond.tasks import celery_application
 from millpond.tasks.app import TRANSPORT, transport_options
 from millpond.tasks.settings import Settings
+from millpond.tasks.toml_names import table_header
 
 #: The values of Celery's settings that Millpond's promises need, each with the reason.
 REQUIRED_SETTINGS: dict[str, tuple[Any, str]] = {
@@ -194,11 +196,22 @@ def _ineffective_settings(app: Celery, settings: Settings, pools: tuple[str, ...
     if conf.task_default_rate_limit:
         yield SettingChange("task_default_rate_limit", conf.task_default_rate_limit, "-", _RATE_LIMIT_REASON)
     served = {queue for pool in table.pools.values() for queue in pool.queues}
-    queues = conf.task_queues or ()
-    names = queues if isinstance(queues, Mapping) else (queue.name for queue in queues)
-    for queue in sorted({conf.task_default_queue, *names} - served):
-        why = f'no pool serves it: set queues = ["{queue}"] in the [pools.NAME] of its workers'
+    for queue in sorted({conf.task_default_queue, *_queue_names(conf.task_queues or ())} - served):
+        missing = "" if queue in table.queues else f", and add a {table_header('queues', queue)} table"
+        why = f'no pool serves it: set queues = ["{queue}"] in the [pools.NAME] of its workers{missing}'
         yield SettingChange(f"queue {queue}", "-", "-", why)
+
+
+def _queue_names(queues: Mapping[str, Any] | Iterable[Queue]) -> Iterator[str]:
+    """Yield the names by which a worker is told to take from the queues of an application's `task_queues`.
+
+    A `Broadcast` has an alias, and a queue of another random name in each process.
+    """
+    for queue in queues:
+        if isinstance(queue, str):  # a mapping of names to queues, or to their options
+            yield queue
+        else:
+            yield queue.alias or queue.name
 
 
 def check_result_backend(app: Celery) -> None:

@@ -123,8 +123,8 @@ class ConsumingChannel(SettlingChannel):
             if changed:
                 logger.warning(
                     "this worker has changed limits of queue %s that were in force: %s. The table of the "
-                    "worker that started last holds for all: give all workers of a broker one "
-                    "[queues.%s] table.",
+                    "worker that started last holds for all: give all workers of a broker one table of %s in "
+                    "[queues].",
                     queue,
                     ", ".join(map(str, changed)),
                     queue,

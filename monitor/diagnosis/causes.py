@@ -8,6 +8,7 @@ from millpond.monitor.diagnosis import words
 from millpond.monitor.diagnosis.diagnosis import Diagnosis
 from millpond.monitor.diagnosis.facts import MEAN_ENDS, PoolFacts
 from millpond.monitor.diagnosis.shared_fields import make_diagnosis
+from millpond.tasks.toml_names import table_header
 
 #: Shares of runs that count as failing, of slot time as the cause, of slots as all in use.
 FAILING, MOST, FULL = 0.5, 0.5, 0.5
@@ -248,7 +249,8 @@ def diagnose_recycled_children(facts: PoolFacts) -> Diagnosis | None:
         "recycling",
         f"a child is replaced after {ended / children:.1f} tasks; {words.in_use_text(facts)} although "
         f"{words.ready_text(facts)}",
-        f"raise max_tasks_per_child or max_memory_per_child_mb under [pools.{facts.view.name}]",
+        "raise max_tasks_per_child or max_memory_per_child_mb under "
+        f"{table_header('pools', facts.view.name)}",
         confidence=0.85,
         evidence=(f"{children} children were started for {ended} tasks",),
     )

@@ -9,6 +9,7 @@ from millpond.monitor.diagnosis.causes import FULL, MOST, SLOWER
 from millpond.monitor.diagnosis.diagnosis import Diagnosis
 from millpond.monitor.diagnosis.facts import PoolFacts
 from millpond.monitor.diagnosis.shared_fields import make_diagnosis
+from millpond.tasks.toml_names import table_header
 
 #: The share of slot time from which a saturated dependency is named.
 NAMED = 0.3
@@ -72,7 +73,7 @@ def _diagnose_too_few_slots(facts: PoolFacts, measured: Elasticity) -> Diagnosis
         facts,
         "workers",
         "; ".join(why),
-        f"{gain}: set {setting} under [pools.{facts.view.name}] in millpond.toml",
+        f"{gain}: set {setting} under {table_header('pools', facts.view.name)} in millpond.toml",
         confidence=min(0.95, 0.6 + measured.low / 3),
         evidence=(throughput, *dominant_kind),
         against=against,

@@ -24,6 +24,7 @@ from millpond.monitor.diagnosis.diagnosis import Diagnosis
 from millpond.monitor.diagnosis.facts import ENOUGH_ENDS, PoolFacts
 from millpond.monitor.diagnosis.shared_fields import make_diagnosis
 from millpond.monitor.snapshot import QueueView
+from millpond.tasks.toml_names import table_header
 
 #: Ready tasks are a backlog if clearing them takes longer than this, seconds.
 MOMENT_SECONDS = 1.0
@@ -217,7 +218,8 @@ def _diagnose_skew(facts: PoolFacts) -> Diagnosis | None:
         "skew",
         f"{unstarted} tasks wait in process {fullest.name}, which is full; other processes have "
         f"{free_slots} free slots",
-        f"set prefetch = 0 under [pools.{facts.view.name}]: a process then fetches no more than it can start",
+        f"set prefetch = 0 under {table_header('pools', facts.view.name)}: a process then fetches no more "
+        "than it can start",
         name=fullest.name,
         confidence=0.8,
     )

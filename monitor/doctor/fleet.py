@@ -10,6 +10,7 @@ from millpond.monitor.snapshot import PoolView, Snapshot, read_snapshot
 from millpond.tasks import extras
 from millpond.tasks.contract import Contract
 from millpond.tasks.pools import LIMITS_REMEDY, PoolsTable
+from millpond.tasks.toml_names import table_header
 
 
 def examine_fleet(
@@ -34,7 +35,7 @@ def examine_fleet(
             yield fail(
                 "kinds",
                 f"{kind} goes to the queue {contract.queue!r}, which has no table",
-                f"add [queues.{contract.queue}] to millpond.toml, and the queue to a pool",
+                f"add {table_header('queues', contract.queue)} to millpond.toml, and the queue to a pool",
             )
 
 
@@ -79,8 +80,8 @@ def _check_limits(store: Store, pools_table: PoolsTable, queue: str) -> Iterator
             "limits",
             f"{queue}: a worker or client has declared other limits than those here: in force -> here: "
             f"{', '.join(map(str, different))}",
-            f"give all workers of this broker one [queues.{queue}] table: that of the worker that started "
-            "last holds for all",
+            f"give all workers of this broker one {table_header('queues', queue)} table: that of the worker "
+            "that started last holds for all",
         )
 
 

@@ -90,10 +90,13 @@ def _select_settings(in_force: "list[SettingInForce]", names: "Iterable[str]") -
 
     selected: list[SettingInForce] = []
     for name in names:
-        matching = [setting for setting in in_force if f"{setting.name}.".startswith(f"{name}.")]
+        unquoted = name.replace('"', "")
+        matching = [
+            setting for setting in in_force if f"{setting.name}.".replace('"', "").startswith(f"{unquoted}.")
+        ]
         if not matching:
             known = {setting.name for setting in in_force}
-            tables = {path.rpartition(".")[0] for path in known} | {path.partition(".")[0] for path in known}
+            tables = {setting.table for setting in in_force} | {path.partition(".")[0] for path in known}
             suggestion = closest_name(name, known | tables - {""})
             hint = f"did you mean {suggestion!r}?" if suggestion else "leave the name out to see them all"
             raise BadInput(f"no setting or table is named {name!r}: {hint}")
@@ -114,9 +117,9 @@ def _toml_lines(in_force: "list[SettingInForce]") -> "Iterator[str]":
 
     width, table = shutil.get_terminal_size().columns, ""
     for setting in sorted(in_force, key=lambda setting: "." in setting.name):
-        table_of_setting, _, name = setting.name.rpartition(".")
-        if table_of_setting != table:
-            table = table_of_setting
+        name = setting.key
+        if setting.table != table:
+            table = setting.table
             yield f"\n[{table}]"
         has_value = setting.value is not None and setting.value != HIDDEN
         entry = (

@@ -60,10 +60,17 @@ class Setting:
 class SettingInForce:
     """A setting with its value in force and the source of the value. Secrets are hidden."""
 
-    name: str
+    #: The header of its table in millpond.toml, without brackets; empty for a setting outside of tables.
+    table: str
+    key: str
     value: Any
     origin: str
     setting: Setting
+
+    @property
+    def name(self) -> str:
+        """The name of the setting in millpond.toml: `smtp.host`, `queues."orders.high".bound`."""
+        return f"{self.table}.{self.key}" if self.table else self.key
 
     def as_object(self) -> dict[str, Any]:
         """Return the object that `millpond config --json` writes."""
@@ -114,7 +121,8 @@ def settings_in_force(
                 yield from settings_in_force(entry, sources, (*field_path, key), entry_path)
         else:
             json_value = HIDDEN if is_secret(field) and value else to_json_value(value)
-            yield SettingInForce(format_path(field_path), json_value, sources.origin_of(field_path), setting)
+            table, origin = format_path(path) if path else "", sources.origin_of(field_path)
+            yield SettingInForce(table, name, json_value, origin, setting)
 
 
 def to_json_value(value: Any) -> Any:

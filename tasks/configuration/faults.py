@@ -13,6 +13,7 @@ from millpond.tasks.configuration.model_fields import (
     is_secret,
     is_table,
     model_of,
+    path_in_file,
     table_names,
     value_type_of,
 )
@@ -22,6 +23,7 @@ from millpond.tasks.configuration.variable_names import entry_names
 from millpond.tasks.field_faults import describe_fault
 from millpond.tasks.name_suggestions import closest_name
 from millpond.tasks.pools import default_pools
+from millpond.tasks.toml_names import table_header
 
 
 def describe_faults(error: ValidationError, model: type[BaseModel], sources: Sources) -> str:
@@ -50,7 +52,7 @@ def _fault_text(fault: Mapping[str, Any], path: Keys, model: type[BaseModel], so
     if "[key]" in fault["loc"]:
         return f"{path[-1]!r} is no name: write 1 to 60 letters, digits, . _ -"
     if fault["type"] == "extra_forbidden":
-        return _unknown_name_text(path, model, sources)
+        return _unquoted_name_text(path, fault["input"]) or _unknown_name_text(path, model, sources)
     if fault["type"] == "missing":
         return _missing_key_text(path, model, sources)
     if fault["type"] in ("value_error", "assertion_error") and not _is_quantity_fault(fault):
@@ -97,6 +99,16 @@ def _pool_names(sources: Sources) -> Sequence[str]:
     return [*default_pools(), *entry_names(("table", "pools"), sources.values)]
 
 
+def _unquoted_name_text(path: Keys, value: Any) -> str | None:
+    """Return the text about a name with a dot and without quotes, which made a table in a table, or None."""
+    table, *name = path_in_file(path)
+    if table not in (*LIFTED, "schedule") or len(name) < 2 or not isinstance(value, Mapping):
+        return None
+    while len(value) == 1 and isinstance(inner := next(iter(value.values())), Mapping):
+        name, value = [*name, *value], inner
+    return f"a name with a dot needs quotes: write {table_header(str(table), '.'.join(map(str, name)))}"
+
+
 def _unknown_name_text(path: Keys, model: type[BaseModel], sources: Sources) -> str:
     """Return the text about an unknown name: its right table, a similar name, or all valid names."""
     *table_path, name = path
@@ -104,7 +116,8 @@ def _unknown_name_text(path: Keys, model: type[BaseModel], sources: Sources) -> 
     is_table_name = not table_path and isinstance(sources.values.get(str(name)), dict)
     there_is = f"there is no such {'table' if is_table_name else 'setting'}"
     if not table_path and name in _pool_names(sources):
-        return f"{there_is}: write [pools.{name}] for the pool, or [queues.{name}] for the queue"
+        pool_table, queue_table = table_header("pools", str(name)), table_header("queues", str(name))
+        return f"{there_is}: write {pool_table} for the pool, or {queue_table} for the queue"
     if similar := closest_name(str(name), siblings):
         return f"{there_is}: did you mean {format_path((*table_path, similar))}?"
     for other in table_names(model):

@@ -8,6 +8,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from millpond.tasks.field_types import ValidValues
+from millpond.tasks.toml_names import toml_key
 
 #: The tables that are at the top of millpond.toml and below `table` in the model, with their paths there.
 LIFTED = {"pools": ("table", "pools"), "queues": ("table", "queues")}
@@ -22,8 +23,8 @@ def path_in_file(path: tuple[Key, ...]) -> tuple[Key, ...]:
 
 
 def format_path(path: tuple[int | str, ...]) -> str:
-    """Return a path of the model as millpond.toml spells it: `pools.email.bound`, `gateway.tokens.0.hash`."""
-    return ".".join(map(str, path_in_file(path)))
+    """Return a path of the model as millpond.toml spells it: `pools.email.bound`, `queues."orders.high"`."""
+    return ".".join(toml_key(str(part)) for part in path_in_file(path))
 
 
 def strip_annotated(annotation: Any) -> Any:

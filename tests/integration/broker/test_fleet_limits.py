@@ -120,7 +120,7 @@ def test_a_start_that_changes_limits_in_force_says_so(url: str, tmp_path: Path) 
     log = restarted(url, tmp_path / "other")
     assert log.count(CHANGED) == 1
     assert "bound 50 -> 10000, overflow reject -> block, rate 5/s -> none." in log
-    assert "give all workers of a broker one [queues.default] table" in log
+    assert "give all workers of a broker one table of default in [queues]" in log
 
 
 def test_a_limit_that_is_set_at_run_time_hides_what_a_table_changes(store: Store) -> None:

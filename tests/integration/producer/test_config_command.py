@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import millpond
+from millpond.tasks.settings import settings
 
 FILE = """\
 drain_seconds = "2m30s"
@@ -103,6 +104,21 @@ def test_the_output_is_a_millpond_toml(
     assert values["queues"]["email"]["rate"] == 50
     assert values["pools"]["email"]["concurrency"] == 7
     assert "millpond.toml line 1; a duration, as in 500ms" in " ".join(text.split())
+
+
+def test_a_name_with_a_dot_is_read_as_it_is_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A queue `orders.high` is written as a table of that name, and chosen with quotes or without."""
+    table = '[pools.default]\nqueues = ["orders.high"]\n[queues."orders.high"]\nbound = 7\n'
+    (folder / "millpond.toml").write_text(table)
+    assert millpond.main(["config"]) == 0
+    (folder / "millpond.toml").write_text(written := capsys.readouterr().out)
+    assert tomllib.loads(written)["queues"]["orders.high"]["bound"] == 7
+    settings.cache_clear()
+    for name in ("queues.orders.high", 'queues."orders.high"', "queues.orders.high.bound"):
+        assert millpond.main(["config", name]) == 0
+        shown = capsys.readouterr().out
+        assert shown.startswith('\n[queues."orders.high"]\n')
+        assert "\nbound = 7" in shown
 
 
 def test_names_choose_what_is_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,8 @@ import pytest
 from celery import Celery, Task
 from celery.signals import user_preload_options
 from click import Option
+from kombu import Queue
+from kombu.common import Broadcast
 
 from millpond.tasks import celery_application
 from millpond.tasks.errors import SettingsError
@@ -106,6 +108,15 @@ def test_queues_that_are_set_as_a_mapping_are_named_too() -> None:
     found = lines(changes_of("heavy", task_queues=queues))
     assert "queue orders" in found
     assert "queue heavy" not in found
+
+
+def test_a_broadcast_is_served_and_named_by_its_alias() -> None:
+    """The queue of a `Broadcast` has a random name in each process, which no pool can name."""
+    queues = [Queue("heavy"), Broadcast("heavy"), Broadcast("every.one")]
+    found = lines(changes_of("heavy", task_queues=queues, task_default_queue="heavy"))
+    assert [name for name in found if name.startswith("queue ")] == ["queue every.one"]
+    assert 'set queues = ["every.one"]' in found["queue every.one"]
+    assert 'add a [queues."every.one"] table' in found["queue every.one"]
 
 
 @pytest.mark.parametrize(
