@@ -91,18 +91,20 @@ def make_worker(settings: Settings, pool_name: str, number: int) -> Any:
     """
     from celery.exceptions import ImproperlyConfigured, SecurityError
 
-    from millpond.worker import user_options
+    from millpond.worker import user_app, user_options
     from millpond.worker.app import make_app
 
     pool = settings.table.pools[pool_name]
     try:
         app = make_app(settings.model_copy(update={"prefetch": pool.prefetch}), pools=(pool_name,))
+        app.set_current()
+        if settings.app is not None:
+            user_app.import_task_modules(app, settings.app)
     except SettingsError as error:
         if error.__cause__ is not None:  # the error of a module that the settings name
             traceback.print_exception(error.__cause__)
         print(f"millpond: {error}", file=sys.stderr)
         sys.exit(os.EX_CONFIG)
-    app.set_current()
     # Not through Celery's command line: its imports take a third of a worker's start.
     try:
         return app.Worker(**user_options.add_default_options(app, worker_options(pool_name, number, pool)))

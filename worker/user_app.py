@@ -108,6 +108,17 @@ def load_app(app_name: str) -> Celery:
         return app
 
 
+def import_task_modules(app: Celery, app_name: str) -> None:
+    """Import the modules that an application includes or discovers, as Celery's worker does as it is made.
+
+    Raises `SettingsError` for a module that cannot be imported: another start would end alike.
+    """
+    try:
+        app.loader.init_worker()
+    except Exception as error:
+        raise celery_application.application_error(app_name, error) from error
+
+
 @contextmanager
 def _millpond_defaults() -> Iterator[dict[str, Any]]:
     """Make `REQUIRED_SETTINGS` Celery's defaults inside a `with` block, and yield the stock defaults.

@@ -44,6 +44,26 @@ def test_a_process_ends_without_a_search_for_cycles(program: str) -> None:
     assert (ended.returncode, ended.stdout.split()[-1]) == (3, "True")
 
 
+@pytest.mark.parametrize("how", ["app.conf.include = ['plums']", "app.autodiscover_tasks(['plums'], None)"])
+def test_a_module_that_an_application_includes_ends_the_start_once(how: str, tmp_path: Path) -> None:
+    """One line names the application and the error, and no other start follows."""
+    (tmp_path / "orchard.py").write_text(
+        f"from celery import Celery\napp = Celery(broker='redis://127.0.0.1:1/0')\n{how}\n"
+    )
+    (tmp_path / "plums.py").write_text("import not_installed\n")
+    env = child_environment(Settings(broker_url="redis://127.0.0.1:1/0", app="orchard"))
+    argv = [sys.executable, "-P", "-m", "millpond.worker.process", "default", "1"]
+    path = os.pathsep.join([str(tmp_path), env.get("PYTHONPATH", "")])
+    ended = subprocess.run(
+        argv, env=env | {"PYTHONPATH": path}, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert ended.returncode == os.EX_CONFIG
+    assert ended.stderr.splitlines()[-1] == (
+        "millpond: app names 'orchard', which cannot be loaded: "
+        "ModuleNotFoundError: No module named 'not_installed'"
+    )
+
+
 @pytest.mark.parametrize("when", ["", "@signals.setup_logging.connect\n"])
 def test_an_application_sets_up_logging_as_in_a_program_of_its_own(when: str, tmp_path: Path) -> None:
     """`logging.basicConfig` does nothing if the root logger has a handler, so the worker leaves it alone."""
