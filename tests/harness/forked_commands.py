@@ -94,14 +94,18 @@ class ForkedCommands:
         os.close(its)
         return Started(ours)
 
-    def run(self, words: Sequence[str], env: Mapping[str, str], *, timeout: float = 120.0) -> Done:
+    def run(
+        self, words: Sequence[str], env: Mapping[str, str], *, stdin_text: str = "", timeout: float = 120.0
+    ) -> Done:
         """Run a command to its end, without a terminal."""
         with (
+            tempfile.TemporaryFile() as given,
             tempfile.TemporaryFile() as out,
             tempfile.TemporaryFile() as err,
-            Path(os.devnull).open() as nothing,
         ):
-            started = self.start(words, env, [nothing.fileno(), out.fileno(), err.fileno()])
+            given.write(stdin_text.encode())
+            given.seek(0)
+            started = self.start(words, env, [given.fileno(), out.fileno(), err.fileno()])
             try:
                 code = started.wait(timeout)
             finally:

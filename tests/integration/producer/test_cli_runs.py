@@ -17,10 +17,12 @@ from millpond.broker.inspect import depth
 from millpond.producer.client import Client
 from millpond.tasks.settings import Files, Settings, Smtp, child_environment
 from millpond.worker.local.embedded import embedded
+from tests.harness.forked_commands import Done, ForkedCommands
 from tests.harness.mail_sink import mail_sink
 from tests.harness.millpond_command import MILLPOND, run_millpond, start_millpond
 
 Operator = Callable[..., tuple[int, str]]
+Run = Callable[..., Done]
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +44,12 @@ def fleet(root: Path, module_url: str) -> Iterator[Settings]:
             yield running.settings
 
 
+@pytest.fixture
+def run(commands: ForkedCommands) -> Run:
+    """Return `run(settings, *words, stdin_text="")`, which runs a command to its end."""
+    return lambda settings, *words, **stdin: commands.run(words, child_environment(settings), **stdin)
+
+
 def make_files(folder: Path, count: int) -> Path:
     """Make a folder of so many files, and return it."""
     folder.mkdir(exist_ok=True)
@@ -54,29 +62,27 @@ def objects(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_checksums_are_printed_as_sha256sum_does(fleet: Settings, root: Path) -> None:
+def test_checksums_are_printed_as_sha256sum_does(run: Run, fleet: Settings, root: Path) -> None:
     """Each file's digest is on a line of its own, and the exit code is 0."""
     folder = root / "sums"
     folder.mkdir()
     for name in ("a", "b"):
         (folder / name).write_text(name)
-    done = run_millpond(fleet, "files", "checksum", str(folder))
+    done = run(fleet, "files", "checksum", str(folder))
     assert done.returncode == 0, done.stderr
     expected = {f"{hashlib.sha256(n.encode()).hexdigest()}  {folder}/{n}" for n in ("a", "b")}
     assert set(done.stdout.splitlines()) == expected
     assert "2 succeeded, 0 failed" in done.stderr
 
 
-def test_a_machine_gets_one_object_a_line(fleet: Settings, root: Path) -> None:
+def test_a_machine_gets_one_object_a_line(run: Run, fleet: Settings, root: Path) -> None:
     """--json gives an object for each input, the summary last; a failure has its reason and exits with 1."""
     folder = root / "json"
     folder.mkdir()
     (folder / "good.txt").write_text("good")
     (folder / "link.txt").symlink_to("/etc/hostname")
     paths = f"{folder}/good.txt\n{folder}/link.txt\n{folder}/gone.txt\n"
-    done = run_millpond(
-        fleet, "files", "compress", "-", "--out", str(root / "packed"), "--json", stdin_text=paths
-    )
+    done = run(fleet, "files", "compress", "-", "--out", str(root / "packed"), "--json", stdin_text=paths)
     assert done.returncode == 1, done.stderr
     *results, last = objects(done.stdout)
     states = {Path(result["input"]).name: result["state"] for result in results}
@@ -87,12 +93,12 @@ def test_a_machine_gets_one_object_a_line(fleet: Settings, root: Path) -> None:
     assert counts == {"sent": 2, "succeeded": 1, "failed": 1, "skipped": 1, "pending": 0}
 
 
-def test_a_campaign_sends_a_mail_to_each_good_row(fleet: Settings, root: Path) -> None:
+def test_a_campaign_sends_a_mail_to_each_good_row(run: Run, fleet: Settings, root: Path) -> None:
     """Each row is a mail; one that cannot be is named with its line, and makes the exit code 1."""
     people = root / "people.csv"
     people.write_text("email,name\nann@example.org,Ann\nnobody,Bob\ncay@example.org,Cay\n")
     words = ["--from", "shop@example.org", "--subject", "Hello {{ name }}", "--text", "Dear {{ name }}"]
-    done = run_millpond(fleet, "email", "campaign", str(people), *words, "--json")
+    done = run(fleet, "email", "campaign", str(people), *words, "--json")
     assert done.returncode == 1, done.stderr
     *results, last = objects(done.stdout)
     good = {result["input"] for result in results if result["state"] == "succeeded"}
@@ -101,20 +107,20 @@ def test_a_campaign_sends_a_mail_to_each_good_row(fleet: Settings, root: Path) -
     assert (last["summary"]["sent"], last["summary"]["skipped"]) == (2, 1)
 
 
-def test_one_mail_is_sent_and_its_id_printed(fleet: Settings) -> None:
+def test_one_mail_is_sent_and_its_id_printed(run: Run, fleet: Settings) -> None:
     """`email send` waits until the server took the mail, and prints its Message-ID."""
     words = ["--from", "a@example.org", "--to", "b@example.org", "--text-file", "-"]
-    done = run_millpond(fleet, "email", "send", *words, stdin_text="hi")
+    done = run(fleet, "email", "send", *words, stdin_text="hi")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("sent to b@example.org as <")
 
 
-def test_more_files_than_the_queue_holds_go_through(fleet: Settings, root: Path) -> None:
+def test_more_files_than_the_queue_holds_go_through(run: Run, fleet: Settings, root: Path) -> None:
     """A bound smaller than the number of inputs slows the producer and loses nothing."""
     folder = make_files(root / "many", 60)
     with Client(settings=fleet) as client:
         limits.change_limits(client.store, "files", bound=5)
-        done = run_millpond(fleet, "files", "checksum", str(folder))
+        done = run(fleet, "files", "checksum", str(folder))
         limits.change_limits(client.store, "files", bound=None)
         assert depth.read_depth(client.store, "files").counters["high_water"] <= 5
     assert done.returncode == 0, done.stderr
@@ -218,7 +224,7 @@ def alone(url: str, prefix: str, tmp_path: Path) -> Settings:
 
 
 def test_ctrl_c_stops_sending_and_says_what_is_under_way(
-    alone: Settings, tmp_path: Path, eventually: Any
+    run: Run, alone: Settings, tmp_path: Path, eventually: Any
 ) -> None:
     """Ctrl-C stops sending, closes the batch and names it; another leaves with 130; nothing is lost."""
     with Client(settings=alone) as client:
@@ -236,7 +242,7 @@ def test_ctrl_c_stops_sending_and_says_what_is_under_way(
         assert command.returncode == 130
         assert "Traceback" not in rest
         assert depth.read_depth(client.store, "files").ready == 3
-    shown = run_millpond(alone, "batch", batch.id)
+    shown = run(alone, "batch", batch.id)
     assert "closed, 3 sent, 0 succeeded, 3 pending" in shown.stdout
 
 
