@@ -85,6 +85,8 @@ class ConsumingChannel(SettlingChannel):
                 }
             self.start_lease_renewer()
             self._start_fetching(self.fetcher, queue)
+        if queue in self.active_fanout_queues:
+            self.connection.cycle.subscribe(self)
         self.polls_kombu = bool(self.active_queues)
         return tag
 

@@ -60,6 +60,20 @@ class Poller(stock.MultiChannelPoller):
     def _clear_timer(self) -> None:
         self._timer = None
 
+    def subscribe(self, channel: Any) -> None:
+        """Subscribe a channel to its fanout queues at once, also if it is subscribed to some of them.
+
+        A worker reports that it is ready before the first turn of its loop, in which kombu would subscribe: a
+        command of remote control that is sent in between would be lost. kombu does not subscribe to a queue
+        that is added later. Without an event loop the first subscription is made in `get`.
+        """
+        before = channel._in_listen
+        if self.hub is None and not before:
+            return
+        self._register_LISTEN(channel)
+        if before and channel._in_listen is before:
+            channel._subscribe()
+
     def connect_watched(self, channel: Any, client: Any, handler_name: str) -> Any:
         """Connect a client if necessary, let the poller watch its connection, and return that.
 
