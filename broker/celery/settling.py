@@ -177,12 +177,11 @@ class SettlingChannel(PublishingChannel):
     def settle_now(self) -> None:
         """Settle all finished deliveries without the event loop. Any thread may call this.
 
-        If the broker is unreachable, this is logged. The outcomes stay queued, and `leave_queues` tries
-        again.
+        A call of the fetcher in progress is left to it: `finish_call` delivers its messages. If the broker is
+        unreachable, this is logged. The outcomes stay queued, and `leave_queues` tries again.
         """
         with self.in_flight.lock:
             self.in_flight.settle_finished()
-            self._drop_call()
             try:
                 with translate_errors("settling"):
                     self.send_outcomes()
