@@ -12,10 +12,11 @@ light tokens. The requests under way count too, because a token that has to wait
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Generator
 from dataclasses import dataclass, field
 from math import exp, inf
 from time import monotonic
+from types import coroutine
 from typing import Any, Protocol
 
 from millpond.producer.gateway.priority_selector import BackgroundThrottle, SocketPriority
@@ -133,9 +134,27 @@ class LoopShares:
             self._plan_next_start(account)
         await turn
 
-    async def run_metered(self, token: str, call: Awaitable[None]) -> None:
-        """Await a call, and charge the loop's time of each of its steps to the token."""
-        await _MeteredAwaitable(call, lambda seconds: self.charge_seconds(token, seconds))
+    @coroutine
+    def run_metered(self, token: str, call: Awaitable[None]) -> Generator[Any, Any, None]:
+        """Await a call, and charge the loop's time of each of its steps to the token.
+
+        An exception from outside, as of a cancellation, is thrown into the call.
+        """
+        steps: Any = call.__await__()
+        error: BaseException | None = None
+        while True:
+            began = monotonic()
+            try:
+                future = steps.send(None) if error is None else steps.throw(error)
+            except StopIteration:
+                return
+            finally:
+                self.charge_seconds(token, monotonic() - began)
+            try:
+                error = None
+                yield future
+            except BaseException as raised:
+                error = raised
 
     def charge_seconds(self, token: str, seconds: float) -> None:
         """Charge time of the loop to a token. It waits that long for each active token before it is paid."""
@@ -217,28 +236,3 @@ class LoopShares:
                 break
         # The loop runs the started request first, so it is charged when the next start is planned.
         asyncio.get_running_loop().call_soon(self._plan_next_start, account)
-
-
-class _MeteredAwaitable:
-    """Awaits a call, and passes the seconds of each of its steps to `charge`."""
-
-    def __init__(self, call: Awaitable[None], charge: Callable[[float], None]) -> None:
-        self._call, self._charge = call, charge
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        """Run the call step by step. An exception from outside, as of a cancellation, is thrown into it."""
-        steps: Any = self._call.__await__()
-        error: BaseException | None = None
-        while True:
-            began = monotonic()
-            try:
-                future = steps.send(None) if error is None else steps.throw(error)
-            except StopIteration:
-                return
-            finally:
-                self._charge(monotonic() - began)
-            try:
-                error = None
-                yield future
-            except BaseException as raised:
-                error = raised

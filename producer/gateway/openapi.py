@@ -1,8 +1,6 @@
-"""The parts of the OpenAPI document that FastAPI cannot derive: error responses, queries and the token."""
+"""The parts of the OpenAPI document that FastAPI cannot derive: error responses and the token."""
 
 from typing import Any
-
-from pydantic import BaseModel
 
 from millpond.producer.gateway.problems import ErrorBody
 
@@ -37,21 +35,6 @@ def problem_responses(*codes: int) -> dict[int | str, dict[str, Any]]:
         }
         for code in codes
     }
-
-
-def query_parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
-    """Return OpenAPI's query parameters for the fields of a model, for a route that parses its own query."""
-    schema = model.model_json_schema()
-    return [
-        {
-            "name": name,
-            "in": "query",
-            "required": name in schema.get("required", ()),
-            "schema": field,
-            **({"description": field["description"]} if "description" in field else {}),
-        }
-        for name, field in schema["properties"].items()
-    ]
 
 
 def add_token_scheme(schema: dict[str, Any]) -> dict[str, Any]:

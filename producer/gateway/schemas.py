@@ -49,6 +49,8 @@ class BatchView(BaseModel):
 class CancelView(BaseModel):
     """The worker processes that did not acknowledge a cancellation in time; empty: all did."""
 
+    model_config = ConfigDict(from_attributes=True)
+
     unacknowledged: list[str]
 
 

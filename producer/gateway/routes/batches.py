@@ -98,11 +98,10 @@ def _add_write_routes(router: APIRouter, state: State) -> None:
     async def cancel_batch(id: BatchId, request: Request) -> Any:
         """Close a batch and start no further task of it; running tasks are asked to stop."""
         await state.owners.require_owner(request.state.principal, id)
-        cancellation = await state.threads.cancellations.run(
+        return await state.threads.cancellations.run(
             request.state.principal.name,
             lambda: control_cancel.cancel_batch(store, id, timeout_seconds=ACK_TIMEOUT_SECONDS),
         )
-        return CancelView(unacknowledged=list(cancellation.unacknowledged))
 
 
 def _add_read_routes(router: APIRouter, state: State) -> None:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Body, Request
+from fastapi import APIRouter, Body, Query, Request
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict
 from starlette.datastructures import Headers
@@ -23,7 +23,7 @@ from millpond.producer import json_text
 from millpond.producer.examples import example_fields
 from millpond.producer.gateway.auth import check_kind_allowed, check_options_allowed
 from millpond.producer.gateway.headers import media_type, read_traceparent
-from millpond.producer.gateway.openapi import problem_responses, query_parameters
+from millpond.producer.gateway.openapi import problem_responses
 from millpond.producer.gateway.options import RequestOptions, read_query
 from millpond.producer.gateway.problems import (
     ApiError,
@@ -138,7 +138,7 @@ class _DirectRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the endpoint without FastAPI's reading and validation before it."""
-        return partial(self.endpoint, job=None)
+        return partial(self.endpoint, job=None, options=None)
 
 
 def _add_route(router: APIRouter, path: str, endpoint: SendEndpoint) -> None:
@@ -147,7 +147,11 @@ def _add_route(router: APIRouter, path: str, endpoint: SendEndpoint) -> None:
     assert contract is not None
     body: Any = Annotated[contract, Body(examples=[example_fields(contract)])]
 
-    async def send(request: Request, job: body) -> Response:  # noqa: ARG001
+    async def send(
+        request: Request,
+        job: body,  # noqa: ARG001
+        options: Annotated[RequestOptions, Query()],  # noqa: ARG001
+    ) -> Response:
         return await endpoint.respond(request.scope, request.receive)
 
     router.add_api_route(
@@ -161,7 +165,6 @@ def _add_route(router: APIRouter, path: str, endpoint: SendEndpoint) -> None:
         operation_id=f"send_{contract.kind}".replace(".", "_"),
         summary=f"Send {contract.kind}",
         description=contract.__doc__,
-        openapi_extra={"parameters": query_parameters(RequestOptions)},
     )
 
 

@@ -64,13 +64,12 @@ def routes(state: State) -> APIRouter:
     async def cancel_task(id: TaskId, request: Request) -> Any:
         """Prevent a task from starting, or ask a running one to stop; an ended task is not changed."""
         require_own_task(request.state.principal, id)
-        cancellation = await state.threads.cancellations.run(
+        return await state.threads.cancellations.run(
             request.state.principal.name,
             lambda: control_cancel.cancel_task(
                 store, id, timeout_seconds=ACK_TIMEOUT_SECONDS, effort=SMALL_EFFORT
             ),
         )
-        return CancelView(unacknowledged=list(cancellation.unacknowledged))
 
     return router
 
