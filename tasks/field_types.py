@@ -38,10 +38,15 @@ def parse_entries(value: Any) -> Any:
         return value
     if not value.lstrip().startswith("["):
         return [entry.strip() for entry in value.split(",") if entry.strip()]
+    return parse_json_or_toml(value)
+
+
+def parse_json_or_toml(text: str) -> Any:
+    """Return the value of a text that is JSON, or else a value of TOML. Raises `ValueError`."""
     try:
-        return json.loads(value)
+        return json.loads(text)
     except ValueError:
-        return tomllib.loads(f"list = {value}")["list"]  # its error is a ValueError as well
+        return tomllib.loads(f"value = {text}")["value"]  # its error is a ValueError as well
 
 
 Count = Annotated[

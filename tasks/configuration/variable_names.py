@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from millpond.tasks.configuration.model_fields import (
     LIFTED,
+    field_at,
     model_of,
     path_in_file,
     table_names,
@@ -59,10 +60,11 @@ def setting_path(name: str, model: type[BaseModel], known_names: Mapping[str, An
             key = names.get(part.upper().replace("-", "_"), part.lower())
         else:
             return None
-        annotation = _type_of_key(annotation, key)
-        if annotation is None:
-            return None
         path = (*path, key)
+        field = field_at(model, path)
+        if field is None:
+            return None
+        annotation = field.annotation
     return path
 
 
@@ -129,15 +131,3 @@ def _setting_paths(
             yield from _setting_paths(entry_type, (*path, name), known_names)
     elif path:
         yield path
-
-
-def _type_of_key(annotation: Any, key: str) -> Any:
-    """Return the type of a key's value in a table of this type, a model or a table by name.
-
-    Return None if the table has no such key, or if the type is no table.
-    """
-    model = model_of(annotation)
-    if model is not None:
-        field = model.model_fields.get(key)
-        return None if field is None else field.annotation
-    return value_type_of(annotation)

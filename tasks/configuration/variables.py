@@ -1,8 +1,6 @@
 """Read the environment variables `MILLPOND_…`: each sets the setting at the path that its name means."""
 
-import json
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -22,6 +20,7 @@ from millpond.tasks.configuration.variable_names import (
     unknown_variable_warning,
     variable_name,
 )
+from millpond.tasks.field_types import parse_json_or_toml
 
 PREFIX = "MILLPOND_"
 
@@ -130,11 +129,7 @@ def _parse_table(text: str, variable: str, *, secret: bool) -> Any:
 def _parse_structure(text: str, *, secret: bool, example: str) -> Any:
     """Return a list or table that is written as JSON or TOML. Raises `ValueError` with an example."""
     try:
-        return json.loads(text)
-    except ValueError:
-        pass
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
+        return parse_json_or_toml(text)
     except ValueError:
         shown = "its value" if secret else f"{text!r:.60}"
         raise ValueError(f"cannot be read: {shown} is neither JSON nor TOML. Write {example}") from None
