@@ -74,12 +74,8 @@ def read_mails(
         except ValueError as error:
             yield BadRow(row.line, _describe_error(error), row.after)
         else:
-            yield CampaignMail(_make_mail_id(campaign_id, row.number, job.to[0]), job, row.after)
-
-
-def _make_mail_id(campaign_id: str, row: int, address: str) -> str:
-    """Return the task id of a mail: a digest of the campaign, the row's number, from 0, and the address."""
-    return str(uuid5(NAMESPACE, f"{campaign_id}\n{row}\n{parse_mailbox(address).address}"))
+            digest = uuid5(NAMESPACE, f"{campaign_id}\n{row.number}\n{parse_mailbox(job.to[0]).address}")
+            yield CampaignMail(str(digest), job, row.after)
 
 
 def _mail_of_row(shared: dict[str, Any], columns: list[str], row: Row, column: str) -> SendEmail:

@@ -53,20 +53,12 @@ class Quota:
     def __init__(self, limits: Files, packed_bytes: int, url: str) -> None:
         self.limits, self._url = limits, url
         self._ratio_bytes = max(_RATIO_FROM_BYTES, packed_bytes * limits.max_unpacked_ratio)
-        self.entries = self.folders = self.files = self.bytes = self._padding_bytes = 0
+        self.files = self.bytes = self._entries = self._padding_bytes = 0
 
     def count_entry(self) -> None:
-        """Count an entry. Raises `TooLarge`."""
-        self.entries += 1
-        self._check_entries()
-
-    def count_folder(self) -> None:
-        """Count a folder that is made for an entry below it. Raises `TooLarge`."""
-        self.folders += 1
-        self._check_entries()
-
-    def _check_entries(self) -> None:
-        if self.entries + self.folders > self.limits.max_entries:
+        """Count an entry, or a folder that is made for an entry below it. Raises `TooLarge`."""
+        self._entries += 1
+        if self._entries > self.limits.max_entries:
             raise TooLarge(f"{self._url} has over {self.limits.max_entries} entries (max_entries)")
 
     def count_bytes(self, count: int) -> None:
@@ -114,7 +106,7 @@ class EntryNames:
             raise BadInput(f"{label} is a file and a folder: refused, for only one could be kept")
         for parent in parents:
             if parent not in self._folders:
-                self._quota.count_folder()
+                self._quota.count_entry()
                 self._folders.add(parent)
         (self._folders if is_folder else self._files).add(path)
         return path

@@ -3,8 +3,9 @@
 import os
 import stat
 
+from millpond.tasks.files.safe_open import READ_FLAGS
+
 _CHUNK = 1024 * 1024
-_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def has_same_content(folder1: int, name1: str, folder2: int, name2: str) -> bool:
@@ -23,7 +24,7 @@ def has_same_content(folder1: int, name1: str, folder2: int, name2: str) -> bool
         compare = _compare_files
     else:
         return False
-    first, second = os.open(name1, _FLAGS, dir_fd=folder1), os.open(name2, _FLAGS, dir_fd=folder2)
+    first, second = os.open(name1, READ_FLAGS, dir_fd=folder1), os.open(name2, READ_FLAGS, dir_fd=folder2)
     try:
         return compare(first, second)
     finally:

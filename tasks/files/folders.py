@@ -12,10 +12,7 @@ from millpond.tasks.files.byte_comparison import has_same_content
 from millpond.tasks.files.escaping import escape_untrusted
 from millpond.tasks.files.locations import LocalLocation
 from millpond.tasks.files.os_errors import translate_full_disk, translate_os_errors
-from millpond.tasks.files.safe_open import open_below
-
-_CREATE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+from millpond.tasks.files.safe_open import READ_FLAGS, open_below
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ class Folder:
         with translate_os_errors(url, "write"):
             folder = self._open_folders(parents)
             try:
-                descriptor = os.open(last, _CREATE_FLAGS, 0o666, dir_fd=folder)
+                descriptor = partials.create_file(last, folder)
             finally:
                 os.close(folder)
         with translate_full_disk(url), os.fdopen(descriptor, "w+b") as file:
@@ -104,7 +101,7 @@ def _sync_folder(folder: int) -> None:
     """Write everything below a folder to the disk (fsync), before the folder takes its name."""
     for _, _, files, subfolder in os.fwalk(".", topdown=False, dir_fd=folder):
         for name in files:
-            descriptor = os.open(name, _READ_FLAGS, dir_fd=subfolder)
+            descriptor = os.open(name, READ_FLAGS, dir_fd=subfolder)
             try:
                 os.fsync(descriptor)
             finally:

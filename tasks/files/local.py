@@ -15,7 +15,7 @@ from millpond.tasks.errors import BadInput
 from millpond.tasks.files import partials
 from millpond.tasks.files.locations import LocalLocation
 from millpond.tasks.files.os_errors import translate_os_errors
-from millpond.tasks.files.safe_open import open_folder
+from millpond.tasks.files.safe_open import READ_FLAGS, open_folder
 
 
 @contextmanager
@@ -27,8 +27,7 @@ def open_input(location: LocalLocation) -> Iterator[BinaryIO]:
     with translate_os_errors(location.url, "read"), open_folder(location.root, location.parts[:-1]) as folder:
         name = location.parts[-1]
         _refuse_irregular(os.stat(name, dir_fd=folder, follow_symlinks=False), location.url)
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(name, flags, dir_fd=folder)
+        descriptor = os.open(name, READ_FLAGS, dir_fd=folder)
     with os.fdopen(descriptor, "rb") as file:
         _refuse_irregular(os.fstat(descriptor), location.url)
         yield file

@@ -19,13 +19,12 @@ from dataclasses import dataclass
 from millpond.tasks.errors import RetryLater
 from millpond.tasks.files.locations import PARTIAL_SUFFIX, LocalLocation
 from millpond.tasks.files.os_errors import translate_full_disk, translate_os_errors
-from millpond.tasks.files.safe_open import make_folder
+from millpond.tasks.files.safe_open import READ_FLAGS, make_folder
 
 #: How many tasks may write one target at the same time.
 MAX_WRITERS = 8
 _MAX_NAME_BYTES = 255
 _CREATE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def _make_locked(parent: int, target: str, create: Callable[[str, int], int]) ->
 def _remove_leftover(parent: int, name: str) -> None:
     """Remove a partial if its writer is dead. A missing partial is no error."""
     try:
-        descriptor = os.open(name, _OPEN_FLAGS, dir_fd=parent)
+        descriptor = os.open(name, READ_FLAGS, dir_fd=parent)
     except FileNotFoundError:
         return
     except OSError as error:
