@@ -106,7 +106,6 @@ def _measure_elasticity(store: "Store", pool: str) -> None:
 
     If the pool cannot be measured, the reason is printed on stderr.
     """
-
     from millpond.broker.stats import probing
     from millpond.broker.stats.probing import Candidate
 

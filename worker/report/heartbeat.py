@@ -45,15 +45,8 @@ _IDLE_FIELDS = frozenset(("slot_us", "turns"))
 class HeartbeatReporter:
     """Sends the heartbeats of one worker process, from when it takes messages to its end."""
 
-    def __init__(
-        self,
-        table: PoolsTable,
-        in_flight: InFlightMessages,
-        *,
-        samples_slots: bool = True,
-        probe_share: float = 0.0,
-    ) -> None:
-        self._table = table
+    def __init__(self, settings: Settings, in_flight: InFlightMessages) -> None:
+        self._settings = settings
         self._in_flight = in_flight
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -76,8 +69,6 @@ class HeartbeatReporter:
         self._host_busy = SampledShare(host_cpu.read_host_ticks)
         self._throttled = SampledShare(host_cpu.read_quota_periods)
         self._loop_busy = SampledShare(host_cpu.read_loop_seconds)
-        self._samples_slots = samples_slots
-        self._probe_share = probe_share
         #: The process that wrote the last samples of the history probes pools until the next samples are due.
         self._probes_until = 0.0
         #: The time of the last heartbeat, and its urgent figures.
@@ -96,7 +87,7 @@ class HeartbeatReporter:
         self._started_at = time.monotonic()
         self._identity = {
             "name": sender.hostname,
-            "pool": pool_of(sender.hostname, queues, self._table),
+            "pool": pool_of(sender.hostname, queues, self._settings.table),
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "executor": {"thread": "threads"}.get(pool, pool),
@@ -104,7 +95,7 @@ class HeartbeatReporter:
             "cores": _count_cores(),
         }
         self._metrics_file = MetricsFile()
-        self._slot_times = SlotTimes(os.getpid(), samples=self._samples_slots)
+        self._slot_times = SlotTimes(os.getpid(), samples=self._settings.sample_slots)
         self._thread = threading.Thread(target=self._send_heartbeats, name="millpond-heartbeat", daemon=True)
         self._thread.start()
 
@@ -182,11 +173,12 @@ class HeartbeatReporter:
 
         A probe takes many seconds.
         """
-        if self._probe_share and (self._probe_thread is None or not self._probe_thread.is_alive()):
+        share = self._settings.probe_share
+        if share and (self._probe_thread is None or not self._probe_thread.is_alive()):
             self._probe_thread = threading.Thread(
                 target=probing.probe_where_due,
                 args=(self._store,),
-                kwargs={"share": self._probe_share},
+                kwargs={"share": share},
                 name="millpond-probe",
                 daemon=True,
             )
@@ -248,8 +240,6 @@ def pool_of(hostname: str, queues: tuple[str, ...], table: PoolsTable) -> str:
 
 def install(app: Celery, settings: Settings, in_flight: InFlightMessages) -> None:
     """Send the heartbeats of every worker of this application."""
-    app.reporter = reporter = HeartbeatReporter(
-        settings.table, in_flight, samples_slots=settings.sample_slots, probe_share=settings.probe_share
-    )  # signals keep weak references
+    app.reporter = reporter = HeartbeatReporter(settings, in_flight)  # signals keep weak references
     signals.worker_ready.connect(reporter.on_ready)
     signals.worker_shutdown.connect(reporter.on_stopped)

@@ -16,6 +16,7 @@ from millpond.broker.stats.heartbeats import Heartbeat
 from millpond.broker.task_state import TaskState
 from millpond.monitor import snapshot
 from millpond.tasks.pools import PoolsTable
+from millpond.tasks.settings import Settings
 from millpond.worker.report import heartbeat
 from millpond.worker.report.metering import Metering
 from tests.conftest import Eventually
@@ -126,6 +127,6 @@ def start_reporting(
         app=SimpleNamespace(metering=metering),
         hostname="default.1@here",
     )
-    reporting = heartbeat.HeartbeatReporter(PoolsTable(), in_flight, probe_share=probe_share)
+    reporting = heartbeat.HeartbeatReporter(Settings(probe_share=probe_share), in_flight)
     reporting.on_ready(consumer)
     return reporting
