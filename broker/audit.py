@@ -8,6 +8,7 @@ from socket import gethostname
 
 from millpond.broker.connection import Store, translate_errors
 from millpond.broker.keys import audit_key
+from millpond.broker.message_names import replace_unprintable
 from millpond.broker.scripts import script
 
 logger = logging.getLogger("millpond.audit")
@@ -30,7 +31,7 @@ def record_change(store: Store, user: str, action: str) -> None:
 
     Characters that cannot be printed are replaced, so each change is one line.
     """
-    user, action = _replace_unprintable(user), _replace_unprintable(action)
+    user, action = replace_unprintable(user), replace_unprintable(action)
     logger.info("%s: %s", user, action)
     with translate_errors("recording a change"):
         script("record_change").run(store.client, (audit_key(store.prefix),), (user, action, KEPT))
@@ -48,8 +49,3 @@ def read_changes(store: Store, *, limit: int = 20) -> Iterator[Change]:
     for entry, fields in entries:
         at_ms = int(entry.split(b"-")[0])
         yield Change(at_ms, fields[b"who"].decode(errors="replace"), fields[b"what"].decode(errors="replace"))
-
-
-def _replace_unprintable(text: str) -> str:
-    """Return the text with `?` for each character that cannot be printed."""
-    return "".join(character if character.isprintable() else "?" for character in text)

@@ -1,4 +1,7 @@
-"""Check the names in a message: they go into commands, keys and logs, where an unprintable one does harm."""
+"""Check the names in a message: they go into commands, keys and logs, where an unprintable one does harm.
+
+Texts that are shown without such a check have their unprintable characters replaced.
+"""
 
 #: The maximum length of an id and of a kind. Stock clients write much shorter ones.
 LONGEST = 1_000
@@ -19,3 +22,8 @@ def check_names(*, id: str, kind: str, batch: str | None, unique_key: str) -> No
 def escape_surrogates(text: str) -> str:
     """Return the text with each half of a surrogate pair, which cannot be encoded, escaped as in JSON."""
     return text if text.isascii() else text.encode(errors="backslashreplace").decode()
+
+
+def replace_unprintable(text: str) -> str:
+    """Return a text with `?` for each control character, so that it cannot control a terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)

@@ -31,11 +31,6 @@ class Unacked:
     message: Message
     since: float
 
-    @property
-    def step(self) -> int:
-        """The index of the message's ready list."""
-        return step_of(self.message.priority)
-
 
 def read_unacked(store: Store, queues: Iterable[str] = ()) -> Iterator[Unacked]:
     """Yield the unacknowledged messages of these queues, or of all queues if none is named.
@@ -76,7 +71,7 @@ def take_in(store: Store, messages: Iterable[Unacked]) -> int:
             for start in range(0, len(newest_first), PAGE):
                 args: list[Any] = []
                 for unacked in newest_first[start : start + PAGE]:
-                    args += (unacked.tag, unacked.step, unacked.message.text)
+                    args += (unacked.tag, step_of(unacked.message.priority), unacked.message.text)
                 moved += int(script("take_in").run(store.client, (*keys, *stock_keys), args))
     return moved
 

@@ -47,8 +47,3 @@ def format_time(ms: int | None) -> str:
 def as_sentence(words: str) -> str:
     """Return words as a sentence: with a capital letter, and a full stop unless they have an end mark."""
     return f"{words[:1].upper()}{words[1:]}{'' if words.endswith(('.', '?', '!')) else '.'}"
-
-
-def replace_unprintable(text: str) -> str:
-    """Return a text with `?` for each control character, so that it cannot control a terminal."""
-    return "".join(character if character.isprintable() else "?" for character in text)

@@ -11,13 +11,8 @@ from rich.console import Console, Group, OverflowMethod
 from rich.table import Table
 from rich.text import Text
 
-from millpond.monitor.formatting import (
-    format_count,
-    format_duration,
-    format_rate,
-    format_share,
-    replace_unprintable,
-)
+from millpond.broker.message_names import replace_unprintable
+from millpond.monitor.formatting import format_count, format_duration, format_rate, format_share
 from millpond.monitor.snapshot import PoolView, QueueView
 
 POOL_COLUMNS = ("pool", "processes", "busy", "rate", "use", "wait", "service", "ready", "in flight", "queues")

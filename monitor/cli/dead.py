@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from millpond.broker.message_names import replace_unprintable
 from millpond.monitor.cli.output import JsonLines, print_result
 from millpond.monitor.cli.store import open_store, require_queue
-from millpond.monitor.formatting import replace_unprintable
 from millpond.tasks.errors import BadInput
 
 if TYPE_CHECKING:

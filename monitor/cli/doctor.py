@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from millpond.broker.message_names import replace_unprintable
 from millpond.monitor.cli.output import JsonLines
 from millpond.monitor.doctor.finding import Finding, fail, ok, warn
-from millpond.monitor.formatting import replace_unprintable
 from millpond.tasks.errors import MillpondError, SettingsError
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from millpond.monitor.formatting import replace_unprintable
+from millpond.broker.message_names import replace_unprintable
 
 JsonLines = Annotated[bool, typer.Option("--json", help="Write one JSON object a line.")]
 

@@ -94,7 +94,8 @@ def make_screen(store: Any, pools_table: Any, width: int) -> Any:
     from rich.text import Text
 
     from millpond.broker import audit
-    from millpond.monitor.formatting import format_time, replace_unprintable
+    from millpond.broker.message_names import replace_unprintable
+    from millpond.monitor.formatting import format_time
     from millpond.monitor.snapshot import read_snapshot
     from millpond.monitor.tables import make_pools_table, make_queues_table
     from millpond.tasks.process.terminal import break_line

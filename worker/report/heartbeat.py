@@ -95,7 +95,7 @@ class HeartbeatReporter:
             "cores": _count_cores(),
         }
         self._metrics_file = MetricsFile()
-        self._slot_times = SlotTimes(os.getpid(), samples=self._settings.sample_slots)
+        self._slot_times = SlotTimes(samples=self._settings.sample_slots)
         self._thread = threading.Thread(target=self._send_heartbeats, name="millpond-heartbeat", daemon=True)
         self._thread.start()
 

@@ -4,6 +4,7 @@ Threads are sampled in this process. A prefork child samples itself, and writes 
 which its parent reads. A killed child loses the samples of a second at most. The heartbeat sends the figures.
 """
 
+import os
 import threading
 import time
 from collections import Counter, deque
@@ -27,8 +28,7 @@ MOST_KEPT = 2_000
 class SlotTimes:
     """Gathers the fields of one process for its pool's window, and keeps them until they are sent."""
 
-    def __init__(self, pid: int, *, samples: bool) -> None:
-        self._pid = pid
+    def __init__(self, *, samples: bool) -> None:
         self._unsent: Counter[str] = Counter()
         self._children: dict[int, Counter[str]] = {}
         self._sampler = SlotSampler(RUNNING) if samples else None
@@ -56,7 +56,7 @@ class SlotTimes:
     def _add_child_samples(self) -> None:
         """Add the samples that prefork children have written since the last call."""
         children: dict[int, Counter[str]] = {}
-        for record in read_metrics(self._pid):
+        for record in read_metrics(os.getpid()):
             sums = Counter({str(name): int(value) for name, value in record.get("places", {}).items()})
             children[record["pid"]] = sums
             self._unsent.update(sums - self._children.get(record["pid"], Counter()))
