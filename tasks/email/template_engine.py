@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from minijinja import Environment, TemplateError, escape, safe
+from minijinja import Environment, TemplateError, escape, pass_state, safe
 
 #: The most units of work and of text in one rendering, as MiniJinja counts them.
 FUEL = 2_000_000
@@ -41,8 +41,13 @@ def answer_request(request: dict[str, Any], *, fuel: int | None = FUEL) -> dict[
         text = _render_template(request, fuel)
     except TemplateError as error:
         return _error_reply(error)
-    except (ValueError, OSError) as error:
-        return {"error": str(error), "kind": type(error).__name__}
+    except FilterFailed as error:
+        return {"error": str(error), "kind": "FilterFailed", "file": error.file}
+    except MemoryError:  # it ends this process, as it does where MiniJinja has no memory left
+        raise
+    except Exception as error:
+        text = str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
+        return {"error": text, "kind": type(error).__name__}
     if text is not None and len(text) > MAX_RENDERED_CHARACTERS:
         return {"error": f"it makes more than {MAX_RENDERED_CHARACTERS} characters", "kind": "TooLong"}
     return {"text": text}
@@ -66,9 +71,9 @@ def _render_template(request: dict[str, Any], fuel: int | None) -> str | None:
     environment = Environment(
         loader=load,
         filters={
-            "truncate": _truncate_text,
-            "urlize": _urlize_text,
-            "wordcount": lambda text: len(text.split()),
+            "truncate": _text_filter("truncate", _truncate_text),
+            "urlize": _text_filter("urlize", _urlize_text),
+            "wordcount": _text_filter("wordcount", lambda text: len(text.split())),
         },
         fuel=fuel,
         undefined_behavior="strict",
@@ -86,7 +91,11 @@ def _make_folder_loader(folder: Path) -> Callable[[str], str | None]:
     folder = folder.resolve()
 
     def load(name: str) -> str | None:
-        """Return the text of a template. Return None if the folder has no such file."""
+        """Return the text of a template. Return None if the folder has no such file.
+
+        Raises `ValueError` for a file over `MAX_FILE_BYTES` or not in UTF-8, and `OSError` if it cannot be
+        read.
+        """
         path = (folder / name).resolve()
         if not path.is_relative_to(folder) or not path.is_file():
             return None
@@ -114,10 +123,45 @@ def _to_template_value(value: Any) -> Any:
     return value
 
 
+class FilterFailed(Exception):
+    """A filter of this file cannot use its text or its arguments. `file` is the template that calls it."""
+
+    def __init__(self, message: str, file: str) -> None:
+        super().__init__(message)
+        self.file = file
+
+
+def _text_filter(name: str, convert: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a filter that calls `convert` with the value as text. Any error of it is `FilterFailed`.
+
+    MiniJinja passes null in place of a value that is not defined, so null is refused.
+    """
+
+    @pass_state
+    def convert_text(state: Any, value: Any, *arguments: Any, **options: Any) -> Any:
+        try:
+            if value is None:
+                raise ValueError("its value is null or not defined: put default('', true) before it")
+            return convert(value if isinstance(value, str) else str(value), *arguments, **options)
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise FilterFailed(f"the filter {name} fails: {error}", state.name) from None
+
+    return convert_text
+
+
 def _truncate_text(
     text: str, length: int = 255, killwords: bool = False, end: str = "...", leeway: int = 5
 ) -> str:
-    """Return a shortened text, as Jinja's filter `truncate` does, with arguments by position or name."""
+    """Return a shortened text, as Jinja's filter `truncate` does, with arguments by position or name.
+
+    Raises `ValueError` if `length` leaves no room for `end`, and for arguments of other types.
+    """
+    if type(length) is not int or type(leeway) is not int or leeway < 0:
+        raise ValueError("its length and leeway are whole numbers, as in truncate(80)")
+    if not isinstance(end, str) or length < len(end):
+        raise ValueError(f"its length {length} has no room for its end, {end!r:.40}")
     if len(text) <= length + leeway:
         return text
     cut = text[: length - len(end)]
