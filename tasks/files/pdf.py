@@ -152,6 +152,11 @@ class _PageReader:
                 return BadInput(f"{subject} cannot be read: the PDF is damaged")
             case pdf_pages.UNSUPPORTED_SECURITY:
                 return BadInput(f"{self.job.source} is encrypted in a way that is not supported here")
+            case pdf_pages.UNEXPECTED_ERROR:
+                return FinalError(
+                    f"{subject} cannot be read: an unexpected error of the program {pdf_pages.__name__}, "
+                    "which may be a fault of Millpond's"
+                )
             case pdf_pages.NO_PDFIUM:
                 return FinalError(
                     f"PDFium is not installed where the workers run: {install_command(['files'])}"

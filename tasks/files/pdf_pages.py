@@ -10,6 +10,7 @@ fields, and its comments. The process exits with 0 or one of the codes below.
 import ctypes
 import io
 import os
+import re
 import resource
 import signal
 import struct
@@ -24,7 +25,9 @@ PAGE = struct.Struct(">II")
 #: The flags of a document: it has a form, or a form that only Adobe's reader can show.
 HAS_FORM, HAS_XFA = 1, 2
 #: The exit codes.
-ENCRYPTED, DAMAGED, DAMAGED_PAGE, NO_PDFIUM, UNSUPPORTED_SECURITY = 3, 4, 5, 6, 7
+ENCRYPTED, DAMAGED, DAMAGED_PAGE, NO_PDFIUM, UNSUPPORTED_SECURITY, OUT_OF_MEMORY = 3, 4, 5, 6, 7, 8
+#: The exit code of Python after an unexpected error.
+UNEXPECTED_ERROR = 1
 MEMORY_BYTES = 1024 * 1024 * 1024
 #: The limit if the parent was killed; otherwise the limit of the task ends this process.
 _PROCESSOR_SECONDS = 3600
@@ -35,6 +38,8 @@ _PASSWORD_ERROR, _SECURITY_ERROR = 4, 5
 #: Flags of an annotation and of a text field (ISO 32000-1, tables 165 and 228).
 _HIDDEN, _NOT_SHOWN = 1 << 1, 1 << 5
 _IS_PASSWORD = 1 << 13
+#: The declaration of an XML document's encoding.
+_XML_ENCODING = re.compile(rb"""\s*<\?xml[^>]*?\sencoding\s*=\s*["']([A-Za-z][\w.-]*)["']""")
 #: More than the names of all packets of an XFA form have.
 _NAME_BYTES = 64
 
@@ -79,7 +84,7 @@ def main() -> int:
 
 
 def clean_text(text: str) -> str:
-    """Return PDFium's text with line feeds as line ends, without zero bytes and form feeds.
+    """Return PDFium's text without NUL characters, and with a line feed for each line end and each form feed.
 
     PDFium joins a line that ends with a hyphen and the next one, with U+FFFE between. The hyphen is restored.
     """
@@ -218,13 +223,29 @@ class _Form:
 def _xml_leaf_lines(data: bytes) -> Iterator[str]:
     """Yield `tag: text` for each XML element that has text and no child; nothing if the XML is damaged."""
     try:
-        elements = ElementTree.fromstring(data).iter()
-    except ElementTree.ParseError:
+        root = _parse_xml(data)
+    except (ElementTree.ParseError, ValueError, LookupError):  # damaged, or in an encoding unknown to Python
         return
-    for element in elements:
+    for element in root.iter():
         if not len(element) and (text := (element.text or "").strip()):
             yield f"{element.tag.rpartition('}')[2]}: {text}"
 
 
+def _parse_xml(data: bytes) -> ElementTree.Element:
+    """Return the root of an XML document. Python decodes an encoding such as Shift_JIS, which Expat cannot.
+
+    Raises `ElementTree.ParseError`, `ValueError` or `LookupError`.
+    """
+    try:
+        return ElementTree.fromstring(data)
+    except (ValueError, LookupError):
+        if (declared := _XML_ENCODING.match(data)) is None:
+            raise
+        return ElementTree.fromstring(data.decode(declared[1].decode("ascii")))
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except MemoryError:
+        sys.exit(OUT_OF_MEMORY)

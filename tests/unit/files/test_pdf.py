@@ -171,6 +171,33 @@ def test_a_page_that_ends_pdfium_is_named(
         assert f"page {at + 1}, takes over" in refused(document("a", "b"), error=TooLarge)
 
 
+@pytest.mark.parametrize(
+    ("raised", "error", "reason"),
+    [
+        ("RuntimeError", FinalError, "page 2, cannot be read: an unexpected error"),
+        ("MemoryError", TooLarge, "page 2, takes over"),
+    ],
+)
+def test_an_unexpected_error_of_the_child_is_no_bomb(
+    refused: Refuse,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    raised: str,
+    error: type[FinalError],
+    reason: str,
+) -> None:
+    """An error in the child's own code does not read as a fault of the file; that of no memory does."""
+    failing = tmp_path / "pdf_pages.py"
+    source = Path(pdf_pages.__file__).read_text()
+    failing.write_text(
+        source.replace("if index + 1 == pages:", f"if index == 1:\n            raise {raised}")
+    )
+    monkeypatch.setattr(pdf_pages, "__file__", str(failing))
+    message = refused(document("a", "b"), error=error)
+    assert reason in message
+    assert ("bomb" in message) == (error is TooLarge)
+
+
 def test_pages_and_text_are_bounded(refused: Refuse) -> None:
     """The number of pages and the length of the text have limits."""
     assert "3 pages, over 2" in refused(document("a", "b", "c"), error=TooLarge, max_entries=2)

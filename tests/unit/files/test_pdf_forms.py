@@ -166,6 +166,27 @@ def test_an_xfa_form_gives_its_data(text: Text) -> None:
     assert text(handmade(*broken, root=root, drawn=drawn))[1] == "Please wait"
 
 
+@pytest.mark.parametrize(
+    ("encoding", "codec", "line"),
+    [
+        ("shift_jis", "shift_jis", "\n名: 山田"),
+        ("EUC-JP", "euc-jp", "\n名: 山田"),
+        ("x-unknown", "utf-8", ""),
+        ("hex", "utf-8", ""),
+        ("shift_jis", "utf-8", ""),
+    ],
+)
+def test_the_data_of_an_xfa_form_may_be_in_any_encoding(
+    text: Text, encoding: str, codec: str, line: str
+) -> None:
+    """Data in an encoding that Expat cannot read is decoded, or left out; the PDF was called a bomb."""
+    data = f"<?xml version='1.0' encoding='{encoding}'?><data><名>山田</名></data>"
+    data = data.encode(codec).decode("latin-1")
+    streams = [f"<</Length {len(each)}>>stream\n{each}\nendstream" for each in ("<template/>", data)]
+    root = "/NeedsRendering true/AcroForm<</Fields[]/XFA[(template)6 0 R(datasets)7 0 R]>>"
+    assert text(handmade(*streams, root=root, drawn="BT /F 12 Tf 50 700 Td (a) Tj ET"))[1] == f"a{line}"
+
+
 def simple(*pages: str, **options: Any) -> bytes:
     """Return a PDF of pages of one line."""
     buffer = io.BytesIO()
