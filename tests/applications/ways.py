@@ -11,12 +11,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from millpond.worker.supervise.parent_death import with_parent_death_signal
+from tests.conftest import Eventually
 
 WAYS = ("stock", "transport", "app")
 ROOT = Path(__file__).parents[2]
@@ -92,7 +93,7 @@ def worker(
     name: str,
     url: str,
     folder: Path,
-    eventually: Callable[..., object],
+    eventually: Eventually,
     *,
     paths: Sequence[Path],
     pool: str = "prefork",

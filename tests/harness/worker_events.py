@@ -9,11 +9,12 @@ from millpond.broker.connection import Store
 from millpond.broker.stats import heartbeats
 from millpond.tasks.app import celery_app
 from millpond.tasks.settings import Settings
+from tests.conftest import Eventually
 
 
 @contextmanager
 def hear_events(
-    settings: Settings, hear: Callable[[dict[str, Any]], None], eventually: Callable[..., object]
+    settings: Settings, hear: Callable[[dict[str, Any]], None], eventually: Eventually
 ) -> Iterator[None]:
     """Call `hear` for each event, from the next heartbeat of a worker on, until the block is left."""
     is_heard = Event()

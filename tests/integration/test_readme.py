@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from millpond.broker.inspect.depth import read_depth
 from millpond.tasks.pools import PoolsTable
 from millpond.tasks.settings import Settings
 from millpond.worker.local.embedded import Embedded, embedded
+from tests.conftest import Eventually
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -71,7 +72,7 @@ def test_an_application_sends_once(running: tuple[Embedded, Path]) -> None:
 
 
 def test_a_stock_celery_client_sends_the_same_task(
-    running: tuple[Embedded, Path], eventually: Callable[..., object]
+    running: tuple[Embedded, Path], eventually: Eventually
 ) -> None:
     """A task of a plain Celery client is run by the pool."""
     store = connect(running[0].url)
@@ -93,7 +94,7 @@ def test_the_toml_of_the_readme_is_read(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_celery_tasks_that_one_has_run_as_they_are(
-    running: tuple[Embedded, Path], eventually: Callable[..., object]
+    running: tuple[Embedded, Path], eventually: Eventually
 ) -> None:
     """A plain Celery module is named in the file, and the pool runs the tasks of its `delay`."""
     store = connect(running[0].url)

@@ -1,7 +1,6 @@
 """A stock worker with eventlet's greenlets on the transport."""
 
 import sys
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from millpond.broker.connection import Store
 from millpond.broker.inspect.depth import read_depth
 from millpond.broker.keys import QueueKeys
 from tests.applications.ways import worker
+from tests.conftest import Eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
 
@@ -29,7 +29,7 @@ SECONDS = 3
 
 
 def test_a_worker_with_eventlet_runs_its_tasks_side_by_side(
-    url: str, plain_store: Store, tmp_path: Path, eventually: Callable[..., object]
+    url: str, plain_store: Store, tmp_path: Path, eventually: Eventually
 ) -> None:
     """Ten tasks sleep at once, a delayed task runs, and a stopped worker finishes its running tasks."""
     if find_spec("eventlet") is None:  # an import here would change how later tests of this process fork

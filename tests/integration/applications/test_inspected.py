@@ -2,12 +2,13 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.applications.ways import Running, worker
+from tests.conftest import Eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -40,7 +41,7 @@ print(json.dumps(said))
 
 
 @pytest.fixture
-def running(url: str, tmp_path: Path, eventually: Callable[..., object]) -> Iterator[Running]:
+def running(url: str, tmp_path: Path, eventually: Eventually) -> Iterator[Running]:
     more, paths = {"APP_START": "spawn"}, [Path(__file__).parent]
     with worker(
         "app", "orders", url, tmp_path, eventually, paths=paths, queues=("default",), more=more

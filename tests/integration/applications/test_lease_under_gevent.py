@@ -2,7 +2,6 @@
 
 import sys
 import time
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from millpond.broker.connection import Store
 from millpond.broker.keys import QueueKeys
 from millpond.broker.server import server_time_ms
 from tests.applications.ways import worker
+from tests.conftest import Eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
 
@@ -19,7 +19,7 @@ BLOCKED_SECONDS = 6
 
 
 def test_a_lease_is_kept_while_a_body_blocks_the_loop(
-    url: str, plain_store: Store, tmp_path: Path, eventually: Callable[..., object]
+    url: str, plain_store: Store, tmp_path: Path, eventually: Eventually
 ) -> None:
     """A body that blocks the loop for three leases loses no lease, and its task is delivered once."""
     if find_spec("gevent") is None:  # an import here would change how later tests of this process fork

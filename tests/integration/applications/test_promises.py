@@ -3,12 +3,12 @@
 import json
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.applications.ways import worker
+from tests.conftest import Eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 
@@ -98,7 +98,7 @@ def rows(column: int) -> dict[str, bool]:
 
 @pytest.mark.parametrize(("way", "column"), [("stock", 1), ("transport", 2), ("app", 3)])
 def test_the_page_says_which_promises_hold(
-    way: str, column: int, url: str, tmp_path: Path, eventually: Callable[..., object]
+    way: str, column: int, url: str, tmp_path: Path, eventually: Eventually
 ) -> None:
     """Each "yes" and each "no" of the page holds for a client."""
     broker = url if way == "stock" else url.replace("redis://", "millpond://")

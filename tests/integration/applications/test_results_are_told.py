@@ -2,13 +2,14 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from redis import Redis
 
 from tests.applications.ways import Running, worker
+from tests.conftest import Eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -93,7 +94,7 @@ QUEUES = {
 
 @pytest.fixture(params=["app", "transport"])
 def running(
-    request: pytest.FixtureRequest, url: str, tmp_path: Path, eventually: Callable[..., object]
+    request: pytest.FixtureRequest, url: str, tmp_path: Path, eventually: Eventually
 ) -> Iterator[Running]:
     url = url.replace("redis://", "millpond://")
     more = {"APP_RESULTS": url.replace("millpond://", "redis://"), "APP_WAY": request.param, **QUEUES}
@@ -104,7 +105,7 @@ def running(
         yield runs
 
 
-def test_no_result_is_waited_for_in_vain(running: Running, eventually: Callable[..., object]) -> None:
+def test_no_result_is_waited_for_in_vain(running: Running, eventually: Eventually) -> None:
     """`.get()` raises for a task revoked, cancelled, expired, shed, rejected or dead, and for its chord.
 
     A worker of Millpond sends `task_failure` for each that failed, once.

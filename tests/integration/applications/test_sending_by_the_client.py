@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -11,6 +11,7 @@ import pytest
 
 from millpond.tasks.settings import Gateway, Settings
 from tests.applications.ways import Running, worker
+from tests.conftest import Eventually
 from tests.harness.gateway_process import run_gateway
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -55,7 +56,7 @@ print(json.dumps(said))
 
 
 @pytest.fixture
-def running(url: str, tmp_path: Path, eventually: Callable[..., object]) -> Iterator[Running]:
+def running(url: str, tmp_path: Path, eventually: Eventually) -> Iterator[Running]:
     more = {"APP_WAY": "app", "APP_NOTES": str(tmp_path / "notes"), "MILLPOND_BROKER_URL": url}
     more |= {"MILLPOND_APP": "orders"}
     queues = ("default", "small")
@@ -63,7 +64,7 @@ def running(url: str, tmp_path: Path, eventually: Callable[..., object]) -> Iter
         yield runs
 
 
-def test_a_client_sends_signatures_and_calls(running: Running, eventually: Callable[..., object]) -> None:
+def test_a_client_sends_signatures_and_calls(running: Running, eventually: Eventually) -> None:
     """The client has Celery's routes, chains and results, and its own keys, deadlines and batches."""
     assert json.loads(running.run(sys.executable, "-c", PROGRAM)) == {
         "signature": 4,
@@ -83,7 +84,7 @@ def test_a_client_sends_signatures_and_calls(running: Running, eventually: Calla
 
 
 def test_a_task_that_a_body_sends_with_its_headers_is_of_no_batch(
-    running: Running, eventually: Callable[..., object]
+    running: Running, eventually: Eventually
 ) -> None:
     """A body that copies its request's headers into another task does not count that task in its batch."""
     program = """
@@ -101,7 +102,7 @@ with Client() as client:
     assert json.loads(summary.splitlines()[0])["succeeded"] == 1
 
 
-def test_the_scheduler_sends_the_beat_schedule(running: Running, eventually: Callable[..., object]) -> None:
+def test_the_scheduler_sends_the_beat_schedule(running: Running, eventually: Eventually) -> None:
     """`millpond scheduler --app` sends each period, by the application's routes, and lists its schedules."""
     env = {**running.env, "APP_BEAT": "1"}
     command = [sys.executable, "-m", "millpond", "scheduler", "--app", "orders"]
@@ -123,7 +124,7 @@ def test_the_scheduler_sends_the_beat_schedule(running: Running, eventually: Cal
 
 
 def test_the_gateway_sends_an_applications_tasks(
-    running: Running, url: str, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., object]
+    running: Running, url: str, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
 ) -> None:
     """A task goes by name and arguments, on the application's routes; unknown names are 404, bad
     bodies 422. A full batch answers a repeat as a duplicate.

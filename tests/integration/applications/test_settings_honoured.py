@@ -1,7 +1,6 @@
 """Settings of an application that need something of its transport, under a stock worker and client."""
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from millpond.broker import limits
 from millpond.broker.connection import Store
 from millpond.broker.inspect.depth import read_depth
 from tests.applications.ways import worker
+from tests.conftest import Eventually
 
 PROGRAM = """
 import time
@@ -36,7 +36,7 @@ assert [each.get(60) for each in results] == ["go"] * 6
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_no_prefetch_and_one_url_for_broker_and_results(
-    url: str, tmp_path: Path, eventually: Callable[..., object]
+    url: str, tmp_path: Path, eventually: Eventually
 ) -> None:
     """`worker_disable_prefetch` fetches for free slots alone, and busy slots cost no subscription."""
     paths = [Path(__file__).parent]

@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -18,6 +17,7 @@ from millpond.tasks.schedule import ScheduleSettings
 from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
 from millpond.worker.local.embedded import embedded
+from tests.conftest import Eventually
 from tests.harness.flower_process import LOGIN, Visitor
 from tests.harness.manual_fetcher import ManualFetcher
 from tests.harness.own_server import OwnServer, run_own_server
@@ -46,7 +46,7 @@ def guarded(tmp_path: Path, program: Callable[[str], str]) -> Iterator[OwnServer
 
 
 @pytest.mark.slow
-def test_the_rules_of_the_readme_are_enough(guarded: OwnServer, eventually: Callable[..., Any]) -> None:
+def test_the_rules_of_the_readme_are_enough(guarded: OwnServer, eventually: Eventually) -> None:
     """Sending, running, batches, control, the scheduler and every page of Flower: nothing is denied."""
     url = f"redis://millpond:secret@127.0.0.1:{guarded.port}/0"
     every = ScheduleSettings.model_validate({"kind": "squares.square", "every": "1s", "fields": {"n": 3}})

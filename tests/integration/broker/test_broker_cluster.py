@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from redis.crc import key_slot
@@ -21,6 +20,7 @@ from millpond.tasks.schedule import ScheduleSettings
 from millpond.tasks.settings import Settings, child_environment
 from millpond.tasks.squares.contract import Square
 from millpond.worker.local.embedded import embedded
+from tests.conftest import Eventually
 from tests.harness.forked_commands import ForkedCommands
 from tests.harness.own_server import OwnServer, free_port, run_own_server
 
@@ -30,9 +30,7 @@ TAG, OTHER = "{b}:", "{a}:"
 
 @pytest.fixture(scope="module")
 def nodes(
-    tmp_path_factory: pytest.TempPathFactory,
-    program: Callable[[str], str],
-    eventually: Callable[..., Any],
+    tmp_path_factory: pytest.TempPathFactory, program: Callable[[str], str], eventually: Eventually
 ) -> Iterator[list[OwnServer]]:
     """Run a cluster of two nodes, each with half of the slots."""
     binary = program("redis-server")

@@ -1,9 +1,7 @@
 """A worker's log lines about a broker that may lose messages."""
 
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -11,6 +9,7 @@ from millpond.broker.connection import Store, connect
 from millpond.broker.server import find_durability_risks
 from millpond.monitor.doctor.broker import examine_broker
 from millpond.worker.local.valkey import embedded_binary
+from tests.conftest import Eventually
 from tests.harness.one_worker import settings_for, workers
 from tests.harness.own_server import OwnServer, run_own_server
 
@@ -49,7 +48,7 @@ def test_nothing_is_said_to_be_safe_where_the_server_does_not_tell(tmp_path: Pat
     assert (found.status, "unknown" in found.found) == ("warn", True)
 
 
-def test_a_worker_says_so_when_it_starts(tmp_path: Path, eventually: Callable[..., Any]) -> None:
+def test_a_worker_says_so_when_it_starts(tmp_path: Path, eventually: Eventually) -> None:
     """The log of a worker has one line for each risk, with the setting against it."""
     with (
         run_own_server(OwnServer(embedded_binary(), tmp_path / "server", EVICTS)) as server,

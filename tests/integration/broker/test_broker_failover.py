@@ -2,7 +2,6 @@
 
 import json
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -17,6 +16,7 @@ from millpond.broker.server import find_durability_risks
 from millpond.producer.client import Client
 from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
+from tests.conftest import Eventually
 from tests.harness.one_worker import settings_for, workers
 from tests.harness.own_server import OwnServer
 from tests.harness.replicated_server import Replicated, is_online
@@ -25,7 +25,7 @@ FAILOVERS = 3
 
 
 @pytest.mark.slow
-def test_no_send_that_returned_is_lost(replicated: Replicated, eventually: Callable[..., Any]) -> None:
+def test_no_send_that_returned_is_lost(replicated: Replicated, eventually: Eventually) -> None:
     """Through three planned fail-overs under load, every id that a send gave back is on the new master."""
     settings = Settings(broker_url=replicated.url, send_copies=1, broker_timeout_seconds=2)
     sent: list[str] = []
@@ -97,7 +97,7 @@ def test_a_worker_says_that_sends_wait_for_no_replica(replicated: Replicated) ->
 
 @pytest.mark.slow
 def test_a_read_only_broker_is_waited_for(
-    replicated: Replicated, eventually: Callable[..., Any], tmp_path: Path
+    replicated: Replicated, eventually: Eventually, tmp_path: Path
 ) -> None:
     """A worker process that starts on a replica, or whose broker becomes a replica, waits and goes on."""
     replica = replicated.replica
@@ -120,7 +120,7 @@ def test_a_read_only_broker_is_waited_for(
         assert "read-only replica" in worker.log
 
 
-def _runs_a_task(client: Client, eventually: Callable[..., Any]) -> None:
+def _runs_a_task(client: Client, eventually: Eventually) -> None:
     """Send a task, as soon as the broker takes it, and see it done."""
 
     def sent() -> str | None:

@@ -1,9 +1,7 @@
 """A broker behind Sentinel: the master is killed, its replica takes over, and every client follows."""
 
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,13 +10,12 @@ from millpond.producer.client import Client
 from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
 from millpond.worker.local.embedded import embedded
+from tests.conftest import Eventually
 from tests.harness.replicated_server import Replicated
 
 
 @pytest.mark.slow
-def test_a_fail_over_loses_nothing(
-    replicated: Replicated, eventually: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_a_fail_over_loses_nothing(replicated: Replicated, eventually: Eventually, tmp_path: Path) -> None:
     """Messages of the replica run after it took over; meanwhile a send says why it fails."""
     master = replicated.master
     settings = Settings(broker_url=replicated.url, drain_seconds=5, broker_timeout_seconds=2)

@@ -23,6 +23,7 @@ from millpond.tasks.schedule import ScheduleSettings
 from millpond.tasks.settings import Settings, child_environment
 from millpond.tasks.squares.contract import Square
 from millpond.worker.local.embedded import embedded
+from tests.conftest import Eventually
 from tests.harness.certificates import tls_lines, write_certificates
 from tests.harness.forked_commands import Done, ForkedCommands
 from tests.harness.gateway_process import run_gateway
@@ -178,7 +179,7 @@ def test_the_command_line_speaks_to_every_url(each: str, commands: ForkedCommand
 @pytest.mark.slow
 @pytest.mark.parametrize("way", RUN_WHOLE)
 def test_whole_programs_run_by_a_url(
-    way: str, places: dict[str, Any], eventually: Callable[..., Any], tmp_path: Path
+    way: str, places: dict[str, Any], eventually: Eventually, tmp_path: Path
 ) -> None:
     """Worker, scheduler, gateway, Flower and client meet, and Flower shows it all."""
     url, name = URLS[way].format(**places), f"s{uuid4().hex[:8]}"

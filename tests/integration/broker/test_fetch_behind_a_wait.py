@@ -14,6 +14,7 @@ from millpond.broker.inspect import depth as inspect_depth
 from millpond.broker.keys import QueueKeys
 from millpond.broker.outcomes import SUCCEEDED
 from millpond.broker.outgoing import compose
+from tests.conftest import Eventually
 from tests.harness.manual_fetcher import ManualFetcher
 
 QUEUE = "behind"
@@ -67,7 +68,7 @@ def send(store: Store, count: int = 1, queue: str = QUEUE) -> None:
 
 
 def test_an_idle_process_holds_a_message_before_it_hears_of_it(
-    store: Store, process: Process, eventually: Callable[..., object]
+    store: Store, process: Process, eventually: Eventually
 ) -> None:
     """Publishing to an idle process is enough for the server to hand the message over, under its lease."""
     send(store)
@@ -114,7 +115,7 @@ def test_settling_while_a_turn_waits_fetches_nothing(store: Store, process: Proc
 
 
 def test_a_process_that_ends_gives_back_what_it_has_not_heard_of(
-    store: Store, process: Process, eventually: Callable[..., object]
+    store: Store, process: Process, eventually: Eventually
 ) -> None:
     """A process that drains takes no message from a waiting fetch, and that fetch fetches none any more."""
     send(store, 2)
@@ -177,7 +178,7 @@ def test_an_added_queue_is_waited_for_too(url: str, store: Store) -> None:
 
 @pytest.mark.usefixtures("long_waits")
 def test_a_message_that_was_fetched_before_a_queue_is_added_runs_once(
-    url: str, store: Store, eventually: Callable[..., object]
+    url: str, store: Store, eventually: Eventually
 ) -> None:
     """The fetch behind the wait has taken messages, its reply is not read yet, and a queue is added."""
     process = Process(url, store, prefetch=2)

@@ -5,7 +5,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
@@ -16,6 +15,7 @@ from millpond.producer.client import Client
 from millpond.tasks.errors import QueueFull
 from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
+from tests.conftest import Eventually
 
 THREADS = MAX_CONNECTIONS + 60
 
@@ -52,7 +52,7 @@ def test_a_thread_that_gets_no_connection_is_told_so(url: str) -> None:
 
 
 def test_threads_that_wait_for_room_leave_connections_to_others(
-    url: str, prefix: str, store: Store, eventually: Any
+    url: str, prefix: str, store: Store, eventually: Eventually
 ) -> None:
     """While 160 threads sleep before a full queue, others on the same client send at once."""
     limits.declare_limits(store, "narrow", {"bound": 1}, authoritative=True)
@@ -61,11 +61,7 @@ def test_threads_that_wait_for_room_leave_connections_to_others(
         client.send(Square(n=0), queue="narrow")
         waiting = [
             threads.submit(
-                client.send,
-                Square(n=n),
-                queue="narrow",
-                overflow="block",
-                timeout=timedelta(seconds=60),
+                client.send, Square(n=n), queue="narrow", overflow="block", timeout=timedelta(seconds=60)
             )
             for n in range(THREADS)
         ]

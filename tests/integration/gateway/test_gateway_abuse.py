@@ -4,10 +4,9 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
@@ -19,6 +18,7 @@ from millpond.broker.connection import Store
 from millpond.broker.keys import batch_key
 from millpond.producer.gateway.tokens import hash_token
 from millpond.tasks.settings import Gateway, GatewayToken, Settings
+from tests.conftest import Eventually
 from tests.harness.gateway_process import Answer, GatewayProcess, run_gateway
 from tests.scenarios.load.abuse import CONTAINER_BYTES, abused
 
@@ -192,7 +192,7 @@ WAITING = 60_000
 
 @pytest.mark.slow
 def test_look_ups_of_unknown_tasks_keep_nobody_waiting(
-    gateway: GatewayProcess, module_store: Store, eventually: Callable[..., Any]
+    gateway: GatewayProcess, module_store: Store, eventually: Eventually
 ) -> None:
     """While one token asks for tasks that never were among many that wait, a probe and another token are
     answered."""

@@ -13,6 +13,7 @@ from millpond.broker import limits
 from millpond.broker.inspect.depth import read_depth
 from millpond.producer.client import Client
 from millpond.worker.local.embedded import Embedded
+from tests.conftest import Eventually
 from tests.harness.gateway_process import GatewayProcess, run_gateway
 
 README = (Path(__file__).parents[3] / "producer" / "gateway" / "README.md").read_text()
@@ -47,7 +48,7 @@ def test_every_curl_of_the_readme_works(gateway: GatewayProcess, program: Callab
 
 
 def test_the_client_of_the_readme_gets_through_a_full_queue(
-    pond: Embedded, gateway: GatewayProcess, eventually: Callable[..., Any]
+    pond: Embedded, gateway: GatewayProcess, eventually: Eventually
 ) -> None:
     """Ten senders on a bound of five are refused, come back, and everything is done once."""
     names: dict[str, Any] = {}

@@ -2,15 +2,15 @@
 
 import json
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPResponse
-from typing import Any
 
 import pytest
 
 from millpond.broker.connection import connect
 from millpond.broker.inspect import depth
 from millpond.tasks.settings import Settings
+from tests.conftest import Eventually
 from tests.harness.gateway_process import NDJSON, GatewayProcess, chunk, ndjson_body, run_gateway, square
 
 DRAIN_SECONDS = 4
@@ -33,7 +33,7 @@ def opened(gateway: GatewayProcess) -> tuple[HTTPConnection, HTTPResponse]:
 
 
 def test_it_finishes_what_is_under_way_and_is_gone_by_the_deadline(
-    gateway: GatewayProcess, module_url: str, eventually: Callable[..., Any]
+    gateway: GatewayProcess, module_url: str, eventually: Eventually
 ) -> None:
     """After SIGTERM no new request gets in; a stream is finished, an endless one is told to end; exit 0."""
     batch = gateway.ask("POST", "/batches").json["id"]

@@ -3,13 +3,13 @@
 import json
 import subprocess
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from millpond.broker import limits
 from millpond.broker.connection import Store
 from millpond.broker.inspect import depth
+from tests.conftest import Eventually
 from tests.harness.gateway_process import NDJSON, GatewayProcess, chunk, ndjson_body, square
 
 
@@ -155,7 +155,7 @@ def test_repeats_take_no_room_in_a_batch(gateway: GatewayProcess, queue: str) ->
 
 
 def test_slow_streams_leave_room_for_others(
-    gateway: GatewayProcess, queue: str, eventually: Callable[..., Any]
+    gateway: GatewayProcess, queue: str, eventually: Eventually
 ) -> None:
     """With as many idle streams as may be, one more is 503, single tasks go on; one that ends makes room."""
     opened = [gateway.begin_stream() for _ in range(32)]

@@ -19,6 +19,7 @@ from millpond.tasks.settings import Settings, settings
 from millpond.tasks.squares.contract import Square
 from millpond.worker.local.embedded import Embedded, embedded
 from millpond.worker.local.valkey import embedded_binary
+from tests.conftest import Eventually
 from tests.harness.mail_sink import mail_sink
 from tests.harness.own_server import OwnServer, run_own_server
 
@@ -62,7 +63,7 @@ def status(findings: list[dict[str, Any]], words: str) -> str:
 
 
 def test_a_set_up_that_works_is_well(
-    small: Embedded, doctor: Doctor, tmp_path: Path, eventually: Any
+    small: Embedded, doctor: Doctor, tmp_path: Path, eventually: Eventually
 ) -> None:
     """Broker, workers, kinds, extras, mail and storage are each a line; warnings do not fail it."""
     (tmp_path / "files").mkdir()

@@ -2,10 +2,8 @@
 
 import json
 import re
-from collections.abc import Callable
 from threading import Thread
 from time import monotonic
-from typing import Any
 
 import pytest
 
@@ -16,6 +14,7 @@ from millpond.broker.stats import heartbeats
 from millpond.producer.client import Client
 from millpond.tasks.squares.contract import Square
 from millpond.worker.local.embedded import Embedded
+from tests.conftest import Eventually
 from tests.harness.counters import counters_at_the_end
 from tests.harness.flower_process import LOGIN, Visitor
 
@@ -32,7 +31,7 @@ def on_page(visitor: Visitor) -> dict[str, int]:
     return {name: int(value.replace(",", "")) for name, value in found}
 
 
-def test_figures_are_those_of_an_independent_count(pond: Embedded, eventually: Callable[..., Any]) -> None:
+def test_figures_are_those_of_an_independent_count(pond: Embedded, eventually: Eventually) -> None:
     """While 12,000 tasks run, the figures are right within 2% and two seconds; afterwards they are exact."""
     ann, store = Visitor((pond.flower_url or "").rstrip("/")), connect(pond.url)
     sent: list[int] = [0]

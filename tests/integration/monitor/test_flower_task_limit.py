@@ -1,7 +1,6 @@
 """Flower keeps no more tasks than its limit: tasks take most of its memory."""
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 from celery import Celery
@@ -9,6 +8,7 @@ from celery.events import EventDispatcher
 
 from millpond.tasks.app import celery_app
 from millpond.tasks.settings import Settings
+from tests.conftest import Eventually
 from tests.harness.flower_process import PREFIX, Visitor, run_flower
 
 KEPT = 3
@@ -24,9 +24,7 @@ def flower_and_app(url: str) -> Iterator[tuple[Visitor, Celery]]:
         yield Visitor(page), app
 
 
-def test_the_latest_tasks_are_kept(
-    flower_and_app: tuple[Visitor, Celery], eventually: Callable[..., Any]
-) -> None:
+def test_the_latest_tasks_are_kept(flower_and_app: tuple[Visitor, Celery], eventually: Eventually) -> None:
     """Of ten tasks whose events Flower gets, its page has the last three."""
     visitor, app = flower_and_app
 

@@ -1,10 +1,12 @@
-"""A fixture for tests of command lines that must fail."""
+"""Fixtures: commands that must fail, the folder of file workers, and a mail server."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
 import millpond
+from tests.harness.mail_sink import Sink, mail_sink
 
 
 @pytest.fixture
@@ -19,3 +21,16 @@ def failed(capsys: pytest.CaptureFixture[str]) -> Callable[[Sequence[str], int],
         return shown.err
 
     return run
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder that the module's file workers may read and write."""
+    return tmp_path_factory.mktemp("root")
+
+
+@pytest.fixture
+def sink() -> Iterator[Sink]:
+    """Run a mail server that keeps the mails."""
+    with mail_sink() as running:
+        yield running

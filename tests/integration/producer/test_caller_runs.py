@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,7 +28,6 @@ from millpond.tasks.contract import Contract
 from millpond.tasks.errors import FinalError, HandlerMissing, RetryLater
 from millpond.tasks.handlers import body
 from millpond.tasks.middleware import Sending
-from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
 from tests.conftest import Eventually
 
@@ -56,10 +54,9 @@ def do(job: Do, context: Context) -> str:
 
 
 @pytest.fixture
-def client(url: str, prefix: str) -> Iterator[Client]:
-    with Client(settings=Settings(broker_url=url, key_prefix=prefix)) as opened:
-        limits.change_limits(opened.store, "default", bound=2, overflow="caller_runs")
-        yield opened
+def client(client: Client) -> Client:
+    limits.change_limits(client.store, "default", bound=2, overflow="caller_runs")
+    return client
 
 
 def fill(client: Client) -> None:

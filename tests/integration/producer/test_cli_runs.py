@@ -17,17 +17,13 @@ from millpond.broker.inspect import depth
 from millpond.producer.client import Client
 from millpond.tasks.settings import Files, Settings, Smtp, child_environment
 from millpond.worker.local.embedded import embedded
+from tests.conftest import Eventually
 from tests.harness.forked_commands import Done, ForkedCommands
 from tests.harness.mail_sink import mail_sink
 from tests.harness.millpond_command import MILLPOND, run_millpond, start_millpond
 
 Operator = Callable[..., tuple[int, str]]
 Run = Callable[..., Done]
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("root")
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +220,7 @@ def alone(url: str, prefix: str, tmp_path: Path) -> Settings:
 
 
 def test_ctrl_c_stops_sending_and_says_what_is_under_way(
-    run: Run, alone: Settings, tmp_path: Path, eventually: Any
+    run: Run, alone: Settings, tmp_path: Path, eventually: Eventually
 ) -> None:
     """Ctrl-C stops sending, closes the batch and names it; another leaves with 130; nothing is lost."""
     with Client(settings=alone) as client:
@@ -247,7 +243,7 @@ def test_ctrl_c_stops_sending_and_says_what_is_under_way(
 
 
 def test_sigterm_closes_the_batch_and_waits_for_nothing(
-    alone: Settings, tmp_path: Path, eventually: Any
+    alone: Settings, tmp_path: Path, eventually: Eventually
 ) -> None:
     """After SIGTERM a command sends no more tasks, leaves the sent ones to the workers, and ends with 143."""
     with Client(settings=alone) as client:
@@ -262,7 +258,9 @@ def test_sigterm_closes_the_batch_and_waits_for_nothing(
         assert depth.read_depth(client.store, "files").ready == 3
 
 
-def test_ctrl_c_once_still_waits_for_what_was_sent(fleet: Settings, root: Path, eventually: Any) -> None:
+def test_ctrl_c_once_still_waits_for_what_was_sent(
+    fleet: Settings, root: Path, eventually: Eventually
+) -> None:
     """After one Ctrl-C the command waits for the tasks it sent, and shows them; its exit code is 130."""
     folder = make_files(root / "waiting", 3)
     with Client(settings=fleet) as client:
@@ -280,7 +278,7 @@ def test_ctrl_c_once_still_waits_for_what_was_sent(fleet: Settings, root: Path, 
 
 
 @pytest.mark.slow
-def test_a_broker_that_goes_away_meanwhile_is_one_line(tmp_path: Path, eventually: Any) -> None:
+def test_a_broker_that_goes_away_meanwhile_is_one_line(tmp_path: Path, eventually: Eventually) -> None:
     """When the broker ends while a command sends, the command says so in one line and exits with 3."""
     from millpond.worker.local.valkey import run_server
 

@@ -17,11 +17,6 @@ from millpond.worker.local.valkey import Server
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("root")
-
-
-@pytest.fixture(scope="module")
 def client(root: Path, server: Server) -> Iterator[Client]:
     """A client of workers for squares and files."""
     url = f"{server.url.rpartition('/')[0]}/1999"

@@ -16,7 +16,6 @@ from millpond.tasks.email.mailer import Mailer
 from millpond.tasks.email.smtp_connections import SmtpConnections
 from millpond.tasks.errors import FinalError, OutsideRoots, RetryLater, TooLarge
 from millpond.tasks.settings import Smtp
-from tests.harness.mail_sink import mail_sink
 
 FILES = {"file:///data/report.pdf": b"%PDF" * 100, "large.bin": b"x" * 5000}
 
@@ -26,12 +25,6 @@ def open_input(url):
     if url not in FILES:
         raise OutsideRoots(f"{url} is outside the roots")
     yield BytesIO(FILES[url])
-
-
-@pytest.fixture
-def sink():
-    with mail_sink() as running:
-        yield running
 
 
 @pytest.fixture

@@ -14,25 +14,13 @@ from pydantic import SecretStr
 
 from millpond.tasks.email import smtp_session
 from millpond.tasks.email.message import Envelope
-from millpond.tasks.email.smtp_connections import (
-    REFUSED_PAUSE_SECONDS,
-    TRUSTED_SECONDS,
-    SmtpConnections,
-)
+from millpond.tasks.email.smtp_connections import REFUSED_PAUSE_SECONDS, TRUSTED_SECONDS, SmtpConnections
 from millpond.tasks.email.smtp_login import Utf8Login, Utf8Text
 from millpond.tasks.email.smtp_session import ConnectionBroken, ServerRefused
 from millpond.tasks.errors import FinalError, RetryLater, SettingsError
 from millpond.tasks.settings import Smtp
 from tests.harness.mail_sink import mail_sink
-
-
-class Clock:
-    """A clock that a test moves."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.harness.manual_clock import ManualClock
 
 
 def envelope(*recipients: str, utf8: bool = False) -> Envelope:
@@ -50,14 +38,8 @@ def send(connections: SmtpConnections, *recipients: str):
 
 
 @pytest.fixture
-def sink():
-    with mail_sink() as running:
-        yield running
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture

@@ -9,13 +9,6 @@ from millpond.tasks.email import task
 from millpond.tasks.email.contract import SendEmail
 from millpond.tasks.errors import OutsideRoots, SettingsError
 from millpond.tasks.settings import settings
-from tests.harness.mail_sink import mail_sink
-
-
-@pytest.fixture
-def sink():
-    with mail_sink() as running:
-        yield running
 
 
 @pytest.fixture

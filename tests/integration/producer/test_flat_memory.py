@@ -25,12 +25,6 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder that file tasks may read."""
-    return tmp_path_factory.mktemp("root")
-
-
-@pytest.fixture(scope="module")
 def settings(root: Path) -> Iterator[Settings]:
     """Run the pools for files and mail behind short queues."""
     with fleet(root, bound=BOUND) as running:

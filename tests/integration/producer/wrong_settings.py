@@ -59,15 +59,7 @@ VARIABLES: list[tuple[dict[str, str], str]] = [
     ),
     *(
         ({name: "x"}, f"{name} is set, and no setting is called so: see millpond config, or unset it")
-        for name in (
-            "MILLPOND_SMTP__COLOUR",
-            "MILLPOND_ZEBRA__STRIPES",
-            "MILLPOND_SMTP__",
-            "MILLPOND_POOLS__EMAIL__",
-            "MILLPOND_GATEWAY__TOKENS__0__NAME",
-            "MILLPOND__",
-            "MILLPOND_",
-        )
+        for name in ("MILLPOND_SMTP__COLOUR", "MILLPOND_ZEBRA__STRIPES", "MILLPOND_SMTP__", "MILLPOND_POOLS__EMAIL__", "MILLPOND_GATEWAY__TOKENS__0__NAME", "MILLPOND__", "MILLPOND_")
     ),
     # forms of a shell, of other systems and of another nesting
     *(
@@ -104,10 +96,7 @@ VARIABLES: list[tuple[dict[str, str], str]] = [
     ({"MILLPOND_kinds": "x"}, "MILLPOND_kinds is written in capitals: write MILLPOND_KINDS"),
     ({"MILLPOND_Pools__Email__Prefetch": "1"}, "write MILLPOND_POOLS__EMAIL__PREFETCH"),
     # no URL of a broker
-    (
-        {"MILLPOND_BROKER_URL": "nonsense"},
-        "MILLPOND_BROKER_URL: the broker URL … cannot be used: a broker URL begins",
-    ),
+    ({"MILLPOND_BROKER_URL": "nonsense"}, "MILLPOND_BROKER_URL: the broker URL … cannot be used: a broker URL begins"),
     ({"MILLPOND_BROKER_URL": "http://x"}, "MILLPOND_BROKER_URL: the broker URL … cannot be used"),
     ({"MILLPOND_BROKER_URL": "redis://:hunter2@h:port"}, "MILLPOND_BROKER_URL: the broker URL redis://"),
     ({"MILLPOND_BROKER_URL": "redis://h/x"}, "its database is not a whole number"),
@@ -181,26 +170,14 @@ VARIABLES: list[tuple[dict[str, str], str]] = [
         )
     ),
     # lists and tables
-    (
-        {"MILLPOND_KINDS": "[a, b"},
-        "MILLPOND_KINDS cannot be read: '[a, b' is neither JSON nor TOML. Write a list",
-    ),
+    ({"MILLPOND_KINDS": "[a, b"}, "MILLPOND_KINDS cannot be read: '[a, b' is neither JSON nor TOML. Write a list"),
     ({"MILLPOND_KINDS": '["a" "b"]'}, "MILLPOND_KINDS cannot be read"),
     ({"MILLPOND_KINDS": "[1, 2]"}, "MILLPOND_KINDS: 1 cannot be used: write text"),
     ({"MILLPOND_FILES__ROOTS": '{"a": 1}'}, "MILLPOND_FILES__ROOTS: {'a': 1} cannot be used: write a list"),
-    (
-        {"MILLPOND_FLOWER_BASIC_AUTH": "[admin:hunter2"},
-        "MILLPOND_FLOWER_BASIC_AUTH cannot be read: its value is",
-    ),
-    (
-        {"MILLPOND_GATEWAY__TOKENS": "shop"},
-        "MILLPOND_GATEWAY__TOKENS: its value cannot be used: write sha256: and",
-    ),
+    ({"MILLPOND_FLOWER_BASIC_AUTH": "[admin:hunter2"}, "MILLPOND_FLOWER_BASIC_AUTH cannot be read: its value is"),
+    ({"MILLPOND_GATEWAY__TOKENS": "shop"}, "MILLPOND_GATEWAY__TOKENS: its value cannot be used: write sha256: and"),
     ({"MILLPOND_GATEWAY__TOKENS": "shop:sha256:00"}, "write sha256: and 64 hex digits"),
-    (
-        {"MILLPOND_GATEWAY__TOKENS": '[{"name": "shop"}]'},
-        "MILLPOND_GATEWAY__TOKENS: hash is missing: write sha256",
-    ),
+    ({"MILLPOND_GATEWAY__TOKENS": '[{"name": "shop"}]'}, "MILLPOND_GATEWAY__TOKENS: hash is missing: write sha256"),
     ({"MILLPOND_SMTP": "{host: x"}, "MILLPOND_SMTP cannot be read: its value is neither JSON nor TOML"),
     ({"MILLPOND_SMTP": "mail.example.org"}, "MILLPOND_SMTP is no table: write MILLPOND_SMTP__NAME=value"),
     ({"MILLPOND_SMTP": "host=a,=b"}, "MILLPOND_SMTP is no table"),
@@ -212,35 +189,23 @@ VARIABLES: list[tuple[dict[str, str], str]] = [
     ({"MILLPOND_POOLS__EMAIL": "20"}, "MILLPOND_POOLS__EMAIL is '20', which is no table"),
     ({"MILLPOND_POOLS__CONCURRENCY": "20"}, "MILLPOND_POOLS__CONCURRENCY is '20', which is no table"),
     ({"MILLPOND_SCHEDULE": '{"a b": {"kind": "x", "every": "1h"}}'}, "MILLPOND_SCHEDULE: 'a b' is no name"),
-    (
-        {"MILLPOND_POOLS__EMAIL__QUEUES": "\udced"},
-        "MILLPOND_POOLS__EMAIL__QUEUES is not UTF-8: write it in UTF-8",
-    ),
+    ({"MILLPOND_POOLS__EMAIL__QUEUES": "\udced"}, "MILLPOND_POOLS__EMAIL__QUEUES is not UTF-8: write it in UTF-8"),
     ({"MILLPOND_SCHEDULE__A__KIND": "x"}, "MILLPOND_SCHEDULE__A__KIND: say when: either every or cron"),
     ({"MILLPOND_SCHEDULE__A__EVERY": "1h"}, "MILLPOND_SCHEDULE__A__EVERY: kind is missing: write text"),
     # settings that contradict each other
     ({"MILLPOND_SMTP__USERNAME": "u"}, "MILLPOND_SMTP__USERNAME: username and password belong together"),
-    (
-        {"MILLPOND_SMTP__PASSWORD": "hunter2"},
-        "MILLPOND_SMTP__PASSWORD: username and password belong together",
-    ),
-    (
-        {"MILLPOND_SMTP__USERNAME": "u", "MILLPOND_SMTP__PASSWORD": "hunter2"},
-        "a login needs security = starttls",
-    ),
+    ({"MILLPOND_SMTP__PASSWORD": "hunter2"}, "MILLPOND_SMTP__PASSWORD: username and password belong together"),
+    ({"MILLPOND_SMTP__USERNAME": "u", "MILLPOND_SMTP__PASSWORD": "hunter2"}, "a login needs security = starttls"),
     ({"MILLPOND_QUEUES__EMAIL__SOFT_LIMIT_SECONDS": "1d"}, "soft_limit_seconds must not be above hard_limit"),
     ({"MILLPOND_POOLS__EMIAL__CONCURRENCY": "3"}, "the pool 'emial' has no queues: name those it takes from"),
     ({"MILLPOND_POOLS__EMIAL__CONCURRENCY": "3"}, "did you mean the pool 'email'?"),
-    (
-        {"MILLPOND_POOLS__X__QUEUES": r'["\ud800"]'},
-        "pool 'x' takes from '\\ud800': add a [queues.\"\\ud800\"] table",
-    ),
+    ({"MILLPOND_POOLS__X__QUEUES": r'["\ud800"]'}, "pool 'x' takes from '\\ud800': add a [queues.\"\\ud800\"] table"),
     ({"MILLPOND_POOLS__X__QUEUES": "nope"}, "pool 'x' takes from 'nope': add a [queues.nope] table"),
     ({"MILLPOND_CONFIG": "nowhere.toml"}, "MILLPOND_CONFIG names nowhere.toml, which is not a file"),
     ({"MILLPOND_CONFIG": "."}, "MILLPOND_CONFIG names ., which is not a file"),
     ({"MILLPOND_SCRATCH": "nowhere"}, "MILLPOND_SCRATCH names nowhere, which is not a folder"),
     ({"MILLPOND_PREFETCH": "x", "MILLPOND_HEALTH_PORT": "y"}, "; MILLPOND_HEALTH_PORT: 'y' cannot be used"),
-]
+]  # fmt: skip
 
 #: (the file, words)
 FILES: list[tuple[str, str]] = [

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -18,6 +18,7 @@ from celery import Celery
 from millpond import Client
 from millpond.broker.connection import Store
 from millpond.broker.inspect import depth as inspect_depth
+from tests.conftest import Eventually
 from tests.harness.noted import read_names
 from tests.harness.one_worker import settings_for, workers
 
@@ -76,7 +77,7 @@ def nothing_counted(store: Store) -> bool:
 
 @pytest.mark.parametrize("executor", EXECUTORS)
 def test_short_tasks_pass_a_long_one_to_an_idle_process(
-    executor: str, url: str, plain_store: Store, file: Path, tmp_path: Path, eventually: Callable[..., object]
+    executor: str, url: str, plain_store: Store, file: Path, tmp_path: Path, eventually: Eventually
 ) -> None:
     """Short tasks that a process had fetched behind a long one start in another, idle process."""
     import broker_kinds  # noqa: F401
@@ -101,7 +102,7 @@ def test_short_tasks_pass_a_long_one_to_an_idle_process(
     ("pool", "early"), [("prefork", False), ("threads", False), ("prefork", True), ("threads", True)]
 )
 def test_short_tasks_pass_a_long_one_under_stock_workers(
-    pool: str, early: bool, url: str, plain_store: Store, tmp_path: Path, eventually: Callable[..., object]
+    pool: str, early: bool, url: str, plain_store: Store, tmp_path: Path, eventually: Eventually
 ) -> None:
     """Short tasks pass a long one on stock workers too, acknowledged early or late; a lone one starts."""
     file = tmp_path / "starts"

@@ -1,9 +1,10 @@
 """Fixtures: an image of this checkout, and docker-compose.yml running with it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
+from tests.conftest import Eventually
 from tests.scenarios.containers import images
 from tests.scenarios.containers.stack import Stack
 
@@ -20,9 +21,7 @@ def image() -> str:
 
 
 @pytest.fixture(scope="session")
-def stack(
-    image: str, tmp_path_factory: pytest.TempPathFactory, eventually: Callable[..., object]
-) -> Iterator[Stack]:
+def stack(image: str, tmp_path_factory: pytest.TempPathFactory, eventually: Eventually) -> Iterator[Stack]:
     """Run docker-compose.yml until every service is healthy. Remove all with its volumes at the end."""
     running = Stack(tmp_path_factory.mktemp("stack"))
     try:

@@ -2,13 +2,13 @@
 
 import secrets
 import threading
-from collections.abc import Callable
 from time import monotonic
 from types import TracebackType
 from typing import Self
 
 from millpond import BrokerAway, Client, Settings
 from millpond.broker.inspect import depth as inspect_depth
+from tests.conftest import Eventually
 from tests.kinds.host_kinds import Work
 
 #: How long the producer waits for the broker before it records a task as unknown.
@@ -48,7 +48,7 @@ class Load:
             return False
         return all(depth.ready + depth.delayed + depth.in_flight == 0 for depth in depths)
 
-    def finish(self, eventually: Callable[..., object], timeout_seconds: float = 60) -> None:
+    def finish(self, eventually: Eventually, timeout_seconds: float = 60) -> None:
         """Wait until the queues are empty, check that there is no dead letter, and close the client."""
         eventually(self.is_done, timeout_seconds, every_seconds=0.2)
         assert [inspect_depth.read_depth(self._client.store, queue).dead for queue in self._queues] == [

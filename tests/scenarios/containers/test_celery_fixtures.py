@@ -4,7 +4,6 @@ Only the necessary differences are replaced: the images, how the worker is start
 broker.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from pytest_docker_tools import container, fxtr
 
 from millpond.broker.connection import connect
 from millpond.broker.inspect import depth
+from tests.conftest import Eventually
 from tests.scenarios.containers.images import IMAGE
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(300)]
@@ -125,9 +125,7 @@ def celery_setup_app(celery_setup_config: dict[str, Any], celery_setup_name: str
     return app
 
 
-def test_a_stock_client_and_the_projects_image(
-    celery_setup: CeleryTestSetup, eventually: Callable[..., object]
-) -> None:
+def test_a_stock_client_and_the_projects_image(celery_setup: CeleryTestSetup, eventually: Eventually) -> None:
     """A stock client's task is run by the image's pool, which answers `ping` and `inspect` as Celery does."""
     worker: CeleryTestWorker = celery_setup.worker
     for n in range(10):

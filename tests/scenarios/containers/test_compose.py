@@ -4,12 +4,12 @@ import base64
 import json
 import re
 import urllib.request
-from collections.abc import Callable
 from urllib.error import HTTPError
 
 import pytest
 
 from millpond import Client, Settings, Square
+from tests.conftest import Eventually
 from tests.scenarios.containers import ledger
 from tests.scenarios.containers.conftest import SERVICES
 from tests.scenarios.containers.load import Load
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.containers, pytest.mark.timeout(600)]
 CLI = ("run", "--rm", "-T", "cli")
 
 
-def test_the_demo_shows_the_whole_thing(stack: Stack, eventually: Callable[..., object]) -> None:
+def test_the_demo_shows_the_whole_thing(stack: Stack, eventually: Eventually) -> None:
     """With the profile `demo`, a producer has its pictures shrunk and its mails in the sink."""
     stack.compose("--profile", "demo", "up", "-d", "--no-build", "sink", "producer")
     producer = stack.container("producer")
@@ -64,7 +64,7 @@ def test_an_autoscaler_is_told_what_there_is_to_do(stack: Stack) -> None:
         flower(stack, "/api/millpond/scaling/mail")
 
 
-def test_nothing_is_lost_between_down_and_up(stack: Stack, eventually: Callable[..., object]) -> None:
+def test_nothing_is_lost_between_down_and_up(stack: Stack, eventually: Eventually) -> None:
     """Tasks that wait at `docker-compose down` run after the next `up`, each once."""
     stack.compose(*CLI, "queue", "pause", "default")
     with Load(stack.broker_url, ("default",), rate=200, hold_seconds=0) as load:

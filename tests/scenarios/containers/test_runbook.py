@@ -2,10 +2,10 @@
 
 import re
 import subprocess
-from collections.abc import Callable
 
 import pytest
 
+from tests.conftest import Eventually
 from tests.scenarios.containers import images
 from tests.scenarios.containers.conftest import SERVICES
 from tests.scenarios.containers.images import TOP
@@ -32,7 +32,7 @@ def commands() -> list[str]:
     return [line[2:] for console in consoles for line in console.splitlines() if line.startswith("$ ")]
 
 
-def test_every_command_does_what_it_says(stack: Stack, eventually: Callable[..., object]) -> None:
+def test_every_command_does_what_it_says(stack: Stack, eventually: Eventually) -> None:
     """Each command ends with exit code 0, and after the last one everything is healthy again."""
     builder, options = images.builder()
     env = {**stack.environment, **options, "BUILDER": builder, "BASE_IMAGE": str(images.base())}

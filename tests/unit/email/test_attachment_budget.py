@@ -1,11 +1,10 @@
 """Mails with large attachments wait for each other, so that all slots fit the memory of the container."""
 
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from millpond.tasks.email.attachment_budget import AttachmentBudget
+from tests.conftest import Eventually
 
 
 def test_no_more_is_reserved_than_the_budget_and_small_mails_go_on() -> None:
@@ -29,7 +28,7 @@ def test_no_more_is_reserved_than_the_budget_and_small_mails_go_on() -> None:
     assert 50 < most <= 100
 
 
-def test_a_large_mail_is_not_passed_by_small_ones(eventually: Callable[..., Any]) -> None:
+def test_a_large_mail_is_not_passed_by_small_ones(eventually: Eventually) -> None:
     """The budget is given in the order of asking; a mail without attachments waits for none."""
     budget, order = AttachmentBudget(100), list[str]()
 

@@ -17,23 +17,14 @@ from millpond.producer.gateway.priority_selector import (
     PrioritySelector,
     SocketPriority,
 )
-
-
-class Clock:
-    """A clock that is set."""
-
-    now = 100.0
-
-    def __call__(self) -> float:
-        """Return the time."""
-        return self.now
+from tests.harness.manual_clock import ManualClock
 
 
 class Sockets:
     """A selector, and sockets that can be read at once."""
 
     def __init__(self, stack: ExitStack) -> None:
-        self.clock = Clock()
+        self.clock = ManualClock(100.0)
         self.background = BackgroundThrottle(self.clock)
         self.selector = PrioritySelector(self.background)
         stack.callback(self.selector.close)

@@ -12,21 +12,13 @@ from millpond.broker.outgoing import compose
 from millpond.worker.celery.request import PondRequest
 from millpond.worker.report.event_sampling import BURST_SECONDS, EventSampling
 from millpond.worker.report.metering import Metering
+from tests.harness.manual_clock import ManualClock
 
 DELIVERY = Delivery(Message.decode(compose("k", {}, queue="default", sent_at_ms=0).payload))
 
 
-class Clock:
-    """A clock that a test sets."""
-
-    now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def chosen(
-    sample: EventSampling, clock: Clock, *, per_second: float, seconds: float, jitter: float = 0
+    sample: EventSampling, clock: ManualClock, *, per_second: float, seconds: float, jitter: float = 0
 ) -> list[bool]:
     """Offer tasks at a rate, each up to `jitter` seconds late. Return for each whether it was chosen."""
     start, seeded = clock.now, random.Random(7)
@@ -40,13 +32,13 @@ def chosen(
 
 def test_at_the_rate_every_task_is_shown() -> None:
     """200 tasks a second for ten minutes, in gusts of five seconds, are all chosen."""
-    clock = Clock()
+    clock = ManualClock(1_000.0)
     assert all(chosen(EventSampling(200, clock), clock, per_second=200, seconds=600, jitter=5))
 
 
 def test_beyond_the_rate_a_sample_is_shown() -> None:
     """Of 5,000 a second, a burst is chosen, then 200 a second, spread over the time."""
-    clock = Clock()
+    clock = ManualClock(1_000.0)
     sample = EventSampling(200, clock)
     found = chosen(sample, clock, per_second=5_000, seconds=10)
     assert all(found[: int(200 * BURST_SECONDS)])
