@@ -1,7 +1,8 @@
 """Three ways to run a user's Celery application, each in a database and a folder of its own.
 
-stock        a stock worker and a stock client, on kombu's Redis transport transport    the same worker and
-the same client; the broker's URL says `millpond://` app          `millpond worker --app`, and a stock client
+- stock: a stock worker and a stock client, on kombu's Redis transport;
+- transport: the same worker and the same client; the broker's URL begins with `millpond://`;
+- app: `millpond worker --app`, and a stock client.
 
 An application reads its broker from `APP_BROKER` and its results from `APP_RESULTS`, and lies in a folder on
 the path.
