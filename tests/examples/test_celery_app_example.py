@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Eventually
+from tests.harness.run_to_end import run_to_end
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -79,14 +80,7 @@ def running(
 def test_an_application_runs_as_it_is(running: tuple[dict[str, str], Path], eventually: Eventually) -> None:
     """Results, states, canvas, retries, errbacks and a task base class do what they do on stock."""
     env, log = running
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", PROGRAM],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run_to_end([sys.executable, "-P", "-c", PROGRAM], env=env)
     assert done.returncode == 0, done.stderr + log.read_text()
     import json
 
@@ -135,9 +129,7 @@ def test_an_application_that_cannot_be_loaded_is_one_line(
     (tmp_path / "plain.py").write_text("greeting = 'hello'\n")
     env = {**os.environ, "SHOP_BROKER": url, "PYTHONPATH": os.pathsep.join([str(FOLDER), str(tmp_path)])}
     command = [sys.executable, "-P", "-m", "millpond", "worker", "--app", name, "default"]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False
-    )
+    done = run_to_end(command, cwd=tmp_path, env=env)
     assert done.returncode == 2, done.stderr
     assert said in done.stderr
     assert done.stderr.count("\n") == 1

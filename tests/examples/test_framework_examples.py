@@ -15,6 +15,7 @@ import pytest
 
 from tests.conftest import Eventually
 from tests.harness.own_server import free_port
+from tests.harness.run_to_end import run_to_end
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -57,16 +58,12 @@ def django(url: str, tmp_path: Path, eventually: Eventually) -> Iterator[Callabl
     env = environment(SHOP_BROKER=url, SHOP_DATABASE=str(tmp_path / "shop.sqlite3"))
 
     def run(program: str) -> Any:
-        done = subprocess.run(
+        done = run_to_end(
             [sys.executable, "manage.py", "shell", "--no-imports", "-c", program]
             if _django_names_imports()
             else [sys.executable, "manage.py", "shell", "-c", program],
             cwd=folder,
             env=env,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
         )
         assert done.returncode == 0, done.stderr + (tmp_path / "log").read_text()
         return json.loads(done.stdout)

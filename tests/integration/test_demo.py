@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import Alive
+from tests.harness.run_to_end import run_to_end
 
 ROOT = Path(__file__).parents[2]
 DEMO = [sys.executable, "-m", "examples.demo", "--quick"]
@@ -21,9 +22,7 @@ DEMO = [sys.executable, "-m", "examples.demo", "--quick"]
 
 def demo(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
     """Run the demo to its end."""
-    return subprocess.run(
-        [*DEMO, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=110, check=False
-    )
+    return run_to_end([*DEMO, *map(str, arguments)], cwd=ROOT)
 
 
 @pytest.mark.slow

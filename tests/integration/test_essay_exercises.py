@@ -1,7 +1,6 @@
 """The exercises of the essay that Millpond grew from: five workers square integers, until a stop."""
 
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
@@ -17,6 +16,7 @@ from millpond.tasks.settings import Settings, child_environment
 from millpond.tasks.squares.contract import Square
 from millpond.worker.local.embedded import Embedded
 from tests.conftest import Eventually
+from tests.harness.run_to_end import run_to_end
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "squares.py"
@@ -125,14 +125,8 @@ def test_a_square_that_has_started_is_squared_though_its_batch_is_cancelled(clie
 @pytest.fixture(scope="module")
 def example() -> str:
     """Run the example as a program of its own and return its output."""
-    done = subprocess.run(
-        [sys.executable, str(EXAMPLE)],
-        env=child_environment(Settings(drain_seconds=5)),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
+    done = run_to_end(
+        [sys.executable, str(EXAMPLE)], env=child_environment(Settings(drain_seconds=5)), cwd=ROOT
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

@@ -2,7 +2,6 @@
 
 import os
 import re
-import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from millpond.tasks.pools import PoolsTable
 from millpond.tasks.settings import Settings
 from millpond.worker.local.embedded import Embedded, embedded
 from tests.conftest import Eventually
+from tests.harness.run_to_end import run_to_end
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -47,13 +47,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Embedded
 def run(code: str, running: tuple[Embedded, Path]) -> str:
     """Run a snippet as a newcomer would, and return its output."""
     pond, folder = running
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=folder,
-        env={**os.environ, "MILLPOND_BROKER_URL": pond.url},
-        capture_output=True,
-        text=True,
-        timeout=60,
+    done = run_to_end(
+        [sys.executable, "-c", code], cwd=folder, env={**os.environ, "MILLPOND_BROKER_URL": pond.url}
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -23,6 +23,7 @@ from millpond.tasks.schedule import ScheduleSettings
 from millpond.tasks.settings import Settings
 from tests.harness.flower_process import make_dead_letter
 from tests.harness.forked_commands import ForkedCommands
+from tests.harness.run_to_end import run_to_end
 from tests.harness.terminal import forked, in_terminal, lines_of, real
 
 COMMAND = [sys.executable, "-c", "import sys, millpond; sys.exit(millpond.main())"]
@@ -121,7 +122,7 @@ def filled(command: str, shop: Mapping[str, str]) -> list[str]:
 
 def piped(argv: list[str], env: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
     """Run a command into a pipe."""
-    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=120, check=False)
+    return run_to_end(argv, env=env)
 
 
 def is_whole(line: str, columns: int) -> bool:

@@ -2,7 +2,6 @@
 
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -23,6 +22,7 @@ from millpond.worker.local.embedded import embedded
 from tests.conftest import Eventually
 from tests.harness.forked_commands import ForkedCommands
 from tests.harness.own_server import OwnServer, free_port, run_own_server
+from tests.harness.run_to_end import run_to_end
 
 #: A hash tag of the first node's slots, and one of the second's.
 TAG, OTHER = "{b}:", "{a}:"
@@ -113,13 +113,10 @@ def test_every_program_refuses_in_one_line(
 
 def test_celerys_own_worker_command_refuses_too(nodes: list[OwnServer], tmp_path: Path) -> None:
     """`celery -A millpond worker` ends with one line too."""
-    done = subprocess.run(
+    done = run_to_end(
         [sys.executable, "-m", "celery", "-A", "millpond.worker.app", "worker", "-Q", "default", "-c", "1"],
         env=child_environment(Settings(broker_url=nodes[0].url)),
         cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
     )
     assert done.returncode == os.EX_CONFIG
     assert "millpond: the broker runs in cluster mode" in done.stderr

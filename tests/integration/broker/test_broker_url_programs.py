@@ -1,7 +1,6 @@
 """Every program understands every way of writing a broker's URL: each speaks to a real server by it."""
 
 import json
-import subprocess
 import sys
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -28,6 +27,7 @@ from tests.harness.certificates import tls_lines, write_certificates
 from tests.harness.forked_commands import Done, ForkedCommands
 from tests.harness.gateway_process import run_gateway
 from tests.harness.own_server import OwnServer, free_port, run_own_server
+from tests.harness.run_to_end import run_to_end
 
 #: Percent-encoded in a URL, and as it is.
 PASSWORD, ENCODED = "p@ss/w:%?;&", "p%40ss%2Fw%3A%25%3F%3B%26"
@@ -150,9 +150,7 @@ def test_a_stock_celery_application_connects_by_every_url(places: dict[str, Any]
         url.replace("redis://", "millpond://") if url.startswith("redis://") else f"millpond+{url}"
         for url in urls
     ]
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", STOCK, *named], capture_output=True, text=True, check=False
-    )
+    done = run_to_end([sys.executable, "-P", "-c", STOCK, *named])
     assert (done.returncode, done.stderr) == (0, "")
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(url, database) for url, database, _shown in answers] == [(url, 1) for url in named]
@@ -273,13 +271,10 @@ def test_every_program_refuses_alike(
 
 def test_celerys_own_command_refuses_without_the_password(tmp_path: Path) -> None:
     """`celery -A millpond.worker.app` names the fault of the URL, and shows nothing of it."""
-    done = subprocess.run(
+    done = run_to_end(
         [sys.executable, "-m", "celery", "-A", "millpond.worker.app", "worker"],
         env=child_environment(Settings(broker_url="redis://:Geheim/x@127.0.0.1/0")),
         cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
     )
     assert done.returncode
     assert "the broker URL redis://… cannot be used: its port" in done.stderr

@@ -22,6 +22,7 @@ from millpond.tasks.settings import Settings
 from tests.conftest import Eventually
 from tests.harness.noted import read_names, read_notes
 from tests.harness.one_worker import OneWorker, settings_for, workers
+from tests.harness.run_to_end import run_to_end
 
 Stock = Callable[..., float]
 ACT = "broker.act"
@@ -146,7 +147,7 @@ def test_remote_control_works(control: Any, module_url: str, file: Path, eventua
 def celery(url: str, *words: str) -> str:
     """Run the stock command."""
     command = [sys.executable, "-m", "celery", "--quiet", "-b", url, *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = run_to_end(command)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

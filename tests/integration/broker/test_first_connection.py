@@ -1,7 +1,8 @@
 """A first connection imports nothing: a child forked meanwhile by another thread would wait for ever."""
 
-import subprocess
 import sys
+
+from tests.harness.run_to_end import run_to_end
 
 CONVERSE = """
 import sys
@@ -23,5 +24,5 @@ print(*sorted(set(sys.modules) - before))
 def test_a_first_connection_imports_nothing(url: str) -> None:
     """The first call to the broker imports nothing, so no thread can meet a half-imported module."""
     named = url.replace("127.0.0.1", "localhost")
-    done = subprocess.run([sys.executable, "-c", CONVERSE, named], capture_output=True, text=True, check=True)
+    done = run_to_end([sys.executable, "-c", CONVERSE, named], check=True)
     assert done.stdout.split() == []

@@ -1,7 +1,6 @@
 """The examples of the gateway's README work as they stand there, with real workers."""
 
 import re
-import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +14,7 @@ from millpond.producer.client import Client
 from millpond.worker.local.embedded import Embedded
 from tests.conftest import Eventually
 from tests.harness.gateway_process import GatewayProcess, run_gateway
+from tests.harness.run_to_end import run_to_end
 
 README = (Path(__file__).parents[3] / "producer" / "gateway" / "README.md").read_text()
 
@@ -35,9 +35,7 @@ def test_every_curl_of_the_readme_works(gateway: GatewayProcess, program: Callab
     """The commands run one after the other, none fails, and each route of the schema is among them."""
     program("curl")
     code = block("sh").replace("http://127.0.0.1:8080", gateway.url)
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", code], capture_output=True, text=True, timeout=60
-    )
+    done = run_to_end(["bash", "-euo", "pipefail", "-c", code])
     assert done.returncode == 0, done.stderr
     assert '"accepted": 100' in done.stdout
     assert '"value": 81' in done.stdout

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Eventually
+from tests.harness.run_to_end import run_to_end
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -167,9 +168,7 @@ def _application(folder: Path, url: str) -> Path:
 
 
 def _run(command: list[str], folder: Path, env: Mapping[str, str] | None = None) -> str:
-    done = subprocess.run(
-        command, cwd=folder, env=env and dict(env), capture_output=True, text=True, timeout=300, check=False
-    )
+    done = run_to_end(command, cwd=folder, env=env and dict(env), timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -1,10 +1,11 @@
 """An application whose broker is away, or whose URL is nonsense, meets one exception with one line."""
 
 import json
-import subprocess
 import sys
 
 import pytest
+
+from tests.harness.run_to_end import run_to_end
 
 AWAY = "redis://127.0.0.1:1/0"
 USES = [
@@ -39,7 +40,7 @@ for url, uses, _named in json.loads(sys.argv[1]):
 def endings() -> list[str]:
     """Return the traceback of an application for each use."""
     argv = [sys.executable, "-c", APPLICATION, json.dumps(USES)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    done = run_to_end(argv, check=True)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 

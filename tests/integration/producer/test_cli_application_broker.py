@@ -18,6 +18,7 @@ from millpond.tasks.process.process_namespace import namespace_of
 from millpond.tasks.settings import Settings, settings
 from tests.conftest import Eventually
 from tests.harness.millpond_command import MILLPOND
+from tests.harness.run_to_end import run_to_end
 
 APPLICATION = """
 from celery import Celery
@@ -160,14 +161,7 @@ def test_a_client_that_is_made_while_the_application_is_imported_is_refused(
     module = write_application(url).partition(":")[0]
     with (tmp_path / f"{module}.py").open("a") as file:
         file.write("import millpond\nclient = millpond.Client()\n")
-    done = subprocess.run(
-        [sys.executable, "-c", f"import {module}"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_to_end([sys.executable, "-c", f"import {module}"], cwd=tmp_path)
     last = done.stderr.strip().splitlines()[-1]
     assert f"Client() is made while {module} is imported" in last
     assert "set MILLPOND_BROKER_URL" in last

@@ -21,6 +21,7 @@ from tests.conftest import Eventually
 from tests.harness.forked_commands import Done, ForkedCommands
 from tests.harness.mail_sink import mail_sink
 from tests.harness.millpond_command import MILLPOND, run_millpond, start_millpond
+from tests.harness.run_to_end import run_to_end
 
 Operator = Callable[..., tuple[int, str]]
 Run = Callable[..., Done]
@@ -134,14 +135,7 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(fleet: Settings, root:
 
 def run_in_bash(fleet: Settings, line: str) -> subprocess.CompletedProcess[str]:
     """Run a line of bash to its end, and return its exit code and output."""
-    return subprocess.run(
-        ["bash", "-c", line],
-        env=child_environment(fleet),
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
+    return run_to_end(["bash", "-c", line], env=child_environment(fleet))
 
 
 @pytest.mark.parametrize("command", ["kinds", "status", "--help", "health default"])

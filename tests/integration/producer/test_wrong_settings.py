@@ -2,7 +2,6 @@
 
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from wrong_settings import FILES, VARIABLES
 from millpond.tasks.configuration.catalog import Setting, list_settings
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.settings import Settings, settings
+from tests.harness.run_to_end import run_to_end
 
 Failed = Callable[[list[str], int], str]
 
@@ -58,9 +58,7 @@ def test_a_sample_through_real_processes(number: int, no_settings: Path) -> None
     env = {**os.environ, **variables}
     command = (["kinds"], ["worker", "default"], ["gateway"], ["scheduler"], ["status"])[number % 5]
     argv = [sys.executable, "-m", "millpond", *command]
-    done = subprocess.run(
-        argv, env=env, cwd=no_settings, capture_output=True, text=True, timeout=60, check=False
-    )
+    done = run_to_end(argv, env=env, cwd=no_settings)
     assert done.returncode == 2, done.stderr
     assert said in done.stderr
     assert not NEVER.search(done.stderr)
@@ -72,7 +70,7 @@ def test_the_stock_way_says_it_in_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     """A settings error under `celery -A millpond worker` is one line, not a traceback of the import."""
     monkeypatch.setenv("MILLPOND_DRAIN_SECONDS", "soon")
     argv = [str(Path(sys.executable).with_name("celery")), "-A", "millpond", "worker"]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    done = run_to_end(argv)
     assert done.returncode == 1
     assert done.stderr.startswith("celery: MILLPOND_DRAIN_SECONDS: 'soon' cannot be used: write a duration")
     assert (done.stderr + done.stdout).count("\n") == 1

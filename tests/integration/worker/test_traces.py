@@ -1,6 +1,5 @@
 """A trace follows a task from its producer through the queue, the body and its settlement."""
 
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from millpond.tasks.settings import Settings
 from tests.conftest import Eventually
 from tests.harness.http_server import LocalServer, QuietHandler, run_http_server
 from tests.harness.one_worker import settings_for, workers
+from tests.harness.run_to_end import run_to_end
 
 
 @pytest.fixture
@@ -105,5 +105,5 @@ def test_nothing_is_traced_unless_asked_for() -> None:
         "own = ('opentelemetry.sdk.trace', 'opentelemetry.exporter'); "
         "print([name for name in sys.modules if name.startswith(own)])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = run_to_end([sys.executable, "-c", code])
     assert done.stdout.strip() == "[]", done.stdout + done.stderr

@@ -1,13 +1,14 @@
 """Render an overlay of deploy/kubernetes/ with kubectl's own Kustomize, which needs no cluster."""
 
 import shutil
-import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from tests.harness.run_to_end import run_to_end
 
 FOLDER = Path(__file__).parents[3] / "deploy" / "kubernetes"
 OVERLAYS = ("small", "autoscaled")
@@ -21,7 +22,7 @@ def rendered(overlay: str) -> Objects:
     if not shutil.which("kubectl"):
         pytest.skip("kubectl is not installed here")
     command = ["kubectl", "kustomize", str(FOLDER / "overlays" / overlay)]
-    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    text = run_to_end(command, check=True).stdout
     return {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(text)}
 
 

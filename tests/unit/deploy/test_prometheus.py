@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -18,6 +17,7 @@ from millpond.monitor.diagnosis import Diagnosis
 from millpond.monitor.metrics import metrics_text
 from millpond.monitor.snapshot import PoolView, QueueView, Snapshot
 from millpond.tasks.pools import PoolsTable
+from tests.harness.run_to_end import run_to_end
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 RULES = ("millpond.rules.yml", "millpond.alerts.yml")
@@ -66,14 +66,7 @@ def test_the_figures_are_exposed_by_the_conventions() -> None:
 def test_each_alert_fires_on_its_fault_and_not_before(missing: Callable[[str], NoReturn]) -> None:
     """Prometheus' own tool runs the rules against made-up hours."""
     promtool = shutil.which("promtool") or missing("promtool, of Debian's package prometheus,")
-    done = subprocess.run(
-        [promtool, "test", "rules", "millpond.test.yml"],
-        cwd=DEPLOY / "prometheus",
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_to_end([promtool, "test", "rules", "millpond.test.yml"], cwd=DEPLOY / "prometheus")
     assert done.returncode == 0, done.stdout + done.stderr
     alerts = re.findall(r"alert: (\w+)", (DEPLOY / "prometheus" / RULES[1]).read_text())
     tests = (DEPLOY / "prometheus/millpond.test.yml").read_text()

@@ -3,12 +3,12 @@
 import configparser
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from millpond.tasks.pools import DRAIN_SECONDS, STOP_MARGIN_SECONDS, PoolsTable
+from tests.harness.run_to_end import run_to_end
 
 FOLDER = Path(__file__).parents[3] / "deploy" / "systemd"
 POOLS = PoolsTable().pools
@@ -53,7 +53,7 @@ def test_systemd_understands_it(path: Path, analyze: str, tmp_path: Path) -> Non
     name = path.name.replace("@", "@files")
     if name != path.name:
         (tmp_path / name).symlink_to(tmp_path / path.name)
-    done = subprocess.run([analyze, "verify", tmp_path / name], capture_output=True, text=True)
+    done = run_to_end([analyze, "verify", tmp_path / name])
     ours = [line for line in done.stderr.splitlines() if "millpond" in line]
     assert (done.returncode, ours) == (0, [])
 
@@ -62,7 +62,7 @@ def test_systemd_understands_it(path: Path, analyze: str, tmp_path: Path) -> Non
 def test_it_is_hardened(path: Path, analyze: str) -> None:
     """`systemd-analyze security` finds little that a broken-in service could reach."""
     command = [analyze, "security", "--offline=true", "--no-pager", str(path)]
-    said = subprocess.run(command, capture_output=True, text=True).stdout
+    said = run_to_end(command).stdout
     found = re.search(r"Overall exposure level for \S+ ([\d.]+)", said)
     assert found, said
     assert float(found[1]) <= MOST_EXPOSED

@@ -2,7 +2,6 @@
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 from millpond.tasks.email import template_engine
 from millpond.tasks.pools import PoolsTable
+from tests.harness.run_to_end import run_to_end
 
 #: The limit of the container (docker-compose.yml; tests/unit/deploy holds it there).
 CONTAINER_MIB = 512
@@ -54,5 +54,5 @@ def test_the_largest_mails_in_all_slots_fit_the_container() -> None:
     slots = PoolsTable().pools["email"].slots
     command = [sys.executable, "-c", _SEND, str(slots)]
     env = {**os.environ, **dict(re.findall(r"(MALLOC_\w+)=(\d+)", DOCKERFILE.read_text()))}
-    peak = float(subprocess.run(command, check=True, capture_output=True, text=True, env=env).stdout)
+    peak = float(run_to_end(command, check=True, env=env).stdout)
     assert peak < CONTAINER_MIB - template_engine.MEMORY_BYTES // 1024**2

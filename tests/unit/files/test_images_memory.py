@@ -1,7 +1,6 @@
 """The memory that an image takes is estimated from its header, and limited."""
 
 import struct
-import subprocess
 import sys
 import zlib
 from pathlib import Path
@@ -17,6 +16,7 @@ from millpond.tasks.files.image_readers import open_picture
 from millpond.tasks.files.images import convert_image, make_thumbnail
 from millpond.tasks.files.storage import Storage
 from millpond.tasks.settings import Files
+from tests.harness.run_to_end import run_to_end
 
 MIB = 1024**2
 
@@ -131,11 +131,6 @@ def test_no_image_takes_more_than_was_foreseen(root: Path, kind: str, target: st
         options = {"progressive": True} if kind.startswith("progressive") else {}
         picture.save(path, **({"exif": exif} if "turned" in kind else {}), **options)
     for body, box in (("c", None), ("t", (320, 320))):
-        done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, path.name, body, target, str(root)],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        done = run_to_end([sys.executable, "-c", PROGRAM, path.name, body, target, str(root)], check=True)
         form = {"jpg": "jpeg"}.get(target[4:], target[4:])
         assert int(done.stdout) <= _estimate(path.name, path, box, form) + 32 * MIB

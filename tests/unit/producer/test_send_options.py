@@ -1,6 +1,5 @@
 """The options of a send: client, batch, message, gateway and schedules have the same ones."""
 
-import subprocess
 import sys
 from dataclasses import fields
 from inspect import signature
@@ -13,6 +12,7 @@ from millpond.producer.gateway.options import SendOptions as GatewayOptions
 from millpond.producer.message import Message
 from millpond.tasks.schedule import ScheduleSettings
 from millpond.tasks.send_options import SendOptions, option_descriptions
+from tests.harness.run_to_end import run_to_end
 
 OPTIONS = [each.name for each in fields(SendOptions)]
 HOW = ["overflow", "timeout"]
@@ -66,7 +66,7 @@ def test_a_type_checker_knows_each_option(tmp_path: Path) -> None:
     """Code of a user is checked: a wrong type, a wrong name, and a batch for a batch are errors."""
     (tmp_path / "user.py").write_text(USER)
     words = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "user.py"]
-    ended = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    ended = run_to_end(words, cwd=tmp_path, timeout=300)
     errors = [line for line in ended.stdout.splitlines() if "error:" in line]
     assert [line.split(":")[1] for line in errors] == ["7", "8", "9"], ended.stdout
     assert '"once" to "send" of "Client"' in errors[0]

@@ -25,6 +25,7 @@ from millpond.worker.report import library_data, span_peers, thread_activity
 from millpond.worker.report.recorded_calls import CALLED_PEERS, record_call
 from millpond.worker.report.slot_sampler import SlotSampler, _add_unseen_waits
 from tests.conftest import Eventually
+from tests.harness.run_to_end import run_to_end
 from tests.harness.sampled_slots import Slots, largest_place, main_place, sample_until
 
 
@@ -162,7 +163,7 @@ print("went on")
 
 def test_garbage_that_is_collected_meanwhile_stops_nothing() -> None:
     """A sample ends while a thread's own data is garbage: it stopped the process on Python 3.11.7."""
-    done = subprocess.run([sys.executable, "-c", COLLECTING], capture_output=True, text=True, timeout=60)
+    done = run_to_end([sys.executable, "-c", COLLECTING])
     assert done.stdout == "went on\n", done.stderr
 
 

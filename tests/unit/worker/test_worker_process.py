@@ -1,20 +1,20 @@
 """The process that `millpond worker` starts for a pool."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from millpond.tasks.settings import Settings, child_environment
+from tests.harness.run_to_end import run_to_end
 
 
 def test_a_module_that_is_not_there_is_named_in_one_line() -> None:
     """The exit code says that another attempt would end alike; no traceback is made up."""
     chosen = Settings(broker_url="redis://127.0.0.1:1/0", kinds=("nowhere_to_be_found",))
     argv = [sys.executable, "-P", "-m", "millpond.worker.process", "default", "1"]
-    ended = subprocess.run(argv, env=child_environment(chosen), capture_output=True, text=True, check=False)
+    ended = run_to_end(argv, env=child_environment(chosen))
     assert ended.returncode == os.EX_CONFIG
     assert "millpond: kinds names 'nowhere_to_be_found'" in ended.stderr
     assert "NoneType" not in ended.stderr
@@ -38,9 +38,7 @@ def test_a_process_ends_without_a_search_for_cycles(program: str) -> None:
         "import atexit, gc, sys, millpond\nfrom millpond.worker import process\n"
         "atexit.register(lambda: print(len(gc.get_objects()) < gc.get_freeze_count()))\n"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", at_exit + program], capture_output=True, text=True, check=False
-    )
+    ended = run_to_end([sys.executable, "-c", at_exit + program])
     assert (ended.returncode, ended.stdout.split()[-1]) == (3, "True")
 
 
@@ -54,9 +52,7 @@ def test_a_module_that_an_application_includes_ends_the_start_once(how: str, tmp
     env = child_environment(Settings(broker_url="redis://127.0.0.1:1/0", app="orchard"))
     argv = [sys.executable, "-P", "-m", "millpond.worker.process", "default", "1"]
     path = os.pathsep.join([str(tmp_path), env.get("PYTHONPATH", "")])
-    ended = subprocess.run(
-        argv, env=env | {"PYTHONPATH": path}, capture_output=True, text=True, check=False, timeout=60
-    )
+    ended = run_to_end(argv, env=env | {"PYTHONPATH": path})
     assert ended.returncode == os.EX_CONFIG
     assert ended.stderr.splitlines()[-1] == (
         "millpond: app names 'orchard', which cannot be loaded: "
@@ -77,7 +73,5 @@ def test_an_application_sets_up_logging_as_in_a_program_of_its_own(when: str, tm
     env = child_environment(Settings(broker_url="redis://127.0.0.1:1/0", app="orchard"))
     argv = [sys.executable, "-P", "-m", "millpond.worker.process", "default", "1"]
     path = os.pathsep.join([str(tmp_path), env.get("PYTHONPATH", "")])
-    ended = subprocess.run(
-        argv, env=env | {"PYTHONPATH": path}, capture_output=True, text=True, check=False, timeout=60
-    )
+    ended = run_to_end(argv, env=env | {"PYTHONPATH": path})
     assert (ended.returncode, ended.stderr.count("OURS set up\n")) == (7, 1), ended.stderr
