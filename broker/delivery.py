@@ -33,6 +33,8 @@ class Delivery:
     started_at: float | None = None
     cpu_seconds: float = 0.0
     events_shown: bool | None = None
+    #: True if the result backend did not take how the task ended: a worker notifies it later.
+    is_untold: bool = False
     #: When this process received it (monotonic seconds).
     fetched_at: float = field(default_factory=time.monotonic)
 

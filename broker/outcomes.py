@@ -114,6 +114,9 @@ class DeadLetter:
     details: dict[str, Any] | None = None
     #: True if the handler raised the error on purpose, so it is logged without its traceback.
     expected: bool = False
+    #: True if the result backend did not take this outcome of a run in a prefork child. For other runs see
+    #: `Delivery.is_untold`.
+    is_untold: bool = False
 
     @property
     def traceback(self) -> str:
@@ -155,7 +158,8 @@ def encode_outcome(outcome: Outcome) -> Words:
         case Retry(message, due_ms):
             return "replace", "retried", "{}", due_ms, message
         case DeadLetter(reason, error, details):
-            return "bury", "failed", dumps({"error": error, **(details or {})}), 0, escape_surrogates(reason)
+            action = "untold bury" if outcome.is_untold else "bury"
+            return action, "failed", dumps({"error": error, **(details or {})}), 0, escape_surrogates(reason)
         case Cancelled(error, started):
             detail = "{}" if error is None else dumps({"error": error})
             return "settle" if started else "drop", "cancelled", detail, 0, ""

@@ -1,9 +1,10 @@
-"""Notices to an application's result backend of tasks that ended without a run.
+"""Notices to an application's result backend of tasks that ended without its knowledge.
 
-A script of the broker ends such a task: it was delivered too often, shed, or cancelled while it waited. The
-script leaves the message in a list (`leave_notice`, scripts/_queue.lua). A worker that has the task marks it
-as failed or revoked in the result backend, with its chord and its errbacks, as a stock worker does. So a
-`.get()` on its result ends. For a failed task it also sends the signal `task_failure`.
+A script of the broker has ended such a task: it was delivered too often, shed, or cancelled while it waited.
+Or the backend raised an error as the task failed, was revoked or expired, for example because its server was
+away. The script leaves the message in a list (`leave_notice`, scripts/_queue.lua). A worker that has the task
+marks it as failed or revoked in the result backend, with its chord and its errbacks, as a stock worker does.
+So a `.get()` on its result ends. For a failed task it also sends the signal `task_failure`.
 """
 
 import logging
@@ -32,6 +33,9 @@ POLL_SECONDS = 5.0
 #: lasts.
 MAX_ENTRIES = 100
 LOCK_MS = 30_000
+#: How long a worker process does not read the lists after the backend raised an error, seconds. A backend
+#: whose server is away may block the process for a time.
+PAUSE_SECONDS = 30.0
 
 
 class BackendNotifier:
@@ -48,33 +52,42 @@ class BackendNotifier:
             return
         for lease in tuple(channel.in_flight.leases.values()):
             try:
-                notify_backend(app, channel.store, lease.keys)
+                if not notify_backend(app, channel.store, lease.keys):
+                    self.due_at = monotonic() + PAUSE_SECONDS
+                    return
             except RedisError as error:  # the entries stay in the list until the next tick
                 logger.warning("queue %s: a result backend is not notified yet: %s", lease.keys.queue, error)
 
 
-def notify_backend(app: Celery, store: Store, keys: QueueKeys) -> None:
+def notify_backend(app: Celery, store: Store, keys: QueueKeys) -> bool:
     """Notify the result backend of the ended tasks in a queue's list that the application has.
 
     An entry is removed after its notice. If this process is killed before that, another one repeats the
-    notice.
+    notice. Return False if the backend raised an error: the entry and those after it are left for later.
     """
     client = store.client
     entries = client.lrange(keys.backend_notices, -MAX_ENTRIES, -1)
     if not entries or not client.set(f"{keys.backend_notices}:by", 1, nx=True, px=LOCK_MS):
-        return
+        return True
     try:
         for entry in reversed(entries):
-            if _notify_entry(app, entry):
+            is_notified = _notify_entry(app, entry)
+            if is_notified is False:
+                # The others come first next time, in case the backend raises an error for this one alone.
+                client.lpush(keys.backend_notices, entry)
+                client.lrem(keys.backend_notices, -1, entry)
+                return False
+            if is_notified:
                 client.lrem(keys.backend_notices, -1, entry)
     finally:
         client.delete(f"{keys.backend_notices}:by")
+    return True
 
 
-def _notify_entry(app: Celery, entry: bytes) -> bool:
+def _notify_entry(app: Celery, entry: bytes) -> bool | None:
     """Notify the backend of the task of one entry. Return True if the entry can be removed.
 
-    It stays if the task belongs to another application, or if the backend failed.
+    Return None if the task belongs to another application, and False if the backend raised an error.
     """
     first_line, _, text = entry.partition(b"\n")
     state, _, reason = first_line.decode().partition(" ")
@@ -85,7 +98,7 @@ def _notify_entry(app: Celery, entry: bytes) -> bool:
     if message.kind not in app.tasks and (
         reason != "unknown kind" or isinstance(app.backend, DisabledBackend)
     ):
-        return False  # another application's, which shares the queue
+        return None  # another application's, which shares the queue
     return notify_end(app, message, state, make_dead_letter_error(reason) if state == "failed" else None)
 
 

@@ -169,11 +169,15 @@ class DeliveryRequest(Request):
         send_failure_signal(self.task, self._context, error, exc_info)
 
     def _mark_in_backend(self, mark: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        """Call a method of the result backend for this task. Errors of the backend are logged."""
+        """Call a method of the result backend for this task.
+
+        An error of the backend is logged, and the delivery is marked, so that a worker notifies it later.
+        """
         try:
             mark(self.id, *args, request=self._context, store_result=self.store_errors, **kwargs)
         except Exception:  # the delivery must be settled even if its result cannot be stored
             logger.exception("the result backend did not take how task %s[%s] ended", self.name, self.id)
+            self.delivery.is_untold = True
 
     def announce_terminated(self, signal_number: int) -> None:
         """Send Celery's signal and event for a task that was terminated, and acknowledge it."""

@@ -13,7 +13,7 @@ from celery._state import _task_stack
 from celery.app import trace
 from celery.app.task import Context
 from celery.backends.base import DisabledBackend
-from celery.exceptions import Reject
+from celery.exceptions import Reject, Retry
 
 from millpond.broker.celery.backend_notices import notify_end
 from millpond.broker.celery.request import make_request_dict
@@ -38,7 +38,7 @@ def run_traced(task: Task, delivery: Delivery, hostname: str) -> Any:
     """Run a task by Celery's tracer. Return its value or raise its error.
 
     The tracer notifies the result backend. If the error is outside of the task's function, this function
-    does.
+    does. If the backend does not take it, the delivery is marked as untold.
     """
     args, kwargs, embed = delivery.message.arguments
     request = make_request_dict(delivery, hostname)
@@ -48,16 +48,27 @@ def run_traced(task: Task, delivery: Delivery, hostname: str) -> Any:
     except (Reject, MemoryError):
         raise
     except Exception as raised:  # of the result backend, which has not taken the error of the task either
-        notify_end(task.app, delivery.message, "failed", raised)
+        retry = _find_retry(raised)
+        if retry is not None:  # the next run is sent already, so the task has not ended
+            raise retry from raised
+        delivery.is_untold = not notify_end(task.app, delivery.message, "failed", raised)
         raise
     if info is not None:
         raise info.retval
     # An error outside of the task's function, as of a signal's receiver, has no info.
     if isinstance(returned, ExceptionInfo):
         error: BaseException = getattr(returned.exception, "exc", returned.exception)
-        notify_end(task.app, delivery.message, "failed", error)
+        delivery.is_untold = not notify_end(task.app, delivery.message, "failed", error)
         raise error
     return returned
+
+
+def _find_retry(raised: BaseException) -> Retry | None:
+    """Return the task's `Retry` during whose handling the backend raised an error, or None."""
+    error = raised.__context__
+    while error is not None and not isinstance(error, Retry):
+        error = error.__context__
+    return error
 
 
 def answered_task(task: Task, value: Any) -> Task:

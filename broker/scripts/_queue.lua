@@ -47,12 +47,17 @@ local function count(counter, n)
   if n ~= 0 then redis.call('HINCRBY', KEYS[COUNTERS], counter, n) end
 end
 
--- Return the detail (JSON) of a result or a dead letter. For a full server return the beginning of its error, with a mark.
+-- Return the error in the detail (JSON) of a result or a dead letter, or ''.
+local function error_of(detail)
+  local ok, decoded = pcall(cjson.decode, detail)
+  return ok and type(decoded) == 'table' and type(decoded.error) == 'string' and decoded.error or ''
+end
+
+-- Return the detail of a result or a dead letter. For a full server return the beginning of its error, with a mark.
 local function detail_that_fits(detail)
   if not full or #detail < 100 then return detail end
   count('details_dropped', 1)
-  local ok, decoded = pcall(cjson.decode, detail)
-  local text = ok and type(decoded) == 'table' and type(decoded.error) == 'string' and decoded.error or ''
+  local text = error_of(detail)
   return cjson.encode({dropped = true, error = text ~= '' and string.sub(text, 1, 200) or nil})
 end
 
@@ -253,8 +258,8 @@ local function dead_letter(priority, message, reason, detail, deliveries, batch,
   record(batch, id, 'failed', detail, now)
 end
 
--- Leave a notice of a task that a script has ended, for a worker that notifies the result backend
--- (broker/celery/backend_notices.py). The newest thousand are kept, for a day after the last; a long message without its
+-- Leave a notice of a task that a script has ended, or whose end the result backend did not take, for a worker that notifies
+-- the backend (broker/celery/backend_notices.py). The newest thousand are kept, for a day after the last; a long message without its
 -- body. Tasks of Millpond's own client have no result backend.
 local NOTICES_MOST, NOTICES_BYTES, NOTICES_MS = 1000, 100000, 24 * 3600 * 1000
 

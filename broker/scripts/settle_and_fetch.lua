@@ -14,6 +14,7 @@
 --            'aside' the consumer does not have its kind, `text`: another may take it until `due ms` (_aside.lua). Then it
 --            expires if `state` is 'expired', else it becomes a dead letter with `detail`
 --            'return' it returns to the head of the queue, and no delivery is counted
+--            'untold bury', 'untold settle', 'untold drop': the result backend did not take how the task ended
 --            'redeliver' it returns to the head, counted   'requeue' it returns to the end, counted
 -- Returns {now ms, lease (1 in force, 0 lost, 2 in force although the list of consumers was deleted), late, next ms, epoch,
 --       limited (1 if messages wait for a permit of the in-flight limit), then for each message three: token, deliveries
@@ -61,12 +62,24 @@ local function is_cancelled(id, batch)
   end
 end
 
+-- Leave a notice of a task that has failed, was cancelled or has expired, and whose result backend does not know it.
+local function leave_notice_of_end(message, state, detail, reason)
+  if state ~= 'failed' and state ~= 'cancelled' and state ~= 'expired' then return end
+  local headers, own = headers_of(message)
+  local line = state == 'failed' and string.gsub(error_of(detail), '%c', ' ') or ''
+  leave_notice(message, headers, own, state, state == 'failed' and line == '' and reason or line)
+end
+
 local function settle(message, token, action, batch, id, state, detail, due, text, unique)
   local priority = tonumber(string.match(token, '/(%d)$'))
   if (action == 'replace' or action == 'delay' or action == 'aside') and is_cancelled(id, batch) then
     action, state, detail = 'settle', 'cancelled', '{}'
     local headers, own = headers_of(message)
     leave_notice(message, headers, own, 'cancelled', '')
+  end
+  if string.sub(action, 1, 7) == 'untold ' then
+    action = string.sub(action, 8)
+    leave_notice_of_end(message, state, detail, text)
   end
   if action == 'return' or action == 'drop' or action == 'aside' then refund() end
   if action == 'settle' or action == 'drop' then

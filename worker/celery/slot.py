@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cached_property
 from sys import modules
 from typing import Any
@@ -175,7 +176,11 @@ def run_delivery(delivery: Delivery) -> SlotResult:
 
 def run_in_child(*fields: Any) -> SlotResult:
     """Run a delivery in a prefork child. `fields` are those of `delivery_fields`, which can be pickled."""
-    return run_delivery(Delivery(*fields))
+    delivery = Delivery(*fields)
+    outcome, seconds, cpu_seconds = run_delivery(delivery)
+    if delivery.is_untold and type(outcome) is DeadLetter:
+        outcome = replace(outcome, is_untold=True)  # the worker process has another object of the delivery
+    return outcome, seconds, cpu_seconds
 
 
 def _run_handler(task: Task, delivery: Delivery, context: TaskContext, around: Around) -> Outcome:
@@ -251,9 +256,8 @@ def _run_traced(
         return _outcome_of_exit(handler, delivery, context, error)
     if type(outcome) is DeadLetter and not was_traced:
         logger.error("Task %s[%s] did not start: %s", task.name, context.id, outcome.error)
-        notify_end(
-            task.app, delivery.message, "failed", make_dead_letter_error(outcome.reason, outcome.error)
-        )
+        shown = make_dead_letter_error(outcome.reason, outcome.error)
+        delivery.is_untold = not notify_end(task.app, delivery.message, "failed", shown)
     return outcome
 
 

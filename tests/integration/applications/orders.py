@@ -18,6 +18,7 @@ app.conf.update(
     worker_prefetch_multiplier=1,
     broker_connection_retry_on_startup=True,
     worker_pool_start_method=os.environ.get("APP_START", "fork"),
+    result_backend_always_retry="APP_ALWAYS_RETRY" in os.environ,
     task_routes={"orders.note": {"queue": "small"}},
 )
 

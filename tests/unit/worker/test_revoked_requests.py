@@ -12,6 +12,7 @@ from billiard.exceptions import Terminated
 from celery import Celery
 from celery.app import trace
 from celery.backends.base import BaseBackend
+from celery.exceptions import Retry
 from celery.platforms import signals
 from celery.signals import task_revoked
 from celery.worker.state import revoked
@@ -20,7 +21,7 @@ from millpond.broker.celery.task_tracer import run_traced
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.delivery import Delivery
 from millpond.broker.message import BadMessage, Message
-from millpond.broker.outcomes import NOT_RUN, DeadLetter, Expired, Outcome, Redeliver
+from millpond.broker.outcomes import NOT_RUN, DeadLetter, Expired, Outcome, Redeliver, encode_outcome
 from millpond.worker.celery.kind_services import KindServices
 from millpond.worker.celery.request import TERMINATED, PondRequest
 
@@ -79,6 +80,7 @@ def test_an_unreachable_result_backend_does_not_keep_a_delivery_from_its_outcome
     finally:
         revoked.discard("one")
     assert [ended for _, ended in in_flight.finished] == [outcome]
+    assert request.delivery.is_untold
     assert "did not take how task tills.count[one] ended" in caplog.text
 
 
@@ -91,6 +93,28 @@ def test_a_result_that_the_backend_does_not_take_is_logged(caplog: pytest.LogCap
     with pytest.raises(ConnectionRefusedError):
         run_traced(task, request.delivery, "here")
     assert "did not take how task tills.count[one] ended" in caplog.text
+    assert request.delivery.is_untold
+    assert encode_outcome(DeadLetter("Away", "Away: results", is_untold=True))[:2] == (
+        "untold bury",
+        "failed",
+    )
+
+
+@pytest.mark.filterwarnings("ignore:Exception raised outside body:RuntimeWarning")
+def test_a_retry_that_the_backend_does_not_take_is_a_retry(caplog: pytest.LogCaptureFixture) -> None:
+    """The next run was sent before: a failure would call the errbacks of a task that goes on."""
+    request = request_of({}, InFlightMessages())
+    task = request.task
+
+    def run() -> None:
+        raise Retry("busy", sig=task.s())
+
+    task.run = run
+    task.__trace__ = trace.build_tracer(task.name, task, task.app.loader, "here", app=task.app)
+    with pytest.raises(Retry, match="busy"):
+        run_traced(task, request.delivery, "here")
+    assert not request.delivery.is_untold
+    assert "did not take" not in caplog.text
 
 
 def test_an_expired_task_that_cannot_be_decoded_has_one_outcome() -> None:
