@@ -89,14 +89,12 @@ def _embedded_session(
         yield Session(client, queue, is_embedded=True)
 
 
-@contextmanager
-def open_client() -> Iterator["Client"]:
-    """Open a client of the configured broker, or of the `millpond up` on this machine. Start no worker."""
+def open_client() -> "Client":
+    """Return a client of the configured broker, or of the `millpond up` on this machine. Start no worker."""
     from millpond.producer.client import Client
     from millpond.tasks.process.configured_broker import settings_with_broker
 
-    with Client(settings=settings_with_broker()) as client:
-        yield client
+    return Client(settings=settings_with_broker())
 
 
 def _find_obstacle(local: "LocalInstance", queue: str, roots: Sequence[str]) -> str | None:

@@ -6,8 +6,7 @@ Context), which OpenTelemetry's own instrumentation of Celery reads and writes t
 """
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import cache, lru_cache
 from typing import Any
 
@@ -114,13 +113,11 @@ def traceparent(span: Any = None) -> str | None:
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
 
 
-@contextmanager
-def make_current(span: Any) -> Iterator[None]:
-    """Make a span the current one during a block, and end the span after the block."""
+def make_current(span: Any) -> AbstractContextManager[Any]:
+    """Return a context manager that makes a span the current one during a block, and ends it after that."""
     from opentelemetry.trace import use_span
 
-    with use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
-        yield
+    return use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False)
 
 
 def mark_failed(span: Any, error: str) -> None:
