@@ -4,12 +4,11 @@ Celery itself makes the message of a signature (`broker/celery/signatures.py`), 
 settings name the application. Without an application, the message of a `Call` is composed here, as JSON.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from millpond.broker.header_times import format_eta, parse_eta_ms
-from millpond.broker.message import OWN
+from millpond.broker.message import OWN, dump_json
 from millpond.broker.outgoing import Outgoing, millpond_header
 from millpond.producer.message import Call, Message, compose_job
 from millpond.tasks.errors import BadContract, UnknownQueue
@@ -17,8 +16,6 @@ from millpond.tasks.middleware import Sending
 
 if TYPE_CHECKING:
     from millpond.broker.celery.signatures import SignatureMessage
-
-_encode_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def is_celery_task(sendable: Any) -> bool:
@@ -103,7 +100,7 @@ def _add_options(
     return Outgoing(
         sending.queue,
         sending.id,
-        _encode_json(composed.envelope),
+        dump_json(composed.envelope),
         int(composed.envelope["properties"].get("priority") or 0),
         due_ms if due_ms is not None else parse_eta_ms(headers.get("eta")),
         sending.batch,

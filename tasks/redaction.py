@@ -208,9 +208,9 @@ def _sort_texts(value: Any, redacted: Any, hidden: set[str], shown: set[str]) ->
 def scrub_secrets(text: str, contract: "type[BaseModel] | None", message: "Message") -> str:
     """Return a text without the secrets in the arguments of a message.
 
-    `contract` is that of the message's kind, or None if it hides no field.
+    `contract` is that of the message's kind, or None if it has none.
     """
-    if contract is None:
+    if contract is None or not hides_fields(contract):
         return text
     try:
         args, kwargs, _embed = message.arguments

@@ -16,7 +16,7 @@ from millpond.tasks.contract import contracts_by_kind
 from millpond.tasks.execute import error_line, outcomes_of_errors
 from millpond.tasks.middleware import Hooks, Middleware, Sending
 from millpond.tasks.process import spans
-from millpond.tasks.redaction import hides_fields, scrub_secrets
+from millpond.tasks.redaction import scrub_secrets
 
 _NS_PER_MS = 1_000_000
 
@@ -111,8 +111,6 @@ def _span_error(error: BaseException, message: Message) -> str | None:
         if isinstance(error, error_type):
             return getattr(outcome_of(error), "error", None)
     contract = contracts_by_kind().get(message.kind)
-    if contract is not None and not hides_fields(contract):
-        contract = None
     return error_line(error, partial(scrub_secrets, contract=contract, message=message))
 
 

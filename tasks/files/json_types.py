@@ -34,10 +34,6 @@ class TypeLearner:
         """The number of values in a row, at any depth, absent ones included; at least 1."""
         return sum(_count_leaves(type_) for type_ in self.types.values()) or 1
 
-    def make_schema(self) -> Any:
-        """Return the Arrow schema of the types that were learned."""
-        return pa.schema(list(self.types.items()))
-
     def learn_types(self, part: Any) -> None:
         """Learn from a part of the file: a table that pyarrow has read, or objects that Python has parsed.
 

@@ -81,7 +81,7 @@ class JsonlRows:
 
     def _read_tables(self) -> Iterator[tuple[Block, Any]]:
         """Read the file, and yield its pieces, each with its rows as a table of the learned types."""
-        learned_schema = self._types.make_schema()
+        learned_schema = pa.schema(list(self._types.types.items()))
         for block in read_blocks(self._open(begin_pass=True), self._job.source):
             for piece in split_block(block, self._types.leaf_count):
                 table = None if self._types.mixed else _read_with_arrow(piece, learned_schema)

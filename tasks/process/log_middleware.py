@@ -6,7 +6,7 @@ from typing import Any
 from millpond.tasks.context import Context
 from millpond.tasks.contract import contracts_by_kind
 from millpond.tasks.middleware import Middleware
-from millpond.tasks.redaction import hides_fields, scrub_secrets
+from millpond.tasks.redaction import scrub_secrets
 
 
 class LogContext(Middleware):
@@ -26,10 +26,9 @@ class LogRedaction(Middleware):
 
     def redact(self, line: str, context: Context) -> str:
         """Return the line without the secrets in the arguments of the task."""
-        contract = contracts_by_kind().get(context.kind)
-        if context.message is None or contract is None or not hides_fields(contract):
+        if context.message is None:
             return line
-        return scrub_secrets(line, contract, context.message)
+        return scrub_secrets(line, contracts_by_kind().get(context.kind), context.message)
 
 
 #: Outside of all other middleware, in every process of Millpond.
