@@ -122,9 +122,9 @@ def _unknown_name_text(path: Keys, model: type[BaseModel], sources: Sources) -> 
         return f"{there_is}: did you mean {format_path((*table_path, similar))}?"
     for other in table_names(model):
         if str(name) in _names_in_entries(model, other):
-            entry = str(table_path[-1]) if len(table_path) > 2 else "NAME"
-            right_table = f"{other}.{entry}" if other in (*LIFTED, "schedule") else other
-            return f"{there_is} here: did you mean {right_table}.{name}?"
+            entry = table_path[-1] if len(table_path) > 2 else "NAME"
+            right_table = (other, entry) if other in (*LIFTED, "schedule") else (other,)
+            return f"{there_is} here: did you mean {format_path((*right_table, name))}?"
     return f"{there_is}; there are: {', '.join(sorted(siblings))}"
 
 

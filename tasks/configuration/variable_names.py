@@ -41,7 +41,7 @@ SettingPath = tuple[str, ...]
 
 def variable_name(path: SettingPath) -> str:
     """Return the variable of a setting: `MILLPOND_POOLS__EMAIL__CONCURRENCY`."""
-    return "MILLPOND_" + "__".join(path_in_file(path)).upper()
+    return "MILLPOND_" + "__".join(map(_fold_name, path_in_file(path)))
 
 
 def setting_path(name: str, model: type[BaseModel], known_names: Mapping[str, Any]) -> SettingPath | None:
@@ -56,8 +56,10 @@ def setting_path(name: str, model: type[BaseModel], known_names: Mapping[str, An
         if model_of(annotation) is not None:
             key = part.lower()
         elif value_type_of(annotation) is not None and part:
-            names = {name.upper().replace("-", "_"): name for name in entry_names(path, known_names)}
-            key = names.get(part.upper().replace("-", "_"), part.lower())
+            known = entry_names(path, known_names)
+            folded = {_fold_name(name): name for name in known}
+            exact = {name.upper(): name for name in known}
+            key = exact.get(part.upper()) or folded.get(_fold_name(part), part.lower())
         else:
             return None
         path = (*path, key)
@@ -66,6 +68,11 @@ def setting_path(name: str, model: type[BaseModel], known_names: Mapping[str, An
             return None
         annotation = field.annotation
     return path
+
+
+def _fold_name(name: str) -> str:
+    """Return a name as variables have it: in capitals, with `_` for the `-` and `.` that no shell exports."""
+    return re.sub("[-.]", "_", name.upper())
 
 
 def unknown_variable_warning(
@@ -82,25 +89,28 @@ def unknown_variable_warning(
     if not setting.strip("_"):
         return _unknown_setting_text(None)
     if setting in _SYNONYMS:
-        return _unknown_setting_text(_SYNONYMS[setting])
+        return _unknown_setting_text(tuple(_SYNONYMS[setting].split(".")))
     paths = {_normalize_name(".".join(path)): path for path in _setting_paths(model, (), known_names)}
     normalized = _normalize_name(setting)
     if normalized in paths:
-        return _unknown_setting_text(".".join(paths[normalized]))
+        return _unknown_setting_text(paths[normalized])
     prefixes = (f"{name.upper()}_" for name in table_names(model))
     table = next((prefix for prefix in prefixes if normalized.startswith(prefix)), "")
     in_table = {key[len(table) :]: path for key, path in paths.items() if key.startswith(table)}
     similar = closest_name(normalized[len(table) :], in_table if table else [*in_table, *NO_SETTINGS])
     if similar is None or len(normalized) <= len(table) + 2:
         return _unknown_setting_text(None) if "__" in setting else None
-    return _unknown_setting_text(".".join(in_table.get(similar, (similar,))))
+    return _unknown_setting_text(in_table.get(similar, (similar,)))
 
 
-def _unknown_setting_text(suggestion: str | None) -> str:
-    """Return the warning that no setting has a variable's name, with the setting that may be meant."""
+def _unknown_setting_text(suggestion: SettingPath | None) -> str:
+    """Return the warning that no setting has this name, as it follows the variable's name in a line.
+
+    `suggestion` is the path of the setting that may be meant (`smtp`, `host`), or None.
+    """
     if suggestion is None:
         return "is set, and no setting is called so: see millpond config, or unset it"
-    return f"is set, and no setting is called so: did you mean {variable_name(tuple(suggestion.split('.')))}?"
+    return f"is set, and no setting is called so: did you mean {variable_name(suggestion)}?"
 
 
 def _normalize_name(name: str) -> str:

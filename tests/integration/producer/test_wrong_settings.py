@@ -154,6 +154,30 @@ def test_logins_of_flower_are_written_as_they_are(monkeypatch: pytest.MonkeyPatc
     assert [login.get_secret_value() for login in Settings().flower_basic_auth] == ["admin:secret", "bob:pw"]
 
 
+@pytest.mark.parametrize("variable", ["SHOP_ORDERS", "SHOP.ORDERS"])
+def test_a_variable_sets_a_queue_whose_name_has_a_dot(
+    variable: str, no_settings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell can export no dot, so `_` stands for it; with the name as written, the name counts."""
+    (no_settings / "millpond.toml").write_text("[queues.'shop.orders']\nrate = '50/s'\n")
+    monkeypatch.setenv(f"MILLPOND_QUEUES__{variable}__BOUND", "7")
+    queues = Settings().table.queues
+    assert (queues["shop.orders"].rate, queues["shop.orders"].bound) == (50, 7)
+    assert "shop_orders" not in queues
+    (no_settings / "millpond.toml").write_text("[queues.'shop.orders']\n[queues.'shop_orders']\n")
+    queues = Settings().table.queues
+    assert [name for name in ("shop.orders", "shop_orders") if queues[name].bound == 7] == [variable.lower()]
+
+
+def test_the_variable_that_is_meant_exists_for_a_name_with_a_dot(
+    no_settings: Path, monkeypatch: pytest.MonkeyPatch, failed: Failed
+) -> None:
+    """The proposal for a misspelt variable is one that sets the queue; it had a level too many."""
+    (no_settings / "millpond.toml").write_text("[queues.'shop.orders']\nrate = '50/s'\n")
+    monkeypatch.setenv("MILLPOND_QUEUES__SHOP_ORDERS__BOUNDD", "7")
+    assert "did you mean MILLPOND_QUEUES__SHOP_ORDERS__BOUND?" in failed(["status"], 2)
+
+
 def test_the_environment_stands_above_the_file(no_settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One field of a table comes from a variable, the others from the file; arguments stand above both."""
     (no_settings / "millpond.toml").write_text(

@@ -218,6 +218,7 @@ FILES: list[tuple[str, str]] = [
     ("[[pools.email]]\nconcurrency = 3", "pools.email (millpond.toml line 1): [{'concurrency': 3}] is no table"),
     ("concurrency = 3", "concurrency (millpond.toml line 1): there is no such setting here: did you mean pools.NAME"),
     ("host = 'mail'", "host (millpond.toml line 1): there is no such setting here: did you mean smtp.host?"),
+    ("[queues.'shop.orders']\nconcurrency = 3", "did you mean pools.\"shop.orders\".concurrency?"),
     ("[email]\nconcurrency = 3", "email (millpond.toml line 1): there is no such table: write [pools.email] for"),
     ("[queue.email]\nbound = 3", "queue (millpond.toml line 1): there is no such table: did you mean queues?"),
     ("[pool.email]\nprefetch = 3", "pool (millpond.toml line 1): there is no such table: did you mean pools?"),
