@@ -232,7 +232,10 @@ class _TagReader:
         return tags, following
 
     def _tag_values(self, type_: int, count: int, value: bytes) -> tuple[float, ...]:
-        """Return the numbers of a tag. `value` has them if they fit there, and otherwise their offset."""
+        """Return the numbers of a tag. `value` has them if they fit there, and otherwise their offset.
+
+        A rational with the denominator 0 is no number. Its tag counts as one without values.
+        """
         layout = f"{self.byte_order}{_VALUE_FORMATS[type_] * count}"
         size = struct.calcsize(layout)
         if size > len(value):
@@ -241,6 +244,8 @@ class _TagReader:
             value = self.file.read(size)
         numbers = struct.unpack_from(layout, value)
         if type_ == _RATIONAL:
+            if 0 in numbers[1::2]:
+                return ()
             fractions = zip(numbers[0::2], numbers[1::2], strict=True)
             return tuple(numerator / denominator for numerator, denominator in fractions)
         return numbers

@@ -183,6 +183,22 @@ def test_a_tag_with_a_wrong_number_of_values_is_one_clear_line(
     assert reason in said
 
 
+def test_a_rational_without_a_denominator_harms_no_picture_that_does_not_need_it(
+    store: Storage, root: Path, context: Context, chart: Image.Image
+) -> None:
+    """The denominator 0 in a range of Y, Cb and Cr: an RGB picture is shown; it was called damaged."""
+    longs, rationals = struct.pack("<HHI", 532, 4, 12), struct.pack("<HHI", 532, 5, 6)
+    for kind, tags in {"RGB": {}, "YCbCr": {"t262": 6, "t530": [1, 1]}}.items():
+        content = tiff([chart.tobytes()], t532=[7, 0] * 6, **tags)
+        assert longs in content
+        (root / "in.tif").write_bytes(content.replace(longs, rationals))
+        if kind == "RGB":
+            assert distance(store, root, context, chart) == 0
+        else:
+            (said,) = refused_images(store, context)
+            assert "defined in a way that makes no sense" in said
+
+
 def test_tiles_in_planes_are_not_supported(
     store: Storage, root: Path, context: Context, chart: Image.Image
 ) -> None:
