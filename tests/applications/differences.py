@@ -27,6 +27,19 @@ DIFFERENCES: dict[tuple[str, str], Difference] = {
     ("`accept_content` refuses", "app"): Difference(
         "differs", "FAILURE", "the message becomes a dead letter, and its result says so; stock drops it"
     ),
+    ("a child is killed, `acks_late` is not set", "app"): Difference(
+        "differs",
+        ["FAILURE", "WorkerLostError", 5],
+        "it runs again, `max_deliveries` times; set `acks_late=False` for a task that must run once at most",
+    ),
+    ("`active`: `acknowledged`, `acks_late` is not set", "app"): Difference(
+        "differs", False, "a task is acknowledged after its run"
+    ),
+    ("`control.shutdown`: no worker is left", "app"): Difference(
+        "differs",
+        False,
+        "`millpond worker` starts another process: end it by SIGTERM, or `millpond drain POOL`",
+    ),
     ("`rate_limit`", "app"): Difference(
         "refused", [False, False], "a rate limit holds for the fleet: millpond queue set QUEUE --rate 50/s"
     ),

@@ -45,7 +45,7 @@ def scheduled(state: Any, **_: Any) -> list[dict[str, Any]]:
     """Return the delayed tasks of the queues for which this process replies."""
     return [
         {
-            "eta": format_eta(due_ms),
+            "eta": _describe_due(delivery.message, due_ms),
             "priority": 6,  # as in Celery's own reply, where it is the priority of a timer
             "request": _describe_request(delivery, state.consumer.hostname),
         }
@@ -82,6 +82,14 @@ def _is_first_process(client: Any, lease: QueueLease) -> bool:
     return bool(lease.consumer.encode() == min(client.zrange(lease.keys.consumers, 0, -1), default=b""))
 
 
+def _describe_due(message: Message, due_ms: int) -> Any:
+    """Return the ETA as the client wrote it, or the due time (ms) if that is another, as after a retry."""
+    with suppress(BadMessage):
+        if message.due_ms == due_ms:
+            return message.headers["eta"]
+    return format_eta(due_ms)
+
+
 def _describe_request(delivery: Delivery, hostname: str) -> dict[str, Any]:
     """Return the fields by which Celery describes a request, without the secrets in its arguments."""
     message = delivery.message
@@ -101,6 +109,10 @@ def _describe_request(delivery: Delivery, hostname: str) -> dict[str, Any]:
         "hostname": hostname,
         "time_start": None,
         "acknowledged": False,
-        "delivery_info": {**(message.properties.get("delivery_info") or {}), "redelivered": False},
+        "delivery_info": {
+            **(message.properties.get("delivery_info") or {}),
+            "priority": message.properties.get("priority"),
+            "redelivered": False,
+        },
         "worker_pid": None,
     }

@@ -309,6 +309,13 @@ def dies(self: Task, place: str) -> str:
     return "unreachable"
 
 
+@app.task(name="dies_by_default", bind=True)
+def dies_by_default(self: Task, place: str) -> str:
+    note(place, "run")
+    os.kill(os.getpid(), signal.SIGKILL)
+    return "unreachable"
+
+
 @app.task(name="dies_once", bind=True, acks_late=True, reject_on_worker_lost=True)
 def dies_once(self: Task, place: str) -> str:
     note(place, "run")

@@ -182,6 +182,13 @@ def killed() -> Any:
     return [*found, len(notes(there))]
 
 
+@feature(B, "a child is killed, `acks_late` is not set", ["FAILURE", "WorkerLostError", 1])
+def killed_by_default() -> Any:
+    there = place()
+    found = ending(featured.dies_by_default.delay(there))
+    return [*found, len(notes(there))]
+
+
 @feature(B, "a child is killed, `task_reject_on_worker_lost`", ["second time", 2])
 def killed_late() -> Any:
     there = place()

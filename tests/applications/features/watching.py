@@ -69,6 +69,16 @@ def active() -> Any:
     return [found["name"], list(found["args"])[1:]]
 
 
+@feature(Q, "`active`: `acknowledged`, `acks_late` is not set", True)
+def acknowledged() -> Any:
+    there = place()
+    result = held.delay(there)
+    notes_when(there, 1)
+    found = [each["acknowledged"] for each in ask("active") if each["id"] == result.id]
+    free(there, [result])
+    return all(found) and bool(found)
+
+
 @feature(Q, "`reserved`", True)
 def reserved() -> Any:
     there = place()
@@ -416,3 +426,8 @@ feature(C, "`control.shutdown`: `worker_shutdown`", True)(lambda: _shutdown())
 def _shutdown() -> Any:
     app.control.shutdown()
     return bool(until(lambda: notes("signal worker_shutdown")))
+
+
+@feature(C, "`control.shutdown`: no worker is left", True)
+def nobody() -> Any:
+    return not until(lambda: app.control.ping(timeout=1), 30)

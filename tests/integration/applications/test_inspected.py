@@ -14,6 +14,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 PROGRAM = """
 import json, time
+from datetime import UTC, datetime, timedelta
 from orders import add, app, eta, sleep
 
 def ask(question, *args):
@@ -27,9 +28,12 @@ def until(asked, seconds=30):
     return found
 
 said = {"value": add.delay(2, 2).get(60)}
-late = add.apply_async((1, 41), countdown=3600)
+when = (datetime.now(UTC) + timedelta(hours=1)).replace(microsecond=123_456)
+late = add.apply_async((1, 41), eta=when)
 [found] = until(lambda: ask("scheduled"))
-said["scheduled"] = [found["request"]["id"] == late.id, found["request"]["args"], found["eta"] is not None]
+request = found["request"]
+said["scheduled"] = [request["id"] == late.id, request["args"], found["eta"] == when.isoformat()]
+said["delivery_info"] = request["delivery_info"]
 said["queried"] = (ask("query_task", late.id) or {}).get(late.id, [None])[0]
 busy = sleep.delay(3)
 [found] = until(lambda: ask("active"))
@@ -54,6 +58,7 @@ def test_tools_see_what_they_see_on_stock(running: Running) -> None:
     assert json.loads(running.run(sys.executable, "-c", PROGRAM)) == {
         "value": 4,
         "scheduled": [True, [1, 41], True],
+        "delivery_info": {"exchange": "", "routing_key": "default", "priority": 0, "redelivered": False},
         "queried": "scheduled",
         "active": [True, [3]],
         "eta": "20",
