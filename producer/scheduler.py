@@ -83,7 +83,7 @@ class Scheduler:
         is_ready = False
         while not stop.is_set():
             seconds = self._tick_safely()
-            if not is_ready and self._heartbeat_file.heartbeat.broker_answered_at is not None:
+            if not is_ready and self._heartbeat_file.heartbeat.broker_answered_at:
                 is_ready = True
                 self.on_ready()
             stop.wait(seconds)
@@ -99,10 +99,10 @@ class Scheduler:
             seconds = self.tick()
             self._heartbeat_file.write(loop_at=boot_clock(), broker_answered_at=boot_clock(), has_lease=True)
         except BrokerError as error:
-            if self._is_leader or self._heartbeat_file.heartbeat.broker_answered_at is not None:
+            if self._is_leader or self._heartbeat_file.heartbeat.broker_answered_at != 0:
                 logger.warning("%s Trying again every second.", error)
             self._is_leader = False
-            self._heartbeat_file.write(loop_at=boot_clock(), broker_answered_at=None, has_lease=False)
+            self._heartbeat_file.write(loop_at=boot_clock(), broker_answered_at=0.0, has_lease=False)
             seconds = TICK_SECONDS
         return seconds
 

@@ -101,5 +101,6 @@ def _summary_line(pool: str, running: int, processes: int) -> str:
     """Return the last line of `drain`: whether tasks still run, and the command to type next."""
     if running:
         return f"{pool}: drained, {running} still running. Check again with: millpond drain {pool}"
-    state = f"{processes} processes wait" if processes else "none of its processes is connected"
+    waiting = "1 process waits" if processes == 1 else f"{processes} processes wait"
+    state = waiting if processes else "none of its processes is connected"
     return f"{pool}: drained, no task runs, {state}. Resume it with: millpond resume {pool}"

@@ -79,7 +79,9 @@ def _readiness_fault(process: ProcessState, now: float, limit_seconds: float) ->
     """
     if process.draining:
         return f"{process.name} is stopping"
-    if process.broker_answered_at is None or now - process.broker_answered_at > limit_seconds:
+    if process.broker_answered_at is None:
+        return f"{process.name} has just started, and has asked its broker nothing yet"
+    if now - process.broker_answered_at > limit_seconds:
         return f"{process.name}: the broker does not answer"
     if not process.has_lease:
         return f"{process.name} has no lease: refused by the broker, or just started"

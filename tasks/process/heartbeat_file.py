@@ -43,7 +43,7 @@ class ProcessState:
     written_at: float = 0.0
     #: The time of the event loop's last turn.
     loop_at: float = 0.0
-    #: The time of the broker's last reply; None if the last request failed.
+    #: The time of the broker's last reply; 0 if the last request failed, None before the first one.
     broker_answered_at: float | None = None
     #: True if all leases of the process hold.
     has_lease: bool = False

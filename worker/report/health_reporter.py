@@ -111,7 +111,7 @@ class HealthReporter:
             fetchable = read_fetchable_limits(store, self._queues)
         except MillpondError as error:
             logger.debug("%s", error)
-            self._broker_state["broker_answered_at"] = None
+            self._broker_state["broker_answered_at"] = 0.0
             return
         self._broker_state["broker_answered_at"] = boot_clock()
         counts, last_counts = self._in_flight.fetched_and_settled, self._last_counts

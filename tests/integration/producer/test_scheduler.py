@@ -229,3 +229,15 @@ def test_a_scheduler_is_told_to_stop(client: Client) -> None:
     stop.set()
     thread.join(60)
     assert schedules.read_leader(client.store) is None
+
+
+def test_a_broker_that_is_away_at_the_start_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A scheduler that cannot reach its broker says so at its first attempt, and not at every one."""
+    away = "redis://127.0.0.1:1/0"
+    with Client(away, settings=Settings(broker_url=away)) as client:
+        scheduler = Scheduler(client, DAILY)
+        for _ in range(3):
+            scheduler._tick_safely()
+    (line,) = caplog.messages
+    assert "the broker cannot be reached" in line
+    assert line.endswith("Trying again every second.")

@@ -80,6 +80,7 @@ def test_what_is_no_record_is_passed_over() -> None:
         ({"loop_at": 60.0}, ["live", "ready", "working"]),
         ({"loop_at": 60.0, "draining": True}, ["ready", "working"]),
         ({"broker_answered_at": None}, ["ready", "working"]),
+        ({"broker_answered_at": 0}, ["ready", "working"]),
         ({"broker_answered_at": 60.0}, ["ready", "working"]),
         ({"has_lease": False}, ["ready", "working"]),
         ({"expected": 2}, ["ready", "working"]),
@@ -96,6 +97,14 @@ def test_each_fault_is_a_no_to_its_question_and_to_those_behind_it(
     patience = {name: age for name, age in changed.items() if name == "stall_limit_seconds"}
     health = judge_health([well(**{**changed, **ages, **patience})])
     assert [question for question in ("live", "ready", "working") if health.faults(question)] == no
+
+
+def test_a_process_that_starts_is_no_sign_of_a_broker_that_is_away() -> None:
+    """Before its first request a process is said to have started; after a failed one, the broker is named."""
+    (fault,) = judge_health([well(broker_answered_at=None)]).ready
+    assert fault.endswith("has just started, and has asked its broker nothing yet")
+    (fault,) = judge_health([well(broker_answered_at=0.0)]).ready
+    assert fault.endswith("the broker does not answer")
 
 
 def test_a_limit_of_no_time_is_a_limit() -> None:
