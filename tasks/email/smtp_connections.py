@@ -1,7 +1,8 @@
 """The SMTP connections of one process. A mail is sent over the idle one that was used last, or a new one.
 
 There are never more connections than slots. A connection that was idle for some seconds is checked with RSET
-before its next use. One that was idle for `keep_seconds` is closed when another is used. After a login or a
+before its next use; if it does not reply in time, it is closed, and so are all that were idle for longer. One
+that was idle for `keep_seconds` is closed when another is used. After a login or a
 certificate was refused, no connection is opened for a while.
 """
 
@@ -27,6 +28,8 @@ from millpond.tasks.settings import Smtp
 
 #: A connection that was used within this time is not checked. If it is broken, a new one is opened.
 TRUSTED_SECONDS = 5.0
+#: How long a reply to that check may take, and no longer than `timeout_seconds`.
+CHECK_SECONDS = 3.0
 #: How long no connection is opened after the server or the certificate was refused.
 REFUSED_PAUSE_SECONDS = 30.0
 
@@ -103,23 +106,33 @@ class SmtpConnections:
                 connection.client.close()
 
     def _take_idle(self) -> _Connection | None:
-        """Take the idle connection that was used last and is not broken. Return None if there is none."""
+        """Take the idle connection that was used last. Return None if there is none, or if it is broken.
+
+        After a broken one, the others are closed: they were idle for longer, and each could take as long.
+        """
         self._close_stale()
-        while True:
-            with self._lock:
-                if not self._idle:
-                    return None
-                connection = self._idle.pop()
-            if self._is_alive(connection):
-                return connection
-            connection.client.close()
+        with self._lock:
+            if not self._idle:
+                return None
+            connection = self._idle.pop()
+        if self._is_alive(connection):
+            return connection
+        connection.client.close()
+        self.close()
+        return None
 
     def _is_alive(self, connection: _Connection) -> bool:
         """True if a connection was used a moment ago, or if its server replies to RSET."""
         if connection.is_clean and self._clock() - connection.used_at < TRUSTED_SECONDS:
             return True
+        socket = connection.client.sock
+        if socket is None:
+            return False
         with suppress(OSError, smtplib.SMTPException):
-            return connection.client.rset()[0] == 250
+            socket.settimeout(min(CHECK_SECONDS, self._settings.timeout_seconds))
+            is_alive = connection.client.rset()[0] == 250
+            socket.settimeout(self._settings.timeout_seconds)
+            return is_alive
         return False
 
     def _keep_idle(self, connection: _Connection) -> None:
