@@ -34,7 +34,7 @@ class Delivery:
     cpu_seconds: float = 0.0
     events_shown: bool | None = None
     #: True if the result backend did not take how the task ended: a worker notifies it later.
-    is_untold: bool = False
+    needs_notice: bool = False
     #: When this process received it (monotonic seconds).
     fetched_at: float = field(default_factory=time.monotonic)
 

@@ -115,8 +115,8 @@ class DeadLetter:
     #: True if the handler raised the error on purpose, so it is logged without its traceback.
     expected: bool = False
     #: True if the result backend did not take this outcome of a run in a prefork child. For other runs see
-    #: `Delivery.is_untold`.
-    is_untold: bool = False
+    #: `Delivery.needs_notice`.
+    needs_notice: bool = False
 
     @property
     def traceback(self) -> str:
@@ -158,7 +158,7 @@ def encode_outcome(outcome: Outcome) -> Words:
         case Retry(message, due_ms):
             return "replace", "retried", "{}", due_ms, message
         case DeadLetter(reason, error, details):
-            action = "untold bury" if outcome.is_untold else "bury"
+            action = "notice bury" if outcome.needs_notice else "bury"
             return action, "failed", dumps({"error": error, **(details or {})}), 0, escape_surrogates(reason)
         case Cancelled(error, started):
             detail = "{}" if error is None else dumps({"error": error})

@@ -177,7 +177,7 @@ class DeliveryRequest(Request):
             mark(self.id, *args, request=self._context, store_result=self.store_errors, **kwargs)
         except Exception:  # the delivery must be settled even if its result cannot be stored
             logger.exception("the result backend did not take how task %s[%s] ended", self.name, self.id)
-            self.delivery.is_untold = True
+            self.delivery.needs_notice = True
 
     def announce_terminated(self, signal_number: int) -> None:
         """Send Celery's signal and event for a task that was terminated, and acknowledge it."""

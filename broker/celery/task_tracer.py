@@ -38,7 +38,7 @@ def run_traced(task: Task, delivery: Delivery, hostname: str) -> Any:
     """Run a task by Celery's tracer. Return its value or raise its error.
 
     The tracer notifies the result backend. If the error is outside of the task's function, this function
-    does. If the backend does not take it, the delivery is marked as untold.
+    does. If the backend does not take it, `needs_notice` of the delivery is set.
     """
     args, kwargs, embed = delivery.message.arguments
     request = make_request_dict(delivery, hostname)
@@ -51,14 +51,14 @@ def run_traced(task: Task, delivery: Delivery, hostname: str) -> Any:
         retry = _find_retry(raised)
         if retry is not None:  # the next run is sent already, so the task has not ended
             raise retry from raised
-        delivery.is_untold = not notify_end(task.app, delivery.message, "failed", raised)
+        delivery.needs_notice = not notify_end(task.app, delivery.message, "failed", raised)
         raise
     if info is not None:
         raise info.retval
     # An error outside of the task's function, as of a signal's receiver, has no info.
     if isinstance(returned, ExceptionInfo):
         error: BaseException = getattr(returned.exception, "exc", returned.exception)
-        delivery.is_untold = not notify_end(task.app, delivery.message, "failed", error)
+        delivery.needs_notice = not notify_end(task.app, delivery.message, "failed", error)
         raise error
     return returned
 

@@ -172,8 +172,8 @@ def fetch_command(request: FetchRequest, *, lease_ms: int) -> tuple[Any, ...]:
     for delivery, outcome in request.outcomes:
         message, (action, state, detail, due_ms, text) = delivery.message, encode_outcome(outcome)
         batch = "" if message.batch is None else batch_key(message.batch, prefix)
-        if delivery.is_untold:
-            action = f"untold {action}"
+        if delivery.needs_notice:
+            action = f"notice {action}"
         args += (delivery.token, action, batch, message.id, state, detail, due_ms, text, message.unique_key)
     return script("settle_and_fetch").command(keys, args)
 

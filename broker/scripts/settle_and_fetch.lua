@@ -14,7 +14,7 @@
 --            'aside' the consumer does not have its kind, `text`: another may take it until `due ms` (_aside.lua). Then it
 --            expires if `state` is 'expired', else it becomes a dead letter with `detail`
 --            'return' it returns to the head of the queue, and no delivery is counted
---            'untold bury', 'untold settle', 'untold drop': the result backend did not take how the task ended
+--            'notice bury', 'notice settle', 'notice drop': the result backend did not take how the task ended
 --            'redeliver' it returns to the head, counted   'requeue' it returns to the end, counted
 -- Returns {now ms, lease (1 in force, 0 lost, 2 in force although the list of consumers was deleted), late, next ms, epoch,
 --       limited (1 if messages wait for a permit of the in-flight limit), then for each message three: token, deliveries
@@ -77,7 +77,7 @@ local function settle(message, token, action, batch, id, state, detail, due, tex
     local headers, own = headers_of(message)
     leave_notice(message, headers, own, 'cancelled', '')
   end
-  if string.sub(action, 1, 7) == 'untold ' then
+  if string.sub(action, 1, 7) == 'notice ' then
     action = string.sub(action, 8)
     leave_notice_of_end(message, state, detail, text)
   end

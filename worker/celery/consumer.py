@@ -223,7 +223,7 @@ class PondConsumer(Consumer):
         """Put aside a task of a kind that this worker does not have, for a worker that has it."""
         outcome = self.app.unknown_kinds.outcome_for(str(exc.args[0])[:255], message.delivery)
         if isinstance(outcome, Expired):
-            message.delivery.is_untold = not notify_end(self.app, message.delivery.message, "expired")
+            message.delivery.needs_notice = not notify_end(self.app, message.delivery.message, "expired")
         self.in_flight.queue_outcome(message.delivery, outcome)
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
@@ -235,7 +235,7 @@ class PondConsumer(Consumer):
         logger.error("Message %s dead-lettered: %s: %s", delivery.message.id or "?", reason, error)
         if delivery.message.id:
             shown = make_dead_letter_error(reason, str(error))
-            delivery.is_untold = not notify_end(self.app, delivery.message, "failed", shown)
+            delivery.needs_notice = not notify_end(self.app, delivery.message, "failed", shown)
         self.in_flight.queue_outcome(delivery, DeadLetter(reason, str(error)))
 
     # Stopping

@@ -211,7 +211,9 @@ class PondRequest(DeliveryRequest):
             line = error_line(error, self._scrub_secrets)
             trace = self._scrub_secrets(str(exc_info.traceback or ""))
             self.mark_failed(error if self.contract_with_secrets is None else DeadLettered(line), trace)
-            if not (isinstance(error, TimeLimitExceeded) or self.delivery.is_untold):  # announced elsewhere
+            if not (
+                isinstance(error, TimeLimitExceeded) or self.delivery.needs_notice
+            ):  # announced elsewhere
                 self.announce_failed(error, exc_info)
             details = {"traceback": trace, "worker": self.hostname}
             self._settle_once(DeadLetter(type(error).__name__, line, details))

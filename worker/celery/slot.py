@@ -178,8 +178,8 @@ def run_in_child(*fields: Any) -> SlotResult:
     """Run a delivery in a prefork child. `fields` are those of `delivery_fields`, which can be pickled."""
     delivery = Delivery(*fields)
     outcome, seconds, cpu_seconds = run_delivery(delivery)
-    if delivery.is_untold and type(outcome) is DeadLetter:
-        outcome = replace(outcome, is_untold=True)  # the worker process has another object of the delivery
+    if delivery.needs_notice and type(outcome) is DeadLetter:
+        outcome = replace(outcome, needs_notice=True)  # the worker process has another object of the delivery
     return outcome, seconds, cpu_seconds
 
 
@@ -257,7 +257,7 @@ def _run_traced(
     if type(outcome) is DeadLetter and not was_traced:
         logger.error("Task %s[%s] did not start: %s", task.name, context.id, outcome.error)
         shown = make_dead_letter_error(outcome.reason, outcome.error)
-        delivery.is_untold = not notify_end(task.app, delivery.message, "failed", shown)
+        delivery.needs_notice = not notify_end(task.app, delivery.message, "failed", shown)
     return outcome
 
 

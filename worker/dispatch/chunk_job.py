@@ -19,8 +19,8 @@ from typing import Any
 from billiard import get_start_method
 from billiard.exceptions import Terminated
 
-from millpond.broker.delivery import Delivery, delivery_fields
-from millpond.worker.celery.slot import SlotResult, run_delivery
+from millpond.broker.delivery import delivery_fields
+from millpond.worker.celery.slot import SlotResult, run_in_child
 from millpond.worker.dispatch.slot_request import SlotRequest
 
 
@@ -162,7 +162,7 @@ def run_chunk(number: int, tasks: list[tuple[Any, ...]]) -> list[SlotResult]:
     for fields in tasks:
         if not memory.claim_task():
             break
-        results.append(run_delivery(Delivery(*fields)))
+        results.append(run_in_child(*fields))
         memory.keep_result(results[-1])
     return results
 

@@ -194,7 +194,7 @@ def test_a_task_whose_long_result_dies_with_the_child_pays_for_no_other_task(chu
     child.claim_task()
     lost = SimpleNamespace(exception=RuntimeError("killed"))
     chunk.on_failure(lost)
-    assert [each.told for each in members] == [[("release",)], [("redeliver", lost)]]
+    assert [each.calls for each in members] == [[("release",)], [("redeliver", lost)]]
 
 
 def test_only_chunks_with_a_task_that_is_concerned_are_reclaimed(chunks: Chunks) -> None:

@@ -19,9 +19,10 @@ from celery.worker.state import revoked
 
 from millpond.broker.celery.task_tracer import run_traced
 from millpond.broker.consume.in_flight import InFlightMessages
-from millpond.broker.delivery import Delivery
+from millpond.broker.delivery import Delivery, delivery_fields
 from millpond.broker.message import BadMessage, Message
 from millpond.broker.outcomes import NOT_RUN, DeadLetter, Expired, Outcome, Redeliver, encode_outcome
+from millpond.worker.celery import slot
 from millpond.worker.celery.kind_services import KindServices
 from millpond.worker.celery.request import TERMINATED, PondRequest
 
@@ -80,7 +81,7 @@ def test_an_unreachable_result_backend_does_not_keep_a_delivery_from_its_outcome
     finally:
         revoked.discard("one")
     assert [ended for _, ended in in_flight.finished] == [outcome]
-    assert request.delivery.is_untold
+    assert request.delivery.needs_notice
     assert "did not take how task tills.count[one] ended" in caplog.text
 
 
@@ -93,11 +94,23 @@ def test_a_result_that_the_backend_does_not_take_is_logged(caplog: pytest.LogCap
     with pytest.raises(ConnectionRefusedError):
         run_traced(task, request.delivery, "here")
     assert "did not take how task tills.count[one] ended" in caplog.text
-    assert request.delivery.is_untold
-    assert encode_outcome(DeadLetter("Away", "Away: results", is_untold=True))[:2] == (
-        "untold bury",
+    assert request.delivery.needs_notice
+    assert encode_outcome(DeadLetter("Away", "Away: results", needs_notice=True))[:2] == (
+        "notice bury",
         "failed",
     )
+
+
+def test_a_child_returns_that_the_backend_is_to_be_notified(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker process has another object of the delivery than its child."""
+
+    def run(delivery: Delivery) -> Any:
+        delivery.needs_notice = True
+        return DeadLetter("Away", "Away: results"), 0.5, 0.1
+
+    monkeypatch.setattr(slot, "run_delivery", run)
+    returned = slot.run_in_child(*delivery_fields(request_of({}, InFlightMessages()).delivery))
+    assert returned == (DeadLetter("Away", "Away: results", needs_notice=True), 0.5, 0.1)
 
 
 @pytest.mark.filterwarnings("ignore:Exception raised outside body:RuntimeWarning")
@@ -113,7 +126,7 @@ def test_a_retry_that_the_backend_does_not_take_is_a_retry(caplog: pytest.LogCap
     task.__trace__ = trace.build_tracer(task.name, task, task.app.loader, "here", app=task.app)
     with pytest.raises(Retry, match="busy"):
         run_traced(task, request.delivery, "here")
-    assert not request.delivery.is_untold
+    assert not request.delivery.needs_notice
     assert "did not take" not in caplog.text
 
 

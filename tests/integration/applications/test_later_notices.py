@@ -22,7 +22,7 @@ from tests.applications.ways import Running, worker
 from tests.harness.manual_consumer import ManualConsumer
 from tests.harness.own_server import OwnServer, run_own_server
 
-QUEUE = "untold"
+QUEUE = "noticed"
 Marked = list[tuple[str, str, str]]
 
 
@@ -45,9 +45,9 @@ class RecordingBackend(BaseBackend):  # type: ignore[misc]
 @pytest.fixture
 def app() -> Celery:
     """Return an application with one task."""
-    made = Celery("told", backend=f"{__name__}:RecordingBackend", set_as_current=False)
+    made = Celery("counting", backend=f"{__name__}:RecordingBackend", set_as_current=False)
 
-    @made.task(name="told.count", shared=False)  # type: ignore[untyped-decorator]
+    @made.task(name="counting.count", shared=False)  # type: ignore[untyped-decorator]
     def count() -> None:
         """Not called."""
 
@@ -55,22 +55,22 @@ def app() -> Celery:
     return made
 
 
-def settle_untold(store: Store, *outcomes: Outcome) -> None:
+def settle_with_notices(store: Store, *outcomes: Outcome) -> None:
     """Settle a task by each outcome, none of which its result backend has taken. Their ids are t0, t1, …"""
     common: dict[str, Any] = {"queue": QUEUE, "sent_at_ms": 0, "ignore_result": False}
-    publish(store, [compose("told.count", {}, id=f"t{n}", **common) for n in range(len(outcomes))])
+    publish(store, [compose("counting.count", {}, id=f"t{n}", **common) for n in range(len(outcomes))])
     consumer = ManualConsumer(store, QUEUE)
     consumer.fetch(len(outcomes))
     for delivery, outcome in zip(tuple(consumer.lease.in_flight.values()), outcomes, strict=True):
-        delivery.is_untold = True
+        delivery.needs_notice = True
         consumer.lease.queue_outcome(delivery, outcome)
     consumer.settle_and_fetch()
 
 
-def test_an_end_that_the_backend_did_not_take_is_told_later(store: Store, app: Celery) -> None:
+def test_the_backend_is_notified_later_of_an_end_that_it_did_not_take(store: Store, app: Celery) -> None:
     """Failed, cancelled and expired tasks are; the notice of a task that goes on or succeeded is not left."""
     failed = DeadLetter("ConnectionError", "ConnectionError: no\nroute ü", {"traceback": "a\nb"})
-    settle_untold(store, failed, NOT_RUN, Expired(), DeadLetter("shed", ""), REDELIVER, SUCCEEDED)
+    settle_with_notices(store, failed, NOT_RUN, Expired(), DeadLetter("shed", ""), REDELIVER, SUCCEEDED)
     assert notify_backend(app, store, QueueKeys(QUEUE, store.prefix))
     assert app.backend.marked == [
         ("t0", "FAILURE", "ConnectionError: no route ü"),
@@ -86,7 +86,7 @@ def test_an_end_that_the_backend_did_not_take_is_told_later(store: Store, app: C
 
 def test_a_backend_that_is_away_is_tried_once_and_left_alone(store: Store, app: Celery) -> None:
     """The other notices wait, because each attempt may block the worker's event loop. They are next."""
-    settle_untold(store, NOT_RUN, NOT_RUN, NOT_RUN)
+    settle_with_notices(store, NOT_RUN, NOT_RUN, NOT_RUN)
     keys = QueueKeys(QUEUE, store.prefix)
     app.backend.is_away = True
     assert not notify_backend(app, store, keys)
@@ -124,7 +124,7 @@ def slept_without_results(
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
-def test_nobody_waits_for_ever_for_a_result_of_the_time_without_a_backend(
+def test_a_result_of_the_time_without_a_backend_arrives(
     url: str, store: Store, results: OwnServer, tmp_path: Path, eventually: Callable[..., Any], pool: str
 ) -> None:
     """`.get()` raises the error that the dead letter shows, once the server of the results is back."""
@@ -138,7 +138,7 @@ def test_nobody_waits_for_ever_for_a_result_of_the_time_without_a_backend(
 
 
 @pytest.mark.timeout(240)
-def test_a_slot_waits_for_the_backend_if_celery_is_told_to(
+def test_a_slot_waits_for_the_backend_if_celery_always_retries(
     url: str, store: Store, results: OwnServer, tmp_path: Path, eventually: Callable[..., Any]
 ) -> None:
     """With `result_backend_always_retry` the result is stored once the server of the results is back."""
