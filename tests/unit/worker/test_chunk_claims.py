@@ -5,10 +5,16 @@ import signal
 from collections.abc import Callable
 from multiprocessing import get_context
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from millpond.broker.delivery import Delivery, delivery_fields
+from millpond.broker.outcomes import DeadLetter
+from millpond.worker.celery import slot
+from millpond.worker.dispatch import chunk_job
 from millpond.worker.dispatch.chunk_job import RESULT_BYTES, ChunkMemory, make_memories
+from tests.harness.manual_consumer import delivery_of
 
 
 def in_a_child(act: Callable[[], None]) -> int:
@@ -37,6 +43,26 @@ def test_a_child_claims_from_the_front_and_the_worker_reclaims_the_rest() -> Non
     assert not shared.claim_task()
     assert shared.read_results() == [("result", 0), ("result", 1)]
     assert shared.read_results() == []
+
+
+def test_each_task_of_a_chunk_is_run_as_one_that_was_sent_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its result says whether the result backend took it, which the child's delivery alone knows."""
+    shared = ChunkMemory(0)
+    monkeypatch.setattr(chunk_job, "_memories", [shared])
+    shared.offer_chunk(2)
+
+    def run(delivery: Delivery) -> Any:
+        delivery.needs_notice = delivery.token == "2/0"
+        return DeadLetter("Away", delivery.token), 0.5, 0.1
+
+    monkeypatch.setattr(slot, "run_delivery", run)
+    tasks = [delivery_fields(delivery_of(token)) for token in ("1/0", "2/0")]
+    results = chunk_job.run_chunk(0, tasks)
+    assert [(outcome.error, outcome.needs_notice) for outcome, *_ in results] == [
+        ("1/0", False),
+        ("2/0", True),
+    ]
+    assert shared.read_results() == results
 
 
 def test_claims_at_the_same_time_take_each_task_once() -> None:
