@@ -3,6 +3,7 @@
 import getpass
 import re
 from base64 import b64encode
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
@@ -108,35 +109,41 @@ def test_without_logins_nobody_chooses_the_name_in_the_audit(
     assert user.startswith(f"{getpass.getuser()} by Flower")
 
 
+@pytest.fixture(scope="module")
+def sub_path_url(pages_url: str) -> Iterator[str]:
+    """Run a Flower under the sub-path /ops/flower."""
+    with run_flower(pages_url, flower_basic_auth=(LOGIN,), flower_url_prefix="/ops/flower/") as url:
+        yield url
+
+
 @pytest.mark.parametrize("kept", [True, False], ids=["proxy keeps the sub-path", "proxy strips it"])
-def test_it_works_under_a_sub_path(pages_url: str, watched: Store, kept: bool) -> None:
+def test_it_works_under_a_sub_path(sub_path_url: str, watched: Store, kept: bool) -> None:
     """Every link, form and file of every page is under the sub-path, and is there."""
     make_dead_letter(watched, "default", "a reason", "an error", kind="squares.square", kwargs={"n": "x"})
     seen: set[str] = set()
-    with run_flower(pages_url, flower_basic_auth=(LOGIN,), flower_url_prefix="/ops/flower/") as url:
-        ann = Visitor(url)
+    ann = Visitor(sub_path_url)
 
-        def through_the_proxy(path: str) -> str:
-            return path if kept else path.removeprefix("/ops/flower") or "/"
+    def through_the_proxy(path: str) -> str:
+        return path if kept else path.removeprefix("/ops/flower") or "/"
 
-        todo = {"/ops/flower/", "/ops/flower"}
-        while todo:
-            path = todo.pop()
-            seen.add(path)
-            answer = ann.get(through_the_proxy(path))
-            assert answer.status == 200, path
-            if "html" not in answer.headers["Content-Type"]:
-                continue
-            links = re.findall(r'(?:href|src|action|data-from)="([^"#]*)', answer.text)
-            for link in {each.replace("&amp;", "&") for each in links if each and "://" not in each}:
-                assert link.startswith("/ops/flower"), (path, link)
-                if link.partition("?")[0] not in {each.partition("?")[0] for each in seen} and not re.search(
-                    r"/logout|/(pause|resume|limits|requeue|purge|cancel)$", link
-                ):
-                    todo.add(link)
-        assert {"/ops/flower/workers", "/ops/flower/queues", "/ops/flower/dead"} <= seen
-        paused = ann._ask("POST", through_the_proxy("/ops/flower/queues/default/pause"), "", {})
-        assert paused.status == 403, "without a token"
+    todo = {"/ops/flower/", "/ops/flower"}
+    while todo:
+        path = todo.pop()
+        seen.add(path)
+        answer = ann.get(through_the_proxy(path))
+        assert answer.status == 200, path
+        if "html" not in answer.headers["Content-Type"]:
+            continue
+        links = re.findall(r'(?:href|src|action|data-from)="([^"#]*)', answer.text)
+        for link in {each.replace("&amp;", "&") for each in links if each and "://" not in each}:
+            assert link.startswith("/ops/flower"), (path, link)
+            if link.partition("?")[0] not in {each.partition("?")[0] for each in seen} and not re.search(
+                r"/logout|/(pause|resume|limits|requeue|purge|cancel)$", link
+            ):
+                todo.add(link)
+    assert {"/ops/flower/workers", "/ops/flower/queues", "/ops/flower/dead"} <= seen
+    paused = ann._ask("POST", through_the_proxy("/ops/flower/queues/default/pause"), "", {})
+    assert paused.status == 403, "without a token"
     assert any("/static/" in path for path in seen)
     assert any("/millpond/static/" in path for path in seen)
 

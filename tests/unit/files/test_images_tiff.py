@@ -16,7 +16,6 @@ from millpond.tasks.files.contract import ConvertImage, Thumbnail
 from millpond.tasks.files.images import convert_image, make_thumbnail
 from millpond.tasks.files.storage import Storage
 
-Tags = dict[int, tuple[str, list[int]]]
 SIZE = (96, 64)
 
 
