@@ -45,8 +45,8 @@ def worker(network: Proxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 @pytest.fixture(scope="module")
-def direct(server: OwnServer) -> Iterator[Store]:
-    """Open a store that does not pass the network that fails."""
+def direct(server: OwnServer, worker: OneWorker) -> Iterator[Store]:
+    """Open a store that does not pass the network that fails; the worker runs."""
     store = connect(server.url)
     yield store
     store.close()
@@ -58,9 +58,7 @@ def once(file: Path, *wanted: str) -> bool:
     return set(wanted) <= set(read_names(file, "end"))
 
 
-def test_connections_are_cut(
-    worker: OneWorker, network: Proxy, direct: Store, file: Path, eventually: Eventually
-) -> None:
+def test_connections_are_cut(network: Proxy, direct: Store, file: Path, eventually: Eventually) -> None:
     """After a cut the worker is back within two seconds; tasks of that time are settled, and ran once."""
     send_acts(direct, file, "held", seconds=1.5)
     eventually(lambda: read_names(file) == ["held"])
@@ -73,7 +71,7 @@ def test_connections_are_cut(
 
 
 def test_the_network_is_away_for_longer_than_a_lease(
-    worker: OneWorker, network: Proxy, direct: Store, file: Path, eventually: Eventually
+    network: Proxy, direct: Store, file: Path, eventually: Eventually
 ) -> None:
     """When the network swallows all bytes, producers get a clear error in time, and the worker comes back."""
     send_acts(direct, file, "held", seconds=1)
@@ -92,7 +90,7 @@ def test_the_network_is_away_for_longer_than_a_lease(
 
 @pytest.mark.slow
 def test_the_server_is_killed_and_started_again(
-    worker: OneWorker, server: OwnServer, direct: Store, file: Path, eventually: Eventually
+    server: OwnServer, direct: Store, file: Path, eventually: Eventually
 ) -> None:
     """Tasks accepted before a power cut of the server run after it, once; the worker was not restarted."""
     send_acts(direct, file, *(f"held-{n}" for n in range(4)), seconds=2)
@@ -109,7 +107,7 @@ def test_the_server_is_killed_and_started_again(
 
 
 def test_the_server_is_full(
-    worker: OneWorker, server: OwnServer, network: Proxy, direct: Store, file: Path, eventually: Eventually
+    server: OwnServer, network: Proxy, direct: Store, file: Path, eventually: Eventually
 ) -> None:
     """A full server refuses new tasks, in words; the worker still settles, keeps its lease and drains."""
     send_acts(direct, file, "long", seconds=LEASE_SECONDS + 3)
@@ -129,7 +127,7 @@ def test_the_server_is_full(
 
 
 def test_the_server_becomes_a_replica(
-    worker: OneWorker, server: OwnServer, direct: Store, file: Path, eventually: Eventually
+    server: OwnServer, direct: Store, file: Path, eventually: Eventually
 ) -> None:
     """A read-only replica refuses new tasks, in words; when it is a master again the worker goes on."""
     client = server.client
@@ -144,7 +142,7 @@ def test_the_server_becomes_a_replica(
 
 
 def test_the_scripts_are_flushed(
-    worker: OneWorker, server: OwnServer, direct: Store, file: Path, eventually: Eventually
+    server: OwnServer, direct: Store, file: Path, eventually: Eventually
 ) -> None:
     """A server that lost its scripts gets them again, from producers and workers, and nothing runs twice."""
     client, wanted = server.client, [f"task-{n}" for n in range(120)]
@@ -157,7 +155,7 @@ def test_the_scripts_are_flushed(
 
 @pytest.mark.slow
 def test_a_slow_command_is_in_the_way(
-    worker: OneWorker, server: OwnServer, direct: Store, file: Path, eventually: Eventually
+    server: OwnServer, direct: Store, file: Path, eventually: Eventually
 ) -> None:
     """While the server is busy producers get an error in time; the worker keeps its messages and goes on."""
     send_acts(direct, file, "held", seconds=1)

@@ -1,7 +1,6 @@
 """A broker behind Sentinel: the master is killed, its replica takes over, and every client follows."""
 
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -15,7 +14,7 @@ from tests.harness.replicated_server import Replicated
 
 
 @pytest.mark.slow
-def test_a_fail_over_loses_nothing(replicated: Replicated, eventually: Eventually, tmp_path: Path) -> None:
+def test_a_fail_over_loses_nothing(replicated: Replicated, eventually: Eventually) -> None:
     """Messages of the replica run after it took over; meanwhile a send says why it fails."""
     master = replicated.master
     settings = Settings(broker_url=replicated.url, drain_seconds=5, broker_timeout_seconds=2)

@@ -176,9 +176,7 @@ def test_the_command_line_speaks_to_every_url(each: str, commands: ForkedCommand
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", RUN_WHOLE)
-def test_whole_programs_run_by_a_url(
-    way: str, places: dict[str, Any], eventually: Eventually, tmp_path: Path
-) -> None:
+def test_whole_programs_run_by_a_url(way: str, places: dict[str, Any], eventually: Eventually) -> None:
     """Worker, scheduler, gateway, Flower and client meet, and Flower shows it all."""
     url, name = URLS[way].format(**places), f"s{uuid4().hex[:8]}"
     every = ScheduleSettings.model_validate({"kind": "squares.square", "every": "1s", "fields": {"n": 3}})

@@ -47,7 +47,7 @@ def ask(control: Any, method: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def stock(module_url: str) -> Iterator[Stock]:
+def stock(module_url: str, worker: OneWorker) -> Iterator[Stock]:
     """Return `stock(*calls)`: it publishes from a process that knows nothing of Millpond, and says when."""
     script = Path(__file__).parent / "stock_client.py"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -61,9 +61,7 @@ def stock(module_url: str) -> Iterator[Stock]:
         process.stdin.close()
 
 
-def test_a_stock_client_publishes_whatever_it_likes(
-    stock: Stock, worker: OneWorker, file: Path, eventually: Eventually
-) -> None:
+def test_a_stock_client_publishes_whatever_it_likes(stock: Stock, file: Path, eventually: Eventually) -> None:
     """Plain, delayed, prioritised, chained and grouped tasks of a stock client all run, and once."""
 
     def call(name: str, **options: Any) -> list[Any]:
@@ -88,9 +86,7 @@ def test_a_stock_client_publishes_whatever_it_likes(
 
 
 @pytest.mark.parametrize("protocol", [1, 2])
-def test_a_stock_eta_is_kept(
-    protocol: int, stock: Stock, worker: OneWorker, file: Path, eventually: Eventually
-) -> None:
+def test_a_stock_eta_is_kept(protocol: int, stock: Stock, file: Path, eventually: Eventually) -> None:
     """A stock client's delayed task does not run before its time, by either of Celery's protocols."""
     later = [ACT, {"file": str(file), "name": "later"}, {"countdown": 3}]
     sent = stock(later, protocol=protocol)
@@ -100,7 +96,7 @@ def test_a_stock_eta_is_kept(
 
 
 def test_an_eta_moves_to_the_delayed_and_takes_no_slot(
-    stock: Stock, worker: OneWorker, module_url: str, module_store: Store, file: Path, eventually: Eventually
+    stock: Stock, module_url: str, module_store: Store, file: Path, eventually: Eventually
 ) -> None:
     """Tasks that a stock client sent for later wait in Redis from the first fetch on, however many."""
     later = [[ACT, {"file": str(file), "name": "later"}, {"countdown": 900}]] * 20
@@ -118,9 +114,7 @@ def purge(url: str) -> int:
         return int(app.control.purge(connection=connection))
 
 
-def test_an_expired_task_does_not_run(
-    stock: Stock, worker: OneWorker, file: Path, eventually: Eventually
-) -> None:
+def test_an_expired_task_does_not_run(stock: Stock, file: Path, eventually: Eventually) -> None:
     """A task whose deadline has passed when its turn comes is dropped, and the next task runs."""
     stock(
         [ACT, {"file": str(file), "name": "stale"}, {"expires": -5}],

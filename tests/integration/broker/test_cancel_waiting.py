@@ -153,7 +153,7 @@ def test_the_search_for_a_batch_ends_with_its_last_task(client: Client, store: S
     assert store.client.info("commandstats").get("cmdstat_lrange", {}).get("calls", 0) == before
 
 
-def test_a_claim_ends_with_the_task_that_is_cancelled(client: Client, store: Store) -> None:
+def test_a_claim_ends_with_the_task_that_is_cancelled(client: Client) -> None:
     """The unique key of a cancelled task is free for another send."""
     message = Message(Square(n=1), once="order-42")
     first = client.send_each([message])

@@ -45,7 +45,7 @@ def test_a_pool_that_cannot_be_measured_is_said_to_be_so(capsys: pytest.CaptureF
     assert "email has 0" in capsys.readouterr().err
 
 
-def test_why_of_one_pool_for_machines(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_why_of_one_pool_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
     """`why POOL --json` is one object."""
     assert main(["why", "email", "--json"]) == 0
     verdict = json.loads(capsys.readouterr().out)
@@ -76,7 +76,7 @@ def test_schedules_are_listed_with_their_times(store: Store, capsys: pytest.Capt
         schedules.give_up_lead(store, scheduler.name)
 
 
-def test_no_scheduler_is_said_to_run(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_scheduler_is_said_to_run(capsys: pytest.CaptureFixture[str]) -> None:
     """Without schedules, `millpond schedules` has one line: the command that starts a scheduler."""
     assert main(["schedules"]) == 0
     assert capsys.readouterr().out == "leader: none runs; start one with `millpond scheduler`\n"

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -142,9 +141,7 @@ def test_a_task_that_cannot_run_here_behind_others_goes_to_the_pool(client: Clie
     assert counts(client.store) == (3, 0, 0)
 
 
-def test_a_killed_caller_loses_nothing(
-    client: Client, url: str, prefix: str, tmp_path: Path, eventually: Eventually
-) -> None:
+def test_a_killed_caller_loses_nothing(client: Client, url: str, prefix: str, eventually: Eventually) -> None:
     """A producer killed while it runs a task leaves the task under a lease; then the pool gets it."""
     fill(client)
     code = (

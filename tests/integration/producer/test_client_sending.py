@@ -12,7 +12,6 @@ from celery.worker.request import Request
 from kombu import Connection
 
 from millpond.broker import limits
-from millpond.broker.connection import Store
 from millpond.broker.consume import fetch_call
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.consume.queue_lease import FetchRequest
@@ -253,7 +252,7 @@ def test_a_client_is_used_on_both_sides_of_a_fork(url: str, prefix: str) -> None
         assert waiting(client) == 41
 
 
-def test_the_sent_time_is_the_servers(client: Client, store: Store, monkeypatch: Any) -> None:
+def test_the_sent_time_is_the_servers(client: Client, monkeypatch: Any) -> None:
     """A producer whose wall clock is wrong still dates its messages by the server's clock."""
     monkeypatch.setattr("time.time", lambda: 0.0)
     client.send(Square(n=1))

@@ -28,7 +28,7 @@ def test_tasks_left_over_run_after_the_next_start(tmp_path: Path, eventually: Ev
         assert set(pond.pids) == {"valkey", "pools"}
 
 
-def test_a_configured_broker_is_used(url: str, tmp_path: Path) -> None:
+def test_a_configured_broker_is_used(url: str) -> None:
     """Where the settings name a broker, none is started, and a temporary folder is gone afterwards."""
     with embedded(Settings(broker_url=url), pools=[]) as pond:
         assert pond.url == url

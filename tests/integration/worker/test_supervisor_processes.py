@@ -118,9 +118,7 @@ def test_a_drain_lets_the_running_task_finish(
     assert running.done("runs")
 
 
-def test_a_drain_gives_back_what_does_not_end(
-    supervised: Callable[..., Supervised], eventually: Eventually
-) -> None:
+def test_a_drain_gives_back_what_does_not_end(supervised: Callable[..., Supervised]) -> None:
     """At the deadline a task that still runs goes back to its queue, and the exit code is 0 all the same."""
     running = supervised(drain_seconds=0.5)
     running.gate("stuck")

@@ -67,7 +67,7 @@ class Shells:
 
 
 def test_one_that_does_not_listen_is_killed_at_the_deadline(
-    supervise: Callable[..., Shells], eventually: Eventually, alive: Alive
+    supervise: Callable[..., Shells], alive: Alive
 ) -> None:
     """With processes that ignore its signals the supervisor ends at its deadline, with 1, and leaves none."""
     shells = supervise(DEAF, stop_seconds=0.5)
@@ -152,7 +152,7 @@ def test_hangup_replaces_every_process(supervise: Callable[..., Shells], eventua
     assert not before & {each.pid for each in shells.family()}
 
 
-def test_interrupt_drains_like_terminate(supervise: Callable[..., Shells], eventually: Eventually) -> None:
+def test_interrupt_drains_like_terminate(supervise: Callable[..., Shells]) -> None:
     """Ctrl-C on `millpond worker` ends it as SIGTERM does."""
     shells = supervise(OBEDIENT)
     shells.process.send_signal(signal.SIGINT)

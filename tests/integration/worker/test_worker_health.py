@@ -192,9 +192,7 @@ def test_a_poison_message_leaves_the_pool_in_health(
 
 
 @pytest.mark.slow
-def test_the_supervisor_answers_by_http(
-    settings: Settings, server: OwnServer, tmp_path: Path, eventually: Eventually
-) -> None:
+def test_the_supervisor_answers_by_http(settings: Settings, tmp_path: Path, eventually: Eventually) -> None:
     """GET /live, /ready and /working on loopback answer as the command does; /metrics has the slots."""
     with supervised(settings, tmp_path) as process:
         eventually(lambda: ask_health(settings, "working")[0] == 200, 60)

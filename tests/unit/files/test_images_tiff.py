@@ -2,7 +2,6 @@
 
 import io
 import struct
-from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -265,9 +264,7 @@ def test_the_page_that_is_the_picture_is_taken(
     assert (result.width, result.height) == ((96, 64) if 0 in kinds else (24, 16))
 
 
-def test_private_tags_do_no_harm(
-    store: Storage, root: Path, context: Context, chart: Image.Image, names: Callable[[], list[str]]
-) -> None:
+def test_private_tags_do_no_harm(store: Storage, root: Path, context: Context, chart: Image.Image) -> None:
     """Unknown tags are ignored."""
     chart.save(root / "in.tif", tiffinfo={65000: 7, 65001: "x"}, compression="tiff_lzw")
     assert distance(store, root, context, chart) == 0

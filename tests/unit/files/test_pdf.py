@@ -111,9 +111,7 @@ def test_pages_without_text_are_a_note_not_an_error(store: Storage, root: Path, 
     assert extract_text(JOB, store, context).note == "1 of 3 pages have no text"
 
 
-def test_an_encrypted_document_needs_its_password(
-    store: Storage, root: Path, context: Context, refused: Refuse
-) -> None:
+def test_an_encrypted_document_needs_its_password(store: Storage, context: Context, refused: Refuse) -> None:
     """Without a password, and with a wrong one, the message asks for the password."""
     content = document("secret", password="sesame")
     assert "is encrypted: give its password" in refused(content)

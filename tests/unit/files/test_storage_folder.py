@@ -43,7 +43,7 @@ def test_a_second_run_finds_its_work_done(store: Storage, names: Names) -> None:
     "other", [{"a": b"1"}, {"a": b"1", "b": b"3"}, {"a": b"1", "b": b"22"}, {"a": b"1", "b": b"2", "c": b"3"}]
 )
 def test_a_folder_with_other_content_is_left_alone(
-    store: Storage, names: Names, root: Path, other: dict[str, bytes]
+    store: Storage, names: Names, other: dict[str, bytes]
 ) -> None:
     """A folder is never replaced and never mixed with another."""
     fill(store, "target", **other)

@@ -103,9 +103,7 @@ def test_a_task_wakes_one_idle_thread_and_the_last_one_first(eventually: Eventua
     assert len(set(threads)) == 1
 
 
-def test_idle_threads_return_to_the_executor_when_the_slots_stop(
-    eventually: Eventually, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_idle_threads_return_to_the_executor_when_the_slots_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     """So a process ends at once. A task that waits still runs, and its thread returns after it."""
     monkeypatch.setattr(thread_pool, "LINGER_SECONDS", 20)
     started, gate, ran = threading.Event(), threading.Event(), []
