@@ -129,7 +129,6 @@ BAD: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "an id with a null character": (altered(headers__id="a\0b"), "its id"),
     "a kind with half a surrogate": (altered(headers__task="a\udfffb"), "its kind"),
     "a batch with half a surrogate": (altered(headers__millpond={"batch": "\ud800"}), "its batch"),
-    "an expiry beyond the calendar": (altered(headers__expires="0001-01-01T00:00:00+14:00"), ""),
     "a longer message than is handed out": (
         lambda file: json.dumps(good(file, "bad") | {"body": "x" * 10_000_001}).encode(),
         "too long",
@@ -146,6 +145,7 @@ STRANGE: dict[str, Callable[[Path], bytes]] = {
     "delivery information of another type": altered(properties__delivery_info="here"),
     "no delivery tag": altered(properties__delivery_tag=None),
     "an eta beyond the calendar": altered(headers__eta="0001-01-01T00:00:00+14:00"),
+    "an expiry after the calendar's end": altered(headers__expires="9999-12-31T23:59:59.999999-05:00"),
     "a name with half a surrogate": altered(headers__shadow="\ud800"),
     "half a surrogate in a header": altered(headers__x="\ud800", headers__origin="\ud800"),
     "half a surrogate in what is shown": altered(headers__kwargsrepr="\ud800", headers__root_id="\ud800"),
@@ -185,6 +185,18 @@ def test_a_strange_message_runs(
     send_acts(module_store, file, "next")
     eventually(lambda: sorted(read_names(file, "end")) == ["bad", "next"])
     eventually(lambda: depth.read_depth(module_store, "default").in_flight == 0)
+
+
+def test_a_message_that_expired_before_the_calendar_begins_is_expired(
+    worker: OneWorker, module_store: Store, file: Path, eventually: Eventually
+) -> None:
+    """It does not run, and is no dead letter."""
+    before = len(list(dead_letters.read_dead_letters(module_store, "default")))
+    module_store.client.lpush("default", altered(headers__expires="0001-01-01T00:00:00+14:00")(file))
+    send_acts(module_store, file, "next")
+    eventually(lambda: read_names(file, "end") == ["next"])
+    eventually(lambda: depth.read_depth(module_store, "default").in_flight == 0)
+    assert len(list(dead_letters.read_dead_letters(module_store, "default"))) == before
 
 
 def test_the_worker_lived_through_it_with_all_its_slots(
