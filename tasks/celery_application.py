@@ -52,8 +52,10 @@ def application_error(app_name: str, error: Exception | None) -> SettingsError:
         reason = error.__context__  # Celery looks for a variable first and for a module last
     is_missing = isinstance(reason, AttributeError) and getattr(reason.obj, "__name__", None) == module
     if reason is None or is_missing:
+        file = getattr(sys.modules.get(module), "__file__", None)
         return SettingsError(
             f"{subject}, which is no Celery application: name the variable that holds it, as in {module}:app"
+            + (f" (the module was read from {file})" if file else "")
         )
     return SettingsError(f"{subject}, which cannot be loaded: {type(reason).__name__}: {reason}")
 
