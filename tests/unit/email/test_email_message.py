@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from millpond.tasks.email.contract import SendEmail
+from millpond.tasks.email.control_characters import require_one_line
 from millpond.tasks.email.message import Content, Envelope, LoadedAttachment, compose_mail
 from millpond.tasks.errors import BadInput
 
@@ -140,6 +141,14 @@ def test_rendered_body_that_cannot_be_mailed_is_bad_input(body):
     for content in (Content("s", body, None), Content("s", None, body)):
         with pytest.raises(BadInput, match="body"):
             compose(make_mail(), content=content)
+
+
+def test_half_a_surrogate_pair_in_a_header_is_called_that():
+    """The reason is the decoding of the text; it read as a control character."""
+    with pytest.raises(ValueError, match=r"^must be Unicode text, and holds half of a surrogate pair"):
+        require_one_line("a\ud800")
+    with pytest.raises(ValueError, match=r"^must be one line without control characters, and holds U\+2028"):
+        require_one_line("a\u2028")
 
 
 def test_long_words_in_headers_are_not_broken():
