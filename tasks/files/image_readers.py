@@ -162,13 +162,12 @@ def _open_heic(url: str, path: str) -> Picture:
     profile = image.info.get("icc_profile")
 
     def load(_access: str) -> Any:
-        """Return the decoded pixels, without the padding at the ends of rows."""
+        """Return the decoded pixels. pi-heif leaves no padding at the ends of rows."""
         try:
-            data, width = image.data, image.stride // len(image.mode)
+            data = image.data
         except (ValueError, RuntimeError, EOFError) as error:
             raise _heif_error(url, error) from error
-        pixels = _make_image(data, width, image.size[1], len(image.mode), profile)
-        return pixels.crop(0, 0, *image.size) if width > image.size[0] else pixels
+        return _make_image(data, *image.size, len(image.mode), profile)
 
     width, height = image.size
     bands = len(image.mode)
