@@ -79,7 +79,7 @@ class Middleware:
         """Run one task: return the result of `call_next`, which runs the handler and the inner middleware.
 
         Any other value but None replaces the result. It may be returned without a call of `call_next`, and
-        the handler does not run then. None stands for the result; if `call_next` was not called, it fails
+        the handler does not run then. None stands for the result; without a call of `call_next`, None fails
         the task with `MiddlewareError`. An error that is caught here and not raised again is no failure.
         `context.message` has the headers. Called in the slot: in its thread, or in its prefork child.
         """
@@ -97,7 +97,7 @@ class Middleware:
         """Return fields for the JSON log lines that are written while a task runs, and for that of its end.
 
         Called inside of `around_executing`, or with the context variables as they were at the handler's end.
-        If it raises, the lines are written without its fields, and its first error is logged.
+        If the hook raises, the lines are written without its fields, and its first error is logged.
         """
         del context
         return {}
@@ -105,7 +105,7 @@ class Middleware:
     def redact(self, line: str, context: "Context") -> str:
         """Return a log line of a running task without the texts that must not be in logs.
 
-        If it raises, or returns no `str`, the line has a note in place of its text.
+        If the hook raises, or returns no `str`, a note replaces the text of the line.
         """
         del context
         return line
@@ -116,7 +116,7 @@ class Middleware:
     def on_worker_start(self) -> None:
         """Prepare a worker process, or a prefork child, before it takes its first message.
 
-        If it raises, the process ends, and another is started.
+        If the hook raises, the process ends, and another is started.
         """
 
     def on_worker_stop(self) -> None:

@@ -143,7 +143,9 @@ class Settings(SettingsTable):
         "", description="The prefix of every key in Redis, so that several deployments can share one server."
     )
     broker_timeout_seconds: Seconds = Field(
-        5.0, description="How long a producer waits for the broker before `BrokerAway`."
+        5.0,
+        description="How long a program waits for one reply of the broker, or for a connection to it, before "
+        "`BrokerAway`.",
     )
     send_copies: CountOrZero = Field(
         0,

@@ -37,7 +37,8 @@ def why(
 ) -> None:
     """Diagnose slow pools: too few slots, a dependency, a lock, failures, a limit, or too short tasks.
 
-    From the last ten seconds and the last minute, compared with the usual times of the same kinds.
+    The diagnosis compares the last ten seconds and the last minute (five if few runs ended) with the usual
+    times of the same kinds.
     """
 
     _check_options(pool, probe, second_slot)

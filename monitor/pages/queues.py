@@ -27,10 +27,10 @@ class QueuesPage(PageHandler):
 
 
 class QueuePage(PageHandler):
-    """The page of one queue: counters, the last hour, limits."""
+    """The page of one queue: counters, the last hour, limits, and diagnoses of its pools that are behind."""
 
     async def get(self, queue: str) -> None:
-        """Render the queue, or 404."""
+        """Render the queue. Responds 404 for an unknown one."""
         values = await self.call_broker(_read_queue_page, self.store, self.pools_table, self.history, queue)
         self.render_page(
             "queue.html", tab="queues", names=LIMITS, overflows=OVERFLOWS, counters=QUEUE_COUNTERS, **values

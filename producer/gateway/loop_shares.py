@@ -41,7 +41,8 @@ UNAUTHENTICATED = ""
 class GatewayConnection(Protocol):
     """A connection whose socket has a priority."""
 
-    def set_priority(self, priority: SocketPriority) -> None: ...
+    def set_priority(self, priority: SocketPriority) -> None:
+        """Set the priority of the connection's socket."""
 
 
 @dataclass(slots=True, eq=False)

@@ -80,7 +80,10 @@ def _read_cells(reader: Iterator[list[str]], lines: "_Lines") -> list[str] | Non
 
 
 class _Lines:
-    """Iterates over the lines of a file, decoded, and counts the lines and bytes that were read."""
+    """Iterates over the decoded lines of a file, and counts the lines and bytes before the next one.
+
+    Raises `BadInput` for a row of over `MAX_ROW_BYTES` bytes, and for a line that is not UTF-8.
+    """
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream

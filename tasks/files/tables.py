@@ -30,7 +30,7 @@ def to_parquet(job: ToParquet, storage: Storage, context: Context) -> TableResul
     storage.refuse_same_file(job.source, job.target)
     table_format = job.format or _table_format(job.source)
     with storage.open_input(job.source, empty_allowed=False) as file:
-        rows = _open_rows(job, table_format, file, storage, context)
+        rows = _open_reader(job, table_format, file, storage, context)
         schema = rows.learn_schema()
         with storage.open_output(job.target) as output:
             count = _write_record_batches(rows.read_record_batches(schema), schema, job, output)
@@ -48,7 +48,7 @@ def _table_format(url: str) -> TableFormat:
     )
 
 
-def _open_rows(
+def _open_reader(
     job: ToParquet, table_format: TableFormat, file: BinaryIO, storage: Storage, context: Context
 ) -> CsvRows | JsonlRows:
     """Return the reader of a table. It reports progress, and stops if the task is cancelled."""
