@@ -160,6 +160,8 @@ def _open_heic(url: str, path: str) -> Picture:
         raise _heif_error(url, error) from error
     image = heif[heif.primary_index]
     profile = image.info.get("icc_profile")
+    width, height = image.size
+    bands = len(image.mode)
 
     def load(_access: str) -> Any:
         """Return the decoded pixels. pi-heif leaves no padding at the ends of rows."""
@@ -167,10 +169,8 @@ def _open_heic(url: str, path: str) -> Picture:
             data = image.data
         except (ValueError, RuntimeError, EOFError) as error:
             raise _heif_error(url, error) from error
-        return _make_image(data, *image.size, len(image.mode), profile)
+        return _make_image(data, width, height, bands, profile)
 
-    width, height = image.size
-    bands = len(image.mode)
     return Picture("HEIC", width, height, bands, bands, load, has_profile=bool(profile))
 
 
