@@ -18,6 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
+import billiard.popen_fork
+
 _PR_SET_CHILD_SUBREAPER = 36
 
 #: The least time between two reapings of orphans.
@@ -56,7 +58,7 @@ def reap_orphans() -> None:
 
 def _pids_of_popen_objects() -> set[int]:
     """Return the process ids of the `Popen` objects of this process that have no exit code yet."""
-    popen_types = subprocess.Popen, multiprocessing.popen_fork.Popen
+    popen_types = subprocess.Popen, multiprocessing.popen_fork.Popen, billiard.popen_fork.Popen
     popens = (object_ for object_ in gc.get_objects() if issubclass(type(object_), popen_types))
     return {popen.pid for popen in popens if popen.returncode is None}
 
