@@ -163,8 +163,8 @@ def _log_errors(
         try:
             on_sent(sending, error)
         except Exception:
-            result = "sent" if error is None else "refused"
-            logger.exception("%s failed after task %s was %s", hook_name(on_sent), sending.id, result)
+            result = "was sent" if error is None else f"was refused, or its sending failed ({error})"
+            logger.exception("%s failed after task %s %s", hook_name(on_sent), sending.id, result)
 
     return call_hook
 

@@ -12,7 +12,7 @@ import pytest
 
 from millpond import Context, Middleware, Square
 from millpond.tasks import middleware
-from millpond.tasks.errors import SettingsError
+from millpond.tasks.errors import BrokerAway, SettingsError
 
 MODULE = """
 import threading
@@ -248,6 +248,8 @@ def test_an_error_after_sending_is_logged_and_changes_nothing(caplog: pytest.Log
 
     for hook in middleware.Hooks([Outer(), Failing()]).on_sent:
         hook(about_to_send(), None)
-    assert sent == ["one"]
+        hook(about_to_send(), BrokerAway("no reply"))
+    assert sent == ["one", "one"]
     assert "Failing.on_sent failed after task one was sent" in caplog.text
+    assert "after task one was refused, or its sending failed (no reply)" in caplog.text
     assert "OSError: no metrics" in caplog.text
