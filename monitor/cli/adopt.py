@@ -107,7 +107,7 @@ def _ids_of_worker_tasks() -> set[str]:
 
     The three requests are sent in the order of a task's life, so that a task that moves on meanwhile is in a
     reply. The first waits `REPLY_SECONDS` for all workers. The others end as soon as the workers that replied
-    to the first have replied.
+    to the first have replied. Raises `BadInput` if one does not reply again, or cannot list its tasks.
     """
     from millpond.tasks.app import celery_app
     from millpond.tasks.process.configured_broker import find_broker, require_broker_url
@@ -119,6 +119,14 @@ def _ids_of_worker_tasks() -> set[str]:
     if workers := list(replies[0]):
         inspect = app.control.inspect(workers, timeout=REPLY_SECONDS, limit=len(workers))
         replies += [inspect.reserved() or {}, inspect.active() or {}]
+    for worker in workers:
+        unlisted = [tasks for reply in replies if not isinstance(tasks := reply.get(worker), list)]
+        if unlisted:
+            why = "no reply" if unlisted[0] is None else str(unlisted[0])
+            raise BadInput(
+                f"worker {worker} is there, but did not list all its tasks ({why:.200}), and no message was "
+                "taken in: ask again, or stop it first"
+            )
     return {
         task.get("request", task)["id"] for reply in replies for tasks in reply.values() for task in tasks
     }
