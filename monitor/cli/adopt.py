@@ -1,11 +1,13 @@
 """`millpond adopt`: take in messages that stock workers left unacknowledged, or hand delayed ones back."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from millpond.monitor.cli.store import open_store, require_queue
-from millpond.tasks.errors import BadInput
+from millpond.tasks.errors import BadInput, BrokerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -115,10 +117,11 @@ def _ids_of_worker_tasks() -> set[str]:
 
     configured, _origin = find_broker(settings())
     app = celery_app(configured.model_copy(update={"broker_url": require_broker_url(configured)}))
-    replies = [app.control.inspect(timeout=REPLY_SECONDS).scheduled() or {}]
-    if workers := list(replies[0]):
-        inspect = app.control.inspect(workers, timeout=REPLY_SECONDS, limit=len(workers))
-        replies += [inspect.reserved() or {}, inspect.active() or {}]
+    with _translate_kombu_errors("asking the workers which tasks they have"):
+        replies = [app.control.inspect(timeout=REPLY_SECONDS).scheduled() or {}]
+        if workers := list(replies[0]):
+            inspect = app.control.inspect(workers, timeout=REPLY_SECONDS, limit=len(workers))
+            replies += [inspect.reserved() or {}, inspect.active() or {}]
     for worker in workers:
         unlisted = [tasks for reply in replies if not isinstance(tasks := reply.get(worker), list)]
         if unlisted:
@@ -130,6 +133,20 @@ def _ids_of_worker_tasks() -> set[str]:
     return {
         task.get("request", task)["id"] for reply in replies for tasks in reply.values() for task in tasks
     }
+
+
+@contextmanager
+def _translate_kombu_errors(action: str) -> Iterator[None]:
+    """Raise `BrokerError` for an error of the broker that kombu has wrapped, as for a missing right."""
+    from kombu.exceptions import OperationalError
+
+    from millpond.broker.connection import translate_errors
+
+    with translate_errors(action):
+        try:
+            yield
+        except OperationalError as error:
+            raise error.__cause__ or BrokerError(f"{action}: {error}") from None
 
 
 def _make_delayed_ready(store: "Store", queues: "Iterable[str]") -> list[dict[str, Any]]:

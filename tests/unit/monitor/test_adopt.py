@@ -5,9 +5,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from kombu.exceptions import OperationalError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoPermissionError
 
 from millpond.monitor.cli import adopt
-from millpond.tasks.errors import BadInput
+from millpond.tasks.errors import BadInput, BrokerAway, BrokerError
 
 STATES = ("scheduled", "reserved", "active")
 
@@ -47,6 +50,28 @@ def test_a_worker_that_does_not_list_its_tasks_is_named(
     reply_with(monkeypatch, replies.__getitem__)
     with pytest.raises(BadInput, match=r"worker celery@a-host .*(year 10000|no reply)"):
         adopt._ids_of_worker_tasks()
+
+
+@pytest.mark.parametrize(
+    ("cause", "expected"),
+    [
+        (NoPermissionError("this user has no permissions to run the 'publish' command"), BrokerError),
+        (RedisConnectionError("Connection refused"), BrokerAway),
+        (None, BrokerError),
+    ],
+)
+def test_a_broker_that_refuses_the_question_is_no_fault_of_millpond(
+    monkeypatch: pytest.MonkeyPatch, cause: Exception | None, expected: type[Exception]
+) -> None:
+    """A user without a right to remote control, or a lost connection, is named in one line."""
+
+    def refuse(_question: str) -> None:
+        raise OperationalError(str(cause)) from cause
+
+    reply_with(monkeypatch, refuse)
+    with pytest.raises(BrokerError, match="asking the workers which tasks they have: ") as raised:
+        adopt._ids_of_worker_tasks()
+    assert raised.type is expected
 
 
 def reply_with(monkeypatch: pytest.MonkeyPatch, reply: Callable[[str], Any]) -> None:
