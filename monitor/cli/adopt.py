@@ -97,7 +97,7 @@ def _adopt_messages(store: "Store", queues: "Iterable[str]", everything: bool) -
                 "queue": queue,
                 "ready": ready,
                 "taken_in": take_in(store, abandoned),
-                "with_eta": sum(entry.message.due_ms is not None for entry in abandoned),
+                "with_eta": sum(entry.message.headers.get("eta") is not None for entry in abandoned),
                 "left": len(entries) - len(abandoned),
             }
         )
