@@ -110,7 +110,11 @@ def make_worker(settings: Settings, pool_name: str, number: int) -> Any:
         return app.Worker(**user_options.add_default_options(app, worker_options(pool_name, number, pool)))
     except (ImproperlyConfigured, SecurityError, SettingsError) as error:
         print(f"millpond: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(os.EX_CONFIG)
+    except Exception as error:  # of the application: its queues, a bootstep, a class that a setting names
+        traceback.print_exception(error)
+        text = " ".join(str(error).split())
+        print(f"millpond: the worker cannot be made: {type(error).__name__}: {text}", file=sys.stderr)
+    sys.exit(os.EX_CONFIG)
 
 
 def _warn_if_root() -> None:

@@ -42,6 +42,21 @@ def test_a_process_ends_without_a_search_for_cycles(program: str) -> None:
     assert (ended.returncode, ended.stdout.split()[-1]) == (3, "True")
 
 
+def test_a_bootstep_that_raises_ends_the_start_once(tmp_path: Path) -> None:
+    """The worker cannot be made, as on stock: one line follows the traceback, and no other start."""
+    (tmp_path / "orchard.py").write_text(
+        "from celery import Celery, bootsteps\napp = Celery(broker='redis://127.0.0.1:1/0')\n"
+        "class Step(bootsteps.Step):\n    def __init__(self, *_, **__):\n        raise KeyError('ladder')\n"
+        "app.steps['worker'].add(Step)\n"
+    )
+    env = child_environment(Settings(broker_url="redis://127.0.0.1:1/0", app="orchard"))
+    argv = [sys.executable, "-P", "-m", "millpond.worker.process", "default", "1"]
+    path = os.pathsep.join([str(tmp_path), env.get("PYTHONPATH", "")])
+    ended = run_to_end(argv, env=env | {"PYTHONPATH": path})
+    assert ended.returncode == os.EX_CONFIG
+    assert ended.stderr.splitlines()[-1] == "millpond: the worker cannot be made: KeyError: 'ladder'"
+
+
 @pytest.mark.parametrize("how", ["app.conf.include = ['plums']", "app.autodiscover_tasks(['plums'], None)"])
 def test_a_module_that_an_application_includes_ends_the_start_once(how: str, tmp_path: Path) -> None:
     """One line names the application and the error, and no other start follows."""
