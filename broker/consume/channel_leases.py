@@ -4,6 +4,9 @@ A channel that closes releases the tasks that have not started. A task that has 
 lease until it is acknowledged. If its process ends before that, it is redelivered and the delivery counts.
 While the broker is unreachable, the release is tried again for as long as the leases last. Then the thread
 ends.
+
+After a lost connection Celery closes the channel, and then removes from its pool the tasks that were sent to
+a child and not accepted. So a task counts as started at first that never starts. It is released later.
 """
 
 import atexit
@@ -49,6 +52,8 @@ class ChannelLeases(LeaseRenewer):
         #: open.
         self._closed_until = 0.0
         self._has_released = False
+        #: The tags of messages in flight that had not started at the last check after the release.
+        self._dropped = set[str]()
 
     def start(self) -> None:
         """Start the thread, and settle the messages that are in flight when the process ends."""
@@ -74,7 +79,9 @@ class ChannelLeases(LeaseRenewer):
             return False
         try:
             with self.in_flight.lock:
-                if not self._has_released:
+                if self._has_released:
+                    self._release_dropped()
+                else:
                     self._release_unstarted(self._started_tags())
                 if not self.in_flight.count:
                     end_leases(self.store, self.in_flight)
@@ -103,6 +110,18 @@ class ChannelLeases(LeaseRenewer):
             if lease.in_flight:  # the server releases the messages that are not listed here any more
                 resume_lease(self.store, self.in_flight, lease, lease_ms=self.lease_ms)
         self._has_released = True
+
+    def _release_dropped(self) -> None:
+        """Release the messages of tasks that the pool has dropped: they do not count as started any more.
+
+        Neither does a task that ends, for a moment before it is settled. So this must be true at two checks
+        in a row.
+        """
+        in_flight = [tuple(lease.in_flight.values()) for lease in self.in_flight.leases.values()]
+        tags = {delivery.tag for deliveries in in_flight for delivery in deliveries}
+        before, self._dropped = self._dropped, tags - self._started_tags()
+        if dropped := before & self._dropped:
+            self._release_unstarted(tags - dropped)
 
     def end_with_process(self) -> None:
         """Redeliver the started tasks and release the others, because this process ends."""

@@ -2,12 +2,13 @@
 
 from millpond.broker import publish
 from millpond.broker.connection import Store
+from millpond.broker.consume.channel_leases import ChannelLeases
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.consume.lease_renewer import end_leases
 from millpond.broker.inspect import depth as inspect_depth
 from millpond.broker.outcomes import SUCCEEDED, DeadLetter
 from millpond.broker.outgoing import compose
-from tests.harness.manual_consumer import ManualConsumer
+from tests.harness.manual_consumer import LEASE_MS, ManualConsumer
 
 
 def held(store: Store, count: int) -> InFlightMessages:
@@ -39,3 +40,20 @@ def test_a_task_that_the_event_loop_was_about_to_settle_does_not_run_again(store
     depth = inspect_depth.read_depth(store, "left")
     assert (depth.ready, depth.in_flight, depth.dead) == (2, 0, 1)
     assert not in_flight.queue_outcome(delivery, SUCCEEDED), "the loop settles it, late"
+
+
+def test_a_task_that_the_pool_drops_after_its_channel_was_closed_is_released(store: Store) -> None:
+    """After a lost connection Celery closes the channel, and then drops tasks that no child has accepted."""
+    in_flight = held(store, 3)
+    deliveries = list(in_flight.leases["left"].in_flight.values())
+    started = {delivery.tag for delivery in deliveries}
+    leases = ChannelLeases(in_flight, lease_ms=LEASE_MS, store=store, started_tags=lambda: set(started))
+    leases.close()
+    started.clear()  # the pool drops two, and the third one ends at this moment
+    assert not leases._end_if_done()
+    depth = inspect_depth.read_depth(store, "left")
+    assert (depth.ready, depth.in_flight) == (0, 3), "a task that ends may not be settled yet"
+    in_flight.queue_outcome(deliveries[0], SUCCEEDED)
+    assert leases._end_if_done()
+    depth = inspect_depth.read_depth(store, "left")
+    assert (depth.ready, depth.in_flight, depth.counters["settled"]) == (2, 0, 1)
