@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TypeVar
 
 from millpond.broker.admission import leave_line, new_ticket, wait_for_room
@@ -145,12 +146,21 @@ def send_in_order(
 
     `send` sends the first of some messages, and returns the replies to these: None to one to be sent again.
     """
+    return chain.from_iterable(_final_replies(messages, send))
+
+
+def _final_replies(
+    messages: Sequence[Outgoing], send: Callable[[list[Outgoing]], Iterable[Reply | None]]
+) -> Iterator[list[Reply]]:
+    """Yield the next final replies after each call of `send`, none if the next one is not known yet."""
     replies, yielded = dict[int, Reply](), 0
     while yielded < len(messages):
         unsent = [i for i in range(yielded, len(messages)) if i not in replies]
         for i, reply in zip(unsent, send([messages[i] for i in unsent]), strict=False):
             if reply is not None:
                 replies[i] = reply
+        in_order = []
         while yielded in replies:
-            yield replies.pop(yielded)
+            in_order.append(replies.pop(yielded))
             yielded += 1
+        yield in_order

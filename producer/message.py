@@ -1,6 +1,7 @@
 """The messages of a producer: their options are checked, then they are composed for the broker."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,7 +13,7 @@ from millpond.tasks.durations import Duration
 from millpond.tasks.middleware import Sending
 from millpond.tasks.redaction import hides_fields, redact
 from millpond.tasks.send_options import SendOptions
-from millpond.tasks.wire_fields import wire_fields
+from millpond.tasks.wire_fields import is_carried_unchanged, wire_fields
 
 #: The most characters of a queue, an id or a unique key, which become part of keys in Redis.
 NAME_LENGTH = 200
@@ -150,7 +151,7 @@ def compose_job(
     if isinstance(job, Call):
         args, kwargs = job.args, job.kwargs
     else:
-        kwargs = wire_fields(job)
+        kwargs = _json_fields(job)
         shown = redact(type(job), kwargs) if hides_fields(type(job)) else None
     due_ms, expires_ms, deadline_ms = message.times_ms(now_ms)
     return compose(
@@ -170,9 +171,17 @@ def compose_job(
         traceparent=sending.traceparent,
         headers=sending.headers,
         claim=message.once,
-        claim_ms=message.claim_ms,
+        claim_ms=0 if message.for_ is None else message.claim_ms,
         ignore_result=not isinstance(job, Call),  # as a stock client sends it
     )
+
+
+def _json_fields(contract: Contract) -> dict[str, Any]:
+    """Return what `wire_fields` returns: for most contracts pydantic writes all fields at once."""
+    if is_carried_unchanged(type(contract)):
+        with suppress(ValueError):  # the error of `wire_fields` names the field
+            return contract.model_dump(mode="json", exclude_defaults=True)
+    return wire_fields(contract)
 
 
 def _to_epoch_ms(when: Duration | datetime | None, now_ms: int) -> int | None:

@@ -145,7 +145,11 @@ class Sender:
         keeps the others in `unanswered`, except callbacks. Raises the errors of `Client.send`.
         """
         item = message.contract
-        job: Contract | Call = call_of(item) if is_celery_task(item) else contract_from(item)
+        job: Contract | Call
+        if isinstance(item, Contract) and item.kind:  # the usual case, without a call
+            job = item
+        else:
+            job = call_of(item) if is_celery_task(item) else contract_from(item)
         queue = message.queue or ("" if isinstance(job, Call) else job.queue)
         if queue and queue not in self.queues.known:
             self.queues.overflow_policy(queue)  # raises for an unknown queue, before the chunk is sent

@@ -15,7 +15,7 @@ PAGES = [each for each in FILES if each.endswith(".md") and each != "CHANGELOG.m
 #: A file or a folder in code, and the target of a link within the repository.
 NAMED = re.compile(r"`([\w./-]+(?:\.(?:py|lua|md|toml|ya?ml|json|html|css|js)|/))`|\]\(([^)#:]+)\)")
 #: Files that the reader writes.
-READERS_OWN = {"millpond.toml"}
+READERS_OWN = {"millpond.toml", "millpond.py"}
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -1,8 +1,7 @@
 """One delivery on its way through the pool: Celery's name for it is a request.
 
 A request starts its task in a slot, settles the delivery by the outcome, and sends the events of the task.
-In the same step that settles a message the broker counts its batch, keeps a dead letter, or replaces the
-message by its retry.
+In the same step the broker counts its batch, keeps a dead letter, or replaces the message by its retry.
 """
 
 import logging
@@ -211,9 +210,8 @@ class PondRequest(DeliveryRequest):
             line = error_line(error, self._scrub_secrets)
             trace = self._scrub_secrets(str(exc_info.traceback or ""))
             self.mark_failed(error if self.contract_with_secrets is None else DeadLettered(line), trace)
-            if not (
-                isinstance(error, TimeLimitExceeded) or self.delivery.needs_notice
-            ):  # announced elsewhere
+            # Others announce these: `on_timeout`, and a worker that reads the notice.
+            if not (isinstance(error, TimeLimitExceeded) or self.delivery.needs_notice):
                 self.announce_failed(error, exc_info)
             details = {"traceback": trace, "worker": self.hostname}
             self._settle_once(DeadLetter(type(error).__name__, line, details))
