@@ -135,12 +135,13 @@ class LoopShares:
             self._plan_next_start(account)
         await turn
 
-    @coroutine
-    def run_metered(self, token: str, call: Awaitable[None]) -> Generator[Any, Any, None]:
-        """Await a call, and charge the loop's time of each of its steps to the token.
+    async def run_metered(self, token: str, call: Awaitable[None]) -> None:
+        """Await a call, and charge the loop's time of each of its steps to the token."""
+        await self._run_steps(token, call)
 
-        An exception from outside, as of a cancellation, is thrown into the call.
-        """
+    @coroutine
+    def _run_steps(self, token: str, call: Awaitable[None]) -> Generator[Any, Any, None]:
+        """Run a call step by step. An exception from outside, as of a cancellation, is thrown into it."""
         steps: Any = call.__await__()
         error: BaseException | None = None
         while True:

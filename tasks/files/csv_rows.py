@@ -87,33 +87,35 @@ class CsvRows:
         text = self._open(begin_pass=True)
         # The quotes are checked in the first pass only.
         source = text if self._is_checked else QuoteCheckingReader(text, self._delimiter)
-        with self._translate_errors():
-            reader = pa.csv.open_csv(
-                io.BufferedReader(source, self._block),
-                read_options=pa.csv.ReadOptions(
-                    use_threads=False,
-                    block_size=self._block,
-                    column_names=self._names,
-                    skip_rows=self._lines_before,
-                    skip_rows_after_names=1,
-                ),
-                parse_options=pa.csv.ParseOptions(delimiter=self._delimiter, newlines_in_values=True),
-                convert_options=pa.csv.ConvertOptions(
-                    column_types={name: pa.string() for name in self._names},
-                    null_values=[""],
-                    strings_can_be_null=True,
-                    quoted_strings_can_be_null=False,
-                    check_utf8=False,
-                ),
-            )
-        with reader:
-            while True:
-                with self._translate_errors():
-                    try:
-                        batch = reader.read_next_batch()
-                    except StopIteration:
-                        return
-                yield batch
+        # Arrow reads ahead in a thread, which may go on after an error. Closing the source waits for its read
+        # and ends it, because the next reader of the text reads the same file.
+        with (
+            self._translate_errors(),
+            io.BufferedReader(source, self._block) as buffered,
+            self._open_arrow_reader(buffered) as reader,
+        ):
+            yield from reader
+
+    def _open_arrow_reader(self, text: Any) -> Any:
+        """Return Arrow's reader of the rows below the header, which has every column as text."""
+        return pa.csv.open_csv(
+            text,
+            read_options=pa.csv.ReadOptions(
+                use_threads=False,
+                block_size=self._block,
+                column_names=self._names,
+                skip_rows=self._lines_before,
+                skip_rows_after_names=1,
+            ),
+            parse_options=pa.csv.ParseOptions(delimiter=self._delimiter, newlines_in_values=True),
+            convert_options=pa.csv.ConvertOptions(
+                column_types={name: pa.string() for name in self._names},
+                null_values=[""],
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+                check_utf8=False,
+            ),
+        )
 
     def _read_header(self) -> list[str]:
         """Read the header and return the columns' names. An empty name becomes `column_` and its number.

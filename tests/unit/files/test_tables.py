@@ -1,5 +1,6 @@
 """CSV becomes Parquet, with types that fit the whole file. An error has the line at fault."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ import pytest
 
 from millpond.tasks.context import Context
 from millpond.tasks.errors import BadInput
-from millpond.tasks.files import csv_rows, tables
+from millpond.tasks.files import csv_rows, tables, utf8_reader
 from millpond.tasks.files.contract import TableResult, ToParquet
 from millpond.tasks.files.storage import Storage
 from millpond.tasks.files.tables import to_parquet
+from millpond.tasks.files.utf8_reader import Utf8Reader
 
 Convert = Callable[..., tuple[TableResult, Any]]
 Refused = Callable[..., str]
@@ -163,6 +165,24 @@ def test_a_long_row_is_read_and_an_endless_one_refused(
     assert "begins at line 3 is longer than 65536 bytes" in refused_table(
         b'a,b\n1,2\n1,"' + b"x\n" * 100_000 + b'"\n'
     )
+
+
+def test_a_pass_that_was_given_up_reads_nothing_of_the_next_one(
+    to_table: Convert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arrow reads ahead in a thread, still when a row is too long. Each pass reads the same file."""
+    read_chunk = Utf8Reader._read_chunk
+
+    def read_slowly(reader: Utf8Reader) -> None:
+        time.sleep(0.005)
+        read_chunk(reader)
+
+    monkeypatch.setattr(csv_rows, "BLOCK_BYTES", (4096, 65536))
+    monkeypatch.setattr(utf8_reader, "_CHUNK", 4096)
+    monkeypatch.setattr(Utf8Reader, "_read_chunk", read_slowly)
+    rows = [b"x" * 10_000, *(b"%d" % n for n in range(5000))]
+    table = to_table(b"a\n" + b"\n".join(rows) + b"\n")[1]
+    assert table["a"].to_pylist() == [row.decode() for row in rows]
 
 
 def test_row_groups_have_the_rows_asked_for(
