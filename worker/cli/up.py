@@ -140,7 +140,6 @@ def add_file_roots(settings: "Settings", added: list[str]) -> "Settings":
     If there are none and no broker URL, the current folder is the root, unless it is `/`. Raises `BadInput`
     for a root that is no folder.
     """
-
     for root in added:
         if "://" not in root and not Path(root).is_dir():
             raise BadInput(f"--root {root} is not a folder: create it, or name another")
