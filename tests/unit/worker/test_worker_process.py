@@ -1,6 +1,7 @@
 """The process that `millpond worker` starts for a pool."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -42,6 +43,14 @@ def test_a_process_ends_without_a_search_for_cycles(program: str) -> None:
     assert (ended.returncode, ended.stdout.split()[-1]) == (3, "True")
 
 
+def run_worker_of_orchard(folder: Path) -> "subprocess.CompletedProcess[str]":
+    """Run a worker of the application in `folder`/orchard.py, whose broker is away, until it ends."""
+    env = child_environment(Settings(broker_url="redis://127.0.0.1:1/0", app="orchard"))
+    path = os.pathsep.join([str(folder), env.get("PYTHONPATH", "")])
+    argv = [sys.executable, "-P", "-m", "millpond.worker.process", "default", "1"]
+    return run_to_end(argv, env=env | {"PYTHONPATH": path})
+
+
 def test_a_bootstep_that_raises_ends_the_start_once(tmp_path: Path) -> None:
     """The worker cannot be made, as on stock: one line follows the traceback, and no other start."""
     (tmp_path / "orchard.py").write_text(
@@ -49,10 +58,7 @@ def test_a_bootstep_that_raises_ends_the_start_once(tmp_path: Path) -> None:
         "class Step(bootsteps.Step):\n    def __init__(self, *_, **__):\n        raise KeyError('ladder')\n"
         "app.steps['worker'].add(Step)\n"
     )
-    env = child_environment(Settings(broker_url="redis://127.0.0.1:1/0", app="orchard"))
-    argv = [sys.executable, "-P", "-m", "millpond.worker.process", "default", "1"]
-    path = os.pathsep.join([str(tmp_path), env.get("PYTHONPATH", "")])
-    ended = run_to_end(argv, env=env | {"PYTHONPATH": path})
+    ended = run_worker_of_orchard(tmp_path)
     assert ended.returncode == os.EX_CONFIG
     assert ended.stderr.splitlines()[-1] == "millpond: the worker cannot be made: KeyError: 'ladder'"
 
@@ -64,10 +70,7 @@ def test_a_module_that_an_application_includes_ends_the_start_once(how: str, tmp
         f"from celery import Celery\napp = Celery(broker='redis://127.0.0.1:1/0')\n{how}\n"
     )
     (tmp_path / "plums.py").write_text("import not_installed\n")
-    env = child_environment(Settings(broker_url="redis://127.0.0.1:1/0", app="orchard"))
-    argv = [sys.executable, "-P", "-m", "millpond.worker.process", "default", "1"]
-    path = os.pathsep.join([str(tmp_path), env.get("PYTHONPATH", "")])
-    ended = run_to_end(argv, env=env | {"PYTHONPATH": path})
+    ended = run_worker_of_orchard(tmp_path)
     assert ended.returncode == os.EX_CONFIG
     assert ended.stderr.splitlines()[-1] == (
         "millpond: app names 'orchard', which cannot be loaded: "
@@ -85,8 +88,5 @@ def test_an_application_sets_up_logging_as_in_a_program_of_its_own(when: str, tm
         "@signals.celeryd_after_setup.connect\ndef end(**_):\n"
         "    logging.getLogger('millpond.worker').info('set up')\n    raise SystemExit(7)\n"
     )
-    env = child_environment(Settings(broker_url="redis://127.0.0.1:1/0", app="orchard"))
-    argv = [sys.executable, "-P", "-m", "millpond.worker.process", "default", "1"]
-    path = os.pathsep.join([str(tmp_path), env.get("PYTHONPATH", "")])
-    ended = run_to_end(argv, env=env | {"PYTHONPATH": path})
+    ended = run_worker_of_orchard(tmp_path)
     assert (ended.returncode, ended.stderr.count("OURS set up\n")) == (7, 1), ended.stderr
